@@ -1,0 +1,1 @@
+"""The compiler's levels from open hypergraphs down to kernels."""

@@ -1,0 +1,185 @@
+"""Kernels: perfect loop nests over named axes, the level below the tensor graph.
+
+A :class:`Kernel` iterates over ``loops`` (outermost first; the last ``reduced`` of them are reduced), evaluates
+``body`` at every point, combines the values by ``reduction``, and evaluates each write's expression once for every
+reduced value. Reads and writes are affine: ``offset + sum(stride[l] * index[l])`` into the row-major flattening of
+an array, so copies, broadcasts, reshapes and permutations cost nothing.
+
+The same types serve two levels:
+
+* *float kernels*, whose expressions use :class:`Read`, :class:`Constant`, :class:`Reduced` and :class:`Apply`;
+* *integer kernels*, in which every narrowing is explicit: :class:`Shift`, :class:`Round`, :class:`Saturate` and
+  :class:`Lookup` join in, and every constant is an integer.
+
+Kernels of one program run in order; a kernel may update a parameter in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["parameter", "input", "target", "intermediate", "output"]
+
+
+@dataclass(frozen=True)
+class Array:
+    """A flat, row-major array of words.
+
+    ``batch_axis`` is the position in ``shape`` of the batch axis (an axis that never occurs in a parameter), or None.
+    ``role``: ``parameter`` (persistent, updated in place by ``step``), ``input`` (x), ``target`` (y),
+    ``intermediate``, or ``output`` (what ``predict`` returns).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    batch_axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One level of a loop nest. ``batch`` marks the loop that runs over samples."""
+
+    name: str
+    size: int
+    batch: bool = False
+
+
+@dataclass(frozen=True)
+class Access:
+    """Address ``offset + sum(strides[l] * index[l])`` in the flattened ``array``; one stride for each loop."""
+
+    array: str
+    offset: int
+    strides: tuple[int, ...]
+
+
+# --- expressions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Read:
+    """The word of an array at an affine address."""
+
+    access: Access
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number: a float in float kernels, an integer in integer kernels."""
+
+    value: float | int
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """In an epilogue: the value of the main reduction (or of the body, where nothing is reduced)."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """An elementwise operation by name: a key of ``ELEMENTWISE`` in :mod:`catgrad_hw.ir.elementwise`."""
+
+    operation: str
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Integer kernels: ``argument * 2**amount``, exact; ``amount >= 0``."""
+
+    argument: Expression
+    amount: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Integer kernels: ``argument / 2**shift`` to the nearest integer, halves up: ``(v + 2**(shift-1)) >> shift``.
+
+    ``shift >= 0``; 0 is the identity. With ``draw`` the rounding is stochastic (Gupta et al., arXiv 1502.02551): the
+    half is replaced by the keyed draw of the parameter whose flat index (over all parameters, in order) is ``draw``.
+    """
+
+    argument: Expression
+    shift: int
+    draw: Access | None = None
+
+
+@dataclass(frozen=True)
+class Saturate:
+    """Integer kernels: clamp to ``width`` bits, two's complement.
+
+    Each element that is clamped counts once in the saturation counter ``counter`` (None: not counted).
+    """
+
+    argument: Expression
+    width: int
+    counter: str | None = None
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Integer kernels: a function read from the table ``table`` (:class:`catgrad_hw.numbers.tables.Table`)."""
+
+    table: str
+    argument: Expression
+
+
+Expression: TypeAlias = Read | Constant | Reduced | Apply | Shift | Round | Saturate | Lookup
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Write:
+    """Store ``value`` at ``access``, whose strides over reduced loops are 0."""
+
+    access: Access
+    value: Expression
+
+
+@dataclass(frozen=True)
+class SideSum:
+    """Beside the writes: the sum of the ``source``-th write's stored value over the loops named in ``over``.
+
+    ``value`` is an expression in which :class:`Reduced` stands for that sum; it is stored at ``access``, whose
+    strides over the loops in ``over`` are 0.
+    """
+
+    source: int
+    over: tuple[str, ...]
+    access: Access
+    value: Expression
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A perfect loop nest. ``loops`` outermost first; the last ``reduced`` loops are reduced by ``reduction``."""
+
+    name: str
+    loops: tuple[Loop, ...]
+    reduced: int
+    body: Expression
+    reduction: Literal["sum", "max", "argmax"] | None
+    writes: tuple[Write, ...]
+    side_sums: tuple[SideSum, ...] = ()
+
+
+@dataclass(frozen=True)
+class KernelProgram:
+    """Several programs (``step``, ``predict``) over the same arrays.
+
+    ``parameters``, ``inputs`` and ``targets`` list array names in the order of the compiled functions' arguments;
+    ``outputs`` those that ``predict`` returns.
+    """
+
+    arrays: Mapping[str, Array]
+    programs: Mapping[str, tuple[Kernel, ...]]
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batch: int = field(default=1)

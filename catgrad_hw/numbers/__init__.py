@@ -1,0 +1,1 @@
+"""Number formats, calibration, integer kernels and the integer reference."""
