@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from decimal import ROUND_FLOOR, Context, Decimal, localcontext
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from catgrad_hw.numbers.integer import Format
+
+TABLE_RANGE = 8
+"""Tables cover magnitudes below this: 1 - σ(8) = 3.4e-4. Beyond it the last entry holds."""
+
+TABLE_ENTRIES = 1024
+"""The most entries that a table has: an error of 1e-3 in σ, which costs nothing in accuracy."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +41,61 @@ class Table:
     symmetry: Literal["even", "complement"]
     one: int
     output_width: int
+
+
+def sigmoid_table(name: str, argument: Format, result: Format) -> Table:
+    """σ(z) = 1 / (1 + e**-z), symmetric by complement, for words ``z`` and results of these formats."""
+    return _table(name, argument, result, "complement", lambda e: 1 / (1 + e))
+
+
+def sigmoid_derivative_table(name: str, argument: Format, result: Format) -> Table:
+    """σ'(z) = σ(z) (1 - σ(z)), an even function, for words ``z`` and results of these formats."""
+    return _table(name, argument, result, "even", lambda e: e / (1 + e) ** 2)
+
+
+def lookup(table: Table, z: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The table's results for the words ``z``, elementwise."""
+    return _direct(table)[z + (1 << (table.input_width - 1))]
+
+
+@lru_cache(maxsize=64)
+def _direct(table: Table) -> NDArray[np.int64]:
+    """The results for every word from the least to the greatest: what :class:`Table` says, at once."""
+    z = np.arange(-(1 << (table.input_width - 1)), 1 << (table.input_width - 1), dtype=np.int64)
+    magnitude = np.minimum(np.abs(z), (1 << (table.input_width - 1)) - 1)
+    half = (1 << table.index_shift) >> 1
+    index = np.minimum((magnitude + half) >> table.index_shift, len(table.entries) - 1)
+    result = np.array(table.entries, dtype=np.int64)[index]
+    if table.symmetry == "complement":
+        result = np.where(z < 0, table.one - result, result)
+    return result
+
+
+def _table(
+    name: str,
+    argument: Format,
+    result: Format,
+    symmetry: Literal["even", "complement"],
+    function: Callable[[Decimal], Decimal],
+) -> Table:
+    """Entry i holds ``function(e**-z)`` at ``z = i * 2**(index_shift - fraction)``, to the nearest word, halves up.
+
+    One entry for each magnitude below :data:`TABLE_RANGE`, or :data:`TABLE_ENTRIES` of them where that is fewer.
+    """
+    magnitudes = min(TABLE_RANGE << argument.fraction, 1 << (argument.width - 1))
+    index_shift = max(0, (magnitudes // TABLE_ENTRIES).bit_length() - 1)
+    # Decimal's exp is correctly rounded, so that the entries are the same on every machine.
+    with localcontext(Context(prec=40)):
+        step = Decimal(2) ** (index_shift - argument.fraction)
+        exact = [function((-i * step).exp()) * 2**result.fraction for i in range(magnitudes >> index_shift)]
+        words = [int((value + Decimal("0.5")).to_integral_value(ROUND_FLOOR)) for value in exact]
+    greatest = (1 << (result.width - 1)) - 1
+    return Table(
+        name=name,
+        input_width=argument.width,
+        index_shift=index_shift,
+        entries=tuple(min(word, greatest) for word in words),
+        symmetry=symmetry,
+        one=1 << result.fraction,
+        output_width=result.width,
+    )
