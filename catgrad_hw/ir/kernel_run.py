@@ -1,0 +1,154 @@
+"""The float executor of kernels, in NumPy: the meaning of the level.
+
+Every access becomes a strided view of its array, so nothing is copied, and a contraction runs as one ``einsum``.
+The program is trusted to be legal: check it once with :func:`catgrad_hw.ir.kernel_check.check`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from catgrad_hw.errors import DataError, IllTypedError, UnsupportedError
+from catgrad_hw.ir.elementwise import ELEMENTWISE
+from catgrad_hw.ir.kernel import Access, Apply, Constant, Expression, Kernel, KernelProgram, Read, Reduced
+
+Observer: TypeAlias = Callable[[Kernel, Expression, NDArray[Any]], None]
+
+
+def run(
+    program: KernelProgram,
+    name: str,
+    arrays: Mapping[str, NDArray[Any]],
+    dtype: DTypeLike = np.float64,
+    observe: Observer | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Run the program ``name`` once; returns every array that it was given or wrote, parameters updated.
+
+    ``arrays`` gives at least the parameters, inputs and targets that the program reads, each of its array's shape;
+    they are not changed. All arithmetic is in ``dtype``. ``observe`` is called with each kernel, each expression of
+    its epilogue (subexpressions included) and that expression's values, over the kernel's loops that are not reduced.
+    """
+    kernels = program.programs[name]
+    memory: dict[str, NDArray[Any]] = {}
+    written = set[str]()
+    for kernel in kernels:
+        written.update(write.access.array for write in (*kernel.writes, *kernel.side_sums))
+    for array, values in arrays.items():
+        if array not in program.arrays:
+            raise DataError(f"run {name}: expected arrays of the program, found {array!r}")
+        expected = program.arrays[array].shape
+        if np.shape(values) != expected:
+            raise IllTypedError(f"run {name}: array {array!r} must have shape {expected}, found {np.shape(values)}")
+        memory[array] = np.array(values, dtype, order="C", copy=True)
+    for array in sorted(written - memory.keys()):
+        memory[array] = np.zeros(program.arrays[array].shape, dtype)
+    for kernel in kernels:
+        try:
+            run_kernel(kernel, memory, observe)
+        except KeyError as error:
+            raise DataError(f"run {name}: kernel {kernel.name} reads array {error}, which was not given") from None
+    return memory
+
+
+def run_kernel(kernel: Kernel, memory: Mapping[str, NDArray[Any]], observe: Observer | None = None) -> None:
+    """Run one kernel on C-contiguous arrays, which it changes in place."""
+    sizes = [loop.size for loop in kernel.loops]
+    kept = len(sizes) - kernel.reduced
+    reduced = _reduce(kernel, memory, sizes, kept)
+
+    def evaluate(expression: Expression, reduced: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
+        result: NDArray[Any]
+        match expression:
+            case Constant(value):
+                return np.asarray(value, reduced.dtype)
+            case Read(access):
+                return _view(memory[access.array], access, sizes)
+            case Reduced():
+                result = reduced
+            case Apply(operation, arguments):
+                result = ELEMENTWISE[operation].numpy(*(evaluate(argument, reduced, sizes) for argument in arguments))
+            case _:
+                raise UnsupportedError(_not_float(kernel, expression))
+        if observe is not None:
+            observe(kernel, expression, result)
+        return result
+
+    # All values first: a write may go to an array that another write's expression reads.
+    values = [evaluate(write.value, reduced, sizes[:kept]) for write in kernel.writes]
+    for write, value in zip(kernel.writes, values, strict=True):
+        _view(memory[write.access.array], write.access, sizes[:kept])[...] = value
+    for side in kernel.side_sums:
+        axes = tuple(i for i, loop in enumerate(kernel.loops[:kept]) if loop.name in side.over)
+        remaining = [1 if i in axes else size for i, size in enumerate(sizes[:kept])]
+        stored = _view(memory[kernel.writes[side.source].access.array], kernel.writes[side.source].access, sizes[:kept])
+        total = stored.sum(axis=axes, keepdims=True)
+        _view(memory[side.access.array], side.access, remaining)[...] = evaluate(side.value, total, remaining)
+
+
+def _reduce(kernel: Kernel, memory: Mapping[str, NDArray[Any]], sizes: list[int], kept: int) -> NDArray[Any]:
+    """The body over all loops, reduced over the last ones: an array over the loops that are kept."""
+    match kernel.reduction, kernel.body:
+        case "sum", Apply("multiply", (Read(a), Read(b))):
+            return _contract(memory[a.array], a, memory[b.array], b, sizes, kept)
+    values = np.broadcast_to(_body(kernel, kernel.body, memory, sizes), sizes)
+    axes = tuple(range(kept, len(sizes)))
+    match kernel.reduction:
+        case None:
+            return values
+        case "sum":
+            return np.asarray(values.sum(axis=axes))
+        case "max":
+            return np.asarray(values.max(axis=axes))
+        case "argmax":
+            flat = values.reshape(*sizes[:kept], math.prod(sizes[kept:]))
+            return flat.argmax(axis=-1).astype(values.dtype)
+
+
+def _body(
+    kernel: Kernel, expression: Expression, memory: Mapping[str, NDArray[Any]], sizes: Sequence[int]
+) -> NDArray[Any]:
+    match expression:
+        case Constant(value):
+            return np.asarray(value, next(iter(memory.values())).dtype)
+        case Read(access):
+            return _view(memory[access.array], access, sizes)
+        case Apply(operation, arguments):
+            return ELEMENTWISE[operation].numpy(*(_body(kernel, argument, memory, sizes) for argument in arguments))
+        case _:
+            raise UnsupportedError(_not_float(kernel, expression))
+
+
+def _contract(
+    a: NDArray[Any], read_a: Access, b: NDArray[Any], read_b: Access, sizes: Sequence[int], kept: int
+) -> NDArray[Any]:
+    """Sum of products. Loops that an operand does not vary with are left out of it, so that this runs as a matmul."""
+    used_a = [loop for loop, stride in enumerate(read_a.strides) if stride]
+    used_b = [loop for loop, stride in enumerate(read_b.strides) if stride]
+    used = sorted({*used_a, *used_b})
+    view_a = _view(a, _select(read_a, used_a), [sizes[loop] for loop in used_a])
+    view_b = _view(b, _select(read_b, used_b), [sizes[loop] for loop in used_b])
+    out = [loop for loop in used if loop < kept]
+    total = np.einsum(view_a, used_a, view_b, used_b, out, optimize=["einsum_path", (0, 1)])
+    repeated = math.prod(sizes[loop] for loop in range(kept, len(sizes)) if loop not in used)
+    shape = [sizes[loop] if loop in used else 1 for loop in range(kept)]
+    return np.broadcast_to(np.reshape(total if repeated == 1 else total * repeated, shape), sizes[:kept])
+
+
+def _select(access: Access, loops: Sequence[int]) -> Access:
+    return Access(access.array, access.offset, tuple(access.strides[loop] for loop in loops))
+
+
+def _view(array: NDArray[Any], access: Access, sizes: Sequence[int]) -> NDArray[Any]:
+    """The words at ``access`` as a view over the first ``len(sizes)`` loops."""
+    word = array.itemsize
+    strides = tuple(stride * word for stride in access.strides[: len(sizes)])
+    return np.ndarray(tuple(sizes), array.dtype, array, access.offset * word, strides)
+
+
+def _not_float(kernel: Kernel, expression: Expression) -> str:
+    return f"kernel {kernel.name}: the float executor has no {type(expression).__name__}; run the integer reference"

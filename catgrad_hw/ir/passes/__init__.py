@@ -1,0 +1,1 @@
+"""Passes over the tensor graph and over kernels, one a file."""
