@@ -1,0 +1,1 @@
+"""catgrad_hw: models compiled, with their reverse derivatives, to circuits that train themselves."""

@@ -1,0 +1,105 @@
+"""Objects: types of arrays, and lists of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, overload
+
+from catgrad_hw.errors import IllTypedError
+
+
+class Dtype(Enum):
+    """The rig that an array's entries belong to. ``bool`` is the field Z_2."""
+
+    int32 = "int32"
+    float32 = "float32"
+    bool = "bool"
+
+    def is_floating(self) -> bool:  # type: ignore[valid-type]  # the member ``bool`` hides the builtin in this scope
+        """Whether the entries are floating-point numbers."""
+        return self is Dtype.float32
+
+    def __repr__(self) -> str:
+        return f"Dtype.{self.name}"
+
+
+@dataclass(frozen=True)
+class NdArrayType:
+    """The type of an n-dimensional array: a generating object. ``A + B`` is the type of their outer product."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple) or not all(type(n) is int and n >= 0 for n in self.shape):
+            raise IllTypedError(
+                f"NdArrayType: shape must be a tuple of integers >= 0, found {self.shape!r}; write (3,) for 3 entries"
+            )
+        if not isinstance(self.dtype, Dtype):
+            raise IllTypedError(f"NdArrayType: dtype must be a Dtype, found {self.dtype!r}; write Dtype.float32")
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    def __add__(self, other: NdArrayType | int) -> NdArrayType:
+        if isinstance(other, int):
+            return NdArrayType((*self.shape, other), self.dtype)
+        if not isinstance(other, NdArrayType):
+            return NotImplemented
+        if self.dtype != other.dtype:
+            raise IllTypedError(f"{self} + {other}: dtypes must be equal; change one of the two")
+        return NdArrayType(self.shape + other.shape, self.dtype)
+
+    def __radd__(self, other: int) -> NdArrayType:
+        if isinstance(other, int):
+            return NdArrayType((other, *self.shape), self.dtype)
+        return NotImplemented
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+
+
+class Object(tuple[NdArrayType, ...]):
+    """An object of the category: an immutable list of array types. ``A + B`` is their tensor product A ● B."""
+
+    __slots__ = ()
+
+    def __new__(cls, types: Iterable[NdArrayType] = ()) -> Object:
+        self = super().__new__(cls, types)
+        for position, T in enumerate(self):
+            if not isinstance(T, NdArrayType):
+                raise IllTypedError(
+                    f"obj: argument {position} must be an NdArrayType, found {T!r}; write NdArrayType(shape, dtype)"
+                )
+        return self
+
+    def __add__(self, other: Any) -> Object:
+        return Object(tuple.__add__(self, Object(other)))
+
+    def __call__(self, position: int) -> NdArrayType:
+        """The type at ``position``."""
+        return self[position]
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, key: int) -> NdArrayType: ...
+    @overload
+    def __getitem__(self, key: slice) -> Object: ...
+    def __getitem__(self, key: int | slice) -> NdArrayType | Object:
+        item = tuple.__getitem__(self, key)
+        return Object(item) if isinstance(key, slice) else item
+
+    def __str__(self) -> str:
+        return " ● ".join(map(str, self)) or "I"
+
+    def __repr__(self) -> str:
+        return f"obj({', '.join(map(repr, self))})"
+
+
+def obj(*types: NdArrayType) -> Object:
+    """The object ``types[0] ● types[1] ● …``; ``obj()`` is the unit I."""
+    return Object(types)
