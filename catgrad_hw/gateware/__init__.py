@@ -1,0 +1,1 @@
+"""Amaranth components: the core, specialised to a schedule."""

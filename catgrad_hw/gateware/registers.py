@@ -1,0 +1,45 @@
+"""The core's register map: what the gateware answers to and what every host driver uses.
+
+The bus has a 6-bit address and 32-bit words; read data are valid in the cycle after the address.
+"""
+
+from enum import IntEnum, IntFlag
+
+
+class Register(IntEnum):
+    """Addresses. ``SATURATIONS + i`` is the i-th counter of ``IntegerProgram.counters``."""
+
+    IDENTITY_LOW = 0  # the design's 64-bit hash
+    IDENTITY_HIGH = 1
+    STATUS = 2
+    COMMAND = 3  # write only; ignored while busy
+    COUNT = 4  # steps of the next Command.STEP
+    CYCLES = 5  # counts while a run command is busy, cleared when one is written
+    KEY = 6  # random key of the next step; the core adds KEY_INCREMENT after every step
+    STEPS = 7  # steps done since reset
+    DATA_MODE = 8
+    SATURATIONS = 16
+
+
+class Status(IntFlag):
+    BUSY = 1
+    WAITING = 2  # for samples
+
+
+class Command(IntEnum):
+    STEP = 1
+    PREDICT = 2
+    READ_PARAMETERS = 3
+    READ_PREDICTIONS = 4
+    FORGET_SAMPLES = 5
+    REWIND_PARAMETERS = 6
+    CLEAR_SATURATIONS = 7
+
+
+class DataMode(IntEnum):
+    STREAM = 0  # a slot of samples is freed once used
+    RESIDENT = 1  # slots stay loaded and are used in rotation
+
+
+KEY_INCREMENT = 0x9E3779B1
+"""Added to the key, modulo 2**32, after every step: 2**32 divided by the golden ratio, made odd."""
