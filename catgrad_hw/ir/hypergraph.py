@@ -137,7 +137,7 @@ class Builder:
     def build(self, sources: Sequence[int], targets: Sequence[int]) -> Flat:
         """The quotient, with nodes numbered in order of creation."""
         number: dict[int, int] = {}
-        types = []
+        types: list[NdArrayType] = []
         for node, T in enumerate(self._types):
             root = self._find(node)
             if root == node:

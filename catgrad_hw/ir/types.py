@@ -90,8 +90,9 @@ class Object(tuple[NdArrayType, ...]):
     @overload
     def __getitem__(self, key: slice) -> Object: ...
     def __getitem__(self, key: int | slice) -> NdArrayType | Object:
-        item = tuple.__getitem__(self, key)
-        return Object(item) if isinstance(key, slice) else item
+        if isinstance(key, slice):
+            return Object(tuple.__getitem__(self, key))
+        return tuple.__getitem__(self, key)
 
     def __str__(self) -> str:
         return " ● ".join(map(str, self)) or "I"

@@ -1,0 +1,113 @@
+"""From a model to the functions that run and train it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from catgrad_hw.errors import IllTypedError
+from catgrad_hw.ir.combinators import Canonical
+from catgrad_hw.ir.hypergraph import Flat, OpenHypergraph, identity
+from catgrad_hw.ir.operations import Parameter, discard, to_core
+from catgrad_hw.ir.optics import optic, rdiff
+from catgrad_hw.ir.types import NdArrayType, Object
+from catgrad_hw.targets.python import Function, Statement, python_class
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with its optimizer and loss, as diagrams of core operations (arXiv 2103.01931, figure 5).
+
+    For parameters P, inputs X and outputs Y: ``predict : P ● X → Y``; ``step : P ● X ● Y → P``, the parameters after
+    one step of training; ``rev : P ● X ● Y → P ● X`` and ``rev_p : P ● X ● Y → P``, gradients for a cotangent in Y.
+    """
+
+    predict: OpenHypergraph
+    step: OpenHypergraph
+    rev: OpenHypergraph
+    rev_p: OpenHypergraph
+    parameter_types: Object
+    input_types: Object
+    output_types: Object
+
+
+def factor_parameters(model: OpenHypergraph) -> tuple[Object, OpenHypergraph]:
+    """Turn the parameters inside ``model : X → Y`` into inputs: their types P, in order, and ``P ● X → Y``."""
+    flat = model.flat
+    inside = [edge for edge in flat.edges if isinstance(edge.operation, Parameter)]
+    edges = tuple(edge for edge in flat.edges if not isinstance(edge.operation, Parameter))
+    nodes = tuple(node for edge in inside for node in edge.targets)
+    P = Object(flat.nodes[node] for node in nodes)
+    return P, OpenHypergraph.from_flat(Flat(flat.nodes, edges, nodes + flat.sources, flat.targets))
+
+
+def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Learner:
+    """Compile a model: reverse derivatives by optics, parameters as inputs, everything in core operations.
+
+    ``optimizer`` and ``loss`` give a lens at each object, as :func:`catgrad_hw.layers.sgd` and
+    :func:`catgrad_hw.layers.mse` do; the learner is the optic of ``(optimizer ● id) >> model >> loss``.
+    """
+    if not isinstance(model, OpenHypergraph):
+        raise IllTypedError(
+            f"compile_model: the model must be an open hypergraph, found {type(model).__name__}; "
+            "build it from layers, with >> and @"
+        )
+    P, parametrised = factor_parameters(model)
+    X, Y = model.source, model.target
+    trained = (optimizer(P) @ identity(X)) >> parametrised >> loss(Y)
+    step = optic(trained).adapt() >> (discard(Y) @ identity(P) @ discard(X))
+    rev = rdiff(parametrised)
+    return Learner(
+        predict=to_core(parametrised),
+        step=to_core(step),
+        rev=to_core(rev),
+        rev_p=to_core(rev >> (identity(P) @ discard(X))),
+        parameter_types=P,
+        input_types=X,
+        output_types=Y,
+    )
+
+
+def argument_names(letter: str, types: Object) -> list[str]:
+    """``letter`` alone for one argument, else numbered."""
+    return [letter] if len(types) == 1 else [f"{letter}{i}" for i in range(len(types))]
+
+
+def compile_model(
+    model: OpenHypergraph, optimizer: Canonical, loss: Canonical
+) -> tuple[Callable[[Any], Any], Object, ast.Module]:
+    """Compile a model to Python: ``CompiledModel, ParamType, source = compile_model(model, optimizer, loss)``.
+
+    ``CompiledModel(Numpy)`` has methods ``predict(*p, x)``, ``step(*p, x, y)``, ``rev(*p, x, dy)`` and
+    ``rev_p(*p, x, dy)``, which return lists of arrays and raise :class:`IllTypedError` for arguments of a wrong shape
+    or dtype. ``ParamType`` lists the types of the parameters p. ``ast.unparse(source)`` is the class's text.
+    """
+    compiled = learner(model, optimizer, loss)
+    P = compiled.parameter_types
+    X = compiled.input_types
+    Y = compiled.output_types
+    p = [f"p{i}" for i in range(len(P))]
+    x = argument_names("x", X)
+    y, dy = argument_names("y", Y), argument_names("dy", Y)
+
+    source = python_class(
+        "CompiledModel",
+        {
+            "predict": _function(compiled.predict, p + x),
+            "step": _function(compiled.step, p + x + y),
+            "rev": _function(compiled.rev, p + x + dy),
+            "rev_p": _function(compiled.rev_p, p + x + dy),
+        },
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<compile_model>", "exec"), namespace)
+    return namespace["CompiledModel"], P, source
+
+
+def _function(f: OpenHypergraph, names: list[str]) -> Function:
+    flat = f.flat
+    arguments: list[tuple[str, NdArrayType, int]] = list(zip(names, f.source, flat.sources, strict=True))
+    body = [Statement(edge.operation, edge.sources, edge.targets) for edge in flat.schedule()]
+    return Function(tuple(arguments), body, flat.targets)

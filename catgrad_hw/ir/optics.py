@@ -1,0 +1,74 @@
+"""Reverse derivatives by optics.
+
+The reverse derivative R[f] : A ● B' → A' of f : A → B (arXiv 1910.07065) is computed by a functor into optics: each
+operation is sent to its forward and its reverse map, and a diagram to the composites of these, joined by the
+residuals (arXiv 2305.01041, section 4). Everything here is linear in the size of the diagram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from catgrad_hw.errors import ModelError, UnsupportedError
+from catgrad_hw.ir.hypergraph import Builder, OpenHypergraph, identity
+from catgrad_hw.ir.operations import Operation, discard
+from catgrad_hw.ir.types import Object
+
+
+@dataclass(frozen=True)
+class Optic:
+    """A map A → B with its reverse: ``fwd : A → B ● residual`` and ``rev : residual ● B → A``."""
+
+    fwd: OpenHypergraph
+    rev: OpenHypergraph
+    residual: Object
+
+    def adapt(self) -> OpenHypergraph:
+        """Both maps as one diagram, ``A ● B' → B ● A'``."""
+        B = self.rev.source[len(self.residual) :]
+        return (self.fwd @ identity(B)) >> (identity(B) @ self.rev)
+
+
+def optic(f: OpenHypergraph) -> Optic:
+    """The optic of a diagram of operations.
+
+    Each wire must be used exactly once (:class:`ModelError` otherwise): sharing is an operation, copy, since its
+    reverse is a sum. Raises :class:`UnsupportedError` for an operation without a reverse derivative.
+    """
+    flat = f.flat
+    if not flat.is_monogamous():
+        raise ModelError(
+            f"reverse derivative of {f.source} → {f.target}: expected each wire to be used exactly once, found a "
+            "spider; replace it by copy, add or discard"
+        )
+    forward, reverse = Builder(), Builder()
+    primal, cotangent = forward.nodes(flat.nodes), reverse.nodes(flat.nodes)
+    residual: list[int] = []
+    reverse_residual: list[int] = []
+
+    def take(nodes: Sequence[int], indices: Sequence[int]) -> list[int]:
+        return [nodes[index] for index in indices]
+
+    for edge in flat.edges:
+        operation = edge.operation
+        if not isinstance(operation, Operation):
+            raise UnsupportedError(f"{operation!r}: no reverse derivative, found no Operation; derive from Operation")
+        M = len(operation.residual())
+        sources, targets = forward.insert(operation.fwd().flat)
+        forward.unite(sources, take(primal, edge.sources))
+        forward.unite(targets[: len(targets) - M], take(primal, edge.targets))
+        residual += targets[len(targets) - M :]
+        sources, targets = reverse.insert(operation.rev().flat)
+        reverse_residual += sources[:M]
+        reverse.unite(sources[M:], take(cotangent, edge.targets))
+        reverse.unite(targets, take(cotangent, edge.sources))
+    fwd = forward.build(take(primal, flat.sources), take(primal, flat.targets) + residual)
+    rev = reverse.build(reverse_residual + take(cotangent, flat.targets), take(cotangent, flat.sources))
+    M_object = Object(fwd.nodes[node] for node in fwd.targets[len(flat.targets) :])
+    return Optic(OpenHypergraph.from_flat(fwd), OpenHypergraph.from_flat(rev), M_object)
+
+
+def rdiff(f: OpenHypergraph) -> OpenHypergraph:
+    """The reverse derivative of ``f : A → B``: the map ``A ● B → A`` from arguments and cotangents to cotangents."""
+    return optic(f).adapt() >> (discard(f.target) @ identity(f.source))

@@ -1,0 +1,85 @@
+"""Layers, losses and optimizers: the vocabulary of models."""
+
+from __future__ import annotations
+
+from catgrad_hw.errors import IllTypedError
+from catgrad_hw.ir.combinators import (
+    Canonical,
+    canonical,
+    identity,
+    op,
+    permutation,
+    spider,
+    tensor,
+    transpose,
+    twist,
+    unit,
+)
+from catgrad_hw.ir.hypergraph import OpenHypergraph
+from catgrad_hw.ir.operations import (
+    Compose,
+    NCopy,
+    Permute,
+    Reshape,
+    add,
+    constant,
+    copy,
+    discard,
+    divide,
+    exponentiate,
+    gt,
+    gt_constant,
+    increment,
+    mse,
+    multiply,
+    negate,
+    parameter,
+    scale,
+    scale_inverse,
+    sgd,
+    sigmoid,
+    subtract,
+    zero,
+)
+from catgrad_hw.ir.types import NdArrayType, Object, obj
+
+__all__ = [
+    "add", "bias", "canonical", "constant", "copy", "dense", "discard", "divide", "exponentiate", "flatten", "gt",
+    "gt_constant", "identity", "increment", "linear", "mse", "multiply", "negate", "op", "parameter", "permutation",
+    "relu", "scale", "scale_inverse", "sgd", "shared_bias", "sigmoid", "spider", "subtract", "tensor", "transpose",
+    "twist", "unit", "zero",
+]  # fmt: skip
+
+
+def flatten(X: NdArrayType, Y: NdArrayType) -> OpenHypergraph:
+    """``X → Y``: the same entries under another shape."""
+    return op(Reshape(X, Y))
+
+
+def linear(A: NdArrayType, B: NdArrayType, C: NdArrayType) -> OpenHypergraph:
+    """``A + B → A + C``: a batch ``A`` of inputs ``B``, all multiplied by one matrix of type ``B + C``."""
+    if not A.dtype == B.dtype == C.dtype:
+        raise IllTypedError(f"linear: dtypes must be equal, found {A}, {B} and {C}; change one of them")
+    return (identity(obj(A + B)) @ parameter(obj(B + C))) >> op(Compose(A, B, C))
+
+
+def bias(A: NdArrayType) -> OpenHypergraph:
+    """``A → A``: add a parameter of type ``A``. In a batch, each sample has its own; see :func:`shared_bias`."""
+    return (parameter(obj(A)) @ identity(obj(A))) >> add(obj(A))
+
+
+def shared_bias(A: NdArrayType, B: NdArrayType) -> OpenHypergraph:
+    """``A + B → A + B``: add one parameter of type ``B`` to each entry of the batch ``A``."""
+    a, b = len(A.shape), len(B.shape)
+    spread = op(NCopy(B, A)) >> op(Permute(B + A, [*range(b, a + b), *range(b)]))
+    return ((parameter(obj(B)) >> spread) @ identity(obj(A + B))) >> add(obj(A + B))
+
+
+def dense(A: NdArrayType, B: NdArrayType, C: NdArrayType, activation: Canonical = sigmoid) -> OpenHypergraph:
+    """``A + B → A + C``: :func:`linear`, a bias of type ``C`` shared over the batch ``A``, and an activation."""
+    return linear(A, B, C) >> shared_bias(A, C) >> activation(obj(A + C))
+
+
+def relu(X: Object) -> OpenHypergraph:
+    """``x ↦ max(x, 0)``, as ``(x > 0) · x``."""
+    return copy(X) >> (gt_constant(0)(X) @ identity(X)) >> multiply(X)

@@ -1,0 +1,1 @@
+"""What the levels are written out as."""

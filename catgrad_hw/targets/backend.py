@@ -1,0 +1,171 @@
+"""Array backends: what the source made by :func:`catgrad_hw.compile_model` computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from catgrad_hw.errors import IllTypedError
+from catgrad_hw.ir.operations import Scalar, Sigmoid, SigmoidDerivative
+from catgrad_hw.ir.types import Dtype, NdArrayType
+
+Array = npt.NDArray[Any]
+
+
+class ArrayBackend(Protocol):
+    """The operations that Python has no operator for. Arrays have ``+ - * / ** @``, ``shape`` and ``dtype``."""
+
+    @staticmethod
+    def dtype(d: Dtype) -> Any:
+        """The library's own name of a dtype."""
+
+    @staticmethod
+    def constant(x: Scalar, shape: tuple[int, ...], dtype: Dtype) -> Any:
+        """An array filled with ``x``."""
+
+    @staticmethod
+    def ncopy(shape: tuple[int, ...], x: Any) -> Any:
+        """Repeat ``x`` over new trailing axes."""
+
+    @staticmethod
+    def nsplit(x: Any, k: int) -> list[Any]:
+        """The ``k`` slices along the last axis, of size ``k``."""
+
+    @staticmethod
+    def nconcatenate(xs: Sequence[Any], k: int) -> Any:
+        """Stack ``k`` arrays along a new last axis."""
+
+    @staticmethod
+    def nadd(dims: tuple[int, ...], x: Any) -> Any:
+        """Sum over axes."""
+
+    @staticmethod
+    def nmax(dims: tuple[int, ...], x: Any) -> Any:
+        """Maximum over axes."""
+
+    @staticmethod
+    def reshape(x: Any, shape: tuple[int, ...]) -> Any:
+        """The same entries, in row-major order, under another shape."""
+
+    @staticmethod
+    def permute(x: Any, p: Sequence[int]) -> Any:
+        """Axis ``i`` of the result is axis ``p[i]`` of ``x``."""
+
+    @staticmethod
+    def compose(x: Any, y: Any, axes: int) -> Any:
+        """Contract the last ``axes`` axes of ``x`` with the first of ``y``."""
+
+    @staticmethod
+    def gt(x: Any, y: Any) -> Any:
+        """1 where ``x > y``, else 0, in the arguments' dtype."""
+
+    @staticmethod
+    def log(x: Any) -> Any:
+        """Natural logarithm."""
+
+    @staticmethod
+    def sigmoid(x: Any) -> Any:
+        """``1 / (1 + e^−x)``, without overflow."""
+
+    @staticmethod
+    def sigmoid_derivative(x: Any) -> Any:
+        """The derivative of :meth:`sigmoid` at ``x``."""
+
+
+class Numpy:
+    """The :class:`ArrayBackend` on NumPy arrays."""
+
+    @staticmethod
+    def dtype(d: Dtype) -> type[np.generic]:
+        dtypes: dict[Dtype, type[np.generic]] = {
+            Dtype.float32: np.float32,
+            Dtype.int32: np.int32,
+            Dtype.bool: np.bool_,
+        }
+        return dtypes[d]
+
+    @staticmethod
+    def constant(x: Scalar, shape: tuple[int, ...], dtype: Dtype) -> Array:
+        return np.full(shape, x, dtype=Numpy.dtype(dtype))
+
+    @staticmethod
+    def ncopy(shape: tuple[int, ...], x: Array) -> Array:
+        return np.broadcast_to(x.reshape(x.shape + (1,) * len(shape)), x.shape + shape)
+
+    @staticmethod
+    def nsplit(x: Array, k: int) -> list[Array]:
+        return [x[..., i] for i in range(k)]
+
+    @staticmethod
+    def nconcatenate(xs: Sequence[Array], k: int) -> Array:
+        return np.stack(xs, axis=-1)
+
+    @staticmethod
+    def nadd(dims: tuple[int, ...], x: Array) -> Array:
+        return np.asarray(x.sum(axis=dims, dtype=x.dtype))
+
+    @staticmethod
+    def nmax(dims: tuple[int, ...], x: Array) -> Array:
+        return np.asarray(x.max(axis=dims))
+
+    @staticmethod
+    def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+        return x.reshape(shape)
+
+    @staticmethod
+    def permute(x: Array, p: Sequence[int]) -> Array:
+        return x.transpose(tuple(p))
+
+    @staticmethod
+    def compose(x: Array, y: Array, axes: int) -> Array:
+        return np.tensordot(x, y, axes=axes)
+
+    @staticmethod
+    def gt(x: Array, y: Array) -> Array:
+        return np.greater(x, y).astype(x.dtype)
+
+    @staticmethod
+    def log(x: Array) -> Array:
+        return np.asarray(np.log(x))
+
+    @staticmethod
+    def sigmoid(x: Array) -> Array:
+        return Sigmoid(_FLOAT).numpy(x)[0]
+
+    @staticmethod
+    def sigmoid_derivative(x: Array) -> Array:
+        return SigmoidDerivative(_FLOAT).numpy(x)[0]
+
+
+_FLOAT = NdArrayType((), Dtype.float32)
+
+
+def check_argument(
+    backend: ArrayBackend | type[ArrayBackend],
+    function: str,
+    name: str,
+    array: Any,
+    shape: tuple[int, ...],
+    dtype: Dtype,
+) -> None:
+    """Raise :class:`IllTypedError` unless ``array`` has the given shape and dtype."""
+    expected = NdArrayType(shape, dtype)
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        raise IllTypedError(
+            f"{function}: argument {name} must be an array {expected}, found {type(array).__name__}; "
+            f"make an array of it"
+        )
+    if tuple(array.shape) != shape:
+        found = ", ".join(map(str, array.shape))
+        raise IllTypedError(
+            f"{function}: argument {name} must be {expected}, found shape [{found}]; reshape it, or build the model "
+            "for that shape"
+        )
+    if array.dtype != backend.dtype(dtype):
+        advice = f".astype(np.{dtype.name})" if isinstance(array, np.ndarray) else f"the dtype {dtype.name}"
+        raise IllTypedError(
+            f"{function}: argument {name} must be {expected}, found dtype {array.dtype}; use {advice}"
+        )
