@@ -1,1 +1,35 @@
-"""Passes over the tensor graph and over kernels, one a file."""
+"""Passes over the tensor graph, one a file, and the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from catgrad_hw.ir.graph import Graph
+from catgrad_hw.ir.passes.dead_code import dead_code
+from catgrad_hw.ir.passes.drop_copies import drop_copies
+from catgrad_hw.ir.passes.fold_constants import fold_constants
+from catgrad_hw.ir.passes.merge_views import merge_views
+
+PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
+    {
+        # First: copies hide from the other passes that two values are one. Every rewriting shares equal nodes
+        # (catgrad_hw.ir.graph.Builder), so that common subexpressions vanish here, forward passes of predict and
+        # step among them.
+        "drop_copies": drop_copies,
+        # Before the passes that look at constant factors: it makes constants of expressions of constants.
+        "fold_constants": fold_constants,
+        # After folding, which removes what stands between two views.
+        "merge_views": merge_views,
+        # Last: the passes above leave nodes behind that nothing reads.
+        "dead_code": dead_code,
+    }
+)
+"""The passes by name, in the order in which :func:`simplify` runs them."""
+
+
+def simplify(graph: Graph) -> Graph:
+    """Run all passes in order."""
+    for transform in PASSES.values():
+        graph = transform(graph)
+    return graph
