@@ -55,12 +55,12 @@ def sigmoid_derivative_table(name: str, argument: Format, result: Format) -> Tab
 
 def lookup(table: Table, z: NDArray[np.int64]) -> NDArray[np.int64]:
     """The table's results for the words ``z``, elementwise."""
-    return _direct(table)[z + (1 << (table.input_width - 1))]
+    return lookup_all(table)[z + (1 << (table.input_width - 1))]
 
 
 @lru_cache(maxsize=64)
-def _direct(table: Table) -> NDArray[np.int64]:
-    """The results for every word from the least to the greatest: what :class:`Table` says, at once."""
+def lookup_all(table: Table) -> NDArray[np.int64]:
+    """The table's results for all words, from the least to the greatest."""
     z = np.arange(-(1 << (table.input_width - 1)), 1 << (table.input_width - 1), dtype=np.int64)
     magnitude = np.minimum(np.abs(z), (1 << (table.input_width - 1)) - 1)
     half = (1 << table.index_shift) >> 1

@@ -29,9 +29,8 @@ def load_iris() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def _iris(name: str) -> Workload:
     # The front end is imported here, because it re-exports Workload.
-    from catgrad_hw.ir.types import Dtype, NdArrayType, obj
-
     from catgrad_hw import layers
+    from catgrad_hw.ir.types import Dtype, NdArrayType, obj
 
     def array(*shape: int) -> NdArrayType:
         return NdArrayType(shape, Dtype.float32)

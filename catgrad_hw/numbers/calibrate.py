@@ -1,0 +1,136 @@
+"""Calibration: the largest magnitude of every tensor over a full float run.
+
+It depends on the workload alone, never on lanes, tiles or memory. Ranges of the first few iterations don't do:
+weights, and with them everything else, grow later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catgrad_hw.errors import ModelError
+from catgrad_hw.ir.kernel import Expression, Kernel, KernelProgram, Reduced
+from catgrad_hw.ir.kernel_run import Observer, run
+from catgrad_hw.workload import Floats, Workload
+
+CALIBRATION_STEPS = 1000
+
+
+@dataclass
+class Ranges:
+    """Largest magnitudes: of each array, and of each expression in each kernel's epilogue.
+
+    ``sums`` has the main reduction under the kernel's name and its i-th side sum under ``(name, i)``;
+    ``epilogues`` every other expression, by kernel name.
+    """
+
+    arrays: dict[str, float] = field(default_factory=dict)
+    sums: dict[str | tuple[str, int], float] = field(default_factory=dict)
+    epilogues: dict[tuple[str, Expression], float] = field(default_factory=dict)
+
+
+def calibrate(program: KernelProgram, workload: Workload, steps: int = CALIBRATION_STEPS, seed: int = 0) -> Ranges:
+    """The ranges of a float run of ``steps`` steps from the parameters that ``seed`` gives.
+
+    ``predict`` runs beside every ``step``, and at the end over all data, held-out data too. Raises
+    :class:`ModelError` where training diverges.
+    """
+    ranges = Ranges()
+
+    def observe(kernel: Kernel, expression: Expression, values: NDArray[Any]) -> None:
+        key = (kernel.name, expression)
+        if isinstance(expression, Reduced):
+            kept = kernel.loops[: len(kernel.loops) - kernel.reduced]
+            if values.size == prod(loop.size for loop in kept):
+                _widen(ranges.sums, kernel.name, values)
+            else:
+                for i, side in enumerate(kernel.side_sums):
+                    if values.size == prod(loop.size for loop in kept if loop.name not in side.over):
+                        _widen(ranges.sums, (kernel.name, i), values)
+        else:
+            _widen(ranges.epilogues, key, values)
+
+    def see(memory: dict[str, NDArray[Any]]) -> None:
+        for name, values in memory.items():
+            _widen(ranges.arrays, name, values)
+
+    parameters = workload.initial_parameters(seed)
+    # An array that no program writes (all of training may be dead) still has a range.
+    see(dict(zip(program.parameters, parameters, strict=True)))
+    for step in range(steps):
+        x, y = workload.batch(step)
+        see(run(program, "predict", _arguments(program, parameters, x), np.float32, observe))
+        memory = run(program, "step", _arguments(program, parameters, x, y), np.float32, observe)
+        see(memory)
+        parameters = tuple(memory[name] for name in program.parameters)
+        if not all(np.isfinite(p).all() for p in parameters):
+            raise ModelError(
+                f"calibrate {workload.name}: expected float training to converge, found a parameter that is not "
+                f"finite after step {step + 1}; lower the learning rate or scale the data"
+            )
+    for x, y in (workload.x, workload.y), *([workload.heldout] if workload.heldout else []):
+        _widen(ranges.arrays, program.inputs[0], x)
+        _widen(ranges.arrays, program.targets[0], y)
+        for rows, _ in batches(x, workload.batch_size):
+            see(run(program, "predict", _arguments(program, parameters, rows), np.float32, observe))
+    return ranges
+
+
+def float_training(
+    program: KernelProgram,
+    workload: Workload,
+    steps: int,
+    seed: int,
+    after_step: Callable[[int, tuple[Floats, ...]], None],
+) -> tuple[Floats, ...]:
+    """Train in float32 and return the parameters; ``after_step`` is called with the step (from 1) and parameters."""
+    parameters = workload.initial_parameters(seed)
+    for step in range(steps):
+        memory = run(program, "step", _arguments(program, parameters, *workload.batch(step)), np.float32)
+        parameters = tuple(memory[name] for name in program.parameters)
+        after_step(step + 1, parameters)
+    return parameters
+
+
+def float_predictions(program: KernelProgram, parameters: tuple[Floats, ...], x: Floats) -> Floats:
+    """What the float model says of all rows of ``x``."""
+    parts = [
+        run(program, "predict", _arguments(program, parameters, rows), np.float32)[program.outputs[0]][:valid]
+        for rows, valid in batches(x, program.batch)
+    ]
+    return np.concatenate(parts)
+
+
+def batches(x: NDArray[Any], size: int) -> Iterator[tuple[NDArray[Any], int]]:
+    """All rows of ``x`` in batches of ``size``, with the number of rows that are data: the last is filled with 0."""
+    for start in range(0, len(x), size):
+        rows = x[start : start + size]
+        valid = len(rows)
+        if valid < size:
+            rows = np.concatenate([rows, np.zeros((size - valid, *rows.shape[1:]), rows.dtype)])
+        yield rows, valid
+
+
+def _arguments(
+    program: KernelProgram, parameters: tuple[Floats, ...], x: Floats, y: Floats | None = None
+) -> dict[str, Floats]:
+    arguments = dict(zip(program.parameters, parameters, strict=True))
+    arguments[program.inputs[0]] = x
+    if y is not None:
+        arguments[program.targets[0]] = y
+    return arguments
+
+
+def _widen(ranges: dict[Any, float], key: Any, values: NDArray[Any]) -> None:
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > ranges.get(key, -1.0):
+        ranges[key] = largest
+
+
+__all__ = ["Observer", "Ranges", "batches", "calibrate", "float_predictions", "float_training"]
