@@ -1,0 +1,1 @@
+"""Simulation of the core: tools, the host's side of the core's ports, and the simulators."""

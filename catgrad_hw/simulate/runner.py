@@ -1,0 +1,147 @@
+"""Runs a job in a simulator: builds (cached by content), runs in a process of its own, streams the records back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from amaranth.lib.wiring import Component
+
+from catgrad_hw.errors import ModelError, SimulationError, ToolError
+from catgrad_hw.simulate import tools, worker
+from catgrad_hw.simulate.job import Job, Outcome, Record
+
+POLL = 0.05  # seconds between looks at a running simulation
+
+
+def choose_simulator(name: str | None = None) -> str:
+    """``name`` if it can run here; by default Verilator, or Amaranth's simulator where Verilator cannot run."""
+    if name is None:
+        return "amaranth" if tools.missing("verilator") else "verilator"
+    if name not in tools.SIMULATORS:
+        raise ModelError(f"simulator: expected one of {', '.join(tools.SIMULATORS)}, found {name!r}")
+    tools.require_simulator(name)
+    return name
+
+
+def _worker(
+    simulator: str, arguments: list[str], directory: Path, variables: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    environment = tools.simulator_environment(simulator) | variables
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    with (directory / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", worker.__name__, *arguments],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _log_tail(directory: Path) -> str:
+    lines = (directory / "log.txt").read_text(errors="replace").splitlines()
+    telling = [line for line in lines if "rror" in line] or lines
+    return telling[-1].strip() if telling else "no output"
+
+
+def build(verilog: str, simulator: str, *, waves: bool = False) -> Path:
+    """Directory of the compiled simulation of ``verilog`` (top module ``core``), made where the cache lacks it."""
+    key = hashlib.sha256()
+    for part in (verilog, tools.version(simulator), tools.compiler().version, str(waves), worker_source()):
+        key.update(part.encode() + b"\0")
+    cache = tools.cache_directory() / "builds"
+    target = cache / f"{simulator}-{key.hexdigest()[:32]}"
+    if target.exists():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as name:
+        directory = Path(name)
+        source = directory / "core.v"
+        source.write_text(verilog)
+        result = directory / "result"
+        arguments = ["build", simulator, str(result), str(source), *(["waves"] if waves else [])]
+        if _worker(simulator, arguments, directory, {}).wait():
+            kept = Path(tempfile.mkdtemp(prefix="catgrad-hw-")) / "build.log"
+            shutil.copy(directory / "log.txt", kept)
+            raise ToolError(f"{simulator}: cannot compile the Verilog: {_log_tail(directory)} (log: {kept})")
+        try:
+            result.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was first, with the same content
+                raise
+    return target
+
+
+def worker_source() -> str:
+    """The text that decides how a simulation is built: part of the cache's key."""
+    return Path(worker.__file__).read_text()
+
+
+@contextmanager
+def _running(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Do not leave the simulator running when its observer stops."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def run_verilog(verilog: str, simulator: str, job: Job, record: Record, waves: Path | None = None) -> Outcome:
+    """Run ``job`` on Verilog whose top module is ``core``; ``record`` is called while the simulation goes on."""
+    if waves is not None and simulator == "icarus":
+        raise ModelError("simulation: --vcd expects the simulator verilator or amaranth, found icarus; change one")
+    built = build(verilog, simulator, waves=waves is not None)
+    with tempfile.TemporaryDirectory(prefix="catgrad-hw-") as name:
+        directory = Path(name)
+        job.save(directory / "job.npz")
+        words = directory / "words.bin"
+        words.touch()
+        arguments = ["run", simulator, str(built), *([str(waves.resolve())] if waves else [])]
+        process = _worker(simulator, arguments, directory, {"CATGRAD_HW_JOB": name})
+        with _running(process), words.open("rb") as stream:
+            size, pending = 8 * job.parameters.size, b""
+            while True:
+                ended = process.poll() is not None
+                pending += stream.read()
+                while len(pending) >= size:
+                    record(np.frombuffer(pending[:size], dtype="<i8").astype(np.int64))
+                    pending = pending[size:]
+                if ended:
+                    break
+                time.sleep(POLL)
+        if (directory / "outcome.json").exists():
+            return Outcome.load(directory / "outcome.json")
+        error = directory / "error.txt"
+        reason = error.read_text() if error.exists() else _log_tail(directory)
+        seed = "" if job.backpressure is None else f" (back-pressure seed {job.backpressure})"
+        raise SimulationError(f"{simulator}: {reason}{seed}")
+
+
+def run(
+    simulator: str,
+    job: Job,
+    record: Record,
+    *,
+    verilog: Callable[[], str],
+    component: Callable[[], Component],
+    waves: Path | None = None,
+) -> Outcome:
+    """Run ``job`` in ``simulator``, on ``verilog()`` or, in Amaranth's simulator, on ``component()``."""
+    if simulator == "amaranth":
+        from catgrad_hw.simulate import amaranth_bench
+
+        return amaranth_bench.run(component(), job, record, waves)
+    return run_verilog(verilog(), simulator, job, record, waves)

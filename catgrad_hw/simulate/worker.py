@@ -1,0 +1,57 @@
+"""Builds a simulation, or runs one, in a process of its own: cocotb's runner wants to own the environment.
+
+``python -m catgrad_hw.simulate.worker build|run SIMULATOR DIRECTORY [FILE]``: FILE is the Verilog to build, or the
+waves to write. The top module is ``core``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cocotb_tools.runner import get_runner
+
+TOP = "core"
+TIMESCALE = ("1ns", "1ps")
+
+
+def build(simulator: str, directory: Path, source: Path, waves: bool) -> None:
+    """Compile ``source`` into ``directory``."""
+    # Icarus: under -g2012 it can leave Yosys-written `always @*` blocks undefined from time 0; the last -g wins.
+    arguments = {"verilator": ["-Wno-fatal", "-Wno-lint", "-O3"], "icarus": ["-g2005"]}[simulator]
+    get_runner(simulator).build(
+        sources=[source],
+        hdl_toplevel=TOP,
+        build_dir=directory,
+        build_args=arguments,
+        timescale=TIMESCALE,
+        waves=waves,
+        always=True,
+    )
+
+
+def run(simulator: str, directory: Path, waves: Path | None) -> None:
+    """Run the bench on the simulation in ``directory``; the current directory takes what the simulator writes."""
+    get_runner(simulator).test(
+        test_module="catgrad_hw.simulate.bench",
+        hdl_toplevel=TOP,
+        hdl_toplevel_lang="verilog",
+        build_dir=directory,
+        test_dir=Path.cwd(),
+        timescale=TIMESCALE,
+        test_args=["--trace", "--trace-file", str(waves)] if waves else [],
+    )
+
+
+def main(arguments: list[str]) -> None:
+    action, simulator, directory, *rest = arguments
+    if action == "build":
+        build(simulator, Path(directory), Path(rest[0]), waves="waves" in rest[1:])
+    else:
+        run(simulator, Path(directory), Path(rest[0]) if rest else None)
+
+
+if __name__ == "__main__":
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # the runner would change what it does under pytest
+    main(sys.argv[1:])
