@@ -211,6 +211,10 @@ def run(
         missing = [needed.name(value) for value in node.inputs if value not in values]
         if missing:
             raise IllTypedError(f"run {group}: expected arrays {', '.join(missing)}, found none of that name")
+        if isinstance(node.operation, Constant) and node.operation.T.dtype.is_floating():
+            # Not rounded to the type's own precision, so that executors agree to that of ``dtype``.
+            values[node.outputs[0]] = np.full(node.operation.T.shape, node.operation.x, dtype)
+            continue
         results = node.operation.numpy(*(values[value] for value in node.inputs))
         for value, result in zip(node.outputs, results, strict=True):
             floating = needed.types[value].dtype.is_floating()

@@ -16,6 +16,7 @@ import numpy as np
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.graph import Builder, Graph, rewrite
 from catgrad_hw.ir.operations import Operation, Scalar
+from catgrad_hw.ir.types import NdArrayType
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -50,7 +51,7 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
 
 
 def _signs(
-    builder: Builder, operation: Operation, inputs: tuple[int, ...], T: ops.NdArrayType
+    builder: Builder, operation: Operation, inputs: tuple[int, ...], T: NdArrayType
 ) -> Sequence[int] | None:
     """Move negations into additions: ``−−x = x``, ``x + −y = x − y``, ``x − −y = x + y``, ``−(x − y) = y − x``."""
     negated = [_argument(builder, value, ops.Negate) for value in inputs]

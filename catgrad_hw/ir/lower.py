@@ -1,0 +1,678 @@
+"""From the tensor graph to kernels.
+
+Views (permutations, broadcasts, reshapes, splits) become strides of reads. Each contraction, product and sum becomes
+one kernel; additions, functions and subtractions that follow it become the epilogue of that kernel. The forms of
+kernels that come out:
+
+* *contraction*: body ``read * read``, summed;
+* *map*: the same without a reduction; one factor may be a constant;
+* *copy* or *sum*: body ``read``, with or without a sum (or a maximum);
+* *update*: a parameter is written in place, ``p - r`` or ``p - 2**k * r``, as the only write of its kernel.
+
+An epilogue is ``r``, then optionally ``+ read``, then optionally σ or σ′, then optionally ``- read``. Epilogues have no
+general multiplication. The loop over the batch is the innermost one that is not reduced.
+
+All updates come last, and no kernel that updates a parameter reads another one, so that every read of a parameter
+sees its value before the step.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from catgrad_hw.errors import UnsupportedError
+from catgrad_hw.ir import operations as ops
+from catgrad_hw.ir.axes import axis_classes, batch_class
+from catgrad_hw.ir.graph import Graph, Node
+from catgrad_hw.ir.kernel import (
+    Access,
+    Apply,
+    Array,
+    Constant,
+    Expression,
+    Kernel,
+    KernelProgram,
+    Loop,
+    Read,
+    Reduced,
+    Role,
+    Write,
+)
+from catgrad_hw.ir.kernel_check import check, is_power_of_two, reads
+from catgrad_hw.ir.passes.attach_side_sums import attach_side_sums
+from catgrad_hw.ir.types import Dtype
+
+VIEWS = (ops.Permute, ops.Reshape, ops.NCopy, ops.NSplit)
+
+Stage: TypeAlias = Literal["reduced", "sum", "function", "difference"]
+
+
+def lower(graph: Graph) -> KernelProgram:
+    """The kernels of a graph's groups ``predict`` and ``step``; arrays have the same names in both.
+
+    Arrays are called as the graph's inputs are; ``yhat`` (or ``yhat0, yhat1, …``) is what ``predict`` returns, ``a1, a2, …``
+    are activations, ``s1, …`` derivatives of activations, ``e1, …`` errors, ``d1, …`` cotangents, ``g0, …`` gradients of the
+    parameters ``p0, …``, ``z1, …`` other results of a reduction and ``t1, …`` other values.
+
+    Raises :class:`UnsupportedError` for an operation, or a dtype other than float32, that no kernel speaks.
+    """
+    graph = graph.restrict(["predict", "step"])
+    classes = axis_classes(graph)
+    batch = batch_class(graph, classes)
+    size = next(
+        (T.shape[axes.index(batch)] for T, axes in zip(graph.types, classes, strict=True) if batch in axes), 1
+    )
+    for T in graph.types:
+        if T.dtype is not Dtype.float32:
+            raise UnsupportedError(f"lower: kernels compute on float32, found {T}; change the dtype or use a NumPy target")
+    names = _names(graph)
+    arrays: dict[str, Array] = {}
+    for i, axes in zip(graph.inputs, classes, strict=False):
+        if i.role != "cotangent":
+            arrays[i.name] = Array(i.name, i.type.shape, i.role, axes.index(batch) if batch in axes else None)
+    outputs = _output_names(graph)
+    programs = {}
+    for group in ("predict", "step"):
+        lowering = _Lowering(graph, group, names, classes, batch, arrays)
+        programs[group] = attach_side_sums(lowering.run())
+    program = KernelProgram(
+        arrays=arrays,
+        programs=programs,
+        parameters=tuple(i.name for i in graph.inputs if i.role == "parameter"),
+        inputs=tuple(i.name for i in graph.inputs if i.role == "input"),
+        targets=tuple(i.name for i in graph.inputs if i.role == "target"),
+        outputs=tuple(outputs),
+        batch=size,
+    )
+    check(program)
+    return program
+
+
+def _output_names(graph: Graph) -> list[str]:
+    count = len(graph.outputs["predict"])
+    return ["yhat"] if count == 1 else [f"yhat{i}" for i in range(count)]
+
+
+def _names(graph: Graph) -> list[str]:
+    """A readable name for the array that holds a value, if any does."""
+    targets = {value for value, i in enumerate(graph.inputs) if i.role == "target"}
+    outputs = dict(zip(reversed(graph.outputs["predict"]), reversed(_output_names(graph)), strict=True))
+    gradients: dict[int, str] = {}
+    for i, value in enumerate(graph.outputs["step"]):
+        update = _update(graph, i, value)
+        if update is not None:
+            _, gradient = _scaled(graph, update[1]) or update
+            gradients.setdefault(gradient, f"g{i}")
+    names = [i.name for i in graph.inputs]
+    taken = {*names, *outputs.values(), *gradients.values()}
+    counts: dict[str, int] = {}
+    after_targets = set(targets)
+    for node in graph.nodes:
+        if after_targets.intersection(node.inputs):
+            after_targets.update(node.outputs)
+        for value in node.outputs:
+            name = outputs.get(value) if _is_computed(node) else None
+            name = name or gradients.get(value)
+            while name is None or (name in taken and name not in (outputs.get(value), gradients.get(value))):
+                letter = _letter(node, targets, value in after_targets)
+                counts[letter] = counts.get(letter, 0) + 1
+                name = f"{letter}{counts[letter]}"
+            taken.add(name)
+            names.append(name)
+    return names
+
+
+def _is_computed(node: Node) -> bool:
+    return not isinstance(node.operation, (*VIEWS, ops.Constant))
+
+
+def _letter(node: Node, targets: set[int], after_targets: bool) -> str:
+    match node.operation:
+        case ops.Sigmoid():
+            return "a"
+        case ops.SigmoidDerivative():
+            return "s"
+        case ops.Subtract() if targets.intersection(node.inputs):
+            return "e"
+    if after_targets:
+        return "d" if _is_computed(node) else "t"
+    return "z" if isinstance(node.operation, ops.Compose | ops.MatrixMultiply | ops.NAdd) else "t"
+
+
+def _update(graph: Graph, parameter: int, value: int) -> tuple[float, int] | None:
+    """``(factor, gradient)`` where ``value`` is ``parameter - factor * gradient``, for a power of two or else 1."""
+    node = graph.producers[value]
+    if node is None or not isinstance(node.operation, ops.Subtract) or node.inputs[0] != parameter:
+        return None
+    scaled = _scaled(graph, node.inputs[1])
+    return scaled if scaled is not None and is_power_of_two(scaled[0]) else (1.0, node.inputs[1])
+
+
+def _scaled(graph: Graph, value: int) -> tuple[float, int] | None:
+    """``(factor, other)`` where ``value`` is a constant times another value."""
+    product = graph.producers[value]
+    if product is not None and isinstance(product.operation, ops.Multiply):
+        for factor, other in (product.inputs, product.inputs[::-1]):
+            c = graph.constant(factor)
+            if c is not None:
+                return float(c), other
+    return None
+
+
+@dataclass(frozen=True)
+class _Axis:
+    size: int
+    batch: bool
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A value that is, or is a view of, an array: ``strides`` by the value's axes."""
+
+    array: str
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass
+class _Nest:
+    """A kernel under construction. ``updates`` where its write updates a parameter in place."""
+
+    loops: tuple[Loop, ...]
+    reduced: int
+    body: Expression
+    reduction: Literal["sum", "max"] | None
+    position: int
+    writes: list[Write] = field(default_factory=list)
+    updates: bool = False
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """A value computed in a kernel's epilogue and not stored yet.
+
+    ``loops`` gives the kernel's loop for each of the value's axes (None for axes of size 1 without a loop). The value
+    is a permutation ``axes`` of the value ``origin``. ``exclusive``: nothing else reads it.
+    """
+
+    nest: _Nest
+    expression: Expression
+    stage: Stage
+    loops: tuple[int | None, ...]
+    origin: int
+    axes: tuple[int, ...]
+    exclusive: bool
+
+
+@dataclass(frozen=True)
+class _Splat:
+    """A value all of whose entries are one constant."""
+
+    value: float
+
+
+_State: TypeAlias = _Stored | _Fused | _Splat
+
+
+class _Lowering:
+    """Lowers one group. ``arrays`` is shared with the other groups and grows."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        group: str,
+        names: Sequence[str],
+        classes: Sequence[tuple[int, ...]],
+        batch: int | None,
+        arrays: dict[str, Array],
+    ) -> None:
+        self.graph, self.group, self.names, self.arrays = graph, group, names, arrays
+        self.classes, self.batch = classes, batch
+        self.outputs = _output_names(graph)
+        self.nests: list[_Nest] = []
+        self.states: dict[int, _State] = {}
+        self.written_at: dict[str, int] = {}
+        self.uses = graph.restrict([group]).uses  # replaced below: the numbering of the whole graph is needed
+
+    def run(self) -> tuple[Kernel, ...]:
+        graph, outputs = self.graph, self.graph.outputs[self.group]
+        live, uses = self._live(outputs)
+        self.uses = uses
+        for value, i in enumerate(graph.inputs):
+            self.states[value] = _Stored(i.name, 0, _row_major(i.type.shape))
+        updates: dict[int, tuple[float, int]] = {}
+        skipped = set[int]()
+        if self.group == "step":
+            for i, value in enumerate(outputs):
+                update = _update(graph, i, value)
+                if update is not None and self.uses[value] == 1:
+                    updates[i] = update
+                    skipped.add(value)
+        # A product with a power of two that updates alone read is part of these updates.
+        folded: dict[int, int] = {}
+        for value in sorted(skipped):
+            (_, product) = graph.producers[value].inputs  # type: ignore[union-attr]
+            folded[product] = folded.get(product, 0) + 1
+        for i, (_, gradient) in updates.items():
+            (_, product) = graph.producers[outputs[i]].inputs  # type: ignore[union-attr]
+            if product != gradient and folded[product] == self.uses[product]:
+                skipped.add(product)
+        for node in graph.nodes:
+            if live.intersection(node.outputs) and not skipped.intersection(node.outputs):
+                self._node(node)
+        if self.group == "step":
+            self._finish_step(outputs, updates)
+        else:
+            self._finish_predict(outputs)
+        ordered = [n for n in self.nests if not n.updates] + [n for n in self.nests if n.updates]
+        return tuple(self._kernel(nest) for nest in ordered)
+
+    def _live(self, outputs: Sequence[int]) -> tuple[set[int], list[int]]:
+        """The values that the group needs, and how often it reads each."""
+        live = set(outputs)
+        uses = [0] * len(self.graph.types)
+        for value in outputs:
+            uses[value] += 1
+        for node in reversed(self.graph.nodes):
+            if live.intersection(node.outputs):
+                live.update(node.inputs)
+                for value in node.inputs:
+                    uses[value] += 1
+        return live, uses
+
+    # --- operations ---------------------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> None:
+        operation = node.operation
+        match operation:
+            case ops.Constant():
+                self.states[node.outputs[0]] = _Splat(float(operation.x))
+            case ops.Permute():
+                self.states[node.outputs[0]] = self._permute(node.inputs[0], node.outputs[0], operation.p)
+            case ops.NCopy() | ops.Reshape() | ops.NSplit():
+                self._view(node)
+            case ops.NConcatenate():
+                self._concatenate(node)
+            case ops.Compose() | ops.MatrixMultiply():
+                self._contract(node)
+            case ops.Multiply():
+                self._multiply(node)
+            case ops.Negate():
+                self._scale(-1.0, node.inputs[0], node.outputs[0])
+            case ops.NAdd():
+                self._reduce(node, len(operation.N.shape), "sum")
+            case ops.NMax():
+                self._reduce(node, len(operation.N.shape), "max")
+            case ops.Add():
+                self._add(node)
+            case ops.Subtract():
+                self._subtract(node)
+            case ops.Sigmoid():
+                self._function("sigmoid", node)
+            case ops.SigmoidDerivative():
+                self._function("sigmoid_derivative", node)
+            case _:
+                raise UnsupportedError(
+                    f"{type(operation).__name__}: expected an operation with a kernel, found {operation.target()[0]} = "
+                    f"{operation}; build the model from layers that have hardware"
+                )
+
+    def _permute(self, value: int, result: int, p: Sequence[int]) -> _State:
+        state = self.states[value]
+        match state:
+            case _Stored():
+                return _Stored(state.array, state.offset, tuple(state.strides[axis] for axis in p))
+            case _Fused():
+                return _Fused(
+                    state.nest,
+                    state.expression,
+                    state.stage,
+                    tuple(state.loops[axis] for axis in p),
+                    state.origin,
+                    tuple(state.axes[axis] for axis in p),
+                    state.exclusive and self.uses[result] == 1,
+                )
+            case _Splat():
+                return state
+
+    def _view(self, node: Node) -> None:
+        operation, value = node.operation, node.inputs[0]
+        splat = self.states[value]
+        if isinstance(splat, _Splat):
+            self.states.update((result, splat) for result in node.outputs)
+            return
+        stored = self._stored(value)
+        match operation:
+            case ops.NCopy():
+                strides = (*stored.strides, *(0 for _ in operation.T.shape))
+                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, strides)
+            case ops.NSplit():
+                for i, result in enumerate(node.outputs):
+                    offset = stored.offset + i * stored.strides[-1]
+                    self.states[result] = _Stored(stored.array, offset, stored.strides[:-1])
+            case ops.Reshape():
+                reshaped = _reshape(operation.X.shape, stored.strides, operation.Y.shape)
+                if reshaped is None:  # not affine: make it so by a copy in row-major order
+                    fused = self._copy(value)
+                    self.states[value] = stored = self._write(fused, self.names[value], "intermediate")
+                    reshaped = _row_major(operation.Y.shape)
+                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, reshaped)
+
+    def _concatenate(self, node: Node) -> None:
+        (result,) = node.outputs
+        whole = self._array(result, self.names[result])
+        for i, value in enumerate(node.inputs):
+            fused = self._copy(value)
+            part = _Stored(whole.array, i * whole.strides[-1], whole.strides[:-1])
+            self._write_at(fused.nest, part, fused.loops, fused.expression)
+        self.states[result] = whole
+
+    def _contract(self, node: Node) -> None:
+        operation: Any = node.operation
+        shared = len(operation.N.shape) if isinstance(operation, ops.MatrixMultiply) else 0
+        inner = len(operation.B.shape)
+        (x, y), (result,) = node.inputs, node.outputs
+        left, right = self._stored(x), self._stored(y)
+        outer = len(left.strides) - inner  # the axes of N and A
+        axes = self._axes(result)
+        reduced = self._axes(x)[outer:]
+        nest, where = self._open(axes, reduced, "sum")
+        kept, summed = where[: len(axes)], where[len(axes) :]
+        in_left = [*kept[:outer], *summed]
+        in_right = [*kept[:shared], *summed, *kept[outer:]]
+        nest.body = Apply(
+            "multiply", (Read(_access(nest, left, in_left)), Read(_access(nest, right, in_right)))
+        )
+        self._define(result, nest, kept)
+
+    def _multiply(self, node: Node) -> None:
+        (x, y), (result,) = node.inputs, node.outputs
+        for factor, other in ((x, y), (y, x)):
+            state = self.states[factor]
+            if isinstance(state, _Splat):
+                self._scale(state.value, other, result)
+                return
+        left, right = self._stored(x), self._stored(y)
+        nest, where = self._open(self._axes(result), [], None)
+        nest.body = Apply("multiply", (Read(_access(nest, left, where)), Read(_access(nest, right, where))))
+        self._define(result, nest, where)
+
+    def _scale(self, factor: float, value: int, result: int) -> None:
+        stored = self._stored(value)
+        nest, where = self._open(self._axes(result), [], None)
+        nest.body = Apply("multiply", (Constant(factor), Read(_access(nest, stored, where))))
+        self._define(result, nest, where)
+
+    def _reduce(self, node: Node, kept: int, reduction: Literal["sum", "max"]) -> None:
+        (value,), (result,) = node.inputs, node.outputs
+        state = self.states[value]
+        axes = self._axes(value)
+        nest, where = self._open(axes[:kept], axes[kept:], reduction)
+        if (
+            reduction == "sum"
+            and isinstance(state, _Fused)
+            and state.exclusive
+            and state.stage == "reduced"
+            and state.nest.reduction is None
+            and not state.nest.writes
+        ):
+            # A product that only this sum reads: one contraction.
+            moved = {old: new for old, new in zip(state.loops, where, strict=True) if old is not None}
+            nest.body = _move(state.nest.body, moved, len(nest.loops))
+            self._remove(state.nest)
+        else:
+            nest.body = Read(_access(nest, self._stored(value), where))
+        self._define(result, nest, where[:kept])
+
+    def _add(self, node: Node) -> None:
+        (result,) = node.outputs
+        for value, other in (node.inputs, node.inputs[::-1]):
+            if self._fuse(value, other, result, "add", ("reduced",), "sum"):
+                return
+        x, y = node.inputs
+        if isinstance(self.states[x], _Splat):
+            x, y = y, x
+        self._fuse_into(self._copy(x), y, result, "add", "sum")
+
+    def _subtract(self, node: Node) -> None:
+        (x, y), (result,) = node.inputs, node.outputs
+        state = self.states[x]
+        if isinstance(state, _Splat):
+            self._scale(-1.0, y, result)
+            fused = self.states[result]
+            assert isinstance(fused, _Fused)
+            self._fuse_into(fused, x, result, "add", "sum")
+        elif not self._fuse(x, y, result, "subtract", ("reduced", "sum", "function"), "difference"):
+            self._fuse_into(self._copy(x), y, result, "subtract", "difference")
+
+    def _function(self, name: str, node: Node) -> None:
+        (value,), (result,) = node.inputs, node.outputs
+        fused = self.states[value]
+        if not isinstance(fused, _Fused) or fused.stage not in ("reduced", "sum"):
+            fused = self._copy(value)
+        self._extend(fused, Apply(name, (fused.expression,)), "function", result)
+
+    # --- epilogues ----------------------------------------------------------------------------------------------
+
+    def _fuse(
+        self, value: int, other: int, result: int, name: str, stages: Sequence[Stage], stage: Stage
+    ) -> bool:
+        """Continue the epilogue that computes ``value``, if there is one and ``other`` can be read in it."""
+        fused = self.states[value]
+        if not isinstance(fused, _Fused) or fused.stage not in stages:
+            return False
+        operand = self.states[other]
+        match operand:
+            case _Fused():
+                if operand.nest.position >= fused.nest.position:
+                    return False
+            case _Stored():
+                if self.written_at.get(operand.array, -1) >= fused.nest.position:
+                    return False
+        self._fuse_into(fused, other, result, name, stage)
+        return True
+
+    def _fuse_into(self, fused: _Fused, other: int, result: int, name: str, stage: Stage) -> None:
+        operand = self.states[other]
+        read: Expression
+        if isinstance(operand, _Splat):
+            read = Constant(operand.value)
+        else:
+            read = Read(_access(fused.nest, self._stored(other), fused.loops))
+        self._extend(fused, Apply(name, (fused.expression, read)), stage, result)
+
+    def _extend(self, fused: _Fused, expression: Expression, stage: Stage, result: int) -> None:
+        exclusive = self.uses[result] == 1
+        axes = tuple(range(len(fused.loops)))
+        self.states[result] = _Fused(fused.nest, expression, stage, fused.loops, result, axes, exclusive)
+
+    # --- kernels ------------------------------------------------------------------------------------------------
+
+    def _axes(self, value: int) -> list[_Axis]:
+        shape = self.graph.types[value].shape
+        return [_Axis(size, c == self.batch) for size, c in zip(shape, self.classes[value], strict=True)]
+
+    def _open(
+        self, kept: Sequence[_Axis], reduced: Sequence[_Axis], reduction: Literal["sum", "max"] | None
+    ) -> tuple[_Nest, tuple[int | None, ...]]:
+        """A new kernel over the given axes, and the loop of each axis. Axes of size 1 have none, except the batch."""
+        batch = next((i for i, axis in enumerate((*kept, *reduced)) if axis.batch), None)
+        axes = [*enumerate((*kept, *reduced))]
+        looped = [i for i, axis in axes if axis.size != 1 or i == batch]
+        inner = [i for i in looped if i >= len(kept)]
+        outer = sorted((i for i in looped if i < len(kept)), key=lambda i: (i == batch, i))
+        letters = (letter for letter in string.ascii_lowercase[8:] + string.ascii_lowercase[:8] if letter != "b")
+        loops = tuple(
+            Loop("b" if i == batch else next(letters), axes[i][1].size, i == batch) for i in (*outer, *inner)
+        )
+        nest = _Nest(loops, len(inner), Reduced(), reduction if inner else None, len(self.nests))
+        self.nests.append(nest)
+        where = {i: loop for loop, i in enumerate((*outer, *inner))}
+        return nest, tuple(where.get(i) for i, _ in axes)
+
+    def _define(self, result: int, nest: _Nest, loops: Sequence[int | None]) -> None:
+        axes = tuple(range(len(loops)))
+        self.states[result] = _Fused(nest, Reduced(), "reduced", tuple(loops), result, axes, self.uses[result] == 1)
+
+    def _copy(self, value: int) -> _Fused:
+        """A new kernel that reads a value, for an epilogue of its own."""
+        stored = self._stored(value)
+        nest, where = self._open(self._axes(value), [], None)
+        nest.body = Read(_access(nest, stored, where))
+        return _Fused(nest, Reduced(), "reduced", where, value, tuple(range(len(where))), False)
+
+    def _remove(self, nest: _Nest) -> None:
+        self.nests.remove(nest)
+        for position, other in enumerate(self.nests):
+            other.position = position
+        for array in self.written_at:
+            self.written_at[array] -= self.written_at[array] > nest.position
+
+    # --- arrays -------------------------------------------------------------------------------------------------
+
+    def _stored(self, value: int) -> _Stored:
+        """The array that a value is, or is a view of; a fused value gets a write into an array of its own."""
+        state = self.states[value]
+        match state:
+            case _Stored():
+                return state
+            case _Splat():
+                raise UnsupportedError(
+                    f"Constant {state.value:g}: expected an array where {self.graph.types[value]} is read, found a "
+                    "constant, which no kernel reads; make it an input of the model"
+                )
+            case _Fused():
+                origin = self.states[state.origin]
+                if isinstance(origin, _Fused):
+                    name = self.names[state.origin]
+                    role: Role = "output" if name in self.outputs else "intermediate"
+                    origin = self.states[state.origin] = self._write(origin, name, role, state.origin)
+                assert isinstance(origin, _Stored)
+                stored = _Stored(origin.array, origin.offset, tuple(origin.strides[axis] for axis in state.axes))
+                self.states[value] = stored
+                return stored
+
+    def _write(self, fused: _Fused, name: str, role: Role, value: int | None = None) -> _Stored:
+        """Store a fused value in an array of its own."""
+        whole = self._array(fused.origin if value is None else value, name, role)
+        self._write_at(fused.nest, whole, fused.loops, fused.expression)
+        return whole
+
+    def _write_at(self, nest: _Nest, place: _Stored, loops: Sequence[int | None], expression: Expression) -> None:
+        nest.writes.append(Write(_access(nest, place, loops), expression))
+        self.written_at[place.array] = max(nest.position, self.written_at.get(place.array, -1))
+
+    def _array(self, value: int, name: str, role: Role = "intermediate") -> _Stored:
+        shape, classes = self.graph.types[value].shape, self.classes[value]
+        array = Array(name, shape, role, classes.index(self.batch) if self.batch in classes else None)
+        assert self.arrays.setdefault(name, array) == array
+        return _Stored(name, 0, _row_major(shape))
+
+    # --- results ------------------------------------------------------------------------------------------------
+
+    def _finish_predict(self, outputs: Sequence[int]) -> None:
+        for name, value in zip(self.outputs, outputs, strict=True):
+            state = self.states[value]
+            if isinstance(state, _Fused) and state.origin == value and self.names[value] == name:
+                self._stored(value)
+            if name not in self.written_at:
+                self._write(self._copy(value), name, "output", value)
+
+    def _finish_step(self, outputs: Sequence[int], updates: dict[int, tuple[float, int]]) -> None:
+        for parameter, value in enumerate(outputs):
+            state = self.states.get(value)
+            if parameter not in updates and value != parameter and self._is_parameter(state):
+                # Another parameter's old value: copy it before that parameter is updated.
+                self.states[value] = self._write(self._copy(value), f"new_{self.names[parameter]}", "intermediate", value)
+        finished: list[tuple[int, _Fused, Expression]] = []
+        for parameter, value in enumerate(outputs):
+            if value == parameter:
+                continue
+            factor, source = updates.get(parameter, (1.0, value))
+            fused = self.states[source]
+            if (
+                parameter not in updates
+                or not isinstance(fused, _Fused)
+                or fused.stage != "reduced"
+                or not fused.exclusive
+                or fused.nest.writes
+                or any(self.arrays[access.array].role == "parameter" for access in reads(fused.nest.body))
+            ):
+                fused = self._copy(source)
+            change: Expression = Reduced() if factor == 1.0 else Apply("multiply", (Constant(factor), Reduced()))
+            place = _Stored(self.names[parameter], 0, _row_major(self.graph.types[parameter].shape))
+            if parameter in updates:
+                old = Read(_access(fused.nest, place, fused.loops))
+                change = Apply("subtract", (old, change))
+            finished.append((parameter, fused, change))
+        for parameter, fused, change in finished:
+            place = _Stored(self.names[parameter], 0, _row_major(self.graph.types[parameter].shape))
+            fused.nest.updates = True
+            self._write_at(fused.nest, place, fused.loops, change)
+
+    def _is_parameter(self, state: _State | None) -> bool:
+        return isinstance(state, _Stored) and self.arrays[state.array].role == "parameter"
+
+    def _kernel(self, nest: _Nest) -> Kernel:
+        (first, *_) = nest.writes
+        name = first.access.array
+        if nest.updates:
+            name = f"update_{name}"
+        elif sum(write.access.array == name for other in self.nests for write in other.writes) > 1:
+            name = f"{name}_{first.access.offset}"
+        return Kernel(name, nest.loops, nest.reduced, nest.body, nest.reduction, tuple(nest.writes))
+
+
+def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 1, 0, -1):
+        strides[axis - 1] = strides[axis] * shape[axis]
+    return tuple(strides)
+
+
+def _access(nest: _Nest, stored: _Stored, loops: Sequence[int | None]) -> Access:
+    """The access of a stored value whose axes run along the given loops."""
+    strides = [0] * len(nest.loops)
+    for loop, stride in zip(loops, stored.strides, strict=True):
+        if loop is not None:
+            strides[loop] += stride
+    return Access(stored.array, stored.offset, tuple(strides))
+
+
+def _move(body: Expression, moved: dict[int, int | None], count: int) -> Expression:
+    """A body under other loops: old loop ``l`` becomes ``moved[l]``."""
+    match body:
+        case Read(access):
+            strides = [0] * count
+            for old, new in moved.items():
+                if new is not None:
+                    strides[new] = access.strides[old]
+            return Read(Access(access.array, access.offset, tuple(strides)))
+        case Apply(name, arguments):
+            return Apply(name, tuple(_move(argument, moved, count) for argument in arguments))
+    return body
+
+
+def _reshape(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
+    """The strides of a strided array under another shape, or None where no strides describe it."""
+    old = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
+    result: list[int] = []
+    available: list[tuple[int, int]] = list(reversed(old))
+    for size in reversed(new):
+        if size == 1:
+            result.append(0)
+            continue
+        if not available:
+            return None
+        have, stride = available.pop(0)
+        while have < size and available and available[0][1] == stride * have:
+            have *= available.pop(0)[0]
+        if have % size:
+            return None
+        result.append(stride)
+        if have > size:
+            available.insert(0, (have // size, stride * size))
+    return tuple(reversed(result))
