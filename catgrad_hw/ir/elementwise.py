@@ -23,7 +23,8 @@ class Elementwise(NamedTuple):
 def sigmoid(z: NDArray[Any]) -> NDArray[Any]:
     """The logistic function, ``1 / (1 + exp(-z))``, without overflow: only exponentials of ``-|z|`` are taken."""
     e = np.exp(-np.abs(z))
-    return np.where(np.asarray(z) >= 0, 1, e) / (1 + e)
+    result: NDArray[Any] = np.where(np.asarray(z) >= 0, 1, e) / (1 + e)
+    return result
 
 
 def sigmoid_derivative(z: NDArray[Any]) -> NDArray[Any]:

@@ -53,6 +53,17 @@ def reads(expression: Expression) -> list[Access]:
     return [part.access for part in subexpressions(expression) if isinstance(part, Read)]
 
 
+def stores(kernel: Kernel) -> list[Access]:
+    """Where a kernel stores: the accesses of its writes, then of its side sums."""
+    return [*(write.access for write in kernel.writes), *(side.access for side in kernel.side_sums)]
+
+
+def results(kernel: Kernel) -> list[tuple[Access, Expression]]:
+    """What a kernel stores where: its writes, then its side sums."""
+    writes = [(write.access, write.value) for write in kernel.writes]
+    return writes + [(side.access, side.value) for side in kernel.side_sums]
+
+
 def is_power_of_two(value: float) -> bool:
     """Whether a factor is 0 or plus or minus a power of two: multiplying by it moves the binary point alone."""
     return value == 0 or abs(math.frexp(value)[0]) == 0.5
@@ -96,8 +107,8 @@ def check(program: KernelProgram) -> None:
     for kernels in program.programs.values():
         for kernel in kernels:
             _check_body(kernel)
-            for target in (*kernel.writes, *kernel.side_sums):
-                for part in subexpressions(target.value):
+            for _, value in results(kernel):
+                for part in subexpressions(value):
                     _check_float(kernel, part)
                     if isinstance(part, Apply) and part.operation == "multiply":
                         free = any(isinstance(a, Constant) and is_power_of_two(a.value) for a in part.arguments)
@@ -170,15 +181,18 @@ def _check_accesses(kernel: Kernel, program: KernelProgram) -> None:
 
 
 def _check_once(kernel: Kernel, access: Access, loops: Sequence[int]) -> None:
-    words = _addresses(kernel, access, loops)
-    _require(len(np.unique(words)) == words.size, kernel.name, f"a word is written twice: {access}")
+    constant = [kernel.loops[i].name for i in loops if access.strides[i] == 0 and kernel.loops[i].size > 1]
+    words = _addresses(kernel, access)
+    once = not constant and len(np.unique(words)) == words.size
+    _require(once, kernel.name, f"a word is written more than once: {access}")
 
 
-def _addresses(kernel: Kernel, access: Access, loops: Sequence[int]) -> NDArray[np.int64]:
-    """All addresses of an access, with repetitions, over the given loops."""
+def _addresses(kernel: Kernel, access: Access) -> NDArray[np.int64]:
+    """All addresses of an access, over the loops that it varies with."""
     words = np.array([access.offset], np.int64)
-    for i in loops:
-        words = (words[:, None] + access.strides[i] * np.arange(kernel.loops[i].size, dtype=np.int64)).ravel()
+    for loop, stride in zip(kernel.loops, access.strides, strict=True):
+        if stride:
+            words = (words[:, None] + stride * np.arange(loop.size, dtype=np.int64)).ravel()
     return words
 
 
@@ -210,43 +224,36 @@ class _Flow:
         self.written = {array.name: np.zeros(math.prod(array.shape), bool) for array in program.arrays.values()}
 
     def run(self, kernel: Kernel) -> None:
-        every = range(len(kernel.loops))
-        stored = [target.access for target in (*kernel.writes, *kernel.side_sums)]
+        stored = stores(kernel)
         for access in reads(kernel.body):
-            self._read(kernel, access, every)
+            self._read(kernel, access)
             if kernel.reduction is not None:
-                _require(
-                    all(access.array != other.array for other in stored),
-                    kernel.name,
-                    f"{access.array!r} is written while it is reduced",
-                )
-        for target in (*kernel.writes, *kernel.side_sums):
-            for access in reads(target.value):
-                self._read(kernel, access, every)
-        for target in (*kernel.writes, *kernel.side_sums):
-            for access in (*reads(kernel.body), *reads(target.value)):
-                clash = [other for other in stored if other.array == access.array and other != access]
+                clash = any(access.array == other.array for other in stored)
+                _require(not clash, kernel.name, f"{access.array!r} is written while it is reduced")
+        for place, value in results(kernel):
+            for access in reads(value):
+                self._read(kernel, access)
+                others = [other for other in stored if other is not place and other.array == access.array]
+                _require(not others, kernel.name, f"{access.array!r} is read beside another write of it")
+            for access in (*reads(kernel.body), *reads(value)):
+                clash = any(other.array == access.array and other != access for other in stored)
                 _require(not clash, kernel.name, f"{access.array!r} is read and written at different words")
-            for access in reads(target.value):
-                others = [other for other in stored if other is not target.access]
-                clash = [other for other in others if other.array == access.array]
-                _require(not clash, kernel.name, f"{access.array!r} is read beside another write of it")
         for access in stored:
-            self._write(kernel, access, every)
+            self._write(kernel, access)
 
-    def _read(self, kernel: Kernel, access: Access, loops: Sequence[int]) -> None:
+    def _read(self, kernel: Kernel, access: Access) -> None:
         array = self.program.arrays[access.array]
-        words = self.written[array.name][_addresses(kernel, access, loops)]
+        words = self.written[array.name][_addresses(kernel, access)]
         if array.role == "parameter":
             _require(not words.any(), kernel.name, f"{array.name!r} is read after it was updated")
         elif array.role not in ("input", "target"):
             _require(bool(words.all()), kernel.name, f"{array.name!r} is read before it is written")
 
-    def _write(self, kernel: Kernel, access: Access, loops: Sequence[int]) -> None:
+    def _write(self, kernel: Kernel, access: Access) -> None:
         array: Array = self.program.arrays[access.array]
         _require(array.role not in ("input", "target"), kernel.name, f"{array.role} {array.name!r} is written")
         _require(array.role != "parameter" or self.name == "step", kernel.name, f"{self.name} updates {array.name!r}")
-        words = np.unique(_addresses(kernel, access, loops))
+        words = _addresses(kernel, access)
         _require(not self.written[array.name][words].any(), kernel.name, f"{array.name!r} is written twice")
         self.written[array.name][words] = True
 

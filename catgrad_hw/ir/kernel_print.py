@@ -108,9 +108,10 @@ def _place(access: Access, loops: tuple[Loop, ...], array: Array) -> str:
     for loop, stride in zip(loops, access.strides, strict=True):
         if stride == 0:
             continue
-        axis = next((axis for axis, step in enumerate(pitch) if stride > 0 and stride % step == 0), None)
-        if axis is None:
+        axes = [axis for axis, step in enumerate(pitch) if stride > 0 and stride % step == 0]
+        if not axes:
             return _flat(access, loops)
+        axis = axes[0]
         factor = stride // pitch[axis]
         reach[axis] += factor * (loop.size - 1)
         if reach[axis] >= array.shape[axis]:

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from catgrad_hw.errors import DataError, IllTypedError, UnsupportedError
 from catgrad_hw.ir.elementwise import ELEMENTWISE
 from catgrad_hw.ir.kernel import Access, Apply, Constant, Expression, Kernel, KernelProgram, Read, Reduced
+from catgrad_hw.ir.kernel_check import stores
 
 Observer: TypeAlias = Callable[[Kernel, Expression, NDArray[Any]], None]
 
@@ -37,7 +38,7 @@ def run(
     memory: dict[str, NDArray[Any]] = {}
     written = set[str]()
     for kernel in kernels:
-        written.update(write.access.array for write in (*kernel.writes, *kernel.side_sums))
+        written.update(access.array for access in stores(kernel))
     for array, values in arrays.items():
         if array not in program.arrays:
             raise DataError(f"run {name}: expected arrays of the program, found {array!r}")
@@ -106,7 +107,7 @@ def _reduce(kernel: Kernel, memory: Mapping[str, NDArray[Any]], sizes: list[int]
             return np.asarray(values.max(axis=axes))
         case "argmax":
             flat = values.reshape(*sizes[:kept], math.prod(sizes[kept:]))
-            return flat.argmax(axis=-1).astype(values.dtype)
+            return np.asarray(flat.argmax(axis=-1), values.dtype)
 
 
 def _body(

@@ -53,21 +53,19 @@ Stage: TypeAlias = Literal["reduced", "sum", "function", "difference"]
 def lower(graph: Graph) -> KernelProgram:
     """The kernels of a graph's groups ``predict`` and ``step``; arrays have the same names in both.
 
-    Arrays are called as the graph's inputs are; ``yhat`` (or ``yhat0, yhat1, …``) is what ``predict`` returns, ``a1, a2, …``
-    are activations, ``s1, …`` derivatives of activations, ``e1, …`` errors, ``d1, …`` cotangents, ``g0, …`` gradients of the
-    parameters ``p0, …``, ``z1, …`` other results of a reduction and ``t1, …`` other values.
+    Arrays are called as the graph's inputs are; ``yhat`` (or ``yhat0, yhat1, …``) is what ``predict`` returns,
+    ``a1, a2, …`` are activations, ``s1, …`` derivatives of activations, ``e1, …`` errors, ``d1, …`` cotangents,
+    ``g0, …`` gradients of the parameters ``p0, …``, ``z1, …`` other results of a reduction and ``t1, …`` other values.
 
     Raises :class:`UnsupportedError` for an operation, or a dtype other than float32, that no kernel speaks.
     """
     graph = graph.restrict(["predict", "step"])
     classes = axis_classes(graph)
     batch = batch_class(graph, classes)
-    size = next(
-        (T.shape[axes.index(batch)] for T, axes in zip(graph.types, classes, strict=True) if batch in axes), 1
-    )
+    size = next((T.shape[axes.index(batch)] for T, axes in zip(graph.types, classes, strict=True) if batch in axes), 1)
     for T in graph.types:
         if T.dtype is not Dtype.float32:
-            raise UnsupportedError(f"lower: kernels compute on float32, found {T}; change the dtype or use a NumPy target")
+            raise UnsupportedError(f"lower: expected float32, found {T}; change the dtype or use a NumPy target")
     names = _names(graph)
     arrays: dict[str, Array] = {}
     for i, axes in zip(graph.inputs, classes, strict=False):
@@ -104,7 +102,7 @@ def _names(graph: Graph) -> list[str]:
     for i, value in enumerate(graph.outputs["step"]):
         update = _update(graph, i, value)
         if update is not None:
-            _, gradient = _scaled(graph, update[1]) or update
+            _, gradient = _scaled(graph, update.product) or (1.0, update.gradient)
             gradients.setdefault(gradient, f"g{i}")
     names = [i.name for i in graph.inputs]
     taken = {*names, *outputs.values(), *gradients.values()}
@@ -142,13 +140,24 @@ def _letter(node: Node, targets: set[int], after_targets: bool) -> str:
     return "z" if isinstance(node.operation, ops.Compose | ops.MatrixMultiply | ops.NAdd) else "t"
 
 
-def _update(graph: Graph, parameter: int, value: int) -> tuple[float, int] | None:
-    """``(factor, gradient)`` where ``value`` is ``parameter - factor * gradient``, for a power of two or else 1."""
+@dataclass(frozen=True)
+class _Update:
+    """A parameter's new value, ``parameter - product`` where ``product = factor * gradient``; factor is 2**k."""
+
+    product: int
+    factor: float
+    gradient: int
+
+
+def _update(graph: Graph, parameter: int, value: int) -> _Update | None:
     node = graph.producers[value]
     if node is None or not isinstance(node.operation, ops.Subtract) or node.inputs[0] != parameter:
         return None
-    scaled = _scaled(graph, node.inputs[1])
-    return scaled if scaled is not None and is_power_of_two(scaled[0]) else (1.0, node.inputs[1])
+    product = node.inputs[1]
+    scaled = _scaled(graph, product)
+    if scaled is None or not is_power_of_two(scaled[0]):
+        return _Update(product, 1.0, product)
+    return _Update(product, *scaled)
 
 
 def _scaled(graph: Graph, value: int) -> tuple[float, int] | None:
@@ -235,33 +244,24 @@ class _Lowering:
         self.nests: list[_Nest] = []
         self.states: dict[int, _State] = {}
         self.written_at: dict[str, int] = {}
-        self.uses = graph.restrict([group]).uses  # replaced below: the numbering of the whole graph is needed
+        self.live, self.uses = self._live(graph.outputs[group])
 
     def run(self) -> tuple[Kernel, ...]:
         graph, outputs = self.graph, self.graph.outputs[self.group]
-        live, uses = self._live(outputs)
-        self.uses = uses
         for value, i in enumerate(graph.inputs):
             self.states[value] = _Stored(i.name, 0, _row_major(i.type.shape))
-        updates: dict[int, tuple[float, int]] = {}
-        skipped = set[int]()
+        updates: dict[int, _Update] = {}
         if self.group == "step":
-            for i, value in enumerate(outputs):
-                update = _update(graph, i, value)
+            for parameter, value in enumerate(outputs):
+                update = _update(graph, parameter, value)
                 if update is not None and self.uses[value] == 1:
-                    updates[i] = update
-                    skipped.add(value)
-        # A product with a power of two that updates alone read is part of these updates.
-        folded: dict[int, int] = {}
-        for value in sorted(skipped):
-            (_, product) = graph.producers[value].inputs  # type: ignore[union-attr]
-            folded[product] = folded.get(product, 0) + 1
-        for i, (_, gradient) in updates.items():
-            (_, product) = graph.producers[outputs[i]].inputs  # type: ignore[union-attr]
-            if product != gradient and folded[product] == self.uses[product]:
-                skipped.add(product)
+                    updates[parameter] = update
+        # The subtraction of an update, and a product with a power of two that updates alone read, are no kernels.
+        skipped = {outputs[parameter] for parameter in updates}
+        products = [update.product for update in updates.values() if update.product != update.gradient]
+        skipped.update(product for product in products if products.count(product) == self.uses[product])
         for node in graph.nodes:
-            if live.intersection(node.outputs) and not skipped.intersection(node.outputs):
+            if self.live.intersection(node.outputs) and not skipped.intersection(node.outputs):
                 self._node(node)
         if self.group == "step":
             self._finish_step(outputs, updates)
@@ -383,9 +383,7 @@ class _Lowering:
         kept, summed = where[: len(axes)], where[len(axes) :]
         in_left = [*kept[:outer], *summed]
         in_right = [*kept[:shared], *summed, *kept[outer:]]
-        nest.body = Apply(
-            "multiply", (Read(_access(nest, left, in_left)), Read(_access(nest, right, in_right)))
-        )
+        nest.body = Apply("multiply", (Read(_access(nest, left, in_left)), Read(_access(nest, right, in_right))))
         self._define(result, nest, kept)
 
     def _multiply(self, node: Node) -> None:
@@ -457,9 +455,7 @@ class _Lowering:
 
     # --- epilogues ----------------------------------------------------------------------------------------------
 
-    def _fuse(
-        self, value: int, other: int, result: int, name: str, stages: Sequence[Stage], stage: Stage
-    ) -> bool:
+    def _fuse(self, value: int, other: int, result: int, name: str, stages: Sequence[Stage], stage: Stage) -> bool:
         """Continue the epilogue that computes ``value``, if there is one and ``other`` can be read in it."""
         fused = self.states[value]
         if not isinstance(fused, _Fused) or fused.stage not in stages:
@@ -505,9 +501,7 @@ class _Lowering:
         inner = [i for i in looped if i >= len(kept)]
         outer = sorted((i for i in looped if i < len(kept)), key=lambda i: (i == batch, i))
         letters = (letter for letter in string.ascii_lowercase[8:] + string.ascii_lowercase[:8] if letter != "b")
-        loops = tuple(
-            Loop("b" if i == batch else next(letters), axes[i][1].size, i == batch) for i in (*outer, *inner)
-        )
+        loops = tuple(Loop("b" if i == batch else next(letters), axes[i][1].size, i == batch) for i in (*outer, *inner))
         nest = _Nest(loops, len(inner), Reduced(), reduction if inner else None, len(self.nests))
         self.nests.append(nest)
         where = {i: loop for loop, i in enumerate((*outer, *inner))}
@@ -581,18 +575,19 @@ class _Lowering:
             if name not in self.written_at:
                 self._write(self._copy(value), name, "output", value)
 
-    def _finish_step(self, outputs: Sequence[int], updates: dict[int, tuple[float, int]]) -> None:
+    def _finish_step(self, outputs: Sequence[int], updates: dict[int, _Update]) -> None:
         for parameter, value in enumerate(outputs):
             state = self.states.get(value)
             if parameter not in updates and value != parameter and self._is_parameter(state):
                 # Another parameter's old value: copy it before that parameter is updated.
-                self.states[value] = self._write(self._copy(value), f"new_{self.names[parameter]}", "intermediate", value)
+                name = f"new_{self.names[parameter]}"
+                self.states[value] = self._write(self._copy(value), name, "intermediate", value)
         finished: list[tuple[int, _Fused, Expression]] = []
         for parameter, value in enumerate(outputs):
             if value == parameter:
                 continue
-            factor, source = updates.get(parameter, (1.0, value))
-            fused = self.states[source]
+            update = updates.get(parameter, _Update(value, 1.0, value))
+            fused = self.states[update.gradient]
             if (
                 parameter not in updates
                 or not isinstance(fused, _Fused)
@@ -601,8 +596,10 @@ class _Lowering:
                 or fused.nest.writes
                 or any(self.arrays[access.array].role == "parameter" for access in reads(fused.nest.body))
             ):
-                fused = self._copy(source)
-            change: Expression = Reduced() if factor == 1.0 else Apply("multiply", (Constant(factor), Reduced()))
+                fused = self._copy(update.gradient)
+            change: Expression = Reduced()
+            if update.factor != 1.0:
+                change = Apply("multiply", (Constant(update.factor), Reduced()))
             place = _Stored(self.names[parameter], 0, _row_major(self.graph.types[parameter].shape))
             if parameter in updates:
                 old = Read(_access(fused.nest, place, fused.loops))

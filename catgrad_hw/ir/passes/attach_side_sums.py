@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from catgrad_hw.ir.kernel import Access, Apply, Expression, Kernel, Read, SideSum
-from catgrad_hw.ir.kernel_check import reads
+from catgrad_hw.ir.kernel_check import reads, results, stores
 
 
 def attach_side_sums(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
-    """The kernels, in order, with sums attached to their producers wherever that breaks no order of reads and writes."""
+    """The kernels, in order, with sums attached to their producers where that breaks no order of reads and writes."""
     result = list(kernels)
     index = 0
     while index < len(result):
@@ -76,13 +76,13 @@ def _in_order(kernels: Sequence[Kernel], producer: int, index: int) -> bool:
     written = kernel.writes[0].access.array
     needed = {access.array for access in reads(kernel.writes[0].value)}
     for other in [*kernels[producer:index], *kernels[index + 1 :]]:
-        stored = {target.access.array for target in other.writes} | {target.access.array for target in other.side_sums}
-        if written in stored:
+        if any(access.array == written for access in stores(other)):
             return False
     for other in kernels[producer:index]:
-        stored = {target.access.array for target in other.writes} | {target.access.array for target in other.side_sums}
-        values = [other.body, *(target.value for target in other.writes), *(t.value for t in other.side_sums)]
-        if needed & stored or any(access.array == written for value in values for access in reads(value)):
+        values = [other.body, *(value for _, value in results(other))]
+        if any(access.array in needed for access in stores(other)):
+            return False
+        if any(access.array == written for value in values for access in reads(value)):
             return False
     return True
 

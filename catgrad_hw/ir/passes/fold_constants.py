@@ -35,24 +35,22 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
     match operation, known:
         case ops.Add(), [0, None]:
             return inputs[1:]
-        case (ops.Add() | ops.Subtract()), [None, 0]:
+        case ((ops.Add() | ops.Subtract()), [None, 0]):
             return inputs[:1]
         case ops.Subtract(), [0, None]:
             return builder.add(ops.Negate(T), inputs[1:])
         case ops.Multiply(), [1, None]:
             return inputs[1:]
-        case (ops.Multiply() | ops.Divide()), [None, 1]:
+        case ((ops.Multiply() | ops.Divide()), [None, 1]):
             return inputs[:1]
         case ops.Multiply(), [0, None] | [None, 0]:
             return builder.add(ops.Constant(T, 0))
-        case (ops.Compose() | ops.MatrixMultiply()), [0, None] | [None, 0]:
+        case ((ops.Compose() | ops.MatrixMultiply()), [0, None] | [None, 0]):
             return builder.add(ops.Constant(T, 0))
     return _signs(builder, operation, inputs, T)
 
 
-def _signs(
-    builder: Builder, operation: Operation, inputs: tuple[int, ...], T: NdArrayType
-) -> Sequence[int] | None:
+def _signs(builder: Builder, operation: Operation, inputs: tuple[int, ...], T: NdArrayType) -> Sequence[int] | None:
     """Move negations into additions: ``−−x = x``, ``x + −y = x − y``, ``x − −y = x + y``, ``−(x − y) = y − x``."""
     negated = [_argument(builder, value, ops.Negate) for value in inputs]
     match operation, negated:
