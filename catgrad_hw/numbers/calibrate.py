@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw.errors import ModelError
 from catgrad_hw.ir.kernel import Expression, Kernel, KernelProgram, Reduced
-from catgrad_hw.ir.kernel_run import Observer, run
+from catgrad_hw.ir.kernel_run import run
 from catgrad_hw.workload import Floats, Workload
 
 CALIBRATION_STEPS = 1000
@@ -35,11 +35,17 @@ class Ranges:
     epilogues: dict[tuple[str, Expression], float] = field(default_factory=dict)
 
 
-def calibrate(program: KernelProgram, workload: Workload, steps: int = CALIBRATION_STEPS, seed: int = 0) -> Ranges:
+def calibrate(
+    program: KernelProgram,
+    workload: Workload,
+    steps: int = CALIBRATION_STEPS,
+    seed: int = 0,
+    after_step: Callable[[int], None] | None = None,
+) -> Ranges:
     """The ranges of a float run of ``steps`` steps from the parameters that ``seed`` gives.
 
-    ``predict`` runs beside every ``step``, and at the end over all data, held-out data too. Raises
-    :class:`ModelError` where training diverges.
+    ``predict`` runs beside every ``step``, and at the end over all data, held-out data too. ``after_step`` is called
+    with the number of steps done. Raises :class:`ModelError` where training diverges.
     """
     ranges = Ranges()
 
@@ -74,6 +80,8 @@ def calibrate(program: KernelProgram, workload: Workload, steps: int = CALIBRATI
                 f"calibrate {workload.name}: expected float training to converge, found a parameter that is not "
                 f"finite after step {step + 1}; lower the learning rate or scale the data"
             )
+        if after_step is not None:
+            after_step(step + 1)
     for x, y in (workload.x, workload.y), *([workload.heldout] if workload.heldout else []):
         _widen(ranges.arrays, program.inputs[0], x)
         _widen(ranges.arrays, program.targets[0], y)
@@ -131,6 +139,3 @@ def _widen(ranges: dict[Any, float], key: Any, values: NDArray[Any]) -> None:
     largest = float(np.abs(values).max(initial=0.0))
     if largest > ranges.get(key, -1.0):
         ranges[key] = largest
-
-
-__all__ = ["Observer", "Ranges", "batches", "calibrate", "float_predictions", "float_training"]

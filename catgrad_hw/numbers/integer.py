@@ -28,8 +28,9 @@ class IntegerProgram:
 
     ``formats`` gives the stored format of every array; ``tables`` the functions that kernels look up;
     ``multiplier`` the width in bits of both operands of a lane's multiplier; ``accumulators``, by kernel name, the
-    smallest width that provably holds the kernel's final sum (bias included); ``stochastic`` whether any rounding
-    draws random numbers; ``counters`` the names of all saturation counters, in order.
+    smallest width that provably holds the kernel's final sum (bias included), that of its i-th side sum under
+    ``NAME.side_i``; ``stochastic`` whether any rounding draws random numbers; ``counters`` the names of all
+    saturation counters, in order.
     """
 
     kernels: KernelProgram

@@ -22,6 +22,8 @@ from catgrad_hw.ir.kernel import (
     Round,
     Saturate,
     Shift,
+    SideSum,
+    Write,
 )
 from catgrad_hw.numbers.integer import Format
 from catgrad_hw.numbers.rounding import limits
@@ -50,6 +52,11 @@ class Interval:
 
 
 ZERO = Interval(0, 0)
+
+
+def stores(kernel: Kernel) -> tuple[Write | SideSum, ...]:
+    """Everything that a kernel stores: its writes, then its side sums."""
+    return (*kernel.writes, *kernel.side_sums)
 
 
 def of_expression(

@@ -39,9 +39,10 @@ from catgrad_hw.ir.kernel import (
 )
 from catgrad_hw.ir.kernel_check import is_power_of_two, subexpressions
 from catgrad_hw.numbers.calibrate import Ranges
+from catgrad_hw.numbers.check import check
 from catgrad_hw.numbers.formats import HEADROOM, Policy, fitting, mantissa
 from catgrad_hw.numbers.integer import Format, IntegerProgram
-from catgrad_hw.numbers.intervals import accumulator_intervals, word_intervals
+from catgrad_hw.numbers.intervals import accumulator_intervals, stores, word_intervals
 from catgrad_hw.numbers.tables import Table, sigmoid_derivative_table, sigmoid_table
 
 SMALLEST_RANGE = 2.0**-24
@@ -62,6 +63,7 @@ def quantize(program: KernelProgram, ranges: Ranges, policy: Policy) -> IntegerP
         quantizer = _Quantizer(program, ranges, policy, finest)
         result = quantizer.run()
         if quantizer.finest == finest:
+            check(result)
             return result
         finest = quantizer.finest
 
@@ -120,11 +122,7 @@ class _Quantizer:
         self.finest = dict(finest)
         self.formats: dict[str, Format] = {}
         self.tables: dict[str, Table] = {}
-        self.forward = {
-            target.access.array
-            for kernel in program.programs["predict"]
-            for target in (*kernel.writes, *kernel.side_sums)
-        }
+        self.forward = {store.access.array for kernel in program.programs["predict"] for store in stores(kernel)}
         self.first_parameter: dict[str, int] = {}
         words = 0
         for name in program.parameters:
@@ -156,8 +154,8 @@ class _Quantizer:
             part
             for each in programs.values()
             for kernel in each
-            for target in (*kernel.writes, *kernel.side_sums)
-            for part in subexpressions(target.value)
+            for store in stores(kernel)
+            for part in subexpressions(store.value)
         ]
         return IntegerProgram(
             kernels=kernels,

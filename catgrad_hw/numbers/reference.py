@@ -34,7 +34,6 @@ from catgrad_hw.numbers.formats import to_values, to_words
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.numbers.intervals import Interval, of_expression, word_intervals
 from catgrad_hw.numbers.rounding import (
-    KEY_INCREMENT,
     Words,
     draw,
     limits,
@@ -240,7 +239,8 @@ class _Executable:
             b = right_tape.run(memory, None, 0, 0, {})[right_slot]
             a = np.broadcast_to(a, left_full).astype(number).reshape(left_shape)
             b = np.broadcast_to(b, right_full).astype(number).reshape(right_shape)
-            return np.matmul(a, b).astype(np.int64).reshape(shape).transpose(back)
+            product: Words = np.matmul(a, b).astype(np.int64)
+            return product.reshape(shape).transpose(back)
 
         return contract
 
@@ -368,6 +368,3 @@ def _only_read(expression: Expression) -> tuple[int, ...]:
         case Shift(argument) | Round(argument) | Saturate(argument):
             return _only_read(argument)
     return ()
-
-
-__all__ = ["EXACT_FLOAT", "KEY_INCREMENT", "Reference"]

@@ -65,7 +65,7 @@ def lookup_all(table: Table) -> NDArray[np.int64]:
     magnitude = np.minimum(np.abs(z), (1 << (table.input_width - 1)) - 1)
     half = (1 << table.index_shift) >> 1
     index = np.minimum((magnitude + half) >> table.index_shift, len(table.entries) - 1)
-    result = np.array(table.entries, dtype=np.int64)[index]
+    result: NDArray[np.int64] = np.array(table.entries, dtype=np.int64)[index]
     if table.symmetry == "complement":
         result = np.where(z < 0, table.one - result, result)
     return result

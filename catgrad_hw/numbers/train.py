@@ -1,0 +1,135 @@
+"""Training without hardware: in float, and with the integer reference, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from catgrad_hw.errors import ModelError
+from catgrad_hw.numbers.calibrate import float_predictions, float_training
+from catgrad_hw.numbers.formats import to_values
+from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
+from catgrad_hw.numbers.reference import Reference
+from catgrad_hw.numbers.rounding import Words
+from catgrad_hw.workload import Floats, Workload
+
+CURVE_POINTS = 100
+"""At most so many losses are taken along a run, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """``loss``: half the sum of squared errors; ``accuracy``: a fraction, None unless every row of y is one-hot."""
+
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way of training: its scores after the last step, and ``curve``, pairs of step and loss on the way."""
+
+    training: Score
+    heldout: Score | None
+    curve: tuple[tuple[int, float], ...]
+    parameters: tuple[NDArray[np.float64], ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A float run and a reference run of the same steps from the same parameters on the same data.
+
+    ``saturations`` counts, by tensor, the words that training clamped; ``words`` are the reference's parameters.
+    """
+
+    name: str
+    numbers: str
+    steps: int
+    seed: int
+    float: Run
+    reference: Run
+    saturations: dict[str, int]
+    words: tuple[Words, ...]
+    quantized: Quantized
+
+
+def train_reference(
+    workload: Workload,
+    numbers: str = "16",
+    steps: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Train in float and with the integer reference. ``seed`` is that of initial parameters and of keyed draws."""
+    if steps < 0:
+        raise ModelError(f"train {workload.name}: expected a number of steps of 0 or more, found {steps}")
+
+    def report(stage: str, step: int) -> None:
+        if progress is not None:
+            progress(stage, step, steps)
+
+    quantized = quantize_workload(workload, numbers, progress=progress)
+    kernels, integer = quantized.kernels, quantized.integer
+    points = curve_steps(steps)
+
+    def scored(predict: Callable[[Floats], ArrayLike]) -> tuple[Score, Score | None]:
+        heldout = None if workload.heldout is None else score(predict(workload.heldout[0]), workload.heldout[1])
+        return score(predict(workload.x), workload.y), heldout
+
+    float_curve: list[tuple[int, float]] = []
+
+    def after_float(step: int, parameters: tuple[Floats, ...]) -> None:
+        if step in points:
+            loss = score(float_predictions(kernels, parameters, workload.x), workload.y).loss
+            float_curve.append((step, loss))
+        report("float", step)
+
+    trained = float_training(kernels, workload, steps, seed, after_float)
+    in_float = Run(
+        *scored(lambda x: float_predictions(kernels, trained, x)),
+        tuple(float_curve),
+        tuple(p.astype(np.float64) for p in trained),
+    )
+
+    machine = Reference(integer, seed)
+    machine.load(workload.initial_parameters(seed))
+    curve: list[tuple[int, float]] = []
+    for step in range(1, steps + 1):
+        machine.step(*workload.batch(step - 1))
+        if step in points:
+            predictions = reference_predictions(integer, machine.parameter_words(), workload.x)
+            curve.append((step, score(predictions, workload.y).loss))
+        report("reference", step)
+    words = machine.parameter_words()
+    in_integers = Run(*scored(lambda x: reference_predictions(integer, words, x)), tuple(curve), machine.parameters())
+    return Result(workload.name, numbers, steps, seed, in_float, in_integers, machine.saturations, words, quantized)
+
+
+def reference_predictions(program: IntegerProgram, words: tuple[Words, ...], x: Floats) -> NDArray[np.float64]:
+    """What the integer reference predicts of all rows of ``x`` with these parameters, as values."""
+    machine = Reference(program)
+    machine.load(words)
+    return to_values(machine.predict(x), program.formats[program.kernels.outputs[0]])
+
+
+def score(predictions: ArrayLike, y: Floats) -> Score:
+    """Loss ½Σ(ŷ - y)², and the fraction of rows whose largest prediction is where y has its 1."""
+    guesses, truth = np.asarray(predictions, np.float64), y.astype(np.float64)
+    loss = 0.5 * float(np.sum((guesses - truth) ** 2))
+    if not is_one_hot(y):
+        return Score(loss, None)
+    return Score(loss, float(np.mean(guesses.argmax(axis=1) == truth.argmax(axis=1))))
+
+
+def is_one_hot(y: NDArray[np.floating]) -> bool:
+    """Whether every row of a matrix is 0 but for one 1."""
+    return y.ndim == 2 and bool(np.isin(y, (0, 1)).all()) and bool((y.sum(axis=1) == 1).all())
+
+
+def curve_steps(steps: int) -> frozenset[int]:
+    """The steps (from 1) after which the loss is taken: the first, the last, and evenly between."""
+    return frozenset(round(float(s)) for s in np.linspace(1, steps, min(steps, CURVE_POINTS)))
