@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catgrad_hw.errors import CatgradError
+from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.elementwise import ELEMENTWISE
 from catgrad_hw.ir.kernel import (
     Access,
@@ -62,11 +63,6 @@ def results(kernel: Kernel) -> list[tuple[Access, Expression]]:
     """What a kernel stores where: its writes, then its side sums."""
     writes = [(write.access, write.value) for write in kernel.writes]
     return writes + [(side.access, side.value) for side in kernel.side_sums]
-
-
-def is_power_of_two(value: float) -> bool:
-    """Whether a factor is 0 or plus or minus a power of two: multiplying by it moves the binary point alone."""
-    return value == 0 or abs(math.frexp(value)[0]) == 0.5
 
 
 def check_structure(program: KernelProgram) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeAlias
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.axes import axis_classes, batch_class
+from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.graph import Graph, Node
 from catgrad_hw.ir.kernel import (
     Access,
@@ -41,7 +42,7 @@ from catgrad_hw.ir.kernel import (
     Role,
     Write,
 )
-from catgrad_hw.ir.kernel_check import check, is_power_of_two, reads
+from catgrad_hw.ir.kernel_check import check, reads
 from catgrad_hw.ir.passes.attach_side_sums import attach_side_sums
 from catgrad_hw.ir.types import Dtype
 

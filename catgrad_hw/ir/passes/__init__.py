@@ -10,6 +10,7 @@ from catgrad_hw.ir.passes.dead_code import dead_code
 from catgrad_hw.ir.passes.drop_copies import drop_copies
 from catgrad_hw.ir.passes.fold_constants import fold_constants
 from catgrad_hw.ir.passes.merge_views import merge_views
+from catgrad_hw.ir.passes.place_learning_rate import place_learning_rate
 
 PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
     {
@@ -21,6 +22,8 @@ PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
         "fold_constants": fold_constants,
         # After folding, which removes what stands between two views.
         "merge_views": merge_views,
+        # After the passes that make factors and gradients visible; before dead code, which drops what it replaces.
+        "place_learning_rate": place_learning_rate,
         # Last: the passes above leave nodes behind that nothing reads.
         "dead_code": dead_code,
     }
