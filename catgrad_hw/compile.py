@@ -9,11 +9,16 @@ from typing import Any
 
 from catgrad_hw.errors import IllTypedError
 from catgrad_hw.ir.combinators import Canonical
+from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.hypergraph import Flat, OpenHypergraph, identity
 from catgrad_hw.ir.operations import Parameter, discard, to_core
 from catgrad_hw.ir.optics import optic, rdiff
-from catgrad_hw.ir.types import NdArrayType, Object
-from catgrad_hw.targets.python import Function, Statement, python_class
+from catgrad_hw.ir.passes import simplify
+from catgrad_hw.ir.types import Object
+from catgrad_hw.targets.python import python_class
+
+# The functions of a compiled model, and the role of what each takes after parameters and inputs.
+GROUPS = {"predict": None, "step": "target", "rev": "cotangent", "rev_p": "cotangent"}
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,6 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
     )
 
 
-def argument_names(letter: str, types: Object) -> list[str]:
-    """``letter`` alone for one argument, else numbered."""
-    return [letter] if len(types) == 1 else [f"{letter}{i}" for i in range(len(types))]
-
-
 def compile_model(
     model: OpenHypergraph, optimizer: Canonical, loss: Canonical
 ) -> tuple[Callable[[Any], Any], Object, ast.Module]:
@@ -85,29 +85,12 @@ def compile_model(
     or dtype. ``ParamType`` lists the types of the parameters p. ``ast.unparse(source)`` is the class's text.
     """
     compiled = learner(model, optimizer, loss)
-    P = compiled.parameter_types
-    X = compiled.input_types
-    Y = compiled.output_types
-    p = [f"p{i}" for i in range(len(P))]
-    x = argument_names("x", X)
-    y, dy = argument_names("y", Y), argument_names("dy", Y)
-
-    source = python_class(
-        "CompiledModel",
-        {
-            "predict": _function(compiled.predict, p + x),
-            "step": _function(compiled.step, p + x + y),
-            "rev": _function(compiled.rev, p + x + dy),
-            "rev_p": _function(compiled.rev_p, p + x + dy),
-        },
-    )
+    graph = simplify(joint_graph(compiled, tuple(GROUPS)))
+    arguments = {
+        group: [i.name for role in ("parameter", "input", last) for i in graph.inputs if i.role == role]
+        for group, last in GROUPS.items()
+    }
+    source = python_class("CompiledModel", graph, arguments)
     namespace: dict[str, Any] = {}
     exec(compile(source, "<compile_model>", "exec"), namespace)
-    return namespace["CompiledModel"], P, source
-
-
-def _function(f: OpenHypergraph, names: list[str]) -> Function:
-    flat = f.flat
-    arguments: list[tuple[str, NdArrayType, int]] = list(zip(names, f.source, flat.sources, strict=True))
-    body = [Statement(edge.operation, edge.sources, edge.targets) for edge in flat.schedule()]
-    return Function(tuple(arguments), body, flat.targets)
+    return namespace["CompiledModel"], compiled.parameter_types, source

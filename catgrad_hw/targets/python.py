@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
-from catgrad_hw.ir.hypergraph import Generator
+from catgrad_hw.ir.graph import Graph
 from catgrad_hw.ir.types import NdArrayType
-
-
-@dataclass(frozen=True)
-class Statement:
-    """``targets = operation(sources)``; values are named by anything hashable."""
-
-    operation: Generator
-    sources: tuple[Hashable, ...]
-    targets: tuple[Hashable, ...]
-
-
-@dataclass(frozen=True)
-class Function:
-    """A method: named and typed arguments, statements in order, returned values."""
-
-    arguments: tuple[tuple[str, NdArrayType, Hashable], ...]
-    body: Sequence[Statement]
-    results: tuple[Hashable, ...]
 
 
 def _shape(T: NdArrayType) -> str:
@@ -44,8 +25,10 @@ def _compose(o: ops.Compose, x: str, y: str) -> str:
     return f"self.backend.compose({x}, {y}, {len(o.B.shape)})"
 
 
-# The spelling of each operation with one result, given the names of its arguments.
+# The spelling of each operation's results, given the names of its arguments.
 SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
+    ops.Copy: lambda o, x: f"{x}, {x}",
+    ops.Discard: lambda o, x: "",
     ops.Add: lambda o, x, y: f"{x} + {y}",
     ops.Subtract: lambda o, x, y: f"{x} - {y}",
     ops.Multiply: lambda o, x, y: f"{x} * {y}",
@@ -69,42 +52,38 @@ SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
 }
 
 
-def _method(name: str, function: Function) -> list[str]:
-    names = {value: argument for argument, _, value in function.arguments}
-    lines = [f"    def {name}({', '.join(['self', *(argument for argument, _, _ in function.arguments)])}):"]
-    for argument, T, _ in function.arguments:
-        lines.append(
-            f"        check_argument(self.backend, {name!r}, {argument!r}, {argument}, {_shape(T)}, "
-            f"Dtype.{T.dtype.name})"
-        )
-    count = 0
-    for statement in function.body:
-        operation = statement.operation
-        sources = [names[value] for value in statement.sources]
-        if isinstance(operation, ops.Copy):
-            names.update(dict.fromkeys(statement.targets, sources[0]))
-            continue
-        if isinstance(operation, ops.Discard):
-            continue
-        spelling = SPELLING.get(type(operation))  # type: ignore[arg-type]  # any class may be asked for
+def _method(name: str, graph: Graph, arguments: Sequence[str]) -> list[str]:
+    """A method for the outputs ``name``; nodes that these don't need are left out."""
+    graph = graph.restrict([name])
+    lines = [f"    def {name}({', '.join(['self', *arguments])}):"]
+    for i in graph.inputs:
+        if i.name in arguments:
+            dtype = f"Dtype.{i.type.dtype.name}"
+            lines.append(f"check_argument(self.backend, {name!r}, {i.name!r}, {i.name}, {_shape(i.type)}, {dtype})")
+    names = [graph.name(value) for value in range(len(graph.types))]
+    for node in graph.nodes:
+        operation = node.operation
+        spelling = SPELLING.get(type(operation))
         if spelling is None:
             raise UnsupportedError(
                 f"{operation}: expected an operation that the Python target spells, found {type(operation).__name__}; "
                 "express it by core operations"
             )
-        for value in statement.targets:
-            names[value] = f"v{count}"
-            count += 1
-        left = ", ".join(names[value] for value in statement.targets)
+        left = ", ".join(names[value] for value in node.outputs)
         if isinstance(operation, ops.NSplit):
             left = f"[{left}]"
-        lines.append(f"        {left} = {spelling(operation, *sources)}")
-    lines.append(f"        return [{', '.join(names[value] for value in function.results)}]")
-    return lines
+        if node.outputs:
+            lines.append(f"{left} = {spelling(operation, *(names[value] for value in node.inputs))}")
+    lines.append(f"return [{', '.join(names[value] for value in graph.outputs[name])}]")
+    return [lines[0], *(f"        {line}" for line in lines[1:])]
 
 
-def python_class(name: str, functions: Mapping[str, Function]) -> ast.Module:
-    """A module that defines the class ``name``, with one method for each function and one field, ``backend``."""
+def python_class(name: str, graph: Graph, arguments: Mapping[str, Sequence[str]]) -> ast.Module:
+    """A module that defines the class ``name``, with a field ``backend`` and a method for each group of outputs.
+
+    ``arguments[group]`` names the inputs that the method takes, in order. Raises :class:`UnsupportedError` for an
+    operation without a spelling.
+    """
     lines = [
         "from dataclasses import dataclass",
         "from catgrad_hw.ir.types import Dtype",
@@ -113,6 +92,6 @@ def python_class(name: str, functions: Mapping[str, Function]) -> ast.Module:
         f"class {name}:",
         "    backend: ArrayBackend",
     ]
-    for method, function in functions.items():
-        lines += _method(method, function)
+    for group in graph.outputs:
+        lines += _method(group, graph, arguments[group])
     return ast.parse("\n".join(lines))
