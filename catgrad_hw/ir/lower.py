@@ -26,7 +26,6 @@ from typing import Any, Literal, TypeAlias
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.axes import axis_classes, batch_class
-from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.graph import Graph, Node
 from catgrad_hw.ir.kernel import (
     Access,
@@ -43,20 +42,16 @@ from catgrad_hw.ir.kernel import (
     Write,
 )
 from catgrad_hw.ir.kernel_check import check, reads
+from catgrad_hw.ir.names import output_names, value_names
 from catgrad_hw.ir.passes.attach_side_sums import attach_side_sums
 from catgrad_hw.ir.types import Dtype
-
-VIEWS = (ops.Permute, ops.Reshape, ops.NCopy, ops.NSplit)
+from catgrad_hw.ir.updates import Update, update_of
 
 Stage: TypeAlias = Literal["reduced", "sum", "function", "difference"]
 
 
 def lower(graph: Graph) -> KernelProgram:
-    """The kernels of a graph's groups ``predict`` and ``step``; arrays have the same names in both.
-
-    Arrays are called as the graph's inputs are; ``yhat`` (or ``yhat0, yhat1, …``) is what ``predict`` returns,
-    ``a1, a2, …`` are activations, ``s1, …`` derivatives of activations, ``e1, …`` errors, ``d1, …`` cotangents,
-    ``g0, …`` gradients of the parameters ``p0, …``, ``z1, …`` other results of a reduction and ``t1, …`` other values.
+    """The kernels of a graph's groups ``predict`` and ``step``; arrays are named by :mod:`catgrad_hw.ir.names`.
 
     Raises :class:`UnsupportedError` for an operation, or a dtype other than float32, that no kernel speaks.
     """
@@ -67,12 +62,12 @@ def lower(graph: Graph) -> KernelProgram:
     for T in graph.types:
         if T.dtype is not Dtype.float32:
             raise UnsupportedError(f"lower: expected float32, found {T}; change the dtype or use a NumPy target")
-    names = _names(graph)
+    names = value_names(graph)
     arrays: dict[str, Array] = {}
     for i, axes in zip(graph.inputs, classes, strict=False):
         if i.role != "cotangent":
             arrays[i.name] = Array(i.name, i.type.shape, i.role, axes.index(batch) if batch in axes else None)
-    outputs = _output_names(graph)
+    outputs = output_names(graph)
     programs = {}
     for group in ("predict", "step"):
         lowering = _Lowering(graph, group, names, classes, batch, arrays)
@@ -88,88 +83,6 @@ def lower(graph: Graph) -> KernelProgram:
     )
     check(program)
     return program
-
-
-def _output_names(graph: Graph) -> list[str]:
-    count = len(graph.outputs["predict"])
-    return ["yhat"] if count == 1 else [f"yhat{i}" for i in range(count)]
-
-
-def _names(graph: Graph) -> list[str]:
-    """A readable name for the array that holds a value, if any does."""
-    targets = {value for value, i in enumerate(graph.inputs) if i.role == "target"}
-    outputs = dict(zip(reversed(graph.outputs["predict"]), reversed(_output_names(graph)), strict=True))
-    gradients: dict[int, str] = {}
-    for i, value in enumerate(graph.outputs["step"]):
-        update = _update(graph, i, value)
-        if update is not None:
-            _, gradient = _scaled(graph, update.product) or (1.0, update.gradient)
-            gradients.setdefault(gradient, f"g{i}")
-    names = [i.name for i in graph.inputs]
-    taken = {*names, *outputs.values(), *gradients.values()}
-    counts: dict[str, int] = {}
-    after_targets = set(targets)
-    for node in graph.nodes:
-        if after_targets.intersection(node.inputs):
-            after_targets.update(node.outputs)
-        for value in node.outputs:
-            name = outputs.get(value) if _is_computed(node) else None
-            name = name or gradients.get(value)
-            while name is None or (name in taken and name not in (outputs.get(value), gradients.get(value))):
-                letter = _letter(node, targets, value in after_targets)
-                counts[letter] = counts.get(letter, 0) + 1
-                name = f"{letter}{counts[letter]}"
-            taken.add(name)
-            names.append(name)
-    return names
-
-
-def _is_computed(node: Node) -> bool:
-    return not isinstance(node.operation, (*VIEWS, ops.Constant))
-
-
-def _letter(node: Node, targets: set[int], after_targets: bool) -> str:
-    match node.operation:
-        case ops.Sigmoid():
-            return "a"
-        case ops.SigmoidDerivative():
-            return "s"
-        case ops.Subtract() if targets.intersection(node.inputs):
-            return "e"
-    if after_targets:
-        return "d" if _is_computed(node) else "t"
-    return "z" if isinstance(node.operation, ops.Compose | ops.MatrixMultiply | ops.NAdd) else "t"
-
-
-@dataclass(frozen=True)
-class _Update:
-    """A parameter's new value, ``parameter - product`` where ``product = factor * gradient``; factor is 2**k."""
-
-    product: int
-    factor: float
-    gradient: int
-
-
-def _update(graph: Graph, parameter: int, value: int) -> _Update | None:
-    node = graph.producers[value]
-    if node is None or not isinstance(node.operation, ops.Subtract) or node.inputs[0] != parameter:
-        return None
-    product = node.inputs[1]
-    scaled = _scaled(graph, product)
-    if scaled is None or not is_power_of_two(scaled[0]):
-        return _Update(product, 1.0, product)
-    return _Update(product, *scaled)
-
-
-def _scaled(graph: Graph, value: int) -> tuple[float, int] | None:
-    """``(factor, other)`` where ``value`` is a constant times another value."""
-    product = graph.producers[value]
-    if product is not None and isinstance(product.operation, ops.Multiply):
-        for factor, other in (product.inputs, product.inputs[::-1]):
-            c = graph.constant(factor)
-            if c is not None:
-                return float(c), other
-    return None
 
 
 @dataclass(frozen=True)
@@ -241,7 +154,7 @@ class _Lowering:
     ) -> None:
         self.graph, self.group, self.names, self.arrays = graph, group, names, arrays
         self.classes, self.batch = classes, batch
-        self.outputs = _output_names(graph)
+        self.outputs = output_names(graph)
         self.nests: list[_Nest] = []
         self.states: dict[int, _State] = {}
         self.written_at: dict[str, int] = {}
@@ -251,10 +164,10 @@ class _Lowering:
         graph, outputs = self.graph, self.graph.outputs[self.group]
         for value, i in enumerate(graph.inputs):
             self.states[value] = _Stored(i.name, 0, _row_major(i.type.shape))
-        updates: dict[int, _Update] = {}
+        updates: dict[int, Update] = {}
         if self.group == "step":
             for parameter, value in enumerate(outputs):
-                update = _update(graph, parameter, value)
+                update = update_of(graph, parameter, value)
                 if update is not None and self.uses[value] == 1:
                     updates[parameter] = update
         # The subtraction of an update, and a product with a power of two that updates alone read, are no kernels.
@@ -576,7 +489,7 @@ class _Lowering:
             if name not in self.written_at:
                 self._write(self._copy(value), name, "output", value)
 
-    def _finish_step(self, outputs: Sequence[int], updates: dict[int, _Update]) -> None:
+    def _finish_step(self, outputs: Sequence[int], updates: dict[int, Update]) -> None:
         for parameter, value in enumerate(outputs):
             state = self.states.get(value)
             if parameter not in updates and value != parameter and self._is_parameter(state):
@@ -587,7 +500,7 @@ class _Lowering:
         for parameter, value in enumerate(outputs):
             if value == parameter:
                 continue
-            update = updates.get(parameter, _Update(value, 1.0, value))
+            update = updates.get(parameter, Update(value, 1.0, value))
             fused = self.states[update.gradient]
             if (
                 parameter not in updates
