@@ -1,0 +1,274 @@
+"""The commands. Each imports what it needs when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catgrad_hw.errors import CatgradError
+
+USAGE, MISMATCH, INTERNAL = 2, 1, 3
+"""Exit codes: a user's error; hardware and reference differ; a fault of this program."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+
+class Numbers(StrEnum):
+    """Number policies of catgrad_hw.numbers.formats."""
+
+    sixteen = "16"
+    eighteen = "18"
+    small = "small"
+
+
+class Simulator(StrEnum):
+    verilator = "verilator"
+    icarus = "icarus"
+    amaranth = "amaranth"
+
+
+class Target(StrEnum):
+    numpy = "numpy"
+
+
+def _set_debug(value: bool) -> None:
+    global _debug
+    _debug = _debug or value
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="iris-linear, iris-simple, iris-dense, iris-hidden, or FILE.py:NAME")
+]
+Lanes = Annotated[int, typer.Option("--lanes", "-P", help="Multiply-accumulate lanes, 1 to 128.")]
+Formats = Annotated[Numbers, typer.Option("--numbers", help="Number formats: multipliers of 16 or 18 bits, or small.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
+
+
+@app.callback()
+def catgrad_hw(debug: Debug = False) -> None:
+    """Compile a model's reverse derivative into a circuit that trains itself.
+
+    MODEL is a built-in name (iris-linear, iris-simple, iris-dense, iris-hidden) or `FILE.py:NAME`, where NAME is a
+    function without arguments that returns a `catgrad_hw.Workload`.
+
+    **Train in simulated hardware:** `catgrad-hw train iris-hidden --lanes 8`
+
+    **Write the hardware's Verilog:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
+
+    **See what is found on this machine:** `catgrad-hw doctor`
+    """
+
+
+@app.command()
+def train(
+    model: Model,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    lanes: Lanes = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial parameters and random rounding.")] = 0,
+    numbers: Formats = Numbers.sixteen,
+    reference_only: Annotated[bool, typer.Option("--reference-only", help="Float and reference: no hardware.")] = False,
+    simulator: Annotated[
+        Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Keep the trained parameters.")] = None,
+    load: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Start from saved parameters.")] = None,
+    vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
+    rtl: Annotated[Path | None, typer.Option(metavar="FILE", help="Simulate this Verilog file instead.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train in simulated hardware, and compare every parameter word after every step with the integer reference.
+
+    Exits with 1 where any word differs.
+
+    **Train the 4-20-3 network on iris:** `catgrad-hw train iris-hidden`
+
+    **A short run of your own model, with waves:** `catgrad-hw train mine.py:digits --steps 3 --vcd waves.vcd`
+
+    **Numbers alone, in seconds:** `catgrad-hw train iris-hidden --numbers small --reference-only`
+
+    **Keep the result, and go on from it:** `catgrad-hw train iris-simple --save a.npz`, then `--load a.npz`
+
+    **Simulate Verilog that you changed:** `catgrad-hw train iris-hidden --steps 5 --rtl build/core.v`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.numbers.train import train_reference
+    from catgrad_hw.simulate.report import hardware_report, reference_report
+    from catgrad_hw.workload import load_workload
+
+    for option, path in (("--json", json_file), ("--save", save), ("--vcd", vcd)):
+        files.check_writable(option, path)
+    if rtl is not None and not rtl.is_file():
+        raise CatgradError(f"--rtl {rtl}: expected a Verilog file, found none; check the path")
+    if reference_only:
+        for option, value in (("--simulator", simulator), ("--vcd", vcd), ("--rtl", rtl)):
+            if value is not None:
+                raise CatgradError(f"{option}: expected a simulation, found --reference-only; leave one of them out")
+    workload = load_workload(model)
+    if load is not None:
+        workload = files.with_parameters(workload, load)
+    report: dict[str, Any]
+    with show.progress() as progress:
+        least = _least_multiplications(workload)
+        if reference_only:
+            result = train_reference(workload, numbers.value, steps, seed, progress)
+            report, parameters = reference_report(workload, result, least), result.reference.parameters
+        else:
+            from catgrad_hw.simulate.training import simulate
+
+            hardware = _compile(workload, lanes, numbers, _choose(simulator, rtl))
+            result = train_reference(workload, numbers.value, steps, seed, progress)
+            simulation = simulate(
+                hardware,
+                workload,
+                steps,
+                seed=seed,
+                simulator=_choose(simulator, rtl),
+                rtl=rtl,
+                waves=vcd,
+                progress=progress,
+            )
+            report = hardware_report(workload, result, least, hardware, simulation)
+            parameters = simulation.parameters
+    if save is not None:
+        files.save_parameters(save, parameters)
+    if json_file is not None:
+        files.write(json_file, json.dumps(report, indent=2) + "\n")
+    show.training(report)
+    if report.get("mismatches"):
+        raise typer.Exit(MISMATCH)
+
+
+def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
+    """The simulator to use, found before anything slow begins."""
+    from catgrad_hw.cli import show
+    from catgrad_hw.simulate import runner, tools
+
+    name = runner.choose_simulator(simulator.value if simulator else None)
+    if name == "amaranth" and rtl is not None:
+        raise CatgradError("--rtl: expected the simulator verilator or icarus, found amaranth, which reads no Verilog")
+    if name == "amaranth" and simulator is None:
+        lacking = "; ".join(f"{tool.name}: {tool.advice}" for tool in tools.missing("verilator"))
+        show.err.print(f"[yellow]note[/yellow]: Amaranth's simulator is used, about 100 times slower ({lacking})")
+    return name
+
+
+def _compile(workload: Any, lanes: int, numbers: Numbers, simulator: str | None) -> Any:
+    """Compile for hardware; where Verilog will be written, make Yosys ready for it."""
+    from catgrad_hw.cli import show
+    from catgrad_hw.hardware import compile_hardware
+    from catgrad_hw.simulate import tools
+
+    if simulator != "amaranth":
+        tools.use_yosys(lambda text: show.err.print(f"[yellow]note[/yellow]: {text}"))
+    return compile_hardware(workload, lanes, numbers=numbers.value)
+
+
+def _least_multiplications(workload: Any) -> int:
+    from catgrad_hw.ir.cost import multiplications
+    from catgrad_hw.ir.from_hypergraph import joint_graph
+    from catgrad_hw.ir.passes import simplify
+
+    return multiplications(simplify(joint_graph(workload.learner)), "step")
+
+
+@app.command()
+def emit(
+    model: Model,
+    output: Folder,
+    target: Annotated[Target, typer.Option(help="What to write.")] = Target.numpy,
+    debug: Debug = False,
+) -> None:
+    """Write the model as code that needs nothing of this package.
+
+    **A NumPy module with predict and step:** `catgrad-hw emit iris-hidden --target numpy -o build`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.targets import numpy
+    from catgrad_hw.workload import load_workload
+
+    workload = load_workload(model)
+    emitters = {Target.numpy: numpy.emit}
+    name = "".join(c if c.isalnum() else "_" for c in workload.name)
+    for path in files.write_all(output, emitters[target](workload.learner, name)):
+        show.out.print(str(path))
+
+
+@app.command()
+def inspect(model: Model, debug: Debug = False) -> None:
+    """Print the tensor graph, the kernels, and the multiplications of a step.
+
+    **What the compiler made of iris-hidden:** `catgrad-hw inspect iris-hidden`
+    """
+    from catgrad_hw.inspect import report
+    from catgrad_hw.workload import load_workload
+
+    print(report(load_workload(model)))
+
+
+@app.command()
+def verilog(
+    model: Model, output: Folder, lanes: Lanes = 8, numbers: Formats = Numbers.sixteen, debug: Debug = False
+) -> None:
+    """Write the hardware as one Verilog file, with its port list and memory map beside it.
+
+    **Eight lanes of 16-bit multipliers:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
+
+    **For 18-bit multipliers (ECP5, Gowin):** `catgrad-hw verilog iris-hidden --lanes 8 --numbers 18 -o build`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.workload import load_workload
+
+    hardware = _compile(load_workload(model), lanes, numbers, None)
+    for path in files.write_all(output, {"core.v": hardware.verilog(), "core.md": hardware.report()}):
+        show.out.print(str(path))
+
+
+@app.command()
+def doctor(debug: Debug = False) -> None:
+    """Say which tools are found, which versions, and what to install.
+
+    **Is this machine ready?** `catgrad-hw doctor`
+    """
+    from catgrad_hw.cli import show
+    from catgrad_hw.simulate import tools
+
+    show.tools_table(tools.all_tools())
+    for simulator in tools.SIMULATORS:
+        lacking = ", ".join(tool.name for tool in tools.missing(simulator))
+        show.out.print(f"{simulator}: {'needs ' + lacking if lacking else 'ready'}")
+    if not tools.yosys().found or tools.missing("verilator"):
+        raise typer.Exit(USAGE)
+
+
+def main() -> None:
+    """Entry point: errors become one line, without a traceback unless ``--debug`` is given."""
+    try:
+        app()
+    except CatgradError as error:
+        _fail(USAGE, f"error: {error}")
+    except OSError as error:
+        _fail(USAGE, f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        _fail(INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
+
+
+def _fail(code: int, message: str) -> None:
+    if _debug:
+        traceback.print_exc()
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,81 @@
+"""Files that the command line reads and writes. A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catgrad_hw.errors import DataError, ModelError
+from catgrad_hw.workload import Workload
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Refuse a file that could not be written, before the work whose result it takes."""
+    if path is not None and not path.parent.is_dir():
+        raise ModelError(f"{option} {path}: expected an existing folder, found none at {path.parent}; make it first")
+    if path is not None and path.is_dir():
+        raise ModelError(f"{option} {path}: expected a file, found a folder; give a file's name")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # as any new file; mkstemp's own are private
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_all(directory: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write ``files``, by name, into ``directory``, which is made where it is missing."""
+    if directory.exists() and not directory.is_dir():
+        raise ModelError(f"-o {directory}: expected a folder, found a file; give another name")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write(directory / name, content)
+    return [directory / name for name in files]
+
+
+def save_parameters(path: Path, parameters: Sequence[NDArray[np.float64]]) -> None:
+    """Write parameters as ``p0, p1, …`` of an .npz file."""
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = {f"p{index}": array for index, array in enumerate(parameters)}
+    np.savez(stream, **arrays)
+    write(path, stream.getvalue())
+
+
+def with_parameters(workload: Workload, path: Path) -> Workload:
+    """``workload``, started from the parameters that :func:`save_parameters` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = [archive[f"p{index}"] for index in range(len(archive.files))]
+    except FileNotFoundError:
+        raise DataError(f"--load {path}: expected a file of parameters, found none; check the path") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found: {reason}") from None
+    return Workload(
+        model=workload.model,
+        optimizer=workload.optimizer,
+        loss=workload.loss,
+        x=workload.x,
+        y=workload.y,
+        parameters=arrays,
+        heldout=workload.heldout,
+        name=workload.name,
+    )

@@ -1,0 +1,112 @@
+"""What the command line prints: progress, tables, the loss curve as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from catgrad_hw.simulate.tools import Tool
+from catgrad_hw.simulate.training import Progress as Report
+
+WIDTH, HEIGHT = 64, 10
+"""Of the loss curve, in characters."""
+
+BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""The dots of a braille character by row and column (Unicode, from U+2800)."""
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A progress bar on standard error, with the stage's name; gone at the end, absent where that is no terminal."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        current = ""
+
+        def report(stage: str, done: int, total: int) -> None:
+            nonlocal current
+            if stage != current:
+                current = stage
+                bar.reset(task)
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield report
+
+
+def tools_table(tools: list[Tool]) -> None:
+    """The tools that were found and those that were not."""
+    table = Table("tool", "version", "for")
+    table.add_column("where, or what to do", overflow="fold")
+    for tool in tools:
+        state = str(tool.path) if tool.found else f"[red]missing[/red]: {tool.advice}"
+        table.add_row(tool.name, tool.version or "-", tool.purpose, state)
+    out.print(table)
+
+
+def _number(value: float | None, kind: str) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if kind == "accuracy" else f"{value:.5g}"
+
+
+def training(report: dict[str, Any]) -> None:
+    """A training run's report: scores, the hardware's figures, the loss curve."""
+    lanes = f", {report['lanes']} lanes, {report['simulator']}" if report["simulator"] else ""
+    title = f"{report['model']}: {report['steps']} steps, numbers {report['numbers']}{lanes}"
+    scores = Table("", "float", "reference", "rtl", title=title, title_justify="left")
+    parts = [("", report)] + ([("held-out ", report["heldout"])] if "heldout" in report else [])
+    for data, part in parts:
+        for kind in ("loss", "accuracy"):
+            row = [_number(part[kind][name], kind) for name in ("float", "reference", "rtl")]
+            scores.add_row(data + kind, *row)
+    out.print(scores)
+    facts = Table(show_header=False)
+    if report["simulator"]:
+        facts.add_row("parameter words compared", f"{report['words_compared']:,}")
+        facts.add_row("mismatches", str(report["mismatches"]))
+        facts.add_row("cycles per step", f"{report['cycles_per_step']:,.0f} (scheduled {report['cycles_scheduled']:,})")
+        facts.add_row("cycles of a readback", f"{report['cycles_readback']:,}")
+        facts.add_row("multipliers", str(report["multipliers"]))
+    facts.add_row("least multiplications per step", f"{report['least_multiplications']:,}")
+    if report["simulator"]:
+        facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
+    saturated = {name: count for name, count in report["saturations"].items() if count}
+    facts.add_row("saturations", ", ".join(f"{name} {count}" for name, count in saturated.items()) or "none")
+    out.print(facts)
+    out.print(curve(report["curve"]["reference"]), markup=False)
+    for line in report["advice"]:
+        out.print(f"[yellow]advice[/yellow]: {line}")
+    for line in report.get("differences", ()):
+        out.print(f"[red]mismatch[/red]: {line}")
+
+
+def curve(points: list[list[float]]) -> str:
+    """Losses over steps, pairs (step, loss), as lines of braille dots with the scales at the left and below."""
+    steps, losses = np.array(points, np.float64).T
+    low, high = losses.min(), losses.max()
+    columns = np.linspace(steps[0], steps[-1], 2 * WIDTH)
+    level = (np.interp(columns, steps, losses) - low) / (high - low or 1.0)
+    dots = np.rint((1 - level) * (4 * HEIGHT - 1)).astype(int)
+    cells = np.zeros((HEIGHT, WIDTH), int)
+    previous = dots[0]
+    for column, dot in enumerate(dots):
+        for row in range(min(previous, dot), max(previous, dot) + 1):
+            cells[row // 4, column // 2] |= BRAILLE[row % 4][column % 2]
+        previous = dot
+    labels = {0: f"{high:.4g}", HEIGHT - 1: f"{low:.4g}"}
+    margin = max(map(len, labels.values()))
+    lines = [f"{'loss':>{margin}}"]
+    for row, line in enumerate(cells.tolist()):
+        lines.append(f"{labels.get(row, ''):>{margin}} │" + "".join(chr(0x2800 + cell) for cell in line))
+    first, last = f"{steps[0]:.0f}", f"step {steps[-1]:.0f}"
+    lines += [" " * margin + " └" + "─" * WIDTH, " " * (margin + 2) + first + last.rjust(WIDTH - len(first))]
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""The report of a training run: what ``catgrad-hw train --json`` writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from catgrad_hw.numbers.train import Result, Run, Score, score
+from catgrad_hw.simulate.training import Simulation
+from catgrad_hw.workload import Workload
+
+if TYPE_CHECKING:
+    from catgrad_hw.hardware import Hardware
+
+
+def _scores(kind: str, runs: dict[str, Score | None]) -> dict[str, float | None]:
+    return {name: getattr(value, kind) if value is not None else None for name, value in runs.items()}
+
+
+def reference_report(workload: Workload, result: Result, least_multiplications: int) -> dict[str, Any]:
+    """The part that needs no hardware. ``loss`` is ½Σ(ŷ - y)² after the last step, ``accuracy`` a fraction or null."""
+    return _training(workload, result, None) | {
+        "lanes": None,
+        "simulator": None,
+        "least_multiplications": least_multiplications,
+        "saturations": result.saturations,
+    }
+
+
+def hardware_report(
+    workload: Workload, result: Result, least_multiplications: int, hardware: Hardware, simulation: Simulation
+) -> dict[str, Any]:
+    """The whole report. Cycles are clock cycles; ``multiplier_busy`` is a fraction of all multipliers' cycles."""
+    outcome, cycles = simulation.outcome, simulation.cycles_per_step
+    return _training(workload, result, simulation) | {
+        "lanes": hardware.lanes,
+        "simulator": simulation.simulator,
+        "identity": f"{outcome.identity:016x}",
+        "least_multiplications": least_multiplications,
+        "multipliers": hardware.multipliers,
+        "cycles_per_step": cycles,
+        "cycles_scheduled": hardware.cycles_per_step,
+        "cycles_readback": outcome.readback_cycles,
+        "cycles_load": outcome.load_cycles,
+        "cycles_predict": outcome.predict_cycles,
+        "cycles_simulated": outcome.total_cycles,
+        "multiplier_busy": least_multiplications / (hardware.multipliers * cycles),
+        "words_compared": simulation.words_compared,
+        "mismatches": simulation.mismatches,
+        "differences": list(simulation.differences),
+        "saturations": simulation.saturations,
+    }
+
+
+def _training(workload: Workload, result: Result, simulation: Simulation | None) -> dict[str, Any]:
+    runs: dict[str, Run] = {"float": result.float, "reference": result.reference}
+    training: dict[str, Score | None] = {name: run.training for name, run in runs.items()}
+    training["rtl"] = score(simulation.predictions, workload.y) if simulation else None
+    report: dict[str, Any] = {
+        "model": workload.name,
+        "numbers": result.numbers,
+        "steps": result.steps,
+        "seed": result.seed,
+        "loss": _scores("loss", training),
+        "accuracy": _scores("accuracy", training),
+        "curve": {name: [list(point) for point in run.curve] for name, run in runs.items()},
+        "advice": list(result.quantized.advice),
+    }
+    if workload.heldout is not None:
+        heldout: dict[str, Score | None] = {name: run.heldout for name, run in runs.items()}
+        found = simulation.heldout if simulation else None
+        heldout["rtl"] = score(found, workload.heldout[1]) if found is not None else None
+        report["heldout"] = {"loss": _scores("loss", heldout), "accuracy": _scores("accuracy", heldout)}
+    return report
