@@ -30,9 +30,8 @@ def node_multiplications(graph: Graph, node: Node) -> int:
 
 
 def breakdown(graph: Graph, group: str = "step") -> list[tuple[Node, int]]:
-    """The nodes of a group that multiply, in order, with their multiplications; nodes of the restricted graph."""
-    needed = graph.restrict([group])
-    counts = [(node, node_multiplications(needed, node)) for node in needed.nodes]
+    """The nodes that multiply, among those that a group needs, in order, with their multiplications."""
+    counts = [(node, node_multiplications(graph, node)) for node in graph.needed([group])]
     return [(node, count) for node, count in counts if count]
 
 

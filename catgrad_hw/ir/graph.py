@@ -80,19 +80,24 @@ class Graph:
         node = self.producers[value]
         return node.operation.x if node is not None and isinstance(node.operation, Constant) else None
 
-    def restrict(self, groups: Sequence[str]) -> Graph:
-        """The graph of some of its groups alone, with the nodes that they need; every input is kept."""
-        outputs = {group: self.outputs[group] for group in groups}
-        live = {value for values in outputs.values() for value in values}
+    def needed(self, groups: Sequence[str]) -> list[Node]:
+        """The nodes that some groups need, in order."""
+        live = {value for group in groups for value in self.outputs[group]}
+        nodes = []
         for node in reversed(self.nodes):
             if live.intersection(node.outputs):
                 live.update(node.inputs)
+                nodes.append(node)
+        return nodes[::-1]
+
+    def restrict(self, groups: Sequence[str]) -> Graph:
+        """The graph of some of its groups alone, with the nodes that they need; every input is kept."""
+        outputs = {group: self.outputs[group] for group in groups}
         builder = Builder(self.inputs)
         renamed = dict(enumerate(range(len(self.inputs))))
-        for node in self.nodes:
-            if live.intersection(node.outputs):
-                results = builder.add(node.operation, [renamed[value] for value in node.inputs])
-                renamed.update(zip(node.outputs, results, strict=True))
+        for node in self.needed(groups):
+            results = builder.add(node.operation, [renamed[value] for value in node.inputs])
+            renamed.update(zip(node.outputs, results, strict=True))
         return builder.build({group: [renamed[value] for value in values] for group, values in outputs.items()})
 
 
@@ -180,14 +185,18 @@ def describe(operation: Operation) -> str:
     return text if permutation is None else f"{text} {permutation}"
 
 
-def format_graph(graph: Graph) -> str:
-    """The graph as text, one line for each input, node and group, without a newline at the end."""
+def format_graph(graph: Graph, names: Sequence[str] | None = None) -> str:
+    """The graph as text, one line for each input, node and group, without a newline at the end.
+
+    ``names`` replaces the names of the values, as :func:`catgrad_hw.ir.names.value_names` gives them.
+    """
+    names = [graph.name(value) for value in range(len(graph.types))] if names is None else names
     lines = [f"{i.role} {i.name}: {i.type}" for i in graph.inputs]
     for node in graph.nodes:
-        left = ", ".join(f"{graph.name(value)}: {graph.types[value]}" for value in node.outputs)
-        right = " ".join([describe(node.operation), *(graph.name(value) for value in node.inputs)])
+        left = ", ".join(f"{names[value]}: {graph.types[value]}" for value in node.outputs)
+        right = " ".join([describe(node.operation), *(names[value] for value in node.inputs)])
         lines.append(f"{left} = {right}" if left else right)
-    lines += [f"{group} -> {', '.join(map(graph.name, values))}" for group, values in graph.outputs.items()]
+    lines += [f"{group} -> {', '.join(names[value] for value in values)}" for group, values in graph.outputs.items()]
     return "\n".join(lines)
 
 
@@ -199,7 +208,6 @@ def run(
     The executor interprets node by node and serves comparisons, not speed. Inputs that the group does not need may
     be left out. Raises :class:`IllTypedError` for an array of another shape than its input's.
     """
-    needed = graph.restrict([group])
     values: dict[int, NDArray[Any]] = {}
     for number, i in enumerate(graph.inputs):
         if i.name in arrays:
@@ -207,8 +215,8 @@ def run(
             if array.shape != i.type.shape:
                 raise IllTypedError(f"run {group}: {i.name} must have shape {i.type.shape}, found {array.shape}")
             values[number] = array.astype(dtype if i.type.dtype.is_floating() else i.type.dtype.value)
-    for node in needed.nodes:
-        missing = [needed.name(value) for value in node.inputs if value not in values]
+    for node in graph.needed([group]):
+        missing = [graph.name(value) for value in node.inputs if value not in values]
         if missing:
             raise IllTypedError(f"run {group}: expected arrays {', '.join(missing)}, found none of that name")
         if isinstance(node.operation, Constant) and node.operation.T.dtype.is_floating():
@@ -217,6 +225,6 @@ def run(
             continue
         results = node.operation.numpy(*(values[value] for value in node.inputs))
         for value, result in zip(node.outputs, results, strict=True):
-            floating = needed.types[value].dtype.is_floating()
+            floating = graph.types[value].dtype.is_floating()
             values[value] = result.astype(dtype, copy=False) if floating else result
-    return [values[value] for value in needed.outputs[group]]
+    return [values[value] for value in graph.outputs[group]]

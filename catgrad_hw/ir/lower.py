@@ -19,6 +19,7 @@ sees its value before the step.
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -158,7 +159,9 @@ class _Lowering:
         self.nests: list[_Nest] = []
         self.states: dict[int, _State] = {}
         self.written_at: dict[str, int] = {}
-        self.live, self.uses = self._live(graph.outputs[group])
+        self.nodes = graph.needed([group])
+        reads = [*graph.outputs[group], *(value for node in self.nodes for value in node.inputs)]
+        self.uses = Counter(reads)
 
     def run(self) -> tuple[Kernel, ...]:
         graph, outputs = self.graph, self.graph.outputs[self.group]
@@ -174,8 +177,8 @@ class _Lowering:
         skipped = {outputs[parameter] for parameter in updates}
         products = [update.product for update in updates.values() if update.product != update.gradient]
         skipped.update(product for product in products if products.count(product) == self.uses[product])
-        for node in graph.nodes:
-            if self.live.intersection(node.outputs) and not skipped.intersection(node.outputs):
+        for node in self.nodes:
+            if not skipped.intersection(node.outputs):
                 self._node(node)
         if self.group == "step":
             self._finish_step(outputs, updates)
@@ -183,19 +186,6 @@ class _Lowering:
             self._finish_predict(outputs)
         ordered = [n for n in self.nests if not n.updates] + [n for n in self.nests if n.updates]
         return tuple(self._kernel(nest) for nest in ordered)
-
-    def _live(self, outputs: Sequence[int]) -> tuple[set[int], list[int]]:
-        """The values that the group needs, and how often it reads each."""
-        live = set(outputs)
-        uses = [0] * len(self.graph.types)
-        for value in outputs:
-            uses[value] += 1
-        for node in reversed(self.graph.nodes):
-            if live.intersection(node.outputs):
-                live.update(node.inputs)
-                for value in node.inputs:
-                    uses[value] += 1
-        return live, uses
 
     # --- operations ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,351 @@
+"""A standalone NumPy module: ``predict`` and ``step`` as static source that imports NumPy alone."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from catgrad_hw.errors import ModelError, UnsupportedError
+from catgrad_hw.ir import operations as ops
+from catgrad_hw.ir.from_hypergraph import Learner, joint_graph
+from catgrad_hw.ir.graph import Graph, Node
+from catgrad_hw.ir.names import output_names, value_names
+from catgrad_hw.ir.passes import simplify
+from catgrad_hw.ir.types import Dtype, NdArrayType
+from catgrad_hw.workload import Workload
+
+_HELPERS = {
+    "_sigmoid": """
+def _sigmoid(z):
+    with np.errstate(over="ignore"):  # where exp(-z) is infinite, 0 is the limit
+        return 1 / (1 + np.exp(-z))
+""",
+    "_sigmoid_derivative": """
+def _sigmoid_derivative(z):
+    e = np.exp(-np.abs(z))
+    return e / np.square(1 + e)
+""",
+}
+
+_CHECK = '''
+def _check(function, name, array, dtype, shape):
+    """Raise TypeError unless the array has the dtype and the shape that the model was compiled for."""
+    found = getattr(array, "dtype", type(array).__name__)
+    if found != dtype:
+        raise TypeError(f"{function}: {name} must have dtype {dtype}, found {found}; use {name}.astype(np.{dtype})")
+    if array.shape != shape:
+        raise TypeError(f"{function}: {name} must have shape {shape}, found {array.shape}; compile for that shape")
+'''
+
+
+def emit(model: Workload | Learner, name: str) -> dict[str, str]:
+    """The files, by name, of a module ``name``: ``predict(p0, …, x)`` and ``step(p0, …, x, y)``, which return lists.
+
+    ``model`` is a workload, or a learner of :func:`catgrad_hw.compile.learner`. The text depends on nothing else.
+    Raises :class:`UnsupportedError` for an operation that has no spelling, and :class:`ModelError` for a name that
+    cannot be a module's.
+    """
+    module = re.sub(r"\W", "_", name)
+    if not module.isidentifier() or keyword.iskeyword(module):
+        raise ModelError(f"emit: expected a name for a module, found {name!r}; start it with a letter")
+    graph = simplify(joint_graph(model.learner if isinstance(model, Workload) else model))
+    return {f"{module}.py": _module(graph, name)}
+
+
+def _module(graph: Graph, name: str) -> str:
+    parameters, inputs, targets = (
+        [i.name for i in graph.inputs if i.role == role] for role in ("parameter", "input", "target")
+    )
+    predict = _Function(graph, "predict", [*parameters, *inputs])
+    step = _Function(graph, "step", [*parameters, *inputs, *targets])
+    text = "\n\n\n".join(function.source() for function in (predict, step))
+    helpers = "".join(f"\n{helper}" for word, helper in _HELPERS.items() if f"{word}(" in text)
+    types = "\n".join(f"    {i.name}: {_describe(i.type)}" for i in graph.inputs)
+    results = "\n".join(
+        f"    {word}: {_describe(graph.types[value])}"
+        for word, value in zip(output_names(graph), graph.outputs["predict"], strict=True)
+    )
+    return f'''"""{name}: written by catgrad-hw; needs NumPy alone.
+
+predict({", ".join(predict.arguments)}) returns [{", ".join(output_names(graph))}];
+step({", ".join(step.arguments)}) returns the parameters after one step of training, [{", ".join(parameters)}].
+
+Arguments:
+{types}
+Results of predict:
+{results}
+"""
+
+import numpy as np
+
+{_CHECK}{helpers}
+
+{text}
+'''
+
+
+def _describe(T: NdArrayType) -> str:
+    return f"{T.dtype.name} {T.shape}"
+
+
+@dataclass(frozen=True)
+class _View:
+    """A value as a view of an expression: for each of its axes the expression's axis, or None where it repeats."""
+
+    base: str
+    binds: int  # how tightly the expression's outermost operator binds
+    axes: tuple[int | None, ...]
+
+
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)
+
+
+class _Function:
+    """One function of the module. Values that are read once, and views, are spelled where they are read."""
+
+    def __init__(self, graph: Graph, group: str, arguments: Sequence[str]) -> None:
+        self.graph, self.group, self.arguments = graph, group, arguments
+        self.types, self.names = graph.types, value_names(graph)
+        self.nodes = graph.needed([group])
+        self.readers: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                self.readers.setdefault(value, []).append(node)
+        self.lines: list[str] = []
+        self.views: dict[int, _View] = {}
+        self.sigmoids: dict[int, int] = {}  # by argument
+
+    def source(self) -> str:
+        graph = self.graph
+        head = f"def {self.group}({', '.join(self.arguments)}):"
+        checks = []
+        for value, i in enumerate(graph.inputs):
+            if i.name in self.arguments:
+                checks.append(
+                    f"    _check({self.group!r}, {i.name!r}, {i.name}, {i.type.dtype.name!r}, {i.type.shape})"
+                )
+                self.views[value] = _View(i.name, _ATOM, tuple(range(len(i.type.shape))))
+        for node in self.nodes:
+            self._node(node)
+        results = [self._result(value) for value in graph.outputs[self.group]]
+        return "\n".join([head, *checks, *self.lines, f"    return [{', '.join(results)}]"])
+
+    def _node(self, node: Node) -> None:
+        operation = node.operation
+        match operation:
+            case ops.Constant():
+                return  # spelled where it is read
+            case ops.Permute() if node.inputs[0] in self.views:
+                view = self.views[node.inputs[0]]
+                self.views[node.outputs[0]] = _View(view.base, view.binds, tuple(view.axes[i] for i in operation.p))
+                return
+            case ops.NCopy() if node.inputs[0] in self.views:
+                view = self.views[node.inputs[0]]
+                axes = view.axes + (None,) * len(operation.T.shape)
+                self.views[node.outputs[0]] = _View(view.base, view.binds, axes)
+                return
+            case ops.NSplit():
+                for i, value in enumerate(node.outputs):
+                    self._define(value, f"{self._full(node.inputs[0], _ATOM)}[..., {i}]", _ATOM)
+                return
+        spelling = SPELLINGS.get(type(operation))
+        if spelling is None:
+            raise UnsupportedError(
+                f"{type(operation).__name__}: expected an operation that the NumPy target spells, found {operation}; "
+                "build the model from other operations"
+            )
+        text, binds = spelling(self, node)
+        self._define(node.outputs[0], text, binds)
+
+    def _define(self, value: int, text: str, binds: int) -> None:
+        """Name a value by a line of its own, or spell it where it is read."""
+        T = self.types[value]
+        if not T.shape:  # operators on NumPy 1's scalars do not keep their precision
+            text, binds = f"np.{_dtype(T)}({text})", _ATOM
+        axes = tuple(range(len(T.shape)))
+        if self._inline(value):
+            self.views[value] = _View(text, binds, axes)
+        else:
+            self.lines.append(f"    {self.names[value]} = {text}")
+            self.views[value] = _View(self.names[value], _ATOM, axes)
+
+    def _inline(self, value: int) -> bool:
+        """Read where they are spelled: what is only returned, contractions in a sum, and scaled gradients."""
+        readers = self.readers.get(value, [])
+        returned = self.graph.outputs[self.group].count(value)
+        if len(readers) + returned != 1:
+            return False
+        if returned:
+            return True
+        node = self.graph.producers[value]
+        assert node is not None
+        match node.operation, readers[0].operation:
+            case ((ops.Compose() | ops.MatrixMultiply()), ops.Add()):
+                return True
+            case ops.Multiply(), ops.Subtract():
+                return any(self.graph.constant(factor) is not None for factor in node.inputs)
+        return False
+
+    # --- operands -----------------------------------------------------------------------------------------------
+
+    def _literal(self, value: int) -> str | None:
+        constant = self.graph.constant(value)
+        T = self.types[value]
+        if constant is None:
+            return None
+        match T.dtype:
+            case Dtype.bool:
+                return f"np.bool_({bool(constant)})"
+            case Dtype.int32:
+                return f"np.int32({int(constant)})"
+        # A Python float takes the array's precision, but not a NumPy 1 scalar's.
+        return repr(float(constant)) if T.shape else f"np.float32({float(constant)!r})"
+
+    def _full(self, value: int, binds: int) -> str:
+        """A value in its full shape, in parentheses if its operator binds less tightly than ``binds``."""
+        T = self.types[value]
+        literal = self._literal(value)
+        if literal is not None:
+            return f"np.full({T.shape}, {literal}, np.{_dtype(T)})"
+        view = self.views[value]
+        if None in view.axes:
+            return f"np.broadcast_to({self._broadcast(view, _SUM)}, {T.shape})"
+        order = [axis for axis in view.axes if axis is not None]
+        if order == sorted(order):
+            return _group(view.base, view.binds, binds)
+        base = _group(view.base, view.binds, _ATOM)
+        return f"{base}.T" if order == sorted(order, reverse=True) else f"{base}.transpose{tuple(order)}"
+
+    def _broadcast(self, view: _View, binds: int) -> str:
+        """A view as an operand of an elementwise operation whose other operand has the full shape."""
+        axes = list(view.axes)
+        while axes and axes[0] is None:  # NumPy adds leading axes by itself
+            axes.pop(0)
+        order = [axis for axis in axes if axis is not None]
+        text, bound = view.base, view.binds
+        if order != sorted(order):
+            text, bound = f"{_group(text, bound, _ATOM)}.transpose{tuple(order)}", _ATOM
+        if None in axes:
+            index = ", ".join("None" if axis is None else ":" for axis in axes)
+            text, bound = f"{_group(text, bound, _ATOM)}[{index}]", _ATOM
+        return _group(text, bound, binds)
+
+    def _repeats(self, value: int) -> bool:
+        return self.graph.constant(value) is not None or None in self.views[value].axes
+
+    def operands(self, node: Node, binds: Sequence[int]) -> list[str]:
+        """The operands of an elementwise operation; at least one is spelled in full shape."""
+        repeated = [self._repeats(value) for value in node.inputs]
+        texts = []
+        for position, value in enumerate(node.inputs):
+            literal = self._literal(value)
+            if all(repeated) and position == 0:
+                texts.append(self._full(value, binds[position]))
+            elif literal is not None:
+                texts.append(literal)
+            elif repeated[position]:
+                texts.append(self._broadcast(self.views[value], binds[position]))
+            else:
+                texts.append(self._full(value, binds[position]))
+        return texts
+
+    def _result(self, value: int) -> str:
+        view = self.views.get(value)
+        text = self._full(value, _SUM)
+        return text if view is None or None not in view.axes else f"np.array({text})"
+
+    # --- spellings ----------------------------------------------------------------------------------------------
+
+    def infix(self, node: Node, operator: str, binds: int) -> tuple[str, int]:
+        left, right = self.operands(node, (binds, binds + 1))
+        return f"{left} {operator} {right}", binds
+
+    def add(self, node: Node) -> tuple[str, int]:
+        """A repeated operand, such as a bias, goes last, as one writes it by hand."""
+        x, y = node.inputs
+        if self._repeats(x) and not self._repeats(y):
+            node = Node(node.operation, (y, x), node.outputs)
+        return self.infix(node, "+", _SUM)
+
+    def gt(self, node: Node) -> tuple[str, int]:
+        left, right = self.operands(node, (_SUM, _SUM))
+        return f"np.greater({left}, {right}).astype(np.{_dtype(self.types[node.outputs[0]])})", _ATOM
+
+    def power(self, node: Node) -> tuple[str, int]:
+        return f"np.power({', '.join(self.operands(node, (_SUM, _SUM)))})", _ATOM
+
+    def call(self, node: Node, function: str) -> tuple[str, int]:
+        return f"{function}({self._full(node.inputs[0], _SUM)})", _ATOM
+
+    def negate(self, node: Node) -> tuple[str, int]:
+        return f"-{self._full(node.inputs[0], _SIGN)}", _SIGN
+
+    def sigmoid(self, node: Node) -> tuple[str, int]:
+        self.sigmoids[node.inputs[0]] = node.outputs[0]
+        return self.call(node, "_sigmoid")
+
+    def sigmoid_derivative(self, node: Node) -> tuple[str, int]:
+        """σ′ = σ·(1 − σ) where the function computes σ of the same value, which costs no exponential."""
+        if node.inputs[0] in self.sigmoids:
+            a = self._full(self.sigmoids[node.inputs[0]], _PRODUCT)
+            return f"{a} * (1 - {a})", _PRODUCT
+        return self.call(node, "_sigmoid_derivative")
+
+    def reshape(self, node: Node) -> tuple[str, int]:
+        return f"{self._full(node.inputs[0], _ATOM)}.reshape({self.types[node.outputs[0]].shape})", _ATOM
+
+    def reduce(self, node: Node, method: str) -> tuple[str, int]:
+        operation: Any = node.operation
+        kept = len(operation.N.shape)
+        view = self.views.get(node.inputs[0])
+        if view is not None and None not in view.axes and list(view.axes[:kept]) == sorted(view.axes[:kept]):  # type: ignore[type-var]
+            # Summing over other axes replaces the permutation.
+            axes = tuple(sorted(axis for axis in view.axes[kept:] if axis is not None))
+            text = _group(view.base, view.binds, _ATOM)
+        else:
+            axes = tuple(range(kept, len(self.types[node.inputs[0]].shape)))
+            text = self._full(node.inputs[0], _ATOM)
+        return f"{text}.{method}(axis={axes[0] if len(axes) == 1 else axes})", _ATOM
+
+    def stack(self, node: Node) -> tuple[str, int]:
+        return f"np.stack([{', '.join(self._full(value, _SUM) for value in node.inputs)}], axis=-1)", _ATOM
+
+    def contract(self, node: Node) -> tuple[str, int]:
+        operation: Any = node.operation
+        x, y = node.inputs
+        if isinstance(operation, ops.Compose) and (len(operation.B.shape) != 1 or len(operation.C.shape) > 1):
+            left, right = self._full(x, _SUM), self._full(y, _SUM)
+            return f"np.tensordot({left}, {right}, axes={len(operation.B.shape)})", _ATOM
+        return f"{self._full(x, _PRODUCT)} @ {self._full(y, _SIGN)}", _PRODUCT
+
+
+def _group(text: str, binds: int, needed: int) -> str:
+    return text if binds >= needed else f"({text})"
+
+
+def _dtype(T: NdArrayType) -> str:
+    return "bool_" if T.dtype is Dtype.bool else T.dtype.name
+
+
+SPELLINGS: Mapping[type[ops.Operation], Callable[[_Function, Node], tuple[str, int]]] = {
+    ops.Add: _Function.add,
+    ops.Subtract: lambda f, node: f.infix(node, "-", _SUM),
+    ops.Multiply: lambda f, node: f.infix(node, "*", _PRODUCT),
+    ops.Divide: lambda f, node: f.infix(node, "/", _PRODUCT),
+    ops.Power: _Function.power,
+    ops.Gt: _Function.gt,
+    ops.Negate: _Function.negate,
+    ops.Log: lambda f, node: f.call(node, "np.log"),
+    ops.Sigmoid: _Function.sigmoid,
+    ops.SigmoidDerivative: _Function.sigmoid_derivative,
+    ops.NAdd: lambda f, node: f.reduce(node, "sum"),
+    ops.NMax: lambda f, node: f.reduce(node, "max"),
+    ops.NConcatenate: _Function.stack,
+    ops.Reshape: _Function.reshape,
+    ops.Compose: _Function.contract,
+    ops.MatrixMultiply: _Function.contract,
+}
+"""The spelling of each operation, with the precedence of its operator. Constants and views are spelled by readers."""
