@@ -19,14 +19,6 @@ from catgrad_hw.simulate.job import Job, Outcome
 BATCH, SAMPLE, PARAMETERS, SLOTS = 3, 3, 5, 2
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CATGRAD_HW_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("PYTHONWARNINGS", "error")  # in the simulator's process, too
-        yield
-
-
 @pytest.fixture(scope="module")
 def standin_verilog():
     tools.use_yosys()

@@ -1,0 +1,13 @@
+"""What all tests share: a cache of simulation builds of their own, so that nothing of the user's is read or changed."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CATGRAD_HW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PYTHONWARNINGS", "error")  # in the simulator's process, too
+        yield
