@@ -306,21 +306,27 @@ class Functor:
         def expand(nodes: Sequence[int]) -> list[int]:
             return [image for node in nodes for image in images[node]]
 
+        diagrams: dict[Generator, Flat] = {}
         for edge in flat.edges:
-            image = self.on_operation(edge.operation)
-            for end, found, expected in (
-                ("source", image.source, self.on_object(edge.operation.source())),
-                ("target", image.target, self.on_object(edge.operation.target())),
-            ):
-                if found != expected:
-                    raise IllTypedError(
-                        f"functor: the image of {edge.operation} must have {end} {expected}, found {found}; "
-                        "change the map of operations"
-                    )
-            sources, targets = builder.insert(image.flat)
+            if edge.operation not in diagrams:
+                diagrams[edge.operation] = self._image(edge.operation).flat
+            sources, targets = builder.insert(diagrams[edge.operation])
             builder.unite(sources, expand(edge.sources))
             builder.unite(targets, expand(edge.targets))
         return OpenHypergraph.from_flat(builder.build(expand(flat.sources), expand(flat.targets)))
+
+    def _image(self, operation: Generator) -> OpenHypergraph:
+        image = self.on_operation(operation)
+        for end, found, expected in (
+            ("source", image.source, self.on_object(operation.source())),
+            ("target", image.target, self.on_object(operation.target())),
+        ):
+            if found != expected:
+                raise IllTypedError(
+                    f"functor: the image of {operation} must have {end} {expected}, found {found}; "
+                    "change the map of operations"
+                )
+        return image
 
 
 def isomorphic(f: OpenHypergraph, g: OpenHypergraph) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from catgrad_hw.errors import ModelError, UnsupportedError
-from catgrad_hw.ir.hypergraph import Builder, OpenHypergraph, identity
+from catgrad_hw.ir.hypergraph import Builder, Flat, OpenHypergraph, identity
 from catgrad_hw.ir.operations import Operation, discard
 from catgrad_hw.ir.types import Object
 
@@ -46,6 +46,7 @@ def optic(f: OpenHypergraph) -> Optic:
     primal, cotangent = forward.nodes(flat.nodes), reverse.nodes(flat.nodes)
     residual: list[int] = []
     reverse_residual: list[int] = []
+    maps: dict[Operation, tuple[Flat, Flat, int]] = {}
 
     def take(nodes: Sequence[int], indices: Sequence[int]) -> list[int]:
         return [nodes[index] for index in indices]
@@ -54,19 +55,21 @@ def optic(f: OpenHypergraph) -> Optic:
         operation = edge.operation
         if not isinstance(operation, Operation):
             raise UnsupportedError(f"{operation!r}: no reverse derivative, found no Operation; derive from Operation")
-        M = len(operation.residual())
-        sources, targets = forward.insert(operation.fwd().flat)
+        if operation not in maps:
+            maps[operation] = operation.fwd().flat, operation.rev().flat, len(operation.residual())
+        fwd, rev, M = maps[operation]
+        sources, targets = forward.insert(fwd)
         forward.unite(sources, take(primal, edge.sources))
         forward.unite(targets[: len(targets) - M], take(primal, edge.targets))
         residual += targets[len(targets) - M :]
-        sources, targets = reverse.insert(operation.rev().flat)
+        sources, targets = reverse.insert(rev)
         reverse_residual += sources[:M]
         reverse.unite(sources[M:], take(cotangent, edge.targets))
         reverse.unite(targets, take(cotangent, edge.sources))
-    fwd = forward.build(take(primal, flat.sources), take(primal, flat.targets) + residual)
-    rev = reverse.build(reverse_residual + take(cotangent, flat.targets), take(cotangent, flat.sources))
-    M_object = Object(fwd.nodes[node] for node in fwd.targets[len(flat.targets) :])
-    return Optic(OpenHypergraph.from_flat(fwd), OpenHypergraph.from_flat(rev), M_object)
+    whole = forward.build(take(primal, flat.sources), take(primal, flat.targets) + residual)
+    whole_reverse = reverse.build(reverse_residual + take(cotangent, flat.targets), take(cotangent, flat.sources))
+    M_types = Object(whole.nodes[node] for node in whole.targets[len(flat.targets) :])
+    return Optic(OpenHypergraph.from_flat(whole), OpenHypergraph.from_flat(whole_reverse), M_types)
 
 
 def rdiff(f: OpenHypergraph) -> OpenHypergraph:
