@@ -26,6 +26,8 @@ class Policy:
     ``activation``: inputs, targets and what the model computes from them; ``gradient``: error, δ and gradients.
     ``preactivation`` is the format in which the argument of a function is looked up; ``sigmoid`` and
     ``sigmoid_derivative`` those of the results. ``stochastic``: updates are rounded by keyed draws, not to nearest.
+    ``headroom`` is the number of bits above the largest magnitude that calibration saw, ``data_headroom`` that of
+    inputs and targets, which are known beforehand.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Policy:
     sigmoid: Format
     sigmoid_derivative: Format
     stochastic: bool
+    headroom: int = 1
+    data_headroom: int = 1
 
 
 POLICIES: dict[str, Policy] = {
@@ -44,13 +48,10 @@ POLICIES: dict[str, Policy] = {
     for policy in (
         Policy("16", 16, 24, 16, 16, Format(16, 12), Format(16, 15), Format(16, 16), False),
         Policy("18", 18, 24, 18, 18, Format(18, 14), Format(18, 17), Format(18, 18), False),
-        Policy("small", 12, 12, 8, 12, Format(8, 4), Format(8, 7), Format(8, 8), True),
+        Policy("small", 12, 12, 8, 12, Format(8, 4), Format(8, 7), Format(8, 8), True, data_headroom=0),
     )
 }
 """By name: for 16-bit multipliers (iCE40), for 18-bit ones (ECP5, Gowin), and the smallest that still trains."""
-
-HEADROOM = 1
-"""Bits above the largest magnitude that calibration saw."""
 
 
 def policy(name: str) -> Policy:

@@ -40,7 +40,7 @@ from catgrad_hw.ir.kernel import (
 from catgrad_hw.ir.kernel_check import is_power_of_two, subexpressions
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.check import check
-from catgrad_hw.numbers.formats import HEADROOM, Policy, fitting, mantissa
+from catgrad_hw.numbers.formats import Policy, fitting, mantissa
 from catgrad_hw.numbers.integer import Format, IntegerProgram
 from catgrad_hw.numbers.intervals import accumulator_intervals, stores, word_intervals
 from catgrad_hw.numbers.tables import Table, sigmoid_derivative_table, sigmoid_table
@@ -101,6 +101,10 @@ def _largest(update: Expression, reduced: float) -> float:
     return reduced
 
 
+def _fitting(width: int, largest: float, headroom: int) -> Format:
+    return fitting(width, max(largest, SMALLEST_RANGE) if largest else 0.0, headroom)
+
+
 @dataclass(frozen=True)
 class _Term:
     """An integer expression that stands for ``expression * 2**-fraction``.
@@ -130,15 +134,14 @@ class _Quantizer:
             words += prod(program.arrays[name].shape)
 
     def run(self) -> IntegerProgram:
+        policy = self.policy
         for names, width, headroom in (
-            (self.program.parameters, self.policy.master, HEADROOM),
-            # Data are known beforehand: they need no bit above their largest magnitude.
-            (self.program.inputs, self.policy.activation, 0),
-            (self.program.targets, self.policy.activation, 0),
+            (self.program.parameters, policy.master, policy.headroom),
+            (self.program.inputs + self.program.targets, policy.activation, policy.data_headroom),
         ):
             for name in names:
-                largest = self.ranges.arrays.get(name, 0.0)
-                self.formats[name] = self._capped(name, self._fitting(width, largest, headroom))
+                form = _fitting(width, self.ranges.arrays.get(name, 0.0), headroom)
+                self.formats[name] = self._capped(name, form)
         programs = {
             name: tuple(self._kernel(kernel) for kernel in kernels) for name, kernels in self.program.programs.items()
         }
@@ -219,7 +222,7 @@ class _Quantizer:
             self._set_format(kernel, name, Format(term.width, term.fraction))
             return replace(write, value=term.expression)
         width = self.policy.activation if name in self.forward else self.policy.gradient
-        form = self._fitting(width, self.ranges.arrays.get(name, 0.0), HEADROOM)
+        form = _fitting(width, self.ranges.arrays.get(name, 0.0), self.policy.headroom)
         form = self._capped(name, form, term.fraction)
         self._set_format(kernel, name, form)
         return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
@@ -303,7 +306,7 @@ class _Quantizer:
             return term
         seen = self.ranges.sums if isinstance(float_form, Reduced) else self.ranges.epilogues
         largest = seen.get(key if isinstance(float_form, Reduced) else (kernel.name, float_form), 0.0)  # type: ignore
-        form = self._fitting(self.policy.activation, largest, HEADROOM)
+        form = _fitting(self.policy.activation, largest, self.policy.headroom)
         form = Format(form.width, min(form.fraction, term.fraction))
         return _Term(self._narrow(kernel, term, form, f"{kernel.name}.z"), form.fraction, "word", form.width)
 
@@ -313,9 +316,6 @@ class _Quantizer:
         return Saturate(Round(term.expression, shift), form.width, counter)
 
     # --- formats ---
-
-    def _fitting(self, width: int, largest: float, headroom: int) -> Format:
-        return fitting(width, max(largest, SMALLEST_RANGE) if largest else 0.0, headroom)
 
     def _capped(self, name: str, form: Format, *bounds: int) -> Format:
         return Format(form.width, min(form.fraction, self.finest.get(name, form.fraction), *bounds))
