@@ -61,7 +61,9 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
         )
     P, parametrised = factor_parameters(model)
     X, Y = model.source, model.target
-    trained = (optimizer(P) @ identity(X)) >> parametrised >> loss(Y)
+    opt_P = _lens("optimizer", optimizer, P, "layers.sgd(0.01)")
+    loss_Y = _lens("loss", loss, Y, "layers.mse")
+    trained = (opt_P @ identity(X)) >> parametrised >> loss_Y
     step = optic(trained).adapt() >> (discard(Y) @ identity(P) @ discard(X))
     rev = rdiff(parametrised)
     return Learner(
@@ -73,6 +75,15 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
         input_types=X,
         output_types=Y,
     )
+
+
+def _lens(what: str, at: Canonical, A: Object, example: str) -> OpenHypergraph:
+    """The optimizer or loss at ``A``."""
+    f = at(A) if callable(at) else at
+    if not isinstance(f, OpenHypergraph) or f.source != A or f.target != A:
+        found = f if isinstance(f, OpenHypergraph) else type(f).__name__
+        raise IllTypedError(f"compile_model: the {what} must give a diagram {A} → {A}, found {found}; write {example}")
+    return f
 
 
 def compile_model(

@@ -17,15 +17,39 @@ from catgrad_hw.ir.combinators import (
 )
 from catgrad_hw.ir.hypergraph import OpenHypergraph
 from catgrad_hw.ir.operations import (
+    MSE,
+    SGD,
+    Add,
     Compose,
+    Constant,
+    Copy,
+    Discard,
+    Divide,
+    Exponentiate,
+    Gt,
+    Log,
+    MatrixMultiply,
+    Multiply,
+    NAdd,
+    NConcatenate,
     NCopy,
+    Negate,
+    NMax,
+    NSplit,
+    Parameter,
     Permute,
+    Power,
     Reshape,
+    ScaleInverse,
+    Sigmoid,
+    SigmoidDerivative,
+    Subtract,
     add,
     constant,
     copy,
     discard,
     divide,
+    exp1,
     exponentiate,
     gt,
     gt_constant,
@@ -43,11 +67,20 @@ from catgrad_hw.ir.operations import (
 )
 from catgrad_hw.ir.types import NdArrayType, Object, obj
 
-__all__ = [
-    "add", "bias", "canonical", "constant", "copy", "dense", "discard", "divide", "exponentiate", "flatten", "gt",
-    "gt_constant", "identity", "increment", "linear", "mse", "multiply", "negate", "op", "parameter", "permutation",
-    "relu", "scale", "scale_inverse", "sgd", "shared_bias", "sigmoid", "spider", "subtract", "tensor", "transpose",
-    "twist", "unit", "zero",
+__all__ = [  # noqa: RUF022
+    # layers
+    "bias", "dense", "flatten", "linear", "relu", "shared_bias", "sigmoid",
+    # losses and optimizers
+    "mse", "sgd",
+    # maps at each object
+    "add", "constant", "copy", "discard", "divide", "exp1", "exponentiate", "gt", "gt_constant", "increment",
+    "multiply", "negate", "parameter", "scale", "scale_inverse", "subtract", "zero",
+    # diagrams
+    "canonical", "identity", "op", "permutation", "spider", "tensor", "transpose", "twist", "unit",
+    # operations, for ``op``
+    "Add", "Compose", "Constant", "Copy", "Discard", "Divide", "Exponentiate", "Gt", "Log", "MSE", "MatrixMultiply",
+    "Multiply", "NAdd", "NConcatenate", "NCopy", "NMax", "NSplit", "Negate", "Parameter", "Permute", "Power",
+    "Reshape", "SGD", "ScaleInverse", "Sigmoid", "SigmoidDerivative", "Subtract",
 ]  # fmt: skip
 
 

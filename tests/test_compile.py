@@ -231,8 +231,21 @@ def test_errors_of_models() -> None:
         layers.linear(BATCH, INPUT, NdArrayType((3,), Dtype.int32))
     with pytest.raises(IllTypedError, match="must be an open hypergraph, found function"):
         compile_model(layers.linear, layers.sgd(1), layers.mse)  # type: ignore[arg-type]
+    model, _ = MODELS["linear"]
+    with pytest.raises(IllTypedError, match=r"the optimizer must give .* found function; write layers.sgd"):
+        compile_model(model, layers.sgd, layers.mse)  # type: ignore[arg-type]
+    with pytest.raises(IllTypedError, match=r"the loss must give a diagram float32\[150, 3\]"):
+        compile_model(model, layers.sgd(1), layers.copy)
     with pytest.raises(IllTypedError, match=r"position 0 .*\[150, 20\], found float32\[150, 3\]"):
         layers.dense(BATCH, INPUT, OUTPUT) >> layers.dense(BATCH, HIDDEN, OUTPUT)
+
+
+def test_constants_from_numpy_are_numbers_in_the_source() -> None:
+    f = layers.scale(np.float64(0.5))(obj(OUTPUT)) >> layers.increment(np.float32(2))(obj(OUTPUT))
+    CompiledModel, _, source = compile_model(f, layers.sgd(1), layers.mse)
+    assert "np." not in ast.unparse(source)
+    [y] = CompiledModel(Numpy).predict(np.array([1, 2, 3], np.float32))
+    np.testing.assert_array_equal(y, [2.5, 3, 3.5])
 
 
 def F(*shape: int) -> NdArrayType:
@@ -286,6 +299,37 @@ def test_every_core_operation_is_spelled_or_refused() -> None:
     graph = builder.build({"f": builder.add(ops.Parameter(F(2)))})
     with pytest.raises(UnsupportedError, match="that the Python target spells"):
         python_class("C", graph, {"f": []})
+
+
+README = """
+from catgrad_hw import *
+import ast, numpy as np
+
+BATCH_TYPE = NdArrayType((2,), Dtype.float32)
+INPUT_TYPE = NdArrayType((3,), Dtype.float32)
+OUTPUT_TYPE = NdArrayType((1,), Dtype.float32)
+learning_rate = 0.1
+model = layers.linear(BATCH_TYPE, INPUT_TYPE, OUTPUT_TYPE)
+CompiledModel, ParamType, source = compile_model(model, layers.sgd(learning_rate), layers.mse)
+compiled = CompiledModel(Numpy)
+x, y = np.identity(3, np.float32)[:2], np.ones((2, 1), np.float32)
+p = [np.zeros(T.shape, np.float32) for T in ParamType]
+for i in range(0, 100):
+    p = compiled.step(*p, x, y)
+[y_hat] = compiled.predict(*p, x)
+gradients = compiled.rev(*p, x, y_hat - y)
+[gradient] = compiled.rev_p(*p, x, y_hat - y)
+"""
+
+
+def test_the_code_of_catgrads_readme() -> None:
+    namespace: dict[str, Any] = {}
+    exec(README, namespace)
+    np.testing.assert_allclose(namespace["p"][0], [[1 - 0.9**100], [1 - 0.9**100], [0]], rtol=1e-5)
+    np.testing.assert_allclose(namespace["y_hat"], 1, atol=1e-4)
+    assert [g.shape for g in namespace["gradients"]] == [(3, 1), (2, 3)]
+    assert namespace["gradient"].shape == (3, 1)
+    assert "Workload" in namespace
 
 
 def test_public_names() -> None:

@@ -236,8 +236,6 @@ def test_ill_typed_composition_names_types_and_position() -> None:
         identity(obj(T, T)) >> identity(obj(T, U))
     with pytest.raises(IllTypedError, match="expects 1 wires"):
         identity(obj(T, T)) >> identity(obj(T))
-    with pytest.raises(TypeError):
-        identity(obj(T)) >> 1  # type: ignore[operator]
 
 
 def test_a_cycle_and_a_merged_wire_are_refused() -> None:

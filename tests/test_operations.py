@@ -192,7 +192,13 @@ def test_parameters_must_be_factored_out() -> None:
         (lambda: ops.NSplit(F(2), 0), IllTypedError, "at least 1 part"),
         (lambda: ops.NMax(F(2), F(0)), IllTypedError, "at least one entry"),
         (lambda: ops.ScaleInverse(F(2), 0), IllTypedError, "other than 0"),
-        (lambda: ops.Constant(F(2), "1"), IllTypedError, "an int or a float"),  # type: ignore[arg-type]
+        (lambda: ops.Constant(F(2), "1"), IllTypedError, "a finite number, found '1'"),  # type: ignore[arg-type]
+        (lambda: ops.Constant(F(2), float("nan")), IllTypedError, "a finite number, found nan"),
+        (lambda: ops.Constant(NdArrayType((2,), Dtype.int32), 0.5), IllTypedError, "an integer in int32"),
+        (lambda: ops.SGD(F(2), float("inf")), IllTypedError, "SGD: c must be a finite number"),
+        (lambda: op(ops.Negate), IllTypedError, "op: expected an operation"),  # type: ignore[arg-type]
+        (lambda: op(ops.Negate(F(2))) >> ops.copy, IllTypedError, "apply a layer"),  # type: ignore[operator]
+        (lambda: op(ops.Negate(F(2))) @ 3, IllTypedError, "must be a diagram"),  # type: ignore[operator]
         (lambda: ops.Sigmoid(NdArrayType((2,), Dtype.int32)), UnsupportedError, "Sigmoid: expected float32"),
         (lambda: ops.Add(NdArrayType((2,), Dtype.bool)), UnsupportedError, "Add: expected float32 or int32"),
         (lambda: ops.Compose(F(2), F(3), NdArrayType((2,), Dtype.int32)), IllTypedError, "dtypes must be equal"),

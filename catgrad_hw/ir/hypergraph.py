@@ -173,16 +173,14 @@ class OpenHypergraph:
 
     def __rshift__(self, other: OpenHypergraph) -> OpenHypergraph:
         """First ``self``, then ``other``."""
-        if not isinstance(other, OpenHypergraph):
-            return NotImplemented
+        _expect_diagram(">>", other)
         if self.target != other.source:
             raise IllTypedError(_mismatch(self, other))
         return OpenHypergraph(self.source, other.target, _Term("compose", (self, other)))
 
     def __matmul__(self, other: OpenHypergraph) -> OpenHypergraph:
         """``self`` beside ``other``."""
-        if not isinstance(other, OpenHypergraph):
-            return NotImplemented
+        _expect_diagram("@", other)
         return tensor(self, other)
 
     def dagger(self) -> OpenHypergraph:
@@ -227,6 +225,14 @@ class OpenHypergraph:
         return f"<OpenHypergraph {self.source} → {self.target}>"
 
 
+def _expect_diagram(operator: str, other: object) -> None:
+    if not isinstance(other, OpenHypergraph):
+        raise IllTypedError(
+            f"composition {operator}: the right side must be a diagram, found {type(other).__name__}; "
+            "apply a layer to its type, as in layers.sigmoid(obj(T)), or an operation to op"
+        )
+
+
 def _mismatch(f: OpenHypergraph, g: OpenHypergraph) -> str:
     for position, (found, expected) in enumerate(zip(f.target, g.source, strict=False)):
         if found != expected:
@@ -242,6 +248,8 @@ def _mismatch(f: OpenHypergraph, g: OpenHypergraph) -> str:
 
 def op(operation: Generator) -> OpenHypergraph:
     """The diagram of a single operation."""
+    if isinstance(operation, type) or not (hasattr(operation, "source") and hasattr(operation, "target")):
+        raise IllTypedError(f"op: expected an operation, found {operation!r}; write for example op(Negate(T))")
     source, target = operation.source(), operation.target()
     ports = tuple(range(len(source) + len(target)))
     edge = Edge(operation, ports[: len(source)], ports[len(source) :])

@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -100,6 +101,15 @@ def _arithmetic(operation: Operation, T: NdArrayType, floating: bool = False) ->
         raise UnsupportedError(
             f"{type(operation).__name__}: expected {names}, found {T.dtype.name} in {T}; change the dtype"
         )
+
+
+def _scalar(operation: Operation, name: str, found: Scalar) -> None:
+    """Check the field ``name`` and make it a number of Python's, whatever library it came from."""
+    if not isinstance(found, Real) or not math.isfinite(found):
+        raise IllTypedError(
+            f"{type(operation).__name__}: {name} must be a finite number, found {found!r}; give an int or a float"
+        )
+    object.__setattr__(operation, name, int(found) if isinstance(found, Integral) else float(found))
 
 
 def _same_dtype(operation: Operation, *types: NdArrayType) -> None:
@@ -192,8 +202,9 @@ class Constant(Linear):
     x: Scalar
 
     def __post_init__(self) -> None:
-        if not isinstance(self.x, int | float):
-            raise IllTypedError(f"Constant: expected an int or a float, found {self.x!r}; write float(...) around it")
+        _scalar(self, "x", self.x)
+        if not self.T.dtype.is_floating() and self.x != int(self.x):
+            raise IllTypedError(f"Constant: x must be an integer in {self.T}, found {self.x}; round it")
 
     def source(self) -> Object:
         return obj()
@@ -762,6 +773,7 @@ class ScaleInverse(Derived, Linear):
 
     def __post_init__(self) -> None:
         _arithmetic(self, self.T, floating=True)
+        _scalar(self, "s", self.s)
         if self.s == 0:
             raise IllTypedError("ScaleInverse: expected a divisor other than 0, found 0; change s")
 
@@ -787,6 +799,7 @@ class Exponentiate(Derived, Lens):
 
     def __post_init__(self) -> None:
         _arithmetic(self, self.T, floating=True)
+        _scalar(self, "s", self.s)
 
     def source(self) -> Object:
         return obj(self.T)
@@ -810,7 +823,8 @@ class SGD(Derived, Lens):
     c: Scalar
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
+        _arithmetic(self, self.T, floating=True)
+        _scalar(self, "c", self.c)
 
     def source(self) -> Object:
         return obj(self.T)

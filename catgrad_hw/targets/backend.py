@@ -166,6 +166,4 @@ def check_argument(
         )
     if array.dtype != backend.dtype(dtype):
         advice = f".astype(np.{dtype.name})" if isinstance(array, np.ndarray) else f"the dtype {dtype.name}"
-        raise IllTypedError(
-            f"{function}: argument {name} must be {expected}, found dtype {array.dtype}; use {advice}"
-        )
+        raise IllTypedError(f"{function}: argument {name} must be {expected}, found dtype {array.dtype}; use {advice}")
