@@ -1,0 +1,107 @@
+"""Lanes: multiply-accumulate units, and the tree that sums across them."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+
+class Multiplier(Component):
+    """A signed multiplier with registers on its operands and on its product: two cycles.
+
+    One register after the product and no more: Yosys' iCE40 flow absorbs a second one wrongly.
+    """
+
+    latency = 2
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__({"a": In(signed(width)), "b": In(signed(width)), "product": Out(signed(2 * width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        a = Signal(signed(self.width), reset_less=True)
+        b = Signal(signed(self.width), reset_less=True)
+        product = Signal(signed(2 * self.width), reset_less=True)
+        m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
+        m.d.comb += self.product.eq(product)
+        return m
+
+
+class Lane(Component):
+    """A multiplier and an accumulator of ``accumulator`` bits, which wraps.
+
+    ``total`` changes in the cycle after ``accumulate``: to the product where ``first`` is high, else by the product.
+    """
+
+    def __init__(self, width, accumulator):
+        self.width, self.bits = width, accumulator
+        super().__init__(
+            {
+                "a": In(signed(width)),
+                "b": In(signed(width)),
+                "accumulate": In(1),
+                "first": In(1),
+                "product": Out(signed(2 * width)),
+                "total": Out(signed(accumulator)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.multiplier = multiplier = Multiplier(self.width)
+        total = Signal(signed(self.bits), reset_less=True)
+        m.d.comb += [
+            multiplier.a.eq(self.a),
+            multiplier.b.eq(self.b),
+            self.product.eq(multiplier.product),
+            self.total.eq(total),
+        ]
+        with m.If(self.accumulate):
+            with m.If(self.first):
+                m.d.sync += total.eq(multiplier.product)
+            with m.Else():
+                m.d.sync += total.eq(total + multiplier.product)
+        return m
+
+
+class Tree(Component):
+    """Sums ``lanes`` words of ``width`` bits; a register after each of its ceil(log2(lanes)) levels."""
+
+    def __init__(self, lanes, width):
+        self.lanes, self.width = lanes, width
+        self.latency = (lanes - 1).bit_length()
+        super().__init__(
+            {"words": In(data.ArrayLayout(signed(width), lanes)), "sum": Out(signed(width + self.latency))}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        terms = [self.words[i] for i in range(self.lanes)]
+        for level in range(self.latency):
+            width = self.width + level + 1
+            following = []
+            for i in range(0, len(terms), 2):
+                node = Signal(signed(width), reset_less=True, name=f"sum_{level}_{i // 2}")
+                m.d.sync += node.eq(sum(terms[i + 1 : i + 2], terms[i]))
+                following.append(node)
+            terms = following
+        m.d.comb += self.sum.eq(terms[0])
+        return m
+
+
+class SumAccumulator(Component):
+    """Accumulates words of ``width`` bits in ``bits`` bits, wrapping; ``total`` as in :class:`Lane`."""
+
+    def __init__(self, width, bits):
+        self.width, self.bits = width, bits
+        super().__init__(
+            {"word": In(signed(width)), "accumulate": In(1), "first": In(1), "total": Out(signed(bits))}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        total = Signal(signed(self.bits), reset_less=True)
+        with m.If(self.accumulate):
+            m.d.sync += total.eq(Mux(self.first, 0, total) + self.word)
+        m.d.comb += self.total.eq(total)
+        return m

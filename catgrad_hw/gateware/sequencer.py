@@ -1,0 +1,236 @@
+"""The sequencer: which iteration of which kernel issues in this cycle."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import enum
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.tag import Edge, TagLayout, bits_for, member, table
+from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.program import Program
+
+
+class State(enum.Enum, shape=2):
+    IDLE = 0
+    SAMPLES = 1
+    ISSUE = 2
+    GAP = 3
+
+
+class Sequencer(Component):
+    """Runs the routine ``routine``, ``count`` times, when ``start`` is high.
+
+    The loop counters count down, so that the end of a level is a comparison with zero. Between kernels it waits for
+    as many cycles as the schedule says; nothing else is decided at run time, but that a tile starts when its samples
+    are there (``samples_ready``). ``tile_done`` is high for one cycle when a tile no longer needs its samples.
+
+    ``tag`` describes the iteration that issues. ``busy`` is high until every write has landed; ``running`` is high for
+    exactly ``count`` times the routine's period, plus the cycles spent waiting for samples. The last cycle of the gap
+    before a tile is the one in which samples are asked for, so that gap is at least one cycle.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.layout = TagLayout(program)
+        super().__init__(
+            {
+                "start": In(1),
+                "routine": In(bits_for(len(program.routines))),
+                "count": In(32),
+                "samples_ready": In(1),
+                "slot": In(bits_for(program.slots)),
+                "tag": Out(self.layout),
+                "step_start": Out(1),
+                "step_done": Out(1),
+                "tile_done": Out(1),
+                "running": Out(1),
+                "waiting": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        program = self.program
+        kernels = program.kernels
+        numbered = range(len(kernels))
+        depth = self.layout.start
+
+        kernel = Signal(bits_for(len(kernels)))
+        level = Signal(self.layout["level"].width)
+        tile = Signal(bits_for(program.tiles))
+        left = Signal(32)
+
+        # Loop counters, innermost level first.
+        def trips(k, position):
+            """Iterations of level ``position``, bubbles included; 1 above the outermost."""
+            if position >= k.levels:
+                return 1
+            return k.trips[k.levels - 1 - position] + (k.pad if k.reduced and position == k.reduced - 1 else 0)
+
+        counters, reloads, ended = [], [], []
+        for position in range(depth):
+            most = max(trips(k, position) for k in kernels)
+            counter = Signal(range(most), name=f"counter_{position}")
+            reload = table(
+                m, kernel, {i: trips(kernels[i], position) - 1 for i in numbered}, range(most), f"reload_{position}"
+            )
+            counters.append(counter)
+            reloads.append(reload)
+            ended.append(counter == 0)
+        next_level = Signal(range(depth + 1))
+        for position in reversed(range(depth)):
+            with m.If(~ended[position]):
+                m.d.comb += next_level.eq(position)
+        finished = Signal()
+        m.d.comb += finished.eq(Cat(ended).all())
+
+        # Where one reduction ends and the next begins.
+        def delimiters(reduced, name):
+            """(first, last, level of the output) of reductions over the innermost ``reduced[kernel]`` levels."""
+            first, last = Signal(name=f"{name}_first"), Signal(name=f"{name}_last")
+            begun = table(m, kernel, reduced, range(depth + 1), f"{name}_levels")
+            m.d.comb += first.eq(level >= begun)
+            held = Signal.like(level, name=f"{name}_held")
+            current = Signal.like(level, name=f"{name}_level")
+            m.d.comb += current.eq(Mux(first, level, held))
+            with m.If(self.tag.valid):
+                m.d.sync += held.eq(current)
+            return first, last, current
+
+        valid = Signal()
+        row_first, row_last, row_level = delimiters({i: kernels[i].reduced for i in numbered}, "row")
+        sums = {i: (k.sum.reduced if k.sum else 0) for i, k in enumerate(kernels)}
+        sum_first, sum_last, sum_level = delimiters(sums, "sum")
+        m.d.comb += [row_last.eq(1), sum_last.eq(1), valid.eq(1)]
+        with m.Switch(kernel):
+            for i, k in enumerate(kernels):
+                with m.Case(i):
+                    if k.reduced:
+                        outer = k.reduced - 1
+                        m.d.comb += valid.eq(counters[outer] >= k.pad)
+                        m.d.comb += row_last.eq(Cat(ended[:outer], counters[outer] == k.pad).all())
+                    if sums[i]:
+                        m.d.comb += sum_last.eq(Cat(ended[: sums[i]]).all())
+
+        # Which samples of the row exist.
+        edge = Signal(2)
+        tail = program.batch - (program.tiles - 1) * program.tile
+        missing = program.rows - -(-tail // program.lanes)
+        partial = tail % program.lanes != 0
+        last_tile = Const(1) if program.tiles == 1 else tile == program.tiles - 1
+        if partial or missing:
+            with m.Switch(kernel):
+                for i, k in enumerate(kernels):
+                    if k.batch_level is not None:
+                        counter = counters[k.levels - 1 - k.batch_level]
+                        with m.Case(i), m.If(last_tile):
+                            with m.If(counter < missing):
+                                m.d.comb += edge.eq(Edge.EMPTY)
+                            if partial:
+                                with m.If(counter == missing):
+                                    m.d.comb += edge.eq(Edge.PARTIAL)
+
+        issuing = Signal()
+        m.d.comb += [
+            self.tag.valid.eq(issuing & valid),
+            self.tag.first.eq(row_first),
+            self.tag.last.eq(row_last),
+            self.tag.sum_first.eq(sum_first),
+            self.tag.sum_last.eq(sum_last),
+            self.tag.edge.eq(edge),
+            self.tag.level.eq(level),
+            self.tag.row_level.eq(row_level),
+            self.tag.sum_level.eq(sum_level),
+            self.tag.kernel.eq(kernel),
+            self.tag.slot.eq(self.slot),
+            self.tag.tile.eq(tile),
+        ]
+
+        # From kernel to kernel.
+        tile_ends, routine_ends, first_kernel, back, gaps, loop_gaps = [], [], {}, {}, {}, {}
+        index = 0
+        for number, r in enumerate(program.routines):
+            first_kernel[number] = index
+            ends = [s + k.cycles for k, s in zip(r.tile.kernels, r.tile.starts, strict=True)]
+            ends += [r.final_start + s + k.cycles for k, s in zip(r.final.kernels, r.final.starts, strict=True)]
+            nexts = [*r.tile.starts[1:], *(r.final_start + s for s in r.final.starts)]
+            nexts.append(r.period - (r.tiles - 1) * r.tile_period)
+            for offset, (end, following) in enumerate(zip(ends, nexts, strict=True)):
+                gaps[index + offset] = following - end
+            back.update({index + offset: index for offset in range(len(ends))})
+            tile_ends.append(index + len(r.tile.kernels) - 1)
+            loop_gaps[tile_ends[-1]] = r.tile_period - ends[len(r.tile.kernels) - 1]
+            index += len(ends)
+            routine_ends.append(index - 1)
+
+        ends_tile = member(m, kernel, tile_ends, "ends_tile")
+        ends_routine = member(m, kernel, routine_ends, "ends_routine")
+        loops = Signal()
+        m.d.comb += loops.eq(ends_tile & ~last_tile)
+        widest = max([*gaps.values(), *loop_gaps.values(), 1])
+        gap = table(m, kernel, gaps, range(widest + 1), "gap")
+        if program.tiles > 1:
+            gap = Mux(loops, table(m, kernel, loop_gaps, range(widest + 1), "loop_gap"), gap)
+        loop_entry = table(m, kernel, back, kernel.shape(), "loop_entry")
+        to_samples = Signal()  # a tile, or the next step, begins after the gap
+        m.d.comb += to_samples.eq(loops | ends_routine)
+
+        state = Signal(State)
+        wait = Signal(range(widest + 1))
+        drain = Signal(range(timing.drain(program.lanes) + 1))
+        m.d.comb += [
+            issuing.eq(state == State.ISSUE),
+            self.running.eq(state != State.IDLE),
+            self.waiting.eq((state == State.SAMPLES) & ~self.samples_ready),
+            self.busy.eq(self.running | (drain != 0)),
+            self.step_start.eq(issuing & (level == depth) & (kernel == 0) & (tile == 0)),
+        ]
+        with m.If(drain != 0):
+            m.d.sync += drain.eq(drain - 1)
+
+        # ``leave`` is the last cycle of a kernel and of the gap after it.
+        leave = Signal()
+        with m.Switch(state):
+            with m.Case(State.IDLE):
+                with m.If(self.start & ~self.busy & (self.count != 0)):
+                    m.d.sync += [left.eq(self.count), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
+                    if len(first_kernel) > 1:
+                        m.d.sync += kernel.eq(table(m, self.routine, first_kernel, kernel.shape(), "entry"))
+            with m.Case(State.SAMPLES):
+                with m.If(self.samples_ready):
+                    m.d.sync += [state.eq(State.ISSUE), level.eq(depth)]
+                    for counter, reload in zip(counters, reloads, strict=True):
+                        m.d.sync += counter.eq(reload)
+            with m.Case(State.ISSUE):
+                with m.If(~finished):
+                    m.d.sync += level.eq(next_level)
+                    for position in range(depth):
+                        with m.If(next_level == position):
+                            m.d.sync += counters[position].eq(counters[position] - 1)
+                            for inner in range(position):
+                                m.d.sync += counters[inner].eq(reloads[inner])
+                with m.Else():
+                    # The state in which samples are awaited is the last cycle of a gap before a tile.
+                    m.d.comb += self.tile_done.eq(ends_tile)
+                    m.d.sync += wait.eq(gap - 1 - to_samples)
+                    with m.If(gap == to_samples):
+                        m.d.comb += leave.eq(1)
+                    with m.Else():
+                        m.d.sync += state.eq(State.GAP)
+            with m.Case(State.GAP):
+                m.d.sync += wait.eq(wait - 1)
+                m.d.comb += leave.eq(wait == 0)
+        with m.If(leave):
+            with m.If(loops):
+                m.d.sync += [tile.eq(tile + 1), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+            with m.Elif(ends_routine):
+                m.d.comb += self.step_done.eq(1)
+                m.d.sync += [left.eq(left - 1), tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                with m.If(left == 1):
+                    m.d.sync += [state.eq(State.IDLE), drain.eq(timing.drain(program.lanes))]
+            with m.Else():
+                m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
+                for position, counter in enumerate(counters):
+                    following = {i: trips(kernels[min(i + 1, len(kernels) - 1)], position) - 1 for i in numbered}
+                    m.d.sync += counter.eq(table(m, kernel, following, counter.shape(), f"following_{position}"))
+        return m

@@ -1,0 +1,230 @@
+"""The slow path: E words a cycle of bias, rounding, table functions and subtraction."""
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.memory import Memory, MemoryData
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.arithmetic import rounded, saturated_for
+from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, bits_for, member, table
+from catgrad_hw.numbers.tables import Table
+from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.program import Program
+
+
+class TableRead(Component):
+    """One function of a word, read from a table: three cycles after ``z``, ``value`` awaits a register.
+
+    The index is registered, the memory has a register, and one more follows it; the symmetry is applied after that,
+    in ``value``, without a register.
+    """
+
+    latency = 3
+
+    def __init__(self, function: Table):
+        self.function = function
+        super().__init__({"z": In(signed(function.input_width)), "value": Out(signed(function.output_width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        f = self.function
+        size = len(f.entries)
+        half = (1 << f.index_shift) >> 1
+        negative = self.z[-1]
+        magnitude = Signal(f.input_width)  # |z| + half: never more than 2**(input_width - 1) + half
+        m.d.comb += magnitude.eq(Mux(negative, ~self.z, self.z).as_unsigned() + (half + negative))
+        index = Signal(range(size))
+        position = magnitude >> f.index_shift
+        m.d.sync += index.eq(Mux(position >= size, size - 1, position))
+        contents = MemoryData(shape=signed(f.output_width + 1), depth=size, init=f.entries)
+        m.submodules.memory = memory = Memory(contents, attrs={"ram_style": "block"})
+        port = memory.read_port()
+        entry = Signal(signed(f.output_width + 1), reset_less=True)
+        m.d.comb += port.addr.eq(index)
+        m.d.sync += entry.eq(port.data)
+        sign = Delayed(m, negative, "negative")[self.latency]
+        if f.symmetry == "complement":
+            m.d.comb += self.value.eq(Mux(sign, f.one - entry, entry))
+        else:
+            m.d.comb += self.value.eq(entry)
+        return m
+
+
+class SlowPath(Component):
+    """Captures a row of accumulators and treats ``slow_words`` of them in each of the following beats.
+
+    ``tag`` is the pipeline's at :data:`timing.ACCUMULATOR`. ``bias`` must hold from the capture until the next one;
+    ``subtrahend`` is the row to subtract, taken in the cycle before the first beat reaches
+    :data:`timing.SUBTRACT_STAGE`. Each of ``writes`` outputs a row in which the beat's words are repeated, and the
+    lanes to enable; ``write_tag`` describes the write one cycle ahead, with ``first`` on the first beat. Latency from
+    capture to write: :data:`timing.SLOW_STAGES`.
+
+    ``z_clamped`` and ``difference_clamped`` count clamped words, for the kernels ``z_kernel``, ``difference_kernel``.
+    """
+
+    def __init__(self, program: Program, bias_bits):
+        self.program = program
+        self.layout = TagLayout(program)
+        lanes, words = program.lanes, program.slow_words
+        self.kernels = {i: k.slow for i, k in enumerate(program.kernels) if k.slow}
+        self.writes = max(len(slow.writes) for slow in self.kernels.values())
+        kernel = self.layout["kernel"].shape
+        super().__init__(
+            {
+                "tag": In(self.layout),
+                "totals": In(data.ArrayLayout(signed(program.accumulator), lanes)),
+                "bias": In(signed(bias_bits)),
+                "subtrahend": In(data.ArrayLayout(signed(program.multiplier), lanes)),
+                "write_tag": Out(self.layout),
+                "rows": Out(data.ArrayLayout(data.ArrayLayout(signed(program.multiplier), lanes), self.writes)),
+                "enables": Out(data.ArrayLayout(lanes, self.writes)),
+                "z_clamped": Out(range(words + 1)),
+                "z_kernel": Out(kernel),
+                "difference_clamped": Out(range(words + 1)),
+                "difference_kernel": Out(kernel),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        program = self.program
+        lanes, words, width = program.lanes, program.slow_words, program.multiplier
+        beats = program.beats
+        slow = self.kernels
+
+        # Capture, then one beat a cycle.
+        meta = data.StructLayout({"tag": self.layout, "active": 1, "beat": bits_for(beats), "present": words})
+        entering = Signal(meta)
+        row = Signal(beats * words * program.accumulator, reset_less=True)
+        present = Signal(beats * words)
+        capture = Signal()
+        m.d.comb += capture.eq(self.tag.valid & self.tag.last & member(m, self.tag.kernel, slow, "is_slow"))
+        tail = (program.batch - (program.tiles - 1) * program.tile) % lanes
+        with m.If(capture):
+            m.d.sync += [row.eq(self.totals.as_value()), entering.tag.eq(self.tag)]
+            m.d.sync += [entering.tag.first.eq(1), entering.active.eq(1), entering.beat.eq(0)]
+            with m.Switch(self.tag.edge):
+                with m.Case(Edge.FULL):
+                    m.d.sync += present.eq((1 << lanes) - 1)
+                with m.Case(Edge.PARTIAL):
+                    m.d.sync += present.eq((1 << tail) - 1)
+                with m.Default():
+                    m.d.sync += present.eq(0)
+        with m.Else():
+            m.d.sync += [row.eq(row >> (words * program.accumulator)), present.eq(present >> words)]
+            m.d.sync += [entering.tag.first.eq(0), entering.beat.eq(entering.beat + 1)]
+            with m.If(entering.beat == beats - 1):
+                m.d.sync += entering.active.eq(0)
+        first_beat = Signal(meta)
+        m.d.comb += [first_beat.eq(entering), first_beat.present.eq(present[:words])]
+        stage = Delayed(m, first_beat, "beat")
+
+        # The row to subtract follows the beats.
+        pending = Signal(beats * words * width, reset_less=True)
+        before = stage[timing.SUBTRACT_STAGE - 1]
+        with m.If(before.active & before.tag.first):
+            m.d.sync += pending.eq(self.subtrahend.as_value())
+        with m.Else():
+            m.d.sync += pending.eq(pending >> (words * width))
+
+        z_bits = {i: s.narrowing.width for i, s in slow.items()}
+        z_flags, difference_flags = [], []
+        for word in range(words):
+            total = row[word * program.accumulator : (word + 1) * program.accumulator].as_signed()
+            # 0: bias
+            shifts = {i: s.bias_shift for i, s in slow.items() if s.bias}
+            addend = Signal(signed(program.accumulator), name=f"addend_{word}")
+            with m.Switch(stage[0].tag.kernel):
+                for shift in sorted(set(shifts.values())):
+                    with m.Case(*(i for i, found in shifts.items() if found == shift)):
+                        m.d.comb += addend.eq(self.bias << shift)
+            biased = Signal(signed(program.accumulator), name=f"biased_{word}", reset_less=True)
+            m.d.sync += biased.eq(total + addend)
+            # 1, 2: round, saturate
+            nearest = rounded(
+                m, biased, {i: s.narrowing.shift for i, s in slow.items()}, stage[1].tag.kernel, f"z_{word}"
+            )
+            narrow = Signal.like(nearest, name=f"narrow_{word}", reset_less=True)
+            m.d.sync += narrow.eq(nearest)
+            clamped, flag = saturated_for(m, narrow, z_bits, stage[2].tag.kernel, f"z_{word}")
+            z = Signal(signed(len(clamped)), name=f"z_{word}", reset_less=True)
+            z_flag = Signal(name=f"z_flag_{word}")
+            m.d.sync += [z.eq(clamped), z_flag.eq(flag & stage[2].present[word] & stage[2].active)]
+            z_flags.append(z_flag)
+            # 3 to 6: index, table, register, symmetry
+            delayed = Delayed(m, z, f"z_{word}")
+            functions = sorted({w.table for s in slow.values() for w in s.writes if w.table})
+            values = {None: delayed[TableRead.latency]}
+            for name in functions:
+                reader = TableRead(program.tables[name])
+                m.submodules[f"{name}_{word}"] = reader
+                m.d.comb += reader.z.eq(z)
+                values[name] = reader.value
+            results = []
+            for number in range(self.writes):
+                chosen = {i: s.writes[number].table for i, s in slow.items() if len(s.writes) > number}
+                names = sorted(set(chosen.values()), key=str)
+                value = Signal(signed(width), name=f"value_{number}_{word}", reset_less=True)
+                if len(names) == 1:
+                    m.d.sync += value.eq(values[names[0]])
+                else:
+                    choice = table(
+                        m,
+                        stage[6].tag.kernel,
+                        {i: names.index(n) for i, n in chosen.items()},
+                        range(len(names)),
+                        f"function_{number}_{word}",
+                    )
+                    m.d.sync += value.eq(Array(values[n] for n in names)[choice])
+                results.append(value)
+            # 7, 8: subtract, round, saturate
+            subtractions = {i: s.writes[0].subtraction for i, s in slow.items() if s.writes[0].subtraction}
+            passed = [Delayed(m, value, f"passed_{word}_{n}") for n, value in enumerate(results)]
+            outputs = [Signal(signed(width), name=f"output_{n}_{word}", reset_less=True) for n in range(self.writes)]
+            present_8 = stage[8].present[word]
+            for number, output in enumerate(outputs):
+                m.d.sync += output.eq(Mux(present_8, passed[number][1], 0))
+            if subtractions:
+                other = pending[word * width : (word + 1) * width].as_signed()
+                bits = 2 + width + max(max(s.value_shift, s.other_shift) for s in subtractions.values())
+                difference = Signal(signed(bits), name=f"difference_{word}", reset_less=True)
+                with m.Switch(stage[7].tag.kernel):
+                    for i, s in subtractions.items():
+                        with m.Case(i):
+                            m.d.sync += difference.eq((results[0] << s.value_shift) - (other << s.other_shift))
+                nearest = rounded(
+                    m,
+                    difference,
+                    {i: s.narrowing.shift for i, s in subtractions.items()},
+                    stage[8].tag.kernel,
+                    f"difference_{word}",
+                )
+                bounds = {i: s.narrowing.width for i, s in subtractions.items()}
+                clamped, flag = saturated_for(m, nearest, bounds, stage[8].tag.kernel, f"difference_{word}")
+                difference_flag = Signal(name=f"difference_flag_{word}")
+                subtracts = member(m, stage[8].tag.kernel, subtractions, f"subtracts_{word}")
+                with m.If(subtracts):
+                    m.d.sync += outputs[0].eq(Mux(present_8, clamped, 0))
+                m.d.sync += difference_flag.eq(flag & subtracts & present_8 & stage[8].active)
+                difference_flags.append(difference_flag)
+            # 9: write
+            for number, output in enumerate(outputs):
+                for lane in range(word, lanes, words):
+                    m.d.comb += self.rows[number][lane].eq(output)
+
+        writing = stage[timing.SLOW_STAGES]
+        for number in range(self.writes):
+            writers = [i for i, s in slow.items() if len(s.writes) > number]
+            enable = Signal(name=f"enable_{number}")
+            m.d.comb += enable.eq(writing.active & member(m, writing.tag.kernel, writers, f"writes_{number}"))
+            for lane in range(lanes):
+                m.d.comb += self.enables[number][lane].eq(enable & (writing.beat == lane // words))
+        ahead = stage[timing.SLOW_STAGES - 1]
+        m.d.comb += [self.write_tag.eq(ahead.tag), self.write_tag.valid.eq(ahead.active)]
+        m.d.sync += [
+            self.z_clamped.eq(sum(z_flags)),
+            self.z_kernel.eq(stage[3].tag.kernel),
+            self.difference_clamped.eq(sum(difference_flags) if difference_flags else Const(0)),
+            self.difference_kernel.eq(stage[9].tag.kernel),
+        ]
+        return m

@@ -1,0 +1,148 @@
+"""The end of the tree: partial sums, rounding, parameter updates, one word a cycle."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.arithmetic import saturated_for
+from catgrad_hw.gateware.tag import Delayed, TagLayout, member, table
+from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.program import Program
+
+
+def feistel_round(m, left, right, name):
+    """One keyless Feistel round on 16-bit halves: (right ^ F(left), left)."""
+    mixed = Signal(16, name=name)
+    m.d.comb += mixed.eq(right ^ ((left.rotate_left(1) & left.rotate_left(8)) ^ left.rotate_left(2)))
+    return mixed, left
+
+
+class Draw(Component):
+    """The random number of one parameter and step: 8 Feistel rounds over ``key ^ index``, two a cycle."""
+
+    latency = 4
+
+    def __init__(self):
+        super().__init__({"key": In(32), "index": In(32), "value": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        mixed = self.key ^ self.index
+        left, right = mixed[16:], mixed[:16]
+        for cycle in range(self.latency):
+            for half in range(2):
+                left, right = feistel_round(m, left, right, f"round_{cycle}_{half}")
+            state = Signal(32, name=f"state_{cycle}", reset_less=True)
+            m.d.sync += state.eq(Cat(right, left))
+            left, right = state[16:], state[:16]
+        m.d.comb += self.value.eq(left)
+        return m
+
+
+class SumPath(Component):
+    """Finishes the tree's sums.
+
+    ``tag`` and ``total`` are those of the finished sum, ``tag.valid`` high for one cycle. ``old`` (the word to
+    update) and ``partial`` (the sum of the tiles so far) arrive :data:`timing.READ_LATENCY` cycles later, ``address``
+    (of ``old``) one cycle later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is
+    high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is; ``write_tag`` is one cycle ahead of that.
+    """
+
+    def __init__(self, program: Program, old_bits, address_bits):
+        self.program = program
+        self.layout = TagLayout(program)
+        self.kernels = {i: k.sum for i, k in enumerate(program.kernels) if k.sum}
+        bits = program.sum_accumulator
+        word = max(s.narrowing.width for s in self.kernels.values())
+        super().__init__(
+            {
+                "tag": In(self.layout),
+                "total": In(signed(bits)),
+                "old": In(signed(old_bits)),
+                "partial": In(signed(bits)),
+                "address": In(address_bits),
+                "key": In(32),
+                "partial_sum": Out(signed(bits)),
+                "partial_write": Out(1),
+                "partial_tag": Out(self.layout),
+                "write_tag": Out(self.layout),
+                "word": Out(signed(word)),
+                "write": Out(1),
+                "clamped": Out(1),
+                "clamped_kernel": Out(self.layout["kernel"].shape),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        program = self.program
+        kernels = self.kernels
+        bits = program.sum_accumulator
+        tiled = [i for i in kernels if program.tiles > 1 and program.kernels[i].batch_level is not None]
+        stage = Delayed(m, self.tag, "stage")
+        total = Delayed(m, self.total, "total")
+
+        # 4: add the partial sum of the tiles before; 5: keep it for the tiles to come
+        sum_ = Signal(signed(bits), name="sum", reset_less=True)
+        begins = stage[4].tile == 0
+        is_tiled = member(m, stage[4].kernel, tiled, "is_tiled")
+        m.d.sync += sum_.eq(total[4] + Mux(is_tiled & ~begins, self.partial, 0) if tiled else total[4])
+        complete = Signal()
+        if tiled:
+            m.d.comb += complete.eq(
+                ~member(m, stage[5].kernel, tiled, "was_tiled") | (stage[5].tile == program.tiles - 1)
+            )
+            m.d.comb += self.partial_write.eq(stage[5].valid & ~complete)
+        else:
+            m.d.comb += complete.eq(1)
+        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[4])]
+
+        # 5: round, to nearest or by a draw
+        shifts = {i: s.narrowing.shift for i, s in kernels.items()}
+        drawn = {i: s for i, s in kernels.items() if s.draw is not None}
+        value = Const(0, 16)
+        if drawn:
+            m.submodules.draw = draw = Draw()
+            offsets = {
+                i: s.draw - program.placements[s.target.array].base for i, s in drawn.items()
+            }
+            offset = table(m, stage[1].kernel, offsets, signed(32), "draw_offset")
+            m.d.comb += [draw.key.eq(self.key), draw.index.eq((self.address + offset)[:32])]
+            value = draw.value
+        kernel = stage[5].kernel
+        half = Signal(bits, name="half")
+        result_bits = bits + 1 - min(0, *shifts.values(), 0)
+        nearest = Signal(signed(result_bits), reset_less=True)
+        for shift, stochastic in sorted({(shifts[i], i in drawn) for i in kernels}):
+            members = [i for i in kernels if (shifts[i], i in drawn) == (shift, stochastic)]
+            with m.If(member(m, kernel, members, f"rounds_{shift % 256}_{int(stochastic)}")):
+                if shift > 0:
+                    if stochastic:
+                        m.d.comb += half.eq(value >> (16 - shift) if shift <= 16 else value << (shift - 16))
+                    else:
+                        m.d.comb += half.eq(1 << (shift - 1))
+                    m.d.sync += nearest.eq((sum_ + half) >> shift)
+                else:
+                    m.d.sync += nearest.eq(sum_ << -shift)
+
+        # 6: update; 7: saturate
+        updates = [i for i, s in kernels.items() if s.update]
+        old = Delayed(m, self.old, "old")[2]
+        changed = Signal(signed(max(result_bits, len(self.old)) + 1), reset_less=True)
+        m.d.sync += changed.eq(Mux(member(m, stage[6].kernel, updates, "updates"), old - nearest, nearest))
+        is_complete = Delayed(m, complete, "complete")
+        widths = {i: s.narrowing.width for i, s in kernels.items()}
+        clamped, clamps = saturated_for(m, changed, widths, stage[7].kernel, "changed")
+        word = Signal.like(self.word, reset_less=True)
+        flag = Signal()
+        m.d.sync += [word.eq(clamped), flag.eq(clamps & stage[7].valid & is_complete[2])]
+
+        # 8: write
+        m.d.comb += [
+            self.word.eq(word),
+            self.write.eq(stage[timing.SUM_WRITE].valid & is_complete[3]),
+            self.write_tag.eq(stage[timing.SUM_WRITE - 1]),
+            self.write_tag.valid.eq(stage[timing.SUM_WRITE - 1].valid),
+            self.clamped.eq(flag),
+            self.clamped_kernel.eq(stage[timing.SUM_WRITE].kernel),
+        ]
+        return m

@@ -1,0 +1,140 @@
+"""From a workload to hardware, in one call.
+
+>>> from catgrad_hw.hardware import compile_hardware
+>>> from catgrad_hw.workload import load_workload
+>>> hardware = compile_hardware(load_workload("iris-linear"), lanes=4)
+>>> hardware.multipliers
+4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from catgrad_hw.gateware.core import Core
+from catgrad_hw.gateware.ports import port_list
+from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
+from catgrad_hw.numbers.reference import Reference
+from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.print import program_text
+from catgrad_hw.schedule.program import BankKind, Program
+from catgrad_hw.schedule.scheduler import schedule
+from catgrad_hw.workload import Workload
+
+TOP = "core"
+"""The name of the Verilog module."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A workload's quantised kernels and the program of a machine that trains it."""
+
+    quantized: Quantized
+    program: Program
+
+    @property
+    def integer(self) -> IntegerProgram:
+        """The integer program, which defines the bits."""
+        return self.quantized.integer
+
+    @property
+    def lanes(self) -> int:
+        """P, the number of lanes."""
+        return self.program.lanes
+
+    @property
+    def multipliers(self) -> int:
+        """Products of two variable operands in the hardware: one a lane, and no other."""
+        return self.program.lanes
+
+    @property
+    def resident(self) -> bool:
+        """Whether the whole data set stays on chip."""
+        return self.program.resident
+
+    @property
+    def cycles_per_step(self) -> int:
+        """Cycles from the start of a step to the earliest start of the next, samples present."""
+        return self.program.routine("step").period
+
+    @property
+    def identity(self) -> int:
+        """The 64-bit identity that the core's registers tell."""
+        return self.program.identity
+
+    def reference(self, seed: int = 0) -> Reference:
+        """The integer reference of the same program."""
+        return Reference(self.integer, seed)
+
+    def component(self) -> Any:
+        """The Amaranth component, to put into a design of your own."""
+        return Core(self.program)
+
+    @cached_property
+    def _verilog(self) -> str:
+        from amaranth.back import verilog
+
+        from catgrad_hw.simulate.tools import use_yosys
+
+        use_yosys()
+        text: str = verilog.convert(self.component(), name=TOP, emit_src=False, strip_internal_attrs=True)
+        return text
+
+    def verilog(self) -> str:
+        """The core as one Verilog file; its top module is ``core``.
+
+        Raises:
+            ToolError: no usable Yosys.
+        """
+        return self._verilog
+
+    def report(self) -> str:
+        """Ports, registers, and the program with its memory map, as Markdown."""
+        return "\n".join(
+            [
+                f"# {TOP}: {self.lanes} lanes, identity {self.identity:016x}",
+                "",
+                port_list(self.program, self.component()),
+                "## Program and memory map",
+                "",
+                "```text",
+                program_text(self.program).rstrip(),
+                "```",
+                "",
+            ]
+        )
+
+
+def compile_hardware(
+    workload: Workload,
+    lanes: int,
+    *,
+    numbers: str = "16",
+    tile: int | None = None,
+    slow_words: int | None = None,
+    bank_kinds: Mapping[str, BankKind] | None = None,
+    progress: Progress | None = None,
+) -> Hardware:
+    """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
+
+    The bits depend on ``workload`` and ``numbers`` (``16``, ``18`` or ``small``) alone; ``tile`` (samples on chip at a
+    time), ``slow_words`` and ``bank_kinds`` as in :func:`catgrad_hw.schedule.scheduler.schedule`.
+
+    Raises:
+        CatgradError: the workload has no hardware, or an argument is out of range.
+    """
+    quantized = quantize_workload(workload, numbers, progress=progress)
+    program = schedule(
+        quantized.integer,
+        lanes,
+        tile=tile,
+        samples=len(workload.x),
+        slow_words=slow_words,
+        bank_kinds=bank_kinds,
+    )
+    check(program)
+    return Hardware(quantized, program)

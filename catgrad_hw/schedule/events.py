@@ -1,0 +1,101 @@
+"""What a machine kernel does to banks and shared units, and in which cycle, counted from its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.program import MachineKernel, Operand, Program
+
+Cycles = NDArray[np.int64]
+
+CAPTURE_REGISTER = "capture register of the slow path"
+TREE = "adder tree"
+
+
+@dataclass(frozen=True)
+class Use:
+    """Uses of one port or unit: ``cycles`` from the start of the kernel, and for a bank the ``rows`` touched then."""
+
+    unit: str
+    rows: Cycles | None
+    cycles: Cycles
+    array: str = ""
+
+
+@dataclass(frozen=True)
+class Events:
+    """All uses of one kernel."""
+
+    reads: tuple[Use, ...]
+    writes: tuple[Use, ...]
+    units: tuple[Use, ...]
+
+
+def partial_name(array: str) -> str:
+    """The name of the placement that keeps the partial sums of ``array``'s gradient from tile to tile."""
+    return f"partial {array}"
+
+
+def events(program: Program, kernel: MachineKernel) -> Events:
+    """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
+    lanes = program.lanes
+    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, -1)
+    issue = np.zeros(grid.shape[1], dtype=np.int64)
+    span = 1
+    for level in reversed(range(kernel.levels)):
+        issue += grid[level] * span
+        padded = kernel.pad if kernel.reduced and level == kernel.levels - kernel.reduced else 0
+        span *= kernel.trips[level] + padded
+
+    def rows(operand: Operand, select: Cycles) -> Cycles:
+        placement = program.placements[operand.array]
+        strides = np.array(operand.strides, dtype=np.int64)
+        result: Cycles = placement.base + operand.base + strides @ grid[:, select]
+        return result
+
+    def use(operand: Operand, select: Cycles, delay: int) -> Use:
+        bank = program.placements[operand.array].bank
+        return Use(bank, rows(operand, select), issue[select] + delay, operand.array)
+
+    def last(levels: int) -> Cycles:
+        ends = np.ones(grid.shape[1], dtype=bool)
+        for level in range(kernel.levels - levels, kernel.levels):
+            ends &= grid[level] == kernel.trips[level] - 1
+        found: Cycles = np.flatnonzero(ends).astype(np.int64)
+        return found
+
+    every = np.arange(grid.shape[1], dtype=np.int64)
+    reads = [use(o, every, timing.OPERAND_READ) for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
+    writes: list[Use] = []
+    units: list[Use] = []
+    row_last = last(kernel.reduced)
+    if kernel.slow:
+        slow = kernel.slow
+        if slow.bias:
+            reads.append(use(slow.bias, row_last, timing.BIAS_TRIGGER + 1))
+        for beat in range(program.beats):
+            units.append(Use(CAPTURE_REGISTER, None, issue[row_last] + timing.CAPTURE + beat))
+            writes += [use(write.target, row_last, timing.SLOW_WRITE + beat) for write in slow.writes]
+        for write in slow.writes:
+            if write.subtraction:
+                reads.append(use(write.subtraction.other, row_last, timing.SUBTRACT_TRIGGER + 1))
+    if kernel.full:
+        writes.append(use(kernel.full.target, row_last, timing.FULL_WRITE))
+    if kernel.sum:
+        total = kernel.sum
+        entry = timing.PRODUCT if total.source == "product" else timing.FULL_WRITE
+        units.append(Use(TREE, None, issue + entry))
+        sum_last = last(total.reduced)
+        ready = timing.sum_ready(lanes, total.source)
+        writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
+        if total.update:
+            reads.append(use(total.target, sum_last, ready + timing.SUM_READ))
+        if program.tiles > 1 and kernel.batch_level is not None:
+            operand = Operand(partial_name(total.target.array), total.target.base, total.target.strides)
+            reads.append(use(operand, sum_last, ready + timing.SUM_READ))
+            writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
+    return Events(tuple(reads), tuple(writes), tuple(units))

@@ -1,0 +1,65 @@
+"""The text form of a program: banks, placements, and every kernel with its start cycle."""
+
+from __future__ import annotations
+
+from catgrad_hw.schedule.program import MachineKernel, Operand, Program
+
+
+def _stream(operand: Operand | int) -> str:
+    if isinstance(operand, int):
+        return str(operand)
+    return f"{operand.array}[{operand.base}; {', '.join(map(str, operand.strides))}]"
+
+
+def _kernel(kernel: MachineKernel) -> list[str]:
+    trips = " x ".join(map(str, kernel.trips))
+    lines = [f"{kernel.name}: {trips} iterations, the innermost {kernel.reduced} reduced, {kernel.cycles} cycles"]
+    rounded = f" rounded by {kernel.a_round}" if kernel.a_round else ""
+    lines.append(f"  {_stream(kernel.a)}{rounded} * {_stream(kernel.b)}")
+    if kernel.slow:
+        bias = f" + {_stream(kernel.slow.bias)} << {kernel.slow.bias_shift}" if kernel.slow.bias else ""
+        lines.append(f"  z = (acc{bias}) >> {kernel.slow.narrowing.shift} in {kernel.slow.narrowing.width} bits")
+        for write in kernel.slow.writes:
+            value = f"{write.table}(z)" if write.table else "z"
+            if write.subtraction:
+                value += f" - {_stream(write.subtraction.other)}"
+            lines.append(f"  {_stream(write.target)} = {value}  [slow path]")
+    if kernel.full:
+        lines.append(f"  {_stream(kernel.full.target)} = acc >> {kernel.full.narrowing.shift}  [full-width path]")
+    if kernel.sum:
+        old = "old - " if kernel.sum.update else ""
+        drawn = ", stochastic" if kernel.sum.draw is not None else ""
+        lines.append(
+            f"  {_stream(kernel.sum.target)} = {old}(sum of {kernel.sum.source}s over {kernel.sum.reduced} levels) >> "
+            f"{kernel.sum.narrowing.shift}{drawn}  [tree]"
+        )
+    return lines
+
+
+def program_text(program: Program) -> str:
+    """A listing that a person can read, and that says everything about the program."""
+    lines = [
+        f"machine: {program.lanes} lanes of {program.multiplier} x {program.multiplier} bits, accumulators of "
+        f"{program.accumulator} and {program.sum_accumulator} bits, slow path of {program.slow_words} words per cycle",
+        f"batch {program.batch} in {program.tiles} tile(s) of {program.tile} samples, {program.rows} rows each; "
+        f"{program.slots} tile(s) of samples on chip{', resident' if program.resident else ''}",
+        "",
+        "banks",
+    ]
+    for bank in program.banks.values():
+        lines.append(f"  {bank.name}: {bank.depth} rows of {bank.words} x {bank.width} bits, {bank.kind}")
+    lines += ["", "memory map (array: bank, first row, elements, slots)"]
+    for place in program.placements.values():
+        lines.append(
+            f"  {place.array}: {place.bank}, {place.base}, {place.elements}{' per sample' if place.batched else ''}, "
+            f"{place.slots}"
+        )
+    for routine in program.routines:
+        lines += ["", f"{routine.name}: {routine.period} cycles from start to start"]
+        for phase, start in ((routine.tile, 0), (routine.final, routine.final_start)):
+            for kernel, offset in zip(phase.kernels, phase.starts, strict=True):
+                head, *rest = _kernel(kernel)
+                lines += [f"  cycle {start + offset}: {head}", *(f"  {line}" for line in rest)]
+        if routine.tiles > 1:
+            lines.append(f"  tiles start {routine.tile_period} cycles apart")
+    return "\n".join(lines) + "\n"

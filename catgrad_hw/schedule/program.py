@@ -1,0 +1,259 @@
+"""The machine's program: what the hardware does in every cycle of ``step`` and ``predict``.
+
+The levels of one kernel, outermost first, are the kernel's loops with the batch loop divided by the lanes: a *row* is
+one word for each of P consecutive samples. An :class:`Operand` is a stream of rows (or of single words, for an array
+without a batch axis): the row address at the first iteration and one stride for each level.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from catgrad_hw.numbers.tables import Table
+
+BankKind: TypeAlias = Literal["block", "distributed", "single_port"]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A memory of ``depth`` rows of ``words`` words of ``width`` bits.
+
+    ``kind``: ``block`` and ``distributed`` have one read and one write port; ``single_port`` has one port for both.
+    ``loader``: the loader alone writes it.
+    """
+
+    name: str
+    words: int
+    width: int
+    depth: int
+    kind: BankKind = "block"
+    loader: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an array lies: ``bank`` and the ``base`` row of its first element.
+
+    A batched array holds sample b, element r in row ``base + (b // P) * elements + r``, lane ``b % P``; any other
+    array holds element r in row ``base + r``. ``slots`` copies follow one another, ``slot_rows`` apart (tiles of the
+    data set, or of the predictions).
+    """
+
+    array: str
+    bank: str
+    base: int
+    elements: int
+    batched: bool
+    slots: int = 1
+    slot_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A stream of rows of ``array``: ``base`` plus, for each level, ``strides[level] * index[level]``."""
+
+    array: str
+    base: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """``saturate((value + 2**(shift-1)) >> shift, width)``; a negative ``shift`` multiplies by ``2**-shift``."""
+
+    shift: int
+    width: int
+    counter: str | None
+
+
+@dataclass(frozen=True)
+class Subtraction:
+    """``narrow(value * 2**value_shift - other * 2**other_shift)``."""
+
+    other: Operand
+    value_shift: int
+    other_shift: int
+    narrowing: Narrowing
+
+
+@dataclass(frozen=True)
+class RowWrite:
+    """One write of the slow path: z itself (``table`` None) or a function of it, minus another array where given."""
+
+    target: Operand
+    table: str | None
+    subtraction: Subtraction | None
+
+
+@dataclass(frozen=True)
+class SlowPath:
+    """The slow path's work for one kernel: z = narrow(accumulator + bias * 2**bias_shift), then one or two writes."""
+
+    bias: Operand | None
+    bias_shift: int
+    narrowing: Narrowing
+    writes: tuple[RowWrite, ...]
+
+
+@dataclass(frozen=True)
+class FullPath:
+    """The full-width path's work: narrow every lane's accumulator and write the row."""
+
+    narrowing: Narrowing
+    target: Operand
+
+
+@dataclass(frozen=True)
+class SumPath:
+    """The tree's work: sum across the lanes, accumulate over the innermost ``reduced`` levels, finish one word.
+
+    ``source``: the lanes' products, or the rows that the full-width path writes. The word is
+    ``narrow(sum)``, or for an update ``saturate(old - round(sum))``; ``draw`` is the offset from the target's row to
+    the flat parameter index that keys a stochastic rounding (None: to nearest).
+    """
+
+    source: Literal["product", "row"]
+    reduced: int
+    narrowing: Narrowing
+    target: Operand
+    update: bool
+    draw: int | None
+
+
+@dataclass(frozen=True)
+class MachineKernel:
+    """One kernel as the machine runs it.
+
+    ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes.
+    ``pad``: bubbles at the end of each reduction, in iterations of its outermost level.
+    ``a``: an operand (a broadcast word, or a row) or a constant for every lane; ``a_round``: low bits rounded off
+    (the compute copy of a master weight). ``b``: a row, or a constant in lane 0 and zeros elsewhere.
+    ``batch_level``: the level that runs over rows of samples, or None.
+    """
+
+    name: str
+    trips: tuple[int, ...]
+    reduced: int
+    pad: int
+    a: Operand | int
+    a_round: int
+    b: Operand | int
+    slow: SlowPath | None
+    full: FullPath | None
+    sum: SumPath | None
+    batch_level: int | None
+
+    @property
+    def levels(self) -> int:
+        """The number of loop levels."""
+        return len(self.trips)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles in which the kernel issues iterations, bubbles included."""
+        total = 1
+        for level, trip in enumerate(self.trips):
+            padded = self.pad if self.reduced and level == self.levels - self.reduced else 0
+            total *= trip + padded
+        return total
+
+    def operands(self) -> tuple[Operand, ...]:
+        """All streams of the kernel."""
+        found: list[Operand] = [o for o in (self.a, self.b) if isinstance(o, Operand)]
+        if self.slow:
+            found += [self.slow.bias] if self.slow.bias else []
+            for write in self.slow.writes:
+                found += [write.target] + ([write.subtraction.other] if write.subtraction else [])
+        found += [self.full.target] if self.full else []
+        found += [self.sum.target] if self.sum else []
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Kernels with their start cycles, relative to the start of the phase, and the cycles until what follows it."""
+
+    kernels: tuple[MachineKernel, ...]
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Routine:
+    """``step`` or ``predict``: the ``tile`` phase runs once for every tile, ``tile_period`` cycles apart; the
+    ``final`` phase starts ``final_start`` cycles after the last tile's start; ``period`` is the number of cycles from
+    the start of the routine to the earliest start of the next."""
+
+    name: str
+    tile: Phase
+    final: Phase
+    tiles: int
+    tile_period: int
+    final_start: int
+    period: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that the hardware generator needs to know.
+
+    ``lanes`` P; ``slow_words`` E; ``tile`` samples per tile; ``batch`` samples per step; ``multiplier`` operand bits;
+    ``accumulator``, ``sum_accumulator`` bits of the lanes' and of the tree's accumulator.
+    """
+
+    lanes: int
+    slow_words: int
+    batch: int
+    tile: int
+    multiplier: int
+    accumulator: int
+    sum_accumulator: int
+    banks: Mapping[str, Bank]
+    placements: Mapping[str, Placement]
+    routines: tuple[Routine, ...]
+    tables: Mapping[str, Table]
+    counters: tuple[str, ...]
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    outputs: tuple[str, ...]
+    stochastic: bool
+    partial_bank: str | None
+    resident: bool
+
+    @property
+    def tiles(self) -> int:
+        """Tiles per step."""
+        return -(-self.batch // self.tile)
+
+    @property
+    def rows(self) -> int:
+        """Rows of samples in a tile."""
+        return -(-self.tile // self.lanes)
+
+    @property
+    def slots(self) -> int:
+        """Tiles of samples that the input banks hold."""
+        return self.placements[self.inputs[0]].slots
+
+    @property
+    def kernels(self) -> tuple[MachineKernel, ...]:
+        """All kernels of all routines, in the order in which the sequencer numbers them."""
+        return tuple(k for r in self.routines for k in (*r.tile.kernels, *r.final.kernels))
+
+    @property
+    def beats(self) -> int:
+        """Cycles that the slow path needs for one row: ceil(P / E)."""
+        return -(-self.lanes // self.slow_words)
+
+    @property
+    def identity(self) -> int:
+        """A 64-bit hash of the whole program: two designs that answer alike have the same."""
+        text = repr((self, sorted(self.banks.items()), sorted(self.placements.items()), sorted(self.tables.items())))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def routine(self, name: str) -> Routine:
+        """The routine called ``name``."""
+        return next(r for r in self.routines if r.name == name)
