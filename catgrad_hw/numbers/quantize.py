@@ -21,6 +21,7 @@ from math import frexp, prod
 from typing import Literal
 
 from catgrad_hw.errors import CapacityError, UnsupportedError
+from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.kernel import (
     Access,
     Apply,
@@ -37,7 +38,7 @@ from catgrad_hw.ir.kernel import (
     SideSum,
     Write,
 )
-from catgrad_hw.ir.kernel_check import is_power_of_two, subexpressions
+from catgrad_hw.ir.kernel_check import subexpressions
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.check import check
 from catgrad_hw.numbers.formats import Policy, fitting, mantissa

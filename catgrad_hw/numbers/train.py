@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from catgrad_hw.workload import Floats, Workload
 CURVE_POINTS = 100
 """At most so many losses are taken along a run, evenly spaced."""
 
+RECENT_STEPS = 100
+"""The last steps whose mean loss is taken: where training oscillates, its phase at the end is chance."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -31,10 +34,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Run:
-    """One way of training: its scores after the last step, and ``curve``, pairs of step and loss on the way."""
+    """One way of training: its scores after the last step, ``recent_loss``, the mean of the loss after each of the
+    last :data:`RECENT_STEPS` steps (of the initial loss, where there are no steps), and ``curve``, pairs of step and
+    loss on the way.
+    """
 
     training: Score
     heldout: Score | None
+    recent_loss: float
     curve: tuple[tuple[int, float], ...]
     parameters: tuple[NDArray[np.float64], ...]
 
@@ -74,38 +81,47 @@ def train_reference(
 
     quantized = quantize_workload(workload, numbers, progress=progress)
     kernels, integer = quantized.kernels, quantized.integer
-    points = curve_steps(steps)
+    in_curve = curve_steps(steps)
+    x, y = workload.x, workload.y
 
-    def scored(predict: Callable[[Floats], ArrayLike]) -> tuple[Score, Score | None]:
+    def finish(
+        predict: Callable[[Floats], ArrayLike], losses: dict[int, float], parameters: Iterable[ArrayLike]
+    ) -> Run:
+        training = score(predict(x), y)
         heldout = None if workload.heldout is None else score(predict(workload.heldout[0]), workload.heldout[1])
-        return score(predict(workload.x), workload.y), heldout
+        recent = [loss for step, loss in losses.items() if step > steps - RECENT_STEPS] or [training.loss]
+        curve = tuple((step, loss) for step, loss in losses.items() if step in in_curve)
+        return Run(training, heldout, float(np.mean(recent)), curve, tuple(np.asarray(p, float) for p in parameters))
 
-    float_curve: list[tuple[int, float]] = []
+    def wanted(step: int) -> bool:
+        return step in in_curve or step > steps - RECENT_STEPS
+
+    losses: dict[int, float] = {}
 
     def after_float(step: int, parameters: tuple[Floats, ...]) -> None:
-        if step in points:
-            loss = score(float_predictions(kernels, parameters, workload.x), workload.y).loss
-            float_curve.append((step, loss))
+        if wanted(step):
+            losses[step] = score(float_predictions(kernels, parameters, x), y).loss
         report("float", step)
 
     trained = float_training(kernels, workload, steps, seed, after_float)
-    in_float = Run(
-        *scored(lambda x: float_predictions(kernels, trained, x)),
-        tuple(float_curve),
-        tuple(p.astype(np.float64) for p in trained),
-    )
+    in_float = finish(lambda data: float_predictions(kernels, trained, data), losses, trained)
 
-    machine = Reference(integer, seed)
+    # Predictions on the way are another machine's, so that the counts are those of training alone.
+    machine, observer = Reference(integer, seed), Reference(integer)
     machine.load(workload.initial_parameters(seed))
-    curve: list[tuple[int, float]] = []
+
+    def predict(data: Floats) -> NDArray[np.float64]:
+        observer.load(machine.parameter_words())
+        return to_values(observer.predict(data), integer.formats[kernels.outputs[0]])
+
+    losses = {}
     for step in range(1, steps + 1):
         machine.step(*workload.batch(step - 1))
-        if step in points:
-            predictions = reference_predictions(integer, machine.parameter_words(), workload.x)
-            curve.append((step, score(predictions, workload.y).loss))
+        if wanted(step):
+            losses[step] = score(predict(x), y).loss
         report("reference", step)
+    in_integers = finish(predict, losses, machine.parameters())
     words = machine.parameter_words()
-    in_integers = Run(*scored(lambda x: reference_predictions(integer, words, x)), tuple(curve), machine.parameters())
     return Result(workload.name, numbers, steps, seed, in_float, in_integers, machine.saturations, words, quantized)
 
 
