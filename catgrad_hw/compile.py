@@ -23,7 +23,7 @@ GROUPS = {"predict": None, "step": "target", "rev": "cotangent", "rev_p": "cotan
 
 @dataclass(frozen=True)
 class Learner:
-    """A model with its optimizer and loss, as diagrams of core operations (arXiv 2103.01931, figure 5).
+    """A model with its optimizer and loss, as diagrams of core operations (arXiv 2103.01931).
 
     For parameters P, inputs X and outputs Y: ``predict : P ● X → Y``; ``step : P ● X ● Y → P``, the parameters after
     one step of training; ``rev : P ● X ● Y → P ● X`` and ``rev_p : P ● X ● Y → P``, gradients for a cotangent in Y.

@@ -241,7 +241,7 @@ def test_errors_of_models() -> None:
 
 
 def test_constants_from_numpy_are_numbers_in_the_source() -> None:
-    f = layers.scale(np.float64(0.5))(obj(OUTPUT)) >> layers.increment(np.float32(2))(obj(OUTPUT))
+    f = layers.scale(np.float64(0.5))(obj(OUTPUT)) >> layers.increment(np.float64(2))(obj(OUTPUT))
     CompiledModel, _, source = compile_model(f, layers.sgd(1), layers.mse)
     assert "np." not in ast.unparse(source)
     [y] = CompiledModel(Numpy).predict(np.array([1, 2, 3], np.float32))
@@ -325,7 +325,7 @@ gradients = compiled.rev(*p, x, y_hat - y)
 def test_the_code_of_catgrads_readme() -> None:
     namespace: dict[str, Any] = {}
     exec(README, namespace)
-    np.testing.assert_allclose(namespace["p"][0], [[1 - 0.9**100], [1 - 0.9**100], [0]], rtol=1e-5)
+    np.testing.assert_allclose(namespace["p"][0], np.array([[1], [1], [0]]) * (1 - 0.9**100), rtol=1e-5)
     np.testing.assert_allclose(namespace["y_hat"], 1, atol=1e-4)
     assert [g.shape for g in namespace["gradients"]] == [(3, 1), (2, 3)]
     assert namespace["gradient"].shape == (3, 1)

@@ -217,6 +217,45 @@ def test_evaluation_is_functorial(fg: list[OpenHypergraph], seed: int) -> None:
 
 
 @laws
+@given(diagrams(differentiable=True), st.integers(0, 2**32 - 1))
+def test_reverse_derivatives_of_diagrams(f: OpenHypergraph, seed: int) -> None:
+    """Against the directional derivative, and linear in the cotangent (RD.2 of arXiv 1910.07065)."""
+    random = np.random.default_rng(seed)
+    x, v = ([random.uniform(-1, 1, size=A.shape) for A in f.source] for _ in range(2))
+    d, e = ([random.uniform(-1, 1, size=A.shape) for A in f.target] for _ in range(2))
+    gradient = evaluate(rdiff(f), *x, *d)
+    step = 1e-5
+    above, below = (evaluate(f, *(a + sign * step * b for a, b in zip(x, v, strict=True))) for sign in (1, -1))
+    slope = sum(np.sum(c * (a - b)) for a, b, c in zip(above, below, d, strict=True)) / (2 * step)
+    np.testing.assert_allclose(
+        sum(np.sum(a * b) for a, b in zip(gradient, v, strict=True)), slope, rtol=1e-5, atol=1e-7
+    )
+    both = evaluate(rdiff(f), *x, *(a + b for a, b in zip(d, e, strict=True)))
+    for total, a, b in zip(both, gradient, evaluate(rdiff(f), *x, *e), strict=True):
+        np.testing.assert_allclose(total, a + b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_foreign_generator_has_no_derivative_and_no_meaning() -> None:
+    f = op(Box("f", obj(T), obj(T)))
+    with pytest.raises(UnsupportedError, match="derive it from Operation"):
+        rdiff(f)
+    with pytest.raises(UnsupportedError, match="derive it from Operation"):
+        evaluate(f, np.zeros(2))
+
+
+class Lopsided(Negate):
+    """An operation whose reverse map has another type than its own."""
+
+    def rev(self) -> OpenHypergraph:
+        return op(Copy(self.T))
+
+
+def test_optics_check_the_types_of_reverse_maps() -> None:
+    with pytest.raises(IllTypedError, match=r"rev must have type float32\[2\] → float32\[2\], found"):
+        rdiff(op(Lopsided(T)))
+
+
+@laws
 @given(objects)
 def test_canonical_copies_whole_objects(A: Object) -> None:
     f = copy(A)

@@ -921,13 +921,14 @@ def exp1(T: NdArrayType) -> OpenHypergraph:
 # --- meaning of diagrams ----------------------------------------------------------------------------------------
 
 
-def _core(operation: Generator) -> OpenHypergraph:
-    if not isinstance(operation, Operation):
-        raise UnsupportedError(f"{operation!r}: expected an Operation, found another; derive from it")
-    return operation.core()
+def known(generator: Generator) -> Operation:
+    """The generator, if it is an :class:`Operation`; raises :class:`UnsupportedError` otherwise."""
+    if not isinstance(generator, Operation):
+        raise UnsupportedError(f"{generator!r}: expected an Operation, found another class; derive it from Operation")
+    return generator
 
 
-to_core = Functor(on_type=lambda T: obj(T), on_operation=_core)
+to_core = Functor(on_type=lambda T: obj(T), on_operation=lambda g: known(g).core())
 """Replace derived operations by their diagrams of core operations."""
 
 
@@ -941,7 +942,6 @@ def evaluate(f: OpenHypergraph, *arrays: Array) -> tuple[Array, ...]:
         raise IllTypedError(f"evaluate: expected {len(flat.sources)} arrays ({f.source}), found {len(arrays)}")
     values = dict(zip(flat.sources, arrays, strict=True))
     for edge in flat.schedule():
-        assert isinstance(edge.operation, Operation)
-        results = edge.operation.numpy(*(values[node] for node in edge.sources))
+        results = known(edge.operation).numpy(*(values[node] for node in edge.sources))
         values.update(zip(edge.targets, results, strict=True))
     return tuple(values[node] for node in flat.targets)

@@ -2,7 +2,7 @@
 
 The reverse derivative R[f] : A ● B' → A' of f : A → B (arXiv 1910.07065) is computed by a functor into optics: each
 operation is sent to its forward and its reverse map, and a diagram to the composites of these, joined by the
-residuals (arXiv 2305.01041, section 4). Everything here is linear in the size of the diagram.
+residuals (arXiv 2305.01041). Everything here is linear in the size of the diagram.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catgrad_hw.errors import ModelError, UnsupportedError
+from catgrad_hw.errors import IllTypedError, ModelError
 from catgrad_hw.ir.hypergraph import Builder, Flat, OpenHypergraph, identity
-from catgrad_hw.ir.operations import Operation, discard
+from catgrad_hw.ir.operations import Operation, discard, known
 from catgrad_hw.ir.types import Object
 
 
@@ -52,11 +52,9 @@ def optic(f: OpenHypergraph) -> Optic:
         return [nodes[index] for index in indices]
 
     for edge in flat.edges:
-        operation = edge.operation
-        if not isinstance(operation, Operation):
-            raise UnsupportedError(f"{operation!r}: no reverse derivative, found no Operation; derive from Operation")
+        operation = known(edge.operation)
         if operation not in maps:
-            maps[operation] = operation.fwd().flat, operation.rev().flat, len(operation.residual())
+            maps[operation] = _maps(operation)
         fwd, rev, M = maps[operation]
         sources, targets = forward.insert(fwd)
         forward.unite(sources, take(primal, edge.sources))
@@ -70,6 +68,19 @@ def optic(f: OpenHypergraph) -> Optic:
     whole_reverse = reverse.build(reverse_residual + take(cotangent, flat.targets), take(cotangent, flat.sources))
     M_types = Object(whole.nodes[node] for node in whole.targets[len(flat.targets) :])
     return Optic(OpenHypergraph.from_flat(whole), OpenHypergraph.from_flat(whole_reverse), M_types)
+
+
+def _maps(operation: Operation) -> tuple[Flat, Flat, int]:
+    """Forward and reverse map, checked, and the number of wires in the residual."""
+    A, B, M = operation.source(), operation.target(), operation.residual()
+    fwd, rev = operation.fwd(), operation.rev()
+    for name, f, source, target in (("fwd", fwd, A, B + M), ("rev", rev, M + B, A)):
+        if (f.source, f.target) != (source, target):
+            raise IllTypedError(
+                f"{operation}: {name} must have type {source} → {target}, found {f.source} → {f.target}; change {name} "
+                "or residual"
+            )
+    return fwd.flat, rev.flat, len(M)
 
 
 def rdiff(f: OpenHypergraph) -> OpenHypergraph:
