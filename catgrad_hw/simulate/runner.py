@@ -57,11 +57,10 @@ def _log_tail(directory: Path) -> str:
 
 def build(verilog: str, simulator: str, *, waves: bool = False) -> Path:
     """Directory of the compiled simulation of ``verilog`` (top module ``core``), made where the cache lacks it."""
-    key = hashlib.sha256()
-    for part in (verilog, tools.version(simulator), tools.compiler().version, str(waves), worker_source()):
-        key.update(part.encode() + b"\0")
     cache = tools.cache_directory() / "builds"
-    target = cache / f"{simulator}-{key.hexdigest()[:32]}"
+    settings = (tools.version(simulator), tools.compiler().version, str(waves), Path(worker.__file__).read_text())
+    runtime = cache / f"{simulator}-runtime-{_hash(*settings)}"
+    target = cache / f"{simulator}-{_hash(verilog, *settings)}"
     if target.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
@@ -70,22 +69,36 @@ def build(verilog: str, simulator: str, *, waves: bool = False) -> Path:
         source = directory / "core.v"
         source.write_text(verilog)
         result = directory / "result"
+        result.mkdir()
+        for compiled in runtime.glob("*.o"):
+            shutil.copy2(compiled, result)
         arguments = ["build", simulator, str(result), str(source), *(["waves"] if waves else [])]
         if _worker(simulator, arguments, directory, {}).wait():
             kept = Path(tempfile.mkdtemp(prefix="catgrad-hw-")) / "build.log"
             shutil.copy(directory / "log.txt", kept)
             raise ToolError(f"{simulator}: cannot compile the Verilog: {_log_tail(directory)} (log: {kept})")
-        try:
-            result.rename(target)
-        except OSError:
-            if not target.exists():  # else another process was first, with the same content
-                raise
+        if simulator == "verilator" and not runtime.exists():
+            # Verilator's library is the same for every design, and half of the work.
+            library = directory / "runtime"
+            library.mkdir()
+            for compiled in result.glob("verilated*.o"):
+                shutil.copy2(compiled, library)
+            _publish(library, runtime)
+        _publish(result, target)
     return target
 
 
-def worker_source() -> str:
-    """The text that decides how a simulation is built: part of the cache's key."""
-    return Path(worker.__file__).read_text()
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _publish(directory: Path, target: Path) -> None:
+    """Put a finished folder where others look for it, unless another process was first, with the same content."""
+    try:
+        directory.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
 
 
 @contextmanager
