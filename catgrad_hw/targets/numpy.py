@@ -20,13 +20,19 @@ from catgrad_hw.workload import Workload
 _HELPERS = {
     "_sigmoid": """
 def _sigmoid(z):
-    with np.errstate(over="ignore"):  # where exp(-z) is infinite, 0 is the limit
-        return 1 / (1 + np.exp(-z))
+    return 1 / (1 + np.exp(np.minimum(-z, 88)))  # beyond 88, exp overflows in float32
 """,
     "_sigmoid_derivative": """
 def _sigmoid_derivative(z):
-    e = np.exp(-np.abs(z))
-    return e / np.square(1 + e)
+    e = np.exp(np.minimum(-z, 88))
+    a = 1 / (1 + e)
+    return e * a * a
+""",
+    "_sigmoid_and_derivative": """
+def _sigmoid_and_derivative(z):
+    e = np.exp(np.minimum(-z, 88))
+    a = 1 / (1 + e)
+    return a, e * a * a  # not a * (1 - a), which loses all digits where a is near 1
 """,
 }
 
@@ -116,7 +122,16 @@ class _Function:
                 self.readers.setdefault(value, []).append(node)
         self.lines: list[str] = []
         self.views: dict[int, _View] = {}
-        self.sigmoids: dict[int, int] = {}  # by argument
+        results = {
+            kind: {node.inputs[0]: node.outputs[0] for node in self.nodes if isinstance(node.operation, kind)}
+            for kind in (ops.Sigmoid, ops.SigmoidDerivative)
+        }
+        # σ and σ′ of one argument share their exponential.
+        self.pairs = {
+            argument: (a, results[ops.SigmoidDerivative][argument])
+            for argument, a in results[ops.Sigmoid].items()
+            if argument in results[ops.SigmoidDerivative] and self.types[argument].shape
+        }
 
     def source(self) -> str:
         graph = self.graph
@@ -151,6 +166,9 @@ class _Function:
                 for i, value in enumerate(node.outputs):
                     self._define(value, f"{self._full(node.inputs[0], _ATOM)}[..., {i}]", _ATOM)
                 return
+            case ops.Sigmoid() | ops.SigmoidDerivative() if node.inputs[0] in self.pairs:
+                self._sigmoid_pair(node.inputs[0])
+                return
         spelling = SPELLINGS.get(type(operation))
         if spelling is None:
             raise UnsupportedError(
@@ -159,6 +177,14 @@ class _Function:
             )
         text, binds = spelling(self, node)
         self._define(node.outputs[0], text, binds)
+
+    def _sigmoid_pair(self, argument: int) -> None:
+        pair = self.pairs[argument]
+        if pair[0] not in self.views:
+            a, s = (self.names[value] for value in pair)
+            self.lines.append(f"    {a}, {s} = _sigmoid_and_derivative({self._full(argument, _SUM)})")
+            for value in pair:
+                self.views[value] = _View(self.names[value], _ATOM, tuple(range(len(self.types[value].shape))))
 
     def _define(self, value: int, text: str, binds: int) -> None:
         """Name a value by a line of its own, or spell it where it is read."""
@@ -283,17 +309,6 @@ class _Function:
     def negate(self, node: Node) -> tuple[str, int]:
         return f"-{self._full(node.inputs[0], _SIGN)}", _SIGN
 
-    def sigmoid(self, node: Node) -> tuple[str, int]:
-        self.sigmoids[node.inputs[0]] = node.outputs[0]
-        return self.call(node, "_sigmoid")
-
-    def sigmoid_derivative(self, node: Node) -> tuple[str, int]:
-        """σ′ = σ·(1 − σ) where the function computes σ of the same value, which costs no exponential."""
-        if node.inputs[0] in self.sigmoids:
-            a = self._full(self.sigmoids[node.inputs[0]], _PRODUCT)
-            return f"{a} * (1 - {a})", _PRODUCT
-        return self.call(node, "_sigmoid_derivative")
-
     def reshape(self, node: Node) -> tuple[str, int]:
         return f"{self._full(node.inputs[0], _ATOM)}.reshape({self.types[node.outputs[0]].shape})", _ATOM
 
@@ -339,8 +354,8 @@ SPELLINGS: Mapping[type[ops.Operation], Callable[[_Function, Node], tuple[str, i
     ops.Gt: _Function.gt,
     ops.Negate: _Function.negate,
     ops.Log: lambda f, node: f.call(node, "np.log"),
-    ops.Sigmoid: _Function.sigmoid,
-    ops.SigmoidDerivative: _Function.sigmoid_derivative,
+    ops.Sigmoid: lambda f, node: f.call(node, "_sigmoid"),
+    ops.SigmoidDerivative: lambda f, node: f.call(node, "_sigmoid_derivative"),
     ops.NAdd: lambda f, node: f.reduce(node, "sum"),
     ops.NMax: lambda f, node: f.reduce(node, "max"),
     ops.NConcatenate: _Function.stack,
