@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,31 @@ from catgrad_hw.workload import Floats, Workload
 CALIBRATION_STEPS = 1000
 
 
+Computation: TypeAlias = tuple[tuple[int, ...], int, Expression, str | None]
+"""The sizes of a kernel's loops, how many are reduced, its body and its reduction."""
+
+
+def computation(kernel: Kernel) -> Computation:
+    """What the reduced value depends on: equal for the forward kernels of ``step`` and of ``predict``."""
+    return tuple(loop.size for loop in kernel.loops), kernel.reduced, kernel.body, kernel.reduction
+
+
 @dataclass
 class Ranges:
-    """Largest magnitudes: of each array, and of each expression in each kernel's epilogue.
+    """Largest magnitudes.
 
-    ``sums`` has the main reduction under the kernel's name and its i-th side sum under ``(name, i)``;
-    ``epilogues`` every other expression, by kernel name.
+    ``arrays``: of each array. ``epilogues``: of each expression of an epilogue, by the computation of what it
+    reduces; programs that compute the same share one range, and so one format. ``side_sums``: of the i-th side sum
+    of a kernel, by its name and i.
     """
 
     arrays: dict[str, float] = field(default_factory=dict)
-    sums: dict[str | tuple[str, int], float] = field(default_factory=dict)
-    epilogues: dict[tuple[str, Expression], float] = field(default_factory=dict)
+    epilogues: dict[tuple[Computation, Expression], float] = field(default_factory=dict)
+    side_sums: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def of(self, kernel: Kernel, expression: Expression) -> float:
+        """The largest magnitude of an expression in the epilogue of ``kernel``; 0 where none was seen."""
+        return self.epilogues.get((computation(kernel), expression), 0.0)
 
 
 def calibrate(
@@ -48,19 +62,16 @@ def calibrate(
     with the number of steps done. Raises :class:`ModelError` where training diverges.
     """
     ranges = Ranges()
+    keys = {id(kernel): computation(kernel) for kernels in program.programs.values() for kernel in kernels}
 
     def observe(kernel: Kernel, expression: Expression, values: NDArray[Any]) -> None:
-        key = (kernel.name, expression)
-        if isinstance(expression, Reduced):
-            kept = kernel.loops[: len(kernel.loops) - kernel.reduced]
-            if values.size == prod(loop.size for loop in kept):
-                _widen(ranges.sums, kernel.name, values)
-            else:
-                for i, side in enumerate(kernel.side_sums):
-                    if values.size == prod(loop.size for loop in kept if loop.name not in side.over):
-                        _widen(ranges.sums, (kernel.name, i), values)
+        kept = kernel.loops[: len(kernel.loops) - kernel.reduced]
+        if not isinstance(expression, Reduced) or values.size == prod(loop.size for loop in kept):
+            _widen(ranges.epilogues, (keys[id(kernel)], expression), values)
         else:
-            _widen(ranges.epilogues, key, values)
+            for i, side in enumerate(kernel.side_sums):
+                if values.size == prod(loop.size for loop in kept if loop.name not in side.over):
+                    _widen(ranges.side_sums, (kernel.name, i), values)
 
     def see(memory: dict[str, NDArray[Any]]) -> None:
         for name, values in memory.items():

@@ -90,8 +90,8 @@ def advice(program: KernelProgram, ranges: Ranges, integer: IntegerProgram) -> l
 
 def _targets(kernel: Kernel, ranges: Ranges) -> list[tuple[Write | SideSum, float]]:
     """Writes and side sums, each with the largest value that Reduced had there."""
-    main = ranges.sums.get(kernel.name, 0.0)
-    sides = [(side, ranges.sums.get((kernel.name, i), 0.0)) for i, side in enumerate(kernel.side_sums)]
+    main = ranges.of(kernel, Reduced())
+    sides = [(side, ranges.side_sums.get((kernel.name, i), 0.0)) for i, side in enumerate(kernel.side_sums)]
     return [*((write, main) for write in kernel.writes), *sides]
 
 
@@ -177,11 +177,14 @@ class _Quantizer:
 
     def _kernel(self, kernel: Kernel) -> Kernel:
         body, fraction = self._body(kernel)
-        writes = tuple(self._store(kernel, write, fraction, kernel.name) for write in kernel.writes)
+        writes = tuple(
+            self._store(kernel, write, fraction, self.ranges.of(kernel, write.value)) for write in kernel.writes
+        )
         sides = []
-        for i, side in enumerate(kernel.side_sums):
+        for side in kernel.side_sums:
             source = self.formats[kernel.writes[side.source].access.array].fraction
-            stored = self._store(kernel, Write(side.access, side.value), source, (kernel.name, i))
+            largest = self.ranges.arrays.get(side.access.array, 0.0)
+            stored = self._store(kernel, Write(side.access, side.value), source, largest)
             sides.append(replace(side, value=stored.value))
         return replace(kernel, body=body, writes=writes, side_sums=tuple(sides))
 
@@ -211,28 +214,27 @@ class _Quantizer:
 
     # --- epilogues ---
 
-    def _store(self, kernel: Kernel, write: Write, fraction: int, key: str | tuple[str, int]) -> Write:
-        """The integer write; ``fraction`` is that of Reduced, whose range is kept under ``key``."""
+    def _store(self, kernel: Kernel, write: Write, fraction: int, largest: float) -> Write:
+        """The integer write; ``fraction`` is that of Reduced, ``largest`` the largest magnitude that is stored."""
         name = write.access.array
         if self.program.arrays[name].role == "parameter":
-            return replace(write, value=self._update(kernel, write, fraction, key))
-        term = self._term(kernel, write.value, fraction, key)
+            return replace(write, value=self._update(kernel, write, fraction))
+        term = self._term(kernel, write.value, fraction)
         if term.kind == "word":
             if isinstance(term.expression, Read):
                 raise self._unsupported(kernel, "an epilogue of the reduced value", write.value)
             self._set_format(kernel, name, Format(term.width, term.fraction))
             return replace(write, value=term.expression)
         width = self.policy.activation if name in self.forward else self.policy.gradient
-        form = _fitting(width, self.ranges.arrays.get(name, 0.0), self.policy.headroom)
-        form = self._capped(name, form, term.fraction)
+        form = self._capped(name, _fitting(width, largest, self.policy.headroom), term.fraction)
         self._set_format(kernel, name, form)
         return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
 
-    def _update(self, kernel: Kernel, write: Write, fraction: int, key: str | tuple[str, int]) -> Expression:
+    def _update(self, kernel: Kernel, write: Write, fraction: int) -> Expression:
         name = write.access.array
         match write.value:
             case Apply("subtract", (Read(access) as old, gradient)) if access == write.access:
-                term = self._term(kernel, gradient, fraction, key)
+                term = self._term(kernel, gradient, fraction)
             case _:
                 raise self._unsupported(kernel, "an update that subtracts from its own word", write.value)
         if term.kind != "sum":
@@ -252,7 +254,7 @@ class _Quantizer:
             change = Round(change, shift)
         return Saturate(Apply("subtract", (old, change)), form.width, name)
 
-    def _term(self, kernel: Kernel, expression: Expression, fraction: int, key: str | tuple[str, int]) -> _Term:
+    def _term(self, kernel: Kernel, expression: Expression, fraction: int) -> _Term:
         match expression:
             case Reduced():
                 return _Term(expression, fraction, "sum")
@@ -267,13 +269,13 @@ class _Quantizer:
             case Apply("multiply", (Constant(factor), inner)) | Apply("multiply", (inner, Constant(factor))):
                 if factor <= 0 or not is_power_of_two(factor):
                     raise self._unsupported(kernel, "factors in an epilogue that are powers of two", expression)
-                term = self._term(kernel, inner, fraction, key)
+                term = self._term(kernel, inner, fraction)
                 return replace(term, fraction=term.fraction - (frexp(factor)[1] - 1))
             case Apply("sigmoid" | "sigmoid_derivative" as function, (inner,)):
-                return self._lookup(kernel, function, self._term(kernel, inner, fraction, key))
+                return self._lookup(kernel, function, self._term(kernel, inner, fraction))
             case Apply("subtract", (left, right)):
-                a = self._word(kernel, left, self._term(kernel, left, fraction, key), key)
-                b = self._term(kernel, right, fraction, key)
+                a = self._word(kernel, left, self._term(kernel, left, fraction))
+                b = self._term(kernel, right, fraction)
                 if b.kind == "word" and isinstance(b.expression, Read):
                     common = max(a.fraction, b.fraction)
                     shifted = (Shift(t.expression, common - t.fraction) for t in (a, b))
@@ -301,12 +303,11 @@ class _Quantizer:
         narrow = self._narrow(kernel, z, form, f"{kernel.name}.z")
         return _Term(Lookup(name, narrow), result.fraction, "word", result.width)
 
-    def _word(self, kernel: Kernel, float_form: Expression, term: _Term, key: str | tuple[str, int]) -> _Term:
+    def _word(self, kernel: Kernel, float_form: Expression, term: _Term) -> _Term:
         """A term as a word: a sum is narrowed to an activation of the range that calibration saw."""
         if term.kind == "word":
             return term
-        seen = self.ranges.sums if isinstance(float_form, Reduced) else self.ranges.epilogues
-        largest = seen.get(key if isinstance(float_form, Reduced) else (kernel.name, float_form), 0.0)  # type: ignore
+        largest = self.ranges.of(kernel, float_form)
         form = _fitting(self.policy.activation, largest, self.policy.headroom)
         form = Format(form.width, min(form.fraction, term.fraction))
         return _Term(self._narrow(kernel, term, form, f"{kernel.name}.z"), form.fraction, "word", form.width)
