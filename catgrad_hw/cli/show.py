@@ -61,8 +61,8 @@ def _number(value: float | None, kind: str) -> str:
 def training(report: dict[str, Any]) -> None:
     """A training run's report: scores, the hardware's figures, the loss curve."""
     lanes = f", {report['lanes']} lanes, {report['simulator']}" if report["simulator"] else ""
-    title = f"{report['model']}: {report['steps']} steps, numbers {report['numbers']}{lanes}"
-    scores = Table("", "float", "reference", "rtl", title=title, title_justify="left")
+    out.print(f"{report['model']}: {report['steps']} steps, numbers {report['numbers']}{lanes}")
+    scores = Table("", "float", "reference", "rtl")
     parts = [("", report)] + ([("held-out ", report["heldout"])] if "heldout" in report else [])
     for data, part in parts:
         for kind in ("loss", "accuracy"):

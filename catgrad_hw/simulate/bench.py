@@ -16,7 +16,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, Timer
 
 from catgrad_hw.errors import CatgradError, SimulationError
-from catgrad_hw.simulate.driver import INPUTS, OUTPUTS, Driver, Words
+from catgrad_hw.simulate.driver import INPUTS, OUTPUTS, UNDEFINED, Driver, Words
 from catgrad_hw.simulate.job import Job, execute
 
 PERIOD = 10  # ns
@@ -40,10 +40,13 @@ class CocotbPins:
 
     async def tick(self, *names: str) -> tuple[int, ...]:
         await self._edge
+        return tuple([self._value(name) for name in names])
+
+    def _value(self, name: str) -> int:
         try:
-            return tuple([int(self._handles[name].value) for name in names])
-        except ValueError as error:
-            raise SimulationError(f"port among {', '.join(names)}: undefined value: {error}") from None
+            return int(self._handles[name].value)
+        except ValueError:
+            return UNDEFINED
 
     async def skip(self, cycles: int) -> None:
         # One wake-up for all but the last cycle, away from the edges.

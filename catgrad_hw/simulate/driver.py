@@ -32,6 +32,9 @@ INPUTS = (
 )
 OUTPUTS = ("samples__ready", "parameters__ready", "results__payload", "results__valid", "bus__read_data")
 
+UNDEFINED = -1
+"""What a four-valued simulator's undefined port is read as."""
+
 
 class Pins(Protocol):
     """Access to the core's ports by their Verilog names."""
@@ -43,7 +46,7 @@ class Pins(Protocol):
         """Drive an input with the unsigned ``value``, from just after the last rising edge on."""
 
     async def tick(self, *names: str) -> tuple[int, ...]:
-        """Pass one rising edge; the unsigned values of ``names`` just before it."""
+        """Pass one rising edge; the unsigned values of ``names`` just before it, UNDEFINED where a bit is X."""
 
     async def skip(self, cycles: int) -> None:
         """Pass ``cycles`` rising edges."""
@@ -90,8 +93,13 @@ class Driver:
         self.cycle = 0
 
     async def _tick(self, *names: str) -> tuple[int, ...]:
+        """One cycle; the values of ``names``: one port, or a stream's valid and its payload."""
         self.cycle += 1
-        return await self._pins.tick(*names)
+        values = await self._pins.tick(*names)
+        # The payload of a word that is not offered may be anything.
+        if UNDEFINED in values and (len(values) == 1 or values[0] != 0):
+            raise SimulationError(f"port {names[values.index(UNDEFINED)]}: undefined in cycle {self.cycle}")
+        return values
 
     async def _skip(self, cycles: int) -> None:
         if cycles > 0:
