@@ -39,10 +39,10 @@ def test_the_small_preset_follows_float_on_iris_hidden() -> None:
 
 
 def test_early_steps_are_close_to_float() -> None:
-    """Largest |ΔW| against float after 10 steps: 2.6e-5 with 24-bit masters was measured for NUMERICS."""
+    """The largest |ΔW| after 10 steps is 2e-4: the table's error in σ, 1e-3, is the same for all samples then."""
     result = train_reference(load_workload("iris-hidden"), steps=10)
     for a, b in zip(result.float.parameters, result.reference.parameters, strict=True):
-        assert np.abs(a - b).max() < 2e-3
+        assert np.abs(a - b).max() < 5e-4
 
 
 def test_the_result_is_complete_and_repeats() -> None:
