@@ -127,6 +127,31 @@ def test_the_learning_rate_never_becomes_zero(rate: float) -> None:
             raise AssertionError(other)
 
 
+def test_a_power_of_two_in_an_epilogue_moves_the_binary_point_alone() -> None:
+    program = hidden(3, 2, 2, 2)
+    step = list(program.programs["step"])
+    error, *rest = step[1].writes
+    scaled = replace(error, value=Apply("multiply", (Constant(2.0**-3), error.value)))
+    step[1] = replace(step[1], writes=(scaled, *rest))
+    x, y = data()
+    integer, workload, _ = quantized(replace(program, programs={**program.programs, "step": tuple(step)}), x, y)
+    machine = Reference(integer)
+    machine.load(workload.initial_parameters(0))
+    predicted = to_values(machine.predict(x), integer.formats["yhat"])
+    machine.step(x, y)
+    assert np.abs(to_values(machine.words()["e"], integer.formats["e"]) - (predicted - y) / 8).max() < 2.0**-14
+
+
+def test_a_table_array_has_one_format() -> None:
+    program = hidden(3, 2, 2, 2)
+    [first, second] = program.programs["predict"]
+    [write] = first.writes
+    scaled = replace(write, value=Apply("multiply", (Constant(0.5), write.value)))
+    programs = {**program.programs, "predict": (replace(first, writes=(scaled,)), second)}
+    with pytest.raises(UnsupportedError, match="expect one fraction for a1, found 15 and 16"):
+        quantized(replace(program, programs=programs), *data())
+
+
 # --- degenerate ranges ------------------------------------------------------------------------------------------
 
 

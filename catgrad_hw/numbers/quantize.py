@@ -330,7 +330,10 @@ class _Quantizer:
         if known.width != form.width:
             raise self._unsupported(kernel, f"one width for {name}", f"{known.width} and {form.width}")
         if known.fraction != form.fraction:
-            self._lower(name, min(known.fraction, form.fraction))
+            fraction = min(known.fraction, form.fraction)
+            if self.finest.get(name, fraction + 1) <= fraction:  # a bound that didn't help
+                raise self._unsupported(kernel, f"one fraction for {name}", f"{known.fraction} and {form.fraction}")
+            self._lower(name, fraction)
 
     def _format(self, kernel: Kernel, name: str) -> Format:
         if name not in self.formats:
