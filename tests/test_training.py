@@ -40,7 +40,7 @@ def test_the_small_preset_follows_float_on_iris_hidden() -> None:
 
 def test_early_steps_are_close_to_float() -> None:
     """The largest |ΔW| after 10 steps is 2e-4: the table's error in σ, 1e-3, is the same for all samples then."""
-    result = train_reference(load_workload("iris-hidden"), steps=10)
+    result = train_reference(load_workload("iris-hidden"), steps=10, calibration_steps=50)
     for a, b in zip(result.float.parameters, result.reference.parameters, strict=True):
         assert np.abs(a - b).max() < 5e-4
 
@@ -56,8 +56,8 @@ def test_the_result_is_complete_and_repeats() -> None:
         workload.y,
         heldout=(workload.x[:10], workload.y[:10]),
     )
-    one = train_reference(heldout, steps=5, seed=4, progress=lambda *event: stages.append(event))
-    two = train_reference(heldout, steps=5, seed=4)
+    one = train_reference(heldout, steps=5, seed=4, progress=lambda *event: stages.append(event), calibration_steps=10)
+    two = train_reference(heldout, steps=5, seed=4, calibration_steps=10)
     assert one.reference.heldout is not None
     assert one.reference.heldout.accuracy is not None
     assert [step for step, _ in one.reference.curve] == [1, 2, 3, 4, 5]
@@ -66,7 +66,7 @@ def test_the_result_is_complete_and_repeats() -> None:
     assert one.reference.training == two.reference.training
     assert {stage for stage, _, _ in stages} == {"calibrate", "float", "reference"}
     assert ("reference", 5, 5) in stages
-    untrained = train_reference(workload, steps=0)
+    untrained = train_reference(workload, steps=0, calibration_steps=1)
     assert untrained.reference.curve == ()
     with pytest.raises(ModelError, match="0 or more, found -1"):
         train_reference(workload, steps=-1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catgrad_hw.errors import ModelError
-from catgrad_hw.numbers.calibrate import float_predictions, float_training
+from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, float_predictions, float_training
 from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
@@ -70,6 +70,7 @@ def train_reference(
     steps: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
+    calibration_steps: int = CALIBRATION_STEPS,
 ) -> Result:
     """Train in float and with the integer reference. ``seed`` is that of initial parameters and of keyed draws."""
     if steps < 0:
@@ -79,7 +80,7 @@ def train_reference(
         if progress is not None:
             progress(stage, step, steps)
 
-    quantized = quantize_workload(workload, numbers, progress=progress)
+    quantized = quantize_workload(workload, numbers, calibration_steps, progress)
     kernels, integer = quantized.kernels, quantized.integer
     in_curve = curve_steps(steps)
     x, y = workload.x, workload.y
