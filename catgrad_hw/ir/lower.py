@@ -185,7 +185,8 @@ class _Lowering:
         else:
             self._finish_predict(outputs)
         ordered = [n for n in self.nests if not n.updates] + [n for n in self.nests if n.updates]
-        return tuple(self._kernel(nest) for nest in ordered)
+        writers = Counter(write.access.array for nest in ordered for write in nest.writes)
+        return tuple(self._kernel(nest, writers) for nest in ordered)
 
     # --- operations ---------------------------------------------------------------------------------------------
 
@@ -517,13 +518,13 @@ class _Lowering:
     def _is_parameter(self, state: _State | None) -> bool:
         return isinstance(state, _Stored) and self.arrays[state.array].role == "parameter"
 
-    def _kernel(self, nest: _Nest) -> Kernel:
-        (first, *_) = nest.writes
-        name = first.access.array
+    def _kernel(self, nest: _Nest, writers: Counter[str]) -> Kernel:
+        place = nest.writes[0].access
+        name = place.array
         if nest.updates:
             name = f"update_{name}"
-        elif sum(write.access.array == name for other in self.nests for write in other.writes) > 1:
-            name = f"{name}_{first.access.offset}"
+        elif writers[name] > 1:
+            name = f"{name}_{place.offset}"
         return Kernel(name, nest.loops, nest.reduced, nest.body, nest.reduction, tuple(nest.writes))
 
 

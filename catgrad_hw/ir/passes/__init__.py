@@ -32,7 +32,10 @@ PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
 
 
 def simplify(graph: Graph) -> Graph:
-    """Run all passes in order."""
-    for transform in PASSES.values():
-        graph = transform(graph)
-    return graph
+    """Run all passes in order, again and again until none finds anything to do: a pass may uncover work for another."""
+    while True:
+        before = graph
+        for transform in PASSES.values():
+            graph = transform(graph)
+        if graph == before:
+            return graph

@@ -14,6 +14,7 @@ Only kernels that multiply and reduce nothing take a side sum.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,38 +24,71 @@ from catgrad_hw.ir.kernel_check import reads, results, stores
 
 def attach_side_sums(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
     """The kernels, in order, with sums attached to their producers where that breaks no order of reads and writes."""
-    result = list(kernels)
-    index = 0
-    while index < len(result):
-        attached = _attach(result, index)
-        if attached is None:
-            index += 1
-        else:
-            producer, kernel = attached
-            result[producer] = kernel
-            del result[index]
-    return tuple(result)
-
-
-def _attach(kernels: Sequence[Kernel], index: int) -> tuple[int, Kernel] | None:
-    kernel = kernels[index]
-    if kernel.reduction != "sum" or not isinstance(kernel.body, Read) or len(kernel.writes) != 1 or kernel.side_sums:
-        return None
-    summed, write = kernel.body.access, kernel.writes[0]
-    for position in range(index):
-        producer = kernels[position]
-        if producer.reduction is not None or not isinstance(producer.body, Apply):
+    result: list[Kernel | None] = list(kernels)
+    order = _Order(kernels)
+    for index, kernel in enumerate(kernels):
+        if kernel.reduction != "sum" or not isinstance(kernel.body, Read) or len(kernel.writes) != 1:
             continue
-        for source, stored in enumerate(producer.writes):
-            loops = _match(producer, stored.access, kernel, summed)
-            if loops is None or not _in_order(kernels, position, index):
+        for position in order.written[kernel.body.access.array]:
+            producer = result[position] if position < index else None
+            if producer is None or producer.reduction is not None or not isinstance(producer.body, Apply):
                 continue
-            kept = len(kernel.loops) - kernel.reduced
-            over = {loops[i] for i in range(kept, len(loops))}
+            attached = _attach(producer, kernel, kernel.body.access)
+            if attached is not None and order.allows(kernel, position, index):
+                result[position], result[index] = attached, None
+                order.move(kernel, position, index)
+                break
+    return tuple(kernel for kernel in result if kernel is not None)
+
+
+class _Order:
+    """Which kernels read and write each array, by position."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self.read: dict[str, list[int]] = defaultdict(list)
+        self.written: dict[str, list[int]] = defaultdict(list)
+        for position, kernel in enumerate(kernels):
+            self._add(kernel, position)
+
+    def _add(self, kernel: Kernel, position: int) -> None:
+        for expression in (kernel.body, *(value for _, value in results(kernel))):
+            for access in reads(expression):
+                self.read[access.array].append(position)
+        for access in stores(kernel):
+            self.written[access.array].append(position)
+
+    def allows(self, kernel: Kernel, producer: int, index: int) -> bool:
+        """Whether the sum at ``index`` may run with the producer: nothing in between writes what it reads besides the
+        sum's source, or reads what it writes; and nothing else writes that."""
+        (write,) = kernel.writes
+        written = write.access.array
+        alone = self.written[written] == [index]
+        unread = not any(producer <= position < index for position in self.read[written])
+        ready = not any(
+            producer <= position < index for access in reads(write.value) for position in self.written[access.array]
+        )
+        return alone and unread and ready
+
+    def move(self, kernel: Kernel, producer: int, index: int) -> None:
+        """Note that the sum at ``index`` now runs with the producer."""
+        for expression in (kernel.body, *(value for _, value in results(kernel))):
+            for access in reads(expression):
+                self.read[access.array].remove(index)
+        for access in stores(kernel):
+            self.written[access.array].remove(index)
+        self._add(kernel, producer)
+
+
+def _attach(producer: Kernel, kernel: Kernel, summed: Access) -> Kernel | None:
+    (write,) = kernel.writes
+    for source, stored in enumerate(producer.writes):
+        loops = _match(producer, stored.access, kernel, summed)
+        if loops is not None:
+            over = loops[len(loops) - kernel.reduced :]
             names = tuple(loop.name for i, loop in enumerate(producer.loops) if i in over)
             count = len(producer.loops)
             side = SideSum(source, names, _move(write.access, loops, count), _moved(write.value, loops, count))
-            return position, replace(producer, side_sums=(*producer.side_sums, side))
+            return replace(producer, side_sums=(*producer.side_sums, side))
     return None
 
 
@@ -67,24 +101,6 @@ def _match(producer: Kernel, stored: Access, kernel: Kernel, summed: Access) -> 
     if len(set(places)) < len(places) or sorted(places) != sorted(wanted):
         return None
     return [places.index(place) for place in wanted]
-
-
-def _in_order(kernels: Sequence[Kernel], producer: int, index: int) -> bool:
-    """Whether the sum at ``index`` may run with the producer: it reads nothing that is written in between, and
-    writes nothing that is read or written from the producer on."""
-    kernel = kernels[index]
-    written = kernel.writes[0].access.array
-    needed = {access.array for access in reads(kernel.writes[0].value)}
-    for other in [*kernels[producer:index], *kernels[index + 1 :]]:
-        if any(access.array == written for access in stores(other)):
-            return False
-    for other in kernels[producer:index]:
-        values = [other.body, *(value for _, value in results(other))]
-        if any(access.array in needed for access in stores(other)):
-            return False
-        if any(access.array == written for value in values for access in reads(value)):
-            return False
-    return True
 
 
 def _move(access: Access, loops: Sequence[int], count: int) -> Access:
