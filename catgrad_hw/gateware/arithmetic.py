@@ -29,7 +29,9 @@ def rounded(m, value, shifts, kernel, name):
     if len(distinct) == 1:
         m.d.comb += scaled.eq(scale(distinct[0]))
     else:
-        choice = table(m, kernel, {k: distinct.index(s) for k, s in shifts.items()}, range(len(distinct)), f"{name}_shift")
+        choice = table(
+            m, kernel, {k: distinct.index(s) for k, s in shifts.items()}, range(len(distinct)), f"{name}_shift"
+        )
         with m.Switch(choice):
             for index, shift in enumerate(distinct):
                 with m.Case(index):

@@ -36,9 +36,7 @@ class Core(Component):
     def __init__(self, program: Program):
         self.program = program
         banks = program.banks
-        self.sample_bits = max(
-            banks[program.placements[n].bank].width for n in (*program.inputs, *program.targets)
-        )
+        self.sample_bits = max(banks[program.placements[n].bank].width for n in (*program.inputs, *program.targets))
         self.parameter_bits = max(banks[program.placements[n].bank].width for n in program.parameters)
         results = [banks[program.placements[n].bank].width for n in program.outputs]
         self.result_bits = max(self.parameter_bits, *results)
@@ -116,8 +114,11 @@ class Core(Component):
             self.writers.setdefault(bank_name, []).append((unit, unit.banks.index(bank_name), words, enables))
         return unit
 
-    def _connect_memories(self, m, busy):
+    def _connect_memories(self, m):
         program = self.program
+        single = [name for name, bank in program.banks.items() if bank.kind == "single_port"]
+        reading = [unit.trigger for name in single for unit, _ in self.readers.get(name, [])]
+        m.d.comb += self.sample_loader.blocked.eq(Cat(reading).any())
         for name, memory in self.memories.items():
             bank = program.banks[name]
             readers = self.readers.get(name, [])
@@ -181,7 +182,7 @@ class Core(Component):
         full = self._full_path(m, tag, kernels, counts) if any(k.full for k in kernels.values()) else None
         if any(k.sum for k in kernels.values()):
             self._sum_path(m, tag, kernels, full, counts)
-        self._connect_memories(m, sequencer.busy)
+        self._connect_memories(m)
         self._registers(m, counts)
         return m
 
@@ -189,7 +190,7 @@ class Core(Component):
         program = self.program
         width = program.multiplier
         issue = (tag[0], "level")
-        banks, places = program.banks, program.placements
+        places = program.placements
 
         def streams(side, batched):
             found = {i: getattr(k, side) for i, k in kernels.items() if isinstance(getattr(k, side), Operand)}
@@ -215,7 +216,9 @@ class Core(Component):
             self.lanes.append(lane)
             choices = [(kinds, words[number]) for kinds, words in sources.values()]
             if a_constants:
-                choices.append((a_constants, table(m, fetched.kernel, a_constants, signed(width), f"a_constant_{number}")))
+                choices.append(
+                    (a_constants, table(m, fetched.kernel, a_constants, signed(width), f"a_constant_{number}"))
+                )
             self._select(m, lane.a, choices, fetched.kernel, f"a_{number}")
             choices = [(b_rows, b_words[number])] if b_rows else []
             if b_constants:
@@ -248,9 +251,7 @@ class Core(Component):
             with m.If(Delayed(m, unit.active, "bias_active")[timing.READ_LATENCY - 1]):
                 m.d.sync += held.eq(word)
             m.d.comb += path.bias.eq(held)
-        others = {
-            i: write.subtraction.other for i, s in users.items() for write in s.writes[:1] if write.subtraction
-        }
+        others = {i: write.subtraction.other for i, s in users.items() for write in s.writes[:1] if write.subtraction}
         if others:
             trigger = tag[timing.SUBTRACT_TRIGGER]
             _, words = self._read(
@@ -329,9 +330,7 @@ class Core(Component):
         old_unit, old = None, Const(0, signed(1))
         if updates:
             old_unit, (old,) = self._read(m, "old", updates, (ready, "sum_level"), ready.valid, self.parameter_bits)
-        m.submodules.sum_path = path = SumPath(
-            program, len(old), len(old_unit.address) if old_unit is not None else 1
-        )
+        m.submodules.sum_path = path = SumPath(program, len(old), len(old_unit.address) if old_unit is not None else 1)
         m.d.comb += [path.tag.eq(ready), path.total.eq(accumulator.total), path.old.eq(old)]
         if old_unit is not None:
             m.d.comb += path.address.eq(old_unit.address)

@@ -94,9 +94,7 @@ class SumAccumulator(Component):
 
     def __init__(self, width, bits):
         self.width, self.bits = width, bits
-        super().__init__(
-            {"word": In(signed(width)), "accumulate": In(1), "first": In(1), "total": Out(signed(bits))}
-        )
+        super().__init__({"word": In(signed(width)), "accumulate": In(1), "first": In(1), "total": Out(signed(bits))})
 
     def elaborate(self, platform):
         m = Module()

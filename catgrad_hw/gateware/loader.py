@@ -16,7 +16,8 @@ class SampleLoader(Component):
     ``slot`` holds a tile; ``consume`` (one cycle) moves on to the next. A ``resident`` ring never frees a slot: once
     consumed, it comes round again. ``forget`` empties the ring.
 
-    Writes are presented one cycle after a word is taken: ``addresses``, ``lane`` and ``enables`` by bank.
+    Writes are presented one cycle after a word is taken: an address and an enable for each bank, and ``lane``. None is
+    taken while ``blocked``: a single-port bank is read in the next cycle.
     """
 
     def __init__(self, program: Program):
@@ -29,13 +30,12 @@ class SampleLoader(Component):
                 "resident": In(1),
                 "forget": In(1),
                 "consume": In(1),
+                "blocked": In(1),
                 "available": Out(1),
                 "slot": Out(bits_for(program.slots)),
                 "word": Out(signed(self.width)),
                 "lane": Out(bits_for(program.lanes)),
-                **{
-                    f"address_{place.bank}": Out(bits_for(program.banks[place.bank].depth)) for place in self.arrays
-                },
+                **{f"address_{place.bank}": Out(bits_for(program.banks[place.bank].depth)) for place in self.arrays},
                 **{f"enable_{place.bank}": Out(1) for place in self.arrays},
             }
         )
@@ -56,7 +56,7 @@ class SampleLoader(Component):
 
         take = Signal()
         m.d.comb += [
-            self.samples.ready.eq(occupied != program.slots),
+            self.samples.ready.eq((occupied != program.slots) & ~self.blocked),
             take.eq(self.samples.ready & self.samples.valid),
         ]
         m.d.sync += [self.word.eq(self.samples.payload), self.lane.eq(lane)]

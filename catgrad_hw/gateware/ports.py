@@ -31,7 +31,7 @@ def port_list(program: Program, core):
     """Two Markdown tables: ports and registers."""
     rows = ["## Ports", "", "| port | direction | bits | meaning |", "|---|---|---|---|"]
     rows += ["| `clk` | in | 1 | clock, rising edge |", "| `rst` | in | 1 | synchronous reset, active high |"]
-    for path, port, value in core.signature.flatten(core):
+    for path, port, _ in core.signature.flatten(core):
         shape = Shape.cast(port.shape)
         direction = "in" if port.flow is Flow.In else "out"
         name = "__".join(map(str, path))

@@ -30,9 +30,7 @@ class Reader(Component):
                 "busy": Out(1),
                 "address": Out(bits_for(max(program.banks[name].depth for name in self.banks))),
                 "results": Out(stream.Signature(signed(width))),
-                **{
-                    f"row_{name}": In(program.banks[name].words * program.banks[name].width) for name in self.banks
-                },
+                **{f"row_{name}": In(program.banks[name].words * program.banks[name].width) for name in self.banks},
             }
         )
 

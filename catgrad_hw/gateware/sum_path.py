@@ -102,9 +102,7 @@ class SumPath(Component):
         value = Const(0, 16)
         if drawn:
             m.submodules.draw = draw = Draw()
-            offsets = {
-                i: s.draw - program.placements[s.target.array].base for i, s in drawn.items()
-            }
+            offsets = {i: s.draw - program.placements[s.target.array].base for i, s in drawn.items()}
             offset = table(m, stage[1].kernel, offsets, signed(32), "draw_offset")
             m.d.comb += [draw.key.eq(self.key), draw.index.eq((self.address + offset)[:32])]
             value = draw.value

@@ -18,7 +18,7 @@ from catgrad_hw.schedule.program import MachineKernel, Program, Routine
 
 
 def instances(routine: Routine, start: int) -> Iterator[tuple[MachineKernel, int]]:
-    """The kernels of one run of ``routine`` from cycle ``start``, with their absolute start cycles, in program order."""
+    """The kernels of one run of ``routine`` from cycle ``start``, with their absolute start cycles, in order."""
     for tile in range(routine.tiles):
         for kernel, offset in zip(routine.tile.kernels, routine.tile.starts, strict=True):
             yield kernel, start + tile * routine.tile_period + offset
@@ -52,11 +52,11 @@ def _check_routine(program: Program, routine: Routine) -> None:
     accesses: dict[tuple[str, int], list[_Access]] = defaultdict(list)
     for position, (kernel, start) in enumerate(order):
         uses = cache[kernel.name]
-        for kind, group in (("read", uses.reads), ("write", uses.writes), ("", uses.units)):
+        for kind, group in (("", uses.units), ("read", uses.reads), ("write", uses.writes)):
             for use in group:
                 cycles = (use.cycles + start).tolist()
                 unit = use.unit
-                if use.rows is not None:
+                if kind:
                     bank = program.banks[use.unit]
                     if int(use.rows.min()) < 0 or int(use.rows.max()) >= bank.depth:
                         raise ScheduleError(

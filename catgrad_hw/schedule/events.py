@@ -18,12 +18,14 @@ TREE = "adder tree"
 
 @dataclass(frozen=True)
 class Use:
-    """Uses of one port or unit: ``cycles`` from the start of the kernel, and for a bank the ``rows`` touched then."""
+    """Uses of one bank or unit: ``cycles`` from the start of the kernel, and the ``rows`` touched (none in a unit)."""
 
     unit: str
-    rows: Cycles | None
+    rows: Cycles
     cycles: Cycles
-    array: str = ""
+
+
+NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
 
     def use(operand: Operand, select: Cycles, delay: int) -> Use:
         bank = program.placements[operand.array].bank
-        return Use(bank, rows(operand, select), issue[select] + delay, operand.array)
+        return Use(bank, rows(operand, select), issue[select] + delay)
 
     def last(levels: int) -> Cycles:
         ends = np.ones(grid.shape[1], dtype=bool)
@@ -78,7 +80,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         if slow.bias:
             reads.append(use(slow.bias, row_last, timing.BIAS_TRIGGER + 1))
         for beat in range(program.beats):
-            units.append(Use(CAPTURE_REGISTER, None, issue[row_last] + timing.CAPTURE + beat))
+            units.append(Use(CAPTURE_REGISTER, NO_ROWS, issue[row_last] + timing.CAPTURE + beat))
             writes += [use(write.target, row_last, timing.SLOW_WRITE + beat) for write in slow.writes]
         for write in slow.writes:
             if write.subtraction:
@@ -88,7 +90,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
     if kernel.sum:
         total = kernel.sum
         entry = timing.PRODUCT if total.source == "product" else timing.FULL_WRITE
-        units.append(Use(TREE, None, issue + entry))
+        units.append(Use(TREE, NO_ROWS, issue + entry))
         sum_last = last(total.reduced)
         ready = timing.sum_ready(lanes, total.source)
         writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))

@@ -13,6 +13,7 @@ from itertools import combinations
 
 import networkx as nx
 
+from catgrad_hw.errors import CapacityError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement
 from catgrad_hw.schedule.select import elements
@@ -49,6 +50,9 @@ def place(
 
     ``rows``: rows of samples in a tile; ``tiles`` per step; ``slots``: tiles of samples held on chip; ``kinds``: the
     kind of a bank by its name, where it isn't block RAM.
+
+    Raises:
+        CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
     """
     arrays = program.kernels.arrays
     data = (*program.kernels.inputs, *program.kernels.targets)
@@ -95,5 +99,13 @@ def place(
                 depth + copies * slot_rows,
                 kinds.get(bank_name, "block"),
                 name in data,
+            )
+    for name, kind in kinds.items():
+        if name not in banks and name != "partial":
+            raise CapacityError(f"kinds of banks: no bank is called {name}; there are {', '.join(sorted(banks))}")
+        if kind == "single_port" and name not in data:
+            raise CapacityError(
+                f"kinds of banks: {name} reads and writes in one cycle, so it can't be single_port; only the banks of "
+                f"the data set can: {', '.join(data)}"
             )
     return banks, placements

@@ -21,7 +21,8 @@ BankKind: TypeAlias = Literal["block", "distributed", "single_port"]
 class Bank:
     """A memory of ``depth`` rows of ``words`` words of ``width`` bits.
 
-    ``kind``: ``block`` and ``distributed`` have one read and one write port; ``single_port`` has one port for both.
+    ``kind``: ``block`` and ``distributed`` have one read and one write port; ``single_port`` has one port for both, and
+    is for the data set: its loader waits while a kernel reads.
     ``loader``: the loader alone writes it.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.kernel import (
@@ -36,6 +36,14 @@ from catgrad_hw.schedule.program import (
     Subtraction,
     SumPath,
 )
+
+
+class _Epilogue(NamedTuple):
+    """What the slow path does before its writes part: z = narrow(accumulator + bias * 2**bias_shift)."""
+
+    bias: Operand | None
+    bias_shift: int
+    narrowing: Narrowing
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ def select(program: IntegerProgram, rows: int, pad: Callable[[int, bool], int]) 
                 final.append(chosen)
             elif final:
                 raise UnsupportedError(
-                    f"kernel {kernel.name} of {name}: runs over samples after {final[-1].name}, which does not; expected "
-                    "all kernels over samples first; order the parameter updates last"
+                    f"kernel {kernel.name} of {name}: runs over samples after {final[-1].name}, which does not; "
+                    "expected all kernels over samples first; order the parameter updates last"
                 )
             else:
                 tile.append(chosen)
@@ -189,22 +197,22 @@ class _Selector:
     def scaled(self, expression: Expression) -> tuple[Expression, int]:
         return (expression.argument, expression.amount) if isinstance(expression, Shift) else (expression, 0)
 
-    def slow_value(self, expression: Expression) -> tuple[str | None, Operand | None, int, Narrowing]:
-        """z or a function of it: (table, bias, bias shift, narrowing of z)."""
+    def slow_value(self, expression: Expression) -> tuple[str | None, _Epilogue]:
+        """z or a function of it: (table, how z is made)."""
         table = None
         if isinstance(expression, Lookup):
             table, expression = expression.table, expression.argument
         inner, narrowing = self.narrowing(expression)
         match inner:
             case Reduced():
-                return table, None, 0, narrowing
+                return table, _Epilogue(None, 0, narrowing)
             case Apply("add", (Reduced(), addend)):
                 bias, shift = self.scaled(addend)
                 if isinstance(bias, Read) and not self.batched(bias.access):
-                    return table, self.operand(bias.access), shift, narrowing
+                    return table, _Epilogue(self.operand(bias.access), shift, narrowing)
         self.refuse(f"the epilogue {inner}", "the reduced value, or its sum with a parameter")
 
-    def row_write(self, access: Access, value: Expression) -> tuple[RowWrite, tuple[Operand | None, int, Narrowing]]:
+    def row_write(self, access: Access, value: Expression) -> tuple[RowWrite, _Epilogue]:
         target = self.operand(access)
         match value:
             case Saturate(Apply("subtract", _)) | Saturate(Round(Apply("subtract", _))):
@@ -214,15 +222,13 @@ class _Selector:
                 right, right_shift = self.scaled(difference.arguments[1])
                 if not isinstance(right, Read) or not self.batched(right.access):
                     self.refuse(f"the subtraction of {right}", "a batched array")
-                table, *rest = self.slow_value(left)
+                table, epilogue = self.slow_value(left)
                 subtraction = Subtraction(self.operand(right.access), left_shift, right_shift, narrowing)
-                return RowWrite(target, table, subtraction), (rest[0], rest[1], rest[2])
-        table, *rest = self.slow_value(value)
-        return RowWrite(target, table, None), (rest[0], rest[1], rest[2])
+                return RowWrite(target, table, subtraction), epilogue
+        table, epilogue = self.slow_value(value)
+        return RowWrite(target, table, None), epilogue
 
-    def sum_path(
-        self, access: Access, value: Expression, source: Literal["product", "row"], reduced: int
-    ) -> SumPath:
+    def sum_path(self, access: Access, value: Expression, source: Literal["product", "row"], reduced: int) -> SumPath:
         if self.batched(access):
             self.refuse(f"a sum over samples into {access.array}, which is batched", "an array without batch axis")
         target = self.operand(access)
@@ -272,7 +278,9 @@ class _Selector:
             a, _, a_round = second if first[1] else first
         elif isinstance(first[0], int) != isinstance(second[0], int):
             # single words times a constant: the word is broadcast, the constant stands in lane 0 alone
-            (b, _, b_round), (a, _, a_round) = sorted((first, second), key=lambda factor: isinstance(factor[0], Operand))
+            (b, _, b_round), (a, _, a_round) = sorted(
+                (first, second), key=lambda factor: isinstance(factor[0], Operand)
+            )
         else:
             self.refuse(f"the product of two arrays without batch axis in {kernel.body}", "one batched operand")
         self.check_width(a, a_round)
@@ -313,9 +321,7 @@ class _Selector:
         elif pad:
             inner = length // trips[len(trips) - reduced]
             pad = -(-pad // inner)
-        return MachineKernel(
-            kernel.name, trips, reduced, pad, a, a_round, b, slow, full, total, self.batch_level
-        )
+        return MachineKernel(kernel.name, trips, reduced, pad, a, a_round, b, slow, full, total, self.batch_level)
 
     def _row_paths(self) -> tuple[SlowPath | None, FullPath | None]:
         kernel = self.kernel

@@ -1,0 +1,247 @@
+"""Schedules: what is chosen, that the checker accepts it, and that it refuses every way of breaking it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from catgrad_hw.errors import CapacityError, ScheduleError
+from catgrad_hw.numbers.pipeline import quantize_workload
+from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.print import program_text
+from catgrad_hw.schedule.program import Operand, Phase, Program
+from catgrad_hw.schedule.scheduler import schedule
+from catgrad_hw.workload import load_workload
+
+
+@pytest.fixture(scope="module")
+def integer():
+    return quantize_workload(load_workload("iris-hidden"), calibration_steps=50).integer
+
+
+@pytest.fixture(scope="module")
+def program(integer):
+    return schedule(integer, 8, samples=150)
+
+
+def changed(program: Program, *, tile=None, final=None, placements=None, banks=None, **fields) -> Program:
+    """``program`` with other placements, banks or parts of its step."""
+    step = program.routine("step")
+    if tile is not None:
+        fields["tile"] = tile
+    if final is not None:
+        fields["final"] = final
+    step = replace(step, **fields)
+    return replace(
+        program,
+        routines=(step, *(r for r in program.routines if r.name != "step")),
+        placements={**program.placements, **(placements or {})},
+        banks={**program.banks, **(banks or {})},
+    )
+
+
+def started(phase: Phase, moves: dict[int, int]) -> Phase:
+    """``phase`` with some kernels starting earlier or later."""
+    return replace(phase, starts=tuple(s + moves.get(i, 0) for i, s in enumerate(phase.starts)))
+
+
+def index_of(phase: Phase, array: str) -> int:
+    """The kernel of ``phase`` that writes ``array``."""
+    for index, kernel in enumerate(phase.kernels):
+        targets = [w.target.array for w in kernel.slow.writes] if kernel.slow else []
+        targets += [kernel.full.target.array] if kernel.full else []
+        targets += [kernel.sum.target.array] if kernel.sum else []
+        if array in targets:
+            return index
+    raise AssertionError(array)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 5, 8, 16, 37, 128])
+def test_any_number_of_lanes_has_a_schedule_that_the_checker_accepts(integer, lanes):
+    program = schedule(integer, lanes, samples=150)
+    check(program)
+    step = program.routine("step")
+    work = sum(kernel.cycles for kernel in (*step.tile.kernels, *step.final.kernels))
+    assert work <= step.period <= work + 60 * len(program.kernels)
+    assert program.rows == -(-150 // lanes)
+
+
+@pytest.mark.parametrize(("lanes", "tile"), [(4, 40), (8, 8), (7, 49), (16, 144)])
+def test_tiles_are_scheduled_and_accepted(integer, lanes, tile):
+    program = schedule(integer, lanes, tile=tile, samples=150)
+    check(program)
+    assert program.tiles == -(-150 // tile)
+    step = program.routine("step")
+    assert step.period > (program.tiles - 1) * step.tile_period + step.final_start
+    assert program.banks["partial"].width == program.sum_accumulator
+
+
+def test_hidden_keeps_its_multipliers_busy(program):
+    assert 54_613 / (8 * program.routine("step").period) >= 0.95
+
+
+def test_the_slow_path_is_the_narrowest_that_costs_no_cycle(integer, program):
+    assert program.slow_words == 2
+    narrower = schedule(integer, 8, samples=150, slow_words=1)
+    wider = schedule(integer, 8, samples=150, slow_words=3)
+    check(narrower)
+    assert narrower.routine("step").period > program.routine("step").period
+    assert wider.routine("step").period == pytest.approx(program.routine("step").period, abs=4)
+    assert any(kernel.pad for kernel in narrower.kernels)
+
+
+def test_every_kernel_starts_as_early_as_it_can(program):
+    """One cycle earlier, the checker refuses any start (and the period): the schedule has no slack."""
+    step = program.routine("step")
+    for number in range(1, len(step.tile.kernels)):
+        moves = dict.fromkeys(range(number, len(step.tile.kernels)), -1)
+        with pytest.raises(ScheduleError):
+            check(changed(program, tile=started(step.tile, moves), final_start=step.final_start - 1))
+    with pytest.raises(ScheduleError):
+        check(changed(program, final_start=step.final_start - 1))
+
+
+def test_overlapping_issue_is_refused(program):
+    step = program.routine("step")
+    with pytest.raises(ScheduleError, match="one after the other"):
+        check(changed(program, tile=started(step.tile, {1: -1})))
+
+
+def test_read_before_write_is_refused(program):
+    """An update right behind the kernel that makes its gradient, which it reads last word first: RAW."""
+    step = program.routine("step")
+    made = step.tile.kernels[-1].sum.target.array
+    update = next(k for k in step.final.kernels if isinstance(k.a, Operand) and k.a.array == made)
+    backwards = Operand(made, program.placements[made].elements - 1, tuple(-stride for stride in update.a.strides))
+    final = Phase((replace(update, a=backwards),), (0,))
+    end = step.tile.starts[-1] + step.tile.kernels[-1].cycles
+    with pytest.raises(ScheduleError, match="RAW"):
+        check(changed(program, final=final, final_start=end))
+
+
+def test_write_before_read_is_refused(program):
+    """A full-width write right behind the kernel whose slow path still has to read that row: WAR."""
+    step = program.routine("step")
+    reader = index_of(step.tile, "e1")
+    kernels, starts = list(step.tile.kernels), list(step.tile.starts)
+    writer = kernels[reader + 1]
+    assert writer.full is not None
+    x = Operand("x", 0, (1, 4))
+    kernels[reader + 1] = replace(writer, a=1, b=x, sum=None)
+    starts[reader + 1] = starts[reader] + kernels[reader].cycles
+    y = program.placements["y"]
+    last = y.base + y.elements * program.rows - 1
+    d1 = replace(program.placements["d1"], bank="y", base=last)
+    banks = {"y": replace(program.banks["y"], loader=False, depth=last + d1.slot_rows)}
+    with pytest.raises(ScheduleError, match="WAR"):
+        check(changed(program, tile=Phase(tuple(kernels), tuple(starts)), placements={"d1": d1}, banks=banks))
+
+
+def test_early_next_step_is_refused(program):
+    """The next step must not read weights that this one still has to update."""
+    step = program.routine("step")
+    with pytest.raises(ScheduleError):
+        check(changed(program, period=step.period - 1))
+
+
+def test_write_over_write_is_refused(program):
+    """Two arrays in the same rows."""
+    placements = program.placements
+    step = program.routine("step")
+    kernel = step.tile.kernels[0]
+    first, second = (write.target.array for write in kernel.slow.writes)
+    moved = replace(placements[second], bank=placements[first].bank, base=placements[first].base)
+    with pytest.raises(ScheduleError, match=r"twice in cycle|WAW"):
+        check(changed(program, placements={second: moved}))
+
+
+def test_two_reads_of_one_port_are_refused(program):
+    """A product of x with itself would read one bank twice in a cycle."""
+    step = program.routine("step")
+    kernels = list(step.tile.kernels)
+    number = index_of(step.tile, "g0")
+    x = next(o for o in (kernels[number].a, kernels[number].b) if isinstance(o, Operand) and o.array == "x")
+    kernels[number] = replace(kernels[number], a=x, b=x)
+    with pytest.raises(ScheduleError, match="x read is used twice in cycle"):
+        check(changed(program, tile=replace(step.tile, kernels=tuple(kernels))))
+
+
+def test_single_port_bank_serves_one_access_a_cycle(program):
+    bank = program.placements["a1"].bank
+    with pytest.raises(ScheduleError, match="is used twice"):
+        check(changed(program, banks={bank: replace(program.banks[bank], kind="single_port")}))
+
+
+def test_single_port_is_for_the_data_set(integer):
+    program = schedule(integer, 8, samples=150, bank_kinds={"x": "single_port", "y": "single_port"})
+    check(program)
+    assert {program.banks[name].kind for name in ("x", "y")} == {"single_port"}
+    with pytest.raises(CapacityError, match=r"row16_0.*data set"):
+        schedule(integer, 8, samples=150, bank_kinds={"row16_0": "single_port"})
+    with pytest.raises(CapacityError, match=r"no bank is called z.*x, y"):
+        schedule(integer, 8, samples=150, bank_kinds={"z": "distributed"})
+
+
+def test_capture_register_is_not_overrun(integer):
+    """A row every cycle is too much for a slow path that takes four."""
+    program = schedule(integer, 8, samples=150, slow_words=2)
+    step = program.routine("step")
+    first = step.tile.kernels[0]
+    faster = replace(first, reduced=0)
+    phase = replace(step.tile, kernels=(faster, *step.tile.kernels[1:]))
+    with pytest.raises(ScheduleError, match="capture register"):
+        check(changed(program, tile=phase))
+
+
+def test_tree_takes_one_row_a_cycle(program):
+    """A dot right behind a kernel with a side sum: their words would meet at the tree."""
+    step = program.routine("step")
+    kernels, starts = list(step.tile.kernels), list(step.tile.starts)
+    side, dot = index_of(step.tile, "d3"), index_of(step.tile, "g0")
+    assert dot == side + 1
+    kernels[dot] = replace(kernels[dot], b=Operand("y", 0, (0, 0, 3)))
+    starts[dot] = starts[side] + kernels[side].cycles
+    with pytest.raises(ScheduleError, match="adder tree"):
+        check(changed(program, tile=Phase(tuple(kernels), tuple(starts))))
+
+
+def test_rows_outside_a_bank_are_refused(program):
+    place = program.placements["x"]
+    with pytest.raises(ScheduleError, match="reaches rows"):
+        check(changed(program, placements={"x": replace(place, base=place.base + 1)}))
+
+
+def test_the_loaders_bank_is_not_written_by_kernels(program):
+    step = program.routine("step")
+    bank = program.placements[step.tile.kernels[0].slow.writes[0].target.array].bank
+    with pytest.raises(ScheduleError, match="loader's"):
+        check(changed(program, banks={bank: replace(program.banks[bank], loader=True)}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lanes": 0}, "lanes: expected 1 to 128, found 0"),
+        ({"lanes": 129}, "found 129"),
+        ({"lanes": 8, "tile": 12}, "smaller multiple of the 8 lanes, found 12"),
+        ({"lanes": 8, "tile": 152}, "found 152"),
+        ({"lanes": 8, "slow_words": 9}, "expected 1 to 8 words"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(integer, arguments, message):
+    with pytest.raises(CapacityError, match=message):
+        schedule(integer, **arguments)
+
+
+def test_identity_tells_designs_apart(integer, program):
+    assert program.identity == schedule(integer, 8, samples=150).identity
+    assert program.identity != schedule(integer, 4, samples=150).identity
+    assert program.identity != schedule(integer, 8, samples=150, slow_words=3).identity
+
+
+def test_listing_names_every_array_bank_and_kernel(program):
+    text = program_text(program)
+    for name in [*program.placements, *program.banks, *(kernel.name for kernel in program.kernels)]:
+        assert name in text
+    assert f"{program.routine('step').period} cycles from start to start" in text
