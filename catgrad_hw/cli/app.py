@@ -7,11 +7,16 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from catgrad_hw.errors import CatgradError
+
+if TYPE_CHECKING:
+    from catgrad_hw.hardware import Hardware
+    from catgrad_hw.simulate.training import Progress
+    from catgrad_hw.workload import Workload
 
 USAGE, MISMATCH, INTERNAL = 2, 1, 3
 """Exit codes: a user's error; hardware and reference differ; a fault of this program."""
@@ -130,14 +135,15 @@ def train(
         else:
             from catgrad_hw.simulate.training import simulate
 
-            hardware = _compile(workload, lanes, numbers, _choose(simulator, rtl))
+            chosen = _choose(simulator, rtl)
+            hardware = _compile(workload, lanes, numbers, writes_verilog=chosen != "amaranth", progress=progress)
             result = train_reference(workload, numbers.value, steps, seed, progress)
             simulation = simulate(
                 hardware,
                 workload,
                 steps,
                 seed=seed,
-                simulator=_choose(simulator, rtl),
+                simulator=chosen,
                 rtl=rtl,
                 waves=vcd,
                 progress=progress,
@@ -167,18 +173,18 @@ def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
     return name
 
 
-def _compile(workload: Any, lanes: int, numbers: Numbers, simulator: str | None) -> Any:
+def _compile(workload: Workload, lanes: int, numbers: Numbers, *, writes_verilog: bool, progress: Progress) -> Hardware:
     """Compile for hardware; where Verilog will be written, make Yosys ready for it."""
     from catgrad_hw.cli import show
     from catgrad_hw.hardware import compile_hardware
     from catgrad_hw.simulate import tools
 
-    if simulator != "amaranth":
+    if writes_verilog:
         tools.use_yosys(lambda text: show.err.print(f"[yellow]note[/yellow]: {text}"))
-    return compile_hardware(workload, lanes, numbers=numbers.value)
+    return compile_hardware(workload, lanes, numbers=numbers.value, progress=progress)
 
 
-def _least_multiplications(workload: Any) -> int:
+def _least_multiplications(workload: Workload) -> int:
     from catgrad_hw.ir.cost import multiplications
     from catgrad_hw.ir.from_hypergraph import joint_graph
     from catgrad_hw.ir.passes import simplify
@@ -198,13 +204,12 @@ def emit(
     **A NumPy module with predict and step:** `catgrad-hw emit iris-hidden --target numpy -o build`
     """
     from catgrad_hw.cli import files, show
-    from catgrad_hw.targets import numpy
+    from catgrad_hw.targets.numpy import emit as emit_numpy
     from catgrad_hw.workload import load_workload
 
     workload = load_workload(model)
-    emitters = {Target.numpy: numpy.emit}
-    name = "".join(c if c.isalnum() else "_" for c in workload.name)
-    for path in files.write_all(output, emitters[target](workload.learner, name)):
+    emitters = {Target.numpy: emit_numpy}
+    for path in files.write_all(output, emitters[target](workload, workload.name)):
         show.out.print(str(path))
 
 
@@ -226,15 +231,35 @@ def verilog(
 ) -> None:
     """Write the hardware as one Verilog file, with its port list and memory map beside it.
 
+    `core.v` is the hardware, `core.md` tells its ports and memory map, `core.json` what it was made from.
+
     **Eight lanes of 16-bit multipliers:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
 
     **For 18-bit multipliers (ECP5, Gowin):** `catgrad-hw verilog iris-hidden --lanes 8 --numbers 18 -o build`
     """
     from catgrad_hw.cli import files, show
+    from catgrad_hw.simulate import tools
     from catgrad_hw.workload import load_workload
 
-    hardware = _compile(load_workload(model), lanes, numbers, None)
-    for path in files.write_all(output, {"core.v": hardware.verilog(), "core.md": hardware.report()}):
+    workload = load_workload(model)
+    with show.progress() as progress:
+        hardware = _compile(workload, lanes, numbers, writes_verilog=True, progress=progress)
+        progress("writing Verilog", 0, 0)
+        design = {
+            "model": model,
+            "lanes": lanes,
+            "numbers": numbers.value,
+            "identity": f"{hardware.identity:016x}",
+            "multipliers": hardware.multipliers,
+            "cycles_per_step": hardware.cycles_per_step,
+            "tools": {name: tools.version(name) for name in ("amaranth", "yosys")},
+        }
+        texts = {
+            "core.v": hardware.verilog(),
+            "core.md": hardware.report(),
+            "core.json": json.dumps(design, indent=2) + "\n",
+        }
+    for path in files.write_all(output, texts):
         show.out.print(str(path))
 
 

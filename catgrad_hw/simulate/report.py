@@ -62,6 +62,7 @@ def _training(workload: Workload, result: Result, simulation: Simulation | None)
         "seed": result.seed,
         "loss": _scores("loss", training),
         "accuracy": _scores("accuracy", training),
+        "recent_loss": {name: run.recent_loss for name, run in runs.items()},
         "curve": {name: [list(point) for point in run.curve] for name, run in runs.items()},
         "advice": list(result.quantized.advice),
     }

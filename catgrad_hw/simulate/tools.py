@@ -179,12 +179,12 @@ def require_simulator(simulator: str) -> None:
         tool.require()
 
 
-def version(simulator: str) -> str:
-    """Name and version of a simulator, for reports."""
-    if simulator == "amaranth":
+def version(name: str) -> str:
+    """Name and version of a simulator, or of Yosys, for reports."""
+    if name == "amaranth":
         return f"Amaranth {importlib.metadata.version('amaranth')}"
-    tool = verilator() if simulator == "verilator" else icarus()
-    return f"{'Verilator' if simulator == 'verilator' else 'Icarus'} {tool.version}"
+    title, find = {"verilator": ("Verilator", verilator), "icarus": ("Icarus", icarus), "yosys": ("Yosys", yosys)}[name]
+    return f"{title} {find().version}"
 
 
 def simulator_environment(simulator: str) -> dict[str, str]:
