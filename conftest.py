@@ -1,4 +1,4 @@
-"""What all tests share: a cache of simulation builds of their own, so that nothing of the user's is read or changed."""
+"""What all tests and benches share: a cache of their own, so that nothing of the user's is read or changed."""
 
 from __future__ import annotations
 
