@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +55,14 @@ def events(program: Program, kernel: MachineKernel) -> Events:
 
     def rows(operand: Operand, select: Cycles) -> Cycles:
         placement = program.placements[operand.array]
-        strides = np.array(operand.strides, dtype=np.int64)
-        result: Cycles = placement.base + operand.base + strides @ grid[:, select]
-        return result
+        chosen = grid[:, select]
+        position = operand.position + np.array(operand.steps, dtype=np.int64) @ chosen
+        result: Cycles = placement.base + operand.base + np.array(operand.strides, dtype=np.int64) @ chosen
+        return result + position // lanes * placement.elements
 
-    def use(operand: Operand, select: Cycles, delay: int) -> Use:
+    def use(operand: Operand, select: Cycles, presented: int) -> Use:
         bank = program.placements[operand.array].bank
-        return Use(bank, rows(operand, select), issue[select] + delay)
+        return Use(bank, rows(operand, select), issue[select] + presented)
 
     def last(levels: int) -> Cycles:
         ends = np.ones(grid.shape[1], dtype=bool)
@@ -71,22 +72,33 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         return found
 
     every = np.arange(grid.shape[1], dtype=np.int64)
-    reads = [use(o, every, timing.OPERAND_READ) for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
+    reads = [
+        use(o, every, timing.operand_trigger(o.row) + 1) for o in (kernel.a, kernel.b) if isinstance(o, Operand)
+    ]
     writes: list[Use] = []
     units: list[Use] = []
     row_last = last(kernel.reduced)
     if kernel.slow:
         slow = kernel.slow
+        words = slow.reduced is not None
+        outputs = last(slow.reduced) if slow.reduced is not None else row_last
+        capture = timing.capture(lanes, words)
+        if words:
+            units.append(Use(TREE, NO_ROWS, issue + timing.PRODUCT))
         if slow.bias:
-            reads.append(use(slow.bias, row_last, timing.BIAS_TRIGGER + 1))
-        for beat in range(program.beats):
-            units.append(Use(CAPTURE_REGISTER, NO_ROWS, issue[row_last] + timing.CAPTURE + beat))
-            writes += [use(write.target, row_last, timing.SLOW_WRITE + beat) for write in slow.writes]
+            reads.append(use(slow.bias, outputs, timing.held_trigger(capture, slow.bias.row) + 1))
+        for beat in range(1 if words else program.beats):
+            units.append(Use(CAPTURE_REGISTER, NO_ROWS, issue[outputs] + capture + beat))
+            writes += [use(w.target, outputs, capture + timing.SLOW_STAGES + beat) for w in slow.writes]
         for write in slow.writes:
             if write.subtraction:
-                reads.append(use(write.subtraction.other, row_last, timing.SUBTRACT_TRIGGER + 1))
+                other = write.subtraction.other
+                trigger = timing.held_trigger(capture + timing.SUBTRACT_STAGE, other.row)
+                reads.append(use(other, outputs, trigger + 1))
     if kernel.full:
         writes.append(use(kernel.full.target, row_last, timing.FULL_WRITE))
+        if kernel.full.update:
+            reads.append(use(kernel.full.target, row_last, timing.old_row_trigger() + 1))
     if kernel.sum:
         total = kernel.sum
         entry = timing.PRODUCT if total.source == "product" else timing.FULL_WRITE
@@ -95,9 +107,9 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         ready = timing.sum_ready(lanes, total.source)
         writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
         if total.update:
-            reads.append(use(total.target, sum_last, ready + timing.SUM_READ))
+            reads.append(use(total.target, sum_last, ready + 1))
         if program.tiles > 1 and kernel.batch_level is not None:
-            operand = Operand(partial_name(total.target.array), total.target.base, total.target.strides)
-            reads.append(use(operand, sum_last, ready + timing.SUM_READ))
+            operand = replace(total.flat, array=partial_name(total.target.array))
+            reads.append(use(operand, sum_last, ready + 1))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
     return Events(tuple(reads), tuple(writes), tuple(units))

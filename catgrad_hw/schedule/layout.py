@@ -2,7 +2,7 @@
 
 Arrays that one kernel uses in the same cycle lie in different banks (a bank has one read and one write port): a
 colouring of the conflict graph, by networkx's largest-first greedy strategy with a fixed order of ties. Arrays of
-different word width or of different shape of row never share a bank. The data set has banks of its own, which the
+different word width never share a bank, nor do packed arrays with others. The data set has banks of its own, which the
 loader writes.
 """
 
@@ -15,8 +15,8 @@ import networkx as nx
 
 from catgrad_hw.errors import CapacityError
 from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.schedule.packing import Axis
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement
-from catgrad_hw.schedule.select import elements
 
 
 def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
@@ -28,28 +28,27 @@ def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
         for write in kernel.slow.writes:
             writes.append(write.target.array)
             reads += [write.subtraction.other.array] if write.subtraction else []
-    if kernel.sum and kernel.sum.update:
-        reads.append(kernel.sum.target.array)
-    if kernel.full:
-        writes.append(kernel.full.target.array)
-    if kernel.sum:
-        writes.append(kernel.sum.target.array)
+    for path in (kernel.full, kernel.sum):
+        if path:
+            writes.append(path.target.array)
+            reads += [path.target.array] if path.update else []
     return [*combinations(reads, 2), *combinations(writes, 2)]
 
 
 def place(
     program: IntegerProgram,
+    axes: Mapping[str, Axis],
     kernels: Iterable[MachineKernel],
     lanes: int,
-    rows: int,
+    tile: int,
     tiles: int,
     slots: int,
     kinds: Mapping[str, BankKind],
 ) -> tuple[dict[str, Bank], dict[str, Placement]]:
     """Choose banks and rows for every array that ``kernels`` touch.
 
-    ``rows``: rows of samples in a tile; ``tiles`` per step; ``slots``: tiles of samples held on chip; ``kinds``: the
-    kind of a bank by its name, where it isn't block RAM.
+    ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
+    ``kinds``: the kind of a bank by its name, where it isn't block RAM.
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
@@ -61,20 +60,11 @@ def place(
     for kernel in kernels:
         used += [operand.array for operand in kernel.operands() if operand.array not in used]
         graph.add_edges_from((a, b) for a, b in conflicts(kernel) if a != b)
-    used = list(dict.fromkeys(used))
 
     groups: dict[str, list[str]] = {}
-    for name in used:
-        array = arrays[name]
+    for name in dict.fromkeys(used):
         width = program.formats[name].width
-        if name in data:
-            key = name
-        elif array.batch_axis is not None:
-            key = f"row{width}"
-        elif name in program.kernels.parameters:
-            key = "parameter"
-        else:
-            key = f"word{width}"
+        key = name if name in data else f"{'row' if axes[name] is not None else 'word'}{width}"
         groups.setdefault(key, []).append(name)
 
     banks: dict[str, Bank] = {}
@@ -85,16 +75,21 @@ def place(
         subgraph.add_edges_from((a, b) for a, b in graph.edges if a in names and b in names)
         colours = nx.greedy_color(subgraph, strategy="largest_first")
         for name in names:
-            batched = arrays[name].batch_axis is not None
-            count = elements(arrays[name])
+            array, axis = arrays[name], axes[name]
+            shape = [tile if i == array.batch_axis else size for i, size in enumerate(array.shape)]
+            length = 1 if axis is None else shape[axis]
+            elements = 1
+            for size in shape:
+                elements *= size
+            elements //= length
             bank_name = key if key in data else f"{key}_{colours[name]}"
             depth = banks[bank_name].depth if bank_name in banks else 0
             copies = slots if name in data else tiles if name in program.kernels.outputs else 1
-            slot_rows = count * rows if batched else count
-            placements[name] = Placement(name, bank_name, depth, count, batched, copies, slot_rows)
+            slot_rows = elements * -(-length // lanes)
+            placements[name] = Placement(name, bank_name, depth, elements, axis, length, copies, slot_rows)
             banks[bank_name] = Bank(
                 bank_name,
-                lanes if batched else 1,
+                1 if axis is None else lanes,
                 program.formats[name].width,
                 depth + copies * slot_rows,
                 kinds.get(bank_name, "block"),

@@ -8,24 +8,31 @@ from catgrad_hw.schedule.program import MachineKernel, Operand, Program
 def _stream(operand: Operand | int) -> str:
     if isinstance(operand, int):
         return str(operand)
-    return f"{operand.array}[{operand.base}; {', '.join(map(str, operand.strides))}]"
+    strides = "; ".join(
+        f"{operand.base}, {', '.join(map(str, operand.strides))}" if group == 0 else ", ".join(map(str, operand.steps))
+        for group in range(1 + any(operand.steps))
+    )
+    return f"{operand.array}.{'row' if operand.row else 'word'}[{strides}]"
 
 
 def _kernel(kernel: MachineKernel) -> list[str]:
     trips = " x ".join(map(str, kernel.trips))
     lines = [f"{kernel.name}: {trips} iterations, the innermost {kernel.reduced} reduced, {kernel.cycles} cycles"]
     rounded = f" rounded by {kernel.a_round}" if kernel.a_round else ""
-    lines.append(f"  {_stream(kernel.a)}{rounded} * {_stream(kernel.b)}")
+    also = f" rounded by {kernel.b_round}" if kernel.b_round else ""
+    lines.append(f"  {_stream(kernel.a)}{rounded} * {_stream(kernel.b)}{also}")
     if kernel.slow:
         bias = f" + {_stream(kernel.slow.bias)} << {kernel.slow.bias_shift}" if kernel.slow.bias else ""
-        lines.append(f"  z = (acc{bias}) >> {kernel.slow.narrowing.shift} in {kernel.slow.narrowing.width} bits")
+        source = "acc" if kernel.slow.reduced is None else f"sum of products over {kernel.slow.reduced} levels"
+        lines.append(f"  z = ({source}{bias}) >> {kernel.slow.narrowing.shift} in {kernel.slow.narrowing.width} bits")
         for write in kernel.slow.writes:
             value = f"{write.table}(z)" if write.table else "z"
             if write.subtraction:
                 value += f" - {_stream(write.subtraction.other)}"
             lines.append(f"  {_stream(write.target)} = {value}  [slow path]")
     if kernel.full:
-        lines.append(f"  {_stream(kernel.full.target)} = acc >> {kernel.full.narrowing.shift}  [full-width path]")
+        old = "old - " if kernel.full.update else ""
+        lines.append(f"  {_stream(kernel.full.target)} = {old}acc >> {kernel.full.narrowing.shift}  [full-width path]")
     if kernel.sum:
         old = "old - " if kernel.sum.update else ""
         drawn = ", stochastic" if kernel.sum.draw is not None else ""
@@ -41,19 +48,19 @@ def program_text(program: Program) -> str:
     lines = [
         f"machine: {program.lanes} lanes of {program.multiplier} x {program.multiplier} bits, accumulators of "
         f"{program.accumulator} and {program.sum_accumulator} bits, slow path of {program.slow_words} words per cycle",
-        f"batch {program.batch} in {program.tiles} tile(s) of {program.tile} samples, {program.rows} rows each; "
+        f"batch {program.batch} in {program.tiles} tile(s) of {program.tile} samples; "
         f"{program.slots} tile(s) of samples on chip{', resident' if program.resident else ''}",
         "",
         "banks",
     ]
     for bank in program.banks.values():
         lines.append(f"  {bank.name}: {bank.depth} rows of {bank.words} x {bank.width} bits, {bank.kind}")
-    lines += ["", "memory map (array: bank, first row, elements, slots)"]
+    lines += ["", "memory map (array: bank, rows, packing)"]
     for place in program.placements.values():
-        lines.append(
-            f"  {place.array}: {place.bank}, {place.base}, {place.elements}{' per sample' if place.batched else ''}, "
-            f"{place.slots}"
-        )
+        packed = "" if place.axis is None else f"axis {place.axis} across the lanes, {place.elements} elements each"
+        copies = f", {place.slots} slots of {place.slot_rows}" if place.slots > 1 else ""
+        last = place.base + place.slots * place.slot_rows - 1
+        lines.append(f"  {place.array}: {place.bank}, rows {place.base} to {last}{copies}; {packed or 'single words'}")
     for routine in program.routines:
         lines += ["", f"{routine.name}: {routine.period} cycles from start to start"]
         for phase, start in ((routine.tile, 0), (routine.final, routine.final_start)):

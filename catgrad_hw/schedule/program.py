@@ -1,8 +1,7 @@
 """The machine's program: what the hardware does in every cycle of ``step`` and ``predict``.
 
-The levels of one kernel, outermost first, are the kernel's loops with the batch loop divided by the lanes: a *row* is
-one word for each of P consecutive samples. An :class:`Operand` is a stream of rows (or of single words, for an array
-without a batch axis): the row address at the first iteration and one stride for each level.
+The levels of one kernel, outermost first, are its loops; the one that is spread over the lanes counts rows of P
+elements. An :class:`Operand` is a stream of rows or of single words.
 """
 
 from __future__ import annotations
@@ -38,27 +37,37 @@ class Bank:
 class Placement:
     """Where an array lies: ``bank`` and the ``base`` row of its first element.
 
-    A batched array holds sample b, element r in row ``base + (b // P) * elements + r``, lane ``b % P``; any other
-    array holds element r in row ``base + r``. ``slots`` copies follow one another, ``slot_rows`` apart (tiles of the
-    data set, or of the predictions).
+    An array packed along its *vector axis* ``axis``, of ``length`` elements, holds position q of that axis, element r
+    of the others, in row ``base + (q // P) * elements + r``, lane ``q % P``. An array that isn't packed (``axis``
+    None) holds element r in row ``base + r``; its ``length`` is 1. ``slots`` copies follow one another, ``slot_rows``
+    apart (tiles of the data set, or of the predictions).
     """
 
     array: str
     bank: str
     base: int
     elements: int
-    batched: bool
-    slots: int = 1
-    slot_rows: int = 0
+    axis: int | None
+    length: int
+    slots: int
+    slot_rows: int
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A stream of rows of ``array``: ``base`` plus, for each level, ``strides[level] * index[level]``."""
+    """A stream of rows, or of single words, of ``array``; one stride for each level of the kernel.
+
+    The row is ``base + sum(strides * index) + (q // P) * elements`` where ``q = position + sum(steps * index)`` is the
+    position along the vector axis; of a word, ``q % P`` is the lane. In a stream of rows the lanes' loop counts whole
+    rows, and ``q`` is 0: its stride is the array's ``elements``.
+    """
 
     array: str
+    row: bool
     base: int
     strides: tuple[int, ...]
+    position: int
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,13 @@ class RowWrite:
 
 @dataclass(frozen=True)
 class SlowPath:
-    """The slow path's work for one kernel: z = narrow(accumulator + bias * 2**bias_shift), then one or two writes."""
+    """The slow path's work for one kernel: z = narrow(sum + bias * 2**bias_shift), then one or two writes.
 
+    ``reduced``: None where the sums are a row of the lanes' accumulators; else the tree sums the lanes' products over
+    that many levels, and the path treats single words.
+    """
+
+    reduced: int | None
     bias: Operand | None
     bias_shift: int
     narrowing: Narrowing
@@ -101,10 +115,14 @@ class SlowPath:
 
 @dataclass(frozen=True)
 class FullPath:
-    """The full-width path's work: narrow every lane's accumulator and write the row."""
+    """The full-width path's work: narrow every lane's accumulator and write the row.
+
+    ``update``: the row becomes ``saturate(old - round(accumulator))``.
+    """
 
     narrowing: Narrowing
     target: Operand
+    update: bool
 
 
 @dataclass(frozen=True)
@@ -112,14 +130,16 @@ class SumPath:
     """The tree's work: sum across the lanes, accumulate over the innermost ``reduced`` levels, finish one word.
 
     ``source``: the lanes' products, or the rows that the full-width path writes. The word is
-    ``narrow(sum)``, or for an update ``saturate(old - round(sum))``; ``draw`` is the offset from the target's row to
-    the flat parameter index that keys a stochastic rounding (None: to nearest).
+    ``narrow(sum)``, or for an update ``saturate(old - round(sum))``; ``flat`` is the stream of the word's index among
+    the array's words, from 0, and ``draw`` the flat parameter index of the first, which keys a stochastic rounding
+    (None: to nearest).
     """
 
     source: Literal["product", "row"]
     reduced: int
     narrowing: Narrowing
     target: Operand
+    flat: Operand
     update: bool
     draw: int | None
 
@@ -130,9 +150,10 @@ class MachineKernel:
 
     ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes.
     ``pad``: bubbles at the end of each reduction, in iterations of its outermost level.
-    ``a``: an operand (a broadcast word, or a row) or a constant for every lane; ``a_round``: low bits rounded off
-    (the compute copy of a master weight). ``b``: a row, or a constant in lane 0 and zeros elsewhere.
-    ``batch_level``: the level that runs over rows of samples, or None.
+    ``a``: a row, a word for every lane, or a constant for every lane; ``b``: a row, or a word or constant in lane 0 and
+    zeros elsewhere. ``a_round``, ``b_round``: low bits rounded off (the compute copy of a master weight).
+    ``batch_level``: the level that runs over samples, or None; ``lane_level``: the one that is spread over the lanes,
+    of ``lane_length`` elements, or None.
     """
 
     name: str
@@ -142,10 +163,13 @@ class MachineKernel:
     a: Operand | int
     a_round: int
     b: Operand | int
+    b_round: int
     slow: SlowPath | None
     full: FullPath | None
     sum: SumPath | None
     batch_level: int | None
+    lane_level: int | None
+    lane_length: int
 
     @property
     def levels(self) -> int:
@@ -230,9 +254,9 @@ class Program:
         return -(-self.batch // self.tile)
 
     @property
-    def rows(self) -> int:
-        """Rows of samples in a tile."""
-        return -(-self.tile // self.lanes)
+    def tail(self) -> int:
+        """Samples in the last tile."""
+        return self.batch - (self.tiles - 1) * self.tile
 
     @property
     def slots(self) -> int:

@@ -17,6 +17,8 @@ from catgrad_hw.errors import CapacityError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.events import Cycles, Events, Use, events, partial_name
 from catgrad_hw.schedule.layout import place
+from catgrad_hw.schedule.form import forms
+from catgrad_hw.schedule.packing import pack
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Phase, Placement, Program, Routine
 from catgrad_hw.schedule.select import Selection, select
 
@@ -53,14 +55,20 @@ def schedule(
         raise CapacityError(
             f"tile: expected the batch ({batch}) or a smaller multiple of the {lanes} lanes, found {tile}"
         )
-    tiles, rows = -(-batch // tile), -(-tile // lanes)
+    tiles = -(-batch // tile)
+    packing = pack(program, forms(program), lanes, tile, tiles)
+
+    def selected(slow_words: int) -> dict[str, Selection]:
+        return select(program, packing, lanes, tile, -(-lanes // slow_words))
+
     if slow_words is None:
         candidates = {-(-lanes // beats): None for beats in range(lanes, 0, -1)}
-        costs = {e: _issue_cycles(_select(program, rows, lanes, e)["step"], tiles) for e in candidates}
-        slow_words = min(costs, key=lambda e: (costs[e], e))
+        main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
+        costs = {words: _issue_cycles(selected(words)[main], tiles) for words in candidates}
+        slow_words = min(costs, key=lambda words: (costs[words], words))
     elif not 1 <= slow_words <= lanes:
         raise CapacityError(f"slow path: expected 1 to {lanes} words per cycle, found {slow_words}")
-    selections = _select(program, rows, lanes, slow_words)
+    selections = selected(slow_words)
     kernels = [k for s in selections.values() for k in (*s.tile, *s.final)]
 
     width = sum(
@@ -69,15 +77,18 @@ def schedule(
     )
     resident = samples is not None and samples % batch == 0 and samples * width <= RESIDENT_BITS
     slots = tiles * samples // batch if resident and samples is not None else 2
-    banks, placements = place(program, kernels, lanes, rows, tiles, slots, bank_kinds or {})
-    lane_bits = [program.accumulators[k.name] for k in kernels if k.slow or k.full]
-    sum_bits = [
-        program.accumulators[k.name]
-        if k.sum.source == "product"
-        else program.multiplier + (rows * tiles * lanes).bit_length()
-        for k in kernels
-        if k.sum
-    ]
+    banks, placements = place(program, packing.axes, kernels, lanes, tile, tiles, slots, bank_kinds or {})
+    samples_bits = (tiles * tile + lanes).bit_length()
+    lane_bits, sum_bits = [], []
+    for kernel in kernels:
+        # a side sum made a kernel of its own adds stored words
+        bits = program.accumulators.get(kernel.name, program.multiplier + samples_bits)
+        if kernel.full or (kernel.slow and kernel.slow.reduced is None):
+            lane_bits.append(bits)
+        if kernel.slow and kernel.slow.reduced is not None:
+            sum_bits.append(bits)
+        if kernel.sum:
+            sum_bits.append(bits if kernel.sum.source == "product" else program.multiplier + samples_bits)
     sum_accumulator = max(sum_bits, default=1)
     partial_bank = None
     if tiles > 1:
@@ -112,11 +123,6 @@ def schedule(
     return replace(draft, routines=routines)
 
 
-def _select(program: IntegerProgram, rows: int, lanes: int, slow_words: int) -> dict[str, Selection]:
-    beats = -(-lanes // slow_words)
-    return select(program, rows, lambda length, slow: max(0, beats - length) if slow else 0)
-
-
 def _issue_cycles(selection: Selection, tiles: int) -> int:
     return tiles * sum(k.cycles for k in selection.tile) + sum(k.cycles for k in selection.final)
 
@@ -133,8 +139,9 @@ def _place_partial_sums(
         if kernel.sum and kernel.batch_level is not None:
             name = partial_name(kernel.sum.target.array)
             if name not in placements:
-                count = placements[kernel.sum.target.array].elements
-                placements[name] = Placement(name, "partial", depth, count, False, 1, count)
+                place = placements[kernel.sum.target.array]
+                count = place.elements * place.length
+                placements[name] = Placement(name, "partial", depth, count, None, 1, 1, count)
                 depth += count
     if depth:
         banks["partial"] = Bank("partial", 1, width, depth, kind)

@@ -7,30 +7,31 @@ address, data and enable are. A read sees a write that was presented at least on
 ::
 
     0      the sequencer holds the iteration
-    1      operand addresses at the ports of their banks          OPERAND_READ
-    2, 3   memory output, output register
-    4      bank chosen; a weight rounded to its compute copy
-    5      operand registers of the multipliers
-    6      products; the tree's first adders for a dot             PRODUCT
-    7      lane accumulators                                       ACCUMULATOR
-    8      slow path captures the row; beats follow                CAPTURE
-    9      full-width path writes; its row may enter the tree      FULL_WRITE
-    17     slow path writes its first beat                         SLOW_WRITE
+    1      addresses of words at the ports of their banks; 2, of rows
+    3, 4   memory output, output register, for rows
+    5      bank (and lane) chosen; a weight rounded to its compute copy
+    6      operand registers of the multipliers
+    7      products; the tree's first adders for a dot             PRODUCT
+    8      lane accumulators                                       ACCUMULATOR
+    9      slow path captures the row; beats follow                CAPTURE
+    11     full-width path writes; its row may enter the tree      FULL_WRITE
+    18     slow path writes its first beat                         SLOW_WRITE
 """
 
 from __future__ import annotations
 
-READ_LATENCY = 4
-"""Cycles from a stream's trigger to its word: address, memory, output register, choice of the bank."""
+ROW_LATENCY = 4
+"""Cycles from a stream's trigger to its row: address, memory, output register, choice of the bank."""
+WORD_LATENCY = 5
+"""The same for a word, which is then picked out of its row."""
 
-OPERAND_READ = 1
-PRODUCT = 6
-ACCUMULATOR = 7
-CAPTURE = 8
-FULL_WRITE = 9
-
-BIAS_TRIGGER = CAPTURE - READ_LATENCY - 1
-"""The bias is held in a register from CAPTURE on."""
+FETCHED = WORD_LATENCY
+PRODUCT = FETCHED + 2
+ACCUMULATOR = PRODUCT + 1
+CAPTURE = ACCUMULATOR + 1
+FULL_STAGES = 3
+"""Stages of the full-width path: round, update, saturate."""
+FULL_WRITE = ACCUMULATOR + FULL_STAGES
 
 SLOW_STAGES = 9
 """Stages of the slow path from a beat's entry to its write: bias, round, saturate, index, table, table register,
@@ -40,15 +41,32 @@ SUBTRACT_STAGE = 7
 """The stage of the slow path at which a row is subtracted."""
 
 SLOW_WRITE = CAPTURE + SLOW_STAGES
-SUBTRACT_TRIGGER = CAPTURE + SUBTRACT_STAGE - READ_LATENCY - 1
 
-SUM_TRIGGER = 0
-"""Streams of the narrow path trigger when the tree's accumulator holds the finished sum; times below count from there.
-"""
-SUM_READ = SUM_TRIGGER + 1
-PARTIAL_WRITE = READ_LATENCY + 1
-SUM_WRITE = PARTIAL_WRITE + 3
-"""Partial sum added, rounded, subtracted from the old value, saturated."""
+SUM_WRITE_STAGES = 3
+PARTIAL_WRITE = WORD_LATENCY + 1
+"""From the tree's finished sum (:func:`sum_ready`): the partial sum of the tiles before is added, and kept."""
+SUM_WRITE = PARTIAL_WRITE + SUM_WRITE_STAGES
+"""Rounded, subtracted from the old value, saturated."""
+
+
+def latency(row: bool) -> int:
+    """Cycles from a stream's trigger to its row or word."""
+    return ROW_LATENCY if row else WORD_LATENCY
+
+
+def operand_trigger(row: bool) -> int:
+    """The cycle that triggers an operand of the multipliers."""
+    return FETCHED - latency(row)
+
+
+def held_trigger(stage: int, row: bool) -> int:
+    """The cycle that triggers a stream whose word or row is held in a register from cycle ``stage`` on."""
+    return stage - 1 - latency(row)
+
+
+def old_row_trigger() -> int:
+    """The cycle that triggers the row which the full-width path updates."""
+    return ACCUMULATOR + 1 - ROW_LATENCY
 
 
 def tree_levels(lanes: int) -> int:
@@ -61,6 +79,11 @@ def sum_ready(lanes: int, source: str) -> int:
     return (PRODUCT if source == "product" else FULL_WRITE) + tree_levels(lanes) + 1
 
 
+def capture(lanes: int, words: bool) -> int:
+    """The cycle in which the slow path holds a row of accumulators, or a finished sum of the tree."""
+    return sum_ready(lanes, "product") + 1 if words else CAPTURE
+
+
 def drain(lanes: int) -> int:
     """Cycles after the last issue until every write has landed, whatever the path (E = 1 included)."""
-    return max(SLOW_WRITE + lanes, sum_ready(lanes, "row") + SUM_WRITE) + 2
+    return max(capture(lanes, True) + SLOW_STAGES + lanes, sum_ready(lanes, "row") + SUM_WRITE) + 2

@@ -1,0 +1,92 @@
+"""Walking through arrays in flat order, whatever axis lies across the lanes."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.tag import bits_for, table
+from catgrad_hw.schedule.program import Program
+
+
+class Walk(Component):
+    """The (row, lane) of word after word of ``arrays``, one array after the other, and round again.
+
+    ``shapes``: of each array as it is walked, one tile of a data array. ``step`` moves on to the next word,
+    ``restart`` to the first of the first array; ``origin`` is added to every row (a slot) and must be stable between
+    restarts. ``array`` is the index of the current array; ``ends_array`` and ``ends`` say that this word is its last,
+    and the last of all.
+    """
+
+    def __init__(self, program: Program, arrays, shapes):
+        self.program, self.shapes = program, shapes
+        self.places = [program.placements[name] for name in arrays]
+        self.row_bits = bits_for(max(program.banks[place.bank].depth for place in self.places))
+        super().__init__(
+            {
+                "step": In(1),
+                "restart": In(1),
+                "origin": In(self.row_bits),
+                "row": Out(self.row_bits),
+                "lane": Out(bits_for(program.lanes)),
+                "array": Out(bits_for(len(arrays))),
+                "ends_array": Out(1),
+                "ends": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.program.lanes
+        numbered = dict(enumerate(self.places))
+        # Words before the vector axis, along it, and after it.
+        counts = []
+        for place, shape in zip(self.places, self.shapes, strict=True):
+            axis = place.axis
+            if axis is None:
+                sizes = (1, 1, place.elements)
+            else:
+                outer = inner = 1
+                for size in shape[:axis]:
+                    outer *= size
+                for size in shape[axis + 1 :]:
+                    inner *= size
+                sizes = (outer, place.length, inner)
+            counts.append(sizes)
+
+        def constant(values, shape, name):
+            return table(m, self.array, dict(enumerate(values)), shape, name)
+
+        last = [
+            constant([sizes[i] - 1 for sizes in counts], range(max(sizes[i] for sizes in counts) + 1), f"last_{i}")
+            for i in range(3)
+        ]
+        inner_size = constant([sizes[2] for sizes in counts], self.row_bits, "inner_size")
+        elements = constant([place.elements for place in numbered.values()], self.row_bits, "elements")
+        base = constant([place.base for place in numbered.values()], self.row_bits, "base")
+
+        outer, along, inner = (
+            Signal(bits_for(max(sizes[i] for sizes in counts)), name=name)
+            for i, name in enumerate(("outer", "along", "inner"))
+        )
+        lane = Signal(bits_for(lanes))
+        group = Signal(self.row_bits)  # rows of the lanes passed along the vector axis
+        block = Signal(self.row_bits)  # rows of the outer indices passed
+        m.d.comb += [
+            self.row.eq(self.origin + base + block + group + inner),
+            self.lane.eq(lane),
+            self.ends_array.eq((outer == last[0]) & (along == last[1]) & (inner == last[2])),
+            self.ends.eq(self.ends_array & (self.array == len(self.places) - 1)),
+        ]
+        with m.If(self.step):
+            m.d.sync += inner.eq(inner + 1)
+            with m.If(inner == last[2]):
+                m.d.sync += [inner.eq(0), along.eq(along + 1), lane.eq(lane + 1)]
+                with m.If(lane == lanes - 1):
+                    m.d.sync += [lane.eq(0), group.eq(group + elements)]
+                with m.If(along == last[1]):
+                    m.d.sync += [along.eq(0), lane.eq(0), group.eq(0), outer.eq(outer + 1), block.eq(block + inner_size)]
+                    with m.If(outer == last[0]):
+                        m.d.sync += [outer.eq(0), block.eq(0)]
+                        m.d.sync += self.array.eq(Mux(self.ends, 0, self.array + 1))
+        with m.If(self.restart):
+            m.d.sync += [signal.eq(0) for signal in (outer, along, inner, lane, group, block, self.array)]
+        return m
