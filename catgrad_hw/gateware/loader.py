@@ -101,8 +101,12 @@ class SampleLoader(Component):
             last = Mux(self.resident, loaded - 1, program.slots - 1)
             m.d.sync += self.slot.eq(Mux(self.slot == last, 0, self.slot + 1))
         with m.If(self.forget):
-            m.d.sync += [s.eq(0) for s in (array, element, lane, sample, tile, filling, loaded, occupied, self.slot)]
+            m.d.sync += [s.eq(0) for s in (array, element, lane, sample, tile, filling, occupied, self.slot)]
             m.d.sync += [base.eq(p.base) for base, p in zip(bases, self.arrays, strict=True)]
+        # A tile whose last word is still on its way to the bank is forgotten, too.
+        forgotten = Delayed(m, self.forget, "forgotten")
+        with m.If(forgotten[0] | forgotten[1] | forgotten[2]):
+            m.d.sync += loaded.eq(0)
         return m
 
 
