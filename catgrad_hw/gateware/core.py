@@ -24,6 +24,28 @@ BUS_ADDRESS_BITS = 8
 COUNTER_BITS = 32
 
 
+def core_signature(program: Program):
+    """The core's ports, of the widths that the program's arrays need."""
+
+    def bits(*names):
+        return max(program.banks[program.placements[name].bank].width for name in names)
+
+    bus = {
+        "address": Out(BUS_ADDRESS_BITS),
+        "write_data": Out(32),
+        "write_enable": Out(1),
+        "read_data": In(32),
+    }
+    return Signature(
+        {
+            "samples": In(stream.Signature(signed(bits(*program.inputs, *program.targets)))),
+            "parameters": In(stream.Signature(signed(bits(*program.parameters)))),
+            "results": Out(stream.Signature(signed(bits(*program.parameters, *program.outputs)))),
+            "bus": In(Signature(bus)),
+        }
+    )
+
+
 class Core(Component):
     """A machine specialised to ``program``.
 
@@ -34,28 +56,10 @@ class Core(Component):
     """
 
     def __init__(self, program: Program):
+        super().__init__(core_signature(program))
         self.program = program
-        banks = program.banks
-        self.sample_bits = max(banks[program.placements[n].bank].width for n in (*program.inputs, *program.targets))
-        self.parameter_bits = max(banks[program.placements[n].bank].width for n in program.parameters)
-        results = [banks[program.placements[n].bank].width for n in program.outputs]
-        self.result_bits = max(self.parameter_bits, *results)
-        bus = Signature(
-            {
-                "address": Out(BUS_ADDRESS_BITS),
-                "write_data": Out(32),
-                "write_enable": Out(1),
-                "read_data": In(32),
-            }
-        )
-        super().__init__(
-            {
-                "samples": In(stream.Signature(signed(self.sample_bits))),
-                "parameters": In(stream.Signature(signed(self.parameter_bits))),
-                "results": Out(stream.Signature(signed(self.result_bits))),
-                "bus": In(bus),
-            }
-        )
+        self.parameter_bits = len(self.parameters.payload)
+        self.result_bits = len(self.results.payload)
 
     # --- memory ports -----------------------------------------------------------------------------------------------
 
