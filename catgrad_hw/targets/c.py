@@ -12,7 +12,7 @@ from math import prod
 
 from catgrad_hw.ir.kernel import Apply, Constant, Expression, Kernel, KernelProgram
 from catgrad_hw.ir.kernel_check import check, reads, results, stores
-from catgrad_hw.targets.clike import Renderer, Scope, bare, nested, prepare, shape_of
+from catgrad_hw.targets.clike import Renderer, Scope, bare, prepare, shape_of
 from catgrad_hw.targets.project import Source, identifier, kernels_of
 
 FUNCTIONS: Mapping[str, str] = {
@@ -90,10 +90,10 @@ def emit(model: Source, name: str) -> dict[str, str]:
         renderer = FloatRenderer("c", places)
         lines = []
         for kernel in prepare(program.programs[group]):
-            lines += [f"/* {kernel.name} */", *nested([], _block(renderer.kernel(kernel)))]
+            lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
         if not any(line.find("s->") >= 0 for line in lines):
             lines.append("(void)s;")
-        unused = [a for a in arguments(program, group) if not _touches(program, group, a)]
+        unused = [a for a in arguments(program, group) if not touches(program, group, a)]
         lines += [f"(void){a};" for a in unused]
         functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
         used |= renderer.used
@@ -103,14 +103,14 @@ def emit(model: Source, name: str) -> dict[str, str]:
     return {f"{name}.h": _header(program, name, scratch), f"{name}.c": text + "\n"}
 
 
-def _block(lines: Sequence[str]) -> list[str]:
+def block(lines: Sequence[str]) -> list[str]:
     """The lines as a block, where they declare something."""
     if any(not line.startswith((" ", "for", "}")) for line in lines):
         return ["{", *(f"  {line}" for line in lines), "}"]
     return list(lines)
 
 
-def _touches(program: KernelProgram, group: str, array: str) -> bool:
+def touches(program: KernelProgram, group: str, array: str) -> bool:
     return any(
         access.array == array
         for kernel in program.programs[group]
@@ -128,7 +128,7 @@ def scratch_arrays(program: KernelProgram) -> list[str]:
     return [
         array
         for array in program.arrays
-        if any(array not in arguments(program, group) and _touches(program, group, array) for group in program.programs)
+        if any(array not in arguments(program, group) and touches(program, group, array) for group in program.programs)
     ]
 
 

@@ -1,9 +1,9 @@
 """Loop nests as source of C-like languages: what C, fixed-point C and CUDA have in common.
 
-A kernel is first brought into a form that is good to run (:func:`prepare`): side sums become kernels of their own, loops
-that run over consecutive words of every array become one, and what is stored is stored in order. A renderer then spells
-it. The spelling of expressions is the same in all languages; :class:`Renderer` leaves types, literals and functions to
-its subclasses.
+A kernel is first brought into a form that is good to run (:func:`prepare`): side sums become kernels of their own,
+loops that run over consecutive words of every array become one, and what is stored is stored in order. A renderer then
+spells it. The spelling of expressions is the same in all languages; :class:`Renderer` leaves types, literals and
+functions to its subclasses.
 
 A sum is written with a tile of local accumulators, a few rows by all columns of the innermost kept loop, and a reduced
 loop that is unrolled, so that the innermost loop runs over consecutive words and uses each of them several times
@@ -281,9 +281,13 @@ class Renderer(ABC):
     def least(self, kernel: Kernel) -> str:
         """What a maximum starts from."""
 
-    def named(self, expression: Expression) -> bool:
-        """Whether an expression is spelled once, under a name, even where it is read once."""
-        return False
+    def parts_to_name(self, expression: Expression, kernel: Kernel) -> tuple[Expression, ...]:
+        """The expressions that get names because ``expression`` occurs, even where they are read once."""
+        return ()
+
+    def term(self, text: str, kernel: Kernel) -> str:
+        """A body as a term of the kernel's sum."""
+        return text
 
     # --- expressions ---
 
@@ -301,10 +305,12 @@ class Renderer(ABC):
         """The expressions' text; what occurs more than once, or must, is named in ``scope.lines`` first."""
         count: dict[Expression, int] = {}
         ordered: list[Expression] = []
+        must: set[Expression] = set()
 
         def visit(e: Expression) -> None:
             count[e] = count.get(e, 0) + 1
             if count[e] == 1:
+                must.update(self.parts_to_name(e, kernel))
                 for part in arguments_of(e):
                     visit(part)
                 ordered.append(e)
@@ -312,7 +318,7 @@ class Renderer(ABC):
         for expression in expressions:
             visit(expression)
         for e in ordered:
-            if not isinstance(e, Constant | Reduced) and (count[e] > 1 or self.named(e)):
+            if not isinstance(e, Constant | Reduced) and (count[e] > 1 or e in must):
                 text = self.expression(e, kernel, scope)
                 name = f"v{len(scope.names)}"
                 scope.lines.append(f"const {self.declaration(e, kernel)} {name} = {bare(text)};")
@@ -378,7 +384,7 @@ class Renderer(ABC):
         start = "0" if kernel.reduction == "sum" else self.least(kernel)
         body = bare(self.expression(kernel.body, kernel, scope))
         if kernel.reduction == "sum":
-            add = [f"r += {body};"]
+            add = [f"r += {self.term(body, kernel)};"]
         else:
             add = [f"const {self.accumulator(kernel)} t = {body};", "r = t > r ? t : r;"]
         inner = nested([(loop.name, "0", str(loop.size), 1) for loop in kernel.loops[kept:]], add)
@@ -404,7 +410,7 @@ class Renderer(ABC):
                         (loop.name, row if i == chosen.row else step if i == last else 0)
                         for i, loop in enumerate(loops)
                     ]
-                    terms.append(bare(self.expression(kernel.body, kernel, Scope(index))))
+                    terms.append(self.term(bare(self.expression(kernel.body, kernel, Scope(index))), kernel))
                 head = f"r[{row}][{local}] +="
                 if len(terms) == 1:
                     lines.append(f"{head} {terms[0]};")

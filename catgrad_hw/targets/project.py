@@ -17,10 +17,10 @@ from catgrad_hw.workload import Workload
 Source: TypeAlias = Workload | Learner
 """What targets take: a workload, or a learner of :func:`catgrad_hw.compile.learner`."""
 
-C_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
-)
+_C_KEYWORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int long register
+restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+"""
 
 
 def learner_of(model: Source) -> Learner:
@@ -40,6 +40,6 @@ def kernels_of(model: Source) -> KernelProgram:
 def identifier(name: str) -> str:
     """``name`` as an identifier of C and Python; ModelError where it cannot be one."""
     word = re.sub(r"\W", "_", name, flags=re.ASCII)
-    if not word.isidentifier() or keyword.iskeyword(word) or word in C_KEYWORDS:
+    if not word.isidentifier() or keyword.iskeyword(word) or word in _C_KEYWORDS.split():
         raise ModelError(f"emit: expected a name for a module, found {name!r}; start it with a letter")
     return word
