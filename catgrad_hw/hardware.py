@@ -28,6 +28,15 @@ from catgrad_hw.workload import Workload
 TOP = "core"
 """The name of the Verilog module."""
 
+HEADER = """\
+// A core of {lanes} lanes that trains a model; identity {identity:016x}.
+// Generated: change what it was generated from. Widths and incomplete cases follow Verilog's own rules on purpose.
+/* verilator lint_off WIDTHEXPAND */
+/* verilator lint_off WIDTHTRUNC */
+/* verilator lint_off CASEINCOMPLETE */
+/* verilator lint_off UNSIGNED */
+"""
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -82,7 +91,7 @@ class Hardware:
 
         use_yosys()
         text: str = verilog.convert(self.component(), name=TOP, emit_src=False, strip_internal_attrs=True)
-        return text
+        return HEADER.format(lanes=self.lanes, identity=self.identity) + text
 
     def verilog(self) -> str:
         """The core as one Verilog file; its top module is ``core``.
@@ -98,7 +107,7 @@ class Hardware:
             [
                 f"# {TOP}: {self.lanes} lanes, identity {self.identity:016x}",
                 "",
-                port_list(self.program, self.component()),
+                port_list(self.program),
                 "## Program and memory map",
                 "",
                 "```text",

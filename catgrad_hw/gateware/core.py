@@ -1,5 +1,7 @@
 """The core: banks, lanes, tree and paths, run by the sequencer, behind streams and a register file."""
 
+from dataclasses import replace
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, Signature
@@ -24,6 +26,28 @@ BUS_ADDRESS_BITS = 8
 COUNTER_BITS = 32
 
 
+def core_signature(program: Program):
+    """The core's ports, of the widths that the program's arrays need."""
+
+    def bits(*names):
+        return max(program.banks[program.placements[name].bank].width for name in names)
+
+    bus = {
+        "address": Out(BUS_ADDRESS_BITS),
+        "write_data": Out(32),
+        "write_enable": Out(1),
+        "read_data": In(32),
+    }
+    return Signature(
+        {
+            "samples": In(stream.Signature(signed(bits(*program.inputs, *program.targets)))),
+            "parameters": In(stream.Signature(signed(bits(*program.parameters)))),
+            "results": Out(stream.Signature(signed(bits(*program.parameters, *program.outputs)))),
+            "bus": In(Signature(bus)),
+        }
+    )
+
+
 class Core(Component):
     """A machine specialised to ``program``.
 
@@ -34,28 +58,10 @@ class Core(Component):
     """
 
     def __init__(self, program: Program):
+        super().__init__(core_signature(program))
         self.program = program
-        banks = program.banks
-        self.sample_bits = max(banks[program.placements[n].bank].width for n in (*program.inputs, *program.targets))
-        self.parameter_bits = max(banks[program.placements[n].bank].width for n in program.parameters)
-        results = [banks[program.placements[n].bank].width for n in program.outputs]
-        self.result_bits = max(self.parameter_bits, *results)
-        bus = Signature(
-            {
-                "address": Out(BUS_ADDRESS_BITS),
-                "write_data": Out(32),
-                "write_enable": Out(1),
-                "read_data": In(32),
-            }
-        )
-        super().__init__(
-            {
-                "samples": In(stream.Signature(signed(self.sample_bits))),
-                "parameters": In(stream.Signature(signed(self.parameter_bits))),
-                "results": Out(stream.Signature(signed(self.result_bits))),
-                "bus": In(bus),
-            }
-        )
+        self.parameter_bits = len(self.parameters.payload)
+        self.result_bits = len(self.results.payload)
 
     # --- memory ports -----------------------------------------------------------------------------------------------
 
@@ -78,41 +84,53 @@ class Core(Component):
         return unit
 
     def _read(self, m, name, operands, tag, active, width, roundings=None):
-        """A stream of words or rows: (address stream, words valid :data:`timing.READ_LATENCY` after the trigger).
+        """A stream of rows, or of words: (address stream, its words), valid :func:`timing.latency` after the trigger.
 
         Args:
             width: bits to which each word is sign-extended.
             roundings: by kernel, low bits to round off each word (saturating to ``width``).
         """
+        (of_rows,) = {operand.row for operand in operands.values()}
         unit = self._address(m, name, operands, tag, active)
-        select = Delayed(m, unit.bank, f"{name}_bank")[2]
+        select, lane = Delayed(m, unit.bank, f"{name}_bank")[2], Delayed(m, unit.lane, f"{name}_lane")[2]
         rows = []
         for bank_name in unit.banks:
             self.readers.setdefault(bank_name, []).append((unit, unit.banks.index(bank_name)))
             bank = self.program.banks[bank_name]
             data = self.memories[bank_name].read_data
-            rows.append([data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)])
+            row = [data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
+            rows.append(row if of_rows else [choose(row, lane)])
         words = []
         widest = max(len(row[0]) for row in rows)
-        for lane in range(len(rows[0])):
-            raw = Signal(signed(widest), name=f"{name}_raw_{lane}")
-            m.d.comb += raw.eq(choose([row[lane] for row in rows], select))
-            value = raw
+        for number in range(len(rows[0])):
+            value = Signal(signed(widest), name=f"{name}_raw_{number}")
+            m.d.comb += value.eq(choose([row[number] for row in rows], select))
+            if not of_rows:
+                picked = Signal.like(value, name=f"{name}_picked", reset_less=True)
+                m.d.sync += picked.eq(value)
+                value = picked
             if roundings and any(roundings.values()):
-                kernel = Delayed(m, tag[0].kernel, f"{name}_kernel")[3]
-                value, _ = saturated(m, rounded(m, raw, roundings, kernel, f"{name}_copy"), width, f"{name}_copy")
-            word = Signal(signed(width), name=f"{name}_{lane}", reset_less=True)
+                kernel = Delayed(m, tag[0].kernel, f"{name}_kernel")[timing.latency(of_rows) - 1]
+                near = rounded(m, value, roundings, kernel, f"{name}_copy_{number}")
+                value, _ = saturated(m, near, width, f"{name}_copy_{number}")
+            word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
             m.d.sync += word.eq(value)
             words.append(word)
         return unit, words
 
-    def _write(self, m, name, operands, tag, words, enables):
-        """A write stream: the address is triggered by ``tag`` one cycle before ``words`` and ``enables`` (by lane)."""
+    def _write(self, m, name, operands, tag, words, row_enables, word_enable):
+        """A write stream: ``tag`` triggers the address one cycle before ``words`` are written.
+
+        Args:
+            words: one for each lane.
+            row_enables: the lanes to write.
+            word_enable: write the lane of the address alone, in which all ``words`` are alike.
+        """
         layout, level, active = tag
         unit = self._address(m, name, operands, (layout, level), active)
         for bank_name in unit.banks:
-            self.writers.setdefault(bank_name, []).append((unit, unit.banks.index(bank_name), words, enables))
-        return unit
+            number = unit.banks.index(bank_name)
+            self.writers.setdefault(bank_name, []).append((unit, number, words, row_enables, word_enable))
 
     def _connect_memories(self, m):
         program = self.program
@@ -121,9 +139,19 @@ class Core(Component):
         m.d.comb += self.sample_loader.blocked.eq(Cat(reading).any())
         for name, memory in self.memories.items():
             bank = program.banks[name]
-            readers = self.readers.get(name, [])
-            for position, (unit, number) in enumerate(readers):
-                drive = memory.read_address.eq(unit.address)
+
+            def write(memory, row, words, enables):
+                m.d.comb += [
+                    memory.write_address.eq(row),
+                    memory.write_data.eq(Cat(words)),
+                    memory.write_enable.eq(Cat(enables)),
+                ]
+
+            def decoded(lane, enable, words=bank.words):
+                return [enable & (lane == i) for i in range(words)] if words > 1 else [enable]
+
+            for position, (unit, number) in enumerate(self.readers.get(name, [])):
+                drive = memory.read_address.eq(unit.row)
                 if position == 0:
                     m.d.comb += drive
                 else:
@@ -131,32 +159,23 @@ class Core(Component):
                         m.d.comb += drive
             if name in self.reader.banks:
                 with m.If(self.reader.busy):
-                    m.d.comb += memory.read_address.eq(self.reader.address)
+                    m.d.comb += memory.read_address.eq(self.reader.row)
                 m.d.comb += getattr(self.reader, f"row_{name}").eq(memory.read_data)
-            for unit, number, words, enables in self.writers.get(name, []):
+            for unit, number, words, row_enables, word_enable in self.writers.get(name, []):
                 here = Const(1) if len(unit.banks) == 1 else unit.bank == number
-                with m.If(Cat(enables).any() & here):
-                    m.d.comb += [
-                        memory.write_address.eq(unit.address),
-                        memory.write_data.eq(Cat(word[: bank.width] for word in words)),
-                        memory.write_enable.eq(Cat(enables)),
-                    ]
+                with m.If((Cat(row_enables) | word_enable).any() & here):
+                    picked = decoded(unit.lane, word_enable)
+                    if bank.words > 1:
+                        picked = [one | row for one, row in zip(picked, row_enables, strict=True)]
+                    write(memory, unit.row, [word[: bank.width] for word in words[: bank.words]], picked)
             if name in self.parameter_loader.banks:
                 loader = self.parameter_loader
                 with m.If(loader.enables[loader.banks.index(name)]):
-                    m.d.comb += [
-                        memory.write_address.eq(loader.address),
-                        memory.write_data.eq(loader.word),
-                        memory.write_enable.eq(1),
-                    ]
+                    write(memory, loader.row, [loader.word[: bank.width]] * bank.words, decoded(loader.lane, Const(1)))
             if bank.loader:
                 loader = self.sample_loader
-                m.d.comb += [
-                    memory.write_address.eq(getattr(loader, f"address_{name}")),
-                    memory.write_data.eq(Cat(loader.word[: bank.width] for _ in range(bank.words))),
-                ]
-                for lane in range(bank.words):
-                    m.d.comb += memory.write_enable[lane].eq(getattr(loader, f"enable_{name}") & (loader.lane == lane))
+                row, lane, enable = (getattr(loader, f"{port}_{name}") for port in ("row", "lane", "enable"))
+                write(memory, row, [loader.word[: bank.width]] * bank.words, decoded(lane, enable))
 
     # --- the pipeline -----------------------------------------------------------------------------------------------
 
@@ -177,11 +196,12 @@ class Core(Component):
         tag = Delayed(m, sequencer.tag, "tag")
         self._lanes(m, tag, kernels)
         counts = []
-        if any(k.slow for k in kernels.values()):
-            self._slow_path(m, tag, kernels, counts)
         full = self._full_path(m, tag, kernels, counts) if any(k.full for k in kernels.values()) else None
+        ready, total = self._tree(m, tag, kernels, full)
+        if any(k.slow for k in kernels.values()):
+            self._slow_path(m, tag, kernels, counts, ready, total)
         if any(k.sum for k in kernels.values()):
-            self._sum_path(m, tag, kernels, full, counts)
+            self._sum_path(m, kernels, counts, ready, total)
         self._connect_memories(m)
         self._registers(m, counts)
         return m
@@ -189,85 +209,86 @@ class Core(Component):
     def _lanes(self, m, tag, kernels):
         program = self.program
         width = program.multiplier
-        issue = (tag[0], "level")
-        places = program.placements
+        fetched = tag[timing.FETCHED].kernel
 
-        def streams(side, batched):
-            found = {i: getattr(k, side) for i, k in kernels.items() if isinstance(getattr(k, side), Operand)}
-            return {i: o for i, o in found.items() if places[o.array].batched == batched}
+        def streams(side, row):
+            """Operands on one side of the multipliers, by kernel, and the words that they deliver."""
+            found = {i: getattr(k, side) for i, k in kernels.items()}
+            found = {i: o for i, o in found.items() if isinstance(o, Operand) and o.row == row}
+            if not found:
+                return []
+            trigger = tag[timing.operand_trigger(row)]
+            roundings = {i: getattr(kernels[i], f"{side}_round") for i in found}
+            name = f"{side}_{'row' if row else 'word'}"
+            _, words = self._read(m, name, found, (trigger, "level"), trigger.valid, width, roundings)
+            return [(found, words)]
 
-        sources = {}
-        if a_words := streams("a", False):
-            roundings = {i: kernels[i].a_round for i in a_words}
-            _, (word,) = self._read(m, "a_word", a_words, issue, tag[0].valid, width, roundings)
-            sources["word"] = (a_words, [word] * program.lanes)
-        if a_rows := streams("a", True):
-            sources["row"] = (a_rows, self._read(m, "a_row", a_rows, issue, tag[0].valid, width)[1])
-        b_rows = streams("b", True)
-        b_words = self._read(m, "b_row", b_rows, issue, tag[0].valid, width)[1] if b_rows else None
+        def constants(side):
+            found = {i: getattr(k, side) for i, k in kernels.items() if isinstance(getattr(k, side), int)}
+            return [(found, table(m, fetched, found, signed(width), f"{side}_constant"))] if found else []
 
-        fetched = tag[timing.READ_LATENCY]
-        a_constants = {i: k.a for i, k in kernels.items() if isinstance(k.a, int)}
-        b_constants = {i: k.b for i, k in kernels.items() if isinstance(k.b, int)}
+        a_rows, a_words, a_constants = streams("a", True), streams("a", False), constants("a")
+        b_rows, b_words, b_constants = streams("b", True), streams("b", False), constants("b")
+        zero = Const(0, signed(width))
+        product = tag[timing.PRODUCT]
         self.lanes = []
         for number in range(program.lanes):
             lane = Lane(width, program.accumulator)
             m.submodules[f"lane_{number}"] = lane
             self.lanes.append(lane)
-            choices = [(kinds, words[number]) for kinds, words in sources.values()]
-            if a_constants:
-                choices.append(
-                    (a_constants, table(m, fetched.kernel, a_constants, signed(width), f"a_constant_{number}"))
-                )
-            self._select(m, lane.a, choices, fetched.kernel, f"a_{number}")
-            choices = [(b_rows, b_words[number])] if b_rows else []
-            if b_constants:
-                constant = table(m, fetched.kernel, b_constants, signed(width), f"b_constant_{number}")
-                choices.append((b_constants, constant if number == 0 else Const(0, signed(width))))
-            self._select(m, lane.b, choices, fetched.kernel, f"b_{number}")
-            product = tag[timing.PRODUCT]
+            for target, rows, singles in (
+                (lane.a, a_rows, [(found, words[0]) for found, words in a_words] + a_constants),
+                (
+                    lane.b,
+                    b_rows,
+                    [(found, words[0] if number == 0 else zero) for found, words in b_words]
+                    + [(found, value if number == 0 else zero) for found, value in b_constants],
+                ),
+            ):
+                choices = [(found, words[number]) for found, words in rows] + singles
+                m.d.comb += target.eq(choices[0][1])
+                for found, value in choices[1:]:
+                    with m.If(member(m, fetched, found, f"selects_{number}")):
+                        m.d.comb += target.eq(value)
             m.d.comb += [lane.accumulate.eq(product.valid), lane.first.eq(product.first)]
 
-    @staticmethod
-    def _select(m, target, choices, kernel, name):
-        """Drive ``target`` with the choice whose kernels include the current one."""
-        m.d.comb += target.eq(choices[0][1])
-        for number, (kinds, value) in enumerate(choices[1:]):
-            with m.If(member(m, kernel, kinds, f"{name}_{number}")):
-                m.d.comb += target.eq(value)
-
-    def _slow_path(self, m, tag, kernels, counts):
+    def _slow_path(self, m, tag, kernels, counts, ready, total):
         program = self.program
         users = {i: k.slow for i, k in kernels.items() if k.slow}
-        biased = {i: s.bias for i, s in users.items() if s.bias}
         m.submodules.slow_path = path = SlowPath(program, self.parameter_bits)
         m.d.comb += [path.tag.eq(tag[timing.ACCUMULATOR]), Cat(path.totals).eq(Cat(lane.total for lane in self.lanes))]
-        if biased:
-            trigger = tag[timing.BIAS_TRIGGER]
-            unit, (word,) = self._read(
-                m, "bias", biased, (trigger, "row_level"), trigger.valid & trigger.last, self.parameter_bits
-            )
-            held = Signal.like(word, name="bias_held", reset_less=True)
-            with m.If(Delayed(m, unit.active, "bias_active")[timing.READ_LATENCY - 1]):
-                m.d.sync += held.eq(word)
-            m.d.comb += path.bias.eq(held)
-        others = {i: write.subtraction.other for i, s in users.items() for write in s.writes[:1] if write.subtraction}
-        if others:
-            trigger = tag[timing.SUBTRACT_TRIGGER]
-            _, words = self._read(
-                m, "other", others, (trigger, "row_level"), trigger.valid & trigger.last, program.multiplier
-            )
-            m.d.comb += Cat(path.subtrahend).eq(Cat(words))
+        m.d.comb += [path.sum_tag.eq(ready), path.sum_total.eq(total)]
+        biases = {i: s.bias for i, s in users.items() if s.bias}
+        others = {i: s.writes[0].subtraction.other for i, s in users.items() if s.writes[0].subtraction}
+        for name, operands, stage, width in (
+            ("bias", biases, 0, self.parameter_bits),
+            ("other", others, timing.SUBTRACT_STAGE, program.multiplier),
+        ):
+            for source in ("rows", "word", "sum"):
+                found = {
+                    i: o
+                    for i, o in operands.items()
+                    if source == ("sum" if users[i].reduced is not None else "rows" if o.row else "word")
+                }
+                if found:
+                    capture = timing.capture(program.lanes, source == "sum")
+                    trigger = tag[timing.held_trigger(capture + stage, source == "rows")]
+                    if source == "sum":
+                        level, active = "sum_level", trigger.valid & trigger.sum_last
+                    else:
+                        level, active = "row_level", trigger.valid & trigger.last
+                    _, words = self._read(m, f"{name}_{source}", found, (trigger, level), active, width)
+                    m.d.comb += Cat(getattr(path, f"{name}_{source}")).eq(Cat(words))
+        ahead = path.write_tag
         for number in range(path.writes):
-            targets = {i: s.writes[number].target for i, s in users.items() if len(s.writes) > number}
-            ahead = path.write_tag
             self._write(
                 m,
                 f"slow_write_{number}",
-                targets,
+                {i: s.writes[number].target for i, s in users.items() if len(s.writes) > number},
                 (ahead, "row_level", ahead.valid & ahead.first),
                 [path.rows[number][lane] for lane in range(program.lanes)],
-                [path.enables[number][lane] for lane in range(program.lanes)],
+                [path.row_enables[number][lane] for lane in range(program.lanes)],
+                path.word_enables[number],
             )
         z = {i: s.narrowing.counter for i, s in users.items()}
         differences = {
@@ -279,8 +300,15 @@ class Core(Component):
     def _full_path(self, m, tag, kernels, counts):
         program = self.program
         users = {i: k.full for i, k in kernels.items() if k.full}
-        m.submodules.full_path = path = FullPath(program)
+        widths = [program.banks[program.placements[full.target.array].bank].width for full in users.values()]
+        m.submodules.full_path = path = FullPath(program, max(widths), self.parameter_bits)
         m.d.comb += [path.tag.eq(tag[timing.ACCUMULATOR]), Cat(path.totals).eq(Cat(lane.total for lane in self.lanes))]
+        updates = {i: full.target for i, full in users.items() if full.update}
+        if updates:
+            trigger = tag[timing.old_row_trigger()]
+            active = trigger.valid & trigger.last
+            _, words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.parameter_bits)
+            m.d.comb += Cat(path.old).eq(Cat(words))
         self._write(
             m,
             "full_write",
@@ -288,16 +316,22 @@ class Core(Component):
             (path.write_tag, "row_level", path.write_tag.valid),
             [path.row[lane] for lane in range(program.lanes)],
             [path.write] * program.lanes,
+            Const(0),
         )
         counts.append((path.clamped, path.clamped_kernel, {i: f.narrowing.counter for i, f in users.items()}))
         return path
 
-    def _sum_path(self, m, tag, kernels, full, counts):
+    def _tree(self, m, tag, kernels, full):
+        """The tree and its accumulator: (tag of a finished sum, the sum)."""
         program = self.program
-        users = {i: k.sum for i, k in kernels.items() if k.sum}
-        of_products = [i for i, s in users.items() if s.source == "product"]
-        of_rows = [i for i, s in users.items() if s.source == "row"]
-        width = 2 * program.multiplier if of_products else program.multiplier
+        sums = {i: k.sum for i, k in kernels.items() if k.sum}
+        of_rows = [i for i, s in sums.items() if s.source == "row"]
+        of_products = [i for i, s in sums.items() if s.source == "product"]
+        of_products += [i for i, k in kernels.items() if k.slow and k.slow.reduced is not None]
+        ready = Signal(self.layout)
+        if not of_products and not of_rows:
+            return ready, Const(0, signed(1))
+        width = max(([2 * program.multiplier] if of_products else []) + ([full.width] if of_rows else []))
         m.submodules.tree = tree = Tree(program.lanes, width)
         product, row = tag[timing.PRODUCT], tag[timing.FULL_WRITE]
         entering = Signal(self.layout)
@@ -316,59 +350,83 @@ class Core(Component):
             m.d.comb += [entering.eq(row), entering.valid.eq(1)]
         summed = Delayed(m, entering, "summed")
         m.submodules.sum_accumulator = accumulator = SumAccumulator(len(tree.sum), program.sum_accumulator)
-        through = summed[tree.latency]
+        through, done = summed[tree.latency], summed[tree.latency + 1]
         m.d.comb += [
             accumulator.word.eq(tree.sum),
             accumulator.accumulate.eq(through.valid),
             accumulator.first.eq(through.sum_first),
+            ready.eq(done),
+            ready.valid.eq(done.valid & done.sum_last),
         ]
-        ready = Signal(self.layout)
-        done = summed[tree.latency + 1]
-        m.d.comb += [ready.eq(done), ready.valid.eq(done.valid & done.sum_last)]
+        return ready, accumulator.total
 
+    def _sum_path(self, m, kernels, counts, ready, total):
+        program = self.program
+        users = {i: k.sum for i, k in kernels.items() if k.sum}
+        tag = Signal(self.layout)
+        m.d.comb += [tag.eq(ready), tag.valid.eq(ready.valid & member(m, ready.kernel, users, "finishes_sum"))]
         updates = {i: s.target for i, s in users.items() if s.update}
-        old_unit, old = None, Const(0, signed(1))
+        old = Const(0, signed(1))
         if updates:
-            old_unit, (old,) = self._read(m, "old", updates, (ready, "sum_level"), ready.valid, self.parameter_bits)
-        m.submodules.sum_path = path = SumPath(program, len(old), len(old_unit.address) if old_unit is not None else 1)
-        m.d.comb += [path.tag.eq(ready), path.total.eq(accumulator.total), path.old.eq(old)]
-        if old_unit is not None:
-            m.d.comb += path.address.eq(old_unit.address)
+            _, (old,) = self._read(m, "old_word", updates, (tag, "sum_level"), tag.valid, self.parameter_bits)
+        drawn = {i: s.flat for i, s in users.items() if s.draw is not None}
+        index = None
+        if drawn:
+            index = self._index(m, drawn, tag)
+        m.submodules.sum_path = path = SumPath(program, len(old), len(index) if index is not None else 1)
+        m.d.comb += [path.tag.eq(tag), path.total.eq(total), path.old.eq(old)]
+        if index is not None:
+            m.d.comb += path.index.eq(index)
         if program.tiles > 1:
             partials = {
-                i: Operand(partial_name(s.target.array), s.target.base, s.target.strides)
+                i: replace(s.flat, array=partial_name(s.target.array))
                 for i, s in users.items()
                 if kernels[i].batch_level is not None
             }
-            _, (partial,) = self._read(
-                m, "partial", partials, (ready, "sum_level"), ready.valid, program.sum_accumulator
-            )
-            m.d.comb += path.partial.eq(partial)
-            self._write(
-                m,
-                "partial_write",
-                partials,
-                (path.partial_tag, "sum_level", path.partial_tag.valid),
-                [path.partial_sum],
-                [path.partial_write],
-            )
+            if partials:
+                _, (partial,) = self._read(
+                    m, "partial", partials, (tag, "sum_level"), tag.valid, program.sum_accumulator
+                )
+                m.d.comb += path.partial.eq(partial)
+                self._write(
+                    m,
+                    "partial_write",
+                    partials,
+                    (path.partial_tag, "sum_level", path.partial_tag.valid),
+                    [path.partial_sum],
+                    [Const(0)],
+                    path.partial_write,
+                )
         self._write(
             m,
             "sum_write",
             {i: s.target for i, s in users.items()},
             (path.write_tag, "sum_level", path.write_tag.valid),
-            [path.word],
-            [path.write],
+            [path.word] * program.lanes,
+            [Const(0)] * program.lanes,
+            path.write,
         )
         counts.append((path.clamped, path.clamped_kernel, {i: s.narrowing.counter for i, s in users.items()}))
 
         # A step's key serves all draws that follow its start down the tree.
         self.next_key = next_key = Signal(32)
         key = Signal(32)
-        delay = timing.sum_ready(program.lanes, "row") + timing.SUM_READ
+        delay = timing.sum_ready(program.lanes, "row") + 1
         with m.If(Delayed(m, self.sequencer.step_start, "step_start")[delay]):
             m.d.sync += [key.eq(next_key), next_key.eq(next_key + KEY_INCREMENT)]
         m.d.comb += path.key.eq(key)
+
+    def _index(self, m, operands, tag):
+        """The index of each finished word among its array's, in the cycle after ``tag``.
+
+        A parameter that draws is never packed, so its rows, less the first, are that index.
+        """
+        unit = self._address(m, "draw_index", operands, (tag, "sum_level"), tag.valid)
+        bases = {i: self.program.placements[operand.array].base for i, operand in operands.items()}
+        base = table(m, Delayed(m, tag.kernel, "draw_kernel")[1], bases, len(unit.row), "draw_base")
+        index = Signal.like(unit.row, name="draw_index")
+        m.d.comb += index.eq(unit.row - base)
+        return index
 
     # --- registers --------------------------------------------------------------------------------------------------
 

@@ -5,22 +5,21 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
-from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, member
+from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
 
 class FullPath(Component):
-    """``tag`` and ``totals`` are the pipeline's at :data:`timing.ACCUMULATOR`; the row is written two cycles later.
+    """``tag`` and ``totals`` are the pipeline's at :data:`timing.ACCUMULATOR`; the row is written three cycles later:
+    rounded, for an update subtracted from the ``old`` row (one cycle after ``totals``), saturated.
 
-    ``write_tag`` is one cycle ahead of ``row``; ``write`` enables all lanes. Lanes without a sample write 0.
+    ``write_tag`` is one cycle ahead of ``row``; ``write`` enables all lanes. Lanes without an element write 0.
     ``clamped`` counts clamped words, for kernel ``clamped_kernel``, with the latency of an adder tree.
     """
 
-    latency = timing.FULL_WRITE - timing.ACCUMULATOR
-
-    def __init__(self, program: Program):
-        self.program = program
+    def __init__(self, program: Program, width, old_bits):
+        self.program, self.width = program, width
         self.layout = TagLayout(program)
         self.kernels = {i: k.full for i, k in enumerate(program.kernels) if k.full}
         lanes = program.lanes
@@ -28,8 +27,9 @@ class FullPath(Component):
             {
                 "tag": In(self.layout),
                 "totals": In(data.ArrayLayout(signed(program.accumulator), lanes)),
+                "old": In(data.ArrayLayout(signed(old_bits), lanes)),
                 "write_tag": Out(self.layout),
-                "row": Out(data.ArrayLayout(signed(program.multiplier), lanes)),
+                "row": Out(data.ArrayLayout(signed(width), lanes)),
                 "write": Out(1),
                 "clamped": Out(range(lanes + 1)),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
@@ -41,27 +41,41 @@ class FullPath(Component):
         program = self.program
         lanes = program.lanes
         stage = Delayed(m, self.tag, "stage")
-        tail = (program.batch - (program.tiles - 1) * program.tile) % lanes
         shifts = {i: full.narrowing.shift for i, full in self.kernels.items()}
         widths = {i: full.narrowing.width for i, full in self.kernels.items()}
-        width = max(widths.values())
-        working = [Signal(name=f"working_{n}") for n in range(3)]
-        m.d.comb += working[0].eq(self.tag.valid & self.tag.last & member(m, self.tag.kernel, shifts, "is_full"))
-        m.d.sync += [working[1].eq(working[0]), working[2].eq(working[1])]
+        updates = [i for i, full in self.kernels.items() if full.update]
+        working = Delayed(
+            m, self.tag.valid & self.tag.last & member(m, self.tag.kernel, shifts, "is_full"), "working"
+        )
+        updating = member(m, stage[1].kernel, updates, "updates")
+        partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
+        present_lanes = table(m, stage[2].kernel, partial, range(lanes), "partial_lanes")
         flags = []
         for lane in range(lanes):
             nearest = rounded(m, self.totals[lane], shifts, self.tag.kernel, f"lane_{lane}")
             narrow = Signal.like(nearest, name=f"narrow_{lane}", reset_less=True)
             m.d.sync += narrow.eq(nearest)
-            clamped, flag = saturated_for(m, narrow, widths, stage[1].kernel, f"lane_{lane}")
-            edge = stage[1].edge
-            present = (edge == Edge.FULL) | ((edge == Edge.PARTIAL) if lane < tail else 0)
-            word = Signal(signed(width), name=f"word_{lane}", reset_less=True)
+            if updates:
+                difference = self.old[lane] - narrow
+                changed = Signal(difference.shape(), name=f"changed_{lane}", reset_less=True)
+                m.d.sync += changed.eq(Mux(updating, difference, narrow))
+            else:
+                changed = Signal.like(narrow, name=f"changed_{lane}", reset_less=True)
+                m.d.sync += changed.eq(narrow)
+            clamped, flag = saturated_for(m, changed, widths, stage[2].kernel, f"lane_{lane}")
+            edge = stage[2].edge
+            present = (edge == Edge.FULL) | ((edge == Edge.PARTIAL) & (lane < present_lanes))
+            word = Signal(signed(self.width), name=f"word_{lane}", reset_less=True)
             flagged = Signal(name=f"flag_{lane}")
-            m.d.sync += [word.eq(Mux(present, clamped, 0)), flagged.eq(flag & present & working[1])]
+            m.d.sync += [word.eq(Mux(present, clamped, 0)), flagged.eq(flag & present & working[2])]
             m.d.comb += self.row[lane].eq(word)
             flags.append(flagged)
-        m.d.comb += [self.write.eq(working[2]), self.write_tag.eq(stage[1]), self.write_tag.valid.eq(working[1])]
+        ahead = timing.FULL_STAGES - 1
+        m.d.comb += [
+            self.write.eq(working[timing.FULL_STAGES]),
+            self.write_tag.eq(stage[ahead]),
+            self.write_tag.valid.eq(working[ahead]),
+        ]
 
         # Count the flags in a registered tree.
         level, depth = flags, 0
@@ -72,5 +86,5 @@ class FullPath(Component):
                 m.d.sync += node.eq(sum(level[i + 1 : i + 2], level[i]))
                 following.append(node)
             level, depth = following, depth + 1
-        m.d.comb += [self.clamped.eq(level[0]), self.clamped_kernel.eq(stage[2 + depth].kernel)]
+        m.d.comb += [self.clamped.eq(level[0]), self.clamped_kernel.eq(stage[timing.FULL_STAGES + depth].kernel)]
         return m

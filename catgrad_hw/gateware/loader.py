@@ -20,8 +20,8 @@ class SampleLoader(Component):
     ``blocked``: a single-port bank is read in the next cycle.
     """
 
-    def __init__(self, program: Program, shapes):
-        self.program, self.shapes = program, shapes
+    def __init__(self, program: Program):
+        self.program = program
         self.arrays = [program.placements[name] for name in (*program.inputs, *program.targets)]
         self.width = max(program.banks[place.bank].width for place in self.arrays)
         ports = {}
@@ -49,7 +49,7 @@ class SampleLoader(Component):
         per_sample = []
         for place in self.arrays:
             words = 1
-            for size in self.shapes[place.array][1:]:
+            for size in place.shape[1:]:
                 words *= size
             per_sample.append(words)
         array = Signal(bits_for(len(self.arrays)))
@@ -82,7 +82,7 @@ class SampleLoader(Component):
                         m.d.comb += filled.eq(1)
                         m.d.sync += [sample.eq(0), tile.eq(Mux(last_tile, 0, tile + 1)), filling.eq(following)]
         for i, place in enumerate(self.arrays):
-            walk = Walk(program, [place.array], [self.shapes[place.array]])
+            walk = Walk(program, [place.array])
             m.submodules[f"walk_{place.array}"] = walk
             m.d.comb += [
                 walk.step.eq(take & (array == i)),
@@ -113,7 +113,11 @@ class SampleLoader(Component):
             last = Mux(self.resident, loaded - 1, program.slots - 1)
             m.d.sync += self.slot.eq(Mux(self.slot == last, 0, self.slot + 1))
         with m.If(self.forget):
-            m.d.sync += [s.eq(0) for s in (array, element, sample, tile, filling, loaded, occupied, self.slot)]
+            m.d.sync += [s.eq(0) for s in (array, element, sample, tile, filling, occupied, self.slot)]
+        # A tile whose last word is still on its way to the bank is forgotten, too.
+        forgotten = Delayed(m, self.forget, "forgotten")
+        with m.If(forgotten[0] | forgotten[1] | forgotten[2]):
+            m.d.sync += loaded.eq(0)
         return m
 
 
@@ -124,8 +128,8 @@ class ParameterLoader(Component):
     of ``enables`` for the bank.
     """
 
-    def __init__(self, program: Program, shapes, width):
-        self.program, self.shapes = program, shapes
+    def __init__(self, program: Program, width):
+        self.program = program
         self.arrays = [program.placements[name] for name in program.parameters]
         self.banks = sorted({place.bank for place in self.arrays})
         super().__init__(
@@ -143,7 +147,7 @@ class ParameterLoader(Component):
     def elaborate(self, platform):
         m = Module()
         names = [place.array for place in self.arrays]
-        m.submodules.walk = walk = Walk(self.program, names, [self.shapes[name] for name in names])
+        m.submodules.walk = walk = Walk(self.program, names)
         m.d.comb += [
             self.parameters.ready.eq(self.enable),
             walk.step.eq(self.enable & self.parameters.valid),

@@ -3,6 +3,7 @@
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Flow
 
+from catgrad_hw.gateware.core import core_signature
 from catgrad_hw.gateware.registers import Command, DataMode, Register
 from catgrad_hw.schedule.program import Program
 
@@ -27,11 +28,13 @@ REGISTERS = {
 }
 
 
-def port_list(program: Program, core):
+def port_list(program: Program) -> str:
     """Two Markdown tables: ports and registers."""
     rows = ["## Ports", "", "| port | direction | bits | meaning |", "|---|---|---|---|"]
     rows += ["| `clk` | in | 1 | clock, rising edge |", "| `rst` | in | 1 | synchronous reset, active high |"]
-    for path, port, _ in core.signature.flatten(core):
+    for path, port in core_signature(program).members.flatten():
+        if port.is_signature:
+            continue
         shape = Shape.cast(port.shape)
         direction = "in" if port.flow is Flow.In else "out"
         name = "__".join(map(str, path))

@@ -19,8 +19,8 @@ class Reader(Component):
     leaves in every cycle as long as the receiver is ready.
     """
 
-    def __init__(self, program: Program, shapes, width):
-        self.program, self.shapes, self.width = program, shapes, width
+    def __init__(self, program: Program, width):
+        self.program, self.width = program, width
         self.groups = [program.parameters, program.outputs]
         places = [program.placements[name] for group in self.groups for name in group]
         self.banks = sorted({place.bank for place in places})
@@ -54,7 +54,7 @@ class Reader(Component):
         tile = Signal(bits_for(program.tiles))
         walks, bank_of = [], []
         for number, names in enumerate(self.groups):
-            walk = Walk(program, names, [self.shapes[name] for name in names])
+            walk = Walk(program, names)
             m.submodules[f"walk_{number}"] = walk
             walks.append(walk)
             m.d.comb += [walk.step.eq(issue & (group == number)), walk.restart.eq(self.start)]
@@ -101,6 +101,6 @@ class Reader(Component):
     def _prediction_words(self):
         words = self.program.batch
         (output,) = self.program.outputs
-        for size in self.shapes[output][1:]:
+        for size in self.program.placements[output].shape[1:]:
             words *= size
         return words

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import enum
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import Edge, TagLayout, bits_for, member, table
+from catgrad_hw.gateware.tag import Edge, TagLayout, bits_for, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
@@ -47,6 +47,26 @@ class Sequencer(Component):
                 "busy": Out(1),
             }
         )
+
+    def _edge(self, m, k, counters, last_tile, edge):
+        """Drive ``edge`` while kernel ``k`` issues. Only loops that its output keeps matter."""
+        program = self.program
+        kept = k.levels - max(k.reduced, (k.slow.reduced or 0) if k.slow else 0)
+        if k.lane_level is not None and k.lane_level < kept and k.lane_level != k.batch_level:
+            if partial_lanes(program, k):
+                with m.If(counters[k.levels - 1 - k.lane_level] == 0):
+                    m.d.comb += edge.eq(Edge.PARTIAL)
+        if k.batch_level is not None and k.batch_level < kept:
+            counter = counters[k.levels - 1 - k.batch_level]
+            per_row = program.lanes if k.batch_level == k.lane_level else 1
+            missing = -(-program.tile // per_row) - -(-program.tail // per_row)
+            with m.If(last_tile):
+                if k.batch_level == k.lane_level and partial_lanes(program, k):
+                    with m.If(counter == missing):
+                        m.d.comb += edge.eq(Edge.PARTIAL)
+                if missing:
+                    with m.If(counter < missing):
+                        m.d.comb += edge.eq(Edge.EMPTY)
 
     def elaborate(self, platform):
         m = Module()
@@ -99,7 +119,7 @@ class Sequencer(Component):
 
         valid = Signal()
         row_first, row_last, row_level = delimiters({i: kernels[i].reduced for i in numbered}, "row")
-        sums = {i: (k.sum.reduced if k.sum else 0) for i, k in enumerate(kernels)}
+        sums = {i: k.sum.reduced if k.sum else (k.slow.reduced or 0) if k.slow else 0 for i, k in enumerate(kernels)}
         sum_first, sum_last, sum_level = delimiters(sums, "sum")
         m.d.comb += [row_last.eq(1), sum_last.eq(1), valid.eq(1)]
         with m.Switch(kernel):
@@ -112,23 +132,13 @@ class Sequencer(Component):
                     if sums[i]:
                         m.d.comb += sum_last.eq(Cat(ended[: sums[i]]).all())
 
-        # Which samples of the row exist.
-        edge = Signal(2)
-        tail = program.batch - (program.tiles - 1) * program.tile
-        missing = program.rows - -(-tail // program.lanes)
-        partial = tail % program.lanes != 0
+        # Which lanes of a row mean something: those of samples of the batch, and of elements of the lanes' axis.
         last_tile = Const(1) if program.tiles == 1 else tile == program.tiles - 1
-        if partial or missing:
-            with m.Switch(kernel):
-                for i, k in enumerate(kernels):
-                    if k.batch_level is not None:
-                        counter = counters[k.levels - 1 - k.batch_level]
-                        with m.Case(i), m.If(last_tile):
-                            with m.If(counter < missing):
-                                m.d.comb += edge.eq(Edge.EMPTY)
-                            if partial:
-                                with m.If(counter == missing):
-                                    m.d.comb += edge.eq(Edge.PARTIAL)
+        edge = Signal(2)
+        with m.Switch(kernel):
+            for i, k in enumerate(kernels):
+                with m.Case(i):
+                    self._edge(m, k, counters, last_tile, edge)
 
         issuing = Signal()
         m.d.comb += [

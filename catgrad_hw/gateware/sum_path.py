@@ -42,12 +42,12 @@ class SumPath(Component):
     """Finishes the tree's sums.
 
     ``tag`` and ``total`` are those of the finished sum, ``tag.valid`` high for one cycle. ``old`` (the word to
-    update) and ``partial`` (the sum of the tiles so far) arrive :data:`timing.READ_LATENCY` cycles later, ``address``
-    (of ``old``) one cycle later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is
+    update) and ``partial`` (the sum of the tiles so far) arrive :data:`timing.WORD_LATENCY` cycles later, ``index``
+    (the word's among its array's, for a draw) one cycle later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is
     high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is; ``write_tag`` is one cycle ahead of that.
     """
 
-    def __init__(self, program: Program, old_bits, address_bits):
+    def __init__(self, program: Program, old_bits, index_bits):
         self.program = program
         self.layout = TagLayout(program)
         self.kernels = {i: k.sum for i, k in enumerate(program.kernels) if k.sum}
@@ -59,7 +59,7 @@ class SumPath(Component):
                 "total": In(signed(bits)),
                 "old": In(signed(old_bits)),
                 "partial": In(signed(bits)),
-                "address": In(address_bits),
+                "index": In(index_bits),
                 "key": In(32),
                 "partial_sum": Out(signed(bits)),
                 "partial_write": Out(1),
@@ -81,32 +81,32 @@ class SumPath(Component):
         stage = Delayed(m, self.tag, "stage")
         total = Delayed(m, self.total, "total")
 
-        # 4: add the partial sum of the tiles before; 5: keep it for the tiles to come
+        # Add the partial sum of the tiles before; keep it for the tiles to come.
+        read, kept = timing.WORD_LATENCY, timing.PARTIAL_WRITE
         sum_ = Signal(signed(bits), name="sum", reset_less=True)
-        begins = stage[4].tile == 0
-        is_tiled = member(m, stage[4].kernel, tiled, "is_tiled")
-        m.d.sync += sum_.eq(total[4] + Mux(is_tiled & ~begins, self.partial, 0) if tiled else total[4])
+        begins = stage[read].tile == 0
+        is_tiled = member(m, stage[read].kernel, tiled, "is_tiled")
+        m.d.sync += sum_.eq(total[read] + Mux(is_tiled & ~begins, self.partial, 0) if tiled else total[read])
         complete = Signal()
         if tiled:
             m.d.comb += complete.eq(
-                ~member(m, stage[5].kernel, tiled, "was_tiled") | (stage[5].tile == program.tiles - 1)
+                ~member(m, stage[kept].kernel, tiled, "was_tiled") | (stage[kept].tile == program.tiles - 1)
             )
-            m.d.comb += self.partial_write.eq(stage[5].valid & ~complete)
+            m.d.comb += self.partial_write.eq(stage[kept].valid & ~complete)
         else:
             m.d.comb += complete.eq(1)
-        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[4])]
+        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[read])]
 
-        # 5: round, to nearest or by a draw
+        # Round, to nearest or by a draw.
         shifts = {i: s.narrowing.shift for i, s in kernels.items()}
         drawn = {i: s for i, s in kernels.items() if s.draw is not None}
         value = Const(0, 16)
         if drawn:
             m.submodules.draw = draw = Draw()
-            offsets = {i: s.draw - program.placements[s.target.array].base for i, s in drawn.items()}
-            offset = table(m, stage[1].kernel, offsets, signed(32), "draw_offset")
-            m.d.comb += [draw.key.eq(self.key), draw.index.eq((self.address + offset)[:32])]
-            value = draw.value
-        kernel = stage[5].kernel
+            offset = table(m, stage[1].kernel, {i: s.draw for i, s in drawn.items()}, 32, "draw_offset")
+            m.d.comb += [draw.key.eq(self.key), draw.index.eq(self.index + offset)]
+            value = Delayed(m, draw.value, "draw")[kept - 1 - Draw.latency]
+        kernel = stage[kept].kernel
         half = Signal(bits, name="half")
         result_bits = bits + 1 - min(0, *shifts.values(), 0)
         nearest = Signal(signed(result_bits), reset_less=True)
@@ -122,19 +122,19 @@ class SumPath(Component):
                 else:
                     m.d.sync += nearest.eq(sum_ << -shift)
 
-        # 6: update; 7: saturate
+        # Update; saturate.
         updates = [i for i, s in kernels.items() if s.update]
-        old = Delayed(m, self.old, "old")[2]
+        old = Delayed(m, self.old, "old")[kept + 1 - read]
         changed = Signal(signed(max(result_bits, len(self.old)) + 1), reset_less=True)
-        m.d.sync += changed.eq(Mux(member(m, stage[6].kernel, updates, "updates"), old - nearest, nearest))
+        m.d.sync += changed.eq(Mux(member(m, stage[kept + 1].kernel, updates, "updates"), old - nearest, nearest))
         is_complete = Delayed(m, complete, "complete")
         widths = {i: s.narrowing.width for i, s in kernels.items()}
-        clamped, clamps = saturated_for(m, changed, widths, stage[7].kernel, "changed")
+        clamped, clamps = saturated_for(m, changed, widths, stage[kept + 2].kernel, "changed")
         word = Signal.like(self.word, reset_less=True)
         flag = Signal()
-        m.d.sync += [word.eq(clamped), flag.eq(clamps & stage[7].valid & is_complete[2])]
+        m.d.sync += [word.eq(clamped), flag.eq(clamps & stage[kept + 2].valid & is_complete[2])]
 
-        # 8: write
+        # Write.
         m.d.comb += [
             self.word.eq(word),
             self.write.eq(stage[timing.SUM_WRITE].valid & is_complete[3]),

@@ -17,7 +17,7 @@ class TagLayout(data.StructLayout):
     ``level``: the loop level that advanced to reach this iteration (0 is the innermost; ``start`` marks the first
     iteration of the kernel); ``row_level`` and ``sum_level``: the same since the previous output of the lanes, and of
     the tree. ``first``/``last`` delimit a reduction in the lanes, ``sum_first``/``sum_last`` one in the tree.
-    ``edge``: which samples of the row exist, see ``Edge``. ``slot`` of the data set and ``tile`` of the batch.
+    ``edge``: which lanes of the row mean something, see ``Edge``. ``slot`` of the data set and ``tile`` of the batch.
     """
 
     def __init__(self, program: Program):
@@ -42,11 +42,19 @@ class TagLayout(data.StructLayout):
 
 
 class Edge:
-    """Codes of ``edge``: all lanes hold samples of the batch, the last row's do, or none does."""
+    """Codes of ``edge``: all lanes hold elements, the first few do (:func:`partial_lanes`), or none does."""
 
     FULL = 0
     PARTIAL = 1
     EMPTY = 2
+
+
+def partial_lanes(program: Program, kernel) -> int:
+    """Lanes that hold elements in the last row of a kernel's lane loop, if not all do; else 0."""
+    if kernel.lane_level is None:
+        return 1 % program.lanes
+    length = program.tail if kernel.lane_level == kernel.batch_level else kernel.lane_length
+    return length % program.lanes
 
 
 class Delayed:

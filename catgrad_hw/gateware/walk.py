@@ -10,14 +10,14 @@ from catgrad_hw.schedule.program import Program
 class Walk(Component):
     """The (row, lane) of word after word of ``arrays``, one array after the other, and round again.
 
-    ``shapes``: of each array as it is walked, one tile of a data array. ``step`` moves on to the next word,
+    Of a data array, one tile is walked. ``step`` moves on to the next word,
     ``restart`` to the first of the first array; ``origin`` is added to every row (a slot) and must be stable between
     restarts. ``array`` is the index of the current array; ``ends_array`` and ``ends`` say that this word is its last,
     and the last of all.
     """
 
-    def __init__(self, program: Program, arrays, shapes):
-        self.program, self.shapes = program, shapes
+    def __init__(self, program: Program, arrays):
+        self.program = program
         self.places = [program.placements[name] for name in arrays]
         self.row_bits = bits_for(max(program.banks[place.bank].depth for place in self.places))
         super().__init__(
@@ -39,8 +39,8 @@ class Walk(Component):
         numbered = dict(enumerate(self.places))
         # Words before the vector axis, along it, and after it.
         counts = []
-        for place, shape in zip(self.places, self.shapes, strict=True):
-            axis = place.axis
+        for place in self.places:
+            axis, shape = place.axis, place.shape
             if axis is None:
                 sizes = (1, 1, place.elements)
             else:

@@ -86,7 +86,9 @@ def place(
             depth = banks[bank_name].depth if bank_name in banks else 0
             copies = slots if name in data else tiles if name in program.kernels.outputs else 1
             slot_rows = elements * -(-length // lanes)
-            placements[name] = Placement(name, bank_name, depth, elements, axis, length, copies, slot_rows)
+            placements[name] = Placement(
+                name, bank_name, depth, elements, axis, length, tuple(shape), copies, slot_rows
+            )
             banks[bank_name] = Bank(
                 bank_name,
                 1 if axis is None else lanes,

@@ -39,7 +39,7 @@ class Placement:
 
     An array packed along its *vector axis* ``axis``, of ``length`` elements, holds position q of that axis, element r
     of the others, in row ``base + (q // P) * elements + r``, lane ``q % P``. An array that isn't packed (``axis``
-    None) holds element r in row ``base + r``; its ``length`` is 1. ``slots`` copies follow one another, ``slot_rows``
+    None) holds element r in row ``base + r``; its ``length`` is 1. ``shape`` is that of one tile. ``slots`` copies follow one another, ``slot_rows``
     apart (tiles of the data set, or of the predictions).
     """
 
@@ -49,6 +49,7 @@ class Placement:
     elements: int
     axis: int | None
     length: int
+    shape: tuple[int, ...]
     slots: int
     slot_rows: int
 

@@ -141,7 +141,7 @@ def _place_partial_sums(
             if name not in placements:
                 place = placements[kernel.sum.target.array]
                 count = place.elements * place.length
-                placements[name] = Placement(name, "partial", depth, count, None, 1, 1, count)
+                placements[name] = Placement(name, "partial", depth, count, None, 1, (count,), 1, count)
                 depth += count
     if depth:
         banks["partial"] = Bank("partial", 1, width, depth, kind)

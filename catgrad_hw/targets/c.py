@@ -1,0 +1,220 @@
+"""C99 in float32: ``predict`` and ``step`` as functions on the caller's buffers, with no allocation and no library but
+libm.
+
+Arrays are row-major. What the functions keep between their kernels lies in a struct that the caller provides. All sums
+are in float32; the order of summation is fixed by the source, and the compiler may change it under ``-ffast-math``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from catgrad_hw.ir.kernel import Apply, Constant, Expression, Kernel, KernelProgram
+from catgrad_hw.ir.kernel_check import check, reads, results, stores
+from catgrad_hw.targets.clike import Renderer, Scope, bare, prepare, shape_of
+from catgrad_hw.targets.project import Source, identifier, kernels_of
+
+FUNCTIONS: Mapping[str, str] = {
+    "sigmoid": """\
+static inline float sigmoid(float z) {
+  const float e = expf(-fabsf(z)); /* never overflows */
+  return (z >= 0 ? 1.0f : e) / (1.0f + e);
+}
+""",
+    "sigmoid_derivative": """\
+static inline float sigmoid_derivative(float z) {
+  const float e = expf(-fabsf(z));
+  return e / ((1.0f + e) * (1.0f + e));
+}
+""",
+}
+"""The source of each elementwise function that is no operator."""
+
+OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*"}
+
+
+class FloatRenderer(Renderer):
+    """Kernels in float32; ``places`` gives the expression of each array."""
+
+    functions = FUNCTIONS
+
+    def __init__(self, target: str, places: Mapping[str, str]) -> None:
+        super().__init__()
+        self.target, self.places = target, places
+
+    def place(self, array: str) -> str:
+        return self.places[array]
+
+    def declaration(self, expression: Expression, kernel: Kernel) -> str:
+        return "float"
+
+    def accumulator(self, kernel: Kernel) -> str:
+        return "float"
+
+    def least(self, kernel: Kernel) -> str:
+        return "-INFINITY"
+
+    def spell(self, expression: Expression, kernel: Kernel, scope: Scope) -> str:
+        match expression:
+            case Constant(value):
+                return literal(float(value))
+            case Apply(operation, (left, right)) if operation in OPERATORS:
+                a, b = (self.expression(e, kernel, scope) for e in (left, right))
+                return f"({a} {OPERATORS[operation]} {b})"
+            case Apply(operation, arguments) if operation in self.functions:
+                self.used[operation] = None
+                texts = (bare(self.expression(e, kernel, scope)) for e in arguments)
+                return f"{operation}({', '.join(texts)})"
+            case Apply(operation, _):
+                raise self.refuse(operation, kernel)
+        raise self.refuse(type(expression).__name__, kernel)
+
+
+def literal(value: float) -> str:
+    """A float constant; negative ones in parentheses."""
+    text = f"{value!r}f"
+    return f"({text})" if value < 0 else text
+
+
+def emit(model: Source, name: str) -> dict[str, str]:
+    """The files NAME.h and NAME.c. Raises :class:`UnsupportedError` for what C or its kernels do not speak."""
+    name = identifier(name)
+    program = kernels_of(model)
+    check(program)
+    scratch = scratch_arrays(program)
+    functions, used = [], dict[str, None]()
+    for group in ("predict", "step"):
+        places = {array: array for array in arguments(program, group)}
+        places |= {array: f"s->{array}" for array in scratch if array not in places}
+        renderer = FloatRenderer("c", places)
+        lines = []
+        for kernel in prepare(program.programs[group]):
+            lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
+        if not any(line.find("s->") >= 0 for line in lines):
+            lines.append("(void)s;")
+        unused = [a for a in arguments(program, group) if not touches(program, group, a)]
+        lines += [f"(void){a};" for a in unused]
+        functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
+        used |= renderer.used
+    helpers = [FUNCTIONS[function] for function in used]
+    includes = ["#include <math.h>\n"] if used or "INFINITY" in "".join(functions) else []
+    text = "\n".join([f'#include "{name}.h"\n', *includes, *helpers, "\n\n".join(functions)])
+    return {f"{name}.h": _header(program, name, scratch), f"{name}.c": text + "\n"}
+
+
+def block(lines: Sequence[str]) -> list[str]:
+    """The lines as a block, where they declare something."""
+    if any(not line.startswith((" ", "for", "}")) for line in lines):
+        return ["{", *(f"  {line}" for line in lines), "}"]
+    return list(lines)
+
+
+def touches(program: KernelProgram, group: str, array: str) -> bool:
+    return any(
+        access.array == array
+        for kernel in program.programs[group]
+        for access in (*reads(kernel.body), *stores(kernel), *(a for _, value in results(kernel) for a in reads(value)))
+    )
+
+
+def arguments(program: KernelProgram, group: str) -> list[str]:
+    """The arrays that a function takes: parameters, inputs, then targets or outputs."""
+    return [*program.parameters, *program.inputs, *(program.targets if group == "step" else program.outputs)]
+
+
+def scratch_arrays(program: KernelProgram) -> list[str]:
+    """The arrays that kernels keep for each other: all that some function uses and does not take."""
+    return [
+        array
+        for array in program.arrays
+        if any(array not in arguments(program, group) and touches(program, group, array) for group in program.programs)
+    ]
+
+
+def prototype(program: KernelProgram, group: str, name: str, restrict: str = "restrict") -> str:
+    """A function's head; ``restrict`` is how the language spells that pointers do not alias."""
+    written = {access.array for kernel in program.programs[group] for access in stores(kernel)}
+    parts = [f"{'' if array in written else 'const '}float *{restrict} {array}" for array in arguments(program, group)]
+    parts.append(f"struct {name}_scratch *{restrict} s")
+    indent = " " * len(f"void {name}_{group}(")
+    return f"void {name}_{group}(" + f",\n{indent}".join(parts) + ")"
+
+
+def _header(program: KernelProgram, name: str, scratch: Sequence[str]) -> str:
+    guard, restrict, arrays = f"{name.upper()}_H", f"{name.upper()}_RESTRICT", program.arrays
+    described = "\n".join(
+        f" *   {array}: {shape_of(arrays[array])} ({arrays[array].role})"
+        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
+    )
+    sizes = "\n".join(
+        f"#define {name.upper()}_{array.upper()} {prod(arrays[array].shape)}"
+        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
+    )
+    members = "\n".join(f"  float {a}[{prod(arrays[a].shape)}]; /* {shape_of(arrays[a])} */" for a in scratch)
+    return f"""\
+/* {name}: written by catgrad-hw. Buffers are the caller's, float32, row-major:
+ *
+{described}
+ *
+ * {name}_predict computes {", ".join(program.outputs)}; {name}_step changes the parameters by one step of training.
+ * Buffers must not overlap. Nothing is allocated; calls with different buffers may run in parallel. */
+#ifndef {guard}
+#define {guard}
+
+#ifdef __cplusplus
+#define {restrict} __restrict
+extern "C" {{
+#else
+#define {restrict} restrict
+#endif
+
+#define {name.upper()}_BATCH {program.batch}
+/* Entries of each buffer. */
+{sizes}
+
+/* What a call keeps between its kernels; its contents before and after a call have no meaning. */
+struct {name}_scratch {{
+{members or "  char unused;"}
+}};
+
+{prototype(program, "predict", name, restrict)};
+
+{prototype(program, "step", name, restrict)};
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+def makefile(name: str, libraries: str = "-lm", flags: str = "-O3 -march=native -ffast-math") -> str:
+    """Builds the object file and a static library of NAME.c."""
+    return f"""\
+# make: lib{name}.a. Link with {libraries or "nothing else"}.
+CFLAGS ?= {flags}
+
+lib{name}.a: {name}.o
+\t$(AR) rcs $@ $^
+
+{name}.o: {name}.c {name}.h
+\t$(CC) -std=c99 -Wall -Wextra -pedantic $(CFLAGS) -c $< -o $@
+
+clean:
+\trm -f {name}.o lib{name}.a
+
+.PHONY: clean
+"""
+
+
+def readme(model: Source, name: str) -> str:
+    name = identifier(name)
+    return f"""\
+# {name} in C
+
+`make` builds `lib{name}.a`; `{name}.h` says what `{name}_predict` and `{name}_step` take. C99 and libm, no allocation.
+
+The parameters are the caller's: fill them (small random numbers do), then call `{name}_step` once for each batch.
+"""

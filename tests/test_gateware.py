@@ -1,0 +1,790 @@
+"""The components one by one, in Amaranth's simulator, against the integer reference's arithmetic and plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.hdl import ClockDomain, Module, Signal, signed
+from amaranth.sim import Simulator
+from small_workloads import dense_workload
+
+from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
+from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.lanes import Lane, Multiplier, SumAccumulator, Tree
+from catgrad_hw.gateware.loader import ParameterLoader, SampleLoader
+from catgrad_hw.gateware.reader import Reader
+from catgrad_hw.gateware.sequencer import Sequencer
+from catgrad_hw.gateware.slow_path import TableRead
+from catgrad_hw.gateware.stream import AddressStream
+from catgrad_hw.gateware.sum_path import Draw
+from catgrad_hw.gateware.tag import Edge, TagLayout
+from catgrad_hw.numbers.formats import POLICIES
+from catgrad_hw.numbers.pipeline import quantize_workload
+from catgrad_hw.numbers.rounding import draw, limits, round_nearest, saturate
+from catgrad_hw.numbers.tables import lookup, sigmoid_derivative_table, sigmoid_table
+from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.check import instances
+from catgrad_hw.schedule.events import events
+from catgrad_hw.schedule.program import Bank, MachineKernel, Operand, Phase, Placement, Routine
+from catgrad_hw.schedule.scheduler import schedule
+
+
+def simulate(design, bench):
+    """Run ``bench`` on a clocked design."""
+    clocked = Module()
+    clocked.domains.sync = ClockDomain()
+    clocked.submodules.design = design
+    simulator = Simulator(clocked)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def evaluate(module, inputs, output, rows):
+    """The values of ``output`` for each row of values of ``inputs``, in a design without registers."""
+    found = []
+
+    async def bench(ctx):
+        for row in rows:
+            for signal, value in zip(inputs, row, strict=True):
+                ctx.set(signal, value)
+            await ctx.delay(1e-9)
+            found.append(tuple(ctx.get(signal) for signal in output))
+
+    simulator = Simulator(module)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return np.array(found, dtype=np.int64)
+
+
+def words(width):
+    """All words of ``width`` bits."""
+    low, high = limits(width)
+    return np.arange(low, high + 1, dtype=np.int64)
+
+
+# --- rounding and saturation ------------------------------------------------------------------------------------------
+
+
+def round_reference(value, shift):
+    return round_nearest(value, shift) if shift >= 0 else value << -shift
+
+
+@pytest.mark.parametrize(
+    "shifts", [{0: 0}, {0: 3}, {0: 1, 1: 7, 2: 8}, {0: -2, 1: 0, 2: 4}, {0: -3}, {0: 2, 1: 2, 2: 5, 3: 11}]
+)
+def test_rounding_of_every_word_by_every_kernel(shifts):
+    m = Module()
+    value, kernel = Signal(signed(8)), Signal(2)
+    result = rounded(m, value, shifts, kernel, "r")
+    values = words(8)
+    for number, shift in shifts.items():
+        found = evaluate(m, (value, kernel), (result,), [(v, number) for v in values.tolist()])[:, 0]
+        np.testing.assert_array_equal(found, round_reference(values, shift))
+
+
+@pytest.mark.parametrize("shift", [1, 2, 5])
+def test_rounding_is_unbiased_but_for_halves_which_go_up(shift):
+    m = Module()
+    value = Signal(signed(9))
+    result = rounded(m, value, {0: shift}, Signal(), "r")
+    values = words(9)
+    errors = evaluate(m, (value,), (result,), values[:, None].tolist())[:, 0] - values / 2**shift
+    assert errors.max() == 0.5
+    assert errors.min() > -0.5
+    # Errors cancel but for the ties, one word in 2**shift, which are off by a half each.
+    assert errors.mean() == 0.5 / 2**shift
+    ties = {int(v): r for v, r in zip(values, errors, strict=True) if abs(r) == 0.5}
+    assert set(ties.values()) == {0.5}
+    assert min(ties) < 0 < max(ties)
+
+
+@pytest.mark.parametrize("width", [1, 4, 7, 8, 12])
+def test_saturation_of_every_word(width):
+    m = Module()
+    value = Signal(signed(8))
+    result, clamped = saturated(m, value, width, "s")
+    values = words(8)
+    flag = Signal()
+    m.d.comb += flag.eq(clamped)
+    found = evaluate(m, (value,), (result, flag), values[:, None].tolist())
+    np.testing.assert_array_equal(found[:, 0], saturate(values, width))
+    np.testing.assert_array_equal(found[:, 1], saturate(values, width) != values)
+
+
+def test_saturation_to_the_width_of_the_kernel():
+    m = Module()
+    value, kernel, flag = Signal(signed(9)), Signal(2), Signal()
+    widths = {0: 4, 1: 8, 3: 4}
+    result, clamped = saturated_for(m, value, widths, kernel, "s")
+    m.d.comb += flag.eq(clamped)
+    values = words(9)
+    for number, width in widths.items():
+        found = evaluate(m, (value, kernel), (result, flag), [(v, number) for v in values.tolist()])
+        np.testing.assert_array_equal(found[:, 0], saturate(values, width))
+        np.testing.assert_array_equal(found[:, 1], saturate(values, width) != values)
+
+
+# --- tables and draws -------------------------------------------------------------------------------------------------
+
+
+def pipelined(design, drive, observe, rows, latency):
+    """Feed one row a cycle; what ``observe`` gives ``latency`` cycles later."""
+    found = []
+
+    async def bench(ctx):
+        for row in itertools.chain(rows, [None] * latency):
+            if row is not None:
+                drive(ctx, row)
+            await ctx.delay(1e-9)
+            found.append(observe(ctx))
+            await ctx.tick()
+
+    simulate(design, bench)
+    return np.array(found[latency:], dtype=np.int64)
+
+
+@pytest.mark.parametrize("kind", [sigmoid_table, sigmoid_derivative_table], ids=["sigmoid", "derivative"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_tables_answer_as_the_reference(name, kind):
+    """Every word of up to 16 bits; of wider ones all around the places where the index changes, and the extremes."""
+    policy = POLICIES[name]
+    result = policy.sigmoid if kind is sigmoid_table else policy.sigmoid_derivative
+    table = kind("f", policy.preactivation, result)
+    z = words(table.input_width)
+    if table.input_width > 16:
+        step = 1 << table.index_shift
+        near = np.isin((np.abs(z) + step // 2) % step, [step - 1, 0, 1])
+        z = z[near | (np.abs(z) >= z[-1] - step) | (np.abs(z) <= step)]
+    component = TableRead(table)
+    found = pipelined(
+        component, lambda ctx, v: ctx.set(component.z, v), lambda ctx: ctx.get(component.value), z.tolist(), 3
+    )
+    np.testing.assert_array_equal(found, lookup(table, z))
+
+
+def test_draws_are_the_references():
+    generator = np.random.default_rng(1)
+    keys, indices = generator.integers(1 << 32, size=1 << 12), generator.integers(1 << 20, size=1 << 12)
+    component = Draw()
+
+    def drive(ctx, row):
+        ctx.set(component.key, row[0])
+        ctx.set(component.index, row[1])
+
+    rows = list(zip(keys.tolist(), indices.tolist(), strict=True))
+    found = pipelined(component, drive, lambda ctx: ctx.get(component.value), rows, component.latency)
+    np.testing.assert_array_equal(found, [int(draw(key, np.array(index))) for key, index in rows])
+
+
+# --- lanes and tree ---------------------------------------------------------------------------------------------------
+
+
+def test_products_of_all_small_words_and_of_the_extremes():
+    component = Multiplier(16)
+    extremes = [-32768, -32767, -1, 0, 1, 32767]
+    rows = [*itertools.product(range(-8, 8), repeat=2), *itertools.product(extremes, repeat=2)]
+
+    def drive(ctx, row):
+        ctx.set(component.a, row[0])
+        ctx.set(component.b, row[1])
+
+    found = pipelined(component, drive, lambda ctx: ctx.get(component.product), rows, component.latency)
+    np.testing.assert_array_equal(found, [a * b for a, b in rows])
+
+
+@pytest.mark.parametrize("bits", [33, 40])
+def test_lane_accumulates_modulo_its_width(bits):
+    component = Lane(16, bits)
+    generator = random.Random(bits)
+    rows = [
+        (generator.choice([-32768, 32767, generator.randrange(-999, 999)]), generator.randrange(-32768, 32768))
+        for _ in range(300)
+    ]
+    flags = [(generator.random() < 0.8, generator.random() < 0.1) for _ in rows]
+    flags[0] = (True, True)
+    expected, total = [], 0
+    for (a, b), (accumulate, first) in zip(rows, flags, strict=True):
+        if accumulate:
+            total = a * b + (0 if first else total)
+            total = (total + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
+        expected.append(total)
+    # The flags belong to the product, two cycles behind its operands.
+    late = [(False, False)] * 2 + flags
+
+    def drive(ctx, row):
+        ctx.set(component.a, row[0][0])
+        ctx.set(component.b, row[0][1])
+        ctx.set(component.accumulate, row[1][0])
+        ctx.set(component.first, row[1][1])
+
+    driven = zip([*rows, (0, 0), (0, 0)], late, strict=True)
+    found = pipelined(component, drive, lambda ctx: ctx.get(component.total), list(driven), 1)
+    np.testing.assert_array_equal(found[2:], expected)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 5, 8])
+def test_tree_sums_a_row_a_cycle(lanes):
+    component = Tree(lanes, 10)
+    assert component.latency == timing.tree_levels(lanes)
+    rows = np.random.default_rng(lanes).integers(-512, 512, (100, lanes))
+    rows[:2] = [[-512] * lanes, [511] * lanes]
+
+    def drive(ctx, row):
+        for lane, word in enumerate(row):
+            ctx.set(component.words[lane], word)
+
+    found = pipelined(component, drive, lambda ctx: ctx.get(component.sum), rows.tolist(), component.latency)
+    np.testing.assert_array_equal(found, rows.sum(axis=1))
+
+
+def test_sum_accumulator_starts_over_at_first():
+    component = SumAccumulator(12, 14)
+    generator = random.Random(5)
+    rows = [(generator.randrange(-2048, 2048), generator.random() < 0.7, generator.random() < 0.2) for _ in range(200)]
+    rows[0] = (7, True, True)
+    expected, total = [], 0
+    for word, accumulate, first in rows:
+        if accumulate:
+            total = (word + (0 if first else total) + (1 << 13)) % (1 << 14) - (1 << 13)
+        expected.append(total)
+
+    def drive(ctx, row):
+        for signal, value in zip((component.word, component.accumulate, component.first), row, strict=True):
+            ctx.set(signal, value)
+
+    found = pipelined(component, drive, lambda ctx: ctx.get(component.total), rows, 1)
+    np.testing.assert_array_equal(found, expected)
+
+
+# --- memories ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", ["block", "distributed", "single_port"])
+def test_banks_keep_words_and_obey_their_enables(kind, count):
+    width, depth = 5, 11
+    component = BankMemory(Bank("b", count, width, depth, kind))
+    generator = random.Random(count)
+    contents = [[0] * count for _ in range(depth)]
+    expected = {}
+    found = []
+
+    async def bench(ctx):
+        for cycle in range(800):
+            write, read = generator.randrange(depth), generator.randrange(depth)
+            enables = generator.choice([0, generator.randrange(1 << count)])
+            row = [generator.randrange(1 << width) for _ in range(count)]
+            if enables and kind == "single_port":
+                read = None  # the write has the port
+            elif enables and read == write:
+                read = (write + 1) % depth
+            if read is not None:
+                ctx.set(component.read_address, read)
+                expected[cycle + 2] = [*contents[read]]
+            else:
+                ctx.set(component.read_address, generator.randrange(depth))
+            ctx.set(component.write_address, write)
+            ctx.set(component.write_data, sum(word << (i * width) for i, word in enumerate(row)))
+            ctx.set(component.write_enable, enables)
+            for i in range(count):
+                if enables >> i & 1:
+                    contents[write][i] = row[i]
+            data = ctx.get(component.read_data)
+            found.append([data >> (i * width) & (1 << width) - 1 for i in range(count)])
+            await ctx.tick()
+
+    simulate(component, bench)
+    for cycle, row in expected.items():
+        if cycle < len(found):
+            assert found[cycle] == row, cycle
+
+
+# --- programs, for what runs them -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def integer():
+    return quantize_workload(dense_workload(13, (3, 5, 2)), calibration_steps=20).integer
+
+
+def random_nests(program, seed):
+    """``program`` with two kernels of random nests, and the streams of two arrays that they read."""
+    generator = random.Random(seed)
+    kernels, operands = [], {}
+    deepest = generator.randrange(1, 5)
+    for number in range(3):
+        levels = deepest if number == 0 else generator.randrange(1, deepest + 1)
+        trips = tuple(generator.randrange(1, 5) for _ in range(levels))
+        strides = tuple(generator.randrange(-3, 7) for _ in range(levels))
+        lowest = sum(min(0, s * (t - 1)) for s, t in zip(strides, trips, strict=True))
+        operand = Operand(("x", "w", "yhat")[number], -lowest + generator.randrange(3), strides)
+        operands[number] = operand
+        kernels.append(MachineKernel(f"k{number}", trips, 0, 0, operand, 0, 1, None, None, None, None))
+    rows = 1 + max(
+        o.base + sum(max(0, s * (t - 1)) for s, t in zip(o.strides, k.trips, strict=True))
+        for k, o in zip(kernels, operands.values(), strict=True)
+    )
+    placements = {
+        "x": Placement("x", "data", 5, rows, True, 3, rows),
+        "w": Placement("w", "weights", 7, rows, False),
+        "yhat": Placement("yhat", "weights", 7 + rows, rows, True, 2, rows),
+    }
+    banks = {
+        "data": Bank("data", 2, 16, 5 + 3 * rows),
+        "weights": Bank("weights", 2, 16, 7 + 3 * rows),
+    }
+    routine = Routine("step", Phase(tuple(kernels), (0, 0, 0)), Phase((), ()), 2, 0, 0, 0)
+    program = replace(
+        program, batch=4, tile=2, lanes=2, banks=banks, placements=placements, routines=(routine,), inputs=("x",),
+        outputs=("yhat",), parameters=("w",), targets=(),
+    )  # fmt: skip
+    return program, operands
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_addresses_are_affine_in_the_loop_indices(integer, seed):
+    program, operands = random_nests(schedule(integer, 2, samples=13), seed)
+    component = AddressStream(program, operands)
+    start = TagLayout(program).start
+    generator = random.Random(seed)
+    wrong = []
+
+    async def bench(ctx):
+        for number, slot, tile in itertools.product(operands, range(3), range(2)):
+            kernel, operand = program.kernels[number], operands[number]
+            place = program.placements[operand.array]
+            copy = {"x": slot, "w": 0, "yhat": tile}[operand.array]
+            before = None
+            for index in itertools.product(*map(range, kernel.trips)):
+                changed = [i for i, _ in enumerate(index) if before is not None and index[i] != before[i]]
+                level = kernel.levels - 1 - changed[0] if changed else start
+                while generator.random() < 0.3:
+                    ctx.set(component.trigger, 0)
+                    await ctx.tick()
+                    if ctx.get(component.active):
+                        wrong.append("active without a trigger")
+                ctx.set(component.trigger, 1)
+                for signal, value in (("kernel", number), ("level", level), ("slot", slot), ("tile", tile)):
+                    ctx.set(getattr(component, signal), value)
+                await ctx.tick()
+                expected = place.base + copy * place.slot_rows + operand.base
+                expected += sum(i * s for i, s in zip(index, operand.strides, strict=True))
+                bank = component.banks[ctx.get(component.bank)]
+                found = (ctx.get(component.active), bank, ctx.get(component.address))
+                if found != (1, place.bank, expected):
+                    wrong.append((kernel.trips, operand, slot, tile, index, found, expected))
+                before = index
+
+    simulate(component, bench)
+    assert not wrong, wrong[0]
+
+
+def expected_tags(program, routine, start, numbers):
+    """All iterations of one run of ``routine``: cycle -> the tag's fields, by plain loops."""
+    tags = {}
+    tail = program.batch - (program.tiles - 1) * program.tile
+    per_tile = len(routine.tile.kernels)
+    for position, (kernel, begin) in enumerate(instances(routine, start)):
+        tile = min(position // per_tile, program.tiles - 1) if per_tile else 0
+        padded = [
+            trip + (kernel.pad if kernel.reduced and level == kernel.levels - kernel.reduced else 0)
+            for level, trip in enumerate(kernel.trips)
+        ]
+        before, rows, sums = None, None, None
+        for offset, index in enumerate(itertools.product(*map(range, padded))):
+            if any(i >= trip for i, trip in zip(index, kernel.trips, strict=True)):
+                continue
+
+            def advanced(previous, outer, index=index, kernel=kernel):
+                """The level that advanced since an earlier iteration, among the ``outer`` outermost."""
+                if previous is None:
+                    return None
+                changed = [i for i in range(outer) if index[i] != previous[i]]
+                return kernel.levels - 1 - changed[0] if changed else "same"
+
+            def delimited(inner, index=index, kernel=kernel):
+                reduced = range(kernel.levels - inner, kernel.levels)
+                return (
+                    all(index[i] == 0 for i in reduced),
+                    all(index[i] == kernel.trips[i] - 1 for i in reduced),
+                )
+
+            tag = {"kernel": numbers[kernel.name], "level": advanced(before, kernel.levels)}
+            tag["first"], tag["last"] = delimited(kernel.reduced)
+            before = index
+            if tag["last"]:
+                tag["row_level"] = advanced(rows, kernel.levels - kernel.reduced)
+                rows = index
+            if kernel.sum:
+                tag["sum_first"], tag["sum_last"] = delimited(kernel.sum.reduced)
+                if tag["sum_last"]:
+                    tag["sum_level"] = advanced(sums, kernel.levels - kernel.sum.reduced)
+                    sums = index
+            if kernel.batch_level is not None:
+                tag["tile"] = tile
+                present = program.tile if tile < program.tiles - 1 else tail
+                present = min(max(present - index[kernel.batch_level] * program.lanes, 0), program.lanes)
+                tag["edge"] = {0: Edge.EMPTY, program.lanes: Edge.FULL}.get(present, Edge.PARTIAL)
+            tags[begin + offset] = tag
+    return tags
+
+
+@pytest.mark.parametrize(
+    ("lanes", "options"),
+    [(1, {}), (2, {"slow_words": 1}), (3, {"tile": 3}), (4, {"tile": 8, "slow_words": 1}), (8, {}), (16, {})],
+    ids=str,
+)
+@pytest.mark.parametrize("late", [False, True], ids=["present", "late"])
+def test_the_sequencer_issues_what_is_scheduled(integer, lanes, options, late):
+    program = schedule(integer, lanes, samples=13, **options)
+    start = TagLayout(program).start
+    for number, routine in enumerate(program.routines):
+        offset = sum(len(r.tile.kernels) + len(r.final.kernels) for r in program.routines[:number])
+        kernels = (*routine.tile.kernels, *routine.final.kernels)
+        numbers = {kernel.name: offset + i for i, kernel in enumerate(kernels)}
+        count = 2
+        expected = {}
+        for run in range(count):
+            expected |= expected_tags(program, routine, run * routine.period, numbers)
+        sequencer = Sequencer(program)
+        generator = random.Random(lanes)
+        found, running, waiting, done, tiles = {}, 0, 0, 0, []
+        names = sorted({name for tag in expected.values() for name in tag})
+
+        async def bench(ctx, sequencer=sequencer, number=number, count=count, generator=generator, names=names):
+            nonlocal found, running, waiting, done
+            ctx.set(sequencer.routine, number)
+            ctx.set(sequencer.count, count)
+            ctx.set(sequencer.start, 1)
+            await ctx.tick()
+            ctx.set(sequencer.start, 0)
+            cycle = -1  # samples are asked for in the cycle before the first iteration
+            patience = 0
+            while ctx.get(sequencer.busy):
+                ctx.set(sequencer.samples_ready, patience == 0)
+                stalled = ctx.get(sequencer.waiting)
+                patience = patience - 1 if stalled else generator.randrange(1, 6) * late
+                running += ctx.get(sequencer.running)
+                waiting += stalled
+                done += ctx.get(sequencer.step_done)
+                if ctx.get(sequencer.tile_done):
+                    tiles.append(cycle)
+                if ctx.get(sequencer.tag.valid):
+                    found[cycle] = {name: ctx.get(getattr(sequencer.tag, name)) for name in names}
+                await ctx.tick()
+                cycle += not stalled
+
+        simulate(sequencer, bench)
+        assert list(found) == list(expected)
+        for cycle, tag in expected.items():
+            for name, value in tag.items():
+                if value != "same":
+                    assert found[cycle][name] == (start if value is None else value), (cycle, name, tag)
+        assert running == count * routine.period + waiting
+        assert (waiting > 0) == late
+        assert done == count
+        # Samples are let go in the last cycle in which a tile's kernels issue.
+        per_tile = len(routine.tile.kernels)
+        ends = [
+            begin + kernel.cycles - 1
+            for run in range(count)
+            for i, (kernel, begin) in enumerate(instances(routine, run * routine.period))
+            if i % per_tile == per_tile - 1 and i < per_tile * program.tiles
+        ]
+        assert tiles == ends
+
+
+@pytest.mark.parametrize("lanes", [3, 8])
+def test_events_are_counted_from_the_cycles_in_which_iterations_issue(integer, lanes):
+    """The schedule's model of a kernel and the loops above agree: so does the sequencer with the schedule."""
+    program = schedule(integer, lanes, samples=13)
+    for routine in program.routines:
+        kernels = (*routine.tile.kernels, *routine.final.kernels)
+        tags = expected_tags(program, routine, 0, {kernel.name: i for i, kernel in enumerate(kernels)})
+        for kernel, start in instances(routine, 0):
+            issued = [cycle for cycle in tags if start <= cycle < start + kernel.cycles]
+            for use in events(program, kernel).reads[: sum(isinstance(o, Operand) for o in (kernel.a, kernel.b))]:
+                assert (use.cycles + start - timing.OPERAND_READ).tolist() == issued
+
+
+# --- samples and parameters in, results out ---------------------------------------------------------------------------
+
+
+class Ring:
+    """A sample loader with the banks that it writes, fed and drained at random."""
+
+    def __init__(self, program, seed):
+        self.program, self.random = program, random.Random(seed)
+        self.loader = SampleLoader(program)
+        self.arrays = [program.placements[name] for name in (*program.inputs, *program.targets)]
+        self.banks = {p.bank: np.zeros((program.banks[p.bank].depth, program.lanes), np.int64) for p in self.arrays}
+        self.cycle = 0
+        self.accepted = []
+
+    def tiles(self, count, seed):
+        """Random samples: for each of ``count`` tiles one row of words for each of its samples."""
+        generator = np.random.default_rng(seed)
+        width = sum(p.elements for p in self.arrays)
+        tail = self.program.batch - (self.program.tiles - 1) * self.program.tile
+        sizes = [tail if i % self.program.tiles == self.program.tiles - 1 else self.program.tile for i in range(count)]
+        return [generator.integers(-(2**15), 2**15, (size, width)) for size in sizes]
+
+    async def tick(self, ctx, **inputs):
+        for name in ("consume", "forget", "blocked"):
+            ctx.set(getattr(self.loader, name), inputs.get(name, 0))
+        loader = self.loader
+        await ctx.delay(1e-9)
+        taken = ctx.get(loader.samples.valid) and ctx.get(loader.samples.ready)
+        for place in self.arrays:
+            if ctx.get(getattr(loader, f"enable_{place.bank}")):
+                row = ctx.get(getattr(loader, f"address_{place.bank}"))
+                self.banks[place.bank][row, ctx.get(loader.lane)] = ctx.get(loader.word)
+        await ctx.tick()
+        self.cycle += 1
+        return taken
+
+    def stored(self, slot, size):
+        """The samples that lie in a slot."""
+        rows = []
+        for b in range(size):
+            row = []
+            for place in self.arrays:
+                base = place.base + slot * place.slot_rows + (b // self.program.lanes) * place.elements
+                row += self.banks[place.bank][base : base + place.elements, b % self.program.lanes].tolist()
+            rows.append(row)
+        return np.array(rows)
+
+
+@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4}), (16, {})], ids=["P3", "P2-tiles", "P16"])
+def streamed(request, integer):
+    lanes, options = request.param
+    return schedule(integer, lanes, samples=None, **options)
+
+
+@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4})], ids=["P3", "P2-tiles"])
+def kept(request, integer):
+    lanes, options = request.param
+    return schedule(integer, lanes, samples=39, **options)
+
+
+async def feed(ctx, ring, tiles, consume=None):
+    """Send all words of ``tiles``, with pauses; ``consume`` is asked in every cycle whether to consume."""
+    loader = ring.loader
+    for word in np.concatenate([tile.ravel() for tile in tiles]).tolist():
+        while ring.random.random() < 0.2:
+            ctx.set(loader.samples.valid, 0)
+            await ring.tick(ctx, consume=consume(ctx) if consume else 0)
+        ctx.set(loader.samples.valid, 1)
+        ctx.set(loader.samples.payload, word)
+        while not await ring.tick(ctx, consume=consume(ctx) if consume else 0, blocked=ring.random.random() < 0.2):
+            pass
+    ctx.set(loader.samples.valid, 0)
+
+
+IN_FLIGHT = timing.SUBTRACT_TRIGGER + 1
+"""Cycles after the last issue of a tile in which its samples may still be read."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_streamed_tiles_stay_until_they_are_read(streamed, seed):
+    program = streamed
+    ring = Ring(program, seed)
+    tiles = ring.tiles(7, seed)
+    used, checks = [], []
+
+    def consume(ctx):
+        for slot, index, due in list(checks):
+            if ring.cycle == due:
+                checks.remove((slot, index, due))
+                np.testing.assert_array_equal(ring.stored(slot, len(tiles[index])), tiles[index])
+        if ctx.get(ring.loader.available) and ring.random.random() < 0.05:
+            slot, index = ctx.get(ring.loader.slot), len(used)
+            used.append(slot)
+            np.testing.assert_array_equal(ring.stored(slot, len(tiles[index])), tiles[index])
+            checks.append((slot, index, ring.cycle + IN_FLIGHT))
+            return 1
+        return 0
+
+    async def bench(ctx):
+        await feed(ctx, ring, tiles, consume)
+        for _ in range(2000):
+            await ring.tick(ctx, consume=consume(ctx))
+
+    simulate(ring.loader, bench)
+    assert used == [i % program.slots for i in range(7)]
+    assert not checks
+
+
+def test_a_full_ring_takes_no_more_until_a_tile_is_freed(streamed):
+    program = streamed
+    ring = Ring(program, 0)
+    tiles = ring.tiles(program.slots + 1, 4)
+
+    async def bench(ctx):
+        await feed(ctx, ring, tiles[: program.slots])
+        ctx.set(ring.loader.samples.valid, 1)
+        for _ in range(50):
+            assert not await ring.tick(ctx)
+        await ring.tick(ctx, consume=1)
+        waited = 1
+        while not await ring.tick(ctx):
+            waited += 1
+        assert IN_FLIGHT < waited <= IN_FLIGHT + 4
+        ctx.set(ring.loader.samples.valid, 0)
+
+    simulate(ring.loader, bench)
+
+
+def test_resident_tiles_come_round(kept):
+    program = kept
+    assert program.slots == 3 * program.tiles
+    for count in (program.tiles, 2 * program.tiles, program.slots):
+        ring = Ring(program, count)
+        tiles = ring.tiles(count, count)
+
+        async def bench(ctx, ring=ring, tiles=tiles, count=count):
+            ctx.set(ring.loader.resident, 1)
+            await feed(ctx, ring, tiles)
+            for _ in range(4):
+                await ring.tick(ctx)
+            for use in range(3 * count + 1):
+                assert ctx.get(ring.loader.available)
+                slot = ctx.get(ring.loader.slot)
+                np.testing.assert_array_equal(
+                    ring.stored(slot, len(tiles[use % count])), tiles[use % count], err_msg=f"use {use}"
+                )
+                await ring.tick(ctx, consume=1)
+
+        simulate(ring.loader, bench)
+
+
+@pytest.mark.parametrize("given", ["nothing", "a word", "a row", "a tile", "a tile and a word", "all but a word"])
+@pytest.mark.parametrize("pause", [0, 1, 2, 3, 40])
+def test_forgetting_empties_the_ring_wherever_it_was(streamed, given, pause):
+    ring = Ring(streamed, 9)
+    old, new = ring.tiles(2, 1), ring.tiles(2, 2)
+    sent = np.concatenate([tile.ravel() for tile in old])
+    width = old[0].shape[1]
+    count = {"nothing": 0, "a word": 1, "a row": width, "a tile": old[0].size, "a tile and a word": old[0].size + 1,
+             "all but a word": sent.size - 1}[given]  # fmt: skip
+
+    async def bench(ctx):
+        if count:
+            await feed(ctx, ring, [sent[:count]])
+        for _ in range(pause):
+            await ring.tick(ctx)
+        await ring.tick(ctx, forget=1)
+        for _ in range(5):
+            assert not ctx.get(ring.loader.available)
+            await ring.tick(ctx)
+        await feed(ctx, ring, new[:1])
+        for _ in range(4):
+            await ring.tick(ctx)
+        assert ctx.get(ring.loader.available)
+        slot = ctx.get(ring.loader.slot)
+        np.testing.assert_array_equal(ring.stored(slot, len(new[0])), new[0])
+        await ring.tick(ctx, consume=1)
+        assert not ctx.get(ring.loader.available)
+
+    simulate(ring.loader, bench)
+
+
+def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
+    program = schedule(integer, 3, samples=13)
+    loader = ParameterLoader(program, 24)
+    places = [program.placements[name] for name in program.parameters]
+    order = [(place.bank, place.base + i) for place in places for i in range(place.elements)]
+    generator = random.Random(3)
+    total = len(order)
+    sent = list(range(1, 2 * total + 6))
+    written = []
+
+    async def bench(ctx):
+        async def tick(**inputs):
+            ctx.set(loader.enable, inputs.get("enable", generator.random() < 0.7))
+            ctx.set(loader.rewind, inputs.get("rewind", 0))
+            await ctx.delay(1e-9)
+            for number, bank in enumerate(loader.banks):
+                if ctx.get(loader.enables) >> number & 1:
+                    written.append((bank, ctx.get(loader.address), ctx.get(loader.word)))
+            taken = ctx.get(loader.parameters.valid) and ctx.get(loader.parameters.ready)
+            await ctx.tick()
+            return taken
+
+        for word in sent:
+            ctx.set(loader.parameters.valid, 1)
+            ctx.set(loader.parameters.payload, word)
+            while not await tick():
+                pass
+        ctx.set(loader.parameters.valid, 0)
+        await tick(rewind=1)
+        ctx.set(loader.parameters.valid, 1)
+        ctx.set(loader.parameters.payload, -5)
+        while not await tick():
+            pass
+        ctx.set(loader.parameters.valid, 0)
+        await tick()
+
+    simulate(loader, bench)
+    assert written == [(*order[i % total], word) for i, word in enumerate(sent)] + [(*order[0], -5)]
+
+
+@pytest.mark.parametrize("readiness", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize(("lanes", "options"), [(1, {}), (3, {}), (2, {"tile": 4}), (16, {})], ids=str)
+def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readiness):
+    program = schedule(integer, lanes, samples=13, **options)
+    reader = Reader(program, 24)
+    generator = random.Random(lanes)
+    memory = {}
+    for bank in program.banks.values():
+        low, high = limits(bank.width)
+        memory[bank.name] = [[generator.randint(low, high) for _ in range(bank.words)] for _ in range(bank.depth)]
+    parameters = [
+        memory[p.bank][p.base + i][0]
+        for p in map(program.placements.get, program.parameters)
+        for i in range(p.elements)
+    ]
+    (output,) = map(program.placements.get, program.outputs)
+    predictions = [
+        memory[output.bank][output.base + b // lanes * output.elements + i][b % lanes]
+        for b in range(program.batch)
+        for i in range(output.elements)
+    ]
+
+    async def bench(ctx):
+        for group, expected in ((0, parameters), (1, predictions), (0, parameters)):
+            ctx.set(reader.group, group)
+            ctx.set(reader.start, 1)
+            addresses, found, cycles, held = [0, 0], [], 0, None
+            ctx.set(reader.results.ready, 0)
+            await ctx.tick()
+            ctx.set(reader.start, 0)
+            while ctx.get(reader.busy):
+                for name in reader.banks:
+                    bank = program.banks[name]
+                    row = memory[name][min(addresses[-2], bank.depth - 1)]
+                    packed = sum((word & (1 << bank.width) - 1) << (i * bank.width) for i, word in enumerate(row))
+                    ctx.set(getattr(reader, f"row_{name}"), packed)
+                addresses.append(ctx.get(reader.address))
+                ready = generator.random() < readiness
+                ctx.set(reader.results.ready, ready)
+                await ctx.delay(1e-9)
+                valid, word = ctx.get(reader.results.valid), ctx.get(reader.results.payload)
+                if held is not None:
+                    assert (valid, word) == (1, held)
+                held = word if valid and not ready else None
+                if valid and ready:
+                    found.append(word)
+                await ctx.tick()
+                cycles += 1
+                assert cycles < 100_000
+            assert found == expected
+            if readiness == 1.0:
+                assert cycles <= len(expected) + 8
+
+    simulate(reader, bench)
