@@ -11,7 +11,7 @@ import pytest
 from catgrad_hw import Dtype, NdArrayType, layers
 from catgrad_hw.errors import DataError, ModelError
 from catgrad_hw.workload import Workload, load_workload
-from catgrad_hw.workloads import BUILT_IN, load_iris
+from catgrad_hw.workloads import BUILT_IN, load_digits, load_iris
 
 
 def array(*shape: int) -> NdArrayType:
@@ -182,4 +182,18 @@ def test_a_file_that_does_not_load_names_the_line(tmp_path: Path, text: str, mes
 
 
 def test_built_in_names() -> None:
-    assert list(BUILT_IN) == ["iris-linear", "iris-simple", "iris-dense", "iris-hidden"]
+    assert list(BUILT_IN) == ["iris-linear", "iris-simple", "iris-dense", "iris-hidden", "digits-mlp", "mlp-784-64-10"]
+
+
+def test_digits_are_those_of_scikit_learn():
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    expected = datasets.load_digits()
+    x, y = load_digits()
+    np.testing.assert_array_equal(16 * x, expected.data)
+    np.testing.assert_array_equal(y.argmax(axis=1), expected.target)
+
+
+def test_digits_split_is_fixed():
+    workload = load_workload("digits-mlp")
+    assert (len(workload.x), len(workload.heldout[0])) == (1437, 360)
+    assert workload.y[:8].argmax(axis=1).tolist() == load_workload("digits-mlp").y[:8].argmax(axis=1).tolist()

@@ -169,7 +169,7 @@ def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
         raise CatgradError("--rtl: expected the simulator verilator or icarus, found amaranth, which reads no Verilog")
     if name == "amaranth" and simulator is None:
         lacking = "; ".join(f"{tool.name}: {tool.advice}" for tool in tools.missing("verilator"))
-        show.err.print(f"[yellow]note[/yellow]: Amaranth's simulator is used, about 100 times slower ({lacking})")
+        show.note(f"Amaranth's simulator is used, about 100 times slower ({lacking})")
     return name
 
 
@@ -180,7 +180,7 @@ def _compile(workload: Workload, lanes: int, numbers: Numbers, *, writes_verilog
     from catgrad_hw.simulate import tools
 
     if writes_verilog:
-        tools.use_yosys(lambda text: show.err.print(f"[yellow]note[/yellow]: {text}"))
+        tools.use_yosys(show.note)
     return compile_hardware(workload, lanes, numbers=numbers.value, progress=progress)
 
 
@@ -209,8 +209,7 @@ def emit(
 
     workload = load_workload(model)
     emitters = {Target.numpy: emit_numpy}
-    for path in files.write_all(output, emitters[target](workload, workload.name)):
-        show.out.print(str(path))
+    show.written(files.write_all(output, emitters[target](workload, workload.name)))
 
 
 @app.command()
@@ -259,8 +258,7 @@ def verilog(
             "core.md": hardware.report(),
             "core.json": json.dumps(design, indent=2) + "\n",
         }
-    for path in files.write_all(output, texts):
-        show.out.print(str(path))
+    show.written(files.write_all(output, texts))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ def progress() -> Iterator[Report]:
             bar.update(task, description=stage, completed=done, total=total or None)
 
         yield report
+
+
+def note(text: str) -> None:
+    """A line on standard error that is no error."""
+    err.print(f"[yellow]note[/yellow]: {text}", soft_wrap=True)
+
+
+def written(paths: list[Path]) -> None:
+    """The files that a command wrote, one a line."""
+    for path in paths:
+        out.print(str(path), soft_wrap=True, markup=False)
 
 
 def tools_table(tools: list[Tool]) -> None:
@@ -84,9 +96,9 @@ def training(report: dict[str, Any]) -> None:
     out.print(facts)
     out.print(curve(report["curve"]["reference"]), markup=False)
     for line in report["advice"]:
-        out.print(f"[yellow]advice[/yellow]: {line}")
+        out.print(f"[yellow]advice[/yellow]: {line}", soft_wrap=True)
     for line in report.get("differences", ()):
-        out.print(f"[red]mismatch[/red]: {line}")
+        out.print(f"[red]mismatch[/red]: {line}", soft_wrap=True)
 
 
 def curve(points: list[list[float]]) -> str:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is."""
 
-BURST = 3
+BURST = 2
+"""Steps run by one command at the end: what they take beyond a single step is the time from step to step."""
 TOLD_MISMATCHES = 8
 
 

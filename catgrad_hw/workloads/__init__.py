@@ -1,14 +1,19 @@
-"""Built-in workloads: catgrad's four iris models, with their data.
+"""Built-in workloads: catgrad's four iris models, and nets for digits, with their data.
 
-The data are Fisher's iris (R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936) as
-distributed with scikit-learn: 150 rows in file order, 50 each of setosa, versicolor and virginica.
+The flowers are Fisher's iris (R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936) as
+distributed with scikit-learn: 150 rows in file order, 50 each of setosa, versicolor and virginica. The digits are
+those of scikit-learn, the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI, 1998):
+1797 pictures of 8 x 8 pixels with 17 grey levels.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
+import itertools
 from collections.abc import Callable
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +76,53 @@ def iris_hidden() -> Workload:
     return _iris("iris-hidden")
 
 
+DIGIT_PIXELS = "0123456789abcdefg"
+"""How the file spells the 17 grey levels."""
+
+
+def load_digits() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Digits: ``x`` of shape (1797, 64), grey levels from 0 to 1, row-major, and ``y`` one-hot (1797, 10)."""
+    text = resources.files(__package__).joinpath("digits.csv").read_text(encoding="utf-8")
+    rows = list(csv.reader(text.splitlines()))[1:]
+    x = np.array([[DIGIT_PIXELS.index(p) for p in row[0]] for row in rows], dtype=np.float32) / 16
+    y = np.eye(10, dtype=np.float32)[[int(row[1]) for row in rows]]
+    return x, y
+
+
+def _mlp(name: str, widths: tuple[int, ...], batch: int, rate: float, **data: Any) -> Workload:
+    """Dense layers with sigmoids."""
+    from catgrad_hw import layers
+    from catgrad_hw.ir.types import Dtype, NdArrayType
+
+    B, *types = (NdArrayType((size,), Dtype.float32) for size in (batch, *widths))
+    parts = [layers.dense(B, A, C, activation=layers.sigmoid) for A, C in itertools.pairwise(types)]
+    model = functools.reduce(lambda f, g: f >> g, parts)
+    return Workload(model=model, optimizer=layers.sgd(rate), loss=layers.mse, name=name, **data)
+
+
+def digits_mlp() -> Workload:
+    """64-32-10, sigmoids; learning rate 0.2, batch 32; a fifth of the digits, drawn once and for all, is held out."""
+    x, y = load_digits()
+    order = np.random.default_rng(0).permutation(len(x))
+    train, test = order[: len(x) * 4 // 5], order[len(x) * 4 // 5 :]
+    return _mlp("digits-mlp", (64, 32, 10), 32, 0.2, x=x[train], y=y[train], heldout=(x[test], y[test]))
+
+
+def mlp_784_64_10() -> Workload:
+    """784-64-10, sigmoids; MNIST's shape on synthetic data: a noisy prototype for each class; batch 32."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 1024)
+    prototypes = random.random((10, 784))
+    x = np.clip(prototypes[labels] + random.normal(0, 0.3, (1024, 784)), 0, 1)
+    return _mlp("mlp-784-64-10", (784, 64, 10), 32, 2.0**-6, x=x, y=np.eye(10, dtype=np.float32)[labels])
+
+
 BUILT_IN: dict[str, Callable[[], Workload]] = {
     "iris-linear": iris_linear,
     "iris-simple": iris_simple,
     "iris-dense": iris_dense,
     "iris-hidden": iris_hidden,
+    "digits-mlp": digits_mlp,
+    "mlp-784-64-10": mlp_784_64_10,
 }
 """The models that a command line may name, with the function that makes each."""
