@@ -124,6 +124,7 @@ def compile_hardware(
     *,
     numbers: str = "16",
     tile: int | None = None,
+    memory: float | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
     progress: Progress | None = None,
@@ -131,7 +132,7 @@ def compile_hardware(
     """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
 
     The bits depend on ``workload`` and ``numbers`` (``16``, ``18`` or ``small``) alone; ``tile`` (samples on chip at a
-    time), ``slow_words`` and ``bank_kinds`` as in :func:`catgrad_hw.schedule.scheduler.schedule`.
+    time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in :func:`catgrad_hw.schedule.scheduler.schedule`.
 
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
@@ -141,6 +142,7 @@ def compile_hardware(
         quantized.integer,
         lanes,
         tile=tile,
+        memory=memory,
         samples=len(workload.x),
         slow_words=slow_words,
         bank_kinds=bank_kinds,

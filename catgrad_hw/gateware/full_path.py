@@ -44,9 +44,7 @@ class FullPath(Component):
         shifts = {i: full.narrowing.shift for i, full in self.kernels.items()}
         widths = {i: full.narrowing.width for i, full in self.kernels.items()}
         updates = [i for i, full in self.kernels.items() if full.update]
-        working = Delayed(
-            m, self.tag.valid & self.tag.last & member(m, self.tag.kernel, shifts, "is_full"), "working"
-        )
+        working = Delayed(m, self.tag.valid & self.tag.last & member(m, self.tag.kernel, shifts, "is_full"), "working")
         updating = member(m, stage[1].kernel, updates, "updates")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
         present_lanes = table(m, stage[2].kernel, partial, range(lanes), "partial_lanes")

@@ -52,10 +52,10 @@ class Sequencer(Component):
         """Drive ``edge`` while kernel ``k`` issues. Only loops that its output keeps matter."""
         program = self.program
         kept = k.levels - max(k.reduced, (k.slow.reduced or 0) if k.slow else 0)
-        if k.lane_level is not None and k.lane_level < kept and k.lane_level != k.batch_level:
-            if partial_lanes(program, k):
-                with m.If(counters[k.levels - 1 - k.lane_level] == 0):
-                    m.d.comb += edge.eq(Edge.PARTIAL)
+        spread = k.lane_level is not None and k.lane_level < kept
+        if spread and k.lane_level != k.batch_level and partial_lanes(program, k):
+            with m.If(counters[k.levels - 1 - k.lane_level] == 0):
+                m.d.comb += edge.eq(Edge.PARTIAL)
         if k.batch_level is not None and k.batch_level < kept:
             counter = counters[k.levels - 1 - k.batch_level]
             per_row = program.lanes if k.batch_level == k.lane_level else 1

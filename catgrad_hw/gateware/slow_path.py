@@ -9,6 +9,7 @@ from catgrad_hw.gateware.arithmetic import rounded, saturated_for
 from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, bits_for, member, partial_lanes, table
 from catgrad_hw.numbers.tables import Table
 from catgrad_hw.schedule import timing
+from catgrad_hw.schedule.memory import table_bits
 from catgrad_hw.schedule.program import Program
 
 
@@ -36,10 +37,10 @@ class TableRead(Component):
         index = Signal(range(size))
         position = magnitude >> f.index_shift
         m.d.sync += index.eq(Mux(position >= size, size - 1, position))
-        contents = MemoryData(shape=signed(f.output_width + 1), depth=size, init=f.entries)
+        contents = MemoryData(shape=table_bits(f), depth=size, init=f.entries)
         m.submodules.memory = memory = Memory(contents, attrs={"ram_style": "block"})
         port = memory.read_port()
-        entry = Signal(signed(f.output_width + 1), reset_less=True)
+        entry = Signal(table_bits(f), reset_less=True)
         m.d.comb += port.addr.eq(index)
         m.d.sync += entry.eq(port.data)
         sign = Delayed(m, negative, "negative")[self.latency]

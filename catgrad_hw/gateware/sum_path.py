@@ -41,10 +41,11 @@ class Draw(Component):
 class SumPath(Component):
     """Finishes the tree's sums.
 
-    ``tag`` and ``total`` are those of the finished sum, ``tag.valid`` high for one cycle. ``old`` (the word to
-    update) and ``partial`` (the sum of the tiles so far) arrive :data:`timing.WORD_LATENCY` cycles later, ``index``
-    (the word's among its array's, for a draw) one cycle later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is
-    high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is; ``write_tag`` is one cycle ahead of that.
+    ``tag`` and ``total`` are those of the finished sum, ``tag.valid`` high for one cycle. ``index`` (the word's among
+    its array's, for a draw) arrives one cycle later, ``old`` (the word to update) and ``partial`` (the sum of the tiles
+    so far) :data:`timing.WORD_LATENCY` cycles later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where
+    ``partial_write`` is high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is; ``write_tag`` is one cycle ahead
+    of that.
     """
 
     def __init__(self, program: Program, old_bits, index_bits):

@@ -83,7 +83,13 @@ class Walk(Component):
                 with m.If(lane == lanes - 1):
                     m.d.sync += [lane.eq(0), group.eq(group + elements)]
                 with m.If(along == last[1]):
-                    m.d.sync += [along.eq(0), lane.eq(0), group.eq(0), outer.eq(outer + 1), block.eq(block + inner_size)]
+                    m.d.sync += [
+                        along.eq(0),
+                        lane.eq(0),
+                        group.eq(0),
+                        outer.eq(outer + 1),
+                        block.eq(block + inner_size),
+                    ]
                     with m.If(outer == last[0]):
                         m.d.sync += [outer.eq(0), block.eq(0)]
                         m.d.sync += self.array.eq(Mux(self.ends, 0, self.array + 1))

@@ -72,9 +72,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         return found
 
     every = np.arange(grid.shape[1], dtype=np.int64)
-    reads = [
-        use(o, every, timing.operand_trigger(o.row) + 1) for o in (kernel.a, kernel.b) if isinstance(o, Operand)
-    ]
+    reads = [use(o, every, timing.operand_trigger(o.row) + 1) for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
     writes: list[Use] = []
     units: list[Use] = []
     row_last = last(kernel.reduced)

@@ -256,9 +256,10 @@ class _Parser:
                 pass
             case _:
                 return None
-        shift, draw = 0, None
+        shift, draw = 0, None  # type: int, Access | None
         if isinstance(step, Round):
-            step, shift, draw = step.argument, step.shift, step.draw
+            shift, draw = step.shift, step.draw
+            step = step.argument
         inner, left = self.scaled(step)
         if not isinstance(inner, Reduced) or width != self.program.formats[access.array].width:
             self.refuse(f"the update {value}", "old - round(sum)")
@@ -289,7 +290,9 @@ class _Parser:
                 self.refuse("an update beside another write", "an update alone")
             narrowing, draw = updated
             stores: tuple[Store, ...] = (Store(first.access),)
-            return Form(kernel.name, kernel.loops, kernel.reduced, factors, None, 0, narrowing, stores, True, draw, rider)
+            return Form(
+                kernel.name, kernel.loops, kernel.reduced, factors, None, 0, narrowing, stores, True, draw, rider
+            )
         parsed = [self.store(write.access, write.value) for write in kernel.writes]
         epilogues = [epilogue for _, epilogue in parsed]
         if any(epilogue != epilogues[0] for epilogue in epilogues):

@@ -1,14 +1,14 @@
 """Layout: the bank, the rows and the lanes of every array.
 
-Arrays that one kernel uses in the same cycle lie in different banks (a bank has one read and one write port): a
-colouring of the conflict graph, by networkx's largest-first greedy strategy with a fixed order of ties. Arrays of
-different word width never share a bank, nor do packed arrays with others. The data set has banks of its own, which the
-loader writes.
+Arrays that one kernel uses in the same cycle lie in different banks (a bank has one read and one write port); networkx
+colours the conflict graph to tell how many banks that takes. Arrays that never hold values at the same time may share
+rows; the scheduler then keeps the later's writes behind the earlier's reads. Arrays of different word width never share
+a bank, nor do packed arrays with others. The data set has banks of its own, which the loader writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import networkx as nx
@@ -35,17 +35,31 @@ def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
     return [*combinations(reads, 2), *combinations(writes, 2)]
 
 
+def lifetimes(routines: Mapping[str, Sequence[MachineKernel]]) -> dict[str, dict[str, tuple[int, int]]]:
+    """For each array and routine, the positions of the first and the last kernel that touch it.
+
+    What the final phase reads was made over all tiles, so it lives from the first kernel on.
+    """
+    lives: dict[str, dict[str, tuple[int, int]]] = {}
+    for routine, kernels in routines.items():
+        for position, kernel in enumerate(kernels):
+            for operand in kernel.operands():
+                first, _ = lives.setdefault(operand.array, {}).get(routine, (position, position))
+                lives[operand.array][routine] = (first if kernel.batch_level is not None else 0, position)
+    return lives
+
+
 def place(
     program: IntegerProgram,
     axes: Mapping[str, Axis],
-    kernels: Iterable[MachineKernel],
+    routines: Mapping[str, Sequence[MachineKernel]],
     lanes: int,
     tile: int,
     tiles: int,
     slots: int,
     kinds: Mapping[str, BankKind],
 ) -> tuple[dict[str, Bank], dict[str, Placement]]:
-    """Choose banks and rows for every array that ``kernels`` touch.
+    """Choose banks and rows for every array that the kernels of ``routines`` touch.
 
     ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
     ``kinds``: the kind of a bank by its name, where it isn't block RAM.
@@ -57,9 +71,18 @@ def place(
     data = (*program.kernels.inputs, *program.kernels.targets)
     used: list[str] = list(program.kernels.parameters) + list(data)
     graph: nx.Graph[str] = nx.Graph()
-    for kernel in kernels:
+    for kernel in (k for kernels in routines.values() for k in kernels):
         used += [operand.array for operand in kernel.operands() if operand.array not in used]
         graph.add_edges_from((a, b) for a, b in conflicts(kernel) if a != b)
+    lives = lifetimes(routines)
+    persistent = {*program.kernels.parameters, *data}
+
+    def together(a: str, b: str) -> bool:
+        """Whether two arrays ever hold values at the same time."""
+        if a in persistent or b in persistent:
+            return True
+        pairs = ((lives[a].get(routine), lives[b].get(routine)) for routine in routines)
+        return any(x and y and x[0] <= y[1] and y[0] <= x[1] for x, y in pairs)
 
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(used):
@@ -70,33 +93,65 @@ def place(
     banks: dict[str, Bank] = {}
     placements: dict[str, Placement] = {}
     for key, names in groups.items():
-        subgraph: nx.Graph[str] = nx.Graph()
-        subgraph.add_nodes_from(names)
-        subgraph.add_edges_from((a, b) for a, b in graph.edges if a in names and b in names)
-        colours = nx.greedy_color(subgraph, strategy="largest_first")
+        sized: dict[str, tuple[int, int, int, tuple[int, ...]]] = {}
         for name in names:
             array, axis = arrays[name], axes[name]
-            shape = [tile if i == array.batch_axis else size for i, size in enumerate(array.shape)]
+            shape = tuple(tile if i == array.batch_axis else size for i, size in enumerate(array.shape))
             length = 1 if axis is None else shape[axis]
             elements = 1
             for size in shape:
                 elements *= size
             elements //= length
-            bank_name = key if key in data else f"{key}_{colours[name]}"
-            depth = banks[bank_name].depth if bank_name in banks else 0
             copies = slots if name in data else tiles if name in program.kernels.outputs else 1
-            slot_rows = elements * -(-length // lanes)
-            placements[name] = Placement(
-                name, bank_name, depth, elements, axis, length, tuple(shape), copies, slot_rows
-            )
-            banks[bank_name] = Bank(
-                bank_name,
-                1 if axis is None else lanes,
-                program.formats[name].width,
-                depth + copies * slot_rows,
-                kinds.get(bank_name, "block"),
-                name in data,
-            )
+            sized[name] = (elements, length, copies, shape)
+
+        def rows(name: str, sized: Mapping[str, tuple[int, int, int, tuple[int, ...]]] = sized) -> int:
+            elements, length, copies, _ = sized[name]
+            return copies * elements * -(-length // lanes)
+
+        # Largest first, each into the bank that grows least, at the lowest rows that no contemporary holds.
+        order = sorted(names, key=lambda name: (-rows(name), names.index(name)))
+        colours = nx.greedy_color(graph.subgraph(names), strategy="largest_first") if len(names) > 1 else {}
+        count = 1 + max(colours.values(), default=0)
+        held: list[list[str]] = [[] for _ in range(count)]
+        bases: dict[str, int] = {}
+        depths = [0] * count
+        for name in order:
+            fits: list[tuple[int, int, int]] = []
+            for number, others in enumerate(held):
+                if any(graph.has_edge(name, other) for other in others):
+                    continue
+                busy = sorted((bases[other], bases[other] + rows(other)) for other in others if together(name, other))
+                base = 0
+                for low, high in busy:
+                    if base + rows(name) <= low:
+                        break
+                    base = max(base, high)
+                fits.append((max(depths[number], base + rows(name)) - depths[number], number, base))
+            if not fits:
+                held.append([])
+                depths.append(0)
+                fits = [(rows(name), len(held) - 1, 0)]
+            _, number, bases[name] = min(fits)
+            held[number].append(name)
+            depths[number] = max(depths[number], bases[name] + rows(name))
+        for number, members in enumerate(held):
+            if members:
+                bank_name = key if key in data else f"{key}_{number}"
+                packed = axes[members[0]] is not None
+                banks[bank_name] = Bank(
+                    bank_name,
+                    lanes if packed else 1,
+                    program.formats[members[0]].width,
+                    depths[number],
+                    kinds.get(bank_name, "block"),
+                    key in data,
+                )
+                for name in members:
+                    elements, length, copies, shape = sized[name]
+                    placements[name] = Placement(
+                        name, bank_name, bases[name], elements, axes[name], length, shape, copies, rows(name) // copies
+                    )
     for name, kind in kinds.items():
         if name not in banks and name != "partial":
             raise CapacityError(f"kinds of banks: no bank is called {name}; there are {', '.join(sorted(banks))}")

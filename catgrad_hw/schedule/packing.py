@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import highspy
 
@@ -86,7 +87,7 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
         axes: dict[str, Axis] = {}
         words: list[str] = []
         legal = True
-        for number, access in enumerate(form.accesses):
+        for access in form.accesses:
             if lane is not None and access.strides[lane]:
                 axis = axis_of(arrays[access.array], access, lane, form.loops[lane].size)
                 legal &= axis is not None and axes.setdefault(access.array, axis) == axis
@@ -104,7 +105,7 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
             if form.update:
                 target = form.stores[0].access.array
                 legal &= axes.setdefault(target, None) is None
-        if any(axes.get(name, None) is not None for name in words):
+        if any(axes.get(name) is not None for name in words):
             legal = False  # one array as rows and as words in one kernel
         if not legal:
             continue
@@ -121,107 +122,109 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
                 if name not in {store.access.array for store in form.stores} or (form.update and not rows_out)
             )
         )
-        found.append(
-            Option(form, lane, cycles, tuple(sorted(axes.items())), form.update and rows_out, reads, rides)
-        )
+        found.append(Option(form, lane, cycles, tuple(sorted(axes.items())), form.update and rows_out, reads, rides))
     return found
 
 
 def pack(
-    program: IntegerProgram, routines: Mapping[str, Sequence[Form]], lanes: int, tile: int, tiles: int
+    program: IntegerProgram,
+    routines: Mapping[str, Sequence[Form]],
+    lanes: int,
+    tile: int,
+    tiles: int,
+    narrow: bool = False,
 ) -> Packing:
     """Choose vector axes and lane loops so that a step takes the fewest cycles.
+
+    ``narrow``: arrays without a batch axis (parameters and gradients) stay single words.
 
     Raises:
         ScheduleError: no choice is legal, which no program of legal forms should meet.
     """
-    arrays = program.kernels.arrays
-    used = list(dict.fromkeys(a.array for fs in routines.values() for f in fs for a in _all_accesses(f)))
-    solver = highspy.Highs()
-    solver.silent()
-    solver.setOptionValue("random_seed", 1)
-    solver.setOptionValue("threads", 1)
-    objective: list[tuple[float, object]] = []
+    problem = _Problem(program, lanes, tile, tiles)
+    for name in dict.fromkeys(a.array for fs in routines.values() for f in fs for a in _all_accesses(f)):
+        array = program.kernels.arrays[name]
+        unpacked = (program.stochastic and name in program.kernels.parameters) or (narrow and array.batch_axis is None)
+        problem.array(name, unpacked)
+    for routine, parsed in routines.items():
+        weight = 1.0 if routine == "step" or "step" not in routines else PREDICT_WEIGHT
+        for form in parsed:
+            ways = problem.form(routine, form, weight, problem.one)
+            alone = [variable for option, variable in ways if not option.rides]
+            if form.rider and alone:
+                problem.form(routine, form.without_rider()[1], weight, problem.solver.qsum(alone))
+    return problem.solve(routines)
 
-    axis: dict[tuple[str, Axis], object] = {}
-    for name in used:
-        array = arrays[name]
-        shape = [tile if i == array.batch_axis else size for i, size in enumerate(array.shape)]
+
+class _Problem:
+    """The integer program, built piece by piece."""
+
+    def __init__(self, program: IntegerProgram, lanes: int, tile: int, tiles: int) -> None:
+        self.program, self.lanes, self.tile, self.tiles = program, lanes, tile, tiles
+        self.solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+        self.solver.silent()
+        self.solver.setOptionValue("random_seed", 1)
+        self.solver.setOptionValue("threads", 1)
+        self.terms: list[tuple[float, Any]] = []
+        self.axis: dict[tuple[str, Axis], Any] = {}
+        self.chosen: dict[str, list[tuple[Option, Any]]] = {}
+        self.one, self.row_update, self.lane_read = (self.solver.addBinary() for _ in range(3))
+        self.solver.addConstr(self.one == 1)
+        self.ideal = 0.0
+
+    def array(self, name: str, unpacked: bool) -> None:
+        """One vector axis for ``name``, or none; only none where ``unpacked``."""
+        array = self.program.kernels.arrays[name]
+        shape = [self.tile if i == array.batch_axis else size for i, size in enumerate(array.shape)]
         total = 1
         for size in shape:
             total *= size
-        choices: list[Axis] = [None, *(i for i, size in enumerate(shape) if size > 1)]
-        if program.stochastic and name in program.kernels.parameters:
-            choices = [None]
-        variables = []
+        choices: list[Axis] = [None] if unpacked else [None, *(i for i, size in enumerate(shape) if size > 1)]
         for choice in choices:
-            variable = solver.addBinary()
-            axis[name, choice] = variable
-            variables.append(variable)
-            words = total if choice is None else total // shape[choice] * -(-shape[choice] // lanes) * lanes
-            objective.append((WORD_COST * words, variable))
-        solver.addConstr(sum(variables[1:], start=variables[0]) == 1)
+            variable = self.axis[name, choice] = self.solver.addBinary()
+            rows = total if choice is None else total // shape[choice] * -(-shape[choice] // self.lanes)
+            self.terms.append((WORD_COST * rows * (1 if choice is None else self.lanes), variable))
+        self.solver.addConstr(self.solver.qsum([self.axis[name, choice] for choice in choices]) == 1)
 
-    row_update, lane_read = solver.addBinary(), solver.addBinary()
-    chosen: dict[str, list[tuple[Option, object]]] = {}
-    ideal = 0.0
-    for routine, parsed in routines.items():
-        weight = 1.0 if routine == "step" or "step" not in routines else PREDICT_WEIGHT
-        chosen[routine] = []
-
-        def add(form: Form, needed: object) -> list[tuple[Option, object]]:
-            ways = [o for o in options(program, form, lanes, tile, tiles) if all(a in axis for a in o.axes)]
-            if not ways:
-                raise ScheduleError(f"{form.name}: no loop can be spread over the lanes, nor can it run on one")
-            picked = []
-            for option in ways:
-                variable = solver.addBinary()
-                picked.append((option, variable))
-                repeat = tiles if form.batch_level is not None else 1
-                objective.append((weight * repeat * (option.cycles + 0.01), variable))
-                for requirement in option.axes:
-                    solver.addConstr(variable <= axis[requirement])
-                if option.row_update:
-                    solver.addConstr(variable <= row_update)
-                for name in option.lane_reads:
-                    solver.addConstr(variable <= axis[name, None] + lane_read)
-            total = picked[0][1]
-            for _, variable in picked[1:]:
-                total = total + variable
-            solver.addConstr(total == needed)
-            chosen[routine] += picked
-            return picked
-
-        for form in parsed:
-            picked = add(form, 1)
-            ideal += weight * min(option.cycles for option, _ in picked)
-            if form.rider:
-                alone = [variable for option, variable in picked if not option.rides]
-                if alone:
-                    needed = alone[0]
-                    for variable in alone[1:]:
-                        needed = needed + variable
-                    add(form.without_rider()[1], needed)
-    objective += [(ROW_UPDATE_COST * ideal, row_update), (LANE_READ_COST * ideal, lane_read)]
-    cost = objective[0][0] * objective[0][1]
-    for coefficient, variable in objective[1:]:
-        cost = cost + coefficient * variable
-    solver.minimize(cost)
-    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        raise ScheduleError(f"packing: expected an optimal choice, found {solver.getModelStatus()}; report this model")
-
-    axes = {name: choice for (name, choice), variable in axis.items() if solver.val(variable) > 0.5}
-    kernels: dict[str, tuple[tuple[Form, int | None], ...]] = {}
-    for routine, picked in chosen.items():
-        sequence = []
+    def form(self, routine: str, form: Form, weight: float, needed: Any) -> list[tuple[Option, Any]]:
+        """One way to run ``form``, if ``needed``."""
+        ways = options(self.program, form, self.lanes, self.tile, self.tiles)
+        ways = [option for option in ways if all(axis in self.axis for axis in option.axes)]
+        if not ways:
+            raise ScheduleError(f"{form.name}: no loop can be spread over the lanes, nor can it run on one")
+        picked = [(option, self.solver.addBinary()) for option in ways]
+        repeat = self.tiles if form.batch_level is not None else 1
+        self.ideal += weight * repeat * min(option.cycles for option in ways)
         for option, variable in picked:
-            if solver.val(variable) > 0.5:
-                form = option.form
-                if form.rider and not option.rides:
-                    form = form.without_rider()[0]
-                sequence.append((form, option.lane))
-        kernels[routine] = tuple(sequence)
-    return Packing(axes, kernels)
+            # a hair for the kernel itself, so that a side sum rides where that costs nothing
+            self.terms.append((weight * repeat * (option.cycles + 0.01), variable))
+            for requirement in option.axes:
+                self.solver.addConstr(variable <= self.axis[requirement])
+            if option.row_update:
+                self.solver.addConstr(variable <= self.row_update)
+            for name in option.lane_reads:
+                self.solver.addConstr(variable <= self.axis[name, None] + self.lane_read)
+        self.solver.addConstr(self.solver.qsum([variable for _, variable in picked]) == needed)
+        self.chosen.setdefault(routine, []).extend(picked)
+        return picked
+
+    def solve(self, routines: Mapping[str, Sequence[Form]]) -> Packing:
+        solver = self.solver
+        self.terms += [(ROW_UPDATE_COST * self.ideal, self.row_update), (LANE_READ_COST * self.ideal, self.lane_read)]
+        solver.minimize(solver.qsum([cost * variable for cost, variable in self.terms]))
+        if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            raise ScheduleError(f"packing: expected an optimal choice, found {solver.getModelStatus()}")
+        values = solver.vals([variable for _, variable in self.terms])
+        taken = {variable.index for (_, variable), value in zip(self.terms, values, strict=True) if value > 0.5}
+        axes = {name: choice for (name, choice), variable in self.axis.items() if variable.index in taken}
+        kernels: dict[str, tuple[tuple[Form, int | None], ...]] = {}
+        for routine in routines:
+            kernels[routine] = tuple(
+                (option.form if option.rides or not option.form.rider else option.form.without_rider()[0], option.lane)
+                for option, variable in self.chosen[routine]
+                if variable.index in taken
+            )
+        return Packing(axes, kernels)
 
 
 def _all_accesses(form: Form) -> tuple[Access, ...]:

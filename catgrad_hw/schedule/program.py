@@ -39,8 +39,8 @@ class Placement:
 
     An array packed along its *vector axis* ``axis``, of ``length`` elements, holds position q of that axis, element r
     of the others, in row ``base + (q // P) * elements + r``, lane ``q % P``. An array that isn't packed (``axis``
-    None) holds element r in row ``base + r``; its ``length`` is 1. ``shape`` is that of one tile. ``slots`` copies follow one another, ``slot_rows``
-    apart (tiles of the data set, or of the predictions).
+    None) holds element r in row ``base + r``; its ``length`` is 1. ``shape`` is that of one tile. ``slots`` copies
+    follow one another, ``slot_rows`` apart (tiles of the data set, or of the predictions).
     """
 
     array: str

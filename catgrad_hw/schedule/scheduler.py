@@ -1,4 +1,4 @@
-"""The scheduler: the slow path's width, the layout, and the start cycle of every kernel.
+"""The scheduler: the tile, the packing, the slow path's width, the layout, and the start cycle of every kernel.
 
 Kernels issue in order, one iteration a cycle. Each starts at the earliest cycle at which every read follows the
 writes that it needs, no write overtakes a read or a write, and no port or unit is used twice in a cycle; so a kernel
@@ -9,22 +9,45 @@ overlaps the pipelines of its predecessors as far as its data allow. The result 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
 from catgrad_hw.errors import CapacityError
 from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.schedule.events import Cycles, Events, Use, events, partial_name
+from catgrad_hw.schedule.events import partial_name
+from catgrad_hw.schedule.form import Form, forms
 from catgrad_hw.schedule.layout import place
-from catgrad_hw.schedule.form import forms
+from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.schedule.packing import pack
-from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Phase, Placement, Program, Routine
+from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement, Program
 from catgrad_hw.schedule.select import Selection, select
+from catgrad_hw.schedule.timeline import routine
 
 MAX_LANES = 128
 RESIDENT_BITS = 1 << 20
 """A data set of at most this many bits stays on chip."""
+TILE_OVERHEAD = 30
+"""About the cycles that a tile costs beyond its iterations; to rank tiles before they are scheduled."""
+SCHEDULED = 4
+"""How many of the most promising drafts are scheduled when memory is bounded."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A program without its routines, the kernels that they will have, and about how long a step will take."""
+
+    program: Program
+    selections: Mapping[str, Selection]
+    cycles: int
+
+    def scheduled(self) -> Program:
+        """The program, with every kernel's start."""
+        # ``step`` first: a step's start is the start of the first kernel.
+        names = sorted(self.selections, key=lambda name: name != "step")
+        routines = tuple(routine(self.program, name, self.selections[name]) for name in names)
+        return replace(self.program, routines=routines)
 
 
 def schedule(
@@ -32,44 +55,88 @@ def schedule(
     lanes: int,
     *,
     tile: int | None = None,
+    memory: float | None = None,
     samples: int | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
 ) -> Program:
     """Schedule ``program`` for ``lanes`` lanes.
 
-    ``tile``: samples per tile (default: the batch); a multiple of ``lanes`` unless it is the batch. ``samples``: size
-    of the data set, which stays on chip if it is a multiple of the batch and fits in ``RESIDENT_BITS``.
-    ``slow_words``: E, words per cycle of the slow path (default: the smallest with the fewest cycles).
-    ``bank_kinds``: kinds of banks by name, where block RAM isn't wanted.
+    ``tile``: samples per tile; a multiple of ``lanes`` unless it is the batch (the default, or what ``memory`` asks
+    for). ``memory``: kbit of block RAM for everything but the data set; tile and packing are then chosen to fit.
+    ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
+    ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: the smallest with the fewest
+    cycles). ``bank_kinds``: kinds of banks by name, where block RAM isn't wanted.
 
     Raises:
-        CapacityError: a number of lanes, a tile or a width out of range.
+        CapacityError: a number of lanes, a tile, a width or the memory is out of range.
         UnsupportedError: a kernel has no hardware.
     """
     batch = program.kernels.batch
-    tile = batch if tile is None else tile
     if not 1 <= lanes <= MAX_LANES:
         raise CapacityError(f"lanes: expected 1 to {MAX_LANES}, found {lanes}; choose --lanes in that range")
-    if not 1 <= tile <= batch or (tile != batch and tile % lanes):
+    if tile is not None and (not 1 <= tile <= batch or (tile != batch and tile % lanes)):
         raise CapacityError(
             f"tile: expected the batch ({batch}) or a smaller multiple of the {lanes} lanes, found {tile}"
         )
+    if slow_words is not None and not 1 <= slow_words <= lanes:
+        raise CapacityError(f"slow path: expected 1 to {lanes} words per cycle, found {slow_words}")
+    parsed = forms(program)
+
+    def draft(tile: int, narrow: bool) -> Draft:
+        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, bank_kinds or {})
+
+    if memory is None:
+        return draft(batch if tile is None else tile, False).scheduled()
+    if memory <= 0:
+        raise CapacityError(f"memory: expected a positive number of kbit, found {memory:g}")
+    tiles = [tile] if tile is not None else _tiles(batch, lanes)
+    drafts = [draft(size, narrow) for size in tiles for narrow in (False, True)]
+    fitting = [d for d in drafts if block_rams(d.program).kbit <= memory]
+    if not fitting:
+        least = min(drafts, key=lambda d: block_rams(d.program).kbit)
+        needed = block_rams(least.program)
+        raise CapacityError(
+            f"memory: expected at least {needed.kbit:g} kbit ({needed.blocks} block RAMs, at tiles of "
+            f"{least.program.tile} samples), found {memory:g}; allow more memory, or use fewer lanes"
+        )
+    best = sorted(fitting, key=lambda d: d.cycles)[:SCHEDULED]
+    main = "step" if "step" in parsed else next(iter(parsed))
+    return min((d.scheduled() for d in best), key=lambda p: p.routine(main).period)
+
+
+def _tiles(batch: int, lanes: int) -> list[int]:
+    """Tiles worth trying: the smallest multiple of the lanes for each number of tiles, and the whole batch."""
+    sizes = {ceil(ceil(batch / count) / lanes) * lanes for count in range(2, batch + 1)}
+    return [batch, *sorted((size for size in sizes if size < batch), reverse=True)]
+
+
+def _draft(
+    program: IntegerProgram,
+    parsed: Mapping[str, tuple[Form, ...]],
+    lanes: int,
+    tile: int,
+    narrow: bool,
+    samples: int | None,
+    slow_words: int | None,
+    bank_kinds: Mapping[str, BankKind],
+) -> Draft:
+    """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
+    batch = program.kernels.batch
     tiles = -(-batch // tile)
-    packing = pack(program, forms(program), lanes, tile, tiles)
+    packing = pack(program, parsed, lanes, tile, tiles, narrow)
+    main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
 
     def selected(slow_words: int) -> dict[str, Selection]:
         return select(program, packing, lanes, tile, -(-lanes // slow_words))
 
     if slow_words is None:
         candidates = {-(-lanes // beats): None for beats in range(lanes, 0, -1)}
-        main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
         costs = {words: _issue_cycles(selected(words)[main], tiles) for words in candidates}
         slow_words = min(costs, key=lambda words: (costs[words], words))
-    elif not 1 <= slow_words <= lanes:
-        raise CapacityError(f"slow path: expected 1 to {lanes} words per cycle, found {slow_words}")
     selections = selected(slow_words)
-    kernels = [k for s in selections.values() for k in (*s.tile, *s.final)]
+    ordered = {name: (*s.tile, *s.final) for name, s in selections.items()}
+    kernels = [k for group in ordered.values() for k in group]
 
     width = sum(
         program.formats[name].width * int(np.prod(program.kernels.arrays[name].shape)) // batch
@@ -77,7 +144,7 @@ def schedule(
     )
     resident = samples is not None and samples % batch == 0 and samples * width <= RESIDENT_BITS
     slots = tiles * samples // batch if resident and samples is not None else 2
-    banks, placements = place(program, packing.axes, kernels, lanes, tile, tiles, slots, bank_kinds or {})
+    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds)
     samples_bits = (tiles * tile + lanes).bit_length()
     lane_bits, sum_bits = [], []
     for kernel in kernels:
@@ -93,9 +160,9 @@ def schedule(
     partial_bank = None
     if tiles > 1:
         partial_bank = "partial"
-        _place_partial_sums(kernels, sum_accumulator, banks, placements, (bank_kinds or {}).get("partial", "block"))
+        _place_partial_sums(kernels, sum_accumulator, banks, placements, bank_kinds.get("partial", "block"))
 
-    draft = Program(
+    drafted = Program(
         lanes=lanes,
         slow_words=slow_words,
         batch=batch,
@@ -116,11 +183,8 @@ def schedule(
         partial_bank=partial_bank,
         resident=resident,
     )
-    # ``step`` first: a step's start is the start of the first kernel.
-    routines = tuple(
-        _routine(draft, name, selections[name], tiles) for name in sorted(selections, key=lambda name: name != "step")
-    )
-    return replace(draft, routines=routines)
+    cycles = _issue_cycles(selections[main], tiles) + tiles * TILE_OVERHEAD
+    return Draft(drafted, selections, cycles)
 
 
 def _issue_cycles(selection: Selection, tiles: int) -> int:
@@ -145,101 +209,3 @@ def _place_partial_sums(
                 depth += count
     if depth:
         banks["partial"] = Bank("partial", 1, width, depth, kind)
-
-
-class Timeline:
-    """Everything that has been scheduled, in absolute cycles."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.last_read = {name: np.full(bank.depth, -(1 << 40)) for name, bank in program.banks.items()}
-        self.last_write = {name: np.full(bank.depth, -(1 << 40)) for name, bank in program.banks.items()}
-        self.busy: dict[str, set[int]] = {}
-
-    def ports(self, kernel: Events) -> list[tuple[str, Cycles]]:
-        """Every port and unit that ``kernel`` uses, with the cycles."""
-
-        def port(use: Use, kind: str) -> str:
-            return use.unit if self.program.banks[use.unit].kind == "single_port" else f"{use.unit} {kind}"
-
-        return (
-            [(port(use, "read"), use.cycles) for use in kernel.reads]
-            + [(port(use, "write"), use.cycles) for use in kernel.writes]
-            + [(use.unit, use.cycles) for use in kernel.units]
-        )
-
-    def bound(self, kernel: Events) -> int:
-        """The earliest start at which no hazard remains, ports aside."""
-        earliest = -(1 << 40)
-        for use in kernel.reads:
-            earliest = max(earliest, int((self.last_write[use.unit][use.rows] + 1 - use.cycles).max()))
-        for use in kernel.writes:
-            late = np.maximum(self.last_write[use.unit][use.rows], self.last_read[use.unit][use.rows])
-            earliest = max(earliest, int((late + 1 - use.cycles).max()))
-        return earliest
-
-    def free(self, kernel: Events, start: int) -> bool:
-        """Whether every port that ``kernel`` uses is free when it starts at ``start``."""
-        for unit, cycles in self.ports(kernel):
-            busy = self.busy.get(unit)
-            if busy and int(cycles.min()) + start <= max(busy) and not busy.isdisjoint((cycles + start).tolist()):
-                return False
-        return True
-
-    def commit(self, kernel: Events, start: int) -> None:
-        """Record ``kernel`` at ``start``."""
-        for use in kernel.reads:
-            np.maximum.at(self.last_read[use.unit], use.rows, use.cycles + start)
-        for use in kernel.writes:
-            np.maximum.at(self.last_write[use.unit], use.rows, use.cycles + start)
-        for unit, cycles in self.ports(kernel):
-            self.busy.setdefault(unit, set()).update((cycles + start).tolist())
-
-    def sequence(self, kernels: Sequence[tuple[MachineKernel, Events]], start: int) -> list[int]:
-        """Start ``kernels`` one after the other, each as early as can be, the first at ``start`` or later."""
-        starts = []
-        for kernel, uses in kernels:
-            start = max(start, self.bound(uses))
-            while not self.free(uses, start):
-                start += 1
-            self.commit(uses, start)
-            starts.append(start)
-            start += kernel.cycles
-        return starts
-
-    def block(self, kernels: Sequence[tuple[int, Events]], start: int) -> int:
-        """The earliest start, from ``start``, of a block of kernels whose starts relative to it are given."""
-        for offset, uses in kernels:
-            start = max(start, self.bound(uses) - offset)
-        while not all(self.free(uses, start + offset) for offset, uses in kernels):
-            start += 1
-        return start
-
-
-def _routine(program: Program, name: str, selection: Selection, tiles: int) -> Routine:
-    tile = [(kernel, events(program, kernel)) for kernel in selection.tile]
-    final = [(kernel, events(program, kernel)) for kernel in selection.final]
-    timeline = Timeline(program)
-    starts = timeline.sequence(tile, 0)
-    tile_end = starts[-1] + tile[-1][0].cycles if tile else 0
-    block = list(zip(starts, (uses for _, uses in tile), strict=True))
-    period = tile_end + 1
-    if tiles > 1:
-        period = timeline.block(block, tile_end + 1)
-        for index in range(1, tiles):
-            for offset, uses in block:
-                timeline.commit(uses, index * period + offset)
-    last = (tiles - 1) * period
-    final_starts = timeline.sequence(final, last + tile_end)
-    end = final_starts[-1] + final[-1][0].cycles if final else last + tile_end
-    whole = [(index * period + offset, uses) for index in range(tiles) for offset, uses in block]
-    whole += list(zip(final_starts, (uses for _, uses in final), strict=True))
-    return Routine(
-        name=name,
-        tile=Phase(selection.tile, tuple(starts)),
-        final=Phase(selection.final, tuple(start - (final_starts[0] if final else 0) for start in final_starts)),
-        tiles=tiles,
-        tile_period=period,
-        final_start=(final_starts[0] - last) if final else tile_end,
-        period=timeline.block(whole, end + 1),
-    )

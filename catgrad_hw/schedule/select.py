@@ -61,7 +61,7 @@ class _Streams:
             inner *= size
         length = array.shape[axis]
         strides, steps = [], []
-        for level, stride in enumerate(access.strides):
+        for stride in access.strides:
             outer, rest = divmod(stride, length * inner)
             step, rest = divmod(rest, inner)
             strides.append(outer * inner + rest)
@@ -74,10 +74,10 @@ class _Streams:
                 if step and axis_of(array, access, level, self.form.loops[level].size) != axis:
                     raise ScheduleError(f"{self.form.name}: {array.name} is packed along a part of an axis")
             return Operand(array.name, False, base, tuple(strides), position, tuple(steps))
-        size = tuple(self.tile if i == array.batch_axis else n for i, n in enumerate(array.shape))
         elements = 1
-        for i, n in enumerate(size):
-            elements *= 1 if i == axis else n
+        for i, count in enumerate(array.shape):
+            if i != axis:
+                elements *= self.tile if i == array.batch_axis else count
         strides[self.lane] = elements
         return Operand(array.name, True, base, tuple(strides), 0, none)
 
@@ -119,9 +119,7 @@ def _select(
         )
     if form.rider:
         rider = form.rider
-        total = _sum(
-            streams, rider.store.access, rider.narrowing, len(rider.over), rider.update, rider.draw, "row"
-        )
+        total = _sum(streams, rider.store.access, rider.narrowing, len(rider.over), rider.update, rider.draw, "row")
     kernel = MachineKernel(
         name=form.name,
         trips=trips,
@@ -185,7 +183,9 @@ def _deeper(kernel: MachineKernel) -> MachineKernel:
         replace(
             write,
             target=stream(write.target),
-            subtraction=replace(write.subtraction, other=stream(write.subtraction.other)) if write.subtraction else None,
+            subtraction=replace(write.subtraction, other=stream(write.subtraction.other))
+            if write.subtraction
+            else None,
         )
         for write in kernel.slow.writes
     )
