@@ -13,7 +13,7 @@ from itertools import combinations
 
 import networkx as nx
 
-from catgrad_hw.errors import CapacityError
+from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement
 from catgrad_hw.schedule.select import elements
@@ -53,6 +53,7 @@ def place(
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
+        UnsupportedError: a kernel reads, or writes, one array twice in a cycle.
     """
     arrays = program.kernels.arrays
     data = (*program.kernels.inputs, *program.kernels.targets)
@@ -60,7 +61,14 @@ def place(
     graph: nx.Graph[str] = nx.Graph()
     for kernel in kernels:
         used += [operand.array for operand in kernel.operands() if operand.array not in used]
-        graph.add_edges_from((a, b) for a, b in conflicts(kernel) if a != b)
+        pairs = conflicts(kernel)
+        for a, b in pairs:
+            if a == b:
+                raise UnsupportedError(
+                    f"kernel {kernel.name}: no hardware for two accesses to {a} in one cycle; expected different "
+                    "arrays; train this model with a software target, or change the layer that makes it"
+                )
+        graph.add_edges_from(pairs)
     used = list(dict.fromkeys(used))
 
     groups: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from catgrad_hw.errors import CapacityError
+from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.events import Cycles, Events, Use, events, partial_name
 from catgrad_hw.schedule.layout import place
@@ -43,10 +43,12 @@ def schedule(
 
     Raises:
         CapacityError: a number of lanes, a tile or a width out of range.
-        UnsupportedError: a kernel has no hardware.
+        UnsupportedError: a kernel has no hardware, or there are no parameters to train.
     """
     batch = program.kernels.batch
     tile = batch if tile is None else tile
+    if not program.kernels.parameters:
+        raise UnsupportedError("hardware: expected parameters to train, found none; add a layer that has some")
     if not 1 <= lanes <= MAX_LANES:
         raise CapacityError(f"lanes: expected 1 to {MAX_LANES}, found {lanes}; choose --lanes in that range")
     if not 1 <= tile <= batch or (tile != batch and tile % lanes):
