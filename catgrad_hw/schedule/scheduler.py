@@ -14,7 +14,7 @@ from math import ceil
 
 import numpy as np
 
-from catgrad_hw.errors import CapacityError
+from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.events import partial_name
 from catgrad_hw.schedule.form import Form, forms
@@ -70,9 +70,11 @@ def schedule(
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
-        UnsupportedError: a kernel has no hardware.
+        UnsupportedError: a kernel has no hardware, or there are no parameters to train.
     """
     batch = program.kernels.batch
+    if not program.kernels.parameters:
+        raise UnsupportedError("hardware: expected parameters to train, found none; add a layer that has some")
     if not 1 <= lanes <= MAX_LANES:
         raise CapacityError(f"lanes: expected 1 to {MAX_LANES}, found {lanes}; choose --lanes in that range")
     if tile is not None and (not 1 <= tile <= batch or (tile != batch and tile % lanes)):

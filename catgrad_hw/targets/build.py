@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from catgrad_hw.errors import IllTypedError, ToolError
 from catgrad_hw.ir.kernel import KernelProgram
 from catgrad_hw.targets import c
+from catgrad_hw.targets.clike import prepare
 from catgrad_hw.targets.project import Source, kernels_of
 
 FLAGS = ("-O3", "-march=native", "-ffast-math")
@@ -61,7 +62,8 @@ class CompiledC:
 
     def __init__(self, program: KernelProgram, library: ctypes.CDLL, name: str) -> None:
         self.program, self._library, self._name = program, library, name
-        words = sum(int(np.prod(program.arrays[array].shape)) for array in c.scratch_arrays(program))
+        scratch = c.scratch_arrays(prepare(program))
+        words = sum(int(np.prod(program.arrays[array].shape)) for array in scratch)
         self._scratch = np.zeros(max(words, 1), np.float32)
 
     def predict(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:

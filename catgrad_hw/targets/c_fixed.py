@@ -8,6 +8,7 @@ No floating point, no library, no allocation, no undefined behaviour. Words lie 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from catgrad_hw.ir.kernel import (
@@ -180,6 +181,7 @@ def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> di
     name = identifier(name)
     program = quantize_workload(model, numbers).integer if isinstance(model, Workload) else model
     check(program)
+    program = prepared(program)
     functions, used = [], dict[str, None]()
     for group in ("predict", "step"):
         function, called = _function(program, group, name)
@@ -200,13 +202,18 @@ def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> di
     return {f"{name}.h": _header(program, name), f"{name}.c": text + "\n"}
 
 
+def prepared(program: IntegerProgram) -> IntegerProgram:
+    """The program as it is spelled. Nothing is fused, so that all arrays of the reference can be compared."""
+    return replace(program, kernels=prepare(program.kernels, fuse=False, keep_batch=True))
+
+
 def _function(program: IntegerProgram, group: str, name: str) -> tuple[str, dict[str, None]]:
     kernels = program.kernels
     outside = [*kernels.inputs, *(kernels.targets if group == "step" else kernels.outputs)]
     places = {array: array if array in outside else f"s->{array}" for array in kernels.arrays}
     renderer = IntegerRenderer(program, places, "samples" if group == "predict" else None)
     lines = []
-    for kernel in prepare(kernels.programs[group], keep_batch=True):
+    for kernel in kernels.programs[group]:
         lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
     if "draw" in renderer.used:
         lines.insert(0, f"const uint32_t key = s->seed + s->step * 0x{KEY_INCREMENT:X}u;")

@@ -10,11 +10,12 @@ from typing import Any
 
 from catgrad_hw.errors import ModelError, UnsupportedError
 from catgrad_hw.ir import operations as ops
-from catgrad_hw.ir.from_hypergraph import Learner, joint_graph
+from catgrad_hw.ir.from_hypergraph import ROLES, Learner, joint_graph
 from catgrad_hw.ir.graph import Graph, Node
 from catgrad_hw.ir.names import output_names, value_names
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.types import Dtype, NdArrayType
+from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
 from catgrad_hw.workload import Workload
 
 _HELPERS = {
@@ -33,6 +34,51 @@ def _sigmoid_and_derivative(z):
     e = np.exp(np.minimum(-z, 88))
     a = 1 / (1 + e)
     return a, e * a * a  # not a * (1 - a), which loses all digits where a is near 1
+""",
+    "_tanh_derivative": """
+def _tanh_derivative(z):
+    e = np.exp(-2 * np.abs(z))
+    return 4 * e / np.square(1 + e)  # not 1 - tanh(z)**2, which loses all digits where that is near 0
+""",
+    "_divide": """
+def _divide(x, y):
+    with np.errstate(divide="ignore", over="ignore"):  # x / 0 is 0, and integers wrap
+        return np.floor_divide(x, y)
+""",
+    "_matmul_mod_2": """
+def _matmul_mod_2(x, y):
+    return (x.astype(np.uint8) @ y.astype(np.uint8) & 1).astype(np.bool_)
+""",
+    "_tensordot_mod_2": """
+def _tensordot_mod_2(x, y, axes):
+    return (np.tensordot(x.astype(np.uint8), y.astype(np.uint8), axes=axes) & 1).astype(np.bool_)
+""",
+    "_pad": """
+def _pad(x, shape, places, value):
+    result = np.full(shape, value, x.dtype)
+    result[places] = x
+    return result
+""",
+    "_windows": """
+def _windows(x, axis, size, step, dilation):
+    view = np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis)[..., ::dilation]
+    return view[(slice(None),) * axis + (slice(None, None, step),)]
+""",
+    "_fold_mod_2": """
+def _fold_mod_2(x, shape, axis, step, dilation):
+    result = np.zeros(shape, np.bool_)
+    reach = (x.shape[axis] - 1) * step + 1
+    for k in range(x.shape[-1]):
+        result[(slice(None),) * axis + (slice(k * dilation, k * dilation + reach, step),)] ^= x[..., k]
+    return result
+""",
+    "_fold": """
+def _fold(x, shape, axis, step, dilation):
+    result = np.zeros(shape, x.dtype)
+    reach = (x.shape[axis] - 1) * step + 1
+    for k in range(x.shape[-1]):
+        result[(slice(None),) * axis + (slice(k * dilation, k * dilation + reach, step),)] += x[..., k]
+    return result
 """,
 }
 
@@ -62,11 +108,14 @@ def emit(model: Workload | Learner, name: str) -> dict[str, str]:
 
 
 def _module(graph: Graph, name: str) -> str:
-    parameters, inputs, targets = (
-        [i.name for i in graph.inputs if i.role == role] for role in ("parameter", "input", "target")
+    predict, step = (
+        _Function(graph, group, [i.name for role in ROLES[group] for i in graph.inputs if i.role == role])
+        for group in ("predict", "step")
     )
-    predict = _Function(graph, "predict", [*parameters, *inputs])
-    step = _Function(graph, "step", [*parameters, *inputs, *targets])
+    parameters = [i.name for role in ("parameter", "state") for i in graph.inputs if i.role == role]
+    kept = "the parameters"
+    if any(i.role == "state" for i in graph.inputs):
+        kept = "the parameters and the optimizer's state, which starts at zeros,"
     text = "\n\n\n".join(function.source() for function in (predict, step))
     helpers = "".join(f"\n{helper}" for word, helper in _HELPERS.items() if f"{word}(" in text)
     types = "\n".join(f"    {i.name}: {_describe(i.type)}" for i in graph.inputs)
@@ -77,7 +126,7 @@ def _module(graph: Graph, name: str) -> str:
     return f'''"""{name}: written by catgrad-hw; needs NumPy alone.
 
 predict({", ".join(predict.arguments)}) returns [{", ".join(output_names(graph))}];
-step({", ".join(step.arguments)}) returns the parameters after one step of training, [{", ".join(parameters)}].
+step({", ".join(step.arguments)}) returns {kept} after one step of training, [{", ".join(parameters)}].
 
 Arguments:
 {types}
@@ -189,8 +238,8 @@ class _Function:
     def _define(self, value: int, text: str, binds: int) -> None:
         """Name a value by a line of its own, or spell it where it is read."""
         T = self.types[value]
-        if not T.shape:  # operators on NumPy 1's scalars do not keep their precision
-            text, binds = f"np.{_dtype(T)}({text})", _ATOM
+        if not T.shape:  # operators on NumPy 1's scalars do not keep their precision; integers' would warn of wrapping
+            text, binds = f"{'np.asarray' if T.dtype is Dtype.int32 else f'np.{_dtype(T)}'}({text})", _ATOM
         axes = tuple(range(len(T.shape)))
         if self._inline(value):
             self.views[value] = _View(text, binds, axes)
@@ -285,28 +334,63 @@ class _Function:
 
     # --- spellings ----------------------------------------------------------------------------------------------
 
-    def infix(self, node: Node, operator: str, binds: int) -> tuple[str, int]:
+    def infix(self, node: Node, operator: str, binds: int, method: str) -> tuple[str, int]:
+        """An operator where it means what the dtype demands, else a function."""
+        T = self.types[node.outputs[0]]
+        if T.dtype is Dtype.bool or (T.dtype is Dtype.int32 and not T.shape):
+            return self.function(node, method)
         left, right = self.operands(node, (binds, binds + 1))
         return f"{left} {operator} {right}", binds
+
+    def function(self, node: Node, name: str) -> tuple[str, int]:
+        return f"{name}({', '.join(self.operands(node, [_SUM] * len(node.inputs)))})", _ATOM
 
     def add(self, node: Node) -> tuple[str, int]:
         """A repeated operand, such as a bias, goes last, as one writes it by hand."""
         x, y = node.inputs
         if self._repeats(x) and not self._repeats(y):
             node = Node(node.operation, (y, x), node.outputs)
-        return self.infix(node, "+", _SUM)
+        return self.infix(node, "+", _SUM, "np.logical_xor" if self._bool(node) else "np.add")
+
+    def subtract(self, node: Node) -> tuple[str, int]:
+        return self.infix(node, "-", _SUM, "np.logical_xor" if self._bool(node) else "np.subtract")
+
+    def multiply(self, node: Node) -> tuple[str, int]:
+        return self.infix(node, "*", _PRODUCT, "np.logical_and" if self._bool(node) else "np.multiply")
+
+    def divide(self, node: Node) -> tuple[str, int]:
+        if self.types[node.outputs[0]].dtype is Dtype.int32:
+            return self.function(node, "_divide")
+        return self.infix(node, "/", _PRODUCT, "np.logical_and")
+
+    def select(self, node: Node) -> tuple[str, int]:
+        condition, x, y = node.inputs
+        if x == condition and self.graph.constant(y) == 0 and not self._bool(node):
+            return f"np.maximum({self._full(x, _SUM)}, {self._literal(y)})", _ATOM
+        texts = self.operands(node, (_SUM, _SUM, _SUM))
+        for position, value in enumerate(node.inputs[1:], 1):
+            literal = self.graph.constant(value)
+            if literal is not None:  # two Python floats would make float64
+                texts[position] = f"np.{_dtype(self.types[value])}({literal!r})"
+        return f"np.where({texts[0]}{'' if self._bool(node) else ' > 0'}, {texts[1]}, {texts[2]})", _ATOM
+
+    def _bool(self, node: Node) -> bool:
+        return self.types[node.outputs[0]].dtype is Dtype.bool
 
     def gt(self, node: Node) -> tuple[str, int]:
         left, right = self.operands(node, (_SUM, _SUM))
         return f"np.greater({left}, {right}).astype(np.{_dtype(self.types[node.outputs[0]])})", _ATOM
 
     def power(self, node: Node) -> tuple[str, int]:
-        return f"np.power({', '.join(self.operands(node, (_SUM, _SUM)))})", _ATOM
+        x, y = self.operands(node, (_SUM, _SUM))
+        return (f"np.logical_or({x}, np.logical_not({y}))" if self._bool(node) else f"np.power({x}, {y})"), _ATOM
 
     def call(self, node: Node, function: str) -> tuple[str, int]:
         return f"{function}({self._full(node.inputs[0], _SUM)})", _ATOM
 
     def negate(self, node: Node) -> tuple[str, int]:
+        if self.types[node.outputs[0]].dtype is Dtype.int32:
+            return self.call(node, "np.negative")
         return f"-{self._full(node.inputs[0], _SIGN)}", _SIGN
 
     def reshape(self, node: Node) -> tuple[str, int]:
@@ -323,7 +407,11 @@ class _Function:
         else:
             axes = tuple(range(kept, len(self.types[node.inputs[0]].shape)))
             text = self._full(node.inputs[0], _ATOM)
-        return f"{text}.{method}(axis={axes[0] if len(axes) == 1 else axes})", _ATOM
+        over = f"axis={axes[0] if len(axes) == 1 else axes}"
+        if method == "sum" and self._bool(node):
+            return f"({text}.sum({over}, dtype=np.uint8) & 1).astype(np.bool_)", _ATOM
+        dtype = ", dtype=np.int32" if method == "sum" and self.types[node.outputs[0]].dtype is Dtype.int32 else ""
+        return f"{text}.{method}({over}{dtype})", _ATOM
 
     def stack(self, node: Node) -> tuple[str, int]:
         return f"np.stack([{', '.join(self._full(value, _SUM) for value in node.inputs)}], axis=-1)", _ATOM
@@ -333,8 +421,36 @@ class _Function:
         x, y = node.inputs
         if isinstance(operation, ops.Compose) and (len(operation.B.shape) != 1 or len(operation.C.shape) > 1):
             left, right = self._full(x, _SUM), self._full(y, _SUM)
-            return f"np.tensordot({left}, {right}, axes={len(operation.B.shape)})", _ATOM
+            function = "_tensordot_mod_2" if self._bool(node) else "np.tensordot"
+            return f"{function}({left}, {right}, axes={len(operation.B.shape)})", _ATOM
+        if self._bool(node):
+            return f"_matmul_mod_2({self._full(x, _SUM)}, {self._full(y, _SUM)})", _ATOM
         return f"{self._full(x, _PRODUCT)} @ {self._full(y, _SIGN)}", _PRODUCT
+
+    def pad(self, node: Node) -> tuple[str, int]:
+        operation: Any = node.operation
+        shape, places = operation.padded.shape, _places(operation)
+        return f"_pad({self._full(node.inputs[0], _SUM)}, {shape}, np.s_[{places}], {operation.value!r})", _ATOM
+
+    def crop(self, node: Node) -> tuple[str, int]:
+        return f"{self._full(node.inputs[0], _ATOM)}[{_places(node.operation)}]", _ATOM
+
+    def windows(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        return f"_windows({self._full(node.inputs[0], _SUM)}, {o.axis}, {o.size}, {o.step}, {o.dilation})", _ATOM
+
+    def fold(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        return f"{'_fold_mod_2' if self._bool(node) else '_fold'}({self._full(node.inputs[0], _SUM)}, {o.T.shape}, {o.axis}, {o.step}, {o.dilation})", _ATOM
+
+    def flip(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        return f"{self._full(node.inputs[0], _ATOM)}[{':, ' * o.axis}::-1]", _ATOM
+
+
+def _places(operation: Any) -> str:
+    """Where a padded array holds the entries, as slices."""
+    return ", ".join(f"{p.start}:{p.stop}" + (f":{p.step}" if p.step != 1 else "") for p in operation.slices())
 
 
 def _group(text: str, binds: int, needed: int) -> str:
@@ -347,20 +463,31 @@ def _dtype(T: NdArrayType) -> str:
 
 SPELLINGS: Mapping[type[ops.Operation], Callable[[_Function, Node], tuple[str, int]]] = {
     ops.Add: _Function.add,
-    ops.Subtract: lambda f, node: f.infix(node, "-", _SUM),
-    ops.Multiply: lambda f, node: f.infix(node, "*", _PRODUCT),
-    ops.Divide: lambda f, node: f.infix(node, "/", _PRODUCT),
+    ops.Subtract: _Function.subtract,
+    ops.Multiply: _Function.multiply,
+    ops.Divide: _Function.divide,
     ops.Power: _Function.power,
     ops.Gt: _Function.gt,
+    ops.Select: _Function.select,
     ops.Negate: _Function.negate,
+    ops.Invert: lambda f, node: f.call(node, "np.invert"),
+    ops.Exp: lambda f, node: f.call(node, "np.exp"),
     ops.Log: lambda f, node: f.call(node, "np.log"),
+    ops.Sqrt: lambda f, node: f.call(node, "np.sqrt"),
     ops.Sigmoid: lambda f, node: f.call(node, "_sigmoid"),
     ops.SigmoidDerivative: lambda f, node: f.call(node, "_sigmoid_derivative"),
+    ops.Tanh: lambda f, node: f.call(node, "np.tanh"),
+    ops.TanhDerivative: lambda f, node: f.call(node, "_tanh_derivative"),
     ops.NAdd: lambda f, node: f.reduce(node, "sum"),
     ops.NMax: lambda f, node: f.reduce(node, "max"),
     ops.NConcatenate: _Function.stack,
     ops.Reshape: _Function.reshape,
     ops.Compose: _Function.contract,
     ops.MatrixMultiply: _Function.contract,
+    Pad: _Function.pad,
+    Crop: _Function.crop,
+    Windows: _Function.windows,
+    Fold: _Function.fold,
+    Flip: _Function.flip,
 }
 """The spelling of each operation, with the precedence of its operator. Constants and views are spelled by readers."""
