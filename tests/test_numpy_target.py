@@ -24,8 +24,7 @@ from catgrad_hw.ir import graph as tensor_graph
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.passes import simplify
-from catgrad_hw.targets.array_module import SPELLINGS
-from catgrad_hw.targets.numpy import emit
+from catgrad_hw.targets.numpy import SPELLINGS, emit
 from catgrad_hw.workload import load_workload
 
 
