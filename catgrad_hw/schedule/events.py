@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def partial_name(array: str) -> str:
 def events(program: Program, kernel: MachineKernel) -> Events:
     """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
     lanes = program.lanes
-    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, -1)
+    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, prod(kernel.trips))
     issue = np.zeros(grid.shape[1], dtype=np.int64)
     span = 1
     for level in reversed(range(kernel.levels)):
