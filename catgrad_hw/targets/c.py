@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.kernel import Apply, Constant, Expression, Kernel, KernelProgram
 from catgrad_hw.ir.kernel_check import check, reads, results, stores
+from catgrad_hw.ir.types import Dtype
 from catgrad_hw.targets.clike import Renderer, Scope, arguments, bare, prepare, shape_of
 from catgrad_hw.targets.project import Source, identifier, kernels_of
 
@@ -28,16 +30,23 @@ static inline float sigmoid_derivative(float z) {
   return e / ((1.0f + e) * (1.0f + e));
 }
 """,
+    "tanh_derivative": """\
+static inline float tanh_derivative(float z) {
+  const float e = expf(-2.0f * fabsf(z));
+  return 4.0f * e / ((1.0f + e) * (1.0f + e));
 }
-"""The source of each elementwise function that is no operator."""
+""",
+}
+"""The source of each elementwise function that is neither an operator nor in libm."""
 
-OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*"}
+OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">"}
+
+LIBRARY: Mapping[str, str] = {"exp": "expf", "log": "logf", "sqrt": "sqrtf", "tanh": "tanhf", "power": "powf"}
+"""Elementwise functions that libm has."""
 
 
 class FloatRenderer(Renderer):
     """Kernels in float32; ``places`` gives the expression of each array."""
-
-    functions = FUNCTIONS
 
     def __init__(self, target: str, places: Mapping[str, str]) -> None:
         super().__init__()
@@ -61,11 +70,15 @@ class FloatRenderer(Renderer):
                 return literal(float(value))
             case Apply(operation, (left, right)) if operation in OPERATORS:
                 a, b = (self.expression(e, kernel, scope) for e in (left, right))
-                return f"({a} {OPERATORS[operation]} {b})"
-            case Apply(operation, arguments) if operation in self.functions:
+                infix = f"({a} {OPERATORS[operation]} {b})"
+                return f"({infix} ? 1.0f : 0.0f)" if operation == "greater" else infix
+            case Apply("select", (condition, left, right)):
+                c, a, b = (self.expression(e, kernel, scope) for e in (condition, left, right))
+                return f"({c} > 0 ? {a} : {b})"
+            case Apply(operation, arguments) if operation in FUNCTIONS or operation in LIBRARY:
                 self.used[operation] = None
                 texts = (bare(self.expression(e, kernel, scope)) for e in arguments)
-                return f"{operation}({', '.join(texts)})"
+                return f"{LIBRARY.get(operation, operation)}({', '.join(texts)})"
             case Apply(operation, _):
                 raise self.refuse(operation, kernel)
         raise self.refuse(type(expression).__name__, kernel)
@@ -85,6 +98,7 @@ def emit(model: Source, name: str) -> dict[str, str]:
 def render(program: KernelProgram, name: str) -> dict[str, str]:
     """As :func:`emit`, from kernels."""
     check(program)
+    refuse_dtypes(program, "c")
     program = prepare(program)
     scratch = scratch_arrays(program)
     functions, used = [], dict[str, None]()
@@ -101,7 +115,7 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
         lines += [f"(void){a};" for a in unused]
         functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
         used |= renderer.used
-    helpers = [FUNCTIONS[function] for function in used]
+    helpers = [FUNCTIONS[function] for function in used if function in FUNCTIONS]
     includes = ["#include <math.h>\n"] if used or "INFINITY" in "".join(functions) else []
     text = "\n".join([f'#include "{name}.h"\n', *includes, *helpers, "\n\n".join(functions)])
     return {f"{name}.h": _header(program, name, scratch), f"{name}.c": text + "\n"}
@@ -138,6 +152,16 @@ def prototype(program: KernelProgram, group: str, name: str, restrict: str = "re
     parts.append(f"struct {name}_scratch *{restrict} s")
     indent = " " * len(f"void {name}_{group}(")
     return f"void {name}_{group}(" + f",\n{indent}".join(parts) + ")"
+
+
+def refuse_dtypes(program: KernelProgram, target: str) -> None:
+    """Raise :class:`UnsupportedError` where an array is of another dtype than float32."""
+    for array in program.arrays.values():
+        if array.dtype is not Dtype.float32:
+            raise UnsupportedError(
+                f"array {array.name}: the target {target} speaks float32, found {array.dtype.name}; change the dtype, "
+                "or choose the target numpy"
+            )
 
 
 def described(program: KernelProgram, mark: str) -> str:

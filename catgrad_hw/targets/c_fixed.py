@@ -337,3 +337,40 @@ struct {name}_state {{
 
 #endif
 """
+
+
+def build_files(name: str) -> Mapping[str, str]:
+    """A Makefile, which also tells the flash and RAM that a microcontroller needs, and a README."""
+    makefile = f"""\
+# make: lib{name}.a, which needs no other library.
+# make size: flash (text and data) and RAM (bss) of the code and one state, on a microcontroller.
+CFLAGS ?= -O2
+CROSS ?= arm-none-eabi-
+CPU ?= cortex-m3
+
+lib{name}.a: {name}.o
+\t$(AR) rcs $@ $^
+
+{name}.o: {name}.c {name}.h
+\t$(CC) -std=c99 -Wall -Wextra -pedantic $(CFLAGS) -c $< -o $@
+
+size: {name}.c {name}.h
+\tprintf '#include "{name}.h"\\nstruct {name}_state state;\\n' > state.c
+\t$(CROSS)gcc -std=c99 -Os -mthumb -mcpu=$(CPU) -ffreestanding -c {name}.c -o {name}.$(CPU).o
+\t$(CROSS)gcc -std=c99 -Os -mthumb -mcpu=$(CPU) -c state.c -o state.$(CPU).o
+\t$(CROSS)size -t {name}.$(CPU).o state.$(CPU).o
+
+clean:
+\trm -f {name}.o lib{name}.a {name}.$(CPU).o state.$(CPU).o state.c
+
+.PHONY: size clean
+"""
+    readme = f"""\
+# {name} in C, integers alone
+
+`make` builds `lib{name}.a`; `{name}.h` says what words stand for and what `{name}_predict` and `{name}_step` take. No
+floating point, no library, no allocation. The bits are those of the hardware and of the integer reference.
+
+`make size` compiles for an Arm Cortex-M (Debian: gcc-arm-none-eabi) and prints the flash and the RAM.
+"""
+    return {"Makefile": makefile, "README.md": readme}

@@ -85,8 +85,10 @@ def prepare(program: KernelProgram, fuse: bool = True, keep_batch: bool = False)
 
 
 def arguments(program: KernelProgram, group: str) -> list[str]:
-    """The arrays that a function takes: parameters, inputs, then targets or outputs."""
-    return [*program.parameters, *program.inputs, *(program.targets if group == "step" else program.outputs)]
+    """The arrays that a function takes: parameters, the optimizer's state for ``step``, inputs, targets or outputs."""
+    if group == "step":
+        return [*program.parameters, *program.inputs, *program.targets]
+    return [*(name for name in program.parameters if name not in program.states), *program.inputs, *program.outputs]
 
 
 def detach_side_sums(kernel: Kernel) -> list[Kernel]:

@@ -16,7 +16,7 @@ from math import log2, prod, sqrt
 
 from catgrad_hw.ir.kernel import Kernel, KernelProgram, Loop
 from catgrad_hw.ir.kernel_check import check, reads, results, stores
-from catgrad_hw.targets.c import FUNCTIONS, FloatRenderer, described, scratch_arrays, sizes
+from catgrad_hw.targets.c import FUNCTIONS, FloatRenderer, described, refuse_dtypes, scratch_arrays, sizes
 from catgrad_hw.targets.clike import Scope, arguments, bare, nested, prepare, shape_of
 from catgrad_hw.targets.project import Source, identifier, kernels_of
 
@@ -125,6 +125,7 @@ def emit(model: Source, name: str) -> dict[str, str]:
 def render(program: KernelProgram, name: str) -> dict[str, str]:
     """As :func:`emit`, from kernels."""
     check(program)
+    refuse_dtypes(program, "cuda")
     program = prepare(program)
     scratch = scratch_arrays(program)
     parts, used = [], dict[str, None]()
@@ -137,6 +138,7 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
     helpers = [
         FUNCTIONS[function].replace("static inline", "__device__ inline").replace("/* ", "// ").replace(" */", "")
         for function in used
+        if function in FUNCTIONS
     ]
     text = "\n".join(
         [
