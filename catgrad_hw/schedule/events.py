@@ -112,3 +112,20 @@ def events(program: Program, kernel: MachineKernel) -> Events:
             reads.append(use(operand, sum_last, ready + 1))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
     return Events(tuple(reads), tuple(writes), tuple(units))
+
+
+def results_delay(program: Program) -> int:
+    """Cycles from the last issue of ``predict`` until the cycle before its results may be read.
+
+    They are read in flat order, one word a cycle. Single words that were written in that order may be read as they
+    land; otherwise all must have landed. The kernels' own reads must be over: they use the same ports.
+    """
+    kernel = program.kernels[-1]
+    place = program.placements[program.outputs[0]]
+    uses = events(program, kernel)
+    landed = np.concatenate([use.cycles for use in uses.writes if use.unit == place.bank])
+    words = np.arange(landed.size)
+    in_order = program.tiles == 1 and landed.size == int(np.prod(place.shape)) and bool((np.diff(landed) > 0).all())
+    first = int((landed - words).max() if in_order else landed.max()) + 1
+    first = max(first, *(int(use.cycles.max()) + 1 for use in uses.reads))
+    return max(0, first - 1 - (kernel.cycles - 1))

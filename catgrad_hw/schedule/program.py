@@ -275,6 +275,23 @@ class Program:
         return -(-self.lanes // self.slow_words)
 
     @property
+    def predicts_only(self) -> bool:
+        """Whether there is no ``step``: the core then predicts every sample that it is given, unasked."""
+        return all(r.name != "step" for r in self.routines)
+
+    @property
+    def reads_while_loading(self) -> bool:
+        """Whether the first kernel reads a sample's words in the order in which they arrive, so that it may begin
+        with the first of them."""
+        first = self.kernels[0]
+        streams = [o for o in (first.a, first.b) if isinstance(o, Operand) and o.array in self.inputs]
+        if not self.predicts_only or self.batch != 1 or len(streams) != 1 or streams[0].row:
+            return False
+        *outer, inner = zip(first.trips, streams[0].strides, strict=True)
+        place = self.placements[streams[0].array]
+        return place.axis is None and inner == (place.elements, 1) and all(t == 1 or s == 0 for t, s in outer)
+
+    @property
     def identity(self) -> int:
         """A 64-bit hash of the whole program: two designs that answer alike have the same."""
         text = repr((self, sorted(self.banks.items()), sorted(self.placements.items()), sorted(self.tables.items())))

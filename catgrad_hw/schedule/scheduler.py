@@ -126,7 +126,9 @@ def _draft(
     """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
     batch = program.kernels.batch
     tiles = -(-batch // tile)
-    packing = pack(program, parsed, lanes, tile, tiles, narrow)
+    # A single sample stays unpacked where it is only predicted, so that the first kernel can begin before it is whole.
+    unpacked = program.kernels.inputs if batch == 1 and "step" not in parsed else ()
+    packing = pack(program, parsed, lanes, tile, tiles, narrow, unpacked)
     main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
 
     def selected(slow_words: int) -> dict[str, Selection]:
