@@ -101,12 +101,13 @@ def compile_model(
     ``CompiledModel(Numpy)`` has methods ``predict(*p, x)``, ``step(*p, x, y)``, ``rev(*p, x, dy)`` and
     ``rev_p(*p, x, dy)``, which return lists of arrays and raise :class:`IllTypedError` for arguments of a wrong shape
     or dtype. ``ParamType`` lists the types of the parameters p. ``ast.unparse(source)`` is the class's text.
+    Floating-point operations are those of the model, so that numbers are catgrad's to the last bit where the model is.
 
     Where the optimizer has state s, ``step(*p, *s, x, y)`` returns ``[*p, *s]``; ``CompiledModel.StateType`` lists the
     types of s, which starts at zeros. A learning rate that is an argument comes last: ``step(*p, x, y, rate)``.
     """
     compiled = learner(model, optimizer, loss)
-    graph = simplify(joint_graph(compiled, tuple(ROLES)))
+    graph = simplify(joint_graph(compiled, tuple(ROLES)), keep_rounding=True)
     arguments = {
         group: [i.name for role in roles for i in graph.inputs if i.role == role] for group, roles in ROLES.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -412,3 +413,19 @@ def test_the_first_maximum_takes_the_cotangent_on_int32() -> None:
     x = np.array([[1, 5, 5], [-2, -3, -2]], np.int32)
     (gradient,) = evaluate(rdiff(f), x, np.array([6, 8], np.int32))
     np.testing.assert_array_equal(gradient, [[0, 6, 0], [8, 0, 0]])
+
+
+def test_a_sigmoid_that_is_written_out_is_recognised() -> None:
+    T = F(2, 3)
+    X = obj(T)
+    one = ops.constant(1)(X)
+    exponential = (op(ops.Constant(T, math.e)) @ identity(X)) >> op(ops.Power(T))
+    for power in (exponential, op(ops.Exp(T))):
+        for denominator in ((one @ (ops.negate(X) >> power)), ((ops.negate(X) >> power) @ one)):
+            sigmoid = (one @ (denominator >> ops.add(X))) >> ops.divide(X)
+            net = learner(layers.linear(F(2), F(4), F(3)) >> sigmoid, layers.sgd(0.1), layers.mse)
+            used = {type(node.operation) for node in simplify(joint_graph(net)).needed(["predict"])}
+            assert used == {ops.Compose, ops.Sigmoid}
+            agree(net)
+            exact = simplify(joint_graph(net), keep_rounding=True)
+            assert ops.Sigmoid not in {type(node.operation) for node in exact.nodes}

@@ -165,8 +165,7 @@ class Core(Component):
                 here = Const(1) if len(unit.banks) == 1 else unit.bank == number
                 with m.If((Cat(row_enables) | word_enable).any() & here):
                     picked = decoded(unit.lane, word_enable)
-                    if bank.words > 1:
-                        picked = [one | row for one, row in zip(picked, row_enables, strict=True)]
+                    picked = [one | row for one, row in zip(picked, row_enables[: bank.words], strict=True)]
                     write(memory, unit.row, [word[: bank.width] for word in words[: bank.words]], picked)
             if name in self.parameter_loader.banks:
                 loader = self.parameter_loader

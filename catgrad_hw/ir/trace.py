@@ -61,7 +61,10 @@ class Wire:
 
     def constant(self, value: float) -> Wire:
         """An array of this wire's type filled with a number."""
-        operation = ops.Constant(self.T, value)
+        return self.produce(ops.Constant(self.T, value))
+
+    def produce(self, operation: ops.Operation) -> Wire:
+        """The result of an operation without arguments, in this wire's diagram."""
         (result,) = self._tracer.wires(operation.target())
         self._tracer.edges.append((operation, [], [result._node]))
         return result
@@ -77,11 +80,11 @@ class Wire:
 
     def total(self, kept: int) -> Wire:
         """Summed over all axes but the first ``kept``."""
-        return apply1(ops.NAdd(*self._cut(kept)), self)
+        return apply1(ops.NAdd(*self.cut(kept)), self)
 
     def largest(self, kept: int) -> Wire:
         """The maximum over all axes but the first ``kept``."""
-        return apply1(ops.NMax(*self._cut(kept)), self)
+        return apply1(ops.NMax(*self.cut(kept)), self)
 
     def permute(self, p: Sequence[int]) -> Wire:
         """Axis ``i`` of the result is axis ``p[i]``."""
@@ -91,7 +94,8 @@ class Wire:
         """The same entries under another shape."""
         return apply1(ops.Reshape(self.T, NdArrayType(tuple(shape), self.T.dtype)), self)
 
-    def _cut(self, kept: int) -> tuple[NdArrayType, NdArrayType]:
+    def cut(self, kept: int) -> tuple[NdArrayType, NdArrayType]:
+        """The types of the first ``kept`` axes and of the others."""
         shape, dtype = self.T.shape, self.T.dtype
         return NdArrayType(shape[:kept], dtype), NdArrayType(shape[kept:], dtype)
 
