@@ -104,6 +104,9 @@ def training(report: dict[str, Any]) -> None:
         facts.add_row("cycles per step", f"{report['cycles_per_step']:,.0f} (scheduled {report['cycles_scheduled']:,})")
         facts.add_row("cycles of a readback", f"{report['cycles_readback']:,}")
         facts.add_row("multipliers", str(report["multipliers"]))
+        facts.add_row("block RAMs (iCE40)", f"{report['block_rams']} ({report['block_ram_kbit']} kbit)")
+        if report["tiles"] > 1:
+            facts.add_row("tiles of the batch", f"{report['tiles']} of {report['tile']} samples")
     facts.add_row("least multiplications per step", f"{report['least_multiplications']:,}")
     if report["simulator"]:
         facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
