@@ -380,7 +380,7 @@ class Core(Component):
             partials = {
                 i: replace(s.flat, array=partial_name(s.target.array))
                 for i, s in users.items()
-                if kernels[i].batch_level is not None
+                if kernels[i].sums_samples
             }
             if partials:
                 _, (partial,) = self._read(

@@ -107,7 +107,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
         if total.update:
             reads.append(use(total.target, sum_last, ready + 1))
-        if program.tiles > 1 and kernel.batch_level is not None:
+        if program.tiles > 1 and kernel.sums_samples:
             operand = replace(total.flat, array=partial_name(total.target.array))
             reads.append(use(operand, sum_last, ready + 1))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))

@@ -186,6 +186,13 @@ class MachineKernel:
             total *= trip + padded
         return total
 
+    @property
+    def sums_samples(self) -> bool:
+        """Whether the tree sums over samples, so that its words are complete only after the last tile."""
+        if self.sum is None or self.batch_level is None:
+            return False
+        return self.batch_level >= self.levels - self.sum.reduced
+
     def operands(self) -> tuple[Operand, ...]:
         """All streams of the kernel."""
         found: list[Operand] = [o for o in (self.a, self.b) if isinstance(o, Operand)]

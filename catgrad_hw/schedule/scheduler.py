@@ -204,7 +204,7 @@ def _place_partial_sums(
 ) -> None:
     depth = 0
     for kernel in kernels:
-        if kernel.sum and kernel.batch_level is not None:
+        if kernel.sum and kernel.sums_samples:
             name = partial_name(kernel.sum.target.array)
             if name not in placements:
                 place = placements[kernel.sum.target.array]
