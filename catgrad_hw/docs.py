@@ -81,7 +81,7 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
     if not _is_own(function):
         return "(X: Object) -> OpenHypergraph"
     text = str(inspect.signature(function)).replace("'", "")
-    return re.sub(r"<function [^>]*>", "sigmoid", text)  # the one default that is a function
+    return re.sub(r"<function .*? at 0x[0-9a-f]+>", "sigmoid", text)  # the one default that is a function
 
 
 def _text(member: Any) -> str:

@@ -314,6 +314,24 @@ def inspect(model: Model, batch: Batch = None, debug: Debug = False) -> None:
 
 
 @app.command()
+def draw(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.svg", help="The image to write.")],
+    debug: Debug = False,
+) -> None:
+    """Draw the model, and its reverse derivative, as string diagrams.
+
+    **The iris network:** `catgrad-hw draw iris-hidden -o model.svg`
+    """
+    from catgrad_hw.cli import files
+    from catgrad_hw.draw import draw_model
+    from catgrad_hw.workload import load_workload
+
+    files.check_writable("--output", output)
+    files.write(output, draw_model(load_workload(model).model))
+
+
+@app.command()
 def verilog(
     model: Model,
     output: Folder,

@@ -230,6 +230,12 @@ class OpenHypergraph:
     def __repr__(self) -> str:
         return f"<OpenHypergraph {self.source} → {self.target}>"
 
+    def _repr_svg_(self) -> str:
+        """The diagram, as notebooks show it."""
+        from catgrad_hw.draw import svg
+
+        return svg(self)
+
 
 def _expect_diagram(operator: str, other: object) -> None:
     if not isinstance(other, OpenHypergraph):
