@@ -1,6 +1,6 @@
 """Block RAM: how many blocks of a device family the memories of a program take.
 
-The counts are those of Yosys, whose ``memory_libmap`` sees a memory as ``depth`` rows of words with a write enable each:
+The counts are those of Yosys, to whose ``memory_libmap`` a memory is rows of words with a write enable each:
 
 - A word takes whole *bytes*, the unit of the family's write enables: 9 bits, or 1 on iCE40.
 - A port of width w divides the depth into *pages* of 2**k rows, as many as a block of that width has.
