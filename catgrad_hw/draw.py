@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 
 from catgrad_hw.compile import factor_parameters
+from catgrad_hw.errors import ModelError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.hypergraph import Flat, Generator, OpenHypergraph
 from catgrad_hw.ir.optics import rdiff
@@ -141,7 +143,10 @@ def _ranks(flat: Flat) -> list[int]:
     producer = {node: i for i, edge in enumerate(flat.edges) for node in edge.targets}
     index = {id(edge): i for i, edge in enumerate(flat.edges)}
     rank = [1] * len(flat.edges)
-    order = [index[id(edge)] for edge in flat.schedule()]
+    try:
+        order = [index[id(edge)] for edge in flat.schedule()]
+    except ModelError:  # wires that nothing produces, or cycles: drawn in the order of appearance
+        order = list(range(len(flat.edges)))
     for i in order:
         rank[i] = 1 + max((rank[producer[n]] for n in flat.edges[i].sources if n in producer), default=0)
     readers: dict[int, list[int]] = {}
@@ -293,12 +298,11 @@ def _curve(wire: _Wire, centre: Sequence[float], down: float) -> str:
     points += [(centre[v.rank], v.y) for v in wire.vertices[1:-1]]
     points.append((centre[last.rank] - last.width / 2, last.y + wire.end))
     path = f"M{points[0][0]:.1f} {points[0][1] + down:.1f}"
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         middle = (x0 + x1) / 2
         path += f"C{middle:.1f} {y0 + down:.1f} {middle:.1f} {y1 + down:.1f} {x1:.1f} {y1 + down:.1f}"
-    return (
-        f'<path d="{path}" fill="none" stroke="#456" stroke-width="1.4"><title>{escape(str(wire.type))}</title></path>'
-    )
+    hint = f"<title>{escape(str(wire.type))}</title>"
+    return f'<path d="{path}" fill="none" stroke="#456" stroke-width="1.4">{hint}</path>'
 
 
 def _box(v: _Vertex, operation: Generator, x: float, down: float) -> str:
