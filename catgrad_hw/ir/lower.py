@@ -612,7 +612,8 @@ class _Lowering:
         nest.writes.append(Write(_access(nest, place, loops), expression))
         self.written_at[place.array] = max(nest.position, self.written_at.get(place.array, -1))
 
-    def _array(self, value: int, name: str, role: Role = "intermediate") -> _Stored:
+    def _array(self, value: int, name: str, role: Role | None = None) -> _Stored:
+        role = role or ("output" if name in self.outputs else "intermediate")
         shape, classes = self.graph.types[value].shape, self.classes[value]
         batch = classes.index(self.batch) if self.batch in classes else None
         array = Array(name, shape, role, batch, self.graph.types[value].dtype)

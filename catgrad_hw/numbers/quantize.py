@@ -190,7 +190,7 @@ class _Quantizer:
 
     def _body(self, kernel: Kernel) -> tuple[Expression, int]:
         match kernel.body:
-            case Read():
+            case Read() if kernel.reduction in (None, "sum"):
                 return self._operand(kernel, kernel.body)
             case Apply("multiply", (left, right)) if kernel.reduction in (None, "sum"):
                 a, fraction_a = self._operand(kernel, left)

@@ -29,7 +29,7 @@ from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.print import format_format
 from catgrad_hw.numbers.rounding import DRAW_BITS, FEISTEL_ROUNDS, KEY_INCREMENT, limits
 from catgrad_hw.numbers.tables import Table
-from catgrad_hw.targets.c import block, scratch_arrays, touches
+from catgrad_hw.targets.c import block, refuse_dtypes, scratch_arrays, touches
 from catgrad_hw.targets.clike import Renderer, Scope, address, bare, prepare, shape_of
 from catgrad_hw.targets.project import identifier
 from catgrad_hw.workload import Workload
@@ -181,6 +181,7 @@ def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> di
     name = identifier(name)
     program = quantize_workload(model, numbers).integer if isinstance(model, Workload) else model
     check(program)
+    refuse_dtypes(program.kernels, "c-fixed")
     program = prepared(program)
     functions, used = [], dict[str, None]()
     for group in ("predict", "step"):
