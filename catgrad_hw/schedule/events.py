@@ -20,7 +20,8 @@ FULL_PATH = "full-width path"
 
 @dataclass(frozen=True)
 class Use:
-    """Uses of one bank or unit: ``cycles`` from the start of the kernel, and the ``rows`` touched (none in a unit)."""
+    """Uses of one bank or unit: rising ``cycles`` from the start of the kernel, and the ``rows`` touched (none in a
+    unit)."""
 
     unit: str
     rows: Cycles

@@ -12,13 +12,13 @@ from catgrad_hw.schedule.select import Selection
 
 
 class Timeline:
-    """Everything that has been scheduled, in absolute cycles."""
+    """Everything that has been scheduled, in absolute cycles. Kernels are committed in the order of their starts."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.last_read = {name: np.full(bank.depth, -(1 << 40)) for name, bank in program.banks.items()}
         self.last_write = {name: np.full(bank.depth, -(1 << 40)) for name, bank in program.banks.items()}
-        self.busy: dict[str, set[int]] = {}
+        self.busy: dict[str, Cycles] = {}
 
     def ports(self, kernel: Events) -> list[tuple[str, Cycles]]:
         """Every port and unit that ``kernel`` uses, with the cycles."""
@@ -46,8 +46,11 @@ class Timeline:
         """Whether every port that ``kernel`` uses is free when it starts at ``start``."""
         for unit, cycles in self.ports(kernel):
             busy = self.busy.get(unit)
-            if busy and int(cycles.min()) + start <= max(busy) and not busy.isdisjoint((cycles + start).tolist()):
-                return False
+            if busy is not None:
+                # both rise: only the first of ``cycles`` can meet the last of ``busy``
+                early = cycles[: np.searchsorted(cycles, busy[-1] - start, side="right")] + start
+                if len(early) and np.isin(early, busy[np.searchsorted(busy, early[0]) :]).any():
+                    return False
         return True
 
     def commit(self, kernel: Events, start: int) -> None:
@@ -57,7 +60,9 @@ class Timeline:
         for use in kernel.writes:
             np.maximum.at(self.last_write[use.unit], use.rows, use.cycles + start)
         for unit, cycles in self.ports(kernel):
-            self.busy.setdefault(unit, set()).update((cycles + start).tolist())
+            busy = self.busy.get(unit, cycles[:0])
+            # what follows starts no earlier, and meets nothing before ``start``
+            self.busy[unit] = np.union1d(busy[np.searchsorted(busy, start) :], cycles + start)
 
     def sequence(self, kernels: Sequence[tuple[MachineKernel, Events]], start: int) -> list[int]:
         """Start ``kernels`` one after the other, each as early as can be, the first at ``start`` or later."""
