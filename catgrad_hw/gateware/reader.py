@@ -1,7 +1,7 @@
 """How words leave: parameters in flat order, or predictions sample by sample."""
 
 from amaranth.hdl import Array, Module, Mux, Signal, signed
-from amaranth.lib import fifo, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import Delayed, bits_for, table
@@ -9,6 +9,33 @@ from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.schedule.program import Program
 
 MEMORY_LATENCY = 2
+
+DEPTH = MEMORY_LATENCY + 2
+"""Words that may be on their way, or wait: so many that one is issued in every cycle."""
+
+
+class Queue(Component):
+    """A first-in first-out queue of ``DEPTH`` words in registers, the oldest first: a word is there in the cycle after
+    ``push``. So few words would waste a block RAM where a family has no smaller memory."""
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__({"push": In(1), "word": In(width), "words": Out(stream.Signature(signed(width)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = [Signal(self.width, name=f"held_{i}", reset_less=True) for i in range(DEPTH)]
+        level = Signal(range(DEPTH + 1))
+        pop = self.words.valid & self.words.ready
+        m.d.comb += [self.words.valid.eq(level != 0), self.words.payload.eq(held[0].as_signed())]
+        m.d.sync += level.eq(level + self.push - pop)
+        for i, word in enumerate(held):
+            following = held[i + 1] if i + 1 < DEPTH else self.word
+            with m.If(pop):
+                m.d.sync += word.eq(Mux(level == i + 1, self.word, following))
+            with m.Elif(level == i):
+                m.d.sync += word.eq(self.word)
+        return m
 
 
 class Reader(Component):
@@ -38,13 +65,12 @@ class Reader(Component):
     def elaborate(self, platform):
         m = Module()
         program = self.program
-        depth = 8
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=self.width, depth=depth)
+        m.submodules.queue = queue = Queue(self.width)
         running = Signal()
         group = Signal()
-        outstanding = Signal(range(depth + 1))
+        outstanding = Signal(range(DEPTH + 1))
         issue = Signal()
-        m.d.comb += [issue.eq(running & (outstanding != depth)), self.busy.eq(running | (outstanding != 0))]
+        m.d.comb += [issue.eq(running & (outstanding != DEPTH)), self.busy.eq(running | (outstanding != 0))]
         m.d.sync += outstanding.eq(outstanding + issue - (self.results.valid & self.results.ready))
         with m.If(self.start):
             m.d.sync += [running.eq(1), group.eq(self.group)]
@@ -90,11 +116,11 @@ class Reader(Component):
             m.d.comb += word.eq(parts[lane_read] if memory.words > 1 else parts[0])
             words.append(word)
         m.d.comb += [
-            queue.w_en.eq(valid),
-            queue.w_data.eq(Array(words)[bank_read] if len(words) > 1 else words[0]),
-            self.results.valid.eq(queue.r_rdy),
-            self.results.payload.eq(queue.r_data.as_signed()),
-            queue.r_en.eq(self.results.ready),
+            queue.push.eq(valid),
+            queue.word.eq(Array(words)[bank_read] if len(words) > 1 else words[0]),
+            self.results.valid.eq(queue.words.valid),
+            self.results.payload.eq(queue.words.payload),
+            queue.words.ready.eq(self.results.ready),
         ]
         return m
 
