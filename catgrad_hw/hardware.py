@@ -35,6 +35,7 @@ HEADER = """\
 /* verilator lint_off WIDTHTRUNC */
 /* verilator lint_off CASEINCOMPLETE */
 /* verilator lint_off UNSIGNED */
+/* verilator lint_off CMPCONST */
 """
 
 

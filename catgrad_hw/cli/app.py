@@ -386,7 +386,7 @@ def verilog(
 
     **Eight lanes of 16-bit multipliers:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
 
-    **A sample at a time, in at most 60 kbit:** `catgrad-hw verilog iris-hidden --batch 1 --memory 60 -o build`
+    **A sample at a time, in at most 120 kbit:** `catgrad-hw verilog iris-hidden --batch 1 --memory 120 -o build`
 
     **For 18-bit multipliers (ECP5, Gowin):** `catgrad-hw verilog iris-hidden --lanes 8 --numbers 18 -o build`
     """
