@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module, Signal, signed
 from amaranth.sim import Simulator
+from layouts import along_features, location, locations, packed
 from small_workloads import dense_workload
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
@@ -21,7 +23,8 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import TableRead
 from catgrad_hw.gateware.stream import AddressStream
 from catgrad_hw.gateware.sum_path import Draw
-from catgrad_hw.gateware.tag import Edge, TagLayout
+from catgrad_hw.gateware.tag import Edge, TagLayout, partial_lanes
+from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.numbers.formats import POLICIES
 from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.rounding import draw, limits, round_nearest, saturate
@@ -312,43 +315,68 @@ def integer():
     return quantize_workload(dense_workload(13, (3, 5, 2)), calibration_steps=20).integer
 
 
-def random_nests(program, seed):
-    """``program`` with two kernels of random nests, and the streams of two arrays that they read."""
-    generator = random.Random(seed)
-    kernels, operands = [], {}
+@pytest.fixture(scope="module")
+def rowless():
+    """A program of one sample a step, whose loops over samples can't fill the lanes."""
+    return quantize_workload(dense_workload(1, (7, 5, 6), samples=4), calibration_steps=20).integer
+
+
+def random_operand(generator, array, kind, trips, lanes):
+    """A random stream over a nest, and the shape (elements, length) of an array that holds what it addresses."""
+
+    def affine(smallest, largest):
+        """Random strides over the nest; their lowest and highest sum."""
+        strides = tuple(generator.randrange(smallest, largest) for _ in trips)
+        ends = [stride * (trip - 1) for stride, trip in zip(strides, trips, strict=True)]
+        return strides, sum(min(0, end) for end in ends), sum(max(0, end) for end in ends)
+
+    strides, lowest, highest = affine(-3, 7)
+    base = -lowest + generator.randrange(3)
+    elements = base + highest + 1 + generator.randrange(2)
+    steps, position, length = (0,) * len(trips), 0, 1
+    if kind == "word":
+        steps, lowest, highest = affine(-2 * lanes, 2 * lanes)
+        position = -lowest + generator.randrange(2 * lanes)
+        length = position + highest + 1 + generator.randrange(lanes)
+    if kind == "row":  # the strides may cross groups of rows
+        length = generator.randrange(1, 3 * lanes)
+        elements = -(-elements // -(-length // lanes))
+    return Operand(array, kind == "row", base, strides, position, steps), elements, length
+
+
+def random_nests(program, lanes, seed):
+    """``program`` with three kernels of random nests, and the streams of three arrays that they address.
+
+    ``x`` lies in slots, ``yhat`` in tiles; each is packed along an axis, and addressed by words or by rows, or isn't.
+    """
+    generator = random.Random(f"{seed} {lanes}")
+    kernels, operands, placements = [], {}, {}
+    depths = {"data": 5, "weights": 7}
     deepest = generator.randrange(1, 5)
-    for number in range(3):
+    for number, (array, bank, slots) in enumerate((("x", "data", 3), ("w", "weights", 1), ("yhat", "weights", 2))):
         levels = deepest if number == 0 else generator.randrange(1, deepest + 1)
         trips = tuple(generator.randrange(1, 5) for _ in range(levels))
-        strides = tuple(generator.randrange(-3, 7) for _ in range(levels))
-        lowest = sum(min(0, s * (t - 1)) for s, t in zip(strides, trips, strict=True))
-        operand = Operand(("x", "w", "yhat")[number], -lowest + generator.randrange(3), strides)
+        kind = generator.choice(["word", "word", "unpacked", "row"])
+        operand, elements, length = random_operand(generator, array, kind, trips, lanes)
         operands[number] = operand
-        kernels.append(MachineKernel(f"k{number}", trips, 0, 0, operand, 0, 1, None, None, None, None))
-    rows = 1 + max(
-        o.base + sum(max(0, s * (t - 1)) for s, t in zip(o.strides, k.trips, strict=True))
-        for k, o in zip(kernels, operands.values(), strict=True)
-    )
-    placements = {
-        "x": Placement("x", "data", 5, rows, True, 3, rows),
-        "w": Placement("w", "weights", 7, rows, False),
-        "yhat": Placement("yhat", "weights", 7 + rows, rows, True, 2, rows),
-    }
-    banks = {
-        "data": Bank("data", 2, 16, 5 + 3 * rows),
-        "weights": Bank("weights", 2, 16, 7 + 3 * rows),
-    }
+        axis, shape = (None, (elements,)) if kind == "unpacked" else (1, (elements, length))
+        slot_rows = elements * -(-length // lanes)
+        placements[array] = Placement(array, bank, depths[bank], elements, axis, length, shape, slots, slot_rows)
+        depths[bank] += slots * slot_rows
+        kernels.append(MachineKernel(f"k{number}", trips, 0, 0, operand, 0, 1, 0, None, None, None, None, None, 1))
+    banks = {name: Bank(name, lanes, 16, depth) for name, depth in depths.items()}
     routine = Routine("step", Phase(tuple(kernels), (0, 0, 0)), Phase((), ()), 2, 0, 0, 0)
     program = replace(
-        program, batch=4, tile=2, lanes=2, banks=banks, placements=placements, routines=(routine,), inputs=("x",),
-        outputs=("yhat",), parameters=("w",), targets=(),
+        program, batch=2 * lanes, tile=lanes, lanes=lanes, banks=banks, placements=placements, routines=(routine,),
+        inputs=("x",), outputs=("yhat",), parameters=("w",), targets=(),
     )  # fmt: skip
     return program, operands
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_addresses_are_affine_in_the_loop_indices(integer, seed):
-    program, operands = random_nests(schedule(integer, 2, samples=13), seed)
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("seed", range(8))
+def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
+    program, operands = random_nests(schedule(integer, lanes, samples=13), lanes, seed)
     component = AddressStream(program, operands)
     start = TagLayout(program).start
     generator = random.Random(seed)
@@ -372,16 +400,71 @@ def test_addresses_are_affine_in_the_loop_indices(integer, seed):
                 for signal, value in (("kernel", number), ("level", level), ("slot", slot), ("tile", tile)):
                     ctx.set(getattr(component, signal), value)
                 await ctx.tick()
-                expected = place.base + copy * place.slot_rows + operand.base
-                expected += sum(i * s for i, s in zip(index, operand.strides, strict=True))
+                position = operand.position + sum(i * s for i, s in zip(index, operand.steps, strict=True))
+                row = place.base + copy * place.slot_rows + operand.base
+                row += sum(i * s for i, s in zip(index, operand.strides, strict=True))
+                expected = (row + position // lanes * place.elements, position % lanes)
                 bank = component.banks[ctx.get(component.bank)]
-                found = (ctx.get(component.active), bank, ctx.get(component.address))
-                if found != (1, place.bank, expected):
+                found = (ctx.get(component.active), bank, ctx.get(component.row), ctx.get(component.lane))
+                if found != (1, place.bank, *expected):
                     wrong.append((kernel.trips, operand, slot, tile, index, found, expected))
                 before = index
 
     simulate(component, bench)
     assert not wrong, wrong[0]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("seed", range(6))
+def test_walks_go_through_arrays_in_flat_order(integer, lanes, seed):
+    """Arrays of any shape, in any banks, packed along any axis or not; with restarts, and from any origin."""
+    generator = random.Random(f"{seed} {lanes}")
+    banks = {"rows": 3, "words": 1}
+    places = {}
+    for number in range(generator.randrange(1, 5)):
+        shape = tuple(generator.choice([1, 2, 3, 4, 5, 9]) for _ in range(generator.randrange(4)))
+        axis = generator.choice([None, *range(len(shape))])
+        length = 1 if axis is None else shape[axis]
+        elements = prod(shape) // length
+        rows = elements * -(-length // lanes)
+        bank = "words" if axis is None else "rows"
+        places[f"a{number}"] = Placement(f"a{number}", bank, banks[bank], elements, axis, length, shape, 1, rows)
+        banks[bank] += rows
+    spare = 20  # rows beyond those, for origins
+    program = replace(
+        schedule(integer, lanes, samples=13),
+        placements=places,
+        banks={name: Bank(name, 1 if name == "words" else lanes, 16, depth + spare) for name, depth in banks.items()},
+    )
+    order = [
+        (row, lane, array, offset == prod(place.shape) - 1)
+        for array, place in enumerate(places.values())
+        for offset, (row, lane) in enumerate(locations(lanes, place))
+    ]
+    walk = Walk(program, list(places))
+
+    async def bench(ctx):
+        step = 0
+        for _ in range(3 * len(order)):
+            if generator.random() < 1 / len(order):
+                ctx.set(walk.step, generator.randrange(2))
+                ctx.set(walk.restart, 1)
+                ctx.set(walk.origin, origin := generator.randrange(spare))
+                await ctx.tick()
+                ctx.set(walk.restart, 0)
+                step = 0
+            else:
+                origin = ctx.get(walk.origin)
+            row, lane, array, last = order[step % len(order)]
+            expected = (row + origin, lane, array, last, step % len(order) == len(order) - 1)
+            found = [ctx.get(getattr(walk, name)) for name in ("row", "lane", "array", "ends_array", "ends")]
+            assert tuple(found) == expected, (step, places)
+            going = generator.random() < 0.7
+            ctx.set(walk.step, going)
+            step += going
+            await ctx.tick()
+
+    simulate(walk, bench)
 
 
 def expected_tags(program, routine, start, numbers):
@@ -427,21 +510,53 @@ def expected_tags(program, routine, start, numbers):
                     sums = index
             if kernel.batch_level is not None:
                 tag["tile"] = tile
-                present = program.tile if tile < program.tiles - 1 else tail
-                present = min(max(present - index[kernel.batch_level] * program.lanes, 0), program.lanes)
+            if kernel.full or kernel.slow:  # what they keep: rows, or words in any lane
+                reduced = max(kernel.reduced, (kernel.slow.reduced or 0) if kernel.slow else 0)
+                kept = range(kernel.levels - reduced)
+                samples = program.tile if tile < program.tiles - 1 else tail
+                present = program.lanes
+                for level in {kernel.batch_level, kernel.lane_level} & set(kept):
+                    length = samples if level == kernel.batch_level else kernel.lane_length
+                    per_row = program.lanes if level == kernel.lane_level else 1
+                    there = min(max(length - index[level] * per_row, 0), per_row)
+                    present = min(present, there if per_row > 1 else there * program.lanes)
                 tag["edge"] = {0: Edge.EMPTY, program.lanes: Edge.FULL}.get(present, Edge.PARTIAL)
+                assert tag["edge"] != Edge.PARTIAL or present == partial_lanes(program, kernel)
             tags[begin + offset] = tag
     return tags
 
 
-@pytest.mark.parametrize(
-    ("lanes", "options"),
-    [(1, {}), (2, {"slow_words": 1}), (3, {"tile": 3}), (4, {"tile": 8, "slow_words": 1}), (8, {}), (16, {})],
-    ids=str,
-)
+SCHEDULES = [
+    ("13 samples", 1, {}),
+    ("13 samples", 2, {"slow_words": 1}),
+    ("13 samples", 3, {"tile": 3}),
+    ("13 samples", 4, {"tile": 8, "slow_words": 1}),
+    ("13 samples", 8, {}),
+    ("13 samples", 16, {}),
+    ("1 sample", 2, {}),
+    ("1 sample", 4, {"slow_words": 1}),
+    ("along features", 3, {}),
+    ("along features", 3, {"tile": 3}),
+    ("along features", 4, {"tile": 8, "slow_words": 1}),
+]
+
+
+@pytest.fixture(params=SCHEDULES, ids=lambda param: f"{param[0]}-P{param[1]}{param[2] or ''}")
+def issued(request, integer, rowless):
+    """Programs that spread samples over the lanes, or the features of one sample, or those of several."""
+    kind, lanes, options = request.param
+    if kind == "1 sample":
+        return schedule(rowless, lanes, samples=4, **options)
+    if kind == "along features":
+        # The gradients of several tiles are summed word by word.
+        unpacked = integer.kernels.parameters if "tile" in options else ()
+        return packed(integer, lanes, along_features, unpacked, samples=13, **options)
+    return schedule(integer, lanes, samples=13, **options)
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["present", "late"])
-def test_the_sequencer_issues_what_is_scheduled(integer, lanes, options, late):
-    program = schedule(integer, lanes, samples=13, **options)
+def test_the_sequencer_issues_what_is_scheduled(issued, late):
+    program, lanes = issued, issued.lanes
     start = TagLayout(program).start
     for number, routine in enumerate(program.routines):
         offset = sum(len(r.tile.kernels) + len(r.final.kernels) for r in program.routines[:number])
@@ -499,20 +614,41 @@ def test_the_sequencer_issues_what_is_scheduled(integer, lanes, options, late):
         assert tiles == ends
 
 
-@pytest.mark.parametrize("lanes", [3, 8])
-def test_events_are_counted_from_the_cycles_in_which_iterations_issue(integer, lanes):
+def test_events_are_counted_from_the_cycles_in_which_iterations_issue(issued):
     """The schedule's model of a kernel and the loops above agree: so does the sequencer with the schedule."""
-    program = schedule(integer, lanes, samples=13)
+    program = issued
     for routine in program.routines:
         kernels = (*routine.tile.kernels, *routine.final.kernels)
         tags = expected_tags(program, routine, 0, {kernel.name: i for i, kernel in enumerate(kernels)})
         for kernel, start in instances(routine, 0):
             issued = [cycle for cycle in tags if start <= cycle < start + kernel.cycles]
-            for use in events(program, kernel).reads[: sum(isinstance(o, Operand) for o in (kernel.a, kernel.b))]:
-                assert (use.cycles + start - timing.OPERAND_READ).tolist() == issued
+            operands = [o for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
+            uses = events(program, kernel).reads[: len(operands)]
+            for operand, use in zip(operands, uses, strict=True):
+                presented = timing.operand_trigger(operand.row) + 1
+                assert (use.cycles + start - presented).tolist() == issued
 
 
 # --- samples and parameters in, results out ---------------------------------------------------------------------------
+
+
+def repacked(program, axes):
+    """``program`` with some arrays in banks of their own, packed along other axes, or not."""
+    banks, placements = dict(program.banks), dict(program.placements)
+    for name, axis in axes.items():
+        place, bank = placements[name], banks[placements[name].bank]
+        length = 1 if axis is None else place.shape[axis]
+        elements = prod(place.shape) // length
+        slot_rows = elements * -(-length // program.lanes)
+        base = 2 * len(placements[name].shape) - 1
+        words = 1 if axis is None else program.lanes
+        banks[f"{name}_bank"] = Bank(
+            f"{name}_bank", words, bank.width, base + place.slots * slot_rows, bank.kind, bank.loader
+        )
+        placements[name] = Placement(
+            name, f"{name}_bank", base, elements, axis, length, place.shape, place.slots, slot_rows
+        )
+    return replace(program, banks=banks, placements=placements)
 
 
 class Ring:
@@ -522,14 +658,15 @@ class Ring:
         self.program, self.random = program, random.Random(seed)
         self.loader = SampleLoader(program)
         self.arrays = [program.placements[name] for name in (*program.inputs, *program.targets)]
-        self.banks = {p.bank: np.zeros((program.banks[p.bank].depth, program.lanes), np.int64) for p in self.arrays}
+        banks = {place.bank: program.banks[place.bank] for place in self.arrays}
+        self.banks = {name: np.zeros((bank.depth, bank.words), np.int64) for name, bank in banks.items()}
         self.cycle = 0
         self.accepted = []
 
     def tiles(self, count, seed):
         """Random samples: for each of ``count`` tiles one row of words for each of its samples."""
         generator = np.random.default_rng(seed)
-        width = sum(p.elements for p in self.arrays)
+        width = sum(prod(p.shape[1:]) for p in self.arrays)
         tail = self.program.batch - (self.program.tiles - 1) * self.program.tile
         sizes = [tail if i % self.program.tiles == self.program.tiles - 1 else self.program.tile for i in range(count)]
         return [generator.integers(-(2**15), 2**15, (size, width)) for size in sizes]
@@ -542,8 +679,8 @@ class Ring:
         taken = ctx.get(loader.samples.valid) and ctx.get(loader.samples.ready)
         for place in self.arrays:
             if ctx.get(getattr(loader, f"enable_{place.bank}")):
-                row = ctx.get(getattr(loader, f"address_{place.bank}"))
-                self.banks[place.bank][row, ctx.get(loader.lane)] = ctx.get(loader.word)
+                row, lane = (ctx.get(getattr(loader, f"{port}_{place.bank}")) for port in ("row", "lane"))
+                self.banks[place.bank][row, lane] = ctx.get(loader.word)
         await ctx.tick()
         self.cycle += 1
         return taken
@@ -554,22 +691,43 @@ class Ring:
         for b in range(size):
             row = []
             for place in self.arrays:
-                base = place.base + slot * place.slot_rows + (b // self.program.lanes) * place.elements
-                row += self.banks[place.bank][base : base + place.elements, b % self.program.lanes].tolist()
+                for index in np.ndindex(place.shape[1:]):
+                    at, lane = location(self.program.lanes, place, (b, *index))
+                    row.append(self.banks[place.bank][at + slot * place.slot_rows, lane])
             rows.append(row)
         return np.array(rows)
 
 
-@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4}), (16, {})], ids=["P3", "P2-tiles", "P16"])
+PACKINGS = {
+    "samples": {"x": 0, "y": 0, "yhat": 0, "p0": 0, "p1": None, "p2": 0, "p3": None},
+    "features": {"x": 1, "y": 1, "yhat": 1, "p0": 1, "p1": 0, "p2": 1, "p3": 0},
+    "words": dict.fromkeys(("x", "y", "yhat", "p0", "p1", "p2", "p3")),
+    "mixed": {"x": 1, "y": None, "yhat": None, "p0": None, "p1": 0, "p2": 0, "p3": None},
+}
+
+
+def packings(*settings):
+    """Every one of some (lanes, options) with every packing."""
+    return [
+        pytest.param((lanes, options, axes), id=f"P{lanes}{'-tiles' if options else ''}-{name}")
+        for lanes, options in settings
+        for name, axes in PACKINGS.items()
+    ]
+
+
+def with_packing(integer, param, samples):
+    lanes, options, axes = param
+    return repacked(schedule(integer, lanes, samples=samples, **options), axes)
+
+
+@pytest.fixture(scope="module", params=packings((3, {}), (2, {"tile": 4}), (16, {})))
 def streamed(request, integer):
-    lanes, options = request.param
-    return schedule(integer, lanes, samples=None, **options)
+    return with_packing(integer, request.param, None)
 
 
-@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4})], ids=["P3", "P2-tiles"])
+@pytest.fixture(scope="module", params=packings((3, {}), (2, {"tile": 4})))
 def kept(request, integer):
-    lanes, options = request.param
-    return schedule(integer, lanes, samples=39, **options)
+    return with_packing(integer, request.param, 39)
 
 
 async def feed(ctx, ring, tiles, consume=None):
@@ -586,8 +744,17 @@ async def feed(ctx, ring, tiles, consume=None):
     ctx.set(loader.samples.valid, 0)
 
 
-IN_FLIGHT = timing.SUBTRACT_TRIGGER + 1
-"""Cycles after the last issue of a tile in which its samples may still be read."""
+def test_samples_are_read_for_as_long_as_the_loader_thinks(issued):
+    """Cycles after the last issue of a tile in which its samples may still be read."""
+    program = issued
+    data = {program.placements[name].bank for name in (*program.inputs, *program.targets)}
+    late = [
+        int(use.cycles.max()) - (kernel.cycles - 1)
+        for kernel in program.kernels
+        for use in events(program, kernel).reads
+        if use.unit in data
+    ]
+    assert 0 < max(late) <= timing.sample_reads(program.lanes)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -606,7 +773,7 @@ def test_streamed_tiles_stay_until_they_are_read(streamed, seed):
             slot, index = ctx.get(ring.loader.slot), len(used)
             used.append(slot)
             np.testing.assert_array_equal(ring.stored(slot, len(tiles[index])), tiles[index])
-            checks.append((slot, index, ring.cycle + IN_FLIGHT))
+            checks.append((slot, index, ring.cycle + timing.sample_reads(program.lanes)))
             return 1
         return 0
 
@@ -634,7 +801,8 @@ def test_a_full_ring_takes_no_more_until_a_tile_is_freed(streamed):
         waited = 1
         while not await ring.tick(ctx):
             waited += 1
-        assert IN_FLIGHT < waited <= IN_FLIGHT + 4
+        in_flight = timing.sample_reads(program.lanes)
+        assert in_flight < waited <= in_flight + 4
         ctx.set(ring.loader.samples.valid, 0)
 
     simulate(ring.loader, bench)
@@ -694,11 +862,12 @@ def test_forgetting_empties_the_ring_wherever_it_was(streamed, given, pause):
     simulate(ring.loader, bench)
 
 
-def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
-    program = schedule(integer, 3, samples=13)
+@pytest.mark.parametrize("setting", packings((1, {}), (3, {}), (4, {})))
+def test_parameters_arrive_in_flat_order_and_wrap_round(integer, setting):
+    program = with_packing(integer, setting, 13)
     loader = ParameterLoader(program, 24)
     places = [program.placements[name] for name in program.parameters]
-    order = [(place.bank, place.base + i) for place in places for i in range(place.elements)]
+    order = [(place.bank, *at) for place in places for at in locations(program.lanes, place)]
     generator = random.Random(3)
     total = len(order)
     sent = list(range(1, 2 * total + 6))
@@ -711,7 +880,7 @@ def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
             await ctx.delay(1e-9)
             for number, bank in enumerate(loader.banks):
                 if ctx.get(loader.enables) >> number & 1:
-                    written.append((bank, ctx.get(loader.address), ctx.get(loader.word)))
+                    written.append((bank, ctx.get(loader.row), ctx.get(loader.lane), ctx.get(loader.word)))
             taken = ctx.get(loader.parameters.valid) and ctx.get(loader.parameters.ready)
             await ctx.tick()
             return taken
@@ -735,9 +904,10 @@ def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
 
 
 @pytest.mark.parametrize("readiness", [1.0, 0.5, 0.1])
-@pytest.mark.parametrize(("lanes", "options"), [(1, {}), (3, {}), (2, {"tile": 4}), (16, {})], ids=str)
-def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readiness):
-    program = schedule(integer, lanes, samples=13, **options)
+@pytest.mark.parametrize("setting", packings((1, {}), (3, {}), (2, {"tile": 4}), (16, {})))
+def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
+    program = with_packing(integer, setting, 13)
+    lanes = program.lanes
     reader = Reader(program, 24)
     generator = random.Random(lanes)
     memory = {}
@@ -745,16 +915,16 @@ def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readin
         low, high = limits(bank.width)
         memory[bank.name] = [[generator.randint(low, high) for _ in range(bank.words)] for _ in range(bank.depth)]
     parameters = [
-        memory[p.bank][p.base + i][0]
-        for p in map(program.placements.get, program.parameters)
-        for i in range(p.elements)
+        memory[place.bank][row][lane]
+        for place in map(program.placements.get, program.parameters)
+        for row, lane in locations(lanes, place)
     ]
     (output,) = map(program.placements.get, program.outputs)
-    predictions = [
-        memory[output.bank][output.base + b // lanes * output.elements + i][b % lanes]
-        for b in range(program.batch)
-        for i in range(output.elements)
-    ]
+    predictions = []
+    for tile, b in (divmod(b, program.tile) for b in range(program.batch)):
+        for index in np.ndindex(output.shape[1:]):
+            row, lane = location(lanes, output, (b, *index))
+            predictions.append(memory[output.bank][row + tile * output.slot_rows][lane])
 
     async def bench(ctx):
         for group, expected in ((0, parameters), (1, predictions), (0, parameters)):
@@ -770,7 +940,7 @@ def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readin
                     row = memory[name][min(addresses[-2], bank.depth - 1)]
                     packed = sum((word & (1 << bank.width) - 1) << (i * bank.width) for i, word in enumerate(row))
                     ctx.set(getattr(reader, f"row_{name}"), packed)
-                addresses.append(ctx.get(reader.address))
+                addresses.append(ctx.get(reader.row))
                 ready = generator.random() < readiness
                 ctx.set(reader.results.ready, ready)
                 await ctx.delay(1e-9)

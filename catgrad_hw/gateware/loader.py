@@ -103,10 +103,9 @@ class SampleLoader(Component):
         # A tile counts as loaded only once its last word is in the bank.
         usable = Delayed(m, filled, "filled")[2]
         freed = Delayed(m, self.consume & ~self.resident, "freed")
-        in_flight = timing.capture(program.lanes, True) + timing.SUBTRACT_STAGE
         m.d.sync += [
             loaded.eq(loaded + usable - freed[0]),
-            occupied.eq(occupied + filled - freed[in_flight]),
+            occupied.eq(occupied + filled - freed[timing.sample_reads(program.lanes)]),
         ]
         m.d.comb += self.available.eq(loaded != 0)
         with m.If(self.consume):
