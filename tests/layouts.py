@@ -174,9 +174,9 @@ def packed(
     ) -> Packing:
         costs = Costs(program, routines, lanes, tile, tiles)
         axes = {name: axis_of(array, costs.shape(name)) for name, array in costs.arrays.items()}
-        axes = {
-            name: axis if axis in costs.choices(name) and name not in unpacked else None for name, axis in axes.items()
-        }
+        for name, axis in axes.items():
+            if name in unpacked or axis not in costs.choices(name):
+                axes[name] = None
         _, found = costs.cheapest(axes)
         if found is None:
             raise LookupError(f"no kernels for {axes}")

@@ -526,6 +526,40 @@ def expected_tags(program, routine, start, numbers):
     return tags
 
 
+def run_sequencer(program, routine, count, names, late):
+    """Tags by cycle, the cycles in which tiles end, and how many cycles were running, waiting, and ends of a step.
+
+    Cycles spent waiting for samples are left out of the count.
+    """
+    sequencer = Sequencer(program)
+    generator = random.Random(program.lanes)
+    tags, tiles, counts = {}, [], {"running": 0, "waiting": 0, "step_done": 0}
+
+    async def bench(ctx):
+        ctx.set(sequencer.routine, routine)
+        ctx.set(sequencer.count, count)
+        ctx.set(sequencer.start, 1)
+        await ctx.tick()
+        ctx.set(sequencer.start, 0)
+        cycle = -1  # samples are asked for in the cycle before the first iteration
+        patience = 0
+        while ctx.get(sequencer.busy):
+            ctx.set(sequencer.samples_ready, patience == 0)
+            stalled = ctx.get(sequencer.waiting)
+            patience = patience - 1 if stalled else generator.randrange(1, 6) * late
+            for name in counts:
+                counts[name] += ctx.get(getattr(sequencer, name))
+            if ctx.get(sequencer.tile_done):
+                tiles.append(cycle)
+            if ctx.get(sequencer.tag.valid):
+                tags[cycle] = {name: ctx.get(getattr(sequencer.tag, name)) for name in names}
+            await ctx.tick()
+            cycle += not stalled
+
+    simulate(sequencer, bench)
+    return tags, tiles, *counts.values()
+
+
 SCHEDULES = [
     ("13 samples", 1, {}),
     ("13 samples", 2, {"slow_words": 1}),
@@ -556,7 +590,7 @@ def issued(request, integer, rowless):
 
 @pytest.mark.parametrize("late", [False, True], ids=["present", "late"])
 def test_the_sequencer_issues_what_is_scheduled(issued, late):
-    program, lanes = issued, issued.lanes
+    program = issued
     start = TagLayout(program).start
     for number, routine in enumerate(program.routines):
         offset = sum(len(r.tile.kernels) + len(r.final.kernels) for r in program.routines[:number])
@@ -566,35 +600,8 @@ def test_the_sequencer_issues_what_is_scheduled(issued, late):
         expected = {}
         for run in range(count):
             expected |= expected_tags(program, routine, run * routine.period, numbers)
-        sequencer = Sequencer(program)
-        generator = random.Random(lanes)
-        found, running, waiting, done, tiles = {}, 0, 0, 0, []
         names = sorted({name for tag in expected.values() for name in tag})
-
-        async def bench(ctx, sequencer=sequencer, number=number, count=count, generator=generator, names=names):
-            nonlocal found, running, waiting, done
-            ctx.set(sequencer.routine, number)
-            ctx.set(sequencer.count, count)
-            ctx.set(sequencer.start, 1)
-            await ctx.tick()
-            ctx.set(sequencer.start, 0)
-            cycle = -1  # samples are asked for in the cycle before the first iteration
-            patience = 0
-            while ctx.get(sequencer.busy):
-                ctx.set(sequencer.samples_ready, patience == 0)
-                stalled = ctx.get(sequencer.waiting)
-                patience = patience - 1 if stalled else generator.randrange(1, 6) * late
-                running += ctx.get(sequencer.running)
-                waiting += stalled
-                done += ctx.get(sequencer.step_done)
-                if ctx.get(sequencer.tile_done):
-                    tiles.append(cycle)
-                if ctx.get(sequencer.tag.valid):
-                    found[cycle] = {name: ctx.get(getattr(sequencer.tag, name)) for name in names}
-                await ctx.tick()
-                cycle += not stalled
-
-        simulate(sequencer, bench)
+        found, tiles, running, waiting, done = run_sequencer(program, number, count, names, late)
         assert list(found) == list(expected)
         for cycle, tag in expected.items():
             for name, value in tag.items():
