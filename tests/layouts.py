@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf, prod
 from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
 
 from catgrad_hw.ir.kernel import Array
 from catgrad_hw.numbers.integer import IntegerProgram
@@ -31,6 +35,24 @@ def locations(lanes: int, place: Placement) -> list[tuple[int, int]]:
     return [location(lanes, place, index) for index in itertools.product(*map(range, place.shape))]
 
 
+BOTH = tuple(itertools.product((False, True), repeat=2))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A form's options with their costs, and those of its side sum alone, where that may not ride."""
+
+    routine: str
+    forms: list[tuple[float, Option]]
+    sums: list[tuple[float, Option]]
+
+    @property
+    def arrays(self) -> list[str]:
+        """The arrays whose packing matters."""
+        found = {name: None for _, o in (*self.forms, *self.sums) for name in (*dict(o.axes), *o.lane_reads)}
+        return list(found)
+
+
 class Costs:
     """The cost of every way to run every form, as the module under test states it, and no solver."""
 
@@ -42,8 +64,7 @@ class Costs:
         accesses = [access for _, form in forms for access in form.accesses]
         accesses += [form.rider.store.access for _, form in forms if form.rider]
         self.arrays = {a.array: program.kernels.arrays[a.array] for a in accesses}
-        # For each form: its routine, its options with their cost, and the same for its side sum alone.
-        self.ways: list[tuple[str, list[tuple[float, Option]], list[tuple[float, Option]]]] = []
+        self.ways: list[_Way] = []
         self.ideal = 0.0
         for name, form in forms:
             weight = packing.PREDICT_WEIGHT if name == "predict" and "step" in routines else 1.0
@@ -56,7 +77,7 @@ class Costs:
 
             ways = priced(form)
             riderless = form.rider is not None and not all(o.rides for _, o in ways)
-            self.ways.append((name, ways, priced(form.without_rider()[1]) if riderless else []))
+            self.ways.append(_Way(name, ways, priced(form.without_rider()[1]) if riderless else []))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tile."""
@@ -68,11 +89,6 @@ class Costs:
         if self.program.stochastic and name in self.program.kernels.parameters:
             return [None]
         return [None, *(i for i, size in enumerate(self.shape(name)) if size > 1)]
-
-    def every_axes(self) -> Iterator[dict[str, Axis]]:
-        """All vector axes of all arrays."""
-        for choice in itertools.product(*map(self.choices, self.arrays)):
-            yield dict(zip(self.arrays, choice, strict=True))
 
     def words(self, axes: Mapping[str, Axis]) -> float:
         """What the arrays cost."""
@@ -96,48 +112,66 @@ class Costs:
             and (reads or all(axes[name] is None for name in option.lane_reads))
         )
 
+    def pick(
+        self, way: _Way, axes: Mapping[str, Axis], updates: bool, reads: bool
+    ) -> tuple[float, tuple[tuple[Form, int | None], ...]]:
+        """The best way to run one form where arrays are packed so: the cost and the kernels; infinite if none."""
+        best: tuple[float, tuple[tuple[Form, int | None], ...]] = (inf, ())
+        sums = [(cost, option) for cost, option in way.sums if self.legal(option, axes, updates, reads)]
+        for cost, option in way.forms:
+            if not self.legal(option, axes, updates, reads):
+                continue
+            if option.rides or not option.form.rider:
+                best = min(best, (cost, ((option.form, option.lane),)), key=lambda found: found[0])
+            elif sums:
+                extra, total = min(sums, key=lambda found: found[0])
+                kernels = ((option.form.without_rider()[0], option.lane), (total.form, total.lane))
+                best = min(best, (cost + extra, kernels), key=lambda found: found[0])
+        return best
+
     def cheapest(self, axes: Mapping[str, Axis]) -> tuple[float, Packing | None]:
         """The best kernels where arrays are packed so, and the cost of all; (infinite, None) if there are none."""
-        best, found = inf, None
-        for updates, reads in itertools.product((False, True), repeat=2):
+        best: tuple[float, Packing | None] = (inf, None)
+        for updates, reads in BOTH:
             cost = self.words(axes) + self.flags(updates, reads)
-            kernels: dict[str, list[tuple[Form, int | None]]] = {}
-
-            def pick(
-                ways: list[tuple[float, Option]], extra: float = 0.0, updates: bool = updates, reads: bool = reads
-            ) -> tuple[float, Option | None]:
-                usable = [
-                    (c if o.rides or not o.form.rider else c + extra, i, o)
-                    for i, (c, o) in enumerate(ways)
-                    if self.legal(o, axes, updates, reads)
-                ]
-                return (min(usable)[0], min(usable)[2]) if usable else (inf, None)
-
-            for routine, ways, sums in self.ways:
-                extra, total = pick(sums)
-                price, option = pick(ways, extra)
+            kernels: dict[str, tuple[tuple[Form, int | None], ...]] = {}
+            for way in self.ways:
+                price, chosen = self.pick(way, axes, updates, reads)
                 cost += price
-                if option is None or cost >= best:
-                    break
-                chosen = kernels.setdefault(routine, [])
-                if option.form.rider and not option.rides:
-                    assert total is not None
-                    chosen += [(option.form.without_rider()[0], option.lane), (total.form, total.lane)]
-                else:
-                    chosen.append((option.form, option.lane))
-            else:
-                best, found = cost, Packing(dict(axes), {name: tuple(chosen) for name, chosen in kernels.items()})
-        return best, found
+                kernels[way.routine] = (*kernels.get(way.routine, ()), *chosen)
+            if cost < best[0]:
+                best = (cost, Packing(dict(axes), kernels))
+        return best
+
+    def least(self) -> float:
+        """The lowest cost over all vector axes of all arrays, and all ways to run all forms."""
+        names = list(self.arrays)
+        grids = []
+
+        def over(involved: Sequence[str], cost: Callable[[dict[str, Axis]], float]) -> NDArray[np.float64]:
+            """``cost`` for all axes of the arrays ``involved``, one dimension for each of all arrays."""
+            choices = [self.choices(name) if name in involved else [None] for name in names]
+            found = [cost(dict(zip(names, axes, strict=True))) for axes in itertools.product(*choices)]
+            return np.array(found).reshape([len(choice) for choice in choices])
+
+        for updates, reads in BOTH:
+            total = np.full([len(self.choices(name)) for name in names], self.flags(updates, reads))
+            for name in names:
+                total += over([name], lambda axes, name=name: self.words({name: axes[name]}))
+            for way in self.ways:
+                total += over(way.arrays, lambda axes, way=way: self.pick(way, axes, updates, reads)[0])
+            grids.append(total.min())
+        return float(min(grids))
 
     def of(self, choice: Packing) -> float:
         """The cost of a packing, which must be legal."""
         cost, updates, reads = self.words(choice.axes), False, False
         rest = {name: list(kernels) for name, kernels in choice.kernels.items()}
-        for routine, ways, sums in self.ways:
-            form, lane = rest[routine].pop(0)
-            taken = [(ways, form, lane)]
-            if ways[0][1].form.rider and not form.rider:
-                taken.append((sums, *rest[routine].pop(0)))
+        for way in self.ways:
+            form, lane = rest[way.routine].pop(0)
+            taken = [(way.forms, form, lane)]
+            if way.forms[0][1].form.rider and not form.rider:
+                taken.append((way.sums, *rest[way.routine].pop(0)))
             for offered, form, lane in taken:
                 ((price, option),) = [(c, o) for c, o in offered if o.lane == lane]
                 assert form in (option.form, option.form.rider and option.form.without_rider()[0])
