@@ -9,24 +9,24 @@ from typing import Any
 
 from catgrad_hw.errors import IllTypedError
 from catgrad_hw.ir.combinators import Canonical
-from catgrad_hw.ir.from_hypergraph import joint_graph
-from catgrad_hw.ir.hypergraph import Flat, OpenHypergraph, identity
+from catgrad_hw.ir.from_hypergraph import ROLES, joint_graph
+from catgrad_hw.ir.hypergraph import Flat, OpenHypergraph, identity, twist
 from catgrad_hw.ir.operations import Parameter, discard, to_core
 from catgrad_hw.ir.optics import optic, rdiff
+from catgrad_hw.ir.optimizers import Optimizer
 from catgrad_hw.ir.passes import simplify
-from catgrad_hw.ir.types import Object
+from catgrad_hw.ir.types import UNIT, Object
 from catgrad_hw.targets.python import python_class
-
-# The functions of a compiled model, and the role of what each takes after parameters and inputs.
-GROUPS = {"predict": None, "step": "target", "rev": "cotangent", "rev_p": "cotangent"}
 
 
 @dataclass(frozen=True)
 class Learner:
     """A model with its optimizer and loss, as diagrams of core operations (arXiv 2103.01931).
 
-    For parameters P, inputs X and outputs Y: ``predict : P ● X → Y``; ``step : P ● X ● Y → P``, the parameters after
-    one step of training; ``rev : P ● X ● Y → P ● X`` and ``rev_p : P ● X ● Y → P``, gradients for a cotangent in Y.
+    For parameters P, inputs X and outputs Y: ``predict : P ● X → Y``; ``step : P ● S ● X ● Y ● L → P ● S``, the
+    parameters and the optimizer's state S after one step of training; ``rev : P ● X ● Y → P ● X`` and
+    ``rev_p : P ● X ● Y → P``, gradients for a cotangent in Y. L is the learning rate where that is an argument, else
+    nothing.
     """
 
     predict: OpenHypergraph
@@ -36,6 +36,8 @@ class Learner:
     parameter_types: Object
     input_types: Object
     output_types: Object
+    state_types: Object = UNIT
+    rate_types: Object = UNIT
 
 
 def factor_parameters(model: OpenHypergraph) -> tuple[Object, OpenHypergraph]:
@@ -52,7 +54,8 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
     """Compile a model: reverse derivatives by optics, parameters as inputs, everything in core operations.
 
     ``optimizer`` and ``loss`` give a lens at each object, as :func:`catgrad_hw.layers.sgd` and
-    :func:`catgrad_hw.layers.mse` do; the learner is the optic of ``(optimizer ● id) >> model >> loss``.
+    :func:`catgrad_hw.layers.mse` do; the learner is the optic of ``(optimizer ● id) >> model >> loss``. An
+    :class:`~catgrad_hw.ir.optimizers.Optimizer` may have state, and the learning rate as an argument.
     """
     if not isinstance(model, OpenHypergraph):
         raise IllTypedError(
@@ -61,10 +64,12 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
         )
     P, parametrised = factor_parameters(model)
     X, Y = model.source, model.target
-    opt_P = _lens("optimizer", optimizer, P, "layers.sgd(0.01)")
-    loss_Y = _lens("loss", loss, Y, "layers.mse")
+    S, L = (optimizer.state(P), optimizer.rate) if isinstance(optimizer, Optimizer) else (UNIT, UNIT)
+    opt_P = _lens("optimizer", optimizer, P + S + L, P, "layers.sgd(0.01)")
+    loss_Y = _lens("loss", loss, Y, Y, "layers.mse")
     trained = (opt_P @ identity(X)) >> parametrised >> loss_Y
-    step = optic(trained).adapt() >> (discard(Y) @ identity(P) @ discard(X))
+    step = optic(trained).adapt() >> (discard(Y) @ identity(P + S) @ discard(L + X))
+    step = (identity(P + S) @ twist(X + Y, L)) >> step
     rev = rdiff(parametrised)
     return Learner(
         predict=to_core(parametrised),
@@ -74,15 +79,17 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
         parameter_types=P,
         input_types=X,
         output_types=Y,
+        state_types=S,
+        rate_types=L,
     )
 
 
-def _lens(what: str, at: Canonical, A: Object, example: str) -> OpenHypergraph:
-    """The optimizer or loss at ``A``."""
-    f = at(A) if callable(at) else at
-    if not isinstance(f, OpenHypergraph) or f.source != A or f.target != A:
+def _lens(what: str, at: Canonical, A: Object, B: Object, example: str) -> OpenHypergraph:
+    """The optimizer or loss, a diagram ``A → B``."""
+    f = at(B) if callable(at) else at
+    if not isinstance(f, OpenHypergraph) or f.source != A or f.target != B:
         found = f if isinstance(f, OpenHypergraph) else type(f).__name__
-        raise IllTypedError(f"compile_model: the {what} must give a diagram {A} → {A}, found {found}; write {example}")
+        raise IllTypedError(f"compile_model: the {what} must give a diagram {A} → {B}, found {found}; write {example}")
     return f
 
 
@@ -94,14 +101,18 @@ def compile_model(
     ``CompiledModel(Numpy)`` has methods ``predict(*p, x)``, ``step(*p, x, y)``, ``rev(*p, x, dy)`` and
     ``rev_p(*p, x, dy)``, which return lists of arrays and raise :class:`IllTypedError` for arguments of a wrong shape
     or dtype. ``ParamType`` lists the types of the parameters p. ``ast.unparse(source)`` is the class's text.
+    Floating-point operations are those of the model, so that numbers are catgrad's to the last bit where the model is.
+
+    Where the optimizer has state s, ``step(*p, *s, x, y)`` returns ``[*p, *s]``; ``CompiledModel.StateType`` lists the
+    types of s, which starts at zeros. A learning rate that is an argument comes last: ``step(*p, x, y, rate)``.
     """
     compiled = learner(model, optimizer, loss)
-    graph = simplify(joint_graph(compiled, tuple(GROUPS)))
+    graph = simplify(joint_graph(compiled, tuple(ROLES)), keep_rounding=True)
     arguments = {
-        group: [i.name for role in ("parameter", "input", last) for i in graph.inputs if i.role == role]
-        for group, last in GROUPS.items()
+        group: [i.name for role in roles for i in graph.inputs if i.role == role] for group, roles in ROLES.items()
     }
     source = python_class("CompiledModel", graph, arguments)
     namespace: dict[str, Any] = {}
     exec(compile(source, "<compile_model>", "exec"), namespace)
+    namespace["CompiledModel"].StateType = compiled.state_types
     return namespace["CompiledModel"], compiled.parameter_types, source

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,6 +118,41 @@ class Hardware:
         )
 
 
+def compile_predictor(
+    workload: Workload,
+    lanes: int,
+    *,
+    numbers: str = "16",
+    slow_words: int | None = None,
+    progress: Progress | None = None,
+) -> Hardware:
+    """A core that predicts and does not train: it takes samples and sends predictions, unasked.
+
+    Formats are those of the training hardware, and so are the bits. Arguments as for :func:`compile_hardware`.
+
+    Raises:
+        CatgradError: the workload has no hardware, or an argument is out of range.
+    """
+    quantized = quantize_workload(workload, numbers, progress=progress)
+    program = schedule(only_predict(quantized.integer), lanes, slow_words=slow_words)
+    check(program)
+    return Hardware(quantized, program)
+
+
+def only_predict(program: IntegerProgram) -> IntegerProgram:
+    """``program`` without ``step`` and without targets."""
+    kernels = program.kernels
+    predict = kernels.programs["predict"]
+    text = repr(predict)
+    counters = tuple(name for name in program.counters if f"counter={name!r}" in text)
+    return replace(
+        program,
+        kernels=replace(kernels, programs={"predict": predict}, targets=()),
+        counters=counters,
+        stochastic=False,
+    )
+
+
 def compile_hardware(
     workload: Workload,
     lanes: int,
@@ -132,7 +167,8 @@ def compile_hardware(
     """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
 
     The bits depend on ``workload`` and ``numbers`` (``16``, ``18`` or ``small``) alone; ``tile`` (samples on chip at a
-    time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in :func:`catgrad_hw.schedule.scheduler.schedule`.
+    time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in
+    :func:`catgrad_hw.schedule.scheduler.schedule`.
 
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.

@@ -204,7 +204,7 @@ def packed(
         lanes: int,
         tile: int,
         tiles: int,
-        narrow: bool = False,
+        *_: object,
     ) -> Packing:
         costs = Costs(program, routines, lanes, tile, tiles)
         axes = {name: axis_of(array, costs.shape(name)) for name, array in costs.arrays.items()}

@@ -246,7 +246,7 @@ class _Run:
         assert words is not None
         select = self.last(total_.reduced)
         total = self.summed(words.sum(axis=1)[:, None], total_.reduced, program.sum_accumulator)
-        if program.tiles > 1 and kernel.batch_level is not None:
+        if program.tiles > 1 and kernel.sums_samples:
             partial, rows, lanes = self.cells(total_.flat, select, partial_name(total_.target.array))
             if self.tile > 0:
                 total = total + partial[rows, lanes][:, None]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from every_operation import concrete_operations, is_core
 from hypothesis import given, settings
 from random_models import array, dense_net, learners, random_arrays
 
@@ -114,14 +115,8 @@ def test_printer() -> None:
 # --- axes -------------------------------------------------------------------------------------------------------
 
 
-def core_operations() -> set[type[ops.Operation]]:
-    found = {c for c in vars(ops).values() if isinstance(c, type) and issubclass(c, ops.Operation)}
-    abstract = {ops.Operation, ops.Linear, ops.Lens, ops.Derived}
-    return {c for c in found - abstract if not issubclass(c, ops.Derived)}
-
-
 def test_every_core_operation_has_axes() -> None:
-    assert core_operations() - set(AXES) == {ops.Parameter}  # factored out of every learner
+    assert {c for c in concrete_operations() if is_core(c)} == set(AXES)  # parameters are factored out
 
 
 def test_batch_axis_is_the_one_no_parameter_has() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_operation import concrete_operations, is_core
 from hypothesis import given, settings
 from random_models import array, dense_net, learners, random_arrays
 
@@ -167,8 +168,7 @@ def test_names_that_are_no_modules_are_refused(name: str) -> None:
 def test_every_core_operation_has_a_spelling() -> None:
     """Constants, copies and views are spelled by what reads them; parameters are factored out."""
     by_readers = {ops.Constant, ops.Copy, ops.Discard, ops.Permute, ops.NCopy, ops.NSplit, ops.Parameter}
-    found = {c for c in vars(ops).values() if isinstance(c, type) and issubclass(c, ops.Operation)}
-    core = {c for c in found if not issubclass(c, ops.Derived) and not c.__abstractmethods__}
+    core = {c for c in concrete_operations() if is_core(c)} | {ops.Parameter}
     assert core - by_readers == set(SPELLINGS)
 
 

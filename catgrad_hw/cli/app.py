@@ -46,7 +46,25 @@ class Simulator(StrEnum):
 
 
 class Target(StrEnum):
+    """The names of catgrad_hw.targets.registry."""
+
     numpy = "numpy"
+    torch = "torch"
+    tinygrad = "tinygrad"
+    c = "c"
+    c_fixed = "c-fixed"
+    cuda = "cuda"
+
+
+class Contender(StrEnum):
+    """The names of catgrad_hw.bench."""
+
+    numpy = "numpy"
+    by_hand = "by-hand"
+    torch = "torch"
+    tinygrad = "tinygrad"
+    c = "c"
+    c_fixed = "c-fixed"
 
 
 def _set_debug(value: bool) -> None:
@@ -55,7 +73,7 @@ def _set_debug(value: bool) -> None:
 
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="iris-linear, iris-simple, iris-dense, iris-hidden, or FILE.py:NAME")
+    str, typer.Argument(metavar="MODEL", help="A built-in name, as iris-hidden or digits-mlp, or FILE.py:NAME")
 ]
 Lanes = Annotated[int, typer.Option("--lanes", "-P", help="Multiply-accumulate lanes, 1 to 128.")]
 Formats = Annotated[Numbers, typer.Option("--numbers", help="Number formats: multipliers of 16 or 18 bits, or small.")]
@@ -67,7 +85,8 @@ Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show 
 def catgrad_hw(debug: Debug = False) -> None:
     """Compile a model's reverse derivative into a circuit that trains itself.
 
-    MODEL is a built-in name (iris-linear, iris-simple, iris-dense, iris-hidden) or `FILE.py:NAME`, where NAME is a
+    MODEL is a built-in name (iris-linear, iris-simple, iris-dense, iris-hidden, digits-mlp, mlp-784-64-10) or
+    `FILE.py:NAME`, where NAME is a
     function without arguments that returns a `catgrad_hw.Workload`.
 
     **Train in simulated hardware:** `catgrad-hw train iris-hidden --lanes 8`
@@ -197,19 +216,47 @@ def emit(
     model: Model,
     output: Folder,
     target: Annotated[Target, typer.Option(help="What to write.")] = Target.numpy,
+    numbers: Annotated[Numbers, typer.Option(help="Number formats of c-fixed.")] = Numbers.sixteen,
     debug: Debug = False,
 ) -> None:
-    """Write the model as code that needs nothing of this package.
+    """Write the model as code that needs nothing of this package: sources, a build file and a README.
 
     **A NumPy module with predict and step:** `catgrad-hw emit iris-hidden --target numpy -o build`
+
+    **C99 without a library:** `catgrad-hw emit iris-hidden --target c -o build`, then `make -C build`
+
+    **The bits of the hardware, in integers:** `catgrad-hw emit iris-hidden --target c-fixed --numbers small -o build`
     """
     from catgrad_hw.cli import files, show
-    from catgrad_hw.targets.numpy import emit as emit_numpy
+    from catgrad_hw.targets.registry import TARGETS
     from catgrad_hw.workload import load_workload
 
     workload = load_workload(model)
-    emitters = {Target.numpy: emit_numpy}
-    show.written(files.write_all(output, emitters[target](workload, workload.name)))
+    show.written(files.write_all(output, TARGETS[target.value].emit(workload, workload.name, numbers.value)))
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="As in other commands; several may follow.")],
+    target: Annotated[list[Contender] | None, typer.Option(help="What to time; may be repeated.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the seconds.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Time a training step of the targets side by side, in turn, on one thread each, against the NumPy target.
+
+    **All that can run here:** `catgrad-hw bench iris-hidden digits-mlp mlp-784-64-10`
+
+    **C alone:** `catgrad-hw bench iris-hidden --target numpy --target c`
+    """
+    from catgrad_hw.bench import bench as run
+    from catgrad_hw.cli import files, show
+
+    files.check_writable("--json", json_file)
+    timings = run(models, [contender.value for contender in target or list(Contender)])
+    if json_file is not None:
+        found = {model: {t.target: t.seconds for t in rows} for model, rows in timings.items()}
+        files.write(json_file, json.dumps(found, indent=2) + "\n")
+    show.timings(timings)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from catgrad_hw.bench import Timing
 from catgrad_hw.simulate.tools import Tool
 from catgrad_hw.simulate.training import Progress as Report
 
@@ -52,6 +53,21 @@ def written(paths: list[Path]) -> None:
     """The files that a command wrote, one a line."""
     for path in paths:
         out.print(str(path), soft_wrap=True, markup=False)
+
+
+def timings(found: dict[str, list[Timing]]) -> None:
+    """A table of microseconds for each step, and how many times as fast as the NumPy target that is."""
+    table = Table("model", "target", "µs a step", "against numpy")
+    for model, rows in found.items():
+        numpy = next((row.seconds for row in rows if row.target == "numpy"), None)
+        for row in rows:
+            if row.seconds is None:
+                table.add_row(model, row.target, "-", row.reason)
+            else:
+                table.add_row(
+                    model, row.target, f"{1e6 * row.seconds:,.1f}", f"{numpy / row.seconds:.2f}" if numpy else ""
+                )
+    out.print(table)
 
 
 def tools_table(tools: list[Tool]) -> None:

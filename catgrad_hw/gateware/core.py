@@ -19,7 +19,7 @@ from catgrad_hw.gateware.stream import AddressStream
 from catgrad_hw.gateware.sum_path import SumPath
 from catgrad_hw.gateware.tag import Delayed, TagLayout, choose, member, table
 from catgrad_hw.schedule import timing
-from catgrad_hw.schedule.events import partial_name
+from catgrad_hw.schedule.events import partial_name, results_delay
 from catgrad_hw.schedule.program import Operand, Program
 
 BUS_ADDRESS_BITS = 8
@@ -165,8 +165,7 @@ class Core(Component):
                 here = Const(1) if len(unit.banks) == 1 else unit.bank == number
                 with m.If((Cat(row_enables) | word_enable).any() & here):
                     picked = decoded(unit.lane, word_enable)
-                    if bank.words > 1:
-                        picked = [one | row for one, row in zip(picked, row_enables, strict=True)]
+                    picked = [one | row for one, row in zip(picked, row_enables[: bank.words], strict=True)]
                     write(memory, unit.row, [word[: bank.width] for word in words[: bank.words]], picked)
             if name in self.parameter_loader.banks:
                 loader = self.parameter_loader
@@ -381,7 +380,7 @@ class Core(Component):
             partials = {
                 i: replace(s.flat, array=partial_name(s.target.array))
                 for i, s in users.items()
-                if kernels[i].batch_level is not None
+                if kernels[i].sums_samples
             }
             if partials:
                 _, (partial,) = self._read(
@@ -428,13 +427,33 @@ class Core(Component):
         m.d.comb += index.eq(unit.row - base)
         return index
 
-    # --- registers --------------------------------------------------------------------------------------------------
+    # --- control ----------------------------------------------------------------------------------------------------
+
+    def _predict_all(self, m):
+        """Predict whatever is loaded, and send the predictions as soon as they are there, without being asked.
+
+        The next prediction begins when the last has been read: both use the banks' read ports.
+        """
+        sequencer, reader = self.sequencer, self.reader
+        pending = self.pending
+        finished = Delayed(m, sequencer.last_issue, "last_issue")[results_delay(self.program)]
+        m.d.comb += [
+            sequencer.start.eq(self.sample_loader.available & ~sequencer.running & ~pending & ~reader.busy),
+            sequencer.count.eq(1),
+            reader.start.eq(finished),
+            reader.group.eq(1),
+        ]
+        with m.If(sequencer.start):
+            m.d.sync += pending.eq(1)
+        with m.If(finished):
+            m.d.sync += pending.eq(0)
 
     def _registers(self, m, counts):
         program = self.program
         sequencer, loader = self.sequencer, self.sample_loader
         bus = self.bus
-        idle = ~sequencer.busy & ~self.reader.busy
+        self.pending = Signal()
+        idle = ~sequencer.busy & ~self.reader.busy & ~self.pending
 
         command = Signal(4)
         count, cycles, steps = Signal(32), Signal(32), Signal(32)
@@ -452,12 +471,19 @@ class Core(Component):
                     with m.Case(Register.KEY), m.If(idle):
                         m.d.sync += next_key.eq(bus.write_data)
 
-        routines = {r.name: number for number, r in enumerate(program.routines)}
-        for name, code in (("step", Command.STEP), ("predict", Command.PREDICT)):
-            if name in routines:
-                with m.If(command == code):
-                    m.d.comb += [sequencer.start.eq(1), sequencer.routine.eq(routines[name])]
-                    m.d.comb += sequencer.count.eq(count if name == "step" else 1)
+        if program.predicts_only:
+            self._predict_all(m)
+        else:
+            routines = {r.name: number for number, r in enumerate(program.routines)}
+            for name, code in (("step", Command.STEP), ("predict", Command.PREDICT)):
+                if name in routines:
+                    with m.If(command == code):
+                        m.d.comb += [sequencer.start.eq(1), sequencer.routine.eq(routines[name])]
+                        m.d.comb += sequencer.count.eq(count if name == "step" else 1)
+            m.d.comb += [
+                self.reader.start.eq((command == Command.READ_PARAMETERS) | (command == Command.READ_PREDICTIONS)),
+                self.reader.group.eq(command == Command.READ_PREDICTIONS),
+            ]
         with m.If(sequencer.start):
             m.d.sync += cycles.eq(0)
         with m.Elif(sequencer.running):
@@ -469,6 +495,7 @@ class Core(Component):
 
         m.d.comb += [
             sequencer.samples_ready.eq(loader.available),
+            sequencer.missing.eq(loader.missing),
             sequencer.slot.eq(loader.slot),
             loader.consume.eq(sequencer.tile_done),
             loader.resident.eq(resident),
@@ -481,8 +508,6 @@ class Core(Component):
             self.parameters.ready.eq(self.parameter_loader.parameters.ready),
             self.parameter_loader.enable.eq(idle),
             self.parameter_loader.rewind.eq(command == Command.REWIND_PARAMETERS),
-            self.reader.start.eq((command == Command.READ_PARAMETERS) | (command == Command.READ_PREDICTIONS)),
-            self.reader.group.eq(command == Command.READ_PREDICTIONS),
             self.results.valid.eq(self.reader.results.valid),
             self.results.payload.eq(self.reader.results.payload),
             self.reader.results.ready.eq(self.results.ready),

@@ -10,11 +10,23 @@ from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
 
+def words_per_sample(program: Program):
+    """Words of one sample of each array of the data set, in the order in which they arrive."""
+    counts = []
+    for name in (*program.inputs, *program.targets):
+        words = 1
+        for size in program.placements[name].shape[1:]:
+            words *= size
+        counts.append(words)
+    return counts
+
+
 class SampleLoader(Component):
     """Takes sample after sample, each all its input words and then all its target words, and fills tile slots.
 
     ``available`` says that the slot ``slot`` holds a tile; ``consume`` (one cycle) moves on to the next. A ``resident``
-    ring never frees a slot: once consumed, it comes round again. ``forget`` empties the ring.
+    ring never frees a slot: once consumed, it comes round again. ``forget`` empties the ring. Where a program
+    reads while loading, a slot is available from its first word on, and ``missing`` counts the words still to come.
 
     Writes are presented one cycle after a word is taken: a row, a lane and an enable for each bank. None is taken while
     ``blocked``: a single-port bank is read in the next cycle.
@@ -37,6 +49,7 @@ class SampleLoader(Component):
                 "consume": In(1),
                 "blocked": In(1),
                 "available": Out(1),
+                "missing": Out(range(max(words_per_sample(program)) + 1)),
                 "slot": Out(bits_for(program.slots)),
                 "word": Out(signed(self.width)),
                 **ports,
@@ -46,12 +59,7 @@ class SampleLoader(Component):
     def elaborate(self, platform):
         m = Module()
         program = self.program
-        per_sample = []
-        for place in self.arrays:
-            words = 1
-            for size in place.shape[1:]:
-                words *= size
-            per_sample.append(words)
+        per_sample = words_per_sample(program)
         array = Signal(bits_for(len(self.arrays)))
         element = Signal(bits_for(max(per_sample)))
         sample = Signal(bits_for(program.tile))
@@ -100,23 +108,20 @@ class SampleLoader(Component):
             ]
 
         # ``loaded`` tiles may be used; ``occupied`` slots may not be written, for as long as reads are in flight.
-        # A tile counts as loaded only once its last word is in the bank.
-        usable = Delayed(m, filled, "filled")[2]
         freed = Delayed(m, self.consume & ~self.resident, "freed")
         m.d.sync += [
-            loaded.eq(loaded + usable - freed[0]),
+            loaded.eq(loaded + filled - freed[0]),
             occupied.eq(occupied + filled - freed[timing.sample_reads(program.lanes)]),
         ]
         m.d.comb += self.available.eq(loaded != 0)
+        if program.reads_while_loading:
+            with m.If((loaded == 0) & (element != 0)):
+                m.d.comb += [self.available.eq(1), self.missing.eq(per_sample[0] - element)]
         with m.If(self.consume):
             last = Mux(self.resident, loaded - 1, program.slots - 1)
             m.d.sync += self.slot.eq(Mux(self.slot == last, 0, self.slot + 1))
         with m.If(self.forget):
-            m.d.sync += [s.eq(0) for s in (array, element, sample, tile, filling, occupied, self.slot)]
-        # A tile whose last word is still on its way to the bank is forgotten, too.
-        forgotten = Delayed(m, self.forget, "forgotten")
-        with m.If(forgotten[0] | forgotten[1] | forgotten[2]):
-            m.d.sync += loaded.eq(0)
+            m.d.sync += [s.eq(0) for s in (array, element, sample, tile, filling, loaded, occupied, self.slot)]
         return m
 
 

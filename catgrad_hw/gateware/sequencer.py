@@ -21,11 +21,13 @@ class Sequencer(Component):
 
     The loop counters count down, so that the end of a level is a comparison with zero. Between kernels it waits for
     as many cycles as the schedule says; nothing else is decided at run time, but that a tile starts when its samples
-    are there (``samples_ready``). ``tile_done`` is high for one cycle when a tile no longer needs its samples.
+    are there (``samples_ready``), and where a program reads while loading, that the first kernel waits for each word
+    that is still ``missing``. ``tile_done`` is high for one cycle when a tile no longer needs its samples.
 
-    ``tag`` describes the iteration that issues. ``busy`` is high until every write has landed; ``running`` is high for
-    exactly ``count`` times the routine's period, plus the cycles spent waiting for samples. The last cycle of the gap
-    before a tile is the one in which samples are asked for, so that gap is at least one cycle.
+    ``tag`` describes the iteration that issues; ``last_issue`` is high with a routine's last. ``busy`` is high until
+    every write has landed; ``running`` is high for exactly ``count`` times the routine's period, plus the cycles spent
+    waiting for samples. The last cycle of the gap before a tile is the one in which samples are asked for, so that gap
+    is at least one cycle.
     """
 
     def __init__(self, program: Program):
@@ -37,11 +39,13 @@ class Sequencer(Component):
                 "routine": In(bits_for(len(program.routines))),
                 "count": In(32),
                 "samples_ready": In(1),
+                "missing": In(range(program.placements[program.inputs[0]].elements + 1)),
                 "slot": In(bits_for(program.slots)),
                 "tag": Out(self.layout),
                 "step_start": Out(1),
                 "step_done": Out(1),
                 "tile_done": Out(1),
+                "last_issue": Out(1),
                 "running": Out(1),
                 "waiting": Out(1),
                 "busy": Out(1),
@@ -140,7 +144,7 @@ class Sequencer(Component):
                 with m.Case(i):
                     self._edge(m, k, counters, last_tile, edge)
 
-        issuing = Signal()
+        issuing, stalled = Signal(), Signal()
         m.d.comb += [
             self.tag.valid.eq(issuing & valid),
             self.tag.first.eq(row_first),
@@ -187,9 +191,11 @@ class Sequencer(Component):
 
         state = Signal(State)
         wait = Signal(range(widest + 1))
-        drain = Signal(range(timing.drain(program.lanes) + 1))
+        drained = 0 if program.predicts_only else timing.drain(program.lanes)  # there, the results tell
+        drain = Signal(range(drained + 1))
         m.d.comb += [
-            issuing.eq(state == State.ISSUE),
+            issuing.eq((state == State.ISSUE) & ~stalled),
+            self.last_issue.eq(issuing & finished & ends_routine & ~loops),
             self.running.eq(state != State.IDLE),
             self.waiting.eq((state == State.SAMPLES) & ~self.samples_ready),
             self.busy.eq(self.running | (drain != 0)),
@@ -197,6 +203,9 @@ class Sequencer(Component):
         ]
         with m.If(drain != 0):
             m.d.sync += drain.eq(drain - 1)
+
+        if program.reads_while_loading:
+            m.d.comb += stalled.eq((kernel == 0) & (counters[0] < self.missing))
 
         # ``leave`` is the last cycle of a kernel and of the gap after it.
         leave = Signal()
@@ -212,7 +221,9 @@ class Sequencer(Component):
                     for counter, reload in zip(counters, reloads, strict=True):
                         m.d.sync += counter.eq(reload)
             with m.Case(State.ISSUE):
-                with m.If(~finished):
+                with m.If(stalled):
+                    pass
+                with m.Elif(~finished):
                     m.d.sync += level.eq(next_level)
                     for position in range(depth):
                         with m.If(next_level == position):
@@ -237,7 +248,7 @@ class Sequencer(Component):
                 m.d.comb += self.step_done.eq(1)
                 m.d.sync += [left.eq(left - 1), tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
                 with m.If(left == 1):
-                    m.d.sync += [state.eq(State.IDLE), drain.eq(timing.drain(program.lanes))]
+                    m.d.sync += [state.eq(State.IDLE), drain.eq(drained)]
             with m.Else():
                 m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
                 for position, counter in enumerate(counters):

@@ -166,6 +166,8 @@ class SlowPath(Component):
                     m.d.sync += present.eq(table(m, source.kernel, partial, lanes, "partial"))
                 with m.Default():
                     m.d.sync += present.eq(0)
+            with m.If(sum_capture):
+                m.d.sync += present.eq(source.edge != Edge.EMPTY)
         with m.Else():
             m.d.sync += [row.eq(row >> (words * bits)), present.eq(present >> words)]
             m.d.sync += [entering.tag.first.eq(0), entering.beat.eq(entering.beat + 1)]

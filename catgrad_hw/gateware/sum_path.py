@@ -78,7 +78,7 @@ class SumPath(Component):
         program = self.program
         kernels = self.kernels
         bits = program.sum_accumulator
-        tiled = [i for i in kernels if program.tiles > 1 and program.kernels[i].batch_level is not None]
+        tiled = [i for i in kernels if program.tiles > 1 and program.kernels[i].sums_samples]
         stage = Delayed(m, self.tag, "stage")
         total = Delayed(m, self.total, "total")
 

@@ -9,6 +9,7 @@ from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.graph import Graph
 from catgrad_hw.ir.operations import Operation
+from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
 
 Labels = tuple[list[list[int]], list[list[int]]]
 
@@ -69,6 +70,28 @@ def _matrix_multiply(operation: Any) -> Labels:
     return [[*N, A, B], [*N, B, C]], [[*N, A, C]]
 
 
+def _pad(operation: Any) -> Labels:
+    """Axes that are not padded survive."""
+    places = zip(operation.low, operation.high, operation.step, strict=True)
+    labels = [i if place == (0, 0, 1) else -1 for i, place in enumerate(places)]
+    return [labels], [labels]
+
+
+def _fold(operation: Any) -> Labels:
+    labels = [-1 if i == operation.axis else i for i in range(len(operation.T.shape))]
+    return [[*labels, -1]], [labels]
+
+
+def _windows(operation: Any) -> Labels:
+    sources, targets = _fold(operation)
+    return targets, sources
+
+
+def _flip(operation: Any) -> Labels:
+    labels = [-1 if i == operation.axis else i for i in range(len(operation.T.shape))]
+    return [labels], [labels]
+
+
 AXES: Mapping[type[Operation], Callable[[Any], Labels]] = {
     ops.Copy: _elementwise,
     ops.Discard: _leading,
@@ -78,7 +101,13 @@ AXES: Mapping[type[Operation], Callable[[Any], Labels]] = {
     ops.Multiply: _elementwise,
     ops.Divide: _elementwise,
     ops.Power: _elementwise,
+    ops.Invert: _elementwise,
+    ops.Select: _elementwise,
+    ops.Exp: _elementwise,
     ops.Log: _elementwise,
+    ops.Sqrt: _elementwise,
+    ops.Tanh: _elementwise,
+    ops.TanhDerivative: _elementwise,
     ops.Gt: _elementwise,
     ops.Sigmoid: _elementwise,
     ops.SigmoidDerivative: _elementwise,
@@ -92,6 +121,11 @@ AXES: Mapping[type[Operation], Callable[[Any], Labels]] = {
     ops.Reshape: _reshape,
     ops.Compose: _compose,
     ops.MatrixMultiply: _matrix_multiply,
+    Pad: _pad,
+    Crop: _pad,
+    Windows: _windows,
+    Fold: _fold,
+    Flip: _flip,
 }
 """For each operation its axes' labels, by source and by target; axes of one label are the same, -1 is like no other."""
 

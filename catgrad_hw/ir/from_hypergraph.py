@@ -11,6 +11,14 @@ from catgrad_hw.ir.hypergraph import OpenHypergraph
 from catgrad_hw.ir.operations import Derived, Operation, to_core
 from catgrad_hw.ir.types import Object
 
+ROLES: dict[str, tuple[str, ...]] = {
+    "predict": ("parameter", "input"),
+    "step": ("parameter", "state", "input", "target", "rate"),
+    "rev": ("parameter", "input", "cotangent"),
+    "rev_p": ("parameter", "input", "cotangent"),
+}
+"""The functions of a learner, and the roles of their arguments, in order."""
+
 
 class Learner(Protocol):
     """What :func:`catgrad_hw.compile.learner` gives: open hypergraphs over parameters P, inputs X and outputs Y."""
@@ -29,31 +37,32 @@ class Learner(Protocol):
     def input_types(self) -> Object: ...
     @property
     def output_types(self) -> Object: ...
+    @property
+    def state_types(self) -> Object: ...
+    @property
+    def rate_types(self) -> Object: ...
 
 
 def joint_graph(learner: Learner, groups: Sequence[str] = ("predict", "step")) -> Graph:
     """One graph of the functions in ``groups``, with equal nodes shared.
 
-    Groups: ``predict : P ● X → Y``, ``step : P ● X ● Y → P``, ``rev : P ● X ● Y' → P' ● X'`` (all gradients) and
-    ``rev_p : P ● X ● Y' → P'``. Inputs are named ``p0, p1, …``, ``x`` (``x0, x1, …`` if there are several), ``y``
-    and, where a group needs cotangents, ``dy``.
+    Groups: ``predict : P ● X → Y``, ``step : P ● S ● X ● Y ● L → P ● S``, ``rev : P ● X ● Y' → P' ● X'`` (all
+    gradients) and ``rev_p : P ● X ● Y' → P'``. Inputs are named ``p0, p1, …``, ``m0, m1, …`` (the optimizer's state),
+    ``x`` (``x0, x1, …`` if there are several), ``y``, ``rate`` and, where a group needs cotangents, ``dy``.
     """
     inputs = [Input(f"p{i}", "parameter", T) for i, T in enumerate(learner.parameter_types)]
+    inputs += [Input(f"m{i}", "state", T) for i, T in enumerate(learner.state_types)]
     for name, role, types in (
         ("x", "input", learner.input_types),
         ("y", "target", learner.output_types),
+        ("rate", "rate", learner.rate_types),
         ("dy", "cotangent", learner.output_types),
     ):
         if role == "cotangent" and not {"rev", "rev_p"}.intersection(groups):
             continue
         inputs += [Input(name if len(types) == 1 else f"{name}{i}", role, T) for i, T in enumerate(types)]  # type: ignore[arg-type]
-    positions = {role: [n for n, i in enumerate(inputs) if i.role == role] for role in ("target", "cotangent")}
-    shared = [n for n, i in enumerate(inputs) if i.role in ("parameter", "input")]
     arguments = {
-        "predict": shared,
-        "step": shared + positions["target"],
-        "rev": shared + positions["cotangent"],
-        "rev_p": shared + positions["cotangent"],
+        group: [n for role in ROLES[group] for n, i in enumerate(inputs) if i.role == role] for group in groups
     }
     builder = Builder(inputs)
     outputs = {group: insert(builder, getattr(learner, group), arguments[group]) for group in groups}

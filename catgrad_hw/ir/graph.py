@@ -25,10 +25,14 @@ class IllegalGraphError(CatgradError):
 
 @dataclass(frozen=True)
 class Input:
-    """An argument of the graph's functions. A ``cotangent`` is what ``rev`` takes in the place of a target."""
+    """An argument of the graph's functions.
+
+    ``state`` is the optimizer's, updated with the parameters; ``rate`` a learning rate that is an argument. A
+    ``cotangent`` is what ``rev`` takes in the place of a target.
+    """
 
     name: str
-    role: Literal["parameter", "input", "target", "cotangent"]
+    role: Literal["parameter", "state", "input", "target", "rate", "cotangent"]
     type: NdArrayType
 
 

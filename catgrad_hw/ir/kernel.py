@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from catgrad_hw.ir.types import Dtype
+
 Role: TypeAlias = Literal["parameter", "input", "target", "intermediate", "output"]
 
 
@@ -28,14 +30,17 @@ class Array:
     """A flat, row-major array of words.
 
     ``batch_axis`` is the position in ``shape`` of the batch axis (an axis that never occurs in a parameter), or None.
-    ``role``: ``parameter`` (persistent, updated in place by ``step``), ``input`` (x), ``target`` (y),
-    ``intermediate``, or ``output`` (what ``predict`` returns).
+    ``role``: ``parameter`` (persistent, updated in place by ``step``: the optimizer's state, too), ``input`` (x),
+    ``target`` (what ``step`` alone reads: y, and a learning rate that is an argument), ``intermediate``, or ``output``
+    (what ``predict`` returns). All arrays of a kernel have one ``dtype``; arithmetic on it is that of
+    :mod:`catgrad_hw.ir.arithmetic`.
     """
 
     name: str
     shape: tuple[int, ...]
     role: Role
     batch_axis: int | None = None
+    dtype: Dtype = Dtype.float32
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,8 @@ class KernelProgram:
     """Several programs (``step``, ``predict``) over the same arrays.
 
     ``parameters``, ``inputs`` and ``targets`` list array names in the order of the compiled functions' arguments;
-    ``outputs`` those that ``predict`` returns.
+    ``outputs`` those that ``predict`` returns. The last of the parameters, ``states``, are the optimizer's state, which
+    starts at zeros and which ``predict`` does not read.
     """
 
     arrays: Mapping[str, Array]
@@ -183,3 +189,4 @@ class KernelProgram:
     targets: tuple[str, ...]
     outputs: tuple[str, ...]
     batch: int = field(default=1)
+    states: tuple[str, ...] = ()

@@ -161,6 +161,9 @@ def _check_accesses(kernel: Kernel, program: KernelProgram) -> None:
         _require(not any(access.strides[i] for i in fixed), kernel.name, f"{what} varies with a reduced loop: {access}")
 
     reduced = range(kept, len(sizes))
+    everything = [*reads(kernel.body), *stores(kernel), *(a for _, value in results(kernel) for a in reads(value))]
+    dtypes = sorted({program.arrays[a.array].dtype.name for a in everything if a.array in program.arrays})
+    _require(len(dtypes) <= 1, kernel.name, f"all arrays of a kernel have one dtype, found {', '.join(dtypes)}")
     for access in reads(kernel.body):
         inside(access, (), "read")
     for write in kernel.writes:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from catgrad_hw.errors import DataError, IllTypedError, UnsupportedError
+from catgrad_hw.ir import arithmetic
 from catgrad_hw.ir.elementwise import ELEMENTWISE
-from catgrad_hw.ir.kernel import Access, Apply, Constant, Expression, Kernel, KernelProgram, Read, Reduced
+from catgrad_hw.ir.kernel import Access, Apply, Array, Constant, Expression, Kernel, KernelProgram, Read, Reduced
 from catgrad_hw.ir.kernel_check import stores
 
 Observer: TypeAlias = Callable[[Kernel, Expression, NDArray[Any]], None]
@@ -31,8 +32,9 @@ def run(
     """Run the program ``name`` once; returns every array that it was given or wrote, parameters updated.
 
     ``arrays`` gives at least the parameters, inputs and targets that the program reads, each of its array's shape;
-    they are not changed. All arithmetic is in ``dtype``. ``observe`` is called with each kernel, each expression of
-    its epilogue (subexpressions included) and that expression's values, over the kernel's loops that are not reduced.
+    they are not changed. Arithmetic on floats is in ``dtype``. ``observe`` is called with each kernel, each expression
+    of its epilogue (subexpressions included) and that expression's values, over the kernel's loops that are not
+    reduced.
     """
     kernels = program.programs[name]
     memory: dict[str, NDArray[Any]] = {}
@@ -45,15 +47,19 @@ def run(
         expected = program.arrays[array].shape
         if np.shape(values) != expected:
             raise IllTypedError(f"run {name}: array {array!r} must have shape {expected}, found {np.shape(values)}")
-        memory[array] = np.array(values, dtype, order="C", copy=True)
+        memory[array] = np.array(values, _precision(program.arrays[array], dtype), order="C", copy=True)
     for array in sorted(written - memory.keys()):
-        memory[array] = np.zeros(program.arrays[array].shape, dtype)
+        memory[array] = np.zeros(program.arrays[array].shape, _precision(program.arrays[array], dtype))
     for kernel in kernels:
         try:
             run_kernel(kernel, memory, observe)
         except KeyError as error:
             raise DataError(f"run {name}: kernel {kernel.name} reads array {error}, which was not given") from None
     return memory
+
+
+def _precision(array: Array, dtype: DTypeLike) -> DTypeLike:
+    return dtype if array.dtype.is_floating() else array.dtype.value
 
 
 def run_kernel(kernel: Kernel, memory: Mapping[str, NDArray[Any]], observe: Observer | None = None) -> None:
@@ -87,7 +93,7 @@ def run_kernel(kernel: Kernel, memory: Mapping[str, NDArray[Any]], observe: Obse
         axes = tuple(i for i, loop in enumerate(kernel.loops[:kept]) if loop.name in side.over)
         remaining = [1 if i in axes else size for i, size in enumerate(sizes[:kept])]
         stored = _view(memory[kernel.writes[side.source].access.array], kernel.writes[side.source].access, sizes[:kept])
-        total = stored.sum(axis=axes, keepdims=True)
+        total = np.expand_dims(arithmetic.total(stored, axes), axes)
         _view(memory[side.access.array], side.access, remaining)[...] = evaluate(side.value, total, remaining)
 
 
@@ -102,7 +108,7 @@ def _reduce(kernel: Kernel, memory: Mapping[str, NDArray[Any]], sizes: list[int]
         case None:
             return values
         case "sum":
-            return np.asarray(values.sum(axis=axes))
+            return arithmetic.total(values, axes)
         case "max":
             return np.asarray(values.max(axis=axes))
         case "argmax":
@@ -115,7 +121,7 @@ def _body(
 ) -> NDArray[Any]:
     match expression:
         case Constant(value):
-            return np.asarray(value, next(iter(memory.values())).dtype)
+            return np.asarray(value, memory[kernel.writes[0].access.array].dtype)
         case Read(access):
             return _view(memory[access.array], access, sizes)
         case Apply(operation, arguments):
@@ -134,10 +140,17 @@ def _contract(
     view_a = _view(a, _select(read_a, used_a), [sizes[loop] for loop in used_a])
     view_b = _view(b, _select(read_b, used_b), [sizes[loop] for loop in used_b])
     out = [loop for loop in used if loop < kept]
+    boolean = arithmetic.is_bool(a)
+    if boolean:  # einsum's sum of bools is an or; parities survive wrapping mod 256
+        view_a, view_b = view_a.astype(np.uint8), view_b.astype(np.uint8)
     total = np.einsum(view_a, used_a, view_b, used_b, out, optimize=["einsum_path", (0, 1)])
     repeated = math.prod(sizes[loop] for loop in range(kept, len(sizes)) if loop not in used)
+    if repeated != 1:
+        total = total * np.asarray(repeated % 256 if boolean else repeated).astype(total.dtype)
+    if boolean:
+        total = (total & 1).astype(np.bool_)
     shape = [sizes[loop] if loop in used else 1 for loop in range(kept)]
-    return np.broadcast_to(np.reshape(total if repeated == 1 else total * repeated, shape), sizes[:kept])
+    return np.broadcast_to(np.reshape(total, shape), sizes[:kept])
 
 
 def _select(access: Access, loops: Sequence[int]) -> Access:

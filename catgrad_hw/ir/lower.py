@@ -9,8 +9,12 @@ kernels that come out:
 * *copy* or *sum*: body ``read``, with or without a sum (or a maximum);
 * *update*: a parameter is written in place, ``p - r`` or ``p - 2**k * r``, as the only write of its kernel.
 
-An epilogue is ``r``, then optionally ``+ read``, then optionally σ or σ′, then optionally ``- read``. Epilogues have no
-general multiplication. The loop over the batch is the innermost one that is not reduced.
+An epilogue is ``r``, then optionally ``+ read``, then optionally σ or σ′ (or tanh or tanh′), then optionally
+``- read``. Other elementwise functions (:data:`GENERAL`) are epilogues of what computes one of their arguments, or else
+bodies of maps. Epilogues have no general multiplication. The loop over the batch is the innermost one that is not
+reduced.
+
+Padding makes an array of its own: one kernel lays out the entries, others fill the rest. Windows are strides.
 
 All updates come last, and no kernel that updates a parameter reads another one, so that every read of a parameter
 sees its value before the step.
@@ -20,7 +24,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -45,29 +49,56 @@ from catgrad_hw.ir.kernel import (
 from catgrad_hw.ir.kernel_check import check, reads
 from catgrad_hw.ir.names import output_names, value_names
 from catgrad_hw.ir.passes.attach_side_sums import attach_side_sums
-from catgrad_hw.ir.types import Dtype
 from catgrad_hw.ir.updates import Update, update_of
+from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
 
-Stage: TypeAlias = Literal["reduced", "sum", "function", "difference"]
+Stage: TypeAlias = Literal["reduced", "sum", "function", "difference", "general"]
+
+KERNEL_ROLES: Mapping[str, Role] = {
+    "parameter": "parameter",
+    "state": "parameter",
+    "input": "input",
+    "target": "target",
+    "rate": "target",
+}
+"""The role of an array by that of the graph's input."""
+
+FUNCTIONS: Mapping[type[ops.Operation], str] = {
+    ops.Sigmoid: "sigmoid",
+    ops.SigmoidDerivative: "sigmoid_derivative",
+    ops.Tanh: "tanh",
+    ops.TanhDerivative: "tanh_derivative",
+}
+"""Functions of one argument that an epilogue applies to a sum."""
+
+GENERAL: Mapping[type[ops.Operation], str] = {
+    ops.Divide: "divide",
+    ops.Power: "power",
+    ops.Gt: "greater",
+    ops.Select: "select",
+    ops.Invert: "invert",
+    ops.Exp: "exp",
+    ops.Log: "log",
+    ops.Sqrt: "sqrt",
+}
+"""Elementwise functions that go wherever their arguments are."""
 
 
 def lower(graph: Graph) -> KernelProgram:
     """The kernels of a graph's groups ``predict`` and ``step``; arrays are named by :mod:`catgrad_hw.ir.names`.
 
-    Raises :class:`UnsupportedError` for an operation, or a dtype other than float32, that no kernel speaks.
+    Raises :class:`UnsupportedError` for an operation that no kernel speaks.
     """
     graph = graph.restrict(["predict", "step"])
     classes = axis_classes(graph)
     batch = batch_class(graph, classes)
     size = next((T.shape[axes.index(batch)] for T, axes in zip(graph.types, classes, strict=True) if batch in axes), 1)
-    for T in graph.types:
-        if T.dtype is not Dtype.float32:
-            raise UnsupportedError(f"lower: expected float32, found {T}; change the dtype or use a NumPy target")
     names = value_names(graph)
     arrays: dict[str, Array] = {}
     for i, axes in zip(graph.inputs, classes, strict=False):
         if i.role != "cotangent":
-            arrays[i.name] = Array(i.name, i.type.shape, i.role, axes.index(batch) if batch in axes else None)
+            axis = axes.index(batch) if batch in axes else None
+            arrays[i.name] = Array(i.name, i.type.shape, KERNEL_ROLES[i.role], axis, i.type.dtype)
     outputs = output_names(graph)
     programs = {}
     for group in ("predict", "step"):
@@ -76,11 +107,12 @@ def lower(graph: Graph) -> KernelProgram:
     program = KernelProgram(
         arrays=arrays,
         programs=programs,
-        parameters=tuple(i.name for i in graph.inputs if i.role == "parameter"),
+        parameters=tuple(i.name for i in graph.inputs if i.role in ("parameter", "state")),
         inputs=tuple(i.name for i in graph.inputs if i.role == "input"),
-        targets=tuple(i.name for i in graph.inputs if i.role == "target"),
+        targets=tuple(i.name for i in graph.inputs if i.role in ("target", "rate")),
         outputs=tuple(outputs),
         batch=size,
+        states=tuple(i.name for i in graph.inputs if i.role == "state"),
     )
     check(program)
     return program
@@ -135,7 +167,7 @@ class _Fused:
 class _Splat:
     """A value all of whose entries are one constant."""
 
-    value: float
+    value: float | int
 
 
 _State: TypeAlias = _Stored | _Fused | _Splat
@@ -194,11 +226,16 @@ class _Lowering:
         operation = node.operation
         match operation:
             case ops.Constant():
-                self.states[node.outputs[0]] = _Splat(float(operation.x))
+                floating = operation.T.dtype.is_floating()
+                self.states[node.outputs[0]] = _Splat(float(operation.x) if floating else int(operation.x))
             case ops.Permute():
                 self.states[node.outputs[0]] = self._permute(node.inputs[0], node.outputs[0], operation.p)
-            case ops.NCopy() | ops.Reshape() | ops.NSplit():
+            case ops.NCopy() | ops.Reshape() | ops.NSplit() | Crop() | Windows() | Flip():
                 self._view(node)
+            case Pad():
+                self._pad(node.inputs[0], node.outputs[0], operation, operation.value)
+            case Fold():
+                self._fold(node, operation)
             case ops.NConcatenate():
                 self._concatenate(node)
             case ops.Compose() | ops.MatrixMultiply():
@@ -206,7 +243,7 @@ class _Lowering:
             case ops.Multiply():
                 self._multiply(node)
             case ops.Negate():
-                self._scale(-1.0, node.inputs[0], node.outputs[0])
+                self._scale(-1, node.inputs[0], node.outputs[0])
             case ops.NAdd():
                 self._reduce(node, len(operation.N.shape), "sum")
             case ops.NMax():
@@ -215,14 +252,14 @@ class _Lowering:
                 self._add(node)
             case ops.Subtract():
                 self._subtract(node)
-            case ops.Sigmoid():
-                self._function("sigmoid", node)
-            case ops.SigmoidDerivative():
-                self._function("sigmoid_derivative", node)
+            case _ if type(operation) in FUNCTIONS:
+                self._function(FUNCTIONS[type(operation)], node)
+            case _ if type(operation) in GENERAL:
+                self._general(GENERAL[type(operation)], node)
             case _:
                 raise UnsupportedError(
                     f"{type(operation).__name__}: expected an operation with a kernel, found {operation.target()[0]} = "
-                    f"{operation}; build the model from layers that have hardware"
+                    f"{operation}; build the model from other operations"
                 )
 
     def _permute(self, value: int, result: int, p: Sequence[int]) -> _State:
@@ -258,6 +295,18 @@ class _Lowering:
                 for i, result in enumerate(node.outputs):
                     offset = stored.offset + i * stored.strides[-1]
                     self.states[result] = _Stored(stored.array, offset, stored.strides[:-1])
+            case Crop():
+                self.states[node.outputs[0]] = _laid_out(stored, operation)
+            case Windows():
+                along = stored.strides[operation.axis]
+                strides = _replaced(stored.strides, operation.axis, along * operation.step)
+                window = (*strides, along * operation.dilation)
+                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, window)
+            case Flip():
+                along = stored.strides[operation.axis]
+                offset = stored.offset + (operation.T.shape[operation.axis] - 1) * along
+                flipped = _replaced(stored.strides, operation.axis, -along)
+                self.states[node.outputs[0]] = _Stored(stored.array, offset, flipped)
             case ops.Reshape():
                 reshaped = _reshape(operation.X.shape, stored.strides, operation.Y.shape)
                 if reshaped is None:  # not affine: make it so by a copy in row-major order
@@ -274,6 +323,69 @@ class _Lowering:
             part = _Stored(whole.array, i * whole.strides[-1], whole.strides[:-1])
             self._write_at(fused.nest, part, fused.loops, fused.expression)
         self.states[result] = whole
+
+    def _pad(self, value: int, result: int, pad: Pad | Crop, fill: float) -> None:
+        """Lay a value out in a new array; ``pad`` says where."""
+        state = self.states[value]
+        whole = self._array(result, self.names[result])
+        fused = state if isinstance(state, _Fused) else self._copy(value)
+        self._write_at(fused.nest, _laid_out(whole, pad), fused.loops, fused.expression)
+        self._fill_rest(whole, pad, self._axes(value), fill)
+        self.states[result] = whole
+
+    def _fill_rest(self, whole: _Stored, pad: Pad | Crop, axes: Sequence[_Axis], fill: float) -> None:
+        """Fill what a padded array holds besides the entries: before, after and between them, axis by axis."""
+        for axis, (low, high, step) in enumerate(zip(pad.low, pad.high, pad.step, strict=True)):
+            along, size, padded = whole.strides[axis], pad.T.shape[axis], pad.padded.shape[axis]
+            # Along earlier axes where the entries lie, along later ones everywhere.
+            before = [(a, whole.strides[i] * pad.step[i]) for i, a in enumerate(axes[:axis])]
+            after = [
+                (a, n, whole.strides[axis + 1 + i])
+                for i, (a, n) in enumerate(zip(axes[axis + 1 :], pad.padded.shape[axis + 1 :], strict=True))
+            ]
+            offset = whole.offset + sum(whole.strides[i] * pad.low[i] for i in range(axis))
+            rest = [(_Axis(n, a.batch and n == a.size), stride) for a, n, stride in after]
+            for start, sizes in (
+                (0, [(low, along)]),
+                (padded - high, [(high, along)]),
+                (low + 1, [(size - 1, step * along), (step - 1, along)]),
+            ):
+                if all(n for n, _ in sizes):
+                    loops = [*before, *((_Axis(n, False), stride) for n, stride in sizes), *rest]
+                    nest, where = self._open([a for a, _ in loops], [], None)
+                    nest.body = Constant(fill)
+                    place = _Stored(whole.array, offset + start * along, tuple(stride for _, stride in loops))
+                    self._write_at(nest, place, where, Reduced())
+
+    def _fold(self, node: Node, fold: Fold) -> None:
+        """Spread the windows out, then sum those that overlap, along a diagonal."""
+        (value,), (result,) = node.inputs, node.outputs
+        axis, last = fold.axis, len(fold.windows.shape) - 1
+        margin = fold.reach - 1
+        rest = fold.T.shape[axis] - 1 - (fold.count - 1) * fold.step
+        one, none = (1,) * (last + 1), (0,) * (last + 1)
+        spread = Pad(
+            fold.windows,
+            _replaced(none, axis, margin),
+            _replaced(none, axis, rest),
+            _replaced(one, axis, fold.step),
+        )
+        padded = spread.padded
+        name = f"{self.names[result]}_spread"
+        whole = _Stored(name, 0, _row_major(padded.shape))
+        batch = [i for i, a in enumerate(self._axes(value)) if a.batch and i != axis]
+        self.arrays.setdefault(
+            name, Array(name, padded.shape, "intermediate", batch[0] if batch else None, padded.dtype)
+        )
+        state = self.states[value]
+        fused = state if isinstance(state, _Fused) else self._copy(value)
+        self._write_at(fused.nest, _laid_out(whole, spread), fused.loops, fused.expression)
+        self._fill_rest(whole, spread, self._axes(value), 0.0 if padded.dtype.is_floating() else 0)
+        nest, where = self._open(self._axes(result), [_Axis(fold.size, False)], "sum")
+        strides = [*whole.strides[:last], whole.strides[last] - fold.dilation * whole.strides[axis]]
+        diagonal = _Stored(name, margin * whole.strides[axis], tuple(strides))
+        nest.body = Read(_access(nest, diagonal, where))
+        self._define(result, nest, where[:last])
 
     def _contract(self, node: Node) -> None:
         operation: Any = node.operation
@@ -305,6 +417,7 @@ class _Lowering:
 
     def _scale(self, factor: float, value: int, result: int) -> None:
         stored = self._stored(value)
+        factor = float(factor) if self.graph.types[value].dtype.is_floating() else int(factor)
         nest, where = self._open(self._axes(result), [], None)
         nest.body = Apply("multiply", (Constant(factor), Read(_access(nest, stored, where))))
         self._define(result, nest, where)
@@ -357,6 +470,42 @@ class _Lowering:
         if not isinstance(fused, _Fused) or fused.stage not in ("reduced", "sum"):
             fused = self._copy(value)
         self._extend(fused, Apply(name, (fused.expression,)), "function", result)
+
+    def _general(self, name: str, node: Node) -> None:
+        """An elementwise function: in the epilogue that computes one of its arguments, or as the body of a map."""
+        (result,) = node.outputs
+        fused = [state for state in (self.states[value] for value in node.inputs) if isinstance(state, _Fused)]
+        for host in sorted(fused, key=lambda state: -state.nest.position):
+            arguments = [self._argument(host, value) for value in node.inputs]
+            if all(argument is not None for argument in arguments):
+                expression = Apply(name, tuple(argument() for argument in arguments if argument is not None))
+                self._extend(host, expression, "general", result)
+                return
+        nest, where = self._open(self._axes(result), [], None)
+        nest.body = Apply(name, tuple(self._operand(nest, value, where) for value in node.inputs))
+        self._define(result, nest, where)
+
+    def _argument(self, host: _Fused, value: int) -> Callable[[], Expression] | None:
+        """How an epilogue reads a value; None where it cannot."""
+        state = self.states[value]
+        match state:
+            case _Splat():
+                constant = Constant(state.value)
+                return lambda: constant
+            case _Stored() if self.written_at.get(state.array, -1) >= host.nest.position:
+                return None
+            case _Fused() if state.nest is host.nest:
+                expression = state.expression
+                return (lambda: expression) if state.loops == host.loops else None
+            case _Fused() if state.nest.position >= host.nest.position:
+                return None
+        return lambda: Read(_access(host.nest, self._stored(value), host.loops))
+
+    def _operand(self, nest: _Nest, value: int, where: Sequence[int | None]) -> Expression:
+        state = self.states[value]
+        if isinstance(state, _Splat):
+            return Constant(state.value)
+        return Read(_access(nest, self._stored(value), where))
 
     # --- epilogues ----------------------------------------------------------------------------------------------
 
@@ -418,9 +567,10 @@ class _Lowering:
 
     def _copy(self, value: int) -> _Fused:
         """A new kernel that reads a value, for an epilogue of its own."""
-        stored = self._stored(value)
+        if not isinstance(self.states[value], _Splat):
+            self._stored(value)  # before this kernel
         nest, where = self._open(self._axes(value), [], None)
-        nest.body = Read(_access(nest, stored, where))
+        nest.body = self._operand(nest, value, where)
         return _Fused(nest, Reduced(), "reduced", where, value, tuple(range(len(where))), False)
 
     def _remove(self, nest: _Nest) -> None:
@@ -439,10 +589,8 @@ class _Lowering:
             case _Stored():
                 return state
             case _Splat():
-                raise UnsupportedError(
-                    f"Constant {state.value:g}: expected an array where {self.graph.types[value]} is read, found a "
-                    "constant, which no kernel reads; make it an input of the model"
-                )
+                self.states[value] = filled = self._write(self._copy(value), self.names[value], "intermediate", value)
+                return filled
             case _Fused():
                 origin = self.states[state.origin]
                 if isinstance(origin, _Fused):
@@ -466,7 +614,8 @@ class _Lowering:
 
     def _array(self, value: int, name: str, role: Role = "intermediate") -> _Stored:
         shape, classes = self.graph.types[value].shape, self.classes[value]
-        array = Array(name, shape, role, classes.index(self.batch) if self.batch in classes else None)
+        batch = classes.index(self.batch) if self.batch in classes else None
+        array = Array(name, shape, role, batch, self.graph.types[value].dtype)
         assert self.arrays.setdefault(name, array) == array
         return _Stored(name, 0, _row_major(shape))
 
@@ -533,6 +682,16 @@ def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for axis in range(len(shape) - 1, 0, -1):
         strides[axis - 1] = strides[axis] * shape[axis]
     return tuple(strides)
+
+
+def _laid_out(whole: _Stored, pad: Pad | Crop) -> _Stored:
+    """The entries of a padded array."""
+    offset = whole.offset + sum(low * stride for low, stride in zip(pad.low, whole.strides, strict=True))
+    return _Stored(whole.array, offset, tuple(s * step for s, step in zip(whole.strides, pad.step, strict=True)))
+
+
+def _replaced(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
+    return (*values[:at], value, *values[at + 1 :])
 
 
 def _access(nest: _Nest, stored: _Stored, loops: Sequence[int | None]) -> Access:

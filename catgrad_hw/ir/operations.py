@@ -1,5 +1,8 @@
 """The operations: generating morphisms, under catgrad's names.
 
+Arrays are of real numbers (float32), of integers mod 2**32 (int32), or of elements of the field Z_2 (bool); an
+operation keeps the dtype. What an operation means on each stands in :mod:`catgrad_hw.ir.arithmetic`.
+
 Beside each class stand its shape rule (:meth:`Operation.source`, :meth:`Operation.target`), its meaning on NumPy
 arrays (:meth:`Operation.numpy`), and its optic: the forward map ``fwd : A → B ● M`` which also yields the residual
 ``M``, and the reverse map ``rev : M ● B' → A'``, which turns cotangents of the results into cotangents of the
@@ -22,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catgrad_hw.errors import IllTypedError, UnsupportedError
+from catgrad_hw.ir import arithmetic
 from catgrad_hw.ir.combinators import Canonical, canonical
 from catgrad_hw.ir.hypergraph import Functor, Generator, OpenHypergraph, identity, op, permutation, twist
 from catgrad_hw.ir.types import Dtype, NdArrayType, Object, obj
@@ -93,26 +97,38 @@ class Derived(Operation):
         return evaluate(self.core(), *arrays)
 
 
-def _arithmetic(operation: Operation, T: NdArrayType, floating: bool = False) -> None:
-    """Refuse dtypes on which an operation has no meaning here."""
-    allowed = (Dtype.float32,) if floating else (Dtype.float32, Dtype.int32)
-    if T.dtype not in allowed:
-        names = " or ".join(dtype.name for dtype in allowed)
+def require_floating(operation: Operation, T: NdArrayType) -> None:
+    """Refuse dtypes that cannot hold an operation's results."""
+    if not T.dtype.is_floating():
         raise UnsupportedError(
-            f"{type(operation).__name__}: expected {names}, found {T.dtype.name} in {T}; change the dtype"
+            f"{type(operation).__name__}: expected float32, found {T.dtype.name} in {T}; change the dtype"
         )
 
 
-def _scalar(operation: Operation, name: str, found: Scalar) -> None:
+def holds(T: NdArrayType, x: Scalar) -> bool:
+    """Whether entries of a type can be a number: for float32 a rounded one, unless it is an integer or vanishes."""
+    match T.dtype:
+        case Dtype.bool:
+            return x in (0, 1)
+        case Dtype.int32:
+            return x == int(x) and -(2**31) <= x < 2**31
+    if abs(x) >= 2**128:
+        return False
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = float(np.float32(x))
+    return math.isfinite(rounded) and (rounded == x or (not isinstance(x, int) and rounded != 0))
+
+
+def require_scalar(operation: Operation, name: str, found: Scalar) -> None:
     """Check the field ``name`` and make it a number of Python's, whatever library it came from."""
-    if not isinstance(found, Real) or not math.isfinite(found):
+    if not isinstance(found, Real) or not (isinstance(found, Integral) or math.isfinite(found)):
         raise IllTypedError(
             f"{type(operation).__name__}: {name} must be a finite number, found {found!r}; give an int or a float"
         )
     object.__setattr__(operation, name, int(found) if isinstance(found, Integral) else float(found))
 
 
-def _same_dtype(operation: Operation, *types: NdArrayType) -> None:
+def require_same_dtype(operation: Operation, *types: NdArrayType) -> None:
     if len({T.dtype for T in types}) > 1:
         raise IllTypedError(
             f"{type(operation).__name__}: dtypes must be equal, found {', '.join(map(str, types))}; change one of them"
@@ -177,9 +193,6 @@ class Add(Linear):
 
     T: NdArrayType
 
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
-
     def source(self) -> Object:
         return obj(self.T, self.T)
 
@@ -187,8 +200,7 @@ class Add(Linear):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (x + y,)
+        return (arithmetic.add(*arrays),)
 
     def rev(self) -> OpenHypergraph:
         return op(Copy(self.T))
@@ -202,9 +214,11 @@ class Constant(Linear):
     x: Scalar
 
     def __post_init__(self) -> None:
-        _scalar(self, "x", self.x)
-        if not self.T.dtype.is_floating() and self.x != int(self.x):
-            raise IllTypedError(f"Constant: x must be an integer in {self.T}, found {self.x}; round it")
+        require_scalar(self, "x", self.x)
+        if not holds(self.T, self.x):
+            allowed = {Dtype.bool: "0 or 1", Dtype.int32: "an integer from -2**31 to 2**31 - 1"}
+            expected = allowed.get(self.T.dtype, "a number that float32 can hold")
+            raise IllTypedError(f"Constant: x must be {expected} in {self.T}, found {self.x}; change it or the dtype")
 
     def source(self) -> Object:
         return obj()
@@ -227,7 +241,7 @@ class NCopy(Linear):
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.N, self.T)
+        require_same_dtype(self, self.N, self.T)
 
     def source(self) -> Object:
         return obj(self.N)
@@ -251,8 +265,7 @@ class NAdd(Linear):
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.N, self.T)
-        _arithmetic(self, self.T)
+        require_same_dtype(self, self.N, self.T)
 
     def source(self) -> Object:
         return obj(self.N + self.T)
@@ -262,7 +275,7 @@ class NAdd(Linear):
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
-        return (x.sum(axis=_trailing(self.T), dtype=x.dtype),)
+        return (arithmetic.total(x, _trailing(self.T)),)
 
     def rev(self) -> OpenHypergraph:
         return op(NCopy(self.N, self.T))
@@ -321,8 +334,28 @@ class Negate(Linear):
 
     T: NdArrayType
 
+    def source(self) -> Object:
+        return obj(self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        return (arithmetic.negate(*arrays),)
+
+    def rev(self) -> OpenHypergraph:
+        return op(self)
+
+
+@dataclass(frozen=True)
+class Invert(Linear):
+    """The complement: ``x ↦ −x − 1`` on int32, ``x ↦ 1 + x`` on Z_2. Float32 has none."""
+
+    T: NdArrayType
+
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
+        if self.T.dtype.is_floating():
+            raise UnsupportedError(f"Invert: expected int32 or bool, found {self.T}; use Negate, or change the dtype")
 
     def source(self) -> Object:
         return obj(self.T)
@@ -331,11 +364,10 @@ class Negate(Linear):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        (x,) = arrays
-        return (-x,)
+        return (arithmetic.invert(*arrays),)
 
     def rev(self) -> OpenHypergraph:
-        return op(self)
+        return op(Negate(self.T))
 
 
 @dataclass(frozen=True)
@@ -344,9 +376,6 @@ class Subtract(Linear):
 
     T: NdArrayType
 
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
-
     def source(self) -> Object:
         return obj(self.T, self.T)
 
@@ -354,8 +383,7 @@ class Subtract(Linear):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (x - y,)
+        return (arithmetic.subtract(*arrays),)
 
     def rev(self) -> OpenHypergraph:
         return op(Copy(self.T)) >> (identity(obj(self.T)) @ op(Negate(self.T)))
@@ -372,7 +400,7 @@ class Reshape(Linear):
     Y: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.X, self.Y)
+        require_same_dtype(self, self.X, self.Y)
         if self.X.size != self.Y.size:
             raise IllTypedError(
                 f"Reshape: numbers of entries must be equal, found {self.X} ({self.X.size}) and {self.Y} "
@@ -431,9 +459,6 @@ class Multiply(Lens):
 
     T: NdArrayType
 
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
-
     def source(self) -> Object:
         return obj(self.T, self.T)
 
@@ -441,8 +466,7 @@ class Multiply(Lens):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (x * y,)
+        return (arithmetic.multiply(*arrays),)
 
     def rev(self) -> OpenHypergraph:
         T = obj(self.T)  # x, y, d ↦ y·d, x·d
@@ -458,8 +482,7 @@ class Compose(Lens):
     C: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.A, self.B, self.C)
-        _arithmetic(self, self.A)
+        require_same_dtype(self, self.A, self.B, self.C)
 
     def source(self) -> Object:
         return obj(self.A + self.B, self.B + self.C)
@@ -469,7 +492,7 @@ class Compose(Lens):
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
         x, y = arrays
-        return (np.tensordot(x, y, axes=len(self.B.shape)),)
+        return (arithmetic.contract(x, y, len(self.B.shape)),)
 
     def rev(self) -> OpenHypergraph:
         # x, y, d ↦ d·yᵀ, xᵀ·d
@@ -488,8 +511,7 @@ class MatrixMultiply(Lens):
     C: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.N, self.A, self.B, self.C)
-        _arithmetic(self, self.A)
+        require_same_dtype(self, self.N, self.A, self.B, self.C)
         for T in (self.A, self.B, self.C):
             if len(T.shape) != 1:
                 raise IllTypedError(f"MatrixMultiply: A, B and C must have one axis, found {T}; use Compose")
@@ -501,8 +523,7 @@ class MatrixMultiply(Lens):
         return obj(self.N + self.A + self.C)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (x @ y,)
+        return (arithmetic.matmul(*arrays),)
 
     def rev(self) -> OpenHypergraph:
         N, A, B, C = self.N, self.A, self.B, self.C
@@ -527,13 +548,13 @@ def _matrix_rev(swap: OpenHypergraph, D: Object, left: Operation, right: Operati
 
 
 @dataclass(frozen=True)
-class Gt(Linear):
-    """``(x, y) ↦ 1`` where ``x > y``, else 0. Locally constant, so cotangents are 0 wherever it is differentiable."""
+class Gt(Operation):
+    """``(x, y) ↦ 1`` where ``x > y``, else 0. Locally constant, so cotangents are 0 wherever it is differentiable.
+
+    On Z_2 it is the polynomial ``x · (1 + y)``, with derivatives ``1 + y`` and ``x``.
+    """
 
     T: NdArrayType
-
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
 
     def source(self) -> Object:
         return obj(self.T, self.T)
@@ -542,23 +563,74 @@ class Gt(Linear):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (np.greater(x, y).astype(np.result_type(x, y)),)
+        return (arithmetic.greater(*arrays),)
+
+    def residual(self) -> Object:
+        return self.source() if self.T.dtype is Dtype.bool else obj()
+
+    def fwd(self) -> OpenHypergraph:
+        A = self.source()
+        return copy(A) >> (op(self) @ identity(A)) if self.T.dtype is Dtype.bool else op(self)
 
     def rev(self) -> OpenHypergraph:
+        if self.T.dtype is Dtype.bool:
+            from catgrad_hw.ir.trace import trace
+
+            return trace(obj(self.T, self.T, self.T), lambda x, y, d: (d * (y + 1), d * x))
         return op(Discard(self.T)) >> zero(obj(self.T, self.T))
 
 
 @dataclass(frozen=True)
-class NMax(Lens):
-    """``N + T → N``: the largest entry over the trailing axes. Entries that tie share the cotangent equally."""
+class Select(Operation):
+    """``(c, x, y) ↦ x`` where ``c > 0``, else ``y``. Linear in ``x`` and ``y``, and locally constant in ``c``.
+
+    On Z_2 it is the polynomial ``c · x + (1 + c) · y``.
+    """
+
+    T: NdArrayType
+
+    def source(self) -> Object:
+        return obj(self.T, self.T, self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        return (arithmetic.select(*arrays),)
+
+    def residual(self) -> Object:
+        return self.source() if self.T.dtype is Dtype.bool else obj(self.T)
+
+    def fwd(self) -> OpenHypergraph:
+        A = self.source()
+        kept = identity(A) if self.T.dtype is Dtype.bool else identity(A[:1]) @ discard(A[1:])
+        return copy(A) >> (op(self) @ kept)
+
+    def rev(self) -> OpenHypergraph:
+        from catgrad_hw.ir.trace import Wire, apply1, trace
+
+        def rev(*wires: Wire) -> tuple[Wire, ...]:
+            c, d = wires[0], wires[-1]
+            zeros = c.constant(0)
+            by_c = d * (wires[1] + wires[2]) if self.T.dtype is Dtype.bool else zeros
+            return by_c, apply1(self, c, d, zeros), apply1(self, c, zeros, d)
+
+        return trace(self.residual() + self.target(), rev)
+
+
+@dataclass(frozen=True)
+class NMax(Operation):
+    """``N + T → N``: the largest entry over the trailing axes.
+
+    On float32, entries that tie share the cotangent equally; on int32 the first of them takes it; on Z_2 the maximum
+    is the polynomial ``1 + Π(1 + xᵢ)``.
+    """
 
     N: NdArrayType
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _same_dtype(self, self.N, self.T)
-        _arithmetic(self, self.T)
+        require_same_dtype(self, self.N, self.T)
         if (self.N + self.T).size == 0:
             raise IllTypedError(f"NMax: expected at least one entry, found {self.N + self.T}; change the shape")
 
@@ -570,16 +642,50 @@ class NMax(Lens):
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
         (x,) = arrays
-        return (x.max(axis=_trailing(self.T)),)
+        return (np.asarray(x.max(axis=_trailing(self.T))),)
+
+    def _chain(self) -> OpenHypergraph:
+        """The maximum as a chain of maxima of two."""
+        from catgrad_hw.ir.trace import Wire, apply, apply1, trace
+
+        def chain(x: Wire) -> Wire:
+            N = self.N
+            largest, *others = apply(NSplit(N, self.T.size), x.reshape((*N.shape, self.T.size)))
+            for other in others:
+                if N.dtype is Dtype.bool:
+                    largest = (largest + 1) * (other + 1) + 1
+                else:
+                    largest = apply1(Select(N), apply1(Gt(N), other, largest), other, largest)
+            return largest
+
+        return trace(self.source(), chain)
+
+    def residual(self) -> Object:
+        from catgrad_hw.ir.optics import optic
+
+        return self.source() + self.target() if self.T.dtype.is_floating() else optic(self._chain()).residual
+
+    def fwd(self) -> OpenHypergraph:
+        from catgrad_hw.ir.optics import optic
+
+        if not self.T.dtype.is_floating():
+            return optic(self._chain()).fwd
+        A, B = self.source(), self.target()
+        return copy(A) >> ((op(self) >> copy(B)) @ identity(A)) >> permutation(B + B + A, [0, 2, 1])
 
     def rev(self) -> OpenHypergraph:
-        _arithmetic(self, self.T, floating=True)
-        N, X = obj(self.N), obj(self.N + self.T)
-        spread = op(NCopy(self.N, self.T))
-        less = copy(X) >> ((op(self) >> spread) @ identity(X)) >> gt(X)
-        mask = less >> (constant(1)(X) @ identity(X)) >> subtract(X)  # 1 at each maximum
-        shares = (mask >> copy(X) >> (identity(X) @ op(NAdd(self.N, self.T)))) @ identity(N)  # mask, ties, d
-        return shares >> (identity(X) @ (twist(N, N) >> divide(N) >> spread)) >> multiply(X)
+        from catgrad_hw.ir.optics import optic
+        from catgrad_hw.ir.trace import Wire, apply1, trace
+
+        if not self.T.dtype.is_floating():
+            return optic(self._chain()).rev
+
+        def rev(x: Wire, largest: Wire, d: Wire) -> Wire:
+            less = apply1(Gt(x.T), largest.spread(self.T), x)
+            ties = (1 - less).total(len(self.N.shape))
+            return apply1(Select(x.T), less, x.constant(0), (d / ties).spread(self.T))
+
+        return trace(self.source() + self.target() + self.target(), rev)
 
 
 # --- partial functions ------------------------------------------------------------------------------------------
@@ -587,12 +693,13 @@ class NMax(Lens):
 
 @dataclass(frozen=True)
 class Divide(Lens):
-    """``(x, y) ↦ x / y``, for ``y ≠ 0``."""
+    """``(x, y) ↦ x / y``, for ``y ≠ 0``.
+
+    On int32 the quotient is rounded down, a step function, so that its derivative is 0; in Z_2 one divides by 1 alone.
+    For ``y = 0`` the quotient is 0 on int32 and in Z_2.
+    """
 
     T: NdArrayType
-
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
 
     def source(self) -> Object:
         return obj(self.T, self.T)
@@ -601,25 +708,29 @@ class Divide(Lens):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (x / y,)
+        return (arithmetic.divide(*arrays),)
 
     def rev(self) -> OpenHypergraph:
-        # x, y, d ↦ d/y, −(x/y)·(d/y)
-        T = obj(self.T)
-        f = (identity(T) @ copy(T) @ identity(T)) >> (divide(T) @ twist(T, T)) >> (identity(T) @ divide(T))
-        f = f >> (identity(T) @ copy(T)) >> permutation(T + T + T, [1, 0, 2])
-        return f >> (identity(T) @ (multiply(T) >> negate(T)))
+        from catgrad_hw.ir.trace import Wire, trace
+
+        def rev(x: Wire, y: Wire, d: Wire) -> tuple[Wire, Wire]:
+            if self.T.dtype is Dtype.int32:
+                return d.constant(0), d.constant(0)
+            by_x = d / y
+            return by_x, -((x / y) * by_x)
+
+        return trace(obj(self.T, self.T, self.T), rev)
 
 
 @dataclass(frozen=True)
 class Power(Lens):
-    """``(x, y) ↦ x^y``; its reverse map needs ``x > 0``. For a constant exponent use :class:`Exponentiate`."""
+    """``(x, y) ↦ x^y``, where ``x^0 = 1``; on int32 for ``y ≥ 0``. In Z_2 it is the polynomial ``1 + (1 + x) · y``.
+
+    The cotangent of the exponent is 0 where ``x ≤ 0`` and on int32: there exponents are integers, which do not vary
+    continuously. For a constant exponent use :class:`Exponentiate`.
+    """
 
     T: NdArrayType
-
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
 
     def source(self) -> Object:
         return obj(self.T, self.T)
@@ -628,18 +739,23 @@ class Power(Lens):
         return obj(self.T)
 
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
-        x, y = arrays
-        return (np.power(x, y),)
+        return (arithmetic.power(*arrays),)
 
     def rev(self) -> OpenHypergraph:
-        # x, y, d ↦ d·y·x^(y−1), d·log(x)·x^y
-        T = obj(self.T)
-        by_base = (identity(T) @ copy(T)) >> (identity(T) @ increment(-1)(T) @ identity(T))
-        by_base = by_base >> (op(self) @ identity(T)) >> multiply(T)
-        by_exponent = (copy(T) @ identity(T)) >> (op(Log(self.T)) @ op(self)) >> multiply(T)
-        f = copy(T + T) >> (by_base @ by_exponent)
-        f = (f @ copy(T)) >> permutation(T + T + T + T, [0, 2, 1, 3])
-        return f >> (multiply(T) @ multiply(T))
+        from catgrad_hw.ir.trace import Wire, apply1, trace
+
+        def rev(x: Wire, y: Wire, d: Wire) -> tuple[Wire, Wire]:
+            if self.T.dtype is Dtype.bool:
+                return d * y, d * (x + 1)
+            nonzero = y if self.T.dtype is Dtype.int32 else y * y
+            lower = apply1(Select(self.T), nonzero, y - 1, y.constant(0))  # x^−1 may not exist; it is multiplied by 0
+            by_x = d * (y * apply1(self, x, lower))
+            if self.T.dtype is Dtype.int32:
+                return by_x, d.constant(0)
+            positive = apply1(Select(self.T), x, x, x.constant(1))
+            return by_x, d * (apply1(Log(self.T), positive) * apply1(self, x, y))
+
+        return trace(obj(self.T, self.T, self.T), rev)
 
 
 @dataclass(frozen=True)
@@ -649,7 +765,7 @@ class Log(Lens):
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
+        require_floating(self, self.T)
 
     def source(self) -> Object:
         return obj(self.T)
@@ -666,6 +782,65 @@ class Log(Lens):
         return twist(T, T) >> divide(T)
 
 
+@dataclass(frozen=True)
+class Exp(Operation):
+    """``e^x``. The residual is the result."""
+
+    T: NdArrayType
+
+    def __post_init__(self) -> None:
+        require_floating(self, self.T)
+
+    def source(self) -> Object:
+        return obj(self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        return (np.exp(x),)
+
+    def residual(self) -> Object:
+        return obj(self.T)
+
+    def fwd(self) -> OpenHypergraph:
+        return op(self) >> copy(obj(self.T))
+
+    def rev(self) -> OpenHypergraph:
+        return multiply(obj(self.T))
+
+
+@dataclass(frozen=True)
+class Sqrt(Operation):
+    """``√x``, for ``x ≥ 0``; its reverse map needs ``x > 0``. The residual is the result."""
+
+    T: NdArrayType
+
+    def __post_init__(self) -> None:
+        require_floating(self, self.T)
+
+    def source(self) -> Object:
+        return obj(self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        return (np.sqrt(x),)
+
+    def residual(self) -> Object:
+        return obj(self.T)
+
+    def fwd(self) -> OpenHypergraph:
+        return op(self) >> copy(obj(self.T))
+
+    def rev(self) -> OpenHypergraph:
+        T = obj(self.T)  # √x, d ↦ d / 2√x
+        return twist(T, T) >> (scale(0.5)(T) @ identity(T)) >> divide(T)
+
+
 # --- functions --------------------------------------------------------------------------------------------------
 
 
@@ -676,7 +851,7 @@ class Sigmoid(Operation):
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
+        require_floating(self, self.T)
 
     def source(self) -> Object:
         return obj(self.T)
@@ -706,7 +881,7 @@ class SigmoidDerivative(Lens):
     T: NdArrayType
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
+        require_floating(self, self.T)
 
     def source(self) -> Object:
         return obj(self.T)
@@ -725,6 +900,62 @@ class SigmoidDerivative(Lens):
         slope = op(Sigmoid(self.T)) >> scale(2)(T)
         slope = (constant(1)(T) @ slope) >> subtract(T)
         second = copy(T) >> (op(self) @ slope) >> multiply(T)
+        return (second @ identity(T)) >> multiply(T)
+
+
+@dataclass(frozen=True)
+class Tanh(Operation):
+    """The hyperbolic tangent. The residual is ``tanh′(x)``, a function of ``x`` beside it."""
+
+    T: NdArrayType
+
+    def __post_init__(self) -> None:
+        require_floating(self, self.T)
+
+    def source(self) -> Object:
+        return obj(self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        return (np.tanh(x),)
+
+    def residual(self) -> Object:
+        return obj(self.T)
+
+    def fwd(self) -> OpenHypergraph:
+        return copy(obj(self.T)) >> (op(self) @ op(TanhDerivative(self.T)))
+
+    def rev(self) -> OpenHypergraph:
+        return multiply(obj(self.T))
+
+
+@dataclass(frozen=True)
+class TanhDerivative(Lens):
+    """``tanh′(x) = 4e / (1 + e)²`` where ``e = e^−2|x|``."""
+
+    T: NdArrayType
+
+    def __post_init__(self) -> None:
+        require_floating(self, self.T)
+
+    def source(self) -> Object:
+        return obj(self.T)
+
+    def target(self) -> Object:
+        return obj(self.T)
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        e = np.exp(-2 * np.abs(x))
+        return (4 * e / np.square(np.ones_like(e) + e),)
+
+    def rev(self) -> OpenHypergraph:
+        # tanh″ = −2 · tanh · tanh′
+        T = obj(self.T)
+        second = copy(T) >> ((op(Tanh(self.T)) >> scale(-2)(T)) @ op(self)) >> multiply(T)
         return (second @ identity(T)) >> multiply(T)
 
 
@@ -772,8 +1003,8 @@ class ScaleInverse(Derived, Linear):
     s: Scalar
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
-        _scalar(self, "s", self.s)
+        require_floating(self, self.T)
+        require_scalar(self, "s", self.s)
         if self.s == 0:
             raise IllTypedError("ScaleInverse: expected a divisor other than 0, found 0; change s")
 
@@ -792,14 +1023,18 @@ class ScaleInverse(Derived, Linear):
 
 @dataclass(frozen=True)
 class Exponentiate(Derived, Lens):
-    """``x ↦ x^s`` for a constant ``s``."""
+    """``x ↦ x^s`` for a constant ``s``, which on int32 is an integer ≥ 0, on Z_2 0 or 1."""
 
     T: NdArrayType
     s: Scalar
 
     def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
-        _scalar(self, "s", self.s)
+        require_scalar(self, "s", self.s)
+        if self.T.dtype is Dtype.int32 and self.s < 0:
+            raise UnsupportedError(
+                f"Exponentiate: exponents on int32 must be >= 0, found {self.s}; use float32, or change s"
+            )
+        Constant(self.T, self.s)
 
     def source(self) -> Object:
         return obj(self.T)
@@ -812,54 +1047,9 @@ class Exponentiate(Derived, Lens):
 
     def rev(self) -> OpenHypergraph:
         T = obj(self.T)
+        if self.s == 0:
+            return discard(T + T) >> zero(T)
         return ((op(Exponentiate(self.T, self.s - 1)) >> scale(self.s)(T)) @ identity(T)) >> multiply(T)
-
-
-@dataclass(frozen=True)
-class SGD(Derived, Lens):
-    """Gradient descent as a lens on parameters: forward the identity, reverse ``(p, ∂p) ↦ p − c·∂p``."""
-
-    T: NdArrayType
-    c: Scalar
-
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T, floating=True)
-        _scalar(self, "c", self.c)
-
-    def source(self) -> Object:
-        return obj(self.T)
-
-    def target(self) -> Object:
-        return obj(self.T)
-
-    def core(self) -> OpenHypergraph:
-        return identity(obj(self.T))
-
-    def rev(self) -> OpenHypergraph:
-        T = obj(self.T)
-        return (identity(T) @ scale(self.c)(T)) >> subtract(T)
-
-
-@dataclass(frozen=True)
-class MSE(Derived, Lens):
-    """The loss ``½Σ(ŷ − y)²`` as a lens: forward the identity, reverse ``(ŷ, y) ↦ ŷ − y``."""
-
-    T: NdArrayType
-
-    def __post_init__(self) -> None:
-        _arithmetic(self, self.T)
-
-    def source(self) -> Object:
-        return obj(self.T)
-
-    def target(self) -> Object:
-        return obj(self.T)
-
-    def core(self) -> OpenHypergraph:
-        return identity(obj(self.T))
-
-    def rev(self) -> OpenHypergraph:
-        return subtract(obj(self.T))
 
 
 # --- at each object ---------------------------------------------------------------------------------------------
@@ -873,9 +1063,10 @@ subtract = canonical(lambda T: op(Subtract(T)))
 multiply = canonical(lambda T: op(Multiply(T)))
 divide = canonical(lambda T: op(Divide(T)))
 gt = canonical(lambda T: op(Gt(T)))
+invert = canonical(lambda T: op(Invert(T)))
 sigmoid = canonical(lambda T: op(Sigmoid(T)))
+tanh = canonical(lambda T: op(Tanh(T)))
 parameter = canonical(lambda T: op(Parameter(T)))
-mse = canonical(lambda T: op(MSE(T)))
 
 
 def constant(c: Scalar) -> Canonical:
@@ -908,14 +1099,9 @@ def gt_constant(c: Scalar) -> Canonical:
     return canonical(lambda T: (identity(obj(T)) @ op(Constant(T, c))) >> op(Gt(T)))
 
 
-def sgd(c: Scalar) -> Canonical:
-    """Gradient descent with learning rate ``c``."""
-    return canonical(lambda T: op(SGD(T, c)))
-
-
 def exp1(T: NdArrayType) -> OpenHypergraph:
     """``x ↦ e^x``."""
-    return (op(Constant(T, math.e)) @ identity(obj(T))) >> op(Power(T))
+    return op(Exp(T))
 
 
 # --- meaning of diagrams ----------------------------------------------------------------------------------------

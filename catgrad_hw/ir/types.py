@@ -104,3 +104,7 @@ class Object(tuple[NdArrayType, ...]):
 def obj(*types: NdArrayType) -> Object:
     """The object ``types[0] ● types[1] ● …``; ``obj()`` is the unit I."""
     return Object(types)
+
+
+UNIT = obj()
+"""The unit I, the list of no types."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def partial_name(array: str) -> str:
 def events(program: Program, kernel: MachineKernel) -> Events:
     """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
     lanes = program.lanes
-    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, -1)
+    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, prod(kernel.trips))
     issue = np.zeros(grid.shape[1], dtype=np.int64)
     span = 1
     for level in reversed(range(kernel.levels)):
@@ -106,8 +107,25 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
         if total.update:
             reads.append(use(total.target, sum_last, ready + 1))
-        if program.tiles > 1 and kernel.batch_level is not None:
+        if program.tiles > 1 and kernel.sums_samples:
             operand = replace(total.flat, array=partial_name(total.target.array))
             reads.append(use(operand, sum_last, ready + 1))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
     return Events(tuple(reads), tuple(writes), tuple(units))
+
+
+def results_delay(program: Program) -> int:
+    """Cycles from the last issue of ``predict`` until the cycle before its results may be read.
+
+    They are read in flat order, one word a cycle. Single words that were written in that order may be read as they
+    land; otherwise all must have landed. The kernels' own reads must be over: they use the same ports.
+    """
+    kernel = program.kernels[-1]
+    place = program.placements[program.outputs[0]]
+    uses = events(program, kernel)
+    landed = np.concatenate([use.cycles for use in uses.writes if use.unit == place.bank])
+    words = np.arange(landed.size)
+    in_order = program.tiles == 1 and landed.size == int(np.prod(place.shape)) and bool((np.diff(landed) > 0).all())
+    first = int((landed - words).max() if in_order else landed.max()) + 1
+    first = max(first, *(int(use.cycles.max()) + 1 for use in uses.reads))
+    return max(0, first - 1 - (kernel.cycles - 1))

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import networkx as nx
 
-from catgrad_hw.errors import CapacityError
+from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.packing import Axis
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement
@@ -66,6 +66,7 @@ def place(
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
+        UnsupportedError: a kernel reads, or writes, one array twice in a cycle.
     """
     arrays = program.kernels.arrays
     data = (*program.kernels.inputs, *program.kernels.targets)
@@ -73,7 +74,13 @@ def place(
     graph: nx.Graph[str] = nx.Graph()
     for kernel in (k for kernels in routines.values() for k in kernels):
         used += [operand.array for operand in kernel.operands() if operand.array not in used]
-        graph.add_edges_from((a, b) for a, b in conflicts(kernel) if a != b)
+        for a, b in conflicts(kernel):
+            if a == b:
+                raise UnsupportedError(
+                    f"kernel {kernel.name}: no hardware for two accesses to {a} in one cycle; expected different "
+                    "arrays; train this model with a software target, or change the layer that makes it"
+                )
+            graph.add_edge(a, b)
     lives = lifetimes(routines)
     persistent = {*program.kernels.parameters, *data}
 

@@ -133,10 +133,11 @@ def pack(
     tile: int,
     tiles: int,
     narrow: bool = False,
+    unpacked: Sequence[str] = (),
 ) -> Packing:
     """Choose vector axes and lane loops so that a step takes the fewest cycles.
 
-    ``narrow``: arrays without a batch axis (parameters and gradients) stay single words.
+    ``narrow``: arrays without a batch axis (parameters and gradients) stay single words; so do those of ``unpacked``.
 
     Raises:
         ScheduleError: no choice is legal, which no program of legal forms should meet.
@@ -144,8 +145,8 @@ def pack(
     problem = _Problem(program, lanes, tile, tiles)
     for name in dict.fromkeys(a.array for fs in routines.values() for f in fs for a in _all_accesses(f)):
         array = program.kernels.arrays[name]
-        unpacked = (program.stochastic and name in program.kernels.parameters) or (narrow and array.batch_axis is None)
-        problem.array(name, unpacked)
+        drawn = program.stochastic and name in program.kernels.parameters
+        problem.array(name, drawn or (narrow and array.batch_axis is None) or name in unpacked)
     for routine, parsed in routines.items():
         weight = 1.0 if routine == "step" or "step" not in routines else PREDICT_WEIGHT
         for form in parsed:

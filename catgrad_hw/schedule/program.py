@@ -186,6 +186,13 @@ class MachineKernel:
             total *= trip + padded
         return total
 
+    @property
+    def sums_samples(self) -> bool:
+        """Whether the tree sums over samples, so that the sums of all tiles belong together."""
+        return (
+            self.sum is not None and self.batch_level is not None and self.batch_level >= self.levels - self.sum.reduced
+        )
+
     def operands(self) -> tuple[Operand, ...]:
         """All streams of the kernel."""
         found: list[Operand] = [o for o in (self.a, self.b) if isinstance(o, Operand)]
@@ -273,6 +280,23 @@ class Program:
     def beats(self) -> int:
         """Cycles that the slow path needs for one row: ceil(P / E)."""
         return -(-self.lanes // self.slow_words)
+
+    @property
+    def predicts_only(self) -> bool:
+        """Whether there is no ``step``: the core then predicts every sample that it is given, unasked."""
+        return all(r.name != "step" for r in self.routines)
+
+    @property
+    def reads_while_loading(self) -> bool:
+        """Whether the first kernel reads a sample's words in the order in which they arrive, so that it may begin
+        with the first of them."""
+        first = self.kernels[0]
+        streams = [o for o in (first.a, first.b) if isinstance(o, Operand) and o.array in self.inputs]
+        if not self.predicts_only or self.batch != 1 or len(streams) != 1 or streams[0].row:
+            return False
+        *outer, inner = zip(first.trips, streams[0].strides, strict=True)
+        place = self.placements[streams[0].array]
+        return place.axis is None and inner == (place.elements, 1) and all(t == 1 or s == 0 for t, s in outer)
 
     @property
     def identity(self) -> int:

@@ -14,7 +14,7 @@ from math import ceil
 
 import numpy as np
 
-from catgrad_hw.errors import CapacityError
+from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.events import partial_name
 from catgrad_hw.schedule.form import Form, forms
@@ -70,9 +70,11 @@ def schedule(
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
-        UnsupportedError: a kernel has no hardware.
+        UnsupportedError: a kernel has no hardware, or there are no parameters to train.
     """
     batch = program.kernels.batch
+    if not program.kernels.parameters:
+        raise UnsupportedError("hardware: expected parameters to train, found none; add a layer that has some")
     if not 1 <= lanes <= MAX_LANES:
         raise CapacityError(f"lanes: expected 1 to {MAX_LANES}, found {lanes}; choose --lanes in that range")
     if tile is not None and (not 1 <= tile <= batch or (tile != batch and tile % lanes)):
@@ -124,7 +126,9 @@ def _draft(
     """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
     batch = program.kernels.batch
     tiles = -(-batch // tile)
-    packing = pack(program, parsed, lanes, tile, tiles, narrow)
+    # A single sample stays unpacked where it is only predicted, so that the first kernel can begin before it is whole.
+    unpacked = program.kernels.inputs if batch == 1 and "step" not in parsed else ()
+    packing = pack(program, parsed, lanes, tile, tiles, narrow, unpacked)
     main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
 
     def selected(slow_words: int) -> dict[str, Selection]:
@@ -200,7 +204,7 @@ def _place_partial_sums(
 ) -> None:
     depth = 0
     for kernel in kernels:
-        if kernel.sum and kernel.batch_level is not None:
+        if kernel.sum and kernel.sums_samples:
             name = partial_name(kernel.sum.target.array)
             if name not in placements:
                 place = placements[kernel.sum.target.array]

@@ -9,14 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from catgrad_hw.errors import IllTypedError
-from catgrad_hw.ir.operations import Scalar, Sigmoid, SigmoidDerivative
+from catgrad_hw.ir import arithmetic
+from catgrad_hw.ir.operations import Scalar, Sigmoid, SigmoidDerivative, TanhDerivative
 from catgrad_hw.ir.types import Dtype, NdArrayType
+from catgrad_hw.ir.windows import Fold, Pad, Windows
 
 Array = npt.NDArray[Any]
 
 
 class ArrayBackend(Protocol):
-    """The operations that Python has no operator for. Arrays have ``+ - * / ** @``, ``shape`` and ``dtype``."""
+    """The operations that Python has no operator for. Arrays have ``+ - * / ** @``, ``shape`` and ``dtype``.
+
+    The methods ``add`` to ``matmul`` are called for int32, which wraps, and for bool, the field Z_2, alone.
+    """
 
     @staticmethod
     def dtype(d: Dtype) -> Any:
@@ -59,12 +64,65 @@ class ArrayBackend(Protocol):
         """Contract the last ``axes`` axes of ``x`` with the first of ``y``."""
 
     @staticmethod
+    def add(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
+    def subtract(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
+    def negate(x: Any) -> Any: ...
+
+    @staticmethod
+    def invert(x: Any) -> Any: ...
+
+    @staticmethod
+    def multiply(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
+    def divide(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
+    def power(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
+    def matmul(x: Any, y: Any) -> Any: ...
+
+    @staticmethod
     def gt(x: Any, y: Any) -> Any:
         """1 where ``x > y``, else 0, in the arguments' dtype."""
 
     @staticmethod
+    def select(c: Any, x: Any, y: Any) -> Any:
+        """``x`` where ``c > 0``, else ``y``."""
+
+    @staticmethod
+    def pad(x: Any, low: Sequence[int], high: Sequence[int], step: Sequence[int], value: Scalar) -> Any:
+        """Lay ``x`` out in an array of ``value``, along axis ``i`` from ``low[i]`` in steps of ``step[i]``."""
+
+    @staticmethod
+    def windows(x: Any, axis: int, size: int, step: int, dilation: int) -> Any:
+        """Windows along ``axis``; their entries lie along a new last axis."""
+
+    @staticmethod
+    def fold(x: Any, shape: tuple[int, ...], axis: int, size: int, step: int, dilation: int) -> Any:
+        """The adjoint of :meth:`windows`, an array of the given shape."""
+
+    @staticmethod
+    def exp(x: Any) -> Any: ...
+
+    @staticmethod
+    def sqrt(x: Any) -> Any: ...
+
+    @staticmethod
     def log(x: Any) -> Any:
         """Natural logarithm."""
+
+    @staticmethod
+    def tanh(x: Any) -> Any: ...
+
+    @staticmethod
+    def tanh_derivative(x: Any) -> Any:
+        """The derivative of :meth:`tanh` at ``x``."""
 
     @staticmethod
     def sigmoid(x: Any) -> Any:
@@ -105,7 +163,7 @@ class Numpy:
 
     @staticmethod
     def nadd(dims: tuple[int, ...], x: Array) -> Array:
-        return np.asarray(x.sum(axis=dims, dtype=x.dtype))
+        return arithmetic.total(x, dims)
 
     @staticmethod
     def nmax(dims: tuple[int, ...], x: Array) -> Array:
@@ -121,15 +179,50 @@ class Numpy:
 
     @staticmethod
     def compose(x: Array, y: Array, axes: int) -> Array:
-        return np.tensordot(x, y, axes=axes)
+        return arithmetic.contract(x, y, axes)
+
+    add = staticmethod(arithmetic.add)
+    subtract = staticmethod(arithmetic.subtract)
+    negate = staticmethod(arithmetic.negate)
+    invert = staticmethod(arithmetic.invert)
+    multiply = staticmethod(arithmetic.multiply)
+    divide = staticmethod(arithmetic.divide)
+    power = staticmethod(arithmetic.power)
+    matmul = staticmethod(arithmetic.matmul)
+    gt = staticmethod(arithmetic.greater)
+    select = staticmethod(arithmetic.select)
 
     @staticmethod
-    def gt(x: Array, y: Array) -> Array:
-        return np.greater(x, y).astype(x.dtype)
+    def pad(x: Array, low: Sequence[int], high: Sequence[int], step: Sequence[int], value: Scalar) -> Array:
+        return Pad(_type(x.shape), tuple(low), tuple(high), tuple(step), value).numpy(x)[0]
+
+    @staticmethod
+    def windows(x: Array, axis: int, size: int, step: int, dilation: int) -> Array:
+        return Windows(_type(x.shape), axis, size, step, dilation).numpy(x)[0]
+
+    @staticmethod
+    def fold(x: Array, shape: tuple[int, ...], axis: int, size: int, step: int, dilation: int) -> Array:
+        return Fold(_type(shape), axis, size, step, dilation).numpy(x)[0]
+
+    @staticmethod
+    def exp(x: Array) -> Array:
+        return np.asarray(np.exp(x))
+
+    @staticmethod
+    def sqrt(x: Array) -> Array:
+        return np.asarray(np.sqrt(x))
 
     @staticmethod
     def log(x: Array) -> Array:
         return np.asarray(np.log(x))
+
+    @staticmethod
+    def tanh(x: Array) -> Array:
+        return np.asarray(np.tanh(x))
+
+    @staticmethod
+    def tanh_derivative(x: Array) -> Array:
+        return TanhDerivative(_FLOAT).numpy(x)[0]
 
     @staticmethod
     def sigmoid(x: Array) -> Array:
@@ -141,6 +234,11 @@ class Numpy:
 
 
 _FLOAT = NdArrayType((), Dtype.float32)
+
+
+def _type(shape: tuple[int, ...]) -> NdArrayType:
+    """A type for operations on arrays of any dtype."""
+    return NdArrayType(shape, Dtype.float32)
 
 
 def check_argument(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from catgrad_hw.errors import IllTypedError, ToolError
 from catgrad_hw.ir.kernel import KernelProgram
 from catgrad_hw.targets import c
+from catgrad_hw.targets.clike import arguments, prepare
 from catgrad_hw.targets.project import Source, kernels_of
 
 FLAGS = ("-O3", "-march=native", "-ffast-math")
@@ -61,21 +62,22 @@ class CompiledC:
 
     def __init__(self, program: KernelProgram, library: ctypes.CDLL, name: str) -> None:
         self.program, self._library, self._name = program, library, name
-        words = sum(int(np.prod(program.arrays[array].shape)) for array in c.scratch_arrays(program))
+        scratch = c.scratch_arrays(prepare(program))
+        words = sum(int(np.prod(program.arrays[array].shape)) for array in scratch)
         self._scratch = np.zeros(max(words, 1), np.float32)
 
     def predict(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The outputs for parameters and inputs, in order."""
         program = self.program
-        given = self._check("predict", [*program.parameters, *program.inputs], arrays)
+        given = self._check("predict", arguments(program, "predict")[: -len(program.outputs)], arrays)
         results = [np.empty(program.arrays[name].shape, np.float32) for name in program.outputs]
         self.call("predict", [*given, *results])
         return results
 
     def step(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The parameters after one step of training, for parameters, inputs and targets, in order."""
+        """The parameters, with the optimizer's state, after one step, for parameters, inputs and targets, in order."""
         program = self.program
-        given = self._check("step", [*program.parameters, *program.inputs, *program.targets], arrays)
+        given = self._check("step", arguments(program, "step"), arrays)
         count = len(program.parameters)
         parameters = [array.copy() for array in given[:count]]
         self.call("step", [*parameters, *given[count:]])

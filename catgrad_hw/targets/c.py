@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.kernel import Apply, Constant, Expression, Kernel, KernelProgram
 from catgrad_hw.ir.kernel_check import check, reads, results, stores
-from catgrad_hw.targets.clike import Renderer, Scope, bare, prepare, shape_of
+from catgrad_hw.ir.types import Dtype
+from catgrad_hw.targets.clike import Renderer, Scope, arguments, bare, prepare, shape_of
 from catgrad_hw.targets.project import Source, identifier, kernels_of
 
 FUNCTIONS: Mapping[str, str] = {
@@ -28,16 +30,23 @@ static inline float sigmoid_derivative(float z) {
   return e / ((1.0f + e) * (1.0f + e));
 }
 """,
+    "tanh_derivative": """\
+static inline float tanh_derivative(float z) {
+  const float e = expf(-2.0f * fabsf(z));
+  return 4.0f * e / ((1.0f + e) * (1.0f + e));
 }
-"""The source of each elementwise function that is no operator."""
+""",
+}
+"""The source of each elementwise function that is neither an operator nor in libm."""
 
-OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*"}
+OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">"}
+
+LIBRARY: Mapping[str, str] = {"exp": "expf", "log": "logf", "sqrt": "sqrtf", "tanh": "tanhf", "power": "powf"}
+"""Elementwise functions that libm has."""
 
 
 class FloatRenderer(Renderer):
     """Kernels in float32; ``places`` gives the expression of each array."""
-
-    functions = FUNCTIONS
 
     def __init__(self, target: str, places: Mapping[str, str]) -> None:
         super().__init__()
@@ -61,11 +70,15 @@ class FloatRenderer(Renderer):
                 return literal(float(value))
             case Apply(operation, (left, right)) if operation in OPERATORS:
                 a, b = (self.expression(e, kernel, scope) for e in (left, right))
-                return f"({a} {OPERATORS[operation]} {b})"
-            case Apply(operation, arguments) if operation in self.functions:
+                infix = f"({a} {OPERATORS[operation]} {b})"
+                return f"({infix} ? 1.0f : 0.0f)" if operation == "greater" else infix
+            case Apply("select", (condition, left, right)):
+                c, a, b = (self.expression(e, kernel, scope) for e in (condition, left, right))
+                return f"({c} > 0 ? {a} : {b})"
+            case Apply(operation, arguments) if operation in FUNCTIONS or operation in LIBRARY:
                 self.used[operation] = None
                 texts = (bare(self.expression(e, kernel, scope)) for e in arguments)
-                return f"{operation}({', '.join(texts)})"
+                return f"{LIBRARY.get(operation, operation)}({', '.join(texts)})"
             case Apply(operation, _):
                 raise self.refuse(operation, kernel)
         raise self.refuse(type(expression).__name__, kernel)
@@ -79,9 +92,14 @@ def literal(value: float) -> str:
 
 def emit(model: Source, name: str) -> dict[str, str]:
     """The files NAME.h and NAME.c. Raises :class:`UnsupportedError` for what C or its kernels do not speak."""
-    name = identifier(name)
-    program = kernels_of(model)
+    return render(kernels_of(model), identifier(name))
+
+
+def render(program: KernelProgram, name: str) -> dict[str, str]:
+    """As :func:`emit`, from kernels."""
     check(program)
+    refuse_dtypes(program, "c")
+    program = prepare(program)
     scratch = scratch_arrays(program)
     functions, used = [], dict[str, None]()
     for group in ("predict", "step"):
@@ -89,7 +107,7 @@ def emit(model: Source, name: str) -> dict[str, str]:
         places |= {array: f"s->{array}" for array in scratch if array not in places}
         renderer = FloatRenderer("c", places)
         lines = []
-        for kernel in prepare(program.programs[group]):
+        for kernel in program.programs[group]:
             lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
         if not any(line.find("s->") >= 0 for line in lines):
             lines.append("(void)s;")
@@ -97,7 +115,7 @@ def emit(model: Source, name: str) -> dict[str, str]:
         lines += [f"(void){a};" for a in unused]
         functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
         used |= renderer.used
-    helpers = [FUNCTIONS[function] for function in used]
+    helpers = [FUNCTIONS[function] for function in used if function in FUNCTIONS]
     includes = ["#include <math.h>\n"] if used or "INFINITY" in "".join(functions) else []
     text = "\n".join([f'#include "{name}.h"\n', *includes, *helpers, "\n\n".join(functions)])
     return {f"{name}.h": _header(program, name, scratch), f"{name}.c": text + "\n"}
@@ -118,11 +136,6 @@ def touches(program: KernelProgram, group: str, array: str) -> bool:
     )
 
 
-def arguments(program: KernelProgram, group: str) -> list[str]:
-    """The arrays that a function takes: parameters, inputs, then targets or outputs."""
-    return [*program.parameters, *program.inputs, *(program.targets if group == "step" else program.outputs)]
-
-
 def scratch_arrays(program: KernelProgram) -> list[str]:
     """The arrays that kernels keep for each other: all that some function uses and does not take."""
     return [
@@ -141,21 +154,39 @@ def prototype(program: KernelProgram, group: str, name: str, restrict: str = "re
     return f"void {name}_{group}(" + f",\n{indent}".join(parts) + ")"
 
 
+def refuse_dtypes(program: KernelProgram, target: str) -> None:
+    """Raise :class:`UnsupportedError` where an array is of another dtype than float32."""
+    for array in program.arrays.values():
+        if array.dtype is not Dtype.float32:
+            raise UnsupportedError(
+                f"array {array.name}: the target {target} speaks float32, found {array.dtype.name}; change the dtype, "
+                "or choose the target numpy"
+            )
+
+
+def described(program: KernelProgram, mark: str) -> str:
+    """What a caller provides, one line for each array, as a comment."""
+    return "\n".join(
+        f"{mark}   {array}: {shape_of(program.arrays[array])} ({program.arrays[array].role})"
+        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
+    )
+
+
+def sizes(program: KernelProgram, name: str) -> str:
+    """Macros with the number of entries of each array that a caller provides."""
+    return "\n".join(
+        f"#define {name.upper()}_{array.upper()} {prod(program.arrays[array].shape)}"
+        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
+    )
+
+
 def _header(program: KernelProgram, name: str, scratch: Sequence[str]) -> str:
     guard, restrict, arrays = f"{name.upper()}_H", f"{name.upper()}_RESTRICT", program.arrays
-    described = "\n".join(
-        f" *   {array}: {shape_of(arrays[array])} ({arrays[array].role})"
-        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
-    )
-    sizes = "\n".join(
-        f"#define {name.upper()}_{array.upper()} {prod(arrays[array].shape)}"
-        for array in (*program.parameters, *program.inputs, *program.targets, *program.outputs)
-    )
     members = "\n".join(f"  float {a}[{prod(arrays[a].shape)}]; /* {shape_of(arrays[a])} */" for a in scratch)
     return f"""\
 /* {name}: written by catgrad-hw. Buffers are the caller's, float32, row-major:
  *
-{described}
+{described(program, " *")}
  *
  * {name}_predict computes {", ".join(program.outputs)}; {name}_step changes the parameters by one step of training.
  * Buffers must not overlap. Nothing is allocated; calls with different buffers may run in parallel. */
@@ -171,7 +202,7 @@ extern "C" {{
 
 #define {name.upper()}_BATCH {program.batch}
 /* Entries of each buffer. */
-{sizes}
+{sizes(program, name)}
 
 /* What a call keeps between its kernels; its contents before and after a call have no meaning. */
 struct {name}_scratch {{
@@ -190,9 +221,9 @@ struct {name}_scratch {{
 """
 
 
-def makefile(name: str, libraries: str = "-lm", flags: str = "-O3 -march=native -ffast-math") -> str:
-    """Builds the object file and a static library of NAME.c."""
-    return f"""\
+def build_files(name: str, libraries: str = "-lm", flags: str = "-O3 -march=native -ffast-math") -> Mapping[str, str]:
+    """A Makefile and a README for NAME.c."""
+    makefile = f"""\
 # make: lib{name}.a. Link with {libraries or "nothing else"}.
 CFLAGS ?= {flags}
 
@@ -207,14 +238,12 @@ clean:
 
 .PHONY: clean
 """
-
-
-def readme(model: Source, name: str) -> str:
-    name = identifier(name)
-    return f"""\
+    readme = f"""\
 # {name} in C
 
-`make` builds `lib{name}.a`; `{name}.h` says what `{name}_predict` and `{name}_step` take. C99 and libm, no allocation.
+`make` builds `lib{name}.a`; `{name}.h` says what `{name}_predict` and `{name}_step` take. C99, no allocation, and
+{"no library but libm" if libraries else "no library"}.
 
-The parameters are the caller's: fill them (small random numbers do), then call `{name}_step` once for each batch.
+The parameters are the caller's: fill them with small random numbers, then call `{name}_step` once for each batch.
 """
+    return {"Makefile": makefile, "README.md": readme}

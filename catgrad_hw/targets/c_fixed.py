@@ -8,6 +8,7 @@ No floating point, no library, no allocation, no undefined behaviour. Words lie 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from catgrad_hw.ir.kernel import (
@@ -180,6 +181,7 @@ def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> di
     name = identifier(name)
     program = quantize_workload(model, numbers).integer if isinstance(model, Workload) else model
     check(program)
+    program = prepared(program)
     functions, used = [], dict[str, None]()
     for group in ("predict", "step"):
         function, called = _function(program, group, name)
@@ -200,13 +202,18 @@ def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> di
     return {f"{name}.h": _header(program, name), f"{name}.c": text + "\n"}
 
 
+def prepared(program: IntegerProgram) -> IntegerProgram:
+    """The program as it is spelled. Nothing is fused, so that all arrays of the reference can be compared."""
+    return replace(program, kernels=prepare(program.kernels, fuse=False, keep_batch=True))
+
+
 def _function(program: IntegerProgram, group: str, name: str) -> tuple[str, dict[str, None]]:
     kernels = program.kernels
     outside = [*kernels.inputs, *(kernels.targets if group == "step" else kernels.outputs)]
     places = {array: array if array in outside else f"s->{array}" for array in kernels.arrays}
     renderer = IntegerRenderer(program, places, "samples" if group == "predict" else None)
     lines = []
-    for kernel in prepare(kernels.programs[group], keep_batch=True):
+    for kernel in kernels.programs[group]:
         lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
     if "draw" in renderer.used:
         lines.insert(0, f"const uint32_t key = s->seed + s->step * 0x{KEY_INCREMENT:X}u;")
@@ -330,3 +337,40 @@ struct {name}_state {{
 
 #endif
 """
+
+
+def build_files(name: str) -> Mapping[str, str]:
+    """A Makefile, which also tells the flash and RAM that a microcontroller needs, and a README."""
+    makefile = f"""\
+# make: lib{name}.a, which needs no other library.
+# make size: flash (text and data) and RAM (bss) of the code and one state, on a microcontroller.
+CFLAGS ?= -O2
+CROSS ?= arm-none-eabi-
+CPU ?= cortex-m3
+
+lib{name}.a: {name}.o
+\t$(AR) rcs $@ $^
+
+{name}.o: {name}.c {name}.h
+\t$(CC) -std=c99 -Wall -Wextra -pedantic $(CFLAGS) -c $< -o $@
+
+size: {name}.c {name}.h
+\tprintf '#include "{name}.h"\\nstruct {name}_state state;\\n' > state.c
+\t$(CROSS)gcc -std=c99 -Os -mthumb -mcpu=$(CPU) -ffreestanding -c {name}.c -o {name}.$(CPU).o
+\t$(CROSS)gcc -std=c99 -Os -mthumb -mcpu=$(CPU) -c state.c -o state.$(CPU).o
+\t$(CROSS)size -t {name}.$(CPU).o state.$(CPU).o
+
+clean:
+\trm -f {name}.o lib{name}.a {name}.$(CPU).o state.$(CPU).o state.c
+
+.PHONY: size clean
+"""
+    readme = f"""\
+# {name} in C, integers alone
+
+`make` builds `lib{name}.a`; `{name}.h` says what words stand for and what `{name}_predict` and `{name}_step` take. No
+floating point, no library, no allocation. The bits are those of the hardware and of the integer reference.
+
+`make size` compiles for an Arm Cortex-M (Debian: gcc-arm-none-eabi) and prints the flash and the RAM.
+"""
+    return {"Makefile": makefile, "README.md": readme}

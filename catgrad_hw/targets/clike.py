@@ -37,6 +37,7 @@ from catgrad_hw.ir.kernel import (
     Constant,
     Expression,
     Kernel,
+    KernelProgram,
     Lookup,
     Loop,
     Read,
@@ -67,12 +68,27 @@ RESERVED = frozenset({"do", "if", "p", "r", "s", "t", "u", "x", "y"})
 # --- kernels in a form that is good to run ----------------------------------------------------------------------
 
 
-def prepare(kernels: Sequence[Kernel], keep_batch: bool = False) -> list[Kernel]:
-    """The kernels, in order, with side sums as kernels of their own, and with loops ordered and merged.
+def prepare(program: KernelProgram, fuse: bool = True, keep_batch: bool = False) -> KernelProgram:
+    """The program with side sums as kernels of their own, and with loops ordered and merged.
 
-    ``keep_batch``: the loop over the batch is merged with no other.
+    ``fuse``: kernels without a sum join the kernel that writes what they read, and arrays that nothing reads any more
+    are not written. ``keep_batch``: the loop over the batch is merged with no other. The result is for
+    :class:`Renderer`: epilogues may multiply, which :func:`catgrad_hw.ir.kernel_check.check` does not allow.
     """
-    return [merge_loops(order_loops(part), keep_batch) for kernel in kernels for part in detach_side_sums(kernel)]
+    programs = {}
+    for group, kernels in program.programs.items():
+        parts = [order_loops(part) for kernel in kernels for part in detach_side_sums(kernel)]
+        if fuse:
+            parts = drop_unread(fuse_maps(parts), arguments(program, group))
+        programs[group] = tuple(merge_loops(part, keep_batch) for part in parts)
+    return replace(program, programs=programs)
+
+
+def arguments(program: KernelProgram, group: str) -> list[str]:
+    """The arrays that a function takes: parameters, the optimizer's state for ``step``, inputs, targets or outputs."""
+    if group == "step":
+        return [*program.parameters, *program.inputs, *program.targets]
+    return [*(name for name in program.parameters if name not in program.states), *program.inputs, *program.outputs]
 
 
 def detach_side_sums(kernel: Kernel) -> list[Kernel]:
@@ -110,6 +126,86 @@ def order_loops(kernel: Kernel) -> Kernel:
     inner = sorted((i for i in looped if i >= kept), key=by_reads)
     reduction = kernel.reduction if inner else None
     return replace(_reorder(kernel, [*outer, *inner]), reduced=len(inner), reduction=reduction)
+
+
+def fuse_maps(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels without a reduction as further writes of the kernels that compute what they read.
+
+    A product with σ′ joins the contraction before it, and an update the sum that is its gradient::
+
+        d2: for b, i: r = sum over j of d1[b, j] * p2[i, j]       d3: for b, i: r = sum over j of d1[b, j] * p2[i, j]
+            d2[b, i] = r                                    →         d3[b, i] = s1[b, i] * r
+        d3: for b, i: d3[b, i] = s1[b, i] * d2[b, i]
+    """
+    result: list[Kernel] = []
+    for kernel in kernels:
+        for position in reversed(range(len(result))):
+            fused = _fuse(result[position], kernel, result[position + 1 :])
+            if fused is not None:
+                result[position] = fused
+                break
+        else:
+            result.append(kernel)
+    return result
+
+
+def _fuse(producer: Kernel, kernel: Kernel, between: Sequence[Kernel]) -> Kernel | None:
+    """``producer`` with the writes of ``kernel`` beside its own; None where order of reads and writes forbids it."""
+    kept = len(producer.loops) - producer.reduced
+    given = {write.access.array: write for write in producer.writes}
+    taken = [access for _, value in results(kernel) for access in reads(value)] + reads(kernel.body)
+    if kernel.reduction is not None or not any(access.array in given for access in taken):
+        return None
+    if [loop.size for loop in kernel.loops] != [loop.size for loop in producer.loops[:kept]]:
+        return None
+    for access in taken:
+        if access.array in given:
+            own = given[access.array].access
+            if (own.offset, own.strides[:kept]) != (access.offset, access.strides):
+                return None
+    written = {write.access.array for write in kernel.writes}
+    for other in between:
+        touched = {access.array for access in _accesses(other)}
+        if written & touched or {write.access.array for write in other.writes} & {access.array for access in taken}:
+            return None
+    if written & ({access.array for access in reads(producer.body)} | set(given)):
+        return None
+    extra = (0,) * producer.reduced
+    stored = {w.access.array: Access(w.access.array, w.access.offset, w.access.strides + extra) for w in kernel.writes}
+    for _, value in results(producer):
+        if any(stored.get(access.array, access) != access for access in reads(value)):
+            return None
+
+    def substitute(expression: Expression) -> Expression:
+        match expression:
+            case Read(access) if access.array in given:
+                return given[access.array].value
+            case Read(access):
+                return Read(Access(access.array, access.offset, access.strides + extra))
+            case Reduced():
+                return substitute(kernel.body)
+            case Apply(name, arguments):
+                return Apply(name, tuple(substitute(argument) for argument in arguments))
+        return expression
+
+    writes = tuple(Write(stored[w.access.array], substitute(w.value)) for w in kernel.writes)
+    return replace(producer, writes=producer.writes + writes)
+
+
+def drop_unread(kernels: Sequence[Kernel], results_of: Sequence[str]) -> list[Kernel]:
+    """The kernels without writes to arrays that no kernel reads, ``results_of`` excepted; a kernel keeps its name."""
+    while True:
+        read = {access.array for kernel in kernels for access in reads(kernel.body)}
+        read |= {access.array for kernel in kernels for _, value in results(kernel) for access in reads(value)}
+        wanted = read | set(results_of)
+        left = [
+            replace(kernel, writes=writes)
+            for kernel in kernels
+            if (writes := tuple(write for write in kernel.writes if write.access.array in wanted))
+        ]
+        if left == list(kernels):
+            return left
+        kernels = left
 
 
 def merge_loops(kernel: Kernel, keep_batch: bool = False) -> Kernel:

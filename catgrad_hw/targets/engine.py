@@ -52,15 +52,25 @@ class FastReference(Reference):
         state.saturations[:] = [0] * len(state.saturations)
         for parameter in kernels.parameters:
             np.ctypeslib.as_array(getattr(state, parameter))[:] = self._memory[parameter]
-        last = kernels.targets if name == "step" else kernels.outputs
         for array in data:
             self._buffers[array][:] = self._memory[array]
-        arguments: list[Any] = [ctypes.byref(state)]
-        arguments += [ctypes.c_void_p(self._buffers[array].ctypes.data) for array in (*kernels.inputs, *last)]
-        getattr(self._library, f"model_{name}")(*arguments, *([ctypes.c_int(valid)] if name == "predict" else []))
+        extra = [ctypes.c_int(valid)] if name == "predict" else []
+        getattr(self._library, f"model_{name}")(*self._arguments(name), *extra)
         for array in self._changed[name]:
             inside = name == "step" or array not in kernels.outputs
             source = np.ctypeslib.as_array(getattr(state, array)) if inside else self._buffers[array]
             self._memory[array][:] = source
         for counter, count in zip(self.program.counters, state.saturations, strict=False):
             self.saturations[counter] += count
+
+    def repeat(self, count: int) -> None:
+        """``count`` further steps on the batch of the last one, without copying anything: for measurements."""
+        arguments = self._arguments("step")
+        for _ in range(count):
+            self._library.model_step(*arguments)
+
+    def _arguments(self, name: str) -> list[Any]:
+        kernels = self.program.kernels
+        last = kernels.targets if name == "step" else kernels.outputs
+        buffers = [ctypes.c_void_p(self._buffers[array].ctypes.data) for array in (*kernels.inputs, *last)]
+        return [ctypes.byref(self._state), *buffers]

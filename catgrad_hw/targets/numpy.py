@@ -6,15 +6,16 @@ import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from catgrad_hw.errors import ModelError, UnsupportedError
 from catgrad_hw.ir import operations as ops
-from catgrad_hw.ir.from_hypergraph import Learner, joint_graph
+from catgrad_hw.ir.from_hypergraph import ROLES, Learner, joint_graph
 from catgrad_hw.ir.graph import Graph, Node
 from catgrad_hw.ir.names import output_names, value_names
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.types import Dtype, NdArrayType
+from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
 from catgrad_hw.workload import Workload
 
 _HELPERS = {
@@ -34,6 +35,51 @@ def _sigmoid_and_derivative(z):
     a = 1 / (1 + e)
     return a, e * a * a  # not a * (1 - a), which loses all digits where a is near 1
 """,
+    "_tanh_derivative": """
+def _tanh_derivative(z):
+    e = np.exp(-2 * np.abs(z))
+    return 4 * e / np.square(1 + e)  # not 1 - tanh(z)**2, which loses all digits where that is near 0
+""",
+    "_divide": """
+def _divide(x, y):
+    with np.errstate(divide="ignore", over="ignore"):  # x / 0 is 0, and integers wrap
+        return np.floor_divide(x, y)
+""",
+    "_matmul_mod_2": """
+def _matmul_mod_2(x, y):
+    return (x.astype(np.uint8) @ y.astype(np.uint8) & 1).astype(np.bool_)
+""",
+    "_tensordot_mod_2": """
+def _tensordot_mod_2(x, y, axes):
+    return (np.tensordot(x.astype(np.uint8), y.astype(np.uint8), axes=axes) & 1).astype(np.bool_)
+""",
+    "_pad": """
+def _pad(x, shape, places, value):
+    result = np.full(shape, value, x.dtype)
+    result[places] = x
+    return result
+""",
+    "_windows": """
+def _windows(x, axis, size, step, dilation):
+    view = np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis)[..., ::dilation]
+    return view[(slice(None),) * axis + (slice(None, None, step),)]
+""",
+    "_fold_mod_2": """
+def _fold_mod_2(x, shape, axis, step, dilation):
+    result = np.zeros(shape, np.bool_)
+    reach = (x.shape[axis] - 1) * step + 1
+    for k in range(x.shape[-1]):
+        result[(slice(None),) * axis + (slice(k * dilation, k * dilation + reach, step),)] ^= x[..., k]
+    return result
+""",
+    "_fold": """
+def _fold(x, shape, axis, step, dilation):
+    result = np.zeros(shape, x.dtype)
+    reach = (x.shape[axis] - 1) * step + 1
+    for k in range(x.shape[-1]):
+        result[(slice(None),) * axis + (slice(k * dilation, k * dilation + reach, step),)] += x[..., k]
+    return result
+""",
 }
 
 _CHECK = '''
@@ -48,6 +94,11 @@ def _check(function, name, array, dtype, shape):
 
 
 def emit(model: Workload | Learner, name: str) -> dict[str, str]:
+    """The module ``name``, for NumPy: see :func:`emit_module`."""
+    return emit_module(model, name, Function)
+
+
+def emit_module(model: Workload | Learner, name: str, kind: type[Function]) -> dict[str, str]:
     """The files, by name, of a module ``name``: ``predict(p0, …, x)`` and ``step(p0, …, x, y)``, which return lists.
 
     ``model`` is a workload, or a learner of :func:`catgrad_hw.compile.learner`. The text depends on nothing else.
@@ -58,26 +109,29 @@ def emit(model: Workload | Learner, name: str) -> dict[str, str]:
     if not module.isidentifier() or keyword.iskeyword(module):
         raise ModelError(f"emit: expected a name for a module, found {name!r}; start it with a letter")
     graph = simplify(joint_graph(model.learner if isinstance(model, Workload) else model))
-    return {f"{module}.py": _module(graph, name)}
+    return {f"{module}.py": _module(graph, name, kind)}
 
 
-def _module(graph: Graph, name: str) -> str:
-    parameters, inputs, targets = (
-        [i.name for i in graph.inputs if i.role == role] for role in ("parameter", "input", "target")
+def _module(graph: Graph, name: str, kind: type[Function]) -> str:
+    predict, step = (
+        kind(graph, group, [i.name for role in ROLES[group] for i in graph.inputs if i.role == role])
+        for group in ("predict", "step")
     )
-    predict = _Function(graph, "predict", [*parameters, *inputs])
-    step = _Function(graph, "step", [*parameters, *inputs, *targets])
+    parameters = [i.name for role in ("parameter", "state") for i in graph.inputs if i.role == role]
+    kept = "the parameters"
+    if any(i.role == "state" for i in graph.inputs):
+        kept = "the parameters and the optimizer's state, which starts at zeros,"
     text = "\n\n\n".join(function.source() for function in (predict, step))
-    helpers = "".join(f"\n{helper}" for word, helper in _HELPERS.items() if f"{word}(" in text)
+    helpers = "".join(f"\n{helper}" for word, helper in kind.helpers.items() if f"{word}(" in text)
     types = "\n".join(f"    {i.name}: {_describe(i.type)}" for i in graph.inputs)
     results = "\n".join(
         f"    {word}: {_describe(graph.types[value])}"
         for word, value in zip(output_names(graph), graph.outputs["predict"], strict=True)
     )
-    return f'''"""{name}: written by catgrad-hw; needs NumPy alone.
+    return f'''"""{name}: written by catgrad-hw; needs {kind.library} alone.
 
 predict({", ".join(predict.arguments)}) returns [{", ".join(output_names(graph))}];
-step({", ".join(step.arguments)}) returns the parameters after one step of training, [{", ".join(parameters)}].
+step({", ".join(step.arguments)}) returns {kept} after one step of training, [{", ".join(parameters)}].
 
 Arguments:
 {types}
@@ -85,9 +139,9 @@ Results of predict:
 {results}
 """
 
-import numpy as np
+{kind.imports}
 
-{_CHECK}{helpers}
+{kind.check}{helpers}
 
 {text}
 '''
@@ -106,11 +160,27 @@ class _View:
     axes: tuple[int | None, ...]
 
 
-_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)
+SUM, PRODUCT, SIGN, POWER, ATOM = range(5)
 
 
-class _Function:
-    """One function of the module. Values that are read once, and views, are spelled where they are read."""
+Spelling: TypeAlias = Callable[[Any, Node], tuple[str, int]]
+"""An operation's text, and how tightly its operator binds, given the function that is being written."""
+
+
+class Function:
+    """One function of the module. Values that are read once, and views, are spelled where they are read.
+
+    Modules for other libraries of arrays are written by subclasses, which spell what differs.
+    """
+
+    library, target, imports, helpers, check = "NumPy", "numpy", "import numpy as np", _HELPERS, _CHECK
+    axis = "axis"
+    """The keyword of reductions."""
+
+    @classmethod
+    def spellings(cls) -> Mapping[type[ops.Operation], Spelling]:
+        """The operations that the library speaks."""
+        return SPELLINGS
 
     def __init__(self, graph: Graph, group: str, arguments: Sequence[str]) -> None:
         self.graph, self.group, self.arguments = graph, group, arguments
@@ -142,7 +212,7 @@ class _Function:
                 checks.append(
                     f"    _check({self.group!r}, {i.name!r}, {i.name}, {i.type.dtype.name!r}, {i.type.shape})"
                 )
-                self.views[value] = _View(i.name, _ATOM, tuple(range(len(i.type.shape))))
+                self.views[value] = _View(i.name, ATOM, tuple(range(len(i.type.shape))))
         for node in self.nodes:
             self._node(node)
         results = [self._result(value) for value in graph.outputs[self.group]]
@@ -164,16 +234,16 @@ class _Function:
                 return
             case ops.NSplit():
                 for i, value in enumerate(node.outputs):
-                    self._define(value, f"{self._full(node.inputs[0], _ATOM)}[..., {i}]", _ATOM)
+                    self._define(value, f"{self._full(node.inputs[0], ATOM)}[..., {i}]", ATOM)
                 return
             case ops.Sigmoid() | ops.SigmoidDerivative() if node.inputs[0] in self.pairs:
                 self._sigmoid_pair(node.inputs[0])
                 return
-        spelling = SPELLINGS.get(type(operation))
+        spelling = self.spellings().get(type(operation))
         if spelling is None:
             raise UnsupportedError(
-                f"{type(operation).__name__}: expected an operation that the NumPy target spells, found {operation}; "
-                "build the model from other operations"
+                f"{type(operation).__name__}: expected an operation that the target {self.target} speaks, found "
+                f"{operation}; choose another target, or build the model from other operations"
             )
         text, binds = spelling(self, node)
         self._define(node.outputs[0], text, binds)
@@ -182,21 +252,41 @@ class _Function:
         pair = self.pairs[argument]
         if pair[0] not in self.views:
             a, s = (self.names[value] for value in pair)
-            self.lines.append(f"    {a}, {s} = _sigmoid_and_derivative({self._full(argument, _SUM)})")
+            self.lines.append(f"    {a}, {s} = _sigmoid_and_derivative({self._full(argument, SUM)})")
             for value in pair:
-                self.views[value] = _View(self.names[value], _ATOM, tuple(range(len(self.types[value].shape))))
+                self.views[value] = _View(self.names[value], ATOM, tuple(range(len(self.types[value].shape))))
 
     def _define(self, value: int, text: str, binds: int) -> None:
         """Name a value by a line of its own, or spell it where it is read."""
         T = self.types[value]
-        if not T.shape:  # operators on NumPy 1's scalars do not keep their precision
-            text, binds = f"np.{_dtype(T)}({text})", _ATOM
+        if not T.shape:  # operators on NumPy 1's scalars do not keep their precision; integers' would warn of wrapping
+            text, binds = self.without_axes(text, binds, T)
         axes = tuple(range(len(T.shape)))
         if self._inline(value):
             self.views[value] = _View(text, binds, axes)
         else:
             self.lines.append(f"    {self.names[value]} = {text}")
-            self.views[value] = _View(self.names[value], _ATOM, axes)
+            self.views[value] = _View(self.names[value], ATOM, axes)
+
+    def without_axes(self, text: str, binds: int, T: NdArrayType) -> tuple[str, int]:
+        """An expression without axes, whose type the library's operators may not keep."""
+        return f"{'np.asarray' if T.dtype is Dtype.int32 else f'np.{_dtype(T)}'}({text})", ATOM
+
+    def filled(self, T: NdArrayType, literal: str) -> str:
+        """An array of one number."""
+        return f"np.full({T.shape}, {literal}, np.{_dtype(T)})"
+
+    def repeated(self, text: str, shape: tuple[int, ...]) -> str:
+        """An array over more axes, as a view."""
+        return f"np.broadcast_to({text}, {shape})"
+
+    def permuted(self, text: str, order: Sequence[int]) -> str:
+        """An array, an atom, with other axes."""
+        return f"{text}.transpose{tuple(order)}"
+
+    def copied(self, text: str) -> str:
+        """An array in the place of a view."""
+        return f"np.array({text})"
 
     def _inline(self, value: int) -> bool:
         """Read where they are spelled: what is only returned, contractions in a sum, and scaled gradients."""
@@ -235,15 +325,15 @@ class _Function:
         T = self.types[value]
         literal = self._literal(value)
         if literal is not None:
-            return f"np.full({T.shape}, {literal}, np.{_dtype(T)})"
+            return self.filled(T, literal)
         view = self.views[value]
         if None in view.axes:
-            return f"np.broadcast_to({self._broadcast(view, _SUM)}, {T.shape})"
+            return self.repeated(self._broadcast(view, SUM), T.shape)
         order = [axis for axis in view.axes if axis is not None]
         if order == sorted(order):
             return _group(view.base, view.binds, binds)
-        base = _group(view.base, view.binds, _ATOM)
-        return f"{base}.T" if order == sorted(order, reverse=True) else f"{base}.transpose{tuple(order)}"
+        base = _group(view.base, view.binds, ATOM)
+        return f"{base}.T" if order == [1, 0] else self.permuted(base, order)
 
     def _broadcast(self, view: _View, binds: int) -> str:
         """A view as an operand of an elementwise operation whose other operand has the full shape."""
@@ -253,10 +343,10 @@ class _Function:
         order = [axis for axis in axes if axis is not None]
         text, bound = view.base, view.binds
         if order != sorted(order):
-            text, bound = f"{_group(text, bound, _ATOM)}.transpose{tuple(order)}", _ATOM
+            text, bound = self.permuted(_group(text, bound, ATOM), order), ATOM
         if None in axes:
             index = ", ".join("None" if axis is None else ":" for axis in axes)
-            text, bound = f"{_group(text, bound, _ATOM)}[{index}]", _ATOM
+            text, bound = f"{_group(text, bound, ATOM)}[{index}]", ATOM
         return _group(text, bound, binds)
 
     def _repeats(self, value: int) -> bool:
@@ -280,37 +370,72 @@ class _Function:
 
     def _result(self, value: int) -> str:
         view = self.views.get(value)
-        text = self._full(value, _SUM)
-        return text if view is None or None not in view.axes else f"np.array({text})"
+        text = self._full(value, SUM)
+        return text if view is None or None not in view.axes else self.copied(text)
 
     # --- spellings ----------------------------------------------------------------------------------------------
 
-    def infix(self, node: Node, operator: str, binds: int) -> tuple[str, int]:
+    def infix(self, node: Node, operator: str, binds: int, method: str) -> tuple[str, int]:
+        """An operator where it means what the dtype demands, else a function."""
+        T = self.types[node.outputs[0]]
+        if T.dtype is Dtype.bool or (T.dtype is Dtype.int32 and not T.shape):
+            return self.function(node, method)
         left, right = self.operands(node, (binds, binds + 1))
         return f"{left} {operator} {right}", binds
+
+    def function(self, node: Node, name: str) -> tuple[str, int]:
+        return f"{name}({', '.join(self.operands(node, [SUM] * len(node.inputs)))})", ATOM
 
     def add(self, node: Node) -> tuple[str, int]:
         """A repeated operand, such as a bias, goes last, as one writes it by hand."""
         x, y = node.inputs
         if self._repeats(x) and not self._repeats(y):
             node = Node(node.operation, (y, x), node.outputs)
-        return self.infix(node, "+", _SUM)
+        return self.infix(node, "+", SUM, "np.logical_xor" if self._bool(node) else "np.add")
+
+    def subtract(self, node: Node) -> tuple[str, int]:
+        return self.infix(node, "-", SUM, "np.logical_xor" if self._bool(node) else "np.subtract")
+
+    def multiply(self, node: Node) -> tuple[str, int]:
+        return self.infix(node, "*", PRODUCT, "np.logical_and" if self._bool(node) else "np.multiply")
+
+    def divide(self, node: Node) -> tuple[str, int]:
+        if self.types[node.outputs[0]].dtype is Dtype.int32:
+            return self.function(node, "_divide")
+        return self.infix(node, "/", PRODUCT, "np.logical_and")
+
+    def select(self, node: Node) -> tuple[str, int]:
+        condition, x, y = node.inputs
+        if x == condition and self.graph.constant(y) == 0 and not self._bool(node):
+            return f"np.maximum({self._full(x, SUM)}, {self._literal(y)})", ATOM
+        texts = self.operands(node, (SUM, SUM, SUM))
+        for position, value in enumerate(node.inputs[1:], 1):
+            literal = self.graph.constant(value)
+            if literal is not None:  # two Python floats would make float64
+                texts[position] = f"np.{_dtype(self.types[value])}({literal!r})"
+        return f"np.where({texts[0]}{'' if self._bool(node) else ' > 0'}, {texts[1]}, {texts[2]})", ATOM
+
+    def _bool(self, node: Node) -> bool:
+        return self.types[node.outputs[0]].dtype is Dtype.bool
 
     def gt(self, node: Node) -> tuple[str, int]:
-        left, right = self.operands(node, (_SUM, _SUM))
-        return f"np.greater({left}, {right}).astype(np.{_dtype(self.types[node.outputs[0]])})", _ATOM
+        left, right = self.operands(node, (SUM, SUM))
+        return f"np.greater({left}, {right}).astype(np.{_dtype(self.types[node.outputs[0]])})", ATOM
 
     def power(self, node: Node) -> tuple[str, int]:
-        return f"np.power({', '.join(self.operands(node, (_SUM, _SUM)))})", _ATOM
+        x, y = self.operands(node, (SUM, SUM))
+        return (f"np.logical_or({x}, np.logical_not({y}))" if self._bool(node) else f"np.power({x}, {y})"), ATOM
 
     def call(self, node: Node, function: str) -> tuple[str, int]:
-        return f"{function}({self._full(node.inputs[0], _SUM)})", _ATOM
+        return f"{function}({self._full(node.inputs[0], SUM)})", ATOM
 
     def negate(self, node: Node) -> tuple[str, int]:
-        return f"-{self._full(node.inputs[0], _SIGN)}", _SIGN
+        if self.types[node.outputs[0]].dtype is Dtype.int32:
+            return self.call(node, "np.negative")
+        return f"-{self._full(node.inputs[0], SIGN)}", SIGN
 
     def reshape(self, node: Node) -> tuple[str, int]:
-        return f"{self._full(node.inputs[0], _ATOM)}.reshape({self.types[node.outputs[0]].shape})", _ATOM
+        return f"{self._full(node.inputs[0], ATOM)}.reshape({self.types[node.outputs[0]].shape})", ATOM
 
     def reduce(self, node: Node, method: str) -> tuple[str, int]:
         operation: Any = node.operation
@@ -319,22 +444,65 @@ class _Function:
         if view is not None and None not in view.axes and list(view.axes[:kept]) == sorted(view.axes[:kept]):  # type: ignore[type-var]
             # Summing over other axes replaces the permutation.
             axes = tuple(sorted(axis for axis in view.axes[kept:] if axis is not None))
-            text = _group(view.base, view.binds, _ATOM)
+            text = _group(view.base, view.binds, ATOM)
         else:
             axes = tuple(range(kept, len(self.types[node.inputs[0]].shape)))
-            text = self._full(node.inputs[0], _ATOM)
-        return f"{text}.{method}(axis={axes[0] if len(axes) == 1 else axes})", _ATOM
+            text = self._full(node.inputs[0], ATOM)
+        over = f"{self.axis}={axes[0] if len(axes) == 1 else axes}"
+        if method == "sum" and self._bool(node):
+            return f"({text}.sum({over}, dtype=np.uint8) & 1).astype(np.bool_)", ATOM
+        dtype = ", dtype=np.int32" if method == "sum" and self.types[node.outputs[0]].dtype is Dtype.int32 else ""
+        return f"{text}.{method}({over}{dtype})", ATOM
 
     def stack(self, node: Node) -> tuple[str, int]:
-        return f"np.stack([{', '.join(self._full(value, _SUM) for value in node.inputs)}], axis=-1)", _ATOM
+        return f"np.stack([{', '.join(self._full(value, SUM) for value in node.inputs)}], axis=-1)", ATOM
 
     def contract(self, node: Node) -> tuple[str, int]:
         operation: Any = node.operation
         x, y = node.inputs
         if isinstance(operation, ops.Compose) and (len(operation.B.shape) != 1 or len(operation.C.shape) > 1):
-            left, right = self._full(x, _SUM), self._full(y, _SUM)
-            return f"np.tensordot({left}, {right}, axes={len(operation.B.shape)})", _ATOM
-        return f"{self._full(x, _PRODUCT)} @ {self._full(y, _SIGN)}", _PRODUCT
+            left, right = self._full(x, SUM), self._full(y, SUM)
+            if self._bool(node):
+                return f"_tensordot_mod_2({left}, {right}, axes={len(operation.B.shape)})", ATOM
+            return self.tensordot(left, right, operation)
+        if self._bool(node):
+            return f"_matmul_mod_2({self._full(x, SUM)}, {self._full(y, SUM)})", ATOM
+        return f"{self._full(x, PRODUCT)} @ {self._full(y, SIGN)}", PRODUCT
+
+    def tensordot(self, left: str, right: str, operation: ops.Compose) -> tuple[str, int]:
+        return f"np.tensordot({left}, {right}, axes={len(operation.B.shape)})", ATOM
+
+    def pad(self, node: Node) -> tuple[str, int]:
+        operation: Any = node.operation
+        shape, places = operation.padded.shape, _places(operation)
+        return f"_pad({self._full(node.inputs[0], SUM)}, {shape}, np.s_[{places}], {operation.value!r})", ATOM
+
+    def crop(self, node: Node) -> tuple[str, int]:
+        return f"{self._full(node.inputs[0], ATOM)}[{_places(node.operation)}]", ATOM
+
+    def windows(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        return f"_windows({self._full(node.inputs[0], SUM)}, {o.axis}, {o.size}, {o.step}, {o.dilation})", ATOM
+
+    def fold(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        function = "_fold_mod_2" if self._bool(node) else "_fold"
+        x = self._full(node.inputs[0], SUM)
+        return f"{function}({x}, {o.T.shape}, {o.axis}, {o.step}, {o.dilation})", ATOM
+
+    def flip(self, node: Node) -> tuple[str, int]:
+        o: Any = node.operation
+        return f"{self._full(node.inputs[0], ATOM)}[{':, ' * o.axis}::-1]", ATOM
+
+
+def slices_of(operation: Any) -> str:
+    """Where a padded array holds the entries, as a tuple's elements."""
+    return ", ".join(f"slice({p.start}, {p.stop}, {p.step})" for p in operation.slices())
+
+
+def _places(operation: Any) -> str:
+    """Where a padded array holds the entries, as slices."""
+    return ", ".join(f"{p.start}:{p.stop}" + (f":{p.step}" if p.step != 1 else "") for p in operation.slices())
 
 
 def _group(text: str, binds: int, needed: int) -> str:
@@ -345,22 +513,53 @@ def _dtype(T: NdArrayType) -> str:
     return "bool_" if T.dtype is Dtype.bool else T.dtype.name
 
 
-SPELLINGS: Mapping[type[ops.Operation], Callable[[_Function, Node], tuple[str, int]]] = {
-    ops.Add: _Function.add,
-    ops.Subtract: lambda f, node: f.infix(node, "-", _SUM),
-    ops.Multiply: lambda f, node: f.infix(node, "*", _PRODUCT),
-    ops.Divide: lambda f, node: f.infix(node, "/", _PRODUCT),
-    ops.Power: _Function.power,
-    ops.Gt: _Function.gt,
-    ops.Negate: _Function.negate,
+class FloatFunction(Function):
+    """One function of a module for a library whose arrays without axes keep their type; of float32 alone."""
+
+    def __init__(self, graph: Graph, group: str, arguments: Sequence[str]) -> None:
+        super().__init__(graph, group, arguments)
+        for T in graph.types:
+            if T.dtype is not Dtype.float32:
+                raise UnsupportedError(
+                    f"{T}: the target {self.target} speaks float32, found {T.dtype.name}; change the dtype, or choose "
+                    "the target numpy"
+                )
+
+    def without_axes(self, text: str, binds: int, T: NdArrayType) -> tuple[str, int]:
+        return text, binds
+
+    def _literal(self, value: int) -> str | None:
+        constant = self.graph.constant(value)
+        return None if constant is None else repr(float(constant))
+
+
+SPELLINGS: Mapping[type[ops.Operation], Spelling] = {
+    ops.Add: Function.add,
+    ops.Subtract: Function.subtract,
+    ops.Multiply: Function.multiply,
+    ops.Divide: Function.divide,
+    ops.Power: Function.power,
+    ops.Gt: Function.gt,
+    ops.Select: Function.select,
+    ops.Negate: Function.negate,
+    ops.Invert: lambda f, node: f.call(node, "np.invert"),
+    ops.Exp: lambda f, node: f.call(node, "np.exp"),
     ops.Log: lambda f, node: f.call(node, "np.log"),
+    ops.Sqrt: lambda f, node: f.call(node, "np.sqrt"),
     ops.Sigmoid: lambda f, node: f.call(node, "_sigmoid"),
     ops.SigmoidDerivative: lambda f, node: f.call(node, "_sigmoid_derivative"),
+    ops.Tanh: lambda f, node: f.call(node, "np.tanh"),
+    ops.TanhDerivative: lambda f, node: f.call(node, "_tanh_derivative"),
     ops.NAdd: lambda f, node: f.reduce(node, "sum"),
     ops.NMax: lambda f, node: f.reduce(node, "max"),
-    ops.NConcatenate: _Function.stack,
-    ops.Reshape: _Function.reshape,
-    ops.Compose: _Function.contract,
-    ops.MatrixMultiply: _Function.contract,
+    ops.NConcatenate: Function.stack,
+    ops.Reshape: Function.reshape,
+    ops.Compose: Function.contract,
+    ops.MatrixMultiply: Function.contract,
+    Pad: Function.pad,
+    Crop: Function.crop,
+    Windows: Function.windows,
+    Fold: Function.fold,
+    Flip: Function.flip,
 }
 """The spelling of each operation, with the precedence of its operator. Constants and views are spelled by readers."""

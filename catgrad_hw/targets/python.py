@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.graph import Graph
 from catgrad_hw.ir.types import NdArrayType
+from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
 
 
 def _shape(T: NdArrayType) -> str:
@@ -19,8 +21,21 @@ def _trailing(T: NdArrayType) -> str:
     return repr(tuple(range(-len(T.shape), 0)))
 
 
+def _infix(operator: str, method: str) -> Callable[..., str]:
+    """An operator where the dtype has it: NumPy's ``+`` is no field's on bool, and warns where int32 wraps."""
+
+    def spell(o: Any, x: str, y: str) -> str:
+        return f"{x} {operator} {y}" if o.target()[0].dtype.is_floating() else f"self.backend.{method}({x}, {y})"
+
+    return spell
+
+
+def _slices(places: Sequence[slice]) -> str:
+    return ", ".join(f"{p.start}:{p.stop}" + (f":{p.step}" if p.step != 1 else "") for p in places)
+
+
 def _compose(o: ops.Compose, x: str, y: str) -> str:
-    if len(o.A.shape) == len(o.B.shape) == len(o.C.shape) == 1:
+    if o.A.dtype.is_floating() and len(o.A.shape) == len(o.B.shape) == len(o.C.shape) == 1:
         return f"{x} @ {y}"
     return f"self.backend.compose({x}, {y}, {len(o.B.shape)})"
 
@@ -29,14 +44,20 @@ def _compose(o: ops.Compose, x: str, y: str) -> str:
 SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
     ops.Copy: lambda o, x: f"{x}, {x}",
     ops.Discard: lambda o, x: "",
-    ops.Add: lambda o, x, y: f"{x} + {y}",
-    ops.Subtract: lambda o, x, y: f"{x} - {y}",
-    ops.Multiply: lambda o, x, y: f"{x} * {y}",
-    ops.Divide: lambda o, x, y: f"{x} / {y}",
-    ops.Power: lambda o, x, y: f"{x} ** {y}",
-    ops.Negate: lambda o, x: f"-{x}",
+    ops.Add: _infix("+", "add"),
+    ops.Subtract: _infix("-", "subtract"),
+    ops.Multiply: _infix("*", "multiply"),
+    ops.Divide: _infix("/", "divide"),
+    ops.Power: _infix("**", "power"),
+    ops.Negate: lambda o, x: f"-{x}" if o.T.dtype.is_floating() else f"self.backend.negate({x})",
+    ops.Invert: lambda o, x: f"self.backend.invert({x})",
     ops.Gt: lambda o, x, y: f"self.backend.gt({x}, {y})",
+    ops.Select: lambda o, c, x, y: f"self.backend.select({c}, {x}, {y})",
+    ops.Exp: lambda o, x: f"self.backend.exp({x})",
+    ops.Sqrt: lambda o, x: f"self.backend.sqrt({x})",
     ops.Log: lambda o, x: f"self.backend.log({x})",
+    ops.Tanh: lambda o, x: f"self.backend.tanh({x})",
+    ops.TanhDerivative: lambda o, x: f"self.backend.tanh_derivative({x})",
     ops.Sigmoid: lambda o, x: f"self.backend.sigmoid({x})",
     ops.SigmoidDerivative: lambda o, x: f"self.backend.sigmoid_derivative({x})",
     ops.Constant: lambda o: f"self.backend.constant({o.x!r}, {_shape(o.T)}, Dtype.{o.T.dtype.name})",
@@ -48,7 +69,12 @@ SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
     ops.Reshape: lambda o, x: f"self.backend.reshape({x}, {_shape(o.Y)})",
     ops.Permute: lambda o, x: f"self.backend.permute({x}, {o.p!r})",
     ops.Compose: _compose,
-    ops.MatrixMultiply: lambda o, x, y: f"{x} @ {y}",
+    ops.MatrixMultiply: _infix("@", "matmul"),
+    Pad: lambda o, x: f"self.backend.pad({x}, {o.low}, {o.high}, {o.step}, {o.value!r})",
+    Crop: lambda o, x: f"{x}[{_slices(o.slices())}]",
+    Windows: lambda o, x: f"self.backend.windows({x}, {o.axis}, {o.size}, {o.step}, {o.dilation})",
+    Fold: lambda o, x: f"self.backend.fold({x}, {o.T.shape}, {o.axis}, {o.size}, {o.step}, {o.dilation})",
+    Flip: lambda o, x: f"{x}[{':, ' * o.axis}::-1]",
 }
 
 

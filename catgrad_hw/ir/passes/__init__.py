@@ -11,6 +11,7 @@ from catgrad_hw.ir.passes.drop_copies import drop_copies
 from catgrad_hw.ir.passes.fold_constants import fold_constants
 from catgrad_hw.ir.passes.merge_views import merge_views
 from catgrad_hw.ir.passes.place_learning_rate import place_learning_rate
+from catgrad_hw.ir.passes.recognize_sigmoid import recognize_sigmoid
 
 PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
     {
@@ -22,6 +23,8 @@ PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
         "fold_constants": fold_constants,
         # After folding, which removes what stands between two views.
         "merge_views": merge_views,
+        # After the passes above, which make two spellings of one expression equal.
+        "recognize_sigmoid": recognize_sigmoid,
         # After the passes that make factors and gradients visible; before dead code, which drops what it replaces.
         "place_learning_rate": place_learning_rate,
         # Last: the passes above leave nodes behind that nothing reads.
@@ -31,11 +34,19 @@ PASSES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
 """The passes by name, in the order in which :func:`simplify` runs them."""
 
 
-def simplify(graph: Graph) -> Graph:
-    """Run all passes in order, again and again until none finds anything to do: a pass may uncover work for another."""
+ROUNDING = ("recognize_sigmoid", "place_learning_rate")
+"""The passes that change the last bits of results: the others compute the same floating-point numbers."""
+
+
+def simplify(graph: Graph, keep_rounding: bool = False) -> Graph:
+    """Run all passes in order, again and again until none finds anything to do: a pass may uncover work for another.
+
+    ``keep_rounding``: leave those out that change the last bits of results.
+    """
+    passes = [transform for name, transform in PASSES.items() if not (keep_rounding and name in ROUNDING)]
     while True:
         before = graph
-        for transform in PASSES.values():
+        for transform in passes:
             graph = transform(graph)
         if graph == before:
             return graph

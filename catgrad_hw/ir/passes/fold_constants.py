@@ -16,7 +16,7 @@ import numpy as np
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.graph import Builder, Graph, rewrite
 from catgrad_hw.ir.operations import Operation, Scalar
-from catgrad_hw.ir.types import NdArrayType
+from catgrad_hw.ir.types import Dtype, NdArrayType
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -28,10 +28,16 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
     if not inputs or len(operation.target()) != 1:
         return None
     (T,) = operation.target()
+    if T.dtype is Dtype.bool:  # in Z_2, −x = x
+        match operation:
+            case ops.Negate():
+                return inputs
+            case ops.Subtract():
+                return builder.add(ops.Add(T), inputs)
     known = [builder.constant(value) for value in inputs]
     if all(value is not None for value in known):
         folded = _evaluate(operation, known)
-        return None if folded is None else builder.add(ops.Constant(T, folded))
+        return None if folded is None or not ops.holds(T, folded) else builder.add(ops.Constant(T, folded))
     match operation, known:
         case ops.Add(), [0, None]:
             return inputs[1:]
@@ -45,6 +51,8 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
             return inputs[:1]
         case ops.Multiply(), [0, None] | [None, 0]:
             return builder.add(ops.Constant(T, 0))
+        case ops.Select(), [c, _, _] if c is not None:
+            return inputs[1:2] if c > 0 else inputs[2:]
         case ((ops.Compose() | ops.MatrixMultiply()), [0, None] | [None, 0]):
             return builder.add(ops.Constant(T, 0))
     return _signs(builder, operation, inputs, T)

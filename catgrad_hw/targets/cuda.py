@@ -1,0 +1,317 @@
+"""CUDA in float32: the fused kernels on a GPU, a whole function in one launch.
+
+Each kernel is a device function: the 256 threads of a block are L lanes, which take neighbouring points, times S
+slices, which share a point's sum; the partial sums meet in shared memory. S is about the root of the sum's length, so
+that short sums of many points and long sums of few both keep a GPU busy.
+
+``NAME_step`` runs all of them in one cooperative launch, with a barrier across the grid wherever a kernel needs what
+another one wrote. Where the model is too large for that to pay (:data:`MOST_POINTS`), it launches one by one, and
+``NAME_step_graph`` captures these launches once, as a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log2, prod, sqrt
+
+from catgrad_hw.ir.kernel import Kernel, KernelProgram, Loop
+from catgrad_hw.ir.kernel_check import check, reads, results, stores
+from catgrad_hw.targets.c import FUNCTIONS, FloatRenderer, described, refuse_dtypes, scratch_arrays, sizes
+from catgrad_hw.targets.clike import Scope, arguments, bare, nested, prepare, shape_of
+from catgrad_hw.targets.project import Source, identifier, kernels_of
+
+THREADS = 256
+"""Threads of a block."""
+
+FEWEST_LANES = 8
+"""Neighbouring words that make one memory transaction of 32 bytes."""
+
+MANY_POINTS = 1 << 15
+"""From so many points on, each thread sums by itself."""
+
+MOST_POINTS = 1 << 20
+"""Programs with kernels of more points are launched kernel by kernel."""
+
+ARCHITECTURES = (80, 90)
+
+
+class CudaRenderer(FloatRenderer):
+    """Kernels as the bodies of device functions, in which ``a`` holds the arguments and ``partial`` is shared."""
+
+    def kernel(self, kernel: Kernel) -> list[str]:
+        if kernel.reduction not in (None, "sum", "max"):
+            raise self.refuse(str(kernel.reduction), kernel)
+        kept = len(kernel.loops) - kernel.reduced
+        points = prod(loop.size for loop in kernel.loops[:kept])
+        length = prod(loop.size for loop in kernel.loops[kept:])
+        slices = 1 if points >= MANY_POINTS else slices_for(length)
+        lanes = THREADS // slices
+        tiles = -(-points // lanes)
+        scope = Scope([(loop.name, 0) for loop in kernel.loops])
+        where = _decode(kernel.loops[:kept], "point")
+        body = bare(self.expression(kernel.body, kernel, scope))
+        scope.reduced = "r"
+        stored = self.store(kernel, scope)
+        start = f"float r = {'0.0f' if kernel.reduction == 'sum' else self.least(kernel)};"
+
+        def combine(value: str) -> list[str]:
+            if kernel.reduction == "sum":
+                return [f"r += {value};"]
+            return [f"const float t = {value};", "r = t > r ? t : r;"]
+
+        lines = [f"const int point = {lanes} * tile + (int)threadIdx.x{f' % {lanes}' if slices > 1 else ''};"]
+        if slices == 1:
+            if kernel.reduction is None:
+                lines += _if(f"point < {points}", [*where, f"const float r = {body};", *stored])
+            else:
+                along = nested([("k", "0", str(length), 1)], [*_decode(kernel.loops[kept:], "k"), *combine(body)])
+                lines += _if(f"point < {points}", [*where, start, *along, *stored])
+        else:
+            along = nested(
+                [("k", f"(int)threadIdx.x / {lanes}", str(length), slices)],
+                [*_decode(kernel.loops[kept:], "k"), *combine(body)],
+            )
+            others = combine(f"partial[{lanes} * k + (int)threadIdx.x]")
+            lines += [
+                "{",
+                f"  {start}",
+                *(f"  {line}" for line in _if(f"point < {points}", [*where, *along])),
+                "  partial[threadIdx.x] = r;",
+                "}",
+                "__syncthreads();",
+                *_if(
+                    f"threadIdx.x < {lanes} && point < {points}",
+                    [*where, "float r = partial[threadIdx.x];", *nested([("k", "1", str(slices), 1)], others), *stored],
+                ),
+                "__syncthreads();",
+            ]
+        head = f"for (int tile = blockIdx.x; tile < {tiles}; tile += gridDim.x) {{"
+        return [head, *(f"  {line}" for line in lines), "}"]
+
+
+def slices_for(length: int) -> int:
+    """Threads that share a sum of ``length`` terms: a power of two near its root."""
+    return min(1 << round(log2(sqrt(length))), THREADS // FEWEST_LANES)
+
+
+def tiles_of(kernel: Kernel) -> int:
+    """Blocks that a kernel can use."""
+    kept = len(kernel.loops) - kernel.reduced
+    points = prod(loop.size for loop in kernel.loops[:kept])
+    length = prod(loop.size for loop in kernel.loops[kept:])
+    return -(-points * (1 if points >= MANY_POINTS else slices_for(length)) // THREADS)
+
+
+def _decode(loops: Sequence[Loop], index: str) -> list[str]:
+    """Declarations of loop variables from a linear index, the last loop fastest."""
+    lines = []
+    below = 1
+    for number, loop in reversed(list(enumerate(loops))):
+        part = index if below == 1 else f"{index} / {below}"
+        lines.append(f"const int {loop.name} = {part}{f' % {loop.size}' if number else ''};")
+        below *= loop.size
+    return lines[::-1]
+
+
+def _if(condition: str, lines: Sequence[str]) -> list[str]:
+    return [f"if ({condition}) {{", *(f"  {line}" for line in lines), "}"]
+
+
+def emit(model: Source, name: str) -> dict[str, str]:
+    """The files NAME.h and NAME.cu. Raises :class:`UnsupportedError` for what CUDA or kernels do not speak."""
+    return render(kernels_of(model), identifier(name))
+
+
+def render(program: KernelProgram, name: str) -> dict[str, str]:
+    """As :func:`emit`, from kernels."""
+    check(program)
+    refuse_dtypes(program, "cuda")
+    program = prepare(program)
+    scratch = scratch_arrays(program)
+    parts, used = [], dict[str, None]()
+    for group in ("predict", "step"):
+        places = {array: f"a.{array}" for array in arguments(program, group)}
+        places |= {array: f"a.s->{array}" for array in scratch if array not in places}
+        renderer = CudaRenderer("cuda", places)
+        parts.append(_function(program, group, name, renderer))
+        used |= renderer.used
+    helpers = [
+        FUNCTIONS[function].replace("static inline", "__device__ inline").replace("/* ", "// ").replace(" */", "")
+        for function in used
+        if function in FUNCTIONS
+    ]
+    text = "\n".join(
+        [
+            f'#include "{name}.h"\n',
+            "#include <cooperative_groups.h>\n",
+            "namespace {\n",
+            *helpers,
+            *(device for device, _ in parts),
+            "}  // namespace\n",
+            *(host for _, host in parts),
+        ]
+    )
+    return {f"{name}.h": _header(program, name, scratch), f"{name}.cu": text}
+
+
+def _function(program: KernelProgram, group: str, name: str, renderer: CudaRenderer) -> tuple[str, str]:
+    """The device part and the host part of ``predict`` or ``step``."""
+    kernels = program.programs[group]
+    fits = max((prod(loop.size for loop in k.loops[: len(k.loops) - k.reduced]) for k in kernels), default=0)
+    members = "\n".join(f"  {declaration};" for declaration in _parameters(program, group, name))
+    device = [f"struct {group}_arguments {{\n{members}\n}};\n"]
+    calls: list[str] = []
+    for kernel, apart in zip(kernels, _barriers(kernels), strict=True):
+        lines = "\n".join(f"  {line}" for line in renderer.kernel(kernel))
+        shared = "partial" in lines
+        partial = ", float *partial" if shared else ""
+        device.append(f"__device__ void {group}_{kernel.name}(const {group}_arguments &a{partial}) {{\n{lines}\n}}\n")
+        declare = f"  __shared__ float partial[{THREADS}];\n" if shared else ""
+        device.append(
+            f"__global__ void {group}_{kernel.name}_alone(const {group}_arguments a) {{\n{declare}"
+            f"  {group}_{kernel.name}(a{', partial' if shared else ''});\n}}\n"
+        )
+        calls += ["  grid.sync();"] * apart + [f"  {group}_{kernel.name}(a{', partial' if shared else ''});"]
+    memory = [f"  __shared__ float partial[{THREADS}];"] if any("partial" in call for call in calls) else []
+    grid = ["  const cooperative_groups::grid_group grid = cooperative_groups::this_grid();"]
+    grid = grid if any("grid." in call for call in calls) else []
+    device.append(
+        "\n".join([f"__global__ void {group}_whole(const {group}_arguments a) {{", *memory, *grid, *calls, "}\n"])
+    )
+    fill = f"{group}_arguments a = {{{', '.join([*arguments(program, group), 's'])}}};\n  void *arguments[] = {{&a}};"
+    launches = "\n".join(
+        f"  if (error == cudaSuccess)\n"
+        f"    error = cudaLaunchKernel({group}_{kernel.name}_alone, dim3({tiles_of(kernel)}), dim3({THREADS}), "
+        f"arguments, 0, stream);"
+        for kernel in kernels
+    )
+    body = f"  cudaError_t error = cudaSuccess;\n{launches}\n  return error;" if kernels else "  return cudaSuccess;"
+    device.append(f"cudaError_t {group}_launches(void **arguments, cudaStream_t stream) {{\n{body}\n}}\n")
+    if not kernels:
+        device[-1] = device[-1].replace("void **arguments, cudaStream_t stream", "void **, cudaStream_t")
+    most = max((tiles_of(kernel) for kernel in kernels), default=1)
+    whole = f"""\
+  int device = 0, processors = 0, resident = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess)
+    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, {group}_whole, {THREADS}, 0);
+  if (error != cudaSuccess)
+    return error;
+  // All blocks of a cooperative launch must be resident at once.
+  const int blocks = processors * resident < {most} ? processors * resident : {most};
+  return cudaLaunchCooperativeKernel({group}_whole, dim3(blocks), dim3({THREADS}), arguments, 0, stream);"""
+    launch = whole if fits <= MOST_POINTS else f"  return {group}_launches(arguments, stream);"
+    host = f"""\
+{prototype(program, group, name)} {{
+  {fill}
+{launch}
+}}
+
+{prototype(program, group, name, graph=True)} {{
+  {fill}
+  cudaGraph_t captured = nullptr;
+  cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  if (error != cudaSuccess)
+    return error;
+  error = {group}_launches(arguments, stream);
+  const cudaError_t end = cudaStreamEndCapture(stream, &captured);
+  if (error == cudaSuccess)
+    error = end;
+  if (error == cudaSuccess)
+    error = cudaGraphInstantiate(graph, captured, 0);
+  if (captured != nullptr)
+    cudaGraphDestroy(captured);
+  return error;
+}}
+"""
+    return "\n".join(device), host
+
+
+def _barriers(kernels: Sequence[Kernel]) -> list[bool]:
+    """For each kernel whether it needs, or would disturb, what kernels since the last barrier wrote or read."""
+    barriers, read, written = [], set[str](), set[str]()
+    for kernel in kernels:
+        takes = {access.array for access in reads(kernel.body)}
+        takes.update(access.array for _, value in results(kernel) for access in reads(value))
+        gives = {access.array for access in stores(kernel)}
+        apart = bool(takes & written or gives & (written | read))
+        if apart:
+            read, written = set(), set()
+        barriers.append(apart)
+        read |= takes
+        written |= gives
+    return barriers
+
+
+def _parameters(program: KernelProgram, group: str, name: str) -> list[str]:
+    written = {access.array for kernel in program.programs[group] for access in stores(kernel)}
+    parts = [f"{'' if array in written else 'const '}float *{array}" for array in arguments(program, group)]
+    return [*parts, f"{name}_scratch *s"]
+
+
+def prototype(program: KernelProgram, group: str, name: str, graph: bool = False) -> str:
+    """The head of a host function; ``graph``: of the one that captures."""
+    head = f"cudaError_t {name}_{group}{'_graph' if graph else ''}("
+    parts = [*_parameters(program, group, name), "cudaStream_t stream", *(["cudaGraphExec_t *graph"] if graph else [])]
+    return head + f",\n{' ' * len(head)}".join(parts) + ")"
+
+
+def _header(program: KernelProgram, name: str, scratch: Sequence[str]) -> str:
+    guard, arrays = f"{name.upper()}_H", program.arrays
+    members = "\n".join(f"  float {a}[{prod(arrays[a].shape)}]; // {shape_of(arrays[a])}" for a in scratch)
+    functions = "\n\n".join(
+        f"{prototype(program, group, name, graph)};" for group in ("predict", "step") for graph in (False, True)
+    )
+    return f"""\
+// {name}: written by catgrad-hw. All pointers are to the caller's memory on the device, float32, row-major:
+//
+{described(program, "//")}
+//
+// {name}_predict computes {", ".join(program.outputs)}; {name}_step changes the parameters by one step of training.
+// Both only put work on the stream. The _graph functions capture it as a graph for cudaGraphLaunch; they need a stream
+// that is not the default one. Buffers must not overlap.
+#ifndef {guard}
+#define {guard}
+
+#include <cuda_runtime.h>
+
+#define {name.upper()}_BATCH {program.batch}
+// Entries of each buffer.
+{sizes(program, name)}
+
+// What a call keeps between its kernels, in memory on the device; its contents have no meaning before and after.
+struct {name}_scratch {{
+{members or "  char unused;"}
+}};
+
+{functions}
+
+#endif
+"""
+
+
+def build_files(name: str) -> Mapping[str, str]:
+    """A Makefile and a README."""
+    targets = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES)
+    makefile = f"""\
+# make: lib{name}.a, for the GPUs in ARCHITECTURES.
+NVCC ?= nvcc
+ARCHITECTURES ?= {targets}
+
+lib{name}.a: {name}.cu {name}.h
+\t$(NVCC) -O3 -lib $(ARCHITECTURES) $< -o $@
+
+clean:
+\trm -f lib{name}.a
+
+.PHONY: clean
+"""
+    readme = f"""\
+# {name} in CUDA
+
+`make` builds `lib{name}.a` with nvcc; `{name}.h` says what its functions take. `{name}_step` is one launch; for the
+least overhead, capture it with `{name}_step_graph` and launch the graph once for each batch.
+"""
+    return {"Makefile": makefile, "README.md": readme}
