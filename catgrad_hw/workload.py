@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catgrad_hw.errors import DataError, ModelError
+from catgrad_hw.ir.hypergraph import identity, op, tensor
+from catgrad_hw.ir.operations import Parameter
+from catgrad_hw.ir.rebatch import rebatch
 
 if TYPE_CHECKING:
     from catgrad_hw.compile import Learner
@@ -117,6 +120,23 @@ class Workload:
         rows = (step * self.batch_size + np.arange(self.batch_size)) % len(self.x)
         return self.x[rows], self.y[rows]
 
+    def with_batch(self, batch: int) -> Workload:
+        """The same workload with batches of ``batch`` samples, whatever batch the model was built with.
+
+        Raises :class:`ModelError` or :class:`UnsupportedError` where the model cannot have another batch
+        (:func:`catgrad_hw.ir.rebatch.rebatch`), and :class:`DataError` where there are fewer samples.
+        """
+        from catgrad_hw.compile import factor_parameters
+
+        if batch < 1:
+            raise ModelError(f"{self.name}: expected a batch of 1 sample or more, found {batch}")
+        if batch == self.batch_size:
+            return self
+        P, f = factor_parameters(self.model)
+        rebatched = rebatch(f, len(P), batch)
+        X = rebatched.source[len(P) :]
+        return replace(self, model=(tensor(*(op(Parameter(T)) for T in P)) @ identity(X)) >> rebatched)
+
     def initial_parameters(self, seed: int = 0) -> tuple[Floats, ...]:
         """The workload's own initial parameters or, where it has none, draws from N(0, 0.01) by ``seed``."""
         if self.parameters is not None:
@@ -201,12 +221,19 @@ def _float32(what: str, data: ArrayLike) -> Floats:
 # --- by name ----------------------------------------------------------------------------------------------------
 
 
-def load_workload(model: str) -> Workload:
+def load_workload(model: str, batch: int | None = None) -> Workload:
     """The workload that ``model`` names: a built-in name, or ``FILE.py:NAME`` for a function that returns one.
+
+    ``batch`` replaces the model's batch (:meth:`Workload.with_batch`).
 
     Raises :class:`ModelError` where there is no such name, file or function, where the function fails (with the
     line of the user's file) and where it returns something else.
     """
+    workload = _named(model)
+    return workload if batch is None else workload.with_batch(batch)
+
+
+def _named(model: str) -> Workload:
     file, colon, name = model.rpartition(":")
     if colon and file.endswith(".py"):
         return _load_function(Path(file), name)

@@ -25,6 +25,7 @@ class Job:
     * ``batches``: words of each batch, shape (batches, batch * words per sample), used in rotation. ``resident``:
       they fit on chip together and are loaded once; otherwise each is streamed in when it is needed.
     * ``predictions``: words of the batches to predict after training, of ``prediction_words`` results each.
+    * ``unasked``: the core only predicts, whatever it is given; ``steps`` and ``burst`` are 0.
     * ``burst``: further steps run by one command at the end, which measures the cycles from step to step; their
       last parameters are one more record.
     * ``counters``: saturation counters to read; ``key``: the random key of the first step.
@@ -37,6 +38,7 @@ class Job:
     resident: bool = True
     predictions: Words = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     prediction_words: int = 0
+    unasked: bool = False
     burst: int = 3
     counters: int = 0
     key: int = 0
@@ -64,8 +66,9 @@ class Outcome:
     """What the core's registers and streams said, beside the parameters.
 
     Cycles are clock cycles: ``step_cycles`` by the core's counter for each single step, ``burst_cycles`` for the
-    whole burst, ``predict_cycles`` for the last predict; ``load_cycles`` and ``readback_cycles`` (one read of all
-    parameters) by the bench, command included; ``total_cycles`` simulated.
+    whole burst, ``predict_cycles`` for the last predict (of an ``unasked`` core the most that any took, from the first
+    word that it accepted to the last that it offered, both included); ``load_cycles`` and ``readback_cycles`` (one read
+    of all parameters) by the bench, command included; ``total_cycles`` simulated.
     """
 
     identity: int
@@ -109,6 +112,8 @@ async def execute(job: Job, driver: Driver, record: Record) -> Outcome:
 
     await driver.reset()
     identity = await driver.identity()
+    if job.unasked:
+        return await _predict_all(job, driver, identity)
     await driver.write(Register.KEY, job.key)
     start = driver.cycle
     await driver.send("parameters", job.parameters)
@@ -148,5 +153,31 @@ async def execute(job: Job, driver: Driver, record: Record) -> Outcome:
         readback_cycles=readback_cycles,
         total_cycles=driver.cycle,
         saturations=tuple(saturations),
+        predictions=tuple(predictions),
+    )
+
+
+async def _predict_all(job: Job, driver: Driver, identity: int) -> Outcome:
+    """Send batch after batch to a core that only predicts, each once the last is answered."""
+    start = driver.cycle
+    await driver.send("parameters", job.parameters)
+    load_cycles = driver.cycle - start
+    predictions, longest = [], 0
+    for batch in job.predictions:
+        start = driver.cycle
+        await driver.send("samples", batch)
+        predictions.append(tuple((await driver.receive(job.prediction_words)).tolist()))
+        # One more cycle has passed, in which nothing more is offered.
+        longest = max(longest, driver.cycle - start - 1)
+    return Outcome(
+        identity=identity,
+        steps_done=0,
+        step_cycles=(),
+        burst_cycles=0,
+        predict_cycles=longest,
+        load_cycles=load_cycles,
+        readback_cycles=0,
+        total_cycles=driver.cycle,
+        saturations=tuple(await driver.saturations(job.counters)),
         predictions=tuple(predictions),
     )

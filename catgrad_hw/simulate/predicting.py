@@ -1,0 +1,131 @@
+"""Predicting in simulated hardware that does nothing else, held to the integer reference word by word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catgrad_hw.numbers.calibrate import batches, float_predictions
+from catgrad_hw.numbers.formats import to_values
+from catgrad_hw.numbers.train import score
+from catgrad_hw.simulate import runner, tools
+from catgrad_hw.simulate.job import Job, Outcome
+from catgrad_hw.simulate.training import Progress, flat
+from catgrad_hw.workload import Workload
+
+if TYPE_CHECKING:
+    from catgrad_hw.hardware import Hardware
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predict-only core answered: ``predictions`` as values, one row a sample, beside the reference's and
+    float's. ``mismatches`` counts words, and saturation counters, that differ from the reference's."""
+
+    simulator: str
+    outcome: Outcome
+    words_compared: int
+    mismatches: int
+    predictions: NDArray[np.float64]
+    reference: NDArray[np.float64]
+    float: NDArray[np.float64]
+    saturations: dict[str, int]
+
+
+def predict(
+    hardware: Hardware,
+    workload: Workload,
+    *,
+    seed: int = 0,
+    simulator: str | None = None,
+    waves: Path | None = None,
+    backpressure: int | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Predict all samples of ``workload`` in a simulated core made by
+    :func:`catgrad_hw.hardware.compile_predictor`, with the workload's initial parameters for ``seed``.
+
+    Raises :class:`~catgrad_hw.errors.ToolError` where a tool is missing, and
+    :class:`~catgrad_hw.errors.SimulationError` where the core breaks its protocol.
+    """
+    report = progress or (lambda stage, done, total: None)
+    name = runner.choose_simulator(simulator)
+    parameters = workload.initial_parameters(seed)
+    reference = hardware.reference(seed)
+    reference.load(parameters)
+    kernels = hardware.integer.kernels
+    x_name, output = kernels.inputs[0], kernels.outputs[0]
+    words = reference.words_of(x_name, workload.x)
+    parts = [reference.words_of(x_name, part).ravel() for part, _ in batches(workload.x, kernels.batch)]
+    prediction_words = int(np.prod(kernels.arrays[output].shape))
+    job = Job(
+        parameters=flat(reference.parameter_words()),
+        batches=np.zeros((0, 0), np.int64),
+        steps=0,
+        burst=0,
+        unasked=True,
+        predictions=np.stack(parts),
+        prediction_words=prediction_words,
+        counters=len(hardware.program.counters),
+        limit=8 * (hardware.program.routine("predict").period + parts[0].size + prediction_words) + 10_000,
+        backpressure=backpressure,
+    )
+    report("building the simulation", 0, 0)
+    outcome = runner.run(name, job, lambda _: None, verilog=hardware.verilog, component=hardware.component, waves=waves)
+    before = dict(reference.saturations)
+    expected = reference.predict(words)
+    counted = dict(zip(hardware.program.counters, outcome.saturations, strict=True))
+    found = np.array(outcome.predictions, np.int64).reshape(-1, *expected.shape[1:])[: len(expected)]
+    mismatches = int((found != expected).sum())
+    if len(workload.x) % kernels.batch == 0:  # the core also counts the samples that fill up a last batch
+        mismatches += sum(counted[name] != reference.saturations[name] - before[name] for name in counted)
+    form = hardware.integer.formats[output]
+    return Prediction(
+        simulator=tools.version(name),
+        outcome=outcome,
+        words_compared=expected.size,
+        mismatches=mismatches,
+        predictions=to_values(found, form),
+        reference=to_values(expected, form),
+        float=np.asarray(float_predictions(hardware.quantized.kernels, parameters, workload.x), np.float64),
+        saturations=counted,
+    )
+
+
+def predict_report(
+    workload: Workload, hardware: Hardware, prediction: Prediction, least_multiplications: int, numbers: str, seed: int
+) -> dict[str, Any]:
+    """What ``catgrad-hw predict --json`` writes. ``least_multiplications`` are those of one batch."""
+    cycles = prediction.outcome.predict_cycles
+    scores = {
+        name: score(values, workload.y)
+        for name, values in (
+            ("float", prediction.float),
+            ("reference", prediction.reference),
+            ("rtl", prediction.predictions),
+        )
+    }
+    return {
+        "model": workload.name,
+        "numbers": numbers,
+        "seed": seed,
+        "batch": hardware.program.batch,
+        "lanes": hardware.lanes,
+        "simulator": prediction.simulator,
+        "identity": f"{prediction.outcome.identity:016x}",
+        "least_multiplications": least_multiplications,
+        "multipliers": hardware.multipliers,
+        "cycles_per_predict": cycles,
+        "cycles_scheduled": hardware.program.routine("predict").period,
+        "multiplier_busy": least_multiplications / (hardware.multipliers * cycles),
+        "words_compared": prediction.words_compared,
+        "mismatches": prediction.mismatches,
+        "saturations": prediction.saturations,
+        "loss": {name: found.loss for name, found in scores.items()},
+        "accuracy": {name: found.accuracy for name, found in scores.items()},
+        "advice": list(hardware.quantized.advice),
+    }

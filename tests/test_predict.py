@@ -1,0 +1,43 @@
+"""Cores that only predict: bits, latency, back-pressure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_workloads import dense_workload
+
+from catgrad_hw.hardware import compile_predictor
+from catgrad_hw.simulate.predicting import predict
+
+pytestmark = pytest.mark.simulator
+
+
+@pytest.mark.parametrize(
+    ("batch", "widths", "lanes"), [(1, (4, 20, 3), 8), (1, (5, 12, 3), 4), (1, (3, 2), 1), (5, (3, 7, 2), 3)]
+)
+@pytest.mark.parametrize("backpressure", [None, 3])
+def test_predictions_are_the_references(batch, widths, lanes, backpressure):
+    workload = dense_workload(batch, widths)
+    hardware = compile_predictor(workload, lanes)
+    assert [routine.name for routine in hardware.program.routines] == ["predict"]
+    found = predict(hardware, workload, simulator="amaranth", backpressure=backpressure)
+    assert found.mismatches == 0
+    assert found.words_compared == len(workload.x) * widths[-1]
+    np.testing.assert_array_equal(found.predictions, found.reference)
+    assert found.outcome.identity == hardware.identity
+
+
+def test_one_iris_sized_sample_takes_at_most_80_cycles():
+    workload = dense_workload(1, (4, 20, 3))
+    found = predict(compile_predictor(workload, 8), workload, simulator="amaranth")
+    assert found.outcome.predict_cycles <= 80
+
+
+def test_a_long_sample_is_read_while_it_arrives():
+    """400 words take 400 cycles to send; the work, of 1,608 cycles on 4 lanes, doesn't wait for them."""
+    workload = dense_workload(1, (400, 16, 2), samples=2)
+    hardware = compile_predictor(workload, 4)
+    assert hardware.program.reads_while_loading
+    found = predict(hardware, workload, simulator="amaranth")
+    assert found.mismatches == 0
+    assert (400 * 16 + 16 * 2) / (4 * found.outcome.predict_cycles) >= 0.95
