@@ -6,8 +6,7 @@ hardware: lanes without an element, rows of samples that don't exist, leftovers 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from layouts import location, locations
@@ -57,29 +56,27 @@ class Machine:
             found.append(bank[cells].reshape(self.program.placements[name].shape))
         return found
 
-    def _fill(self, names: Iterable[str], data: Iterable[Words]) -> list[int]:
-        """Put a batch into the next slots; what lies in the rest of the last one stays. Returns the slots."""
+    def _fill(self, data: Mapping[str, Words], tile: int) -> None:
+        """Put a tile of a batch into the current slot; in the batch's last tile, what lies in the rest stays."""
         program = self.program
-        slots = [(self.slot + tile) % program.slots for tile in range(program.tiles)]
-        self.slot = (self.slot + program.tiles) % program.slots
-        for name, words in zip(names, data, strict=True):
+        first = tile * program.tile
+        for name, words in data.items():
             place = program.placements[name]
-            for sample in range(program.batch):
-                tile, row = divmod(sample, program.tile)
-                for index in np.ndindex(place.shape[1:]):
+            bank = self.banks[place.bank]
+            for row, sample in enumerate(words[first : first + program.tile]):
+                for index in np.ndindex(sample.shape):
                     at, lane = location(program.lanes, place, (row, *index))
-                    self.banks[place.bank][at + slots[tile] * place.slot_rows, lane] = words[(sample, *index)]
-        return slots
+                    bank[at + self.slot * place.slot_rows, lane] = sample[index]
 
     def step(self, *data: Words) -> None:
         """One step on a batch: inputs, then targets."""
-        self._run("step", self._fill((*self.program.inputs, *self.program.targets), data))
+        self._run("step", dict(zip((*self.program.inputs, *self.program.targets), data, strict=True)))
         self.steps += 1
 
     def predict(self, x: Words) -> Words:
         """The predictions for one batch."""
         program = self.program
-        self._run("predict", self._fill(program.inputs, (x,)))
+        self._run("predict", dict(zip(program.inputs, (x,), strict=True)))
         (output,) = program.outputs
         shape = program.placements[output].shape
         tiles = []
@@ -88,13 +85,15 @@ class Machine:
             tiles.append(bank[cells].reshape(shape))
         return np.concatenate(tiles)[: program.batch]
 
-    def _run(self, name: str, slots: list[int]) -> None:
+    def _run(self, name: str, data: Mapping[str, Words]) -> None:
         routine = self.program.routine(name)
-        for tile, slot in enumerate(slots):
+        for tile in range(routine.tiles):
+            self._fill(data, tile)
             for kernel in routine.tile.kernels:
-                _Run(self, kernel, tile, slot)
+                _Run(self, kernel, tile, self.slot)
+            self.slot = (self.slot + 1) % self.program.slots
         for kernel in routine.final.kernels:
-            _Run(self, kernel, self.program.tiles - 1, slots[-1])
+            _Run(self, kernel, self.program.tiles - 1, 0)
 
 
 class _Run:
@@ -261,10 +260,6 @@ class _Run:
             value = shifted(total, total_.narrowing.shift)
         if total_.update:
             value = self.read(total_.target, select)[:, :1] - value
-        value = self.saturated(value, total_.narrowing, np.ones(value.shape, dtype=bool))
+        levels = total_.reduced if total_.source == "product" else kernel.levels
+        value = self.saturated(value, total_.narrowing, self.present(select, levels)[:, :1])
         self.write(total_.target, select, value)
-
-
-def every_index(trips: Iterable[int]) -> Iterable[tuple[int, ...]]:
-    """All indices of a nest."""
-    return itertools.product(*map(range, trips))
