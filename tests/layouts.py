@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, prod
 from unittest import mock
 
@@ -129,6 +130,12 @@ class Costs:
                 best = min(best, (cost + extra, kernels), key=lambda found: found[0])
         return best
 
+    def _price_of(self, way: _Way, updates: bool, reads: bool, axes: Mapping[str, Axis]) -> float:
+        return self.pick(way, axes, updates, reads)[0]
+
+    def _words_of(self, name: str, axes: Mapping[str, Axis]) -> float:
+        return self.words({name: axes[name]})
+
     def cheapest(self, axes: Mapping[str, Axis]) -> tuple[float, Packing | None]:
         """The best kernels where arrays are packed so, and the cost of all; (infinite, None) if there are none."""
         best: tuple[float, Packing | None] = (inf, None)
@@ -157,9 +164,9 @@ class Costs:
         for updates, reads in BOTH:
             total = np.full([len(self.choices(name)) for name in names], self.flags(updates, reads))
             for name in names:
-                total += over([name], lambda axes, name=name: self.words({name: axes[name]}))
+                total += over([name], partial(self._words_of, name))
             for way in self.ways:
-                total += over(way.arrays, lambda axes, way=way: self.pick(way, axes, updates, reads)[0])
+                total += over(way.arrays, partial(self._price_of, way, updates, reads))
             grids.append(total.min())
         return float(min(grids))
 

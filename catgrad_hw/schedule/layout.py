@@ -66,7 +66,9 @@ def sums_leftovers(kernels: Iterable[MachineKernel]) -> set[str]:
         targets += [path.target for path in (kernel.full, kernel.sum) if path]
         by_word |= {target.array for target in targets if not target.row}
         if not kernel.full and not (kernel.slow and kernel.slow.reduced is None):
-            by_row |= {operand.array for operand in (kernel.a, kernel.b) if isinstance(operand, Operand) and operand.row}
+            by_row |= {
+                operand.array for operand in (kernel.a, kernel.b) if isinstance(operand, Operand) and operand.row
+            }
     return by_word & by_row
 
 
