@@ -56,6 +56,11 @@ def test_help_is_quick_and_imports_no_simulator():
         (["train", "iris-linear", "--reference-only", "--save", "."], "expected a file, found a folder"),
         (["train", "iris-linear", "--reference-only", "--load", "no.npz"], "--load no.npz: expected a file of param"),
         (["train", "iris-linear", "--reference-only", "--vcd", "a.vcd"], "--vcd: expected a simulation"),
+        (["train", "iris-linear", "--reference-only", "--tile", "8"], "--tile: expected a simulation"),
+        (["train", "iris-linear", "--epochs", "2", "--steps", "3"], "--epochs: expected no --steps"),
+        (["train", "iris-linear", "--epochs", "0.1"], "--epochs 0.1: expected at least one step, found 0"),
+        (["train", "iris-linear", "--epochs", "nan"], "--epochs nan: expected at least one step, found 0"),
+        (["train", "iris-linear", "--batch", "151"], "expected at least one batch of 151 samples, found 150"),
         (["train", "iris-linear", "--rtl", "no.v"], "--rtl no.v: expected a Verilog file"),
         (["inspect", "iris-nothing"], "expected one of iris-linear"),
     ],
@@ -83,7 +88,7 @@ def test_debug_shows_the_traceback(run):
 
 
 def test_faults_of_the_program_are_told_apart(run, monkeypatch):
-    monkeypatch.setattr("catgrad_hw.workload.load_workload", lambda name: 1 / 0)
+    monkeypatch.setattr("catgrad_hw.workload.load_workload", lambda *_: 1 / 0)
     code, _, err = run("train", "iris-linear")
     assert code == app.INTERNAL
     assert err == "internal error: ZeroDivisionError: division by zero; --debug shows where\n"
@@ -119,6 +124,20 @@ def test_reference_only(run, tmp_path):
     assert code == 0
     assert json.loads(report.read_text())["loss"]["reference"] < values["loss"]["reference"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.npz", "report.json"]
+
+
+def test_batch_and_epochs(run, tmp_path):
+    """Epochs count samples: 1.5 of them are round(1.5 * 150 / 16) = 14 steps of 16."""
+    report = tmp_path / "report.json"
+    code, out, _ = run("train", "iris-linear", "--reference-only", "--batch", "16", "--epochs", "1.5", "--json", report)
+    assert code == 0
+    values = json.loads(report.read_text())
+    assert (values["batch"], values["steps"]) == (16, 14)
+    assert values["least_multiplications"] == 2 * 4 * 3 * 16 + 4 * 3
+    code, out, _ = run("inspect", "iris-linear", "--batch", "7")
+    assert "input x: float32[7, 4]" in out
+    assert run("emit", "iris-linear", "--batch", "7", "-o", tmp_path)[0] == 0
+    assert "(7, 4)" in (tmp_path / "iris_linear.py").read_text()
 
 
 def test_saved_parameters_of_another_model_are_refused(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import traceback
 from enum import StrEnum
@@ -75,7 +76,12 @@ def _set_debug(value: bool) -> None:
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A built-in name, as iris-hidden or digits-mlp, or FILE.py:NAME")
 ]
+Batch = Annotated[int | None, typer.Option(min=1, help="Samples in a step, in place of the model's own number.")]
 Lanes = Annotated[int, typer.Option("--lanes", "-P", help="Multiply-accumulate lanes, 1 to 128.")]
+Memory = Annotated[
+    float | None, typer.Option(metavar="KBIT", help="At most so much block RAM (1024 bits), data set excluded.")
+]
+Tile = Annotated[int | None, typer.Option(min=1, help="Samples on chip at a time: the batch, or a multiple of P.")]
 Formats = Annotated[Numbers, typer.Option("--numbers", help="Number formats: multipliers of 16 or 18 bits, or small.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
@@ -100,8 +106,14 @@ def catgrad_hw(debug: Debug = False) -> None:
 @app.command()
 def train(
     model: Model,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default 1000.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(metavar="E", help="Instead of --steps: E * samples / batch steps, rounded.")
+    ] = None,
+    batch: Batch = None,
     lanes: Lanes = 8,
+    memory: Memory = None,
+    tile: Tile = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial parameters and random rounding.")] = 0,
     numbers: Formats = Numbers.sixteen,
     reference_only: Annotated[bool, typer.Option("--reference-only", help="Float and reference: no hardware.")] = False,
@@ -127,6 +139,10 @@ def train(
 
     **Keep the result, and go on from it:** `catgrad-hw train iris-simple --save a.npz`, then `--load a.npz`
 
+    **Digits, in batches of 16, twenty times over:** `catgrad-hw train digits-mlp --batch 16 --epochs 20 --lanes 16`
+
+    **In at most 100 kbit of block RAM:** `catgrad-hw train iris-hidden --lanes 4 --memory 100`
+
     **Simulate Verilog that you changed:** `catgrad-hw train iris-hidden --steps 5 --rtl build/core.v`
     """
     from catgrad_hw.cli import files, show
@@ -139,12 +155,14 @@ def train(
     if rtl is not None and not rtl.is_file():
         raise CatgradError(f"--rtl {rtl}: expected a Verilog file, found none; check the path")
     if reference_only:
-        for option, value in (("--simulator", simulator), ("--vcd", vcd), ("--rtl", rtl)):
+        options = {"--simulator": simulator, "--vcd": vcd, "--rtl": rtl, "--memory": memory, "--tile": tile}
+        for option, value in options.items():
             if value is not None:
                 raise CatgradError(f"{option}: expected a simulation, found --reference-only; leave one of them out")
-    workload = load_workload(model)
+    workload = load_workload(model, batch)
     if load is not None:
         workload = files.with_parameters(workload, load)
+    steps = _steps(workload, steps, epochs)
     report: dict[str, Any]
     with show.progress() as progress:
         least = _least_multiplications(workload)
@@ -155,7 +173,9 @@ def train(
             from catgrad_hw.simulate.training import simulate
 
             chosen = _choose(simulator, rtl)
-            hardware = _compile(workload, lanes, numbers, writes_verilog=chosen != "amaranth", progress=progress)
+            hardware = _compile(
+                workload, lanes, numbers, memory, tile, writes_verilog=chosen != "amaranth", progress=progress
+            )
             result = train_reference(workload, numbers.value, steps, seed, progress)
             simulation = simulate(
                 hardware,
@@ -178,6 +198,56 @@ def train(
         raise typer.Exit(MISMATCH)
 
 
+@app.command()
+def predict(
+    model: Model,
+    batch: Batch = None,
+    lanes: Lanes = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the parameters, where none are loaded.")] = 0,
+    numbers: Formats = Numbers.sixteen,
+    simulator: Annotated[
+        Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")] = None,
+    load: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Predict with saved parameters.")] = None,
+    vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Predict the workload's data with a core that does nothing else, and compare every word with the reference.
+
+    The core takes samples and sends predictions, unasked; cycles count from the first word that it accepts to the last
+    that it offers. Exits with 1 where any word differs.
+
+    **One flower at a time:** `catgrad-hw predict iris-hidden --batch 1 --lanes 8`
+
+    **With parameters that were trained:** `catgrad-hw train iris-hidden --save a.npz`, then
+    `catgrad-hw predict iris-hidden --batch 1 --load a.npz`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.hardware import compile_predictor
+    from catgrad_hw.simulate import predicting, tools
+    from catgrad_hw.workload import load_workload
+
+    for option, path in (("--json", json_file), ("--vcd", vcd)):
+        files.check_writable(option, path)
+    workload = load_workload(model, batch)
+    if load is not None:
+        workload = files.with_parameters(workload, load)
+    with show.progress() as progress:
+        chosen = _choose(simulator, None)
+        if chosen != "amaranth":
+            tools.use_yosys(show.note)
+        hardware = compile_predictor(workload, lanes, numbers=numbers.value, progress=progress)
+        found = predicting.predict(hardware, workload, seed=seed, simulator=chosen, waves=vcd, progress=progress)
+        least = _least_multiplications(workload, "predict")
+    report = predicting.predict_report(workload, hardware, found, least, numbers.value, seed)
+    if json_file is not None:
+        files.write(json_file, json.dumps(report, indent=2) + "\n")
+    show.prediction(report)
+    if report["mismatches"]:
+        raise typer.Exit(MISMATCH)
+
+
 def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
     """The simulator to use, found before anything slow begins."""
     from catgrad_hw.cli import show
@@ -192,7 +262,28 @@ def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
     return name
 
 
-def _compile(workload: Workload, lanes: int, numbers: Numbers, *, writes_verilog: bool, progress: Progress) -> Hardware:
+def _steps(workload: Workload, steps: int | None, epochs: float | None) -> int:
+    """The number of training steps: batches are consecutive rows and wrap round, so epochs need not be whole steps."""
+    if epochs is None:
+        return 1000 if steps is None else steps
+    if steps is not None:
+        raise CatgradError("--epochs: expected no --steps, found both; leave one of them out")
+    found = round(epochs * len(workload.x) / workload.batch_size) if 0 < epochs < math.inf else 0
+    if found < 1:
+        raise CatgradError(f"--epochs {epochs:g}: expected at least one step, found {found}; give more epochs")
+    return found
+
+
+def _compile(
+    workload: Workload,
+    lanes: int,
+    numbers: Numbers,
+    memory: float | None,
+    tile: int | None,
+    *,
+    writes_verilog: bool,
+    progress: Progress,
+) -> Hardware:
     """Compile for hardware; where Verilog will be written, make Yosys ready for it."""
     from catgrad_hw.cli import show
     from catgrad_hw.hardware import compile_hardware
@@ -200,15 +291,15 @@ def _compile(workload: Workload, lanes: int, numbers: Numbers, *, writes_verilog
 
     if writes_verilog:
         tools.use_yosys(show.note)
-    return compile_hardware(workload, lanes, numbers=numbers.value, progress=progress)
+    return compile_hardware(workload, lanes, numbers=numbers.value, memory=memory, tile=tile, progress=progress)
 
 
-def _least_multiplications(workload: Workload) -> int:
+def _least_multiplications(workload: Workload, group: str = "step") -> int:
     from catgrad_hw.ir.cost import multiplications
     from catgrad_hw.ir.from_hypergraph import joint_graph
     from catgrad_hw.ir.passes import simplify
 
-    return multiplications(simplify(joint_graph(workload.learner)), "step")
+    return multiplications(simplify(joint_graph(workload.learner)), group)
 
 
 @app.command()
@@ -217,6 +308,7 @@ def emit(
     output: Folder,
     target: Annotated[Target, typer.Option(help="What to write.")] = Target.numpy,
     numbers: Annotated[Numbers, typer.Option(help="Number formats of c-fixed.")] = Numbers.sixteen,
+    batch: Batch = None,
     debug: Debug = False,
 ) -> None:
     """Write the model as code that needs nothing of this package: sources, a build file and a README.
@@ -231,7 +323,7 @@ def emit(
     from catgrad_hw.targets.registry import TARGETS
     from catgrad_hw.workload import load_workload
 
-    workload = load_workload(model)
+    workload = load_workload(model, batch)
     show.written(files.write_all(output, TARGETS[target.value].emit(workload, workload.name, numbers.value)))
 
 
@@ -260,7 +352,7 @@ def bench(
 
 
 @app.command()
-def inspect(model: Model, debug: Debug = False) -> None:
+def inspect(model: Model, batch: Batch = None, debug: Debug = False) -> None:
     """Print the tensor graph, the kernels, and the multiplications of a step.
 
     **What the compiler made of iris-hidden:** `catgrad-hw inspect iris-hidden`
@@ -268,12 +360,19 @@ def inspect(model: Model, debug: Debug = False) -> None:
     from catgrad_hw.inspect import report
     from catgrad_hw.workload import load_workload
 
-    print(report(load_workload(model)))
+    print(report(load_workload(model, batch)))
 
 
 @app.command()
 def verilog(
-    model: Model, output: Folder, lanes: Lanes = 8, numbers: Formats = Numbers.sixteen, debug: Debug = False
+    model: Model,
+    output: Folder,
+    batch: Batch = None,
+    lanes: Lanes = 8,
+    memory: Memory = None,
+    tile: Tile = None,
+    numbers: Formats = Numbers.sixteen,
+    debug: Debug = False,
 ) -> None:
     """Write the hardware as one Verilog file, with its port list and memory map beside it.
 
@@ -281,23 +380,25 @@ def verilog(
 
     **Eight lanes of 16-bit multipliers:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
 
+    **A sample at a time, in at most 60 kbit:** `catgrad-hw verilog iris-hidden --batch 1 --memory 60 -o build`
+
     **For 18-bit multipliers (ECP5, Gowin):** `catgrad-hw verilog iris-hidden --lanes 8 --numbers 18 -o build`
     """
     from catgrad_hw.cli import files, show
     from catgrad_hw.simulate import tools
+    from catgrad_hw.simulate.report import hardware_facts
     from catgrad_hw.workload import load_workload
 
-    workload = load_workload(model)
+    workload = load_workload(model, batch)
     with show.progress() as progress:
-        hardware = _compile(workload, lanes, numbers, writes_verilog=True, progress=progress)
+        hardware = _compile(workload, lanes, numbers, memory, tile, writes_verilog=True, progress=progress)
         progress("writing Verilog", 0, 0)
         design = {
             "model": model,
-            "lanes": lanes,
             "numbers": numbers.value,
             "identity": f"{hardware.identity:016x}",
-            "multipliers": hardware.multipliers,
             "cycles_per_step": hardware.cycles_per_step,
+            **hardware_facts(hardware),
             "tools": {name: tools.version(name) for name in ("amaranth", "yosys")},
         }
         texts = {

@@ -7,6 +7,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,4 @@ def with_parameters(workload: Workload, path: Path) -> Workload:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found: {reason}") from None
-    return Workload(
-        model=workload.model,
-        optimizer=workload.optimizer,
-        loss=workload.loss,
-        x=workload.x,
-        y=workload.y,
-        parameters=arrays,
-        heldout=workload.heldout,
-        name=workload.name,
-    )
+    return replace(workload, parameters=tuple(arrays))

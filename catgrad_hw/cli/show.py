@@ -104,6 +104,9 @@ def training(report: dict[str, Any]) -> None:
         facts.add_row("cycles per step", f"{report['cycles_per_step']:,.0f} (scheduled {report['cycles_scheduled']:,})")
         facts.add_row("cycles of a readback", f"{report['cycles_readback']:,}")
         facts.add_row("multipliers", str(report["multipliers"]))
+        facts.add_row("block RAMs (iCE40)", f"{report['block_rams']} ({report['block_ram_kbit']} kbit)")
+        if report["tiles"] > 1:
+            facts.add_row("tiles of the batch", f"{report['tiles']} of {report['tile']} samples")
     facts.add_row("least multiplications per step", f"{report['least_multiplications']:,}")
     if report["simulator"]:
         facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
@@ -115,6 +118,25 @@ def training(report: dict[str, Any]) -> None:
         out.print(f"[yellow]advice[/yellow]: {line}", soft_wrap=True)
     for line in report.get("differences", ()):
         out.print(f"[red]mismatch[/red]: {line}", soft_wrap=True)
+
+
+def prediction(report: dict[str, Any]) -> None:
+    """The report of a core that only predicts."""
+    out.print(
+        f"{report['model']}: batches of {report['batch']}, numbers {report['numbers']}, {report['lanes']} lanes, "
+        f"{report['simulator']}"
+    )
+    scores = Table("", "float", "reference", "rtl")
+    for kind in ("loss", "accuracy"):
+        scores.add_row(kind, *(_number(report[kind][name], kind) for name in ("float", "reference", "rtl")))
+    out.print(scores)
+    facts = Table(show_header=False)
+    facts.add_row("words compared", f"{report['words_compared']:,}")
+    facts.add_row("mismatches", str(report["mismatches"]))
+    facts.add_row("cycles per predict", f"{report['cycles_per_predict']:,}")
+    facts.add_row("least multiplications", f"{report['least_multiplications']:,}")
+    facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
+    out.print(facts)
 
 
 def curve(points: list[list[float]]) -> str:

@@ -15,7 +15,7 @@ from catgrad_hw.errors import IllTypedError, ModelError, UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.axes import AXES
 from catgrad_hw.ir.hypergraph import Edge, Flat, OpenHypergraph, op
-from catgrad_hw.ir.operations import Derived, Operation, to_core
+from catgrad_hw.ir.operations import Derived, Operation, known, to_core
 from catgrad_hw.ir.optics import Optic, optic
 from catgrad_hw.ir.types import NdArrayType, Object, obj
 from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
@@ -117,10 +117,11 @@ class _Axes:
                 self._parent.extend(range(len(self._parent), len(self._parent) + len(T.shape)))
         for part, flat in enumerate(flats):
             for edge in flat.edges:
-                rule = AXES.get(type(edge.operation))  # type: ignore[call-overload]
+                operation = known(edge.operation)
+                rule = AXES.get(type(operation))
                 if rule is None:
-                    raise UnsupportedError(f"{edge.operation}: expected an entry in AXES, found none; add one")
-                sources, targets = rule(edge.operation)
+                    raise UnsupportedError(f"{operation}: expected an entry in AXES, found none; add one")
+                sources, targets = rule(operation)
                 seen: dict[int, int] = {}
                 for node, labels in zip((*edge.sources, *edge.targets), sources + targets, strict=True):
                     for axis, label in enumerate(labels, self._first[part][node]):
@@ -232,7 +233,7 @@ def _resized(edge: Edge, nodes: Types, batch: int) -> Edge:
     """The edge with the operation for its wires' new types."""
     sources, targets = [nodes[n] for n in edge.sources], [nodes[n] for n in edge.targets]
     try:
-        operation = RETYPE[type(edge.operation)](edge.operation, sources, targets)  # type: ignore[index]
+        operation = RETYPE[type(known(edge.operation))](edge.operation, sources, targets)
         found = operation.source(), operation.target()
     except IllTypedError as error:
         raise _refusal(edge.operation, batch, str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from catgrad_hw.numbers.train import Result, Run, Score, score
+from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.simulate.training import Simulation
 from catgrad_hw.workload import Workload
 
@@ -32,11 +33,10 @@ def hardware_report(
     """The whole report. Cycles are clock cycles; ``multiplier_busy`` is a fraction of all multipliers' cycles."""
     outcome, cycles = simulation.outcome, simulation.cycles_per_step
     return _training(workload, result, simulation) | {
-        "lanes": hardware.lanes,
+        **hardware_facts(hardware),
         "simulator": simulation.simulator,
         "identity": f"{outcome.identity:016x}",
         "least_multiplications": least_multiplications,
-        "multipliers": hardware.multipliers,
         "cycles_per_step": cycles,
         "cycles_scheduled": hardware.cycles_per_step,
         "cycles_readback": outcome.readback_cycles,
@@ -51,6 +51,22 @@ def hardware_report(
     }
 
 
+def hardware_facts(hardware: Hardware) -> dict[str, Any]:
+    """The hardware's sizes. ``block_rams`` are iCE40's, of ``block_ram_kbit`` together, data set excluded."""
+    program = hardware.program
+    memory = block_rams(program)
+    return {
+        "batch": program.batch,
+        "lanes": hardware.lanes,
+        "multipliers": hardware.multipliers,
+        "tile": program.tile,
+        "tiles": program.tiles,
+        "slow_words": program.slow_words,
+        "block_rams": memory.blocks,
+        "block_ram_kbit": memory.kbit,
+    }
+
+
 def _training(workload: Workload, result: Result, simulation: Simulation | None) -> dict[str, Any]:
     runs: dict[str, Run] = {"float": result.float, "reference": result.reference}
     training: dict[str, Score | None] = {name: run.training for name, run in runs.items()}
@@ -58,6 +74,7 @@ def _training(workload: Workload, result: Result, simulation: Simulation | None)
     report: dict[str, Any] = {
         "model": workload.name,
         "numbers": result.numbers,
+        "batch": workload.batch_size,
         "steps": result.steps,
         "seed": result.seed,
         "loss": _scores("loss", training),

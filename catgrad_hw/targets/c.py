@@ -20,24 +20,40 @@ from catgrad_hw.targets.project import Source, identifier, kernels_of
 FUNCTIONS: Mapping[str, str] = {
     "sigmoid": """\
 static inline float sigmoid(float z) {
-  const float e = expf(-fabsf(z)); /* never overflows */
-  return (z >= 0 ? 1.0f : e) / (1.0f + e);
+  const float e = exp_negative(-fabsf(z)), d = 1.0f / (1.0f + e); /* never overflows */
+  return z >= 0 ? d : e * d;
 }
 """,
     "sigmoid_derivative": """\
 static inline float sigmoid_derivative(float z) {
-  const float e = expf(-fabsf(z));
-  return e / ((1.0f + e) * (1.0f + e));
+  const float e = exp_negative(-fabsf(z)), d = 1.0f / (1.0f + e);
+  return e * d * d;
 }
 """,
     "tanh_derivative": """\
 static inline float tanh_derivative(float z) {
-  const float e = expf(-2.0f * fabsf(z));
-  return 4.0f * e / ((1.0f + e) * (1.0f + e));
+  const float e = exp_negative(-2.0f * fabsf(z)), d = 1.0f / (1.0f + e);
+  return 4.0f * e * d * d;
 }
 """,
 }
 """The source of each elementwise function that is neither an operator nor in libm."""
+
+EXP_NEGATIVE = """\
+/* e^x for x <= 0, to 2e-7 where x > -87, and e^-87 below; compilers turn it into vector instructions. The polynomial is
+ * that of S. Moshier's Cephes library. */
+static inline float exp_negative(float x) {
+  const float low = x < -87.0f ? -87.0f : x;
+  const int32_t n = (int32_t)(low * 1.44269504f - 0.5f);
+  const float f = low - n * 0.693359375f + n * 2.12194440e-4f;
+  const float p = ((((1.9875691500e-4f * f + 1.3981999507e-3f) * f + 8.3334519073e-3f) * f + 4.1665795894e-2f) * f +
+                   1.6666665459e-1f) * f + 5.0000001201e-1f;
+  const int32_t bits = (n + 127) * 8388608; /* 2^n */
+  float power;
+  memcpy(&power, &bits, sizeof power);
+  return (1.0f + f + f * f * p) * power;
+}
+"""
 
 OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">"}
 
@@ -116,7 +132,12 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
         functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
         used |= renderer.used
     helpers = [FUNCTIONS[function] for function in used if function in FUNCTIONS]
-    includes = ["#include <math.h>\n"] if used or "INFINITY" in "".join(functions) else []
+    exponential = any("exp_negative" in helper for helper in helpers)
+    helpers = [EXP_NEGATIVE, *helpers] if exponential else helpers
+    wanted = [("math.h", bool(used) or "INFINITY" in "".join(functions))]
+    wanted += [("stdint.h", exponential), ("string.h", exponential)]
+    includes = [f"#include <{header}>" for header, needed in wanted if needed]
+    includes = ["\n".join(includes) + "\n"] if includes else []
     text = "\n".join([f'#include "{name}.h"\n', *includes, *helpers, "\n\n".join(functions)])
     return {f"{name}.h": _header(program, name, scratch), f"{name}.c": text + "\n"}
 

@@ -305,7 +305,7 @@ def plan(kernel: Kernel) -> Plan:
         return sum(0.25 if s[loop] == 0 else 1 if s[loop] == 1 else VECTOR for s in read)
 
     def idle(size: int) -> float:
-        return ceil(size / VECTOR) * VECTOR / size
+        return VECTOR if size < VECTOR // 2 else ceil(size / VECTOR) * VECTOR / size
 
     def cost(column: int) -> float:
         stored = sum(1 if write.access.strides[column] == 1 else VECTOR for write in kernel.writes)

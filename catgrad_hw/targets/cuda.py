@@ -136,7 +136,11 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
         parts.append(_function(program, group, name, renderer))
         used |= renderer.used
     helpers = [
-        FUNCTIONS[function].replace("static inline", "__device__ inline").replace("/* ", "// ").replace(" */", "")
+        FUNCTIONS[function]
+        .replace("static inline", "__device__ inline")
+        .replace("exp_negative", "expf")
+        .replace("/* ", "// ")
+        .replace(" */", "")
         for function in used
         if function in FUNCTIONS
     ]

@@ -448,11 +448,18 @@ class Function:
         else:
             axes = tuple(range(kept, len(self.types[node.inputs[0]].shape)))
             text = self._full(node.inputs[0], ATOM)
+        T = self.types[node.inputs[0]]
+        if method == "sum" and axes == (0,) and len(T.shape) == 2 and T.dtype is Dtype.float32:
+            return self.column_sums(text, T.size // self.types[node.outputs[0]].size)
         over = f"{self.axis}={axes[0] if len(axes) == 1 else axes}"
         if method == "sum" and self._bool(node):
             return f"({text}.sum({over}, dtype=np.uint8) & 1).astype(np.bool_)", ATOM
         dtype = ", dtype=np.int32" if method == "sum" and self.types[node.outputs[0]].dtype is Dtype.int32 else ""
         return f"{text}.{method}({over}{dtype})", ATOM
+
+    def column_sums(self, text: str, rows: int) -> tuple[str, int]:
+        """The sums down the columns of a matrix: as a product, which NumPy does three times as fast as a sum."""
+        return f"np.ones({rows}, np.float32) @ {text}", PRODUCT
 
     def stack(self, node: Node) -> tuple[str, int]:
         return f"np.stack([{', '.join(self._full(value, SUM) for value in node.inputs)}], axis=-1)", ATOM
@@ -527,6 +534,9 @@ class FloatFunction(Function):
 
     def without_axes(self, text: str, binds: int, T: NdArrayType) -> tuple[str, int]:
         return text, binds
+
+    def column_sums(self, text: str, rows: int) -> tuple[str, int]:
+        return f"{text}.sum({self.axis}=0)", ATOM
 
     def _literal(self, value: int) -> str | None:
         constant = self.graph.constant(value)
