@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module, Signal, signed
 from amaranth.sim import Simulator
+from layouts import along_features, location, locations, packed
+from small_workloads import dense_workload
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
 from catgrad_hw.gateware.bank import BankMemory
@@ -20,7 +23,7 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import TableRead
 from catgrad_hw.gateware.stream import AddressStream
 from catgrad_hw.gateware.sum_path import Draw
-from catgrad_hw.gateware.tag import Edge, TagLayout
+from catgrad_hw.gateware.tag import Edge, TagLayout, partial_lanes
 from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.numbers.formats import POLICIES
 from catgrad_hw.numbers.pipeline import quantize_workload
@@ -31,7 +34,6 @@ from catgrad_hw.schedule.check import instances
 from catgrad_hw.schedule.events import events
 from catgrad_hw.schedule.program import Bank, MachineKernel, Operand, Phase, Placement, Routine
 from catgrad_hw.schedule.scheduler import schedule
-from tests.small_workloads import dense_workload
 
 
 def simulate(design, bench):
@@ -313,117 +315,68 @@ def integer():
     return quantize_workload(dense_workload(13, (3, 5, 2)), calibration_steps=20).integer
 
 
-def location(program, place, flat, copy=0):
-    """(row, lane) of the word with this flat index in an array's tile, by the definition of a placement."""
-    index = np.unravel_index(flat, place.shape)
-    if place.axis is None:
-        return place.base + copy * place.slot_rows + flat, 0
-    element = 0
-    for i in range(len(place.shape)):
-        if i != place.axis:
-            element = element * place.shape[i] + int(index[i])
-    group, lane = divmod(int(index[place.axis]), program.lanes)
-    return place.base + copy * place.slot_rows + group * place.elements + element, lane
+@pytest.fixture(scope="module")
+def rowless():
+    """A program of one sample a step, whose loops over samples can't fill the lanes."""
+    return quantize_workload(dense_workload(1, (7, 5, 6), samples=4), calibration_steps=20).integer
 
 
-def placed(name, bank, base, shape, axis, lanes, slots=1):
-    """A placement of an array of ``shape``."""
-    length = 1 if axis is None else shape[axis]
-    elements = int(np.prod(shape)) // length
-    return Placement(name, bank, base, elements, axis, length, shape, slots, elements * -(-length // lanes))
+def random_operand(generator, array, kind, trips, lanes):
+    """A random stream over a nest, and the shape (elements, length) of an array that holds what it addresses."""
+
+    def affine(smallest, largest):
+        """Random strides over the nest; their lowest and highest sum."""
+        strides = tuple(generator.randrange(smallest, largest) for _ in trips)
+        ends = [stride * (trip - 1) for stride, trip in zip(strides, trips, strict=True)]
+        return strides, sum(min(0, end) for end in ends), sum(max(0, end) for end in ends)
+
+    strides, lowest, highest = affine(-3, 7)
+    base = -lowest + generator.randrange(3)
+    elements = base + highest + 1 + generator.randrange(2)
+    steps, position, length = (0,) * len(trips), 0, 1
+    if kind == "word":
+        steps, lowest, highest = affine(-2 * lanes, 2 * lanes)
+        position = -lowest + generator.randrange(2 * lanes)
+        length = position + highest + 1 + generator.randrange(lanes)
+    if kind == "row":  # the strides may cross groups of rows
+        length = generator.randrange(1, 3 * lanes)
+        elements = -(-elements // -(-length // lanes))
+    return Operand(array, kind == "row", base, strides, position, steps), elements, length
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 8])
-@pytest.mark.parametrize("seed", range(4))
-def test_walks_through_arrays_in_flat_order_whatever_is_packed(integer, lanes, seed):
-    generator = random.Random(10 * lanes + seed)
-    places = {}
-    base = 3
-    for name in "pqr":
-        shape = tuple(generator.randrange(1, 6) for _ in range(generator.randrange(1, 4)))
-        axis = generator.choice([None, *range(len(shape))])
-        places[name] = placed(name, "bank", base, shape, axis, lanes)
-        base += places[name].slot_rows
-    program = replace(
-        schedule(integer, 2, samples=13),
-        lanes=lanes,
-        placements=places,
-        banks={"bank": Bank("bank", lanes, 8, base + 2)},
-    )
-    walk = Walk(program, list(places))
-    expected = [
-        (number, *location(program, place, flat), flat == size - 1, flat == size - 1 and number == 2)
-        for number, place in enumerate(places.values())
-        for size in [int(np.prod(place.shape))]
-        for flat in range(size)
-    ]
-    found = []
+def random_nests(program, lanes, seed):
+    """``program`` with three kernels of random nests, and the streams of three arrays that they address.
 
-    async def bench(ctx):
-        ctx.set(walk.origin, 2)
-        for _ in range(2 * len(expected)):
-            while generator.random() < 0.3:
-                ctx.set(walk.step, 0)
-                await ctx.tick()
-            names = ("array", "row", "lane", "ends_array", "ends")
-            found.append(tuple(ctx.get(getattr(walk, name)) for name in names))
-            ctx.set(walk.step, 1)
-            await ctx.tick()
-        ctx.set(walk.restart, 1)
-        await ctx.tick()
-        found.append(ctx.get(walk.row))
-
-    simulate(walk, bench)
-    shifted = [(number, row + 2, *rest) for number, row, *rest in expected]
-    assert found == [*shifted, *shifted, shifted[0][1]]
-
-
-def random_nests(program, seed, lanes):
-    """``program`` with three kernels of random nests, and a stream of each: rows, words of a packed array, words."""
-    generator = random.Random(seed)
-    kernels, operands = [], {}
+    ``x`` lies in slots, ``yhat`` in tiles; each is packed along an axis, and addressed by words or by rows, or isn't.
+    """
+    generator = random.Random(f"{seed} {lanes}")
+    kernels, operands, placements = [], {}, {}
+    depths = {"data": 5, "weights": 7}
     deepest = generator.randrange(1, 5)
-    length = 1
-    for number, name in enumerate(("x", "w", "yhat")):
-        levels = deepest if number == 0 else generator.randrange(deepest + 1)
+    for number, (array, bank, slots) in enumerate((("x", "data", 3), ("w", "weights", 1), ("yhat", "weights", 2))):
+        levels = deepest if number == 0 else generator.randrange(1, deepest + 1)
         trips = tuple(generator.randrange(1, 5) for _ in range(levels))
-
-        def stream(low, high, trips=trips):
-            steps = tuple(generator.randrange(low, high) for _ in trips)
-            return steps, -sum(min(0, s * (t - 1)) for s, t in zip(steps, trips, strict=True))
-
-        strides, base = stream(-3, 7)
-        steps, position = ((0,) * levels, 0)
-        if name == "w":
-            steps, position = stream(-2, 4)
-            position += generator.randrange(3)
-            length += position + sum(max(0, s * (t - 1)) for s, t in zip(steps, trips, strict=True))
-        operands[number] = Operand(name, name == "x", base + generator.randrange(3), strides, position, steps)
-        kernels.append(MachineKernel(name, trips, 0, 0, operands[number], 0, 1, 0, None, None, None, None, None, 0))
-    rows = 100 + 5 * -(-length // lanes)
-    placements = {
-        "x": Placement("x", "data", 5, rows, 0, 1, (1, rows), 3, rows),
-        "w": Placement("w", "weights", 7, 5, 0, length, (length, 5), 1, rows),
-        "yhat": Placement("yhat", "results", 1, rows, None, 1, (1, rows), 2, rows),
-    }
-    banks = {
-        "data": Bank("data", lanes, 16, 5 + 3 * rows),
-        "weights": Bank("weights", lanes, 16, 7 + rows),
-        "results": Bank("results", 1, 16, 1 + 2 * rows),
-    }
+        kind = generator.choice(["word", "word", "unpacked", "row"])
+        operand, elements, length = random_operand(generator, array, kind, trips, lanes)
+        operands[number] = operand
+        axis, shape = (None, (elements,)) if kind == "unpacked" else (1, (elements, length))
+        slot_rows = elements * -(-length // lanes)
+        placements[array] = Placement(array, bank, depths[bank], elements, axis, length, shape, slots, slot_rows)
+        depths[bank] += slots * slot_rows
+        kernels.append(MachineKernel(f"k{number}", trips, 0, 0, operand, 0, 1, 0, None, None, None, None, None, 1))
+    banks = {name: Bank(name, lanes, 16, depth) for name, depth in depths.items()}
     routine = Routine("step", Phase(tuple(kernels), (0, 0, 0)), Phase((), ()), 2, 0, 0, 0)
     program = replace(
-        program, batch=4, tile=2, lanes=lanes, banks=banks, placements=placements, routines=(routine,), inputs=("x",),
-        outputs=("yhat",), parameters=("w",), targets=(),
+        program, batch=2 * lanes, tile=lanes, lanes=lanes, banks=banks, placements=placements, routines=(routine,),
+        inputs=("x",), outputs=("yhat",), parameters=("w",), targets=(),
     )  # fmt: skip
     return program, operands
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("seed", range(8))
-def test_addresses_are_affine_in_the_loop_indices(integer, seed, lanes):
-    """Rows, and of words the lane, too: the position along the packed axis modulo the lanes."""
-    program, operands = random_nests(schedule(integer, 2, samples=13), seed, lanes)
+def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
+    program, operands = random_nests(schedule(integer, lanes, samples=13), lanes, seed)
     component = AddressStream(program, operands)
     start = TagLayout(program).start
     generator = random.Random(seed)
@@ -447,31 +400,71 @@ def test_addresses_are_affine_in_the_loop_indices(integer, seed, lanes):
                 for signal, value in (("kernel", number), ("level", level), ("slot", slot), ("tile", tile)):
                     ctx.set(getattr(component, signal), value)
                 await ctx.tick()
+                position = operand.position + sum(i * s for i, s in zip(index, operand.steps, strict=True))
                 row = place.base + copy * place.slot_rows + operand.base
                 row += sum(i * s for i, s in zip(index, operand.strides, strict=True))
-                position = operand.position + sum(i * s for i, s in zip(index, operand.steps, strict=True))
-                row += position // lanes * place.elements
-                lane = ctx.get(component.lane) if operand.array == "w" else 0
-                found = (ctx.get(component.active), component.banks[ctx.get(component.bank)], ctx.get(component.row))
-                if (*found, lane) != (1, place.bank, row, position % lanes):
-                    wrong.append((kernel.trips, operand, slot, tile, index, found, lane, row, position))
+                expected = (row + position // lanes * place.elements, position % lanes)
+                bank = component.banks[ctx.get(component.bank)]
+                found = (ctx.get(component.active), bank, ctx.get(component.row), ctx.get(component.lane))
+                if found != (1, place.bank, *expected):
+                    wrong.append((kernel.trips, operand, slot, tile, index, found, expected))
                 before = index
 
     simulate(component, bench)
     assert not wrong, wrong[0]
 
 
-def edge(program, kernel, index, samples):
-    """Which lanes of an output mean something: those of elements of the lanes' axis, and of samples of the batch."""
-    kept = kernel.levels - max(kernel.reduced, (kernel.slow.reduced or 0) if kernel.slow else 0)
-    batch, spread = kernel.batch_level, kernel.lane_level
-    present = program.lanes
-    if spread is not None and spread < kept:
-        length = samples if spread == batch else kernel.lane_length
-        present = min(max(length - index[spread] * program.lanes, 0), program.lanes)
-    if batch is not None and batch != spread and batch < kept and index[batch] >= samples:
-        present = 0
-    return {0: Edge.EMPTY, program.lanes: Edge.FULL}.get(present, Edge.PARTIAL)
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("seed", range(6))
+def test_walks_go_through_arrays_in_flat_order(integer, lanes, seed):
+    """Arrays of any shape, in any banks, packed along any axis or not; with restarts, and from any origin."""
+    generator = random.Random(f"{seed} {lanes}")
+    banks = {"rows": 3, "words": 1}
+    places = {}
+    for number in range(generator.randrange(1, 5)):
+        shape = tuple(generator.choice([1, 2, 3, 4, 5, 9]) for _ in range(generator.randrange(4)))
+        axis = generator.choice([None, *range(len(shape))])
+        length = 1 if axis is None else shape[axis]
+        elements = prod(shape) // length
+        rows = elements * -(-length // lanes)
+        bank = "words" if axis is None else "rows"
+        places[f"a{number}"] = Placement(f"a{number}", bank, banks[bank], elements, axis, length, shape, 1, rows)
+        banks[bank] += rows
+    spare = 20  # rows beyond those, for origins
+    program = replace(
+        schedule(integer, lanes, samples=13),
+        placements=places,
+        banks={name: Bank(name, 1 if name == "words" else lanes, 16, depth + spare) for name, depth in banks.items()},
+    )
+    order = [
+        (row, lane, array, offset == prod(place.shape) - 1)
+        for array, place in enumerate(places.values())
+        for offset, (row, lane) in enumerate(locations(lanes, place))
+    ]
+    walk = Walk(program, list(places))
+
+    async def bench(ctx):
+        step = 0
+        for _ in range(3 * len(order)):
+            if generator.random() < 1 / len(order):
+                ctx.set(walk.step, generator.randrange(2))
+                ctx.set(walk.restart, 1)
+                ctx.set(walk.origin, origin := generator.randrange(spare))
+                await ctx.tick()
+                ctx.set(walk.restart, 0)
+                step = 0
+            else:
+                origin = ctx.get(walk.origin)
+            row, lane, array, last = order[step % len(order)]
+            expected = (row + origin, lane, array, last, step % len(order) == len(order) - 1)
+            found = [ctx.get(getattr(walk, name)) for name in ("row", "lane", "array", "ends_array", "ends")]
+            assert tuple(found) == expected, (step, places)
+            going = generator.random() < 0.7
+            ctx.set(walk.step, going)
+            step += going
+            await ctx.tick()
+
+    simulate(walk, bench)
 
 
 def expected_tags(program, routine, start, numbers):
@@ -510,16 +503,25 @@ def expected_tags(program, routine, start, numbers):
             if tag["last"]:
                 tag["row_level"] = advanced(rows, kernel.levels - kernel.reduced)
                 rows = index
-            of_tree = kernel.sum.reduced if kernel.sum else kernel.slow.reduced if kernel.slow else None
-            if of_tree is not None:
-                tag["sum_first"], tag["sum_last"] = delimited(of_tree)
+            if kernel.sum:
+                tag["sum_first"], tag["sum_last"] = delimited(kernel.sum.reduced)
                 if tag["sum_last"]:
-                    tag["sum_level"] = advanced(sums, kernel.levels - of_tree)
+                    tag["sum_level"] = advanced(sums, kernel.levels - kernel.sum.reduced)
                     sums = index
             if kernel.batch_level is not None:
                 tag["tile"] = tile
-            if kernel.slow or kernel.full:
-                tag["edge"] = edge(program, kernel, index, tail if tile == program.tiles - 1 else program.tile)
+            if kernel.full or kernel.slow:  # what they keep: rows, or words in any lane
+                reduced = max(kernel.reduced, (kernel.slow.reduced or 0) if kernel.slow else 0)
+                kept = range(kernel.levels - reduced)
+                samples = program.tile if tile < program.tiles - 1 else tail
+                present = program.lanes
+                for level in {kernel.batch_level, kernel.lane_level} & set(kept):
+                    length = samples if level == kernel.batch_level else kernel.lane_length
+                    per_row = program.lanes if level == kernel.lane_level else 1
+                    there = min(max(length - index[level] * per_row, 0), per_row)
+                    present = min(present, there if per_row > 1 else there * program.lanes)
+                tag["edge"] = {0: Edge.EMPTY, program.lanes: Edge.FULL}.get(present, Edge.PARTIAL)
+                assert tag["edge"] != Edge.PARTIAL or present == partial_lanes(program, kernel)
             tags[begin + offset] = tag
     return tags
 
@@ -558,14 +560,37 @@ def run_sequencer(program, routine, count, names, late):
     return tags, tiles, *counts.values()
 
 
-@pytest.mark.parametrize(
-    ("lanes", "options"),
-    [(1, {}), (2, {"slow_words": 1}), (3, {"tile": 3}), (4, {"tile": 8, "slow_words": 1}), (8, {}), (16, {})],
-    ids=str,
-)
+SCHEDULES = [
+    ("13 samples", 1, {}),
+    ("13 samples", 2, {"slow_words": 1}),
+    ("13 samples", 3, {"tile": 3}),
+    ("13 samples", 4, {"tile": 8, "slow_words": 1}),
+    ("13 samples", 8, {}),
+    ("13 samples", 16, {}),
+    ("1 sample", 2, {}),
+    ("1 sample", 4, {"slow_words": 1}),
+    ("along features", 3, {}),
+    ("along features", 3, {"tile": 3}),
+    ("along features", 4, {"tile": 8, "slow_words": 1}),
+]
+
+
+@pytest.fixture(params=SCHEDULES, ids=lambda param: f"{param[0]}-P{param[1]}{param[2] or ''}")
+def issued(request, integer, rowless):
+    """Programs that spread samples over the lanes, or the features of one sample, or those of several."""
+    kind, lanes, options = request.param
+    if kind == "1 sample":
+        return schedule(rowless, lanes, samples=4, **options)
+    if kind == "along features":
+        # The gradients of several tiles are summed word by word.
+        unpacked = integer.kernels.parameters if "tile" in options else ()
+        return packed(integer, lanes, along_features, unpacked, samples=13, **options)
+    return schedule(integer, lanes, samples=13, **options)
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["present", "late"])
-def test_the_sequencer_issues_what_is_scheduled(integer, lanes, options, late):
-    program = schedule(integer, lanes, samples=13, **options)
+def test_the_sequencer_issues_what_is_scheduled(issued, late):
+    program = issued
     start = TagLayout(program).start
     for number, routine in enumerate(program.routines):
         offset = sum(len(r.tile.kernels) + len(r.final.kernels) for r in program.routines[:number])
@@ -596,22 +621,41 @@ def test_the_sequencer_issues_what_is_scheduled(integer, lanes, options, late):
         assert tiles == ends
 
 
-@pytest.mark.parametrize("lanes", [3, 8])
-def test_events_are_counted_from_the_cycles_in_which_iterations_issue(integer, lanes):
+def test_events_are_counted_from_the_cycles_in_which_iterations_issue(issued):
     """The schedule's model of a kernel and the loops above agree: so does the sequencer with the schedule."""
-    program = schedule(integer, lanes, samples=13)
+    program = issued
     for routine in program.routines:
         kernels = (*routine.tile.kernels, *routine.final.kernels)
         tags = expected_tags(program, routine, 0, {kernel.name: i for i, kernel in enumerate(kernels)})
         for kernel, start in instances(routine, 0):
             issued = [cycle for cycle in tags if start <= cycle < start + kernel.cycles]
             operands = [o for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
-            for operand, use in zip(operands, events(program, kernel).reads, strict=False):
+            uses = events(program, kernel).reads[: len(operands)]
+            for operand, use in zip(operands, uses, strict=True):
                 presented = timing.operand_trigger(operand.row) + 1
                 assert (use.cycles + start - presented).tolist() == issued
 
 
 # --- samples and parameters in, results out ---------------------------------------------------------------------------
+
+
+def repacked(program, axes):
+    """``program`` with some arrays in banks of their own, packed along other axes, or not."""
+    banks, placements = dict(program.banks), dict(program.placements)
+    for name, axis in axes.items():
+        place, bank = placements[name], banks[placements[name].bank]
+        length = 1 if axis is None else place.shape[axis]
+        elements = prod(place.shape) // length
+        slot_rows = elements * -(-length // program.lanes)
+        base = 2 * len(placements[name].shape) - 1
+        words = 1 if axis is None else program.lanes
+        banks[f"{name}_bank"] = Bank(
+            f"{name}_bank", words, bank.width, base + place.slots * slot_rows, bank.kind, bank.loader
+        )
+        placements[name] = Placement(
+            name, f"{name}_bank", base, elements, axis, length, place.shape, place.slots, slot_rows
+        )
+    return replace(program, banks=banks, placements=placements)
 
 
 class Ring:
@@ -621,15 +665,15 @@ class Ring:
         self.program, self.random = program, random.Random(seed)
         self.loader = SampleLoader(program)
         self.arrays = [program.placements[name] for name in (*program.inputs, *program.targets)]
-        banks = [program.banks[p.bank] for p in self.arrays]
-        self.banks = {bank.name: np.zeros((bank.depth, bank.words), np.int64) for bank in banks}
+        banks = {place.bank: program.banks[place.bank] for place in self.arrays}
+        self.banks = {name: np.zeros((bank.depth, bank.words), np.int64) for name, bank in banks.items()}
         self.cycle = 0
         self.accepted = []
 
     def tiles(self, count, seed):
         """Random samples: for each of ``count`` tiles one row of words for each of its samples."""
         generator = np.random.default_rng(seed)
-        width = sum(int(np.prod(p.shape[1:])) for p in self.arrays)
+        width = sum(prod(p.shape[1:]) for p in self.arrays)
         tail = self.program.batch - (self.program.tiles - 1) * self.program.tile
         sizes = [tail if i % self.program.tiles == self.program.tiles - 1 else self.program.tile for i in range(count)]
         return [generator.integers(-(2**15), 2**15, (size, width)) for size in sizes]
@@ -654,23 +698,43 @@ class Ring:
         for b in range(size):
             row = []
             for place in self.arrays:
-                words = int(np.prod(place.shape[1:]))
-                for flat in range(b * words, (b + 1) * words):
-                    row.append(int(self.banks[place.bank][location(self.program, place, flat, slot)]))
+                for index in np.ndindex(place.shape[1:]):
+                    at, lane = location(self.program.lanes, place, (b, *index))
+                    row.append(self.banks[place.bank][at + slot * place.slot_rows, lane])
             rows.append(row)
         return np.array(rows)
 
 
-@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4}), (16, {})], ids=["P3", "P2-tiles", "P16"])
+PACKINGS = {
+    "samples": {"x": 0, "y": 0, "yhat": 0, "p0": 0, "p1": None, "p2": 0, "p3": None},
+    "features": {"x": 1, "y": 1, "yhat": 1, "p0": 1, "p1": 0, "p2": 1, "p3": 0},
+    "words": dict.fromkeys(("x", "y", "yhat", "p0", "p1", "p2", "p3")),
+    "mixed": {"x": 1, "y": None, "yhat": None, "p0": None, "p1": 0, "p2": 0, "p3": None},
+}
+
+
+def packings(*settings):
+    """Every one of some (lanes, options) with every packing."""
+    return [
+        pytest.param((lanes, options, axes), id=f"P{lanes}{'-tiles' if options else ''}-{name}")
+        for lanes, options in settings
+        for name, axes in PACKINGS.items()
+    ]
+
+
+def with_packing(integer, param, samples):
+    lanes, options, axes = param
+    return repacked(schedule(integer, lanes, samples=samples, **options), axes)
+
+
+@pytest.fixture(scope="module", params=packings((3, {}), (2, {"tile": 4}), (16, {})))
 def streamed(request, integer):
-    lanes, options = request.param
-    return schedule(integer, lanes, samples=None, **options)
+    return with_packing(integer, request.param, None)
 
 
-@pytest.fixture(scope="module", params=[(3, {}), (2, {"tile": 4})], ids=["P3", "P2-tiles"])
+@pytest.fixture(scope="module", params=packings((3, {}), (2, {"tile": 4})))
 def kept(request, integer):
-    lanes, options = request.param
-    return schedule(integer, lanes, samples=39, **options)
+    return with_packing(integer, request.param, 39)
 
 
 async def feed(ctx, ring, tiles, consume=None):
@@ -687,9 +751,17 @@ async def feed(ctx, ring, tiles, consume=None):
     ctx.set(loader.samples.valid, 0)
 
 
-def in_flight(program):
-    """Cycles after the last issue of a tile in which its samples may still be read, whatever its kernels are."""
-    return timing.held_trigger(timing.capture(program.lanes, True) + timing.SUBTRACT_STAGE, True) + 1
+def test_samples_are_read_for_as_long_as_the_loader_thinks(issued):
+    """Cycles after the last issue of a tile in which its samples may still be read."""
+    program = issued
+    data = {program.placements[name].bank for name in (*program.inputs, *program.targets)}
+    late = [
+        int(use.cycles.max()) - (kernel.cycles - 1)
+        for kernel in program.kernels
+        for use in events(program, kernel).reads
+        if use.unit in data
+    ]
+    assert 0 < max(late) <= timing.sample_reads(program.lanes)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -707,8 +779,9 @@ def test_streamed_tiles_stay_until_they_are_read(streamed, seed):
         if ctx.get(ring.loader.available) and ring.random.random() < 0.05:
             slot, index = ctx.get(ring.loader.slot), len(used)
             used.append(slot)
-            # The last word may land in the cycle in which the tile becomes available.
-            checks.extend((slot, index, ring.cycle + delay) for delay in (1, in_flight(program)))
+            # The last word of a tile is written in the cycle in which it becomes available.
+            for due in (1, timing.sample_reads(program.lanes)):
+                checks.append((slot, index, ring.cycle + due))
             return 1
         return 0
 
@@ -736,7 +809,8 @@ def test_a_full_ring_takes_no_more_until_a_tile_is_freed(streamed):
         waited = 1
         while not await ring.tick(ctx):
             waited += 1
-        assert in_flight(program) < waited <= in_flight(program) + 8
+        in_flight = timing.sample_reads(program.lanes)
+        assert in_flight < waited <= in_flight + 4
         ctx.set(ring.loader.samples.valid, 0)
 
     simulate(ring.loader, bench)
@@ -796,11 +870,12 @@ def test_forgetting_empties_the_ring_wherever_it_was(streamed, given, pause):
     simulate(ring.loader, bench)
 
 
-def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
-    program = schedule(integer, 3, samples=13)
+@pytest.mark.parametrize("setting", packings((1, {}), (3, {}), (4, {})))
+def test_parameters_arrive_in_flat_order_and_wrap_round(integer, setting):
+    program = with_packing(integer, setting, 13)
     loader = ParameterLoader(program, 24)
     places = [program.placements[name] for name in program.parameters]
-    order = [(p.bank, *location(program, p, flat)) for p in places for flat in range(int(np.prod(p.shape)))]
+    order = [(place.bank, *at) for place in places for at in locations(program.lanes, place)]
     generator = random.Random(3)
     total = len(order)
     sent = list(range(1, 2 * total + 6))
@@ -837,29 +912,27 @@ def test_parameters_arrive_in_flat_order_and_wrap_round(integer):
 
 
 @pytest.mark.parametrize("readiness", [1.0, 0.5, 0.1])
-@pytest.mark.parametrize(("lanes", "options"), [(1, {}), (3, {}), (2, {"tile": 4}), (16, {})], ids=str)
-def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readiness):
-    program = schedule(integer, lanes, samples=13, **options)
+@pytest.mark.parametrize("setting", packings((1, {}), (3, {}), (2, {"tile": 4}), (16, {})))
+def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
+    program = with_packing(integer, setting, 13)
+    lanes = program.lanes
     reader = Reader(program, 24)
     generator = random.Random(lanes)
     memory = {}
     for bank in program.banks.values():
         low, high = limits(bank.width)
         memory[bank.name] = [[generator.randint(low, high) for _ in range(bank.words)] for _ in range(bank.depth)]
-
-    def word(place, flat, copy=0):
-        row, lane = location(program, place, flat, copy)
-        return memory[place.bank][row][lane]
-
-    places = map(program.placements.get, program.parameters)
-    parameters = [word(place, flat) for place in places for flat in range(int(np.prod(place.shape)))]
-    (output,) = map(program.placements.get, program.outputs)
-    words = int(np.prod(output.shape[1:]))
-    predictions = [
-        word(output, b % program.tile * words + i, b // program.tile)
-        for b in range(program.batch)
-        for i in range(words)
+    parameters = [
+        memory[place.bank][row][lane]
+        for place in map(program.placements.get, program.parameters)
+        for row, lane in locations(lanes, place)
     ]
+    (output,) = map(program.placements.get, program.outputs)
+    predictions = []
+    for tile, b in (divmod(b, program.tile) for b in range(program.batch)):
+        for index in np.ndindex(output.shape[1:]):
+            row, lane = location(lanes, output, (b, *index))
+            predictions.append(memory[output.bank][row + tile * output.slot_rows][lane])
 
     async def bench(ctx):
         for group, expected in ((0, parameters), (1, predictions), (0, parameters)):
@@ -879,12 +952,12 @@ def test_results_leave_in_order_and_none_is_lost(integer, lanes, options, readin
                 ready = generator.random() < readiness
                 ctx.set(reader.results.ready, ready)
                 await ctx.delay(1e-9)
-                valid, payload = ctx.get(reader.results.valid), ctx.get(reader.results.payload)
+                valid, word = ctx.get(reader.results.valid), ctx.get(reader.results.payload)
                 if held is not None:
-                    assert (valid, payload) == (1, held)
-                held = payload if valid and not ready else None
+                    assert (valid, word) == (1, held)
+                held = word if valid and not ready else None
                 if valid and ready:
-                    found.append(payload)
+                    found.append(word)
                 await ctx.tick()
                 cycles += 1
                 assert cycles < 100_000

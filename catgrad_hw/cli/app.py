@@ -198,6 +198,56 @@ def train(
         raise typer.Exit(MISMATCH)
 
 
+@app.command()
+def predict(
+    model: Model,
+    batch: Batch = None,
+    lanes: Lanes = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the parameters, where none are loaded.")] = 0,
+    numbers: Formats = Numbers.sixteen,
+    simulator: Annotated[
+        Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")] = None,
+    load: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Predict with saved parameters.")] = None,
+    vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Predict the workload's data with a core that does nothing else, and compare every word with the reference.
+
+    The core takes samples and sends predictions, unasked; cycles count from the first word that it accepts to the last
+    that it offers. Exits with 1 where any word differs.
+
+    **One flower at a time:** `catgrad-hw predict iris-hidden --batch 1 --lanes 8`
+
+    **With parameters that were trained:** `catgrad-hw train iris-hidden --save a.npz`, then
+    `catgrad-hw predict iris-hidden --batch 1 --load a.npz`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.hardware import compile_predictor
+    from catgrad_hw.simulate import predicting, tools
+    from catgrad_hw.workload import load_workload
+
+    for option, path in (("--json", json_file), ("--vcd", vcd)):
+        files.check_writable(option, path)
+    workload = load_workload(model, batch)
+    if load is not None:
+        workload = files.with_parameters(workload, load)
+    with show.progress() as progress:
+        chosen = _choose(simulator, None)
+        if chosen != "amaranth":
+            tools.use_yosys(show.note)
+        hardware = compile_predictor(workload, lanes, numbers=numbers.value, progress=progress)
+        found = predicting.predict(hardware, workload, seed=seed, simulator=chosen, waves=vcd, progress=progress)
+        least = _least_multiplications(workload, "predict")
+    report = predicting.predict_report(workload, hardware, found, least, numbers.value, seed)
+    if json_file is not None:
+        files.write(json_file, json.dumps(report, indent=2) + "\n")
+    show.prediction(report)
+    if report["mismatches"]:
+        raise typer.Exit(MISMATCH)
+
+
 def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
     """The simulator to use, found before anything slow begins."""
     from catgrad_hw.cli import show
@@ -244,12 +294,12 @@ def _compile(
     return compile_hardware(workload, lanes, numbers=numbers.value, memory=memory, tile=tile, progress=progress)
 
 
-def _least_multiplications(workload: Workload) -> int:
+def _least_multiplications(workload: Workload, group: str = "step") -> int:
     from catgrad_hw.ir.cost import multiplications
     from catgrad_hw.ir.from_hypergraph import joint_graph
     from catgrad_hw.ir.passes import simplify
 
-    return multiplications(simplify(joint_graph(workload.learner)), "step")
+    return multiplications(simplify(joint_graph(workload.learner)), group)
 
 
 @app.command()

@@ -125,6 +125,25 @@ def training(report: dict[str, Any]) -> None:
         out.print(f"[red]mismatch[/red]: {line}", soft_wrap=True)
 
 
+def prediction(report: dict[str, Any]) -> None:
+    """The report of a core that only predicts."""
+    out.print(
+        f"{report['model']}: batches of {report['batch']}, numbers {report['numbers']}, {report['lanes']} lanes, "
+        f"{report['simulator']}"
+    )
+    scores = Table("", "float", "reference", "rtl")
+    for kind in ("loss", "accuracy"):
+        scores.add_row(kind, *(_number(report[kind][name], kind) for name in ("float", "reference", "rtl")))
+    out.print(scores)
+    facts = Table(show_header=False)
+    facts.add_row("words compared", f"{report['words_compared']:,}")
+    facts.add_row("mismatches", str(report["mismatches"]))
+    facts.add_row("cycles per predict", f"{report['cycles_per_predict']:,}")
+    facts.add_row("least multiplications", f"{report['least_multiplications']:,}")
+    facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
+    out.print(facts)
+
+
 def account(name: str, found: Account) -> None:
     """Where the multipliers' cycles go in a run of the routine ``name``."""
     table = Table(f"cycles of the multipliers, {name}", "in")

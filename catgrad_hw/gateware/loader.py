@@ -109,10 +109,9 @@ class SampleLoader(Component):
 
         # ``loaded`` tiles may be used; ``occupied`` slots may not be written, for as long as reads are in flight.
         freed = Delayed(m, self.consume & ~self.resident, "freed")
-        in_flight = timing.capture(program.lanes, True) + timing.SUBTRACT_STAGE
         m.d.sync += [
             loaded.eq(loaded + filled - freed[0]),
-            occupied.eq(occupied + filled - freed[in_flight]),
+            occupied.eq(occupied + filled - freed[timing.sample_reads(program.lanes)]),
         ]
         m.d.comb += self.available.eq(loaded != 0)
         if program.reads_while_loading:

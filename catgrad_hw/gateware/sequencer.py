@@ -55,7 +55,8 @@ class Sequencer(Component):
     def _edge(self, m, k, counters, last_tile, edge):
         """Drive ``edge`` while kernel ``k`` issues. Only loops that its output keeps matter."""
         program = self.program
-        kept = k.levels - max(k.reduced, (k.slow.reduced or 0) if k.slow else 0)
+        reduced = (k.slow.reduced or 0) if k.slow else k.sum.reduced if k.sum and not k.full else 0
+        kept = k.levels - max(k.reduced, reduced)
         spread = k.lane_level is not None and k.lane_level < kept
         if spread and k.lane_level != k.batch_level and partial_lanes(program, k):
             with m.If(counters[k.levels - 1 - k.lane_level] == 0):

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import saturated_for
-from catgrad_hw.gateware.tag import Delayed, TagLayout, member, table
+from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, member, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
@@ -133,7 +133,13 @@ class SumPath(Component):
         clamped, clamps = saturated_for(m, changed, widths, stage[kept + 2].kernel, "changed")
         word = Signal.like(self.word, reset_less=True)
         flag = Signal()
-        m.d.sync += [word.eq(clamped), flag.eq(clamps & stage[kept + 2].valid & is_complete[2])]
+        of_rows = [i for i, s in kernels.items() if s.source == "row"]
+        is_row = member(m, stage[kept + 2].kernel, of_rows, "is_of_rows")
+        present = is_row | (stage[kept + 2].edge != Edge.EMPTY)
+        m.d.sync += [
+            word.eq(Mux(present, clamped, 0)),
+            flag.eq(clamps & present & stage[kept + 2].valid & is_complete[2]),
+        ]
 
         # Write.
         m.d.comb += [

@@ -8,7 +8,7 @@ a bank, nor do packed arrays with others. The data set has banks of its own, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 
 import networkx as nx
@@ -16,7 +16,7 @@ import networkx as nx
 from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.packing import Axis
-from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement
+from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Operand, Placement
 
 
 def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
@@ -35,10 +35,13 @@ def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
     return [*combinations(reads, 2), *combinations(writes, 2)]
 
 
-def lifetimes(routines: Mapping[str, Sequence[MachineKernel]]) -> dict[str, dict[str, tuple[int, int]]]:
+def lifetimes(
+    routines: Mapping[str, Sequence[MachineKernel]], tiled: Collection[str] = ()
+) -> dict[str, dict[str, tuple[int, int]]]:
     """For each array and routine, the positions of the first and the last kernel that touch it.
 
-    What the final phase reads was made over all tiles, so it lives from the first kernel on.
+    What the final phase reads was made over all tiles, so it lives from the first kernel on; and so do the arrays
+    ``tiled``, of which each tile leaves a part.
     """
     lives: dict[str, dict[str, tuple[int, int]]] = {}
     for routine, kernels in routines.items():
@@ -46,7 +49,27 @@ def lifetimes(routines: Mapping[str, Sequence[MachineKernel]]) -> dict[str, dict
             for operand in kernel.operands():
                 first, _ = lives.setdefault(operand.array, {}).get(routine, (position, position))
                 lives[operand.array][routine] = (first if kernel.batch_level is not None else 0, position)
+                if operand.array in tiled:
+                    lives[operand.array][routine] = (0, len(kernels) - 1)
     return lives
+
+
+def sums_leftovers(kernels: Iterable[MachineKernel]) -> set[str]:
+    """Arrays that are written word by word, and of which the tree sums whole rows, lanes without an element included.
+
+    Such a lane must stay 0, as it was at power-up; rows are written with zeros there.
+    """
+    by_word: set[str] = set()
+    by_row: set[str] = set()
+    for kernel in kernels:
+        targets = [write.target for write in kernel.slow.writes] if kernel.slow else []
+        targets += [path.target for path in (kernel.full, kernel.sum) if path]
+        by_word |= {target.array for target in targets if not target.row}
+        if not kernel.full and not (kernel.slow and kernel.slow.reduced is None):
+            by_row |= {
+                operand.array for operand in (kernel.a, kernel.b) if isinstance(operand, Operand) and operand.row
+            }
+    return by_word & by_row
 
 
 def place(
@@ -81,8 +104,13 @@ def place(
                     "arrays; train this model with a software target, or change the layer that makes it"
                 )
             graph.add_edge(a, b)
-    lives = lifetimes(routines)
+    lives = lifetimes(routines, program.kernels.outputs if tiles > 1 else ())
     persistent = {*program.kernels.parameters, *data}
+    for name in sums_leftovers(k for kernels in routines.values() for k in kernels):
+        axis = axes[name]
+        if axis is not None:
+            length = tile if axis == arrays[name].batch_axis else arrays[name].shape[axis]
+            persistent |= {name} if length % lanes else set()
 
     def together(a: str, b: str) -> bool:
         """Whether two arrays ever hold values at the same time."""

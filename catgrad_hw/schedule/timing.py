@@ -84,6 +84,11 @@ def capture(lanes: int, words: bool) -> int:
     return sum_ready(lanes, "product") + 1 if words else CAPTURE
 
 
+def sample_reads(lanes: int) -> int:
+    """Cycles from an iteration's issue to its last read of a sample: a target, subtracted in the slow path."""
+    return max(held_trigger(capture(lanes, words) + SUBTRACT_STAGE, not words) + 1 for words in (False, True))
+
+
 def drain(lanes: int) -> int:
     """Cycles after the last issue until every write has landed, whatever the path (E = 1 included)."""
     return max(capture(lanes, True) + SLOW_STAGES + lanes, sum_ready(lanes, "row") + SUM_WRITE) + 2
