@@ -131,9 +131,8 @@ def test_arguments_are_checked_and_not_changed() -> None:
 def test_what_c_does_not_speak_is_refused_by_name() -> None:
     T = NdArrayType((2,), Dtype.int32)
     net = learner(op(ops.Negate(T)), layers.sgd(1.0), layers.mse)
-    for target, emit in (("c", c.emit), ("cuda", cuda.emit)):
-        with pytest.raises(UnsupportedError, match=f"the target {target} speaks float32, found int32"):
-            emit(net, "model")
+    with pytest.raises(UnsupportedError, match=r"the target cuda speaks float32, found int32.*numpy or c"):
+        cuda.emit(net, "model")
 
 
 def test_a_missing_compiler_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw import Dtype, NdArrayType, Numpy, compile_model, identity, layers, obj, op
 from catgrad_hw.compile import Learner, learner
+from catgrad_hw.errors import ModelError
 from catgrad_hw.ir import graph as tensor_graph
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.from_hypergraph import ROLES, joint_graph
@@ -24,6 +26,8 @@ from catgrad_hw.ir.operations import evaluate
 from catgrad_hw.ir.optics import rdiff
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.types import Object
+from catgrad_hw.targets import c, c_fixed
+from catgrad_hw.targets.build import build_c
 from catgrad_hw.targets.numpy import emit
 
 Arrays = list[NDArray[Any]]
@@ -170,8 +174,11 @@ def graph_data(graph: Graph) -> dict[str, NDArray[Any]]:
     return result
 
 
+STRICT = ("-O1", "-Wall", "-Wextra", "-Werror", "-pedantic")
+
+
 def agree(net: Learner, tolerance: float = 1e-3) -> None:
-    """The graph, its kernels in float64, the standalone NumPy module and the compiled class in float32."""
+    """The graph and its kernels in float64, the standalone NumPy module and the C code in float32."""
     graph = simplify(joint_graph(net))
     program = lower(graph)
     arrays = graph_data(graph)
@@ -180,6 +187,7 @@ def agree(net: Learner, tolerance: float = 1e-3) -> None:
     module = types.ModuleType("net")
     exec(compile(text, "net", "exec"), module.__dict__)
     raw = joint_graph(net)
+    compiled = build_c(net, STRICT) if shutil.which("cc") else None
     for group in ("predict", "step"):
         names = [i.name for role in ROLES[group] for i in graph.inputs if i.role == role]
         expected = tensor_graph.run(graph, group, arrays)
@@ -188,14 +196,18 @@ def agree(net: Learner, tolerance: float = 1e-3) -> None:
         by_kernels = run(program, group, {name: arrays[name] for name in names})
         stored = program.outputs if group == "predict" else program.parameters
         by_module = getattr(module, group)(*(typed[name] for name in names))
-        for name, a, b in zip(stored, expected, by_module, strict=True):
+        by_c = getattr(compiled, group)(*(typed[name] for name in names)) if compiled else by_module
+        for name, a, b, compiled_b in zip(stored, expected, by_module, by_c, strict=True):
+            assert compiled_b.dtype == b.dtype
             assert b.dtype == program.arrays[name].dtype.value
             assert b.shape == a.shape
             np.testing.assert_allclose(by_kernels[name], a, rtol=1e-9, atol=1e-9, err_msg=f"{group}: {name}")
             if a.dtype == np.float64:
-                np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * (1e-3 + np.abs(a).max()))
+                for found in (b, compiled_b):
+                    np.testing.assert_allclose(found, a, rtol=tolerance, atol=tolerance * (1e-3 + np.abs(a).max()))
             else:
                 np.testing.assert_array_equal(b, a)
+                np.testing.assert_array_equal(compiled_b, a)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -314,6 +326,14 @@ def I(*shape: int) -> NdArrayType:  # noqa: E743
 
 def B(*shape: int) -> NdArrayType:
     return NdArrayType(shape, Dtype.bool)
+
+
+def test_fixed_point_c_of_integers_is_c() -> None:
+    net = learner(layers.linear(I(2), I(3), I(4)), layers.sgd(1), layers.mse)
+    assert c_fixed.emit(net, "net") == c.emit(net, "net")
+    assert "float" not in "".join(c_fixed.emit(net, "net").values())
+    with pytest.raises(ModelError, match="c-fixed: expected a Workload"):
+        c_fixed.emit(learner(layers.linear(F(2), F(3), F(4)), layers.sgd(1), layers.mse), "net")
 
 
 @pytest.mark.parametrize("dtype", [Dtype.int32, Dtype.bool])

@@ -63,18 +63,19 @@ class CompiledC:
     def __init__(self, program: KernelProgram, library: ctypes.CDLL, name: str) -> None:
         self.program, self._library, self._name = program, library, name
         scratch = c.scratch_arrays(prepare(program))
-        words = sum(int(np.prod(program.arrays[array].shape)) for array in scratch)
-        self._scratch = np.zeros(max(words, 1), np.float32)
+        words = sum(int(np.prod(program.arrays[array].shape)) + 1 for array in scratch)  # bytes may be padded
+        self._scratch = np.zeros(words + 1, np.float32)
 
-    def predict(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def predict(self, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs for parameters and inputs, in order."""
         program = self.program
         given = self._check("predict", arguments(program, "predict")[: -len(program.outputs)], arrays)
-        results = [np.empty(program.arrays[name].shape, np.float32) for name in program.outputs]
+        types = [program.arrays[name] for name in program.outputs]
+        results = [np.empty(T.shape, T.dtype.value) for T in types]
         self.call("predict", [*given, *results])
         return results
 
-    def step(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def step(self, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
         """The parameters, with the optimizer's state, after one step, for parameters, inputs and targets, in order."""
         program = self.program
         given = self._check("step", arguments(program, "step"), arrays)
@@ -83,21 +84,22 @@ class CompiledC:
         self.call("step", [*parameters, *given[count:]])
         return parameters
 
-    def call(self, group: str, arrays: Sequence[NDArray[np.float32]]) -> None:
+    def call(self, group: str, arrays: Sequence[NDArray[Any]]) -> None:
         """Call a function on contiguous arrays, which it changes in place."""
         function = getattr(self._library, f"{self._name}_{group}")
         function(*(ctypes.c_void_p(array.ctypes.data) for array in (*arrays, self._scratch)))
 
-    def _check(self, group: str, names: Sequence[str], arrays: Sequence[Any]) -> list[NDArray[np.float32]]:
+    def _check(self, group: str, names: Sequence[str], arrays: Sequence[Any]) -> list[NDArray[Any]]:
         if len(arrays) != len(names):
             raise IllTypedError(f"{group}: expected {len(names)} arrays ({', '.join(names)}), found {len(arrays)}")
         result = []
         for name, values in zip(names, arrays, strict=True):
             array, shape = np.asarray(values), self.program.arrays[name].shape
-            if array.dtype != np.float32 or array.shape != shape:
+            dtype = self.program.arrays[name].dtype.value
+            if array.dtype != dtype or array.shape != shape:
                 raise IllTypedError(
-                    f"{group}: {name} must be float32 of shape {shape}, found {array.dtype} of shape {array.shape}; "
-                    "convert it with .astype(np.float32), or compile for that shape"
+                    f"{group}: {name} must be {dtype} of shape {shape}, found {array.dtype} of shape {array.shape}; "
+                    f"convert it with .astype(np.{dtype}), or compile for that shape"
                 )
             result.append(np.ascontiguousarray(array))
         return result

@@ -55,6 +55,9 @@ static inline float exp_negative(float x) {
 }
 """
 
+WORDS: Mapping[Dtype, str] = {Dtype.float32: "float", Dtype.int32: "int32_t", Dtype.bool: "uint8_t"}
+"""The type of an array's words."""
+
 OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">"}
 
 LIBRARY: Mapping[str, str] = {"exp": "expf", "log": "logf", "sqrt": "sqrtf", "tanh": "tanhf", "power": "powf"}
@@ -113,15 +116,16 @@ def emit(model: Source, name: str) -> dict[str, str]:
 
 def render(program: KernelProgram, name: str) -> dict[str, str]:
     """As :func:`emit`, from kernels."""
+    from catgrad_hw.targets.c_dtypes import TypedRenderer  # which builds on this module
+
     check(program)
-    refuse_dtypes(program, "c")
     program = prepare(program)
     scratch = scratch_arrays(program)
-    functions, used = [], dict[str, None]()
+    functions, used, integer = [], dict[str, None](), dict[str, str]()
     for group in ("predict", "step"):
         places = {array: array for array in arguments(program, group)}
         places |= {array: f"s->{array}" for array in scratch if array not in places}
-        renderer = FloatRenderer("c", places)
+        renderer = TypedRenderer("c", places, program.arrays)
         lines = []
         for kernel in program.programs[group]:
             lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
@@ -131,7 +135,9 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
         lines += [f"(void){a};" for a in unused]
         functions.append("\n".join([f"{prototype(program, group, name)} {{", *(f"  {line}" for line in lines), "}"]))
         used |= renderer.used
-    helpers = [FUNCTIONS[function] for function in used if function in FUNCTIONS]
+        integer |= renderer.functions
+    helpers = [*integer.values()]
+    helpers += [FUNCTIONS[function] for function in used if function in FUNCTIONS]
     exponential = any("exp_negative" in helper for helper in helpers)
     helpers = [EXP_NEGATIVE, *helpers] if exponential else helpers
     wanted = [("math.h", bool(used) or "INFINITY" in "".join(functions))]
@@ -169,7 +175,10 @@ def scratch_arrays(program: KernelProgram) -> list[str]:
 def prototype(program: KernelProgram, group: str, name: str, restrict: str = "restrict") -> str:
     """A function's head; ``restrict`` is how the language spells that pointers do not alias."""
     written = {access.array for kernel in program.programs[group] for access in stores(kernel)}
-    parts = [f"{'' if array in written else 'const '}float *{restrict} {array}" for array in arguments(program, group)]
+    parts = [
+        f"{'' if array in written else 'const '}{WORDS[program.arrays[array].dtype]} *{restrict} {array}"
+        for array in arguments(program, group)
+    ]
     parts.append(f"struct {name}_scratch *{restrict} s")
     indent = " " * len(f"void {name}_{group}(")
     return f"void {name}_{group}(" + f",\n{indent}".join(parts) + ")"
@@ -181,7 +190,7 @@ def refuse_dtypes(program: KernelProgram, target: str) -> None:
         if array.dtype is not Dtype.float32:
             raise UnsupportedError(
                 f"array {array.name}: the target {target} speaks float32, found {array.dtype.name}; change the dtype, "
-                "or choose the target numpy"
+                "or choose the target numpy or c"
             )
 
 
@@ -203,9 +212,13 @@ def sizes(program: KernelProgram, name: str) -> str:
 
 def _header(program: KernelProgram, name: str, scratch: Sequence[str]) -> str:
     guard, restrict, arrays = f"{name.upper()}_H", f"{name.upper()}_RESTRICT", program.arrays
-    members = "\n".join(f"  float {a}[{prod(arrays[a].shape)}]; /* {shape_of(arrays[a])} */" for a in scratch)
+    members = "\n".join(
+        f"  {WORDS[arrays[a].dtype]} {a}[{prod(arrays[a].shape)}]; /* {shape_of(arrays[a])} */" for a in scratch
+    )
+    dtypes = [dtype for dtype in Dtype if any(array.dtype is dtype for array in arrays.values())]
+    includes = "" if dtypes in ([], [Dtype.float32]) else "#include <stdint.h>\n\n"
     return f"""\
-/* {name}: written by catgrad-hw. Buffers are the caller's, float32, row-major:
+/* {name}: written by catgrad-hw. Buffers are the caller's, {" and ".join(d.name for d in dtypes)}, row-major:
  *
 {described(program, " *")}
  *
@@ -214,7 +227,7 @@ def _header(program: KernelProgram, name: str, scratch: Sequence[str]) -> str:
 #ifndef {guard}
 #define {guard}
 
-#ifdef __cplusplus
+{includes}#ifdef __cplusplus
 #define {restrict} __restrict
 extern "C" {{
 #else

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
+from catgrad_hw.errors import ModelError
+from catgrad_hw.ir.from_hypergraph import Learner
 from catgrad_hw.ir.kernel import (
     Access,
     Apply,
@@ -29,9 +31,9 @@ from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.print import format_format
 from catgrad_hw.numbers.rounding import DRAW_BITS, FEISTEL_ROUNDS, KEY_INCREMENT, limits
 from catgrad_hw.numbers.tables import Table
-from catgrad_hw.targets.c import block, refuse_dtypes, scratch_arrays, touches
+from catgrad_hw.targets.c import block, refuse_dtypes, render, scratch_arrays, touches
 from catgrad_hw.targets.clike import Renderer, Scope, address, bare, prepare, shape_of
-from catgrad_hw.targets.project import identifier
+from catgrad_hw.targets.project import identifier, kernels_of
 from catgrad_hw.workload import Workload
 
 OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*"}
@@ -176,9 +178,21 @@ def word_type(form: Format) -> str:
     return next(f"int{width}_t" for width in (8, 16, 32) if form.width <= width)
 
 
-def emit(model: Workload | IntegerProgram, name: str, numbers: str = "16") -> dict[str, str]:
-    """The files NAME.h and NAME.c. A workload is calibrated and quantised to the formats ``numbers`` first."""
+def emit(model: Workload | Learner | IntegerProgram, name: str, numbers: str = "16") -> dict[str, str]:
+    """The files NAME.h and NAME.c. A workload is calibrated and quantised to the formats ``numbers`` first.
+
+    A model of int32 or bool has no formats to choose: its C has integers alone as it is, and needs no data.
+    """
     name = identifier(name)
+    if not isinstance(model, IntegerProgram):
+        kernels = kernels_of(model)
+        if not any(array.dtype.is_floating() for array in kernels.arrays.values()):
+            return render(kernels, name)
+        if not isinstance(model, Workload):
+            raise ModelError(
+                "c-fixed: expected a Workload, whose data choose the number formats, found a learner of float32; "
+                "give data, or choose the target c"
+            )
     program = quantize_workload(model, numbers).integer if isinstance(model, Workload) else model
     check(program)
     refuse_dtypes(program.kernels, "c-fixed")
