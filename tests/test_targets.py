@@ -65,7 +65,8 @@ def page() -> str:
 ## Which operation each target speaks
 
 The table is made by `tests/test_targets.py` from the compiler itself: each operation by itself, on arguments that are
-inputs of the model. `c-fixed` also refuses what the hardware does not train yet; `c` and `cuda` speak float32 alone.
+inputs of the model. `c-fixed` also refuses what the hardware does not train yet, except in int32 and bool, which it
+writes as `c` does; `cuda` speaks float32 alone.
 
 {table}
 """
@@ -102,7 +103,7 @@ def test_emit_writes_sources_build_file_and_readme(target: str, tmp_path: Path) 
     assert any(name.startswith("iris_linear.") for name in names)
 
 
-@pytest.mark.parametrize("target", ["c", "c-fixed", "cuda", "torch", "tinygrad"])
+@pytest.mark.parametrize("target", ["cuda", "torch", "tinygrad"])
 def test_what_a_target_does_not_speak_is_refused_before_anything_is_written(target: str, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(
         "import numpy as np\n"

@@ -15,7 +15,6 @@ from catgrad_hw.numbers.formats import policy
 from catgrad_hw.numbers.quantize import quantize
 from catgrad_hw.targets import c, c_fixed, cuda, numpy, tinygrad, torch
 from catgrad_hw.targets.project import Source, identifier
-from catgrad_hw.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,14 @@ once for each batch.
 
 
 def _integers(model: Source, name: str, numbers: str) -> dict[str, str]:
-    if not isinstance(model, Workload):
-        raise UnsupportedError("c-fixed: expected a workload, whose data give the formats, found a model without data")
     return c_fixed.emit(model, name, numbers)
 
 
 def _write_integers(graph: Graph) -> object:
-    return c_fixed.emit(quantize(lower(graph), Ranges(), policy("16")), "m")
+    kernels = lower(graph)
+    if not any(array.dtype.is_floating() for array in kernels.arrays.values()):
+        return c.render(kernels, "m")  # integers as it is
+    return c_fixed.emit(quantize(kernels, Ranges(), policy("16")), "m")
 
 
 def _module(kind: type[numpy.Function]) -> Callable[[Graph], object]:
@@ -130,7 +130,7 @@ TARGETS: Mapping[str, Target] = {
         ),
         Target(
             "c",
-            "C99 in float32, with no library but libm",
+            "C99, with no library but libm",
             lambda g: c.render(lower(g), "m"),
             lambda m, n, _: c.emit(m, n),
             c.build_files,
