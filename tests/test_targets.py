@@ -99,11 +99,11 @@ def test_emit_writes_sources_build_file_and_readme(target: str, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "README.md" in names
-    assert names & {"Makefile", "pyproject.toml"}
+    assert names & {"Makefile", "pyproject.toml", "CMakeLists.txt"}
     assert any(name.startswith("iris_linear.") for name in names)
 
 
-@pytest.mark.parametrize("target", ["cuda", "torch", "tinygrad"])
+@pytest.mark.parametrize("target", ["cuda", "ggml", "torch", "tinygrad"])
 def test_what_a_target_does_not_speak_is_refused_before_anything_is_written(target: str, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(
         "import numpy as np\n"

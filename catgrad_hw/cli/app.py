@@ -55,6 +55,7 @@ class Target(StrEnum):
     c = "c"
     c_fixed = "c-fixed"
     cuda = "cuda"
+    ggml = "ggml"
 
 
 class Contender(StrEnum):

@@ -13,7 +13,7 @@ from catgrad_hw.ir.passes import simplify
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.formats import policy
 from catgrad_hw.numbers.quantize import quantize
-from catgrad_hw.targets import c, c_fixed, cuda, numpy, tinygrad, torch
+from catgrad_hw.targets import c, c_fixed, cuda, ggml, numpy, tinygrad, torch
 from catgrad_hw.targets.project import Source, identifier
 
 
@@ -142,6 +142,13 @@ TARGETS: Mapping[str, Target] = {
             lambda g: cuda.render(lower(g), "m"),
             lambda m, n, _: cuda.emit(m, n),
             cuda.build_files,
+        ),
+        Target(
+            "ggml",
+            "C++ against ggml's public headers, on its CPU backend",
+            lambda g: ggml.render(g, "m"),
+            lambda m, n, _: ggml.emit(m, n),
+            ggml.build_files,
         ),
     )
 }
