@@ -34,7 +34,8 @@ class BankMemory(Component):
     def elaborate(self, platform):
         m = Module()
         bank = self.bank
-        contents = MemoryData(shape=bank.words * bank.width, depth=bank.depth, init=[])
+        # A memory of one row would have an address of no bits, which Verilog lacks.
+        contents = MemoryData(shape=bank.words * bank.width, depth=max(bank.depth, 2), init=[])
         m.submodules.memory = memory = Memory(contents, attrs={"ram_style": RAM_STYLE[bank.kind]})
         write = memory.write_port(granularity=bank.width if bank.words > 1 else None)
         read = memory.read_port()

