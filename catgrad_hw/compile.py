@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,20 @@ def factor_parameters(model: OpenHypergraph) -> tuple[Object, OpenHypergraph]:
     return P, OpenHypergraph.from_flat(Flat(flat.nodes, edges, nodes + flat.sources, flat.targets))
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave the collection of cyclic garbage out: what is built here lives on, and visiting it again and again makes
+    the time for deep models grow faster than they do."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_no_collection()
 def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Learner:
     """Compile a model: reverse derivatives by optics, parameters as inputs, everything in core operations.
 
@@ -70,12 +86,12 @@ def learner(model: OpenHypergraph, optimizer: Canonical, loss: Canonical) -> Lea
     trained = (opt_P @ identity(X)) >> parametrised >> loss_Y
     step = optic(trained).adapt() >> (discard(Y) @ identity(P + S) @ discard(L + X))
     step = (identity(P + S) @ twist(X + Y, L)) >> step
-    rev = rdiff(parametrised)
+    rev = to_core(rdiff(parametrised))
     return Learner(
         predict=to_core(parametrised),
         step=to_core(step),
-        rev=to_core(rev),
-        rev_p=to_core(rev >> (identity(P) @ discard(X))),
+        rev=rev,
+        rev_p=rev >> (identity(P) @ discard(X)),
         parameter_types=P,
         input_types=X,
         output_types=Y,
@@ -93,6 +109,7 @@ def _lens(what: str, at: Canonical, A: Object, B: Object, example: str) -> OpenH
     return f
 
 
+@_no_collection()
 def compile_model(
     model: OpenHypergraph, optimizer: Canonical, loss: Canonical
 ) -> tuple[Callable[[Any], Any], Object, ast.Module]:
@@ -112,7 +129,6 @@ def compile_model(
         group: [i.name for role in roles for i in graph.inputs if i.role == role] for group, roles in ROLES.items()
     }
     source = python_class("CompiledModel", graph, arguments)
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "<compile_model>", "exec"), namespace)
-    namespace["CompiledModel"].StateType = compiled.state_types
-    return namespace["CompiledModel"], compiled.parameter_types, source
+    defined = source.define("CompiledModel", "<compile_model>", now=("predict", "step"))
+    defined.StateType = compiled.state_types
+    return defined, compiled.parameter_types, source

@@ -13,7 +13,7 @@ def concrete_operations() -> list[type[ops.Operation]]:
 
     def below(c: type[ops.Operation]) -> set[type[ops.Operation]]:
         found = {d for subclass in c.__subclasses__() for d in below(subclass)}
-        private = c.__name__.startswith("_") or c.__module__.split(".")[0] != "catgrad_hw"
+        private = c.__name__.startswith("_") or not c.__module__.startswith("catgrad_hw.ir")
         return found if inspect.isabstract(c) or private else {c, *found}
 
     return sorted(below(ops.Operation), key=lambda c: c.__name__)  # type: ignore[type-abstract]

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What tests/catgrad_parity.py prints. CATGRAD_PYTHON may name a Python that has catgrad; else one is made."""
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python that has catgrad 0.2.2: the one that CATGRAD_PYTHON names, or that of a new environment."""
     python = os.environ.get("CATGRAD_PYTHON")
     if python is None:
         folder = tmp_path_factory.mktemp("catgrad")
@@ -30,16 +30,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         installed = subprocess.run(command, capture_output=True, text=True, check=False)
         if installed.returncode:
             pytest.skip(f"catgrad 0.2.2 cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
+    return python
+
+
+def run(python: str, script: str) -> str:
+    """What a script of the tests prints in that environment."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    done = subprocess.run(
-        [python, str(ROOT / "tests" / "catgrad_parity.py")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [python, str(ROOT / "tests" / script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def report(python: str) -> dict[str, Any]:
+    """What tests/catgrad_parity.py prints."""
+    result: dict[str, Any] = json.loads(run(python, "catgrad_parity.py"))
     return result
 
 
@@ -66,6 +72,12 @@ def test_definitions_are_converted_and_code_is_refused(report: dict[str, Any]) -
     assert "UnsupportedError: from_catgrad: expected an operation of catgrad's" in report["python"]
     assert "found IdentityPythonOp" in report["python"]
     assert "ModelError: from_catgrad: expected an open hypergraph of catgrad 0.2, found int" in report["nothing"]
+
+
+def test_compiling_is_quick_and_grows_with_the_model(python: str) -> None:
+    found = json.loads(run(python, "compile_speed.py").splitlines()[0])
+    assert found["catgrad_128"] > 15 * found["catgrad_hw_128"], found
+    assert found["catgrad_hw_1000"] < 12 * found["catgrad_hw_128"], found  # 9 on an idle machine
 
 
 def test_a_missing_catgrad_is_named() -> None:

@@ -364,6 +364,62 @@ def inspect(model: Model, batch: Batch = None, debug: Debug = False) -> None:
 
 
 @app.command()
+def schedule(
+    model: Model,
+    batch: Batch = None,
+    lanes: Lanes = 8,
+    memory: Memory = None,
+    tile: Tile = None,
+    numbers: Formats = Numbers.sixteen,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the timeline.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print what the hardware does in every cycle, its memories, and where the multipliers' idle cycles go.
+
+    **What eight lanes do:** `catgrad-hw schedule iris-hidden --lanes 8`
+
+    **As a picture:** `catgrad-hw schedule iris-hidden --lanes 8 --svg timeline.svg`
+
+    **What little memory costs:** `catgrad-hw schedule iris-hidden --lanes 4 --memory 100`
+    """
+    from catgrad_hw.cli import files, show
+    from catgrad_hw.schedule.draw import timeline_svg
+    from catgrad_hw.schedule.print import program_text
+    from catgrad_hw.schedule.view import account
+    from catgrad_hw.workload import load_workload
+
+    files.check_writable("--svg", svg)
+    workload = load_workload(model, batch)
+    with show.progress() as progress:
+        hardware = _compile(workload, lanes, numbers, memory, tile, writes_verilog=False, progress=progress)
+    program = hardware.program
+    print(program_text(program))
+    show.block_rams(program)
+    show.account("step", account(program, program.routine("step"), _least_multiplications(workload)))
+    if svg is not None:
+        files.write(svg, timeline_svg(program, model))
+        show.written([svg])
+
+
+@app.command()
+def draw(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.svg", help="The image to write.")],
+    debug: Debug = False,
+) -> None:
+    """Draw the model, and its reverse derivative, as string diagrams.
+
+    **The iris network:** `catgrad-hw draw iris-hidden -o model.svg`
+    """
+    from catgrad_hw.cli import files
+    from catgrad_hw.draw import draw_model
+    from catgrad_hw.workload import load_workload
+
+    files.check_writable("--output", output)
+    files.write(output, draw_model(load_workload(model).model))
+
+
+@app.command()
 def verilog(
     model: Model,
     output: Folder,

@@ -13,8 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from catgrad_hw.bench import Timing
+from catgrad_hw.schedule.memory import Family, memories
+from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.view import Account
 from catgrad_hw.simulate.tools import Tool
 from catgrad_hw.simulate.training import Progress as Report
+
+FAMILIES: dict[Family, str] = {"ice40": "iCE40", "ecp5": "ECP5", "gowin": "Gowin"}
 
 WIDTH, HEIGHT = 64, 10
 """Of the loss curve, in characters."""
@@ -137,6 +142,48 @@ def prediction(report: dict[str, Any]) -> None:
     facts.add_row("least multiplications", f"{report['least_multiplications']:,}")
     facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
     out.print(facts)
+
+
+def account(name: str, found: Account) -> None:
+    """Where the multipliers' cycles go in a run of the routine ``name``."""
+    table = Table(f"cycles of the multipliers, {name}", "in")
+    for column in ("cycles", "share"):
+        table.add_column(column, justify="right")
+
+    def row(cause: str, kernels: str, cycles: int) -> None:
+        table.add_row(cause, kernels, f"{cycles:,}", f"{100 * cycles / found.total:.2f} %")
+
+    row("needed multiplications", "", found.least)
+    for cause, cycles in found.by_cause().items():
+        parts = [idle for idle in found.idle if idle.cause == cause and idle.kernel]
+        kernels = ", ".join(f"{idle.kernel} {idle.cycles:,}" for idle in sorted(parts, key=lambda idle: -idle.cycles))
+        row(cause, kernels, cycles)
+    table.add_section()
+    row("in total", "", found.total)
+    out.print(table)
+
+
+def block_rams(program: Program) -> None:
+    """The block RAMs of every memory, in every family of devices."""
+    table = Table("block RAMs of")
+    for column in ("copies", "rows", "words", "bits", *FAMILIES.values()):
+        table.add_column(column, justify="right")
+    found = memories(program)
+    for memory in found:
+        shape = (
+            memory.copies,
+            memory.depth,
+            memory.words,
+            memory.width,
+            *(memory.blocks(family) for family in FAMILIES),
+        )
+        table.add_row(memory.name, *(f"{number:,}" for number in shape))
+    table.add_section()
+    for title, data_set in (("without the data set", False), ("in total", True)):
+        counted = [memory for memory in found if data_set or not memory.data_set]
+        counts = [sum(memory.blocks(family) for memory in counted) for family in FAMILIES]
+        table.add_row(title, "", "", "", "", *(f"{count:,}" for count in counts))
+    out.print(table)
 
 
 def curve(points: list[list[float]]) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.graph import Builder, Graph, Input
 from catgrad_hw.ir.hypergraph import OpenHypergraph
-from catgrad_hw.ir.operations import Derived, Operation, to_core
+from catgrad_hw.ir.operations import Operation, to_core
 from catgrad_hw.ir.types import Object
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -65,15 +65,18 @@ def joint_graph(learner: Learner, groups: Sequence[str] = ("predict", "step")) -
         group: [n for role in ROLES[group] for n, i in enumerate(inputs) if i.role == role] for group in groups
     }
     builder = Builder(inputs)
-    outputs = {group: insert(builder, getattr(learner, group), arguments[group]) for group in groups}
+    outputs: dict[str, list[int]] = {}
+    for group in groups:
+        if group == "rev_p" and "rev" in outputs:
+            outputs[group] = outputs["rev"][: len(learner.parameter_types)]
+        else:
+            outputs[group] = insert(builder, getattr(learner, group), arguments[group])
     return builder.build(outputs)
 
 
 def insert(builder: Builder, f: OpenHypergraph, arguments: Sequence[int]) -> list[int]:
     """Add the operations of a diagram to a graph; returns the values of its targets."""
-    flat = f.flat
-    if any(isinstance(edge.operation, Derived) for edge in flat.edges):
-        flat = to_core(f).flat
+    flat = to_core(f).flat
     values = dict(zip(flat.sources, arguments, strict=True))
     for edge in flat.schedule():
         if not isinstance(edge.operation, Operation):

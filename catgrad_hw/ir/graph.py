@@ -7,7 +7,7 @@ functions of the same inputs (``predict``, ``step``, …), its *groups* of outpu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -56,7 +56,7 @@ class Graph:
     @cached_property
     def types(self) -> tuple[NdArrayType, ...]:
         """The type of each value."""
-        return (*(i.type for i in self.inputs), *(T for node in self.nodes for T in node.operation.target()))
+        return (*(i.type for i in self.inputs), *(T for node in self.nodes for T in node.operation.signature[1]))
 
     @cached_property
     def producers(self) -> tuple[Node | None, ...]:
@@ -82,14 +82,14 @@ class Graph:
     def constant(self, value: int) -> Scalar | None:
         """The entry that all of a value's entries equal, where a :class:`Constant` makes it, else None."""
         node = self.producers[value]
-        return node.operation.x if node is not None and isinstance(node.operation, Constant) else None
+        return node.operation.x if node is not None and type(node.operation) is Constant else None
 
     def needed(self, groups: Sequence[str]) -> list[Node]:
         """The nodes that some groups need, in order."""
         live = {value for group in groups for value in self.outputs[group]}
         nodes = []
         for node in reversed(self.nodes):
-            if live.intersection(node.outputs):
+            if not live.isdisjoint(node.outputs):
                 live.update(node.inputs)
                 nodes.append(node)
         return nodes[::-1]
@@ -97,9 +97,12 @@ class Graph:
     def restrict(self, groups: Sequence[str]) -> Graph:
         """The graph of some of its groups alone, with the nodes that they need; every input is kept."""
         outputs = {group: self.outputs[group] for group in groups}
+        needed = self.needed(groups)
+        if len(needed) == len(self.nodes):
+            return self if outputs.keys() == self.outputs.keys() else replace(self, outputs=outputs)
         builder = Builder(self.inputs)
         renamed = dict(enumerate(range(len(self.inputs))))
-        for node in self.needed(groups):
+        for node in needed:
             results = builder.add(node.operation, [renamed[value] for value in node.inputs])
             renamed.update(zip(node.outputs, results, strict=True))
         return builder.build({group: [renamed[value] for value in values] for group, values in outputs.items()})
@@ -119,10 +122,10 @@ class Builder:
         """The results of an operation; raises :class:`IllTypedError` where the inputs' types are not its source's."""
         key = (operation, tuple(inputs))
         if key not in self._known:
-            found = obj(*(self.types[value] for value in inputs))
-            if found != operation.source():
-                raise IllTypedError(f"{operation}: expected arguments {operation.source()}, found {found}")
-            target = operation.target()
+            source, target = operation.signature
+            found = tuple([self.types[value] for value in inputs])
+            if found != source:
+                raise IllTypedError(f"{operation}: expected arguments {source}, found {obj(*found)}")
             outputs = tuple(range(len(self.types), len(self.types) + len(target)))
             node = Node(operation, key[1], outputs)
             self.types.extend(target)
@@ -139,7 +142,7 @@ class Builder:
     def constant(self, value: int) -> Scalar | None:
         """As :meth:`Graph.constant`."""
         node = self.producers[value]
-        return node.operation.x if node is not None and isinstance(node.operation, Constant) else None
+        return node.operation.x if node is not None and type(node.operation) is Constant else None
 
     def build(self, outputs: Mapping[str, Sequence[int]]) -> Graph:
         return Graph(self.inputs, tuple(self.nodes), {group: tuple(values) for group, values in outputs.items()})
@@ -148,12 +151,35 @@ class Builder:
 Rule: TypeAlias = Callable[[Builder, Operation, tuple[int, ...]], Sequence[int] | None]
 
 
+class _Unchanged(Builder):
+    """What a rule sees of a graph for as long as it changes nothing: its values, but no way to add one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.inputs, self.types, self.producers = graph.inputs, list(graph.types), list(graph.producers)
+
+    def add(self, operation: Operation, inputs: Sequence[int] = ()) -> tuple[int, ...]:
+        raise _ChangedError
+
+
+class _ChangedError(Exception):
+    """A rule found work to do."""
+
+
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """Build the graph anew; ``rule`` gives the values that replace a node's results, or None to keep the node."""
+    """Build the graph anew; ``rule`` gives the values that replace a node's results, or None to keep the node.
+
+    Where it keeps all nodes, the result is ``graph`` itself.
+    """
+    view = _Unchanged(graph)
+    try:
+        if all(rule(view, node.operation, node.inputs) is None for node in graph.nodes):
+            return graph
+    except _ChangedError:
+        pass
     builder = Builder(graph.inputs)
     renamed = list(range(len(graph.inputs)))
     for node in graph.nodes:
-        inputs = tuple(renamed[value] for value in node.inputs)
+        inputs = tuple([renamed[value] for value in node.inputs])
         results = rule(builder, node.operation, inputs)
         renamed.extend(builder.add(node.operation, inputs) if results is None else results)
     return builder.build({group: [renamed[value] for value in values] for group, values in graph.outputs.items()})

@@ -114,6 +114,10 @@ class Builder:
         self._parent.extend(range(first, first + len(types)))
         return list(range(first, first + len(types)))
 
+    def edge(self, operation: Generator, sources: list[int], targets: list[int]) -> None:
+        """An operation between nodes."""
+        self._edges.append((operation, sources, targets))
+
     def insert(self, flat: Flat) -> tuple[list[int], list[int]]:
         """A copy of ``flat``; returns its source and its target nodes."""
         node = self.nodes(flat.nodes)
@@ -144,10 +148,12 @@ class Builder:
                 number[node] = len(types)
                 types.append(T)
 
-        def renumber(nodes: Sequence[int]) -> tuple[int, ...]:
-            return tuple(number[self._find(node)] for node in nodes)
+        place = [number[self._find(node)] for node in range(len(self._types))]
 
-        edges = tuple(Edge(operation, renumber(s), renumber(t)) for operation, s, t in self._edges)
+        def renumber(nodes: Sequence[int]) -> tuple[int, ...]:
+            return tuple([place[node] for node in nodes])
+
+        edges = tuple([Edge(operation, renumber(s), renumber(t)) for operation, s, t in self._edges])
         return Flat(tuple(types), edges, renumber(sources), renumber(targets))
 
 
@@ -223,6 +229,12 @@ class OpenHypergraph:
 
     def __repr__(self) -> str:
         return f"<OpenHypergraph {self.source} → {self.target}>"
+
+    def _repr_svg_(self) -> str:
+        """The diagram, as notebooks show it."""
+        from catgrad_hw.draw import svg
+
+        return svg(self)
 
 
 def _expect_diagram(operator: str, other: object) -> None:
@@ -314,16 +326,21 @@ class Functor:
         def expand(nodes: Sequence[int]) -> list[int]:
             return [image for node in nodes for image in images[node]]
 
-        diagrams: dict[Generator, Flat] = {}
+        diagrams: dict[Generator, Flat | None] = {}
         for edge in flat.edges:
             if edge.operation not in diagrams:
-                diagrams[edge.operation] = self._image(edge.operation).flat
-            sources, targets = builder.insert(diagrams[edge.operation])
+                diagrams[edge.operation] = self._image(edge.operation)
+            image = diagrams[edge.operation]
+            if image is None:
+                builder.edge(edge.operation, expand(edge.sources), expand(edge.targets))
+                continue
+            sources, targets = builder.insert(image)
             builder.unite(sources, expand(edge.sources))
             builder.unite(targets, expand(edge.targets))
         return OpenHypergraph.from_flat(builder.build(expand(flat.sources), expand(flat.targets)))
 
-    def _image(self, operation: Generator) -> OpenHypergraph:
+    def _image(self, operation: Generator) -> Flat | None:
+        """The image of an operation; None where that is the operation itself."""
         image = self.on_operation(operation)
         for end, found, expected in (
             ("source", image.source, self.on_object(operation.source())),
@@ -334,7 +351,8 @@ class Functor:
                     f"functor: the image of {operation} must have {end} {expected}, found {found}; "
                     "change the map of operations"
                 )
-        return image
+        flat = image.flat
+        return None if flat == op(operation).flat else flat
 
 
 def isomorphic(f: OpenHypergraph, g: OpenHypergraph) -> bool:

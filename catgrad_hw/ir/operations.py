@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -48,6 +49,11 @@ class Operation(ABC):
     @abstractmethod
     def numpy(self, *arrays: Array) -> tuple[Array, ...]:
         """The meaning: results for arrays of the source's shapes. Floating-point precision follows the arguments."""
+
+    @cached_property
+    def signature(self) -> tuple[Object, Object]:
+        """Source and target, computed once."""
+        return self.source(), self.target()
 
     def core(self) -> OpenHypergraph:
         """The same map as a diagram of core operations."""
@@ -905,7 +911,7 @@ class SigmoidDerivative(Lens):
 
 @dataclass(frozen=True)
 class Tanh(Operation):
-    """The hyperbolic tangent. The residual is ``tanh′(x)``, a function of ``x`` beside it."""
+    """``tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)``. The residual is ``tanh′(x)``, a function of ``x`` beside it."""
 
     T: NdArrayType
 
@@ -1114,8 +1120,13 @@ def known(generator: Generator) -> Operation:
     return generator
 
 
-to_core = Functor(on_type=lambda T: obj(T), on_operation=lambda g: known(g).core())
-"""Replace derived operations by their diagrams of core operations."""
+_to_core = Functor(on_type=lambda T: obj(T), on_operation=lambda g: known(g).core())
+
+
+def to_core(f: OpenHypergraph) -> OpenHypergraph:
+    """Replace derived operations by their diagrams of core operations."""
+    kinds = {type(edge.operation) for edge in f.flat.edges}
+    return _to_core(f) if any(issubclass(kind, Derived) for kind in kinds) else f
 
 
 def evaluate(f: OpenHypergraph, *arrays: Array) -> tuple[Array, ...]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catgrad_hw.errors import IllTypedError, ModelError
-from catgrad_hw.ir.hypergraph import Builder, Flat, OpenHypergraph, identity
+from catgrad_hw.errors import IllTypedError, ModelError, UnsupportedError
+from catgrad_hw.ir.hypergraph import Builder, Edge, Flat, OpenHypergraph, identity
 from catgrad_hw.ir.operations import Operation, discard, known
 from catgrad_hw.ir.types import Object
 
@@ -52,9 +52,12 @@ def optic(f: OpenHypergraph) -> Optic:
         return [nodes[index] for index in indices]
 
     for edge in flat.edges:
-        operation = known(edge.operation)
-        if operation not in maps:
-            maps[operation] = _maps(operation)
+        try:
+            operation = known(edge.operation)
+            if operation not in maps:
+                maps[operation] = _maps(operation)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{error} (reverse derivative, reached by {path_to(flat, edge)})") from None
         fwd, rev, M = maps[operation]
         sources, targets = forward.insert(fwd)
         forward.unite(sources, take(primal, edge.sources))
@@ -68,6 +71,26 @@ def optic(f: OpenHypergraph) -> Optic:
     whole_reverse = reverse.build(reverse_residual + take(cotangent, flat.targets), take(cotangent, flat.sources))
     M_types = Object(whole.nodes[node] for node in whole.targets[len(flat.targets) :])
     return Optic(OpenHypergraph.from_flat(whole), OpenHypergraph.from_flat(whole_reverse), M_types)
+
+
+def path_to(flat: Flat, edge: Edge) -> str:
+    """The operations on a way from the inputs of a diagram to an edge, as text: ``input 0 → Compose → Add``."""
+    producers = {node: e for e in flat.edges for node in e.targets}
+    names = [type(edge.operation).__name__]
+    seen = {id(edge)}
+    while edge.sources:
+        before = producers.get(edge.sources[0])
+        if before is None:
+            names.append(f"input {flat.sources.index(edge.sources[0])}" if edge.sources[0] in flat.sources else "…")
+            break
+        if id(before) in seen:
+            break
+        seen.add(id(before))
+        edge = before
+        names.append(type(edge.operation).__name__)
+    if len(names) > 9:
+        names[4:-4] = ["…"]
+    return " → ".join(reversed(names))
 
 
 def _maps(operation: Operation) -> tuple[Flat, Flat, int]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, overload
 
 from catgrad_hw.errors import IllTypedError
@@ -40,6 +41,10 @@ class NdArrayType:
             )
         if not isinstance(self.dtype, Dtype):
             raise IllTypedError(f"NdArrayType: dtype must be a Dtype, found {self.dtype!r}; write Dtype.float32")
+        object.__setattr__(self, "_hash", hash((self.shape, self.dtype.name)))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]  # types are hashed far more often than made
 
     @property
     def size(self) -> int:
@@ -53,7 +58,7 @@ class NdArrayType:
             return NotImplemented
         if self.dtype != other.dtype:
             raise IllTypedError(f"{self} + {other}: dtypes must be equal; change one of the two")
-        return NdArrayType(self.shape + other.shape, self.dtype)
+        return _concatenate(self, other)
 
     def __radd__(self, other: int) -> NdArrayType:
         if isinstance(other, int):
@@ -64,6 +69,12 @@ class NdArrayType:
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
 
 
+@lru_cache(maxsize=4096)
+def _concatenate(left: NdArrayType, right: NdArrayType) -> NdArrayType:
+    """One object for each pair, so that comparing types is mostly comparing identities."""
+    return NdArrayType(left.shape + right.shape, left.dtype)
+
+
 class Object(tuple[NdArrayType, ...]):
     """An object of the category: an immutable list of array types. ``A + B`` is their tensor product A ● B."""
 
@@ -71,6 +82,8 @@ class Object(tuple[NdArrayType, ...]):
 
     def __new__(cls, types: Iterable[NdArrayType] = ()) -> Object:
         self = super().__new__(cls, types)
+        if set(map(type, self)) <= {NdArrayType}:
+            return self
         for position, T in enumerate(self):
             if not isinstance(T, NdArrayType):
                 raise IllTypedError(

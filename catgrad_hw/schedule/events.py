@@ -15,6 +15,7 @@ Cycles = NDArray[np.int64]
 
 CAPTURE_REGISTER = "capture register of the slow path"
 TREE = "adder tree"
+FULL_PATH = "full-width path"
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,27 @@ def partial_name(array: str) -> str:
     return f"partial {array}"
 
 
-def events(program: Program, kernel: MachineKernel) -> Events:
-    """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
-    lanes = program.lanes
-    grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, prod(kernel.trips))
+def _grid(kernel: MachineKernel) -> Cycles:
+    """The index of every level, for every iteration in order."""
+    return np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, prod(kernel.trips))
+
+
+def issue_cycles(kernel: MachineKernel) -> Cycles:
+    """The cycle of every iteration, in order; they rise."""
+    grid = _grid(kernel)
     issue = np.zeros(grid.shape[1], dtype=np.int64)
     span = 1
     for level in reversed(range(kernel.levels)):
         issue += grid[level] * span
         padded = kernel.pad if kernel.reduced and level == kernel.levels - kernel.reduced else 0
         span *= kernel.trips[level] + padded
+    return issue
+
+
+def events(program: Program, kernel: MachineKernel) -> Events:
+    """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
+    lanes = program.lanes
+    grid, issue = _grid(kernel), issue_cycles(kernel)
 
     def rows(operand: Operand, select: Cycles) -> Cycles:
         placement = program.placements[operand.array]
@@ -95,6 +107,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
                 trigger = timing.held_trigger(capture + timing.SUBTRACT_STAGE, other.row)
                 reads.append(use(other, outputs, trigger + 1))
     if kernel.full:
+        units.append(Use(FULL_PATH, NO_ROWS, issue[row_last] + timing.ACCUMULATOR + 1))
         writes.append(use(kernel.full.target, row_last, timing.FULL_WRITE))
         if kernel.full.update:
             reads.append(use(kernel.full.target, row_last, timing.old_row_trigger() + 1))

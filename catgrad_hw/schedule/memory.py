@@ -1,23 +1,66 @@
-"""Block RAM: how many blocks of a device family the memories of a program take."""
+"""Block RAM: how many blocks of a device family the memories of a program take.
+
+The counts are those of Yosys, to whose ``memory_libmap`` a memory is rows of words with a write enable each:
+
+- A word takes whole *bytes*, the unit of the family's write enables: 9 bits, or 1 on iCE40.
+- A port of width w divides the depth into *pages* of 2**k rows, as many as a block of that width has.
+- The bytes of all pages stand side by side, and fill blocks of w bits; write enables keep them apart.
+- Of all widths, the cheapest is taken: a block costs ``cost``, a bit of the multiplexer that picks a read page a half,
+  and so does a write enable of a page.
+
+Every bank and every table asks for block RAM by an attribute, so that none is too small for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from catgrad_hw.numbers.tables import Table
-from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.program import Bank, Program
 
 Family = Literal["ice40", "ecp5", "gowin"]
 
-SHAPES: dict[Family, tuple[tuple[int, int], ...]] = {
-    "ice40": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
-    "ecp5": ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)),
-    "gowin": ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)),
-}
-"""(width, depth) of one block with one read and one write port: SB_RAM40_4K, DP16KD, SDPX9B."""
 
-BLOCK_KBIT: dict[Family, int] = {"ice40": 4, "ecp5": 18, "gowin": 18}
+@dataclass(frozen=True)
+class BlockRam:
+    """A family's block RAM with a read and a write port: the ``widths`` of a port, widest first, ``depth`` rows at the
+    widest and twice as many at each next, ``byte`` bits for each write enable, ``cost`` for Yosys, and its ``kbit``."""
+
+    name: str
+    widths: tuple[int, ...]
+    depth: int
+    byte: int
+    cost: int
+    kbit: int
+
+
+BLOCK: dict[Family, BlockRam] = {
+    "ice40": BlockRam("SB_RAM40_4K", (16, 8, 4, 2), 256, 1, 64, 4),
+    "ecp5": BlockRam("DP16KD", (36, 18, 9, 4, 2, 1), 512, 9, 128, 18),
+    "gowin": BlockRam("DPX9B", (36, 18, 9, 4, 2, 1), 512, 9, 128, 18),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory of the hardware: ``depth`` rows of ``words`` words of ``width`` bits, ``copies`` times.
+
+    ``data_set``: it holds samples. ``block``: it is made of block RAM.
+    """
+
+    name: str
+    copies: int
+    words: int
+    width: int
+    depth: int
+    data_set: bool
+    block: bool
+
+    def blocks(self, family: Family) -> int:
+        """Block RAMs of all copies."""
+        return self.copies * blocks(self.words, self.width, self.depth, family) if self.block else 0
 
 
 @dataclass(frozen=True)
@@ -33,19 +76,35 @@ def table_bits(table: Table) -> int:
     return max(1, max(table.entries).bit_length())
 
 
-def blocks(width: int, depth: int, family: Family) -> int:
-    """Blocks for ``depth`` rows of ``width`` bits, in the best of the family's shapes."""
-    return min(-(-width // w) * -(-depth // d) for w, d in SHAPES[family])
+def blocks(words: int, width: int, depth: int, family: Family) -> int:
+    """Blocks for ``depth`` rows of ``words`` words of ``width`` bits, as Yosys maps them."""
+    ram = BLOCK[family]
+    choices: list[tuple[float, int]] = []
+    for level, port in enumerate(ram.widths):
+        byte = min(ram.byte, port)
+        pages = -(-depth // (ram.depth << level))
+        count = -(-pages * words * -(-width // byte) * byte // port)
+        multiplexer = (pages - 1) * words * width + (pages * words if pages > 1 else 0)
+        choices.append((ram.cost * count + multiplexer / 2, count))
+    return min(choices)[1]
+
+
+def _bank(bank: Bank) -> Memory:
+    return Memory(bank.name, 1, bank.words, bank.width, bank.depth, bank.loader, bank.kind != "distributed")
+
+
+def memories(program: Program) -> Sequence[Memory]:
+    """All memories: banks, partial sums among them, and a copy of each table for every word of the slow path."""
+    used = {write.table for k in program.kernels if k.slow for write in k.slow.writes if write.table}
+    # a draft has no kernels yet: all tables count
+    tables = [(name, program.tables[name]) for name in sorted(used or program.tables)]
+    return [
+        *(_bank(bank) for bank in program.banks.values()),
+        *(Memory(n, program.slow_words, 1, table_bits(t), len(t.entries), False, True) for n, t in tables),
+    ]
 
 
 def block_rams(program: Program, family: Family = "ice40", *, data_set: bool = False) -> BlockRams:
     """The block RAM of ``program``: banks, partial sums and tables; with ``data_set``, the banks of x and y, too."""
-    count = 0
-    for bank in program.banks.values():
-        if bank.kind != "distributed" and (data_set or not bank.loader):
-            count += blocks(bank.words * bank.width, bank.depth, family)
-    used = {w.table for k in program.kernels if k.slow for w in k.slow.writes if w.table}
-    for name in sorted(used or program.tables):
-        table = program.tables[name]
-        count += program.slow_words * blocks(table_bits(table), len(table.entries), family)
-    return BlockRams(count, count * BLOCK_KBIT[family])
+    count = sum(memory.blocks(family) for memory in memories(program) if data_set or not memory.data_set)
+    return BlockRams(count, count * BLOCK[family].kbit)

@@ -188,10 +188,10 @@ class MachineKernel:
 
     @property
     def sums_samples(self) -> bool:
-        """Whether the tree sums over samples, so that the sums of all tiles belong together."""
-        return (
-            self.sum is not None and self.batch_level is not None and self.batch_level >= self.levels - self.sum.reduced
-        )
+        """Whether the tree sums over samples, so that its words are complete only after the last tile."""
+        if self.sum is None or self.batch_level is None:
+            return False
+        return self.batch_level >= self.levels - self.sum.reduced
 
     def operands(self) -> tuple[Operand, ...]:
         """All streams of the kernel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -241,6 +241,18 @@ def _type(shape: tuple[int, ...]) -> NdArrayType:
     return NdArrayType(shape, Dtype.float32)
 
 
+def check_arguments(
+    backend: ArrayBackend | type[ArrayBackend],
+    function: str,
+    types: Mapping[str, tuple[tuple[int, ...], Dtype]],
+    arrays: Mapping[str, Any],
+) -> None:
+    """Raise :class:`IllTypedError` unless each array has the shape and dtype that ``types`` gives for its name."""
+    for name, array in arrays.items():
+        shape, dtype = types[name]
+        check_argument(backend, function, name, array, shape, dtype)
+
+
 def check_argument(
     backend: ArrayBackend | type[ArrayBackend],
     function: str,
@@ -250,6 +262,8 @@ def check_argument(
     dtype: Dtype,
 ) -> None:
     """Raise :class:`IllTypedError` unless ``array`` has the given shape and dtype."""
+    if getattr(array, "shape", None) == shape and array.dtype == backend.dtype(dtype):
+        return
     expected = NdArrayType(shape, dtype)
     if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         raise IllTypedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from catgrad_hw.errors import UnsupportedError
@@ -80,15 +81,13 @@ SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
 
 def _method(name: str, graph: Graph, arguments: Sequence[str]) -> list[str]:
     """A method for the outputs ``name``; nodes that these don't need are left out."""
-    graph = graph.restrict([name])
     lines = [f"    def {name}({', '.join(['self', *arguments])}):"]
-    for i in graph.inputs:
-        if i.name in arguments:
-            dtype = f"Dtype.{i.type.dtype.name}"
-            lines.append(f"check_argument(self.backend, {name!r}, {i.name!r}, {i.name}, {_shape(i.type)}, {dtype})")
-    names = [graph.name(value) for value in range(len(graph.types))]
-    for node in graph.nodes:
+    lines.append(f"check_arguments(self.backend, {name!r}, TYPES, dict({', '.join(f'{a}={a}' for a in arguments)}))")
+    names = {value: i.name for value, i in enumerate(graph.inputs)}
+    for node in graph.needed([name]):
         operation = node.operation
+        for value in node.outputs:
+            names[value] = f"t{len(names)}"
         spelling = SPELLING.get(type(operation))
         if spelling is None:
             raise UnsupportedError(
@@ -104,20 +103,59 @@ def _method(name: str, graph: Graph, arguments: Sequence[str]) -> list[str]:
     return [lines[0], *(f"        {line}" for line in lines[1:])]
 
 
-def python_class(name: str, graph: Graph, arguments: Mapping[str, Sequence[str]]) -> ast.Module:
+def python_class(name: str, graph: Graph, arguments: Mapping[str, Sequence[str]]) -> Module:
     """A module that defines the class ``name``, with a field ``backend`` and a method for each group of outputs.
 
     ``arguments[group]`` names the inputs that the method takes, in order. Raises :class:`UnsupportedError` for an
     operation without a spelling.
     """
-    lines = [
+    types = [f"{i.name}=({_shape(i.type)}, Dtype.{i.type.dtype.name})" for i in graph.inputs]
+    head = [
         "from dataclasses import dataclass",
         "from catgrad_hw.ir.types import Dtype",
-        "from catgrad_hw.targets.backend import ArrayBackend, check_argument",
+        "from catgrad_hw.targets.backend import ArrayBackend, check_arguments",
+        f"TYPES = dict({', '.join(types)})",
         "@dataclass",
         f"class {name}:",
         "    backend: ArrayBackend",
     ]
-    for group in graph.outputs:
-        lines += _method(group, graph, arguments[group])
-    return ast.parse("\n".join(lines))
+    methods = {group: "\n".join(_method(group, graph, arguments[group])) for group in graph.outputs}
+    return Module("\n".join(head), methods)
+
+
+class Module(ast.Module):
+    """A module as a syntax tree, which is parsed when its body is first looked at."""
+
+    def __init__(self, head: str, methods: Mapping[str, str]) -> None:
+        super().__init__(body=[], type_ignores=[])
+        del self.body  # the property below
+        self.head, self.methods = head, methods
+
+    @cached_property
+    def body(self) -> list[ast.stmt]:  # type: ignore[override]
+        return ast.parse("\n".join([self.head, *self.methods.values()])).body
+
+    def define(self, name: str, file: str, now: Sequence[str]) -> Any:
+        """The class ``name`` of the module. Methods but those in ``now`` are compiled when they are first used."""
+        namespace: dict[str, Any] = {}
+        text = "\n".join([self.head, *(self.methods[method] for method in now)])
+        exec(compile(text, file, "exec"), namespace)
+        defined = namespace[name]
+        for method, source in self.methods.items():
+            if method not in now:
+                setattr(defined, method, _Deferred(defined, method, source, file, namespace))
+        return defined
+
+
+class _Deferred:
+    """A method that is compiled when it is first used."""
+
+    def __init__(self, owner: type, name: str, text: str, file: str, namespace: dict[str, Any]) -> None:
+        self.owner, self.name, self.text, self.file, self.namespace = owner, name, text, file, namespace
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        local: dict[str, Any] = {}
+        exec(compile(f"class _:\n{self.text}", self.file, "exec"), self.namespace, local)
+        function = vars(local["_"])[self.name]
+        setattr(self.owner, self.name, function)
+        return function if instance is None else function.__get__(instance, owner)

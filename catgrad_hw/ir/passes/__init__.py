@@ -48,5 +48,5 @@ def simplify(graph: Graph, keep_rounding: bool = False) -> Graph:
         before = graph
         for transform in passes:
             graph = transform(graph)
-        if graph == before:
+        if graph is before:
             return graph

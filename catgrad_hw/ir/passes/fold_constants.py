@@ -18,6 +18,18 @@ from catgrad_hw.ir.graph import Builder, Graph, rewrite
 from catgrad_hw.ir.operations import Operation, Scalar
 from catgrad_hw.ir.types import Dtype, NdArrayType
 
+SIMPLIFIED = (
+    ops.Add,
+    ops.Subtract,
+    ops.Negate,
+    ops.Multiply,
+    ops.Divide,
+    ops.Select,
+    ops.Compose,
+    ops.MatrixMultiply,
+)
+"""Operations of which some arguments, not all, being constants or negations says something."""
+
 
 def fold_constants(graph: Graph) -> Graph:
     """The graph with operations on constants evaluated, and those that change nothing removed."""
@@ -25,9 +37,10 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Sequence[int] | None:
-    if not inputs or len(operation.target()) != 1:
+    target = operation.signature[1]
+    if not inputs or len(target) != 1:
         return None
-    (T,) = operation.target()
+    (T,) = target
     if T.dtype is Dtype.bool:  # in Z_2, −x = x
         match operation:
             case ops.Negate():
@@ -38,6 +51,10 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
     if all(value is not None for value in known):
         folded = _evaluate(operation, known)
         return None if folded is None or not ops.holds(T, folded) else builder.add(ops.Constant(T, folded))
+    if all(value is None for value in known):
+        return _signs(builder, operation, inputs, T)
+    if type(operation) not in SIMPLIFIED:
+        return None
     match operation, known:
         case ops.Add(), [0, None]:
             return inputs[1:]
@@ -60,6 +77,8 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
 
 def _signs(builder: Builder, operation: Operation, inputs: tuple[int, ...], T: NdArrayType) -> Sequence[int] | None:
     """Move negations into additions: ``−−x = x``, ``x + −y = x − y``, ``x − −y = x + y``, ``−(x − y) = y − x``."""
+    if type(operation) not in (ops.Add, ops.Subtract, ops.Negate):
+        return None
     negated = [_argument(builder, value, ops.Negate) for value in inputs]
     match operation, negated:
         case ops.Negate(), [(x,)]:

@@ -14,12 +14,16 @@ from collections.abc import Sequence
 from catgrad_hw.ir.graph import Builder, Graph, rewrite
 from catgrad_hw.ir.operations import NAdd, NCopy, Operation, Permute, Reshape
 
+MERGED = (Permute, Reshape, NCopy, NAdd)
+
 
 def merge_views(graph: Graph) -> Graph:
     """The graph with :class:`Permute`, :class:`Reshape` and :class:`NCopy` merged with those that they read."""
 
     def rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Sequence[int] | None:
-        before = builder.producers[inputs[0]] if len(inputs) == 1 else None
+        if type(operation) not in MERGED:
+            return None
+        before = builder.producers[inputs[0]]
         first = None if before is None else before.operation
         match first, operation:
             case Permute(), Permute():
@@ -32,15 +36,17 @@ def merge_views(graph: Graph) -> Graph:
             case NAdd(), NAdd():
                 return builder.add(NAdd(operation.N, operation.T + first.T), before.inputs)  # type: ignore[union-attr]
             case _, (Permute() | Reshape() | NCopy() | NAdd()):
-                return _simple(builder, operation, inputs[0])
+                return [inputs[0]] if _is_identity(operation) else None
         return None
 
     return rewrite(graph, rule)
 
 
 def _simple(builder: Builder, operation: Operation, value: int) -> Sequence[int]:
+    return [value] if _is_identity(operation) else builder.add(operation, [value])
+
+
+def _is_identity(operation: Operation) -> bool:
     """Views whose result has the argument's type and order of entries are the argument itself."""
-    same = operation.source() == operation.target()
-    if same and (not isinstance(operation, Permute) or list(operation.p) == sorted(operation.p)):
-        return [value]
-    return builder.add(operation, [value])
+    source, target = operation.signature
+    return source == target and (not isinstance(operation, Permute) or list(operation.p) == sorted(operation.p))

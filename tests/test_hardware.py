@@ -1,0 +1,314 @@
+"""Simulated hardware against the integer reference, bit for bit, over machines, number formats, models and data.
+
+The full runs of the built-in workloads are in ``test_train.py``. Amaranth's simulator runs most cases here, as it needs
+no tools; cases marked ``simulator`` run the Verilog.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from catgrad_hw import Workload, layers, obj
+from catgrad_hw.errors import CapacityError, CatgradError, UnsupportedError
+from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.ir import operations as ops
+from catgrad_hw.simulate import tools
+from catgrad_hw.simulate.training import Simulation, simulate
+from tests import campaign
+from tests.small_workloads import array, dense_model, dense_workload, workload_of
+
+BATCH = 5
+
+
+def needs(simulator):
+    lacking = tools.missing(simulator)
+    reason = f"{simulator} needs {', '.join(tool.name for tool in lacking)}"
+    return [pytest.mark.simulator, pytest.mark.skipif(bool(lacking), reason=reason)]
+
+
+AMARANTH = "amaranth"
+ICARUS = pytest.param("icarus", marks=needs("icarus"))
+
+
+def trained(workload: Workload, lanes: int, *, steps=3, simulator=AMARANTH, backpressure=None, seed=0, **options):
+    """Compile, simulate, and compare every parameter word after every step, every prediction, counter and cycle."""
+    hardware = compile_hardware(workload, lanes, **options)
+    result = simulate(hardware, workload, steps, seed=seed, simulator=simulator, backpressure=backpressure)
+    assert result.differences == ()
+    assert result.mismatches == 0
+    assert result.words_compared == steps * sum(int(np.prod(shape)) for shape in workload.parameter_shapes)
+    assert result.predictions.shape == workload.y.shape
+    assert result.outcome.identity == hardware.identity
+    assert result.outcome.steps_done == steps
+    predict = hardware.program.routine("predict").period
+    if hardware.resident:
+        assert result.cycles_per_step == hardware.cycles_per_step
+        assert set(result.outcome.step_cycles) == {hardware.cycles_per_step}
+    else:
+        assert min(result.outcome.step_cycles) >= hardware.cycles_per_step
+    assert result.outcome.predict_cycles >= predict
+    return hardware, result
+
+
+# --- machines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 37])
+def test_any_number_of_lanes(lanes):
+    """Fewer lanes than samples, as many as fit once, and most of them without a sample."""
+    trained(dense_workload(7, (3, 4, 2)), lanes, steps=2)
+
+
+def test_the_most_lanes():
+    model = layers.linear(array(130), array(2), array(1))
+    trained(workload_of(model, samples=130, rate=0.001), 128, steps=1)
+
+
+@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
+@pytest.mark.parametrize("numbers", ["18", "small"])
+def test_other_number_formats(numbers, simulator):
+    """`small` rounds its updates by keyed draws: the seed matters, and the bits are those of the reference."""
+    workload = dense_workload(7, (3, 4, 2))
+    hardware, first = trained(workload, 3, numbers=numbers, simulator=simulator, steps=4, seed=1)
+    assert hardware.integer.stochastic == (numbers == "small")
+    if hardware.integer.stochastic:
+        _, second = trained(workload, 3, numbers=numbers, simulator=simulator, steps=4, seed=2)
+        assert any((a != b).any() for a, b in zip(first.parameters, second.parameters, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "options"),
+    [
+        (4, {"slow_words": 1}),
+        (2, {"tile": 4}),
+        (3, {"tile": 3, "slow_words": 1}),
+        (2, {"bank_kinds": {"x": "distributed", "row16_0": "distributed"}}),
+        (2, {"tile": 2, "bank_kinds": {"partial": "distributed"}, "numbers": "small"}),
+    ],
+    ids=str,
+)
+def test_tiles_slow_paths_and_banks(lanes, options):
+    """Tiles of which the last is short, in a batch that no number of lanes here divides."""
+    hardware, _ = trained(dense_workload(7, (3, 4, 2)), lanes, **options)
+    assert hardware.program.tiles == -(-7 // options.get("tile", 7))
+
+
+@cache
+def bits_of(lanes: int, **options) -> list[bytes]:
+    _, result = trained(dense_workload(7, (3, 4, 2)), lanes, steps=2, **options)
+    return [parameter.tobytes() for parameter in result.parameters]
+
+
+def test_bits_do_not_depend_on_the_machine():
+    assert bits_of(1) == bits_of(3, slow_words=1) == bits_of(2, tile=4)
+
+
+@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
+def test_batches_that_stay_on_chip(simulator):
+    workload = dense_workload(4, (3, 2), samples=12)
+    hardware, _ = trained(workload, 3, steps=5, simulator=simulator)
+    assert hardware.resident
+    assert hardware.program.slots == 3
+
+
+@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
+@pytest.mark.parametrize("options", [{}, {"tile": 2}], ids=str)
+@pytest.mark.parametrize("kind", ["block", "single_port"])
+def test_batches_that_are_streamed(kind, options, simulator):
+    """10 rows in batches of 4 wrap round, through a ring of two tiles, with every stream pausing at random."""
+    workload = dense_workload(4, (3, 2), samples=10)
+    kinds = {"x": kind, "y": kind}
+    hardware, _ = trained(workload, 2, steps=4, simulator=simulator, backpressure=7, bank_kinds=kinds, **options)
+    assert not hardware.resident
+    assert hardware.program.slots == 2
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def linear(inputs, outputs):
+    return layers.linear(array(BATCH), array(inputs), array(outputs))
+
+
+def dense(inputs, outputs):
+    return layers.dense(array(BATCH), array(inputs), array(outputs), activation=layers.sigmoid)
+
+
+def sigmoid(width):
+    return layers.sigmoid(obj(array(BATCH, width)))
+
+
+def constant(kernel):
+    """The constant by which a kernel multiplies; 1 where it multiplies arrays."""
+    return next((factor for factor in (kernel.a, kernel.b) if isinstance(factor, int)), 1)
+
+
+MODELS = {
+    "linear, linear": linear(3, 4) >> linear(4, 2),
+    "dense, linear": dense(3, 4) >> linear(4, 2),
+    "linear, dense": linear(3, 4) >> dense(4, 2),
+    "dense without function": layers.dense(array(BATCH), array(3), array(2)),
+    "function first": sigmoid(3) >> dense(3, 2),
+    "function twice": linear(3, 2) >> sigmoid(2) >> sigmoid(2),
+    "function twice inside": dense(3, 4) >> sigmoid(4) >> dense(4, 2),
+    "one weight": linear(1, 1),
+    "one weight and its bias": dense(1, 1),
+}
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.25], ids=["multiplied", "shifted"])
+@pytest.mark.parametrize("name", MODELS)
+def test_models(name, rate):
+    """A learning rate that is a power of two is a shift in the kernel that sums the gradient; others are constants."""
+    hardware, _ = trained(workload_of(MODELS[name], samples=BATCH, rate=rate), 2, steps=2)
+    step = hardware.program.routine("step")
+    constants = [k.name for k in (*step.tile.kernels, *step.final.kernels) if abs(constant(k)) > 1]
+    assert bool(constants) == (rate == 0.05)
+
+
+def test_a_learning_rate_is_applied_where_it_costs_least():
+    """To the error, where there are fewer of its words than parameters: then updates are fused, too."""
+    hardware, _ = trained(dense_workload(3, (6, 5, 1), rate=0.3), 2)
+    step = hardware.program.routine("step")
+    assert step.final.kernels == ()
+    assert [k.batch_level is not None for k in step.tile.kernels if abs(constant(k)) > 1] == [True]
+
+
+REFUSED = {
+    "a skip": ops.copy(obj(array(BATCH, 3))) >> (dense(3, 3) @ sigmoid(3)) >> ops.add(obj(array(BATCH, 3))),
+    "a square": linear(3, 3) >> ops.copy(obj(array(BATCH, 3))) >> ops.multiply(obj(array(BATCH, 3))),
+    "a bias of the input": layers.bias(array(BATCH, 3)),
+    "no parameters": sigmoid(3),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_hardware_is_refused_in_one_line(name):
+    with pytest.raises(UnsupportedError, match=r"^(kernel \w+|hardware): .*expect") as refused:
+        compile_hardware(workload_of(REFUSED[name], samples=BATCH), 2)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lanes": 0}, "lanes: expected 1 to 128, found 0"),
+        ({"lanes": 2, "tile": 3}, "tile: expected the batch .5. or a smaller multiple of the 2 lanes, found 3"),
+        ({"lanes": 2, "slow_words": 3}, "slow path: expected 1 to 2 words per cycle, found 3"),
+        ({"lanes": 2, "bank_kinds": {"row16_0": "single_port"}}, "row16_0 reads and writes in one cycle"),
+        ({"lanes": 2, "numbers": "17"}, "numbers: expected one of 16, 18, small, found '17'"),
+    ],
+)
+def test_machines_out_of_range_are_refused(options, message):
+    with pytest.raises(CatgradError, match=message):
+        compile_hardware(dense_workload(BATCH, (3, 2)), **options)
+
+
+def test_a_full_data_set_is_no_longer_resident():
+    small, large = dense_workload(4, (3, 2), samples=8), dense_workload(4, (3, 2), samples=20_000)
+    assert compile_hardware(small, 2).resident
+    assert not compile_hardware(large, 2).resident
+    with pytest.raises(CapacityError):
+        compile_hardware(small, 129)
+
+
+# --- numbers at their limits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
+@pytest.mark.parametrize("numbers", ["16", "small"])
+def test_saturation_is_counted_as_in_the_reference(numbers, simulator):
+    """Calibrated on mild weights, then started from weights at both ends of their format."""
+    mild = dense_workload(6, (3, 4, 2), rate=1.0)
+    hardware = compile_hardware(mild, 4, numbers=numbers)
+    wild = [np.where(np.indices(p.shape).sum(axis=0) % 3, 99.0, -99.0) for p in mild.initial_parameters()]
+    workload = Workload(mild.model, mild.optimizer, mild.loss, mild.x, mild.y, parameters=wild)
+    result = simulate(hardware, workload, 4, simulator=simulator)
+    assert result.differences == ()
+    assert result.mismatches == 0
+    assert sum(count > 0 for count in result.saturations.values()) >= 2
+    assert any(name.endswith(".z") and count for name, count in result.saturations.items())
+
+
+# --- random networks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks_on_random_machines(seed):
+    chosen = campaign.case(seed)
+    _, hardware, simulation = campaign.run(chosen, AMARANTH)
+    assert campaign.faults(hardware, simulation) == [], chosen
+
+
+def test_the_campaign_reports_what_it_did():
+    command = [sys.executable, "-m", "tests.campaign", "--first", "7", "--count", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "1 cases, 0 faults\n"
+
+
+# --- negative control: the comparison sees one wrong operator ---------------------------------------------------------
+
+
+@cache
+def small_design() -> tuple[Workload, Hardware]:
+    workload = workload_of(dense_model(6, (3, 4, 2)), samples=6, scale=8.0, weights=3.0, rate=1.0)
+    return workload, compile_hardware(workload, 4)
+
+
+def in_module(text: str, module: str, pattern: str, replacement: str) -> str:
+    """``text`` with the first match of ``pattern`` inside a Verilog module replaced."""
+    start = text.index(f"module {module} ")
+    end = text.index("endmodule", start)
+    body, count = re.subn(pattern, replacement, text[start:end], count=1)
+    assert count == 1, f"{module}: no {pattern}"
+    return text[:start] + body + text[end:]
+
+
+MUTATIONS = {
+    "an adder of the tree subtracts": (r"\core.tree", r" \+ ", " - "),
+    "a bias is subtracted": (r"\core.slow_path", r" \+ (\$signed\(addend_0\))", r" - \1"),
+    "the rounding of the full-width path adds nothing": (r"\core.full_path", r"\$signed\(2'h1\)", "$signed(2'h0)"),
+    "a saturation forgets large positive words": (r"\core.slow_path", r"= \| (narrow_0\[)", r"= & \1"),
+    "an update adds": (r"\core.sum_path", r"(\$signed\(old_2\)) - ", r"\1 + "),
+    "a product is a sum": (r"\core.lane_1.multiplier", r" \* ", " + "),
+}
+
+
+def mutated(name: str) -> Simulation:
+    workload, hardware = small_design()
+    module, pattern, replacement = MUTATIONS[name]
+    text = in_module(hardware.verilog(), module, pattern, replacement)
+    return simulate_text(workload, hardware, text)
+
+
+def simulate_text(workload, hardware, text) -> Simulation:
+    class Changed:
+        """The hardware, with other Verilog."""
+
+        def __getattr__(self, name):
+            return getattr(hardware, name)
+
+        def verilog(self):
+            return text
+
+    return simulate(Changed(), workload, 4, simulator="icarus")
+
+
+@pytest.mark.parametrize("simulator", [ICARUS])
+def test_the_unchanged_design_agrees(simulator):
+    workload, hardware = small_design()
+    assert simulate_text(workload, hardware, hardware.verilog()).mismatches == 0
+
+
+@pytest.mark.parametrize("simulator", [ICARUS])
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_one_changed_operator_is_seen(name, simulator):
+    result = mutated(name)
+    assert result.mismatches > 0
+    assert result.differences
