@@ -7,6 +7,7 @@ ranks by barycentres, heights by averaging over neighbours.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -293,7 +294,7 @@ def _curve(wire: _Wire, centre: Sequence[float], down: float) -> str:
     points += [(centre[v.rank], v.y) for v in wire.vertices[1:-1]]
     points.append((centre[last.rank] - last.width / 2, last.y + wire.end))
     path = f"M{points[0][0]:.1f} {points[0][1] + down:.1f}"
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         middle = (x0 + x1) / 2
         path += f"C{middle:.1f} {y0 + down:.1f} {middle:.1f} {y1 + down:.1f} {x1:.1f} {y1 + down:.1f}"
     return (

@@ -84,7 +84,7 @@ def load_digits() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Digits: ``x`` of shape (1797, 64), grey levels from 0 to 1, row-major, and ``y`` one-hot (1797, 10)."""
     text = resources.files(__package__).joinpath("digits.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines()))[1:]
-    x = np.array([[DIGIT_PIXELS.index(p) for p in row[0]] for row in rows], dtype=np.float32) / 16
+    x = np.array([[DIGIT_PIXELS.index(p) / 16 for p in row[0]] for row in rows], dtype=np.float32)
     y = np.eye(10, dtype=np.float32)[[int(row[1]) for row in rows]]
     return x, y
 
