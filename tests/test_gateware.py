@@ -565,6 +565,7 @@ SCHEDULES = [
     ("13 samples", 2, {"slow_words": 1}),
     ("13 samples", 3, {"tile": 3}),
     ("13 samples", 4, {"tile": 8, "slow_words": 1}),
+    ("13 samples", 2, {"tile": 10}),
     ("13 samples", 8, {}),
     ("13 samples", 16, {}),
     ("1 sample", 2, {}),
@@ -578,7 +579,10 @@ SCHEDULES = [
 @pytest.fixture(params=SCHEDULES, ids=lambda param: f"{param[0]}-P{param[1]}{param[2] or ''}")
 def issued(request, integer, rowless):
     """Programs that spread samples over the lanes, or the features of one sample, or those of several."""
-    kind, lanes, options = request.param
+    return chosen_schedule(integer, rowless, *request.param)
+
+
+def chosen_schedule(integer, rowless, kind, lanes, options):
     if kind == "1 sample":
         return schedule(rowless, lanes, samples=4, **options)
     if kind == "along features":
@@ -586,6 +590,26 @@ def issued(request, integer, rowless):
         unpacked = integer.kernels.parameters if "tile" in options else ()
         return packed(integer, lanes, along_features, unpacked, samples=13, **options)
     return schedule(integer, lanes, samples=13, **options)
+
+
+def test_schedules_have_rows_of_every_kind(integer, rowless):
+    """Rows of samples and of others, in which all lanes, some or none hold an element."""
+    found = set()
+    for kind, lanes, options in SCHEDULES:
+        program = chosen_schedule(integer, rowless, kind, lanes, options)
+        for routine in program.routines:
+            kernels = (*routine.tile.kernels, *routine.final.kernels)
+            tags = expected_tags(program, routine, 0, {kernel.name: i for i, kernel in enumerate(kernels)})
+            for tag in tags.values():
+                if "edge" in tag:
+                    kernel = kernels[tag["kernel"]]
+                    across = "samples" if kernel.lane_level == kernel.batch_level else "others"
+                    beside = kernel.batch_level is not None and kernel.batch_level < kernel.levels - kernel.reduced
+                    found.add((across, "samples beside" if beside else "", tag["edge"]))
+    for edge in (Edge.FULL, Edge.PARTIAL, Edge.EMPTY):
+        assert ("samples", "samples beside", edge) in found
+        assert ("others", "samples beside", edge) in found
+    assert ("others", "", Edge.PARTIAL) in found
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["present", "late"])

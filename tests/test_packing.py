@@ -15,6 +15,7 @@ from machine_model import Machine
 from small_workloads import array, dense_workload, workload_of
 
 from catgrad_hw import layers
+from catgrad_hw.hardware import Hardware
 from catgrad_hw.ir.kernel import Access, Array
 from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.reference import Reference
@@ -25,12 +26,13 @@ from catgrad_hw.schedule.packing import Packing, axis_of, pack
 from catgrad_hw.schedule.program import Operand
 from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.schedule.select import select
+from catgrad_hw.simulate.training import simulate
 
 # --- the best choice --------------------------------------------------------------------------------------------------
 
 
 def quantized(workload, numbers="16"):
-    return quantize_workload(workload, numbers, calibration_steps=5).integer
+    return quantize_workload(workload, numbers, calibration_steps=5)
 
 
 SMALL = {
@@ -46,7 +48,7 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_no_packing_is_better(name):
     """Against all vector axes of all arrays, with the best loop of every kernel across the lanes."""
-    integer = SMALL[name]()
+    integer = SMALL[name]().integer
     batch = integer.kernels.batch
     for lanes in (1, 2, 3, 4, 16):
         for tile in {batch, *range(lanes, batch, lanes)}:
@@ -82,7 +84,8 @@ def trained(name, numbers):
 def random_program(generator, name):
     """A program of one of the workloads, for random lanes and tiles, packed by the solver or at random."""
     while True:
-        workload, integer = trained(name, generator.choice(["16", "18", "small"]))
+        workload, quantization = trained(name, generator.choice(["16", "18", "small"]))
+        integer = quantization.integer
         batch = integer.kernels.batch
         lanes = generator.choice([1, 2, 3, 4, 5, 8])
         settings = {
@@ -92,7 +95,7 @@ def random_program(generator, name):
         kind = generator.choice(["solver", "features", "random", "random"])
         often = generator.random()
         if kind == "solver":
-            return workload, integer, schedule(integer, lanes, **settings)
+            return workload, quantization, schedule(integer, lanes, **settings)
 
         def axis(array, shape, kind=kind, often=often):
             if kind == "features":
@@ -100,7 +103,7 @@ def random_program(generator, name):
             return generator.choice([None, *range(len(shape))]) if generator.random() < often else None
 
         try:
-            return workload, integer, packed(integer, lanes, axis, **settings)
+            return workload, quantization, packed(integer, lanes, axis, **settings)
         except LookupError:  # no kernels for these axes
             continue
 
@@ -130,7 +133,8 @@ def streams(form, kernel):
 def test_streams_meet_the_elements_that_kernels_mean(name, seed):
     generator = random.Random(f"{name} {seed}")
     for _ in range(4):
-        _, integer, program = random_program(generator, name)
+        _, quantization, program = random_program(generator, name)
+        integer = quantization.integer
         arrays, lanes, tile = integer.kernels.arrays, program.lanes, program.tile
         parsed = {
             (routine, form.name, form.rider is not None): form
@@ -200,7 +204,7 @@ def test_only_a_whole_axis_lies_across_the_lanes(offset, strides, sizes, expecte
 
 def test_packings_that_break_a_rule_are_refused():
     """The rules by which the brute force above goes, on a hidden layer: what each kernel may have across the lanes."""
-    integer = trained("hidden", "16")[1]
+    integer = trained("hidden", "16")[1].integer
     routines = forms(integer)
     chosen = pack(integer, routines, 4, 7, 1)
     costs = Costs(integer, routines, 4, 7, 1)
@@ -248,14 +252,25 @@ def compare(workload, integer, program, steps=4):
 def test_every_packing_trains_as_the_reference_does(name, seed):
     generator = random.Random(f"{name} {seed}")
     for _ in range(6):
-        workload, integer, program = random_program(generator, name)
+        workload, quantization, program = random_program(generator, name)
         check(program)
-        compare(workload, integer, program)
+        compare(workload, quantization.integer, program)
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_hardware_does_so_too(name):
+    """The model of the machine stands for the gateware: here are some of its programs in Amaranth's simulator."""
+    workload, quantization, program = random_program(random.Random(name), name)
+    simulation = simulate(Hardware(quantization, program), workload, 2, simulator="amaranth")
+    assert simulation.differences == ()
+    assert simulation.mismatches == 0
 
 
 def test_sums_of_several_tiles_belong_together_only_if_they_are_over_samples():
     """In two linear layers, the tree sums within a sample, too."""
-    workload, integer = trained("linear twice", "18")
+    workload, quantization = trained("linear twice", "18")
+    integer = quantization.integer
     program = schedule(integer, 1, tile=2, samples=18)
     kept = [kernel for kernel in program.kernels if kernel.sum and not kernel.sums_samples and kernel.batch_level]
     assert kept
@@ -264,7 +279,8 @@ def test_sums_of_several_tiles_belong_together_only_if_they_are_over_samples():
 
 
 def test_predictions_of_one_tile_outlast_the_next():
-    workload, integer = trained("deep", "small")
+    workload, quantization = trained("deep", "small")
+    integer = quantization.integer
     program = schedule(integer, 1, tile=1, samples=9)
     assert program.tiles == 3
     compare(workload, integer, program)
@@ -272,7 +288,8 @@ def test_predictions_of_one_tile_outlast_the_next():
 
 def test_leftovers_in_lanes_without_an_element_are_not_summed():
     """d2 is written word by word and summed over 3 samples in 5 lanes; other arrays must not lie in its rows."""
-    workload, integer = trained("deep", "small")
+    workload, quantization = trained("deep", "small")
+    integer = quantization.integer
     axes = {"d2": 0, "e1": 1, "d1": 1, "d5": 1, "s3": 1, "y": 0}
     program = packed(integer, 5, lambda array, shape: axes.get(array.name), samples=9)
     place = program.placements["d2"]
@@ -286,7 +303,7 @@ def test_leftovers_in_lanes_without_an_element_are_not_summed():
 
 
 def test_selection_goes_by_the_packing():
-    integer = trained("dense", "16")[1]
+    integer = trained("dense", "16")[1].integer
     routines = forms(integer)
     chosen = pack(integer, routines, 2, 5, 1)
     for name, selection in select(integer, chosen, 2, 5, 1).items():
