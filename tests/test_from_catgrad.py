@@ -27,7 +27,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
         venv.create(folder, with_pip=True)
         python = str(folder / "bin" / "python")
         command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "catgrad==0.2.2"]
-        installed = subprocess.run(command, capture_output=True, text=True, check=False)
+        quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # pip's own are not this package's
+        installed = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
         if installed.returncode:
             pytest.skip(f"catgrad 0.2.2 cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
     return python
