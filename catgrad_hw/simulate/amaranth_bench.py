@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class AmaranthPins:
     async def tick(self, *names: str) -> tuple[int, ...]:
         _, _, *values = await self._context.tick().sample(*(self._signals[name].as_unsigned() for name in names))
         return tuple(values)
+
+    async def watch(self, names: Sequence[str], react: Callable[..., bool]) -> None:
+        while not react(*await self.tick(*names)):
+            pass
 
     async def skip(self, cycles: int) -> None:
         await self._context.tick().repeat(cycles)

@@ -8,7 +8,7 @@ next one.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +47,12 @@ class Pins(Protocol):
 
     async def tick(self, *names: str) -> tuple[int, ...]:
         """Pass one rising edge; the unsigned values of ``names`` just before it, UNDEFINED where a bit is X."""
+
+    async def watch(self, names: Sequence[str], react: Callable[..., bool]) -> None:
+        """Pass rising edges until ``react``, called at each with the values that :meth:`tick` would return, is true.
+
+        What ``react`` sets takes effect after that edge. A word of a stream costs one call of a plain function.
+        """
 
     async def skip(self, cycles: int) -> None:
         """Pass ``cycles`` rising edges."""
@@ -94,12 +100,16 @@ class Driver:
 
     async def _tick(self, *names: str) -> tuple[int, ...]:
         """One cycle; the values of ``names``: one port, or a stream's valid and its payload."""
-        self.cycle += 1
         values = await self._pins.tick(*names)
+        self._count(names, values)
+        return values
+
+    def _count(self, names: Sequence[str], values: tuple[int, ...]) -> None:
+        """A cycle has passed, in which the ports ``names`` had these values."""
+        self.cycle += 1
         # The payload of a word that is not offered may be anything.
         if UNDEFINED in values and (len(values) == 1 or values[0] != 0):
             raise SimulationError(f"port {names[values.index(UNDEFINED)]}: undefined in cycle {self.cycle}")
-        return values
 
     async def _skip(self, cycles: int) -> None:
         if cycles > 0:
@@ -169,43 +179,78 @@ class Driver:
         pins, limit = self._pins, self._limit
         payload, valid, ready = f"{stream}__payload", f"{stream}__valid", f"{stream}__ready"
         mask = (1 << pins.width(payload)) - 1
-        for index, word in enumerate(words.ravel().tolist()):
-            if pause := self._pause():
-                pins.set(valid, 0)
-                await self._skip(pause)
-            pins.set(payload, word & mask)
-            pins.set(valid, 1)
-            waited = 0
-            while not (await self._tick(ready))[0]:
+        values = (words.ravel() & mask).tolist()
+        if not values:
+            return
+        index = waited = pause = 0
+
+        def offer() -> None:
+            """Put the next word out, or start a pause before it."""
+            nonlocal pause
+            pause = self._pause()
+            pins.set(valid, int(not pause))
+            if not pause:
+                pins.set(payload, values[index])
+
+        def react(accepted: int) -> bool:
+            nonlocal index, waited, pause
+            self._count((ready,), (accepted,))
+            if pause:
+                pause -= 1
+                if not pause:
+                    pins.set(payload, values[index])
+                    pins.set(valid, 1)
+                return False
+            if not accepted:
                 waited += 1
                 if waited > limit:
                     raise SimulationError(
                         f"stream {stream}: word {index} of {words.size} not accepted in {limit} cycles"
                     )
-        pins.set(valid, 0)
+                return False
+            index, waited = index + 1, 0
+            if index == len(values):
+                pins.set(valid, 0)
+                return True
+            if self._random is None:
+                pins.set(payload, values[index])
+            else:
+                offer()
+            return False
+
+        offer()
+        await pins.watch((ready,), react)
 
     async def receive(self, count: int) -> Words:
         """Take ``count`` words from the stream ``results``, sign-extended."""
         pins, limit, observe = self._pins, self._limit, self._monitor.observe
+        names = ("results__valid", "results__payload")
         received: list[int] = []
         ready, waited = int(self._random is None), 0
-        pins.set("results__ready", ready)
-        while len(received) < count:
-            valid, payload = await self._tick("results__valid", "results__payload")
+
+        def react(valid: int, payload: int) -> bool:
+            nonlocal ready, waited
+            self._count(names, (valid, payload))
+            if len(received) == count:
+                if valid:
+                    raise SimulationError(f"stream results: offers more than the {count} words that were asked for")
+                return True
             if observe(valid, ready, payload):
                 received.append(payload)
                 waited = 0
             elif (waited := waited + 1) > limit:
                 rule = "" if ready else " while ready is 0 (rule 4)"
                 raise SimulationError(f"stream results: no word {len(received)} of {count} in {limit} cycles{rule}")
-            if self._random is not None:
+            if len(received) == count:
+                pins.set("results__ready", 0)
+            elif self._random is not None:
                 # The first word has to be offered before ready is given: valid must not wait for it.
                 ready = int(bool(received or valid) and self._random.random() < 0.5)
                 pins.set("results__ready", ready)
-        pins.set("results__ready", 0)
-        valid, payload = await self._tick("results__valid", "results__payload")
-        if valid:
-            raise SimulationError(f"stream results: offers more than the {count} words that were asked for")
+            return False
+
+        pins.set("results__ready", ready)
+        await pins.watch(names, react)
         width = pins.width("results__payload")
         words = np.array(received, dtype=np.int64)
         return np.where(words >> (width - 1) == 1, words - (1 << width), words)

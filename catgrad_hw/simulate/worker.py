@@ -44,6 +44,9 @@ def build(simulator: str, directory: Path, source: Path, waves: bool) -> None:
 
 def run(simulator: str, directory: Path, waves: Path | None) -> None:
     """Run the bench on the simulation in ``directory``; the current directory takes what the simulator writes."""
+    if simulator == "verilator":
+        # It delays what is written until the edge is over, as cocotb would do at the price of a callback each cycle.
+        os.environ["COCOTB_TRUST_INERTIAL_WRITES"] = "1"
     get_runner(simulator).test(
         test_module="catgrad_hw.simulate.bench",
         hdl_toplevel=TOP,
