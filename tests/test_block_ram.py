@@ -12,17 +12,16 @@ from amaranth.back import rtlil
 
 from benchmarks.block_ram import DESIGNS, mapped, predicted, run_yosys
 from catgrad_hw.gateware.bank import BankMemory
-from catgrad_hw.schedule.memory import BLOCK, block_rams, blocks, memories
+from catgrad_hw.schedule.memory import block_rams, blocks, memories
 from catgrad_hw.schedule.program import Bank
 from catgrad_hw.simulate import tools
 
 pytestmark = pytest.mark.fpga
 
+# How to map memories, and what to: one cell becomes one block RAM.
 MAPPING = {
-    "ecp5": "memory_libmap -lib +/lattice/lutrams_trellis.txt -lib +/lattice/brams_16kd.txt; "
-    "techmap -map +/lattice/lutrams_map_trellis.v -map +/lattice/brams_map_16kd.v",
-    "ice40": "memory_libmap -lib +/ice40/brams.txt -lib +/ice40/spram.txt -no-auto-huge; "
-    "techmap -map +/ice40/brams_map.v -map +/ice40/spram_map.v",
+    "ecp5": ("-lib +/lattice/lutrams_trellis.txt -lib +/lattice/brams_16kd.txt", "t:$__DP16KD_ t:$__PDPW16KD_ %u"),
+    "ice40": ("-lib +/ice40/brams.txt -lib +/ice40/spram.txt -no-auto-huge", "t:$__ICE40_RAM4K_"),
 }
 
 # words, bits, rows: tiny, bytes that fit and that don't, pages that fill half a block, deep ones that go narrow
@@ -52,8 +51,9 @@ def test_memories_of_many_shapes(family, tmp_path):
         text = rtlil.convert(BankMemory(Bank("bank", words, width, depth)), name=f"shape_{number}", emit_src=False)
         modules.append(text.replace("attribute \\top 1\n", ""))
     (tmp_path / "banks.il").write_text("".join(modules))
-    cells = f"tee -q -o cells.txt select -list t:{BLOCK[family].name}"
-    run_yosys(f"read_rtlil banks.il; proc; flatten; memory -nomap; {MAPPING[family]}; {cells}", tmp_path)
+    libraries, types = MAPPING[family]
+    cells = f"tee -q -o cells.txt select -list {types}"
+    run_yosys(f"read_rtlil banks.il; proc; flatten; memory -nomap; memory_libmap {libraries}; {cells}", tmp_path)
     found = Counter(cell.split("/")[0] for cell in (tmp_path / "cells.txt").read_text().split())
     assert found == {f"shape_{number}": blocks(*shape, family) for number, shape in enumerate(SHAPES)}
 
