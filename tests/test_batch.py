@@ -24,6 +24,7 @@ from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.rebatch import RETYPE
 from catgrad_hw.ir.trace import Wire, apply1, trace
 from catgrad_hw.ir.windows import Convolution
+from catgrad_hw.numbers.train import train_reference
 from catgrad_hw.simulate.training import simulate
 from catgrad_hw.workload import load_workload
 
@@ -132,3 +133,15 @@ def test_hardware_trains_bit_exactly(batch: int, lanes: int, tile: int | None) -
     assert result.mismatches == 0, result.differences
     assert result.words_compared == 3 * sum(int(np.prod(s)) for s in small.parameter_shapes)
     assert result.cycles_per_step == hardware.cycles_per_step
+
+
+def test_digits_learn_as_in_float() -> None:
+    """20 epochs in batches of 16: within half a point on held-out data (that RTL has the reference's bits is known)."""
+    digits = load_workload("digits-mlp", batch=16)
+    result = train_reference(digits, steps=round(20 * len(digits.x) / 16))
+    assert result.float.heldout is not None
+    assert result.reference.heldout is not None
+    assert result.float.heldout.accuracy is not None
+    assert result.reference.heldout.accuracy is not None
+    assert result.float.heldout.accuracy > 0.96
+    assert abs(result.reference.heldout.accuracy - result.float.heldout.accuracy) <= 0.005
