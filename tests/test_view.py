@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from catgrad_hw import cli
 from catgrad_hw.cli import app
+from catgrad_hw.hardware import compile_hardware
 from catgrad_hw.ir.cost import multiplications
 from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.passes import simplify
@@ -134,6 +136,13 @@ def test_other_models_add_up(name, batch, lanes):
     assert found.total == least + sum(idle.cycles for idle in found.idle)
     assert view.REPEATED not in found.by_cause()
     ElementTree.fromstring(timeline_svg(program, name))
+
+
+def test_the_readmes_picture_is_current():
+    """``catgrad-hw schedule iris-hidden --svg docs/schedule.svg`` writes it."""
+    program = compile_hardware(load_workload("iris-hidden"), 8).program
+    picture = Path(__file__).parent.parent / "docs" / "schedule.svg"
+    assert picture.read_text() == timeline_svg(program, "iris-hidden")
 
 
 def test_command(monkeypatch, capsys, tmp_path):

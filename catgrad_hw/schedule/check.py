@@ -12,8 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from catgrad_hw.errors import ScheduleError
-from catgrad_hw.schedule.events import Events, events
+from catgrad_hw.schedule.events import Cycles, Events, events
 from catgrad_hw.schedule.program import MachineKernel, Program, Routine
 
 
@@ -48,14 +51,14 @@ def _check_routine(program: Program, routine: Routine) -> None:
                 "expected kernels to issue one after the other"
             )
         free = start + kernel.cycles
-    taken: dict[str, dict[int, str]] = defaultdict(dict)
-    accesses: dict[tuple[str, int], list[_Access]] = defaultdict(list)
+    taken: dict[str, list[_Uses]] = defaultdict(list)
+    accesses: dict[str, list[_Uses]] = defaultdict(list)
     for position, (kernel, start) in enumerate(order):
-        uses = cache[kernel.name]
-        for kind, group in (("", uses.units), ("read", uses.reads), ("write", uses.writes)):
+        found = cache[kernel.name]
+        for kind, group in (("", found.units), ("read", found.reads), ("write", found.writes)):
             for use in group:
-                cycles = (use.cycles + start).tolist()
                 unit = use.unit
+                uses = _Uses(use.rows, np.full(len(use.cycles), position), use.cycles + start, kind == "write")
                 if kind:
                     bank = program.banks[use.unit]
                     if int(use.rows.min()) < 0 or int(use.rows.max()) >= bank.depth:
@@ -66,17 +69,60 @@ def _check_routine(program: Program, routine: Routine) -> None:
                     if bank.loader and kind == "write":
                         raise ScheduleError(f"{routine.name}: {kernel.name} writes {bank.name}, which is the loader's")
                     unit = bank.name if bank.kind == "single_port" else f"{bank.name} {kind}"
-                    for row, cycle in zip(use.rows.tolist(), cycles, strict=True):
-                        accesses[bank.name, row].append(_Access(position, cycle, kind == "write", kernel.name))
-                for cycle in cycles:
-                    if cycle in taken[unit]:
-                        raise ScheduleError(
-                            f"{routine.name}: {unit} is used twice in cycle {cycle}, by {taken[unit][cycle]} and "
-                            f"{kernel.name}"
-                        )
-                    taken[unit][cycle] = kernel.name
-    for (bank_name, row), found in accesses.items():
-        _check_row(f"{routine.name}: row {row} of bank {bank_name}", sorted(found))
+                    accesses[bank.name].append(uses)
+                taken[unit].append(uses)
+    names = [kernel.name for kernel, _ in order]
+    for unit, all_uses in taken.items():
+        _check_unit(routine.name, unit, all_uses, names)
+    for bank_name, all_uses in accesses.items():
+        _check_bank(routine.name, bank_name, all_uses, names)
+
+
+class _Uses(NamedTuple):
+    """Uses of a unit or a bank by the kernel at ``positions``, in absolute ``cycles``."""
+
+    rows: Cycles
+    positions: Cycles
+    cycles: Cycles
+    write: bool
+
+
+def _check_unit(routine: str, unit: str, group: list[_Uses], names: list[str]) -> None:
+    """No cycle may be taken twice."""
+    cycles = np.concatenate([uses.cycles for uses in group])
+    positions = np.concatenate([uses.positions for uses in group])
+    order = np.lexsort((positions, cycles))
+    twice = np.flatnonzero(np.diff(cycles[order]) == 0)
+    if len(twice):
+        first, second = (names[positions[order[twice[0] + i]]] for i in (0, 1))
+        raise ScheduleError(
+            f"{routine}: {unit} is used twice in cycle {cycles[order[twice[0]]]}, by {first} and {second}"
+        )
+
+
+def _check_bank(routine: str, bank: str, group: list[_Uses], names: list[str]) -> None:
+    """Find the first row with a hazard, if there is one, and name it."""
+    rows, positions, cycles = (np.concatenate([uses[i] for uses in group]) for i in range(3))
+    writes = np.concatenate([np.full(len(uses.rows), uses.write) for uses in group])
+    order = np.lexsort((writes, cycles, positions, rows))
+    rows, positions, cycles, writes = rows[order], positions[order], cycles[order], writes[order]
+    # In program order, row after row: the last cycle of a write, and of a read, before each access to the same row.
+    origin = rows * (int(cycles.max()) + 2)
+    when = origin + cycles
+
+    def before(mask: NDArray[np.bool_]) -> Cycles:
+        latest = np.maximum.accumulate(np.where(mask, when, origin - 1))
+        earlier: Cycles = np.maximum(np.concatenate(([-1], latest[:-1])), origin - 1)
+        return earlier
+
+    late = (when <= before(writes)) | (writes & (when <= before(~writes)))
+    if late.any():
+        row = rows[np.argmax(late)]
+        found = [
+            _Access(int(positions[i]), int(cycles[i]), bool(writes[i]), names[positions[i]])
+            for i in np.flatnonzero(rows == row)
+        ]
+        _check_row(f"{routine}: row {row} of bank {bank}", found)
 
 
 class _Access(NamedTuple):
