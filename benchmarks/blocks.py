@@ -1,7 +1,7 @@
-"""Block RAM, predicted and as Yosys maps it: the ECP5 count of five designs, and the iCE40 count of the small one.
+"""Multipliers and block RAM, predicted and as Yosys maps them: five designs on ECP5, and the small one on iCE40.
 
-``python -m benchmarks.block_ram [NAME...]`` synthesises one design after the other, as far as memories are mapped, and
-prints the count of every memory. It ends with 1 where a prediction is wrong.
+``python -m benchmarks.blocks [NAME...]`` synthesises one design after the other, as far as memories are mapped, and
+prints the count of multipliers and that of every memory. It ends with 1 where a prediction is wrong.
 """
 
 from __future__ import annotations
@@ -52,15 +52,26 @@ def run_yosys(script: str, directory: Path) -> None:
     subprocess.run([path, "-q", "-p", script], cwd=directory, check=True, capture_output=True)
 
 
-def mapped(hardware: Hardware, family: Family) -> dict[str, int]:
-    """The block RAMs of each memory as Yosys maps it: by the name of a bank or a table, or else of a cell."""
+MULTIPLIER: dict[Family, str] = {"ecp5": "MULT18X18D", "ice40": "SB_MAC16"}
+"""The cell that multiplies."""
+
+FLAGS: dict[Family, str] = {"ecp5": "", "ice40": "-dsp"}
+"""What Yosys needs to be told before it uses such cells."""
+
+
+def mapped(hardware: Hardware, family: Family) -> tuple[int, dict[str, int]]:
+    """As Yosys maps them: multipliers, and the block RAMs of each memory by the name of a bank, table, or else cell."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "core.v").write_text(hardware.verilog())
-        cells = f"tee -q -o cells.txt select -list t:{BLOCK[family].name}"
-        run_yosys(f"read_verilog -sv core.v; synth_{family} -top core -run :map_ffram; {cells}", directory)
-        found = (directory / "cells.txt").read_text().split()
-    return dict(Counter(re.sub(r"^core/(?:bank_(\w+)|slow_path\.(\w+)_\d+)\.memory[.\d]*$", r"\1\2", c) for c in found))
+        kinds = {"memories": BLOCK[family].name, "multipliers": MULTIPLIER[family]}
+        lists = "; ".join(f"tee -q -o {name} select -list t:{kind}" for name, kind in kinds.items())
+        synthesis = f"synth_{family} {FLAGS[family]} -top core -run :map_ffram"
+        run_yosys(f"read_verilog -sv core.v; {synthesis}; {lists}", directory)
+        found = (directory / "memories").read_text().split()
+        multipliers = len((directory / "multipliers").read_text().split())
+    memory = re.compile(r"^core/(?:bank_(\w+)|slow_path\.(\w+)_\d+)\.memory[.\d]*$")
+    return multipliers, dict(Counter(memory.sub(r"\1\2", cell) for cell in found))
 
 
 def predicted(hardware: Hardware, family: Family) -> dict[str, int]:
@@ -74,16 +85,19 @@ def main() -> int:
     for name in sys.argv[1:] or DESIGNS:
         design = DESIGNS[name]
         hardware = design.compile()
-        expected, found = predicted(hardware, design.family), mapped(hardware, design.family)
+        expected = predicted(hardware, design.family)
+        multipliers, found = mapped(hardware, design.family)
         data = {memory.name for memory in memories(hardware.program) if memory.data_set}
         outside = sum(count for memory, count in found.items() if memory not in data)
         print(
-            f"{name}: {design.model}, {design.lanes} lanes, {design.family}: predicted {sum(expected.values())}, "
-            f"Yosys {sum(found.values())}, {outside} without the data set"
+            f"{name}: {design.model}, {design.lanes} lanes, {design.family}: "
+            f"multipliers: predicted {hardware.multipliers}, Yosys {multipliers}; "
+            f"block RAMs: predicted {sum(expected.values())}, Yosys {sum(found.values())}, "
+            f"{outside} without the data set"
         )
         for memory in sorted(expected | found):
             print(f"  {memory:20} {expected.get(memory, 0):4} {found.get(memory, 0):4}", flush=True)
-        wrong += expected != found
+        wrong += (hardware.multipliers, expected) != (multipliers, found)
     return int(wrong > 0)
 
 

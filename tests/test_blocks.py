@@ -1,6 +1,6 @@
 """Predicted block RAM is what Yosys maps: single memories of many shapes, and whole designs.
 
-``python -m benchmarks.block_ram`` compares more designs.
+``python -m benchmarks.blocks`` compares more designs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from amaranth.back import rtlil
 
-from benchmarks.block_ram import DESIGNS, mapped, predicted, run_yosys
+from benchmarks.blocks import DESIGNS, mapped, predicted, run_yosys
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.schedule.memory import block_rams, blocks, memories
 from catgrad_hw.schedule.program import Bank
@@ -61,14 +61,15 @@ def test_memories_of_many_shapes(family, tmp_path):
 def test_design():
     design = DESIGNS["linear-16"]
     hardware = design.compile()
-    assert mapped(hardware, design.family) == predicted(hardware, design.family)
+    assert mapped(hardware, design.family) == (hardware.multipliers, predicted(hardware, design.family))
 
 
 def test_small_memory():
     """iris-hidden at 4 lanes in 25 block RAMs of 4 kbit, the data set excluded, by Yosys' own count."""
     design = DESIGNS["hidden-4-tiled-ice40"]
     hardware = design.compile()
-    found = mapped(hardware, "ice40")
+    multipliers, found = mapped(hardware, "ice40")
+    assert multipliers == hardware.multipliers
     assert found == predicted(hardware, "ice40")
     data = {memory.name for memory in memories(hardware.program) if memory.data_set}
     count = sum(blocks for name, blocks in found.items() if name not in data)
