@@ -41,3 +41,7 @@ class ToolError(CatgradError):
 
 class SimulationError(CatgradError):
     """The simulated hardware did not answer as its protocol demands."""
+
+
+class LinkError(CatgradError):
+    """A board, or the line to it, does not answer as the protocol demands."""
