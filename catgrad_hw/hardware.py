@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from catgrad_hw.errors import ModelError
+from catgrad_hw.gateware.axi import AxiCore
 from catgrad_hw.gateware.core import Core
 from catgrad_hw.gateware.ports import port_list
 from catgrad_hw.numbers.integer import IntegerProgram
@@ -24,6 +26,9 @@ from catgrad_hw.schedule.print import program_text
 from catgrad_hw.schedule.program import BankKind, Program
 from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.workload import Workload
+
+BUSES = {"plain": Core, "axi": AxiCore}
+"""By a core's ports: plain streams and registers, or AXI4-Stream and AXI4-Lite."""
 
 TOP = "core"
 """The name of the Verilog module."""
@@ -80,35 +85,40 @@ class Hardware:
         """The integer reference of the same program."""
         return Reference(self.integer, seed)
 
-    def component(self) -> Any:
-        """The Amaranth component, to put into a design of your own."""
-        return Core(self.program)
+    def component(self, bus: str = "plain") -> Any:
+        """The Amaranth component, to put into a design of your own; ``bus``, ``plain`` or ``axi``, gives its ports."""
+        if bus not in BUSES:
+            raise ModelError(f"bus: expected one of {', '.join(BUSES)}, found {bus!r}")
+        return BUSES[bus](self.program)
 
     @cached_property
-    def _verilog(self) -> str:
-        from amaranth.back import verilog
+    def _verilog(self) -> dict[str, str]:
+        """What has been written, by bus."""
+        return {}
 
-        from catgrad_hw.simulate.tools import use_yosys
-
-        use_yosys()
-        text: str = verilog.convert(self.component(), name=TOP, emit_src=False, strip_internal_attrs=True)
-        return HEADER.format(lanes=self.lanes, identity=self.identity) + text
-
-    def verilog(self) -> str:
-        """The core as one Verilog file; its top module is ``core``.
+    def verilog(self, bus: str = "plain") -> str:
+        """The core as one Verilog file; its top module is ``core``, with the ports of ``bus``.
 
         Raises:
             ToolError: no usable Yosys.
         """
-        return self._verilog
+        from amaranth.back import verilog
 
-    def report(self) -> str:
+        from catgrad_hw.simulate.tools import use_yosys
+
+        if bus not in self._verilog:
+            use_yosys()
+            text: str = verilog.convert(self.component(bus), name=TOP, emit_src=False, strip_internal_attrs=True)
+            self._verilog[bus] = HEADER.format(lanes=self.lanes, identity=self.identity) + text
+        return self._verilog[bus]
+
+    def report(self, bus: str = "plain") -> str:
         """Ports, registers, and the program with its memory map, as Markdown."""
         return "\n".join(
             [
                 f"# {TOP}: {self.lanes} lanes, identity {self.identity:016x}",
                 "",
-                port_list(self.program),
+                port_list(self.program, bus),
                 "## Program and memory map",
                 "",
                 "```text",

@@ -46,6 +46,13 @@ class Simulator(StrEnum):
     amaranth = "amaranth"
 
 
+class Bus(StrEnum):
+    """The names of catgrad_hw.hardware.BUSES."""
+
+    plain = "plain"
+    axi = "axi"
+
+
 class Target(StrEnum):
     """The names of catgrad_hw.targets.registry."""
 
@@ -429,6 +436,9 @@ def verilog(
     memory: Memory = None,
     tile: Tile = None,
     numbers: Formats = Numbers.sixteen,
+    bus: Annotated[
+        Bus, typer.Option(help="Ports: plain streams, or AXI4-Stream with AXI4-Lite registers.")
+    ] = Bus.plain,
     debug: Debug = False,
 ) -> None:
     """Write the hardware as one Verilog file, with its port list and memory map beside it.
@@ -440,6 +450,8 @@ def verilog(
     **A sample at a time, in at most 120 kbit:** `catgrad-hw verilog iris-hidden --batch 1 --memory 120 -o build`
 
     **For 18-bit multipliers (ECP5, Gowin):** `catgrad-hw verilog iris-hidden --lanes 8 --numbers 18 -o build`
+
+    **For a system on chip:** `catgrad-hw verilog iris-hidden --lanes 8 --bus axi -o build`
     """
     from catgrad_hw.cli import files, show
     from catgrad_hw.simulate import tools
@@ -453,14 +465,15 @@ def verilog(
         design = {
             "model": model,
             "numbers": numbers.value,
+            "bus": bus.value,
             "identity": f"{hardware.identity:016x}",
             "cycles_per_step": hardware.cycles_per_step,
             **hardware_facts(hardware),
             "tools": {name: tools.version(name) for name in ("amaranth", "yosys")},
         }
         texts = {
-            "core.v": hardware.verilog(),
-            "core.md": hardware.report(),
+            "core.v": hardware.verilog(bus.value),
+            "core.md": hardware.report(bus.value),
             "core.json": json.dumps(design, indent=2) + "\n",
         }
     show.written(files.write_all(output, texts))

@@ -3,6 +3,7 @@
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Flow
 
+from catgrad_hw.gateware.axi import axi_ports
 from catgrad_hw.gateware.core import core_signature
 from catgrad_hw.gateware.registers import Command, DataMode, Register
 from catgrad_hw.schedule.program import Program
@@ -28,20 +29,49 @@ REGISTERS = {
 }
 
 
-def port_list(program: Program) -> str:
-    """Two Markdown tables: ports and registers."""
-    rows = ["## Ports", "", "| port | direction | bits | meaning |", "|---|---|---|---|"]
-    rows += ["| `clk` | in | 1 | clock, rising edge |", "| `rst` | in | 1 | synchronous reset, active high |"]
+AXI_MEANING = {
+    "s_axi": "AXI4-Lite: the registers, written 32 bits at a time (`SLVERR` otherwise)",
+    "s_axis_samples": f"AXI4-Stream: {MEANING['samples']}; each word in the low bits",
+    "s_axis_parameters": f"AXI4-Stream: {MEANING['parameters']}; each word in the low bits",
+    "m_axis_results": f"AXI4-Stream: {MEANING['results']}; `tlast` with the last of them",
+}
+
+
+def _row(name, flow, shape, meaning):
+    shape = Shape.cast(shape)
+    direction = "in" if flow is Flow.In else "out"
+    return f"| `{name}` | {direction} | {shape.width}{', signed' if shape.signed else ''} | {meaning} |"
+
+
+def _plain_ports(program: Program):
+    yield _row("clk", Flow.In, 1, "clock, rising edge")
+    yield _row("rst", Flow.In, 1, "synchronous reset, active high")
     for path, port in core_signature(program).members.flatten():
-        if port.is_signature:
-            continue
-        shape = Shape.cast(port.shape)
-        direction = "in" if port.flow is Flow.In else "out"
-        name = "__".join(map(str, path))
-        kind = f"{shape.width}, signed" if shape.signed else f"{shape.width}"
-        rows.append(f"| `{name}` | {direction} | {kind} | {MEANING[path[0]]} |")
+        if port.is_port:
+            yield _row("__".join(map(str, path)), port.flow, port.shape, MEANING[path[0]])
+
+
+def _axi_ports(program: Program):
+    ports = axi_ports(program)
+    yield _row("aclk", Flow.In, 1, "clock, rising edge")
+    yield _row("aresetn", Flow.In, 1, "synchronous reset, active low")
+    for name, port in ports.items():
+        interface = name.rpartition("_")[0]
+        if interface:
+            yield _row(name, port.flow, port.shape, AXI_MEANING[interface])
+
+
+PORTS = {"plain": _plain_ports, "axi": _axi_ports}
+"""By bus: the rows of the table of ports."""
+
+
+def port_list(program: Program, bus: str = "plain") -> str:
+    """Two Markdown tables: ports and registers."""
+    rows = ["## Ports", "", "| port | direction | bits | meaning |", "|---|---|---|---|", *PORTS[bus](program)]
+    scale = 4 if bus == "axi" else 1  # AXI counts bytes
     rows += ["", "## Registers", "", "| address | name | meaning |", "|---|---|---|"]
-    rows += [f"| {r.value} | {r.name.lower()} | {meaning} |" for r, meaning in REGISTERS.items()]
+    rows += [f"| {scale * r} | {r.name.lower()} | {meaning} |" for r, meaning in REGISTERS.items()]
     for index, name in enumerate(program.counters):
-        rows.append(f"| {Register.SATURATIONS + index} | saturations | words of `{name}` that were clamped |")
+        address = scale * (Register.SATURATIONS + index)
+        rows.append(f"| {address} | saturations | words of `{name}` that were clamped |")
     return "\n".join([*rows, ""])
