@@ -184,7 +184,7 @@ class LinkRegister(IntEnum):
     RESET = 0xF0  # any value resets the core, even a running one; memories and the session stay
     DATA_POSITION = 0xF1  # bits 0-30: word of the data set memory; bit 31: replay from there, or stop
     DATA_LAST = 0xF2  # the last word of the ring: after it, word 0 follows
-    DIVISOR = 0xF3  # clock cycles of a bit, from after the reply on
+    RATE = 0xF3  # 2**16 * baud / clock_hz, rounded: in force from after the reply on
 
 
 REPLAY = 1 << 31
@@ -202,7 +202,7 @@ PATIENCE_SECONDS = (1 / 64, 1 / 32)
 
 @dataclass(frozen=True)
 class Hello:
-    """Begin session ``session`` (1 to 2**32 - 1), or go on with it. The reply is a :class:`Description`.
+    """Begin session ``session`` (32 bits, random), or go on with it. The reply is a :class:`Description`.
 
     A session that is not the board's current one becomes it, and this frame's sequence number is the last one done.
     The current session's own number changes nothing, so that a repeated hello does no harm.
@@ -368,12 +368,12 @@ class Description:
     result_bits: int
     counters: int
 
-    FORMAT: ClassVar[str] = "<4sBBHIQIIHHIIIIIIBBBB4x"
-    SIZE: ClassVar[int] = 64
+    FORMAT: ClassVar[str] = "<4sBBHIQIIHHIIIIIIBBBB"
+    SIZE: ClassVar[int] = 60
     SESSION_OFFSET: ClassVar[int] = 8
 
     def pack(self) -> bytes:
-        """64 bytes: "CGHW", then all fields in order, then 4 bytes of 0."""
+        """60 bytes: "CGHW", then all fields in order."""
         return struct.pack(self.FORMAT, MAGIC, *astuple(self))
 
     @classmethod
@@ -449,8 +449,8 @@ def reset_core() -> WriteRegisters:
 
 
 def change_baud(clock_hz: int, baud: int) -> WriteRegisters:
-    """Go over to ``baud``, rounded to a whole number of clock cycles a bit, after the reply."""
-    return WriteRegisters(((LinkRegister.DIVISOR, divisor(clock_hz, baud)),))
+    """Go over to ``baud`` after the reply."""
+    return WriteRegisters(((LinkRegister.RATE, rate(clock_hz, baud)),))
 
 
 def _forget() -> tuple[tuple[int, int], ...]:
@@ -462,25 +462,22 @@ def _forget() -> tuple[tuple[int, int], ...]:
     )
 
 
-LEAST_DIVISOR = 8
-SLOWEST_BAUD = 9600
+LEAST_RATE, MOST_RATE = 1 << 6, 1 << 13
 
 
-def divisor(clock_hz: int, baud: int) -> int:
-    """Clock cycles of a bit.
+def rate(clock_hz: int, baud: int) -> int:
+    """What ``LinkRegister.RATE`` is to hold: ``2**16 * baud / clock_hz``, rounded.
+
+    At most one bit in 8 clock cycles, and so many that rounding changes the rate by less than 1 %.
 
     Raises:
-        LinkError: the rate is too high or too low for the clock, or off by more than 2 %.
+        LinkError: the rate is too high or too low for the clock.
     """
-    if baud < SLOWEST_BAUD or clock_hz / baud < LEAST_DIVISOR - 0.2:
-        fastest = clock_hz // LEAST_DIVISOR
-        raise LinkError(f"baud rate: expected {SLOWEST_BAUD} to {fastest} at a clock of {clock_hz} Hz, found {baud}")
-    cycles = round(clock_hz / baud)
-    actual = clock_hz / cycles
-    if abs(actual - baud) > 0.02 * baud:
-        raise LinkError(f"baud rate: expected one that divides {clock_hz} Hz to within 2 %, found {baud}; "
-                        f"the nearest is {actual:.0f}")  # fmt: skip
-    return cycles
+    found = round((baud << 16) / clock_hz)
+    if not LEAST_RATE <= found <= MOST_RATE:
+        low, high = (-(-clock_hz * limit >> 16) for limit in (LEAST_RATE, MOST_RATE))
+        raise LinkError(f"baud rate: expected {low} to {high} at a clock of {clock_hz} Hz, found {baud}")
+    return found
 
 
 # --- test vectors -----------------------------------------------------------------------------------------------------
@@ -511,8 +508,8 @@ EXAMPLE = Description(
     identity=0xDEADBEEF7E7D0102,
     clock_hz=45_000_000,
     baud=1_000_000,
-    request_bytes=504,
-    reply_bytes=448,
+    request_bytes=500,
+    reply_bytes=440,
     parameters=163,
     batch=150,
     inputs=4,
@@ -529,8 +526,8 @@ VECTORS: tuple[Vector, ...] = (
     _request("hello", 7, Hello(0x7E7D5E5D), "7e07015d5e7d5d7d5eee37cee37e"),
     _reply(
         "a description", 7, ReplyCode.OK, EXAMPLE.pack(),
-        "7e078043474857010104006745230102017d5d7d5eefbeadde40a5ae0240420f00f801c001a300000096000000040000000300000003"
-        "000000000001001810180900000000db9942b27e",
+        "7e078043474857010104006745230102017d5d7d5eefbeadde40a5ae0240420f00f401b801a3000000960000000400000003000000"
+        "030000000000010018101809884a66f47e",
     ),
     _request("read registers 2 to 7", 8, ReadRegisters(Register.STATUS, 6), "7e080202062ae4213c7e"),
     _request(
