@@ -17,12 +17,15 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catgrad_hw.errors import CatgradError, ToolError, UnsupportedError
+from catgrad_hw.errors import CatgradError, ModelError, ToolError, UnsupportedError
+from catgrad_hw.importers import import_catgrad
 from catgrad_hw.targets import c
 from catgrad_hw.targets.build import FLAGS, build_library
 from catgrad_hw.targets.clike import arguments
@@ -69,7 +72,7 @@ def measure(workload: Workload, targets: Sequence[str]) -> list[Timing]:
         try:
             ready[target] = CONTENDERS[target](workload)
             ready[target](1)
-        except (UnsupportedError, ToolError, ImportError) as error:
+        except (UnsupportedError, ModelError, ToolError, ImportError) as error:
             result[target] = Timing(target, None, " ".join(str(error).split()))
     counts = {target: _count(steps) for target, steps in ready.items()}
     best = dict.fromkeys(ready, float("inf"))
@@ -117,12 +120,15 @@ def _numpy(workload: Workload) -> Steps:
     return _loop(_module(workload, "numpy").step, workload.initial_parameters(), workload.batch(0))
 
 
-def _by_hand(workload: Workload) -> Steps:
-    """Backpropagation through dense layers with σ, as one writes it with NumPy by hand; checked against the target."""
+def _dense(workload: Workload, contender: str) -> tuple[Callable[..., list[NDArray[Any]]], np.float32]:
+    """Backpropagation through dense layers with σ, as one writes it with NumPy by hand, and the learning rate.
+
+    It is checked against the target. Raises :class:`UnsupportedError` for another model.
+    """
     shapes = workload.parameter_shapes
     layers = len(shapes) // 2
     if not layers or any(len(shapes[2 * i]) != 2 or len(shapes[2 * i + 1]) != 1 for i in range(layers)):
-        raise UnsupportedError("by-hand: expected dense layers with biases, found another model")
+        raise UnsupportedError(f"{contender}: expected dense layers with biases, found another model")
     p, data = workload.initial_parameters(), workload.batch(0)
     expected = _module(workload, "numpy").step(*p, *data)
     gradients = _gradients(p, *data)  # the target's step tells the learning rate
@@ -133,8 +139,30 @@ def _by_hand(workload: Workload) -> Steps:
         return [a - rate * g for a, g in zip(q, _gradients(q, x, y), strict=True)]
 
     if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(step(*p, *data), expected, strict=True)):
-        raise UnsupportedError("by-hand: expected sigmoids, squared error and plain descent, found another model")
-    return _loop(step, p, data)
+        raise UnsupportedError(f"{contender}: expected sigmoids, squared error and plain descent, found another model")
+    return step, rate
+
+
+def _by_hand(workload: Workload) -> Steps:
+    return _loop(_dense(workload, "by-hand")[0], workload.initial_parameters(), workload.batch(0))
+
+
+def _catgrad(workload: Workload) -> Steps:
+    """catgrad 0.2's own step of the model's layers, whose biases are one for each sample."""
+    catgrad = import_catgrad()
+    from catgrad.target.python.array_backend import Numpy
+
+    _, rate = _dense(workload, "catgrad")
+    p, (x, y) = workload.initial_parameters(), workload.batch(0)
+    batch, *widths = (
+        catgrad.NdArrayType((n,), catgrad.Dtype.float32) for n in (len(x), *(len(b) for b in p[::2]), len(p[-1]))
+    )
+    parts = [catgrad.layers.dense(batch, i, o) for i, o in pairwise(widths)]
+    compiled, _, _ = catgrad.compile_model(
+        reduce(lambda f, g: f >> g, parts), catgrad.layers.sgd(float(rate)), catgrad.layers.mse
+    )
+    start = [a if i % 2 == 0 else np.tile(a, (len(x), 1)) for i, a in enumerate(p)]
+    return _loop(compiled(Numpy).step, start, (x, y))
 
 
 def _gradients(p: Sequence[NDArray[Any]], x: NDArray[Any], y: NDArray[Any]) -> list[NDArray[Any]]:
@@ -213,12 +241,13 @@ def _c_fixed(workload: Workload) -> Steps:
 CONTENDERS: dict[str, Callable[[Workload], Steps]] = {
     "numpy": _numpy,
     "by-hand": _by_hand,
+    "catgrad": _catgrad,
     "torch": _torch,
     "tinygrad": _tinygrad,
     "c": _c,
     "c-fixed": _c_fixed,
 }
-"""What is timed: targets, and NumPy as one writes it by hand."""
+"""What is timed: targets, NumPy as one writes it by hand, and catgrad 0.2."""
 
 
 def main() -> None:

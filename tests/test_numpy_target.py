@@ -56,10 +56,10 @@ def test_iris_hidden_reads_as_written_by_hand() -> None:
         "d2 = d1 @ p2.T",
         "d3 = s1 * d2",
         "g0 = x.T @ d3",
-        "g1 = np.ones(150, np.float32) @ d3",
+        "g1 = _ones_150 @ d3",
         "g2 = a1.T @ d1",
-        "g3 = np.ones(150, np.float32) @ d1",
-        "return [p0 - 0.01 * g0, p1 - 0.01 * g1, p2 - 0.01 * g2, p3 - 0.01 * g3]",
+        "g3 = _ones_150 @ d1",
+        "return [_descend(p0, 0.01, g0), _descend(p1, 0.01, g1), _descend(p2, 0.01, g2), _descend(p3, 0.01, g3)]",
     ]
 
 
@@ -70,12 +70,16 @@ def test_modules_compute_what_the_graph_computes(net: Learner) -> None:
     arrays = {name: values.astype(np.float32) for name, values in random_arrays(graph).items()}
     module = load(emit(net, "net"))
     parameters = [arrays[i.name] for i in graph.inputs if i.role == "parameter"]
+    before = {name: values.copy() for name, values in arrays.items()}
     for group, last in (("predict", []), ("step", [arrays["y"]])):
         found = getattr(module, group)(*parameters, arrays["x"], *last)
         for a, b in zip(found, tensor_graph.run(graph, group, arrays), strict=True):
             assert a.dtype == np.float32
             assert a.shape == b.shape
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * (1 + np.abs(b).max(initial=0)))
+            assert not any(np.shares_memory(a, values) for values in arrays.values())
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(values, before[name])
 
 
 @pytest.mark.parametrize("name", ["iris-linear", "iris-simple", "iris-dense", "iris-hidden"])

@@ -70,6 +70,7 @@ class Contender(StrEnum):
 
     numpy = "numpy"
     by_hand = "by-hand"
+    catgrad = "catgrad"
     torch = "torch"
     tinygrad = "tinygrad"
     c = "c"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -67,7 +68,7 @@ def timings(found: dict[str, list[Timing]]) -> None:
         numpy = next((row.seconds for row in rows if row.target == "numpy"), None)
         for row in rows:
             if row.seconds is None:
-                table.add_row(model, row.target, "-", row.reason)
+                table.add_row(model, row.target, "-", escape(row.reason))
             else:
                 table.add_row(
                     model, row.target, f"{1e6 * row.seconds:,.1f}", f"{numpy / row.seconds:.2f}" if numpy else ""

@@ -31,14 +31,22 @@ def _sigmoid_derivative(z):
 """,
     "_sigmoid_and_derivative": """
 def _sigmoid_and_derivative(z):
-    e = np.exp(np.minimum(-z, 88))
+    e = np.negative(z)
+    np.exp(np.minimum(e, 88, out=e), out=e)
     a = 1 / (1 + e)
-    return a, e * a * a  # not a * (1 - a), which loses all digits where a is near 1
+    e *= a
+    e *= a  # not a * (1 - a), which loses all digits where a is near 1
+    return a, e
 """,
     "_tanh_derivative": """
 def _tanh_derivative(z):
     e = np.exp(-2 * np.abs(z))
     return 4 * e / np.square(1 + e)  # not 1 - tanh(z)**2, which loses all digits where that is near 0
+""",
+    "_descend": """
+def _descend(p, rate, g):
+    g *= rate
+    return np.subtract(p, g, out=g)  # p - rate * g, in the place of g
 """,
     "_divide": """
 def _divide(x, y):
@@ -86,7 +94,7 @@ _CHECK = '''
 def _check(function, name, array, dtype, shape):
     """Raise TypeError unless the array has the dtype and the shape that the model was compiled for."""
     found = getattr(array, "dtype", type(array).__name__)
-    if found != dtype:
+    if found is not dtype and found != dtype:
         raise TypeError(f"{function}: {name} must have dtype {dtype}, found {found}; use {name}.astype(np.{dtype})")
     if array.shape != shape:
         raise TypeError(f"{function}: {name} must have shape {shape}, found {array.shape}; compile for that shape")
@@ -123,6 +131,7 @@ def _module(graph: Graph, name: str, kind: type[Function]) -> str:
         kept = "the parameters and the optimizer's state, which starts at zeros,"
     text = "\n\n\n".join(function.source() for function in (predict, step))
     helpers = "".join(f"\n{helper}" for word, helper in kind.helpers.items() if f"{word}(" in text)
+    constants = "".join(f"\n{constant}" for constant in kind.constants(text))
     types = "\n".join(f"    {i.name}: {_describe(i.type)}" for i in graph.inputs)
     results = "\n".join(
         f"    {word}: {_describe(graph.types[value])}"
@@ -140,7 +149,7 @@ Results of predict:
 """
 
 {kind.imports}
-
+{constants}
 {kind.check}{helpers}
 
 {text}
@@ -162,6 +171,9 @@ class _View:
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)
 
+FRESH = (ops.Compose, ops.MatrixMultiply, ops.NAdd, ops.Multiply, ops.Add, ops.Subtract)
+"""Operations whose result shares no memory with an operand."""
+
 
 Spelling: TypeAlias = Callable[[Any, Node], tuple[str, int]]
 """An operation's text, and how tightly its operator binds, given the function that is being written."""
@@ -176,11 +188,22 @@ class Function:
     library, target, imports, helpers, check = "NumPy", "numpy", "import numpy as np", _HELPERS, _CHECK
     axis = "axis"
     """The keyword of reductions."""
+    in_place = True
+    """Whether ``_descend`` may overwrite a gradient."""
 
     @classmethod
     def spellings(cls) -> Mapping[type[ops.Operation], Spelling]:
         """The operations that the library speaks."""
         return SPELLINGS
+
+    @classmethod
+    def constants(cls, text: str) -> list[str]:
+        """The lines of constants that the functions use."""
+        dtypes = sorted(set(re.findall(r"_check\(.*, _(\w+), \(", text)))
+        rows = sorted(set(map(int, re.findall(r"\b_ones_(\d+)", text))))
+        lines = [f'_{name} = np.dtype("{name}")' for name in dtypes]
+        lines += [f"_ones_{n} = np.ones({n}, np.float32)" for n in rows]
+        return [*lines, ""] if lines else []
 
     def __init__(self, graph: Graph, group: str, arguments: Sequence[str]) -> None:
         self.graph, self.group, self.arguments = graph, group, arguments
@@ -209,9 +232,8 @@ class Function:
         checks = []
         for value, i in enumerate(graph.inputs):
             if i.name in self.arguments:
-                checks.append(
-                    f"    _check({self.group!r}, {i.name!r}, {i.name}, {i.type.dtype.name!r}, {i.type.shape})"
-                )
+                dtype = self.dtype(i.type)
+                checks.append(f"    _check({self.group!r}, {i.name!r}, {i.name}, {dtype}, {i.type.shape})")
                 self.views[value] = _View(i.name, ATOM, tuple(range(len(i.type.shape))))
         for node in self.nodes:
             self._node(node)
@@ -267,6 +289,10 @@ class Function:
         else:
             self.lines.append(f"    {self.names[value]} = {text}")
             self.views[value] = _View(self.names[value], ATOM, axes)
+
+    def dtype(self, T: NdArrayType) -> str:
+        """What the module compares an argument's dtype with."""
+        return f"_{T.dtype.name}"
 
     def without_axes(self, text: str, binds: int, T: NdArrayType) -> tuple[str, int]:
         """An expression without axes, whose type the library's operators may not keep."""
@@ -394,7 +420,24 @@ class Function:
         return self.infix(node, "+", SUM, "np.logical_xor" if self._bool(node) else "np.add")
 
     def subtract(self, node: Node) -> tuple[str, int]:
+        descent = self._descent(*node.inputs) if self.in_place else None
+        if descent is not None:
+            return f"_descend({', '.join(descent)})", ATOM
         return self.infix(node, "-", SUM, "np.logical_xor" if self._bool(node) else "np.subtract")
+
+    def _descent(self, p: int, scaled: int) -> tuple[str, str, str] | None:
+        """Parameters, rate and gradient of ``p - rate * g`` where nothing else reads the gradient, which owns its memory."""
+        product = self.graph.producers[scaled]
+        if product is None or not isinstance(product.operation, ops.Multiply) or self._repeats(p):
+            return None
+        for rate, g in (product.inputs, product.inputs[::-1]):
+            literal, producer = self._literal(rate), self.graph.producers[g]
+            whole = self.views.get(g) == _View(self.names[g], ATOM, tuple(range(len(self.types[g].shape))))
+            fresh = producer is not None and isinstance(producer.operation, FRESH)
+            once = len(self.readers[g]) == len(self.readers[scaled]) == 1 and g not in self.graph.outputs[self.group]
+            if literal is not None and whole and fresh and once and _descends(self.types[g]):
+                return self._full(p, SUM), literal, self.names[g]
+        return None
 
     def multiply(self, node: Node) -> tuple[str, int]:
         return self.infix(node, "*", PRODUCT, "np.logical_and" if self._bool(node) else "np.multiply")
@@ -459,7 +502,7 @@ class Function:
 
     def column_sums(self, text: str, rows: int) -> tuple[str, int]:
         """The sums down the columns of a matrix: as a product, which NumPy does three times as fast as a sum."""
-        return f"np.ones({rows}, np.float32) @ {text}", PRODUCT
+        return f"_ones_{rows} @ {text}", PRODUCT
 
     def stack(self, node: Node) -> tuple[str, int]:
         return f"np.stack([{', '.join(self._full(value, SUM) for value in node.inputs)}], axis=-1)", ATOM
@@ -516,12 +559,23 @@ def _group(text: str, binds: int, needed: int) -> str:
     return text if binds >= needed else f"({text})"
 
 
+def _descends(T: NdArrayType) -> bool:
+    """Whether NumPy overwrites arrays of this type in place: scalars it does not."""
+    return T.dtype is Dtype.float32 and bool(T.shape)
+
+
 def _dtype(T: NdArrayType) -> str:
     return "bool_" if T.dtype is Dtype.bool else T.dtype.name
 
 
 class FloatFunction(Function):
     """One function of a module for a library whose arrays without axes keep their type; of float32 alone."""
+
+    in_place = False
+
+    @classmethod
+    def constants(cls, text: str) -> list[str]:
+        return []
 
     def __init__(self, graph: Graph, group: str, arguments: Sequence[str]) -> None:
         super().__init__(graph, group, arguments)
@@ -534,6 +588,9 @@ class FloatFunction(Function):
 
     def without_axes(self, text: str, binds: int, T: NdArrayType) -> tuple[str, int]:
         return text, binds
+
+    def dtype(self, T: NdArrayType) -> str:
+        return repr(T.dtype.name)
 
     def column_sums(self, text: str, rows: int) -> tuple[str, int]:
         return f"{text}.sum({self.axis}=0)", ATOM
