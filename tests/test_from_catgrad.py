@@ -17,6 +17,8 @@ from catgrad_hw.errors import ModelError
 
 ROOT = Path(__file__).parents[1]
 
+pytestmark = pytest.mark.xdist_group("catgrad")  # one worker makes the environment
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -426,7 +426,7 @@ class Function:
         return self.infix(node, "-", SUM, "np.logical_xor" if self._bool(node) else "np.subtract")
 
     def _descent(self, p: int, scaled: int) -> tuple[str, str, str] | None:
-        """Parameters, rate and gradient of ``p - rate * g`` where nothing else reads the gradient, which owns its memory."""
+        """Parameters, rate and gradient of ``p - rate * g``, where nothing else reads the gradient, a new array."""
         product = self.graph.producers[scaled]
         if product is None or not isinstance(product.operation, ops.Multiply) or self._repeats(p):
             return None
