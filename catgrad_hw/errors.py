@@ -45,3 +45,7 @@ class SimulationError(CatgradError):
 
 class LinkError(CatgradError):
     """A board, or the line to it, does not answer as the protocol demands."""
+
+
+class BoardLostError(LinkError):
+    """The board is silent, unplugged or was reset: what it held is lost, and can be loaded again."""

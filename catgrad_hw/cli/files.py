@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catgrad_hw.errors import DataError, ModelError
+from catgrad_hw.files import write as write
 from catgrad_hw.workload import Workload
 
 
@@ -24,22 +23,6 @@ def check_writable(option: str, path: Path | None) -> None:
         raise ModelError(f"{option} {path}: expected an existing folder, found none at {path.parent}; make it first")
     if path is not None and path.is_dir():
         raise ModelError(f"{option} {path}: expected a file, found a folder; give a file's name")
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically."""
-    data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # as any new file; mkstemp's own are private
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def write_all(directory: Path, files: Mapping[str, str]) -> list[Path]:

@@ -56,14 +56,27 @@ class Simulation:
         return self.outcome.cycles_per_step(BURST)
 
 
-class _Comparison:
-    """The reference beside the hardware: takes the parameter words after each step and compares."""
+class Differences:
+    """What differs from the reference: ``mismatches`` counts words, ``differences`` tells the first of them."""
 
-    def __init__(self, reference: Reference, data: list[tuple[Words, Words]], steps: int, rows: list[Words]) -> None:
-        self.reference, self.data, self.steps, self.rows = reference, data, steps, rows
+    def __init__(self) -> None:
         self.compared = 0
         self.mismatches = 0
         self.differences: list[str] = []
+
+    def compare(self, what: str, found: Words, expected: Words) -> None:
+        wrong = np.flatnonzero(found.ravel() != expected.ravel())
+        self.mismatches += wrong.size
+        for index in wrong[: max(0, TOLD_MISMATCHES - len(self.differences))].tolist():
+            self.differences.append(f"{what} {index}: expected {expected.flat[index]}, found {found.flat[index]}")
+
+
+class _Comparison(Differences):
+    """The reference beside the hardware: takes the parameter words after each step and compares."""
+
+    def __init__(self, reference: Reference, data: list[tuple[Words, Words]], steps: int, rows: list[Words]) -> None:
+        super().__init__()
+        self.reference, self.data, self.steps, self.rows = reference, data, steps, rows
         self.parameters: tuple[Words, ...] = ()
         self.predictions: list[Words] = []
         self.saturations: dict[str, int] = {}
@@ -80,12 +93,6 @@ class _Comparison:
             self.parameters = split(words, reference.parameter_words())
             self.saturations = dict(reference.saturations)
             self.predictions = [reference.predict(rows) for rows in self.rows]
-
-    def compare(self, what: str, found: Words, expected: Words) -> None:
-        wrong = np.flatnonzero(found.ravel() != expected.ravel())
-        self.mismatches += wrong.size
-        for index in wrong[: max(0, TOLD_MISMATCHES - len(self.differences))].tolist():
-            self.differences.append(f"{what} {index}: expected {expected.flat[index]}, found {found.flat[index]}")
 
 
 def flat(arrays: tuple[Words, ...]) -> Words:
