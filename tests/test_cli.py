@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catgrad_hw import cli
-from catgrad_hw.cli import app, files, show
+from catgrad_hw.cli import app, files, options, show
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def run(monkeypatch, capsys):
 
     def run_command(*arguments):
         monkeypatch.setattr(sys, "argv", ["catgrad-hw", *map(str, arguments)])
-        monkeypatch.setattr(app, "_debug", False)
+        monkeypatch.setattr(options, "_debug", False)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         captured = capsys.readouterr()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catgrad_hw import cli
-from catgrad_hw.cli import app
+from catgrad_hw.cli import app, options
 from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.training import Simulation, simulate
@@ -71,7 +71,7 @@ def check(simulation: Simulation, workload: Workload, hardware: Hardware) -> Non
 def run(monkeypatch, capsys):
     def run_command(*arguments):
         monkeypatch.setattr(sys, "argv", ["catgrad-hw", *map(str, arguments)])
-        monkeypatch.setattr(app, "_debug", False)
+        monkeypatch.setattr(options, "_debug", False)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         captured = capsys.readouterr()

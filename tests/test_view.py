@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from catgrad_hw import cli
-from catgrad_hw.cli import app
+from catgrad_hw.cli import options
 from catgrad_hw.hardware import compile_hardware
 from catgrad_hw.ir.cost import multiplications
 from catgrad_hw.ir.from_hypergraph import joint_graph
@@ -147,7 +147,7 @@ def test_the_readmes_picture_is_current():
 
 def test_command(monkeypatch, capsys, tmp_path):
     picture = tmp_path / "timeline.svg"
-    monkeypatch.setattr(app, "_debug", False)
+    monkeypatch.setattr(options, "_debug", False)
     monkeypatch.setattr(
         sys, "argv", ["catgrad-hw", "schedule", "iris-linear", "--lanes", "4", "--tile", "32", "--svg", str(picture)]
     )

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import traceback
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catgrad_hw.cli import options
+from catgrad_hw.cli.options import (
+    INTERNAL,
+    MISMATCH,
+    USAGE,
+    Batch,
+    Bus,
+    Contender,
+    Debug,
+    Epochs,
+    Folder,
+    Formats,
+    Json,
+    Lanes,
+    Memory,
+    Model,
+    Numbers,
+    Seed,
+    Simulator,
+    Steps,
+    Target,
+    Tile,
+    steps_of,
+)
 from catgrad_hw.errors import CatgradError
 
 if TYPE_CHECKING:
     from catgrad_hw.hardware import Hardware
     from catgrad_hw.simulate.training import Progress
     from catgrad_hw.workload import Workload
-
-USAGE, MISMATCH, INTERNAL = 2, 1, 3
-"""Exit codes: a user's error; hardware and reference differ; a fault of this program."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,71 +48,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_debug = False
-
-
-class Numbers(StrEnum):
-    """Number policies of catgrad_hw.numbers.formats."""
-
-    sixteen = "16"
-    eighteen = "18"
-    small = "small"
-
-
-class Simulator(StrEnum):
-    verilator = "verilator"
-    icarus = "icarus"
-    amaranth = "amaranth"
-
-
-class Bus(StrEnum):
-    """The names of catgrad_hw.hardware.BUSES."""
-
-    plain = "plain"
-    axi = "axi"
-
-
-class Target(StrEnum):
-    """The names of catgrad_hw.targets.registry."""
-
-    numpy = "numpy"
-    torch = "torch"
-    tinygrad = "tinygrad"
-    c = "c"
-    c_fixed = "c-fixed"
-    cuda = "cuda"
-    ggml = "ggml"
-
-
-class Contender(StrEnum):
-    """The names of catgrad_hw.bench."""
-
-    numpy = "numpy"
-    by_hand = "by-hand"
-    catgrad = "catgrad"
-    torch = "torch"
-    tinygrad = "tinygrad"
-    c = "c"
-    c_fixed = "c-fixed"
-
-
-def _set_debug(value: bool) -> None:
-    global _debug
-    _debug = _debug or value
-
-
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A built-in name, as iris-hidden or digits-mlp, or FILE.py:NAME")
-]
-Batch = Annotated[int | None, typer.Option(min=1, help="Samples in a step, in place of the model's own number.")]
-Lanes = Annotated[int, typer.Option("--lanes", "-P", help="Multiply-accumulate lanes, 1 to 128.")]
-Memory = Annotated[
-    float | None, typer.Option(metavar="KBIT", help="At most so much block RAM (1024 bits), data set excluded.")
-]
-Tile = Annotated[int | None, typer.Option(min=1, help="Samples on chip at a time: the batch, or a multiple of P.")]
-Formats = Annotated[Numbers, typer.Option("--numbers", help="Number formats: multipliers of 16 or 18 bits, or small.")]
-Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")]
-Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
 
 
 @app.callback()
@@ -115,21 +69,19 @@ def catgrad_hw(debug: Debug = False) -> None:
 @app.command()
 def train(
     model: Model,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default 1000.")] = None,
-    epochs: Annotated[
-        float | None, typer.Option(metavar="E", help="Instead of --steps: E * samples / batch steps, rounded.")
-    ] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
     batch: Batch = None,
     lanes: Lanes = 8,
     memory: Memory = None,
     tile: Tile = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial parameters and random rounding.")] = 0,
+    seed: Seed = 0,
     numbers: Formats = Numbers.sixteen,
     reference_only: Annotated[bool, typer.Option("--reference-only", help="Float and reference: no hardware.")] = False,
     simulator: Annotated[
         Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")] = None,
+    json_file: Json = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Keep the trained parameters.")] = None,
     load: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Start from saved parameters.")] = None,
     vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
@@ -171,7 +123,7 @@ def train(
     workload = load_workload(model, batch)
     if load is not None:
         workload = files.with_parameters(workload, load)
-    steps = _steps(workload, steps, epochs)
+    steps = steps_of(workload, steps, epochs)
     report: dict[str, Any]
     with show.progress() as progress:
         least = _least_multiplications(workload)
@@ -217,7 +169,7 @@ def predict(
     simulator: Annotated[
         Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")] = None,
+    json_file: Json = None,
     load: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Predict with saved parameters.")] = None,
     vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
     debug: Debug = False,
@@ -269,18 +221,6 @@ def _choose(simulator: Simulator | None, rtl: Path | None) -> str:
         lacking = "; ".join(f"{tool.name}: {tool.advice}" for tool in tools.missing("verilator"))
         show.note(f"Amaranth's simulator is used, about 100 times slower ({lacking})")
     return name
-
-
-def _steps(workload: Workload, steps: int | None, epochs: float | None) -> int:
-    """The number of training steps: batches are consecutive rows and wrap round, so epochs need not be whole steps."""
-    if epochs is None:
-        return 1000 if steps is None else steps
-    if steps is not None:
-        raise CatgradError("--epochs: expected no --steps, found both; leave one of them out")
-    found = round(epochs * len(workload.x) / workload.batch_size) if 0 < epochs < math.inf else 0
-    if found < 1:
-        raise CatgradError(f"--epochs {epochs:g}: expected at least one step, found {found}; give more epochs")
-    return found
 
 
 def _compile(
@@ -510,7 +450,7 @@ def main() -> None:
 
 
 def _fail(code: int, message: str) -> None:
-    if _debug:
+    if options.debug():
         traceback.print_exc()
     print(" ".join(message.split()), file=sys.stderr)
     raise SystemExit(code)
