@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import types
 import warnings
@@ -19,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw.errors import CatgradError, ModelError, ToolError, UnsupportedError
 from catgrad_hw.importers import import_catgrad
-from catgrad_hw.targets import c
+from catgrad_hw.targets import c, cuda
 from catgrad_hw.targets.build import FLAGS, build_library
 from catgrad_hw.targets.clike import arguments
 from catgrad_hw.targets.engine import FastReference
@@ -190,6 +193,103 @@ def _torch(workload: Workload) -> Steps:
     return _loop(_module(workload, "torch").step, p, data)
 
 
+def _torch_cuda(workload: Workload, compiled: bool = False) -> Steps:
+    """The emitted step on the GPU: as it is, or compiled by torch and replayed as a CUDA graph."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+    if not torch.cuda.is_available():
+        raise ToolError("torch: expected a GPU, found none")
+    start, batch = workload.initial_parameters(), workload.batch(0)
+    p, data = ([torch.from_numpy(a.copy()).cuda() for a in arrays] for arrays in (start, batch))
+    step = _module(workload, "torch").step
+    if compiled:
+        step = torch.compile(step, mode="reduce-overhead")
+
+    def steps(count: int) -> None:
+        q = p
+        for _ in range(count):
+            if compiled:
+                torch.compiler.cudagraph_mark_step_begin()
+                q = [a.clone() for a in q]  # the graph's own memory is overwritten by its next replay
+            q = step(*q, *data)
+        torch.cuda.synchronize()
+
+    steps(3)  # the first replays record
+    return steps
+
+
+CUDA_LOOP = """\
+#include "model.h"
+static float *device[64];
+static model_scratch *scratch;
+static cudaStream_t stream;
+static cudaGraphExec_t graph;
+static int prepare(float **host, const int *sizes, int arrays) {{
+  int error = cudaMalloc(&scratch, sizeof *scratch);
+  if (error == 0) error = cudaStreamCreate(&stream);
+  for (int i = 0; error == 0 && i < arrays; i++) {{
+    error = cudaMalloc(&device[i], sizes[i] * sizeof(float));
+    if (error == 0) error = cudaMemcpy(device[i], host[i], sizes[i] * sizeof(float), cudaMemcpyHostToDevice);
+  }}
+  return error;
+}}
+extern "C" int loop(int count, float **host) {{
+  static const int sizes[] = {{{sizes}}};
+  static int ready = 0;
+  int error = 0;
+  if (!ready) {{
+    error = prepare(host, sizes, {arrays});
+    float **p = device;
+    if (error == 0) error = model_step_graph({arguments}, scratch, stream, &graph);
+    ready = 1;
+  }}
+  for (int step = 0; error == 0 && step < count; step++)
+    error = cudaGraphLaunch(graph, stream);
+  if (error == 0) error = cudaStreamSynchronize(stream);
+  for (int i = 0; error == 0 && i < {parameters}; i++)
+    error = cudaMemcpy(host[i], device[i], sizes[i] * sizeof(float), cudaMemcpyDeviceToHost);
+  return error;
+}}
+"""
+
+
+def cuda_loop(workload: Workload) -> dict[str, str]:
+    """The emitted CUDA, and ``loop``, which does a number of steps on the GPU's own copies of arrays."""
+    program = kernels_of(workload)
+    names = arguments(program, "step")
+    source = CUDA_LOOP.format(
+        sizes=", ".join(f"MODEL_{name.upper()}" for name in names),
+        arrays=len(names),
+        arguments=", ".join(f"p[{i}]" for i in range(len(names))),
+        parameters=len(program.parameters),
+    )
+    return {**cuda.emit(workload, "model"), "loop.cu": source}
+
+
+def _cuda(workload: Workload) -> Steps:
+    for tool in ("nvcc", "nvidia-smi"):
+        if shutil.which(tool) is None:
+            raise ToolError(f"cuda: expected {tool}, found none; install the CUDA toolkit, on a machine with a GPU")
+    with tempfile.TemporaryDirectory(prefix="catgrad_hw_") as folder:
+        for name, text in cuda_loop(workload).items():
+            Path(folder, name).write_text(text)
+        command = ["nvcc", "-O3", "-shared", "-Xcompiler=-fPIC", "-arch=native", "model.cu", "loop.cu", "-o", "loop.so"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ToolError(f"cuda: expected nvcc to compile, found: {done.stderr.strip()}")
+        library = ctypes.CDLL(str(Path(folder, "loop.so")))
+    arrays = [a.copy() for a in (*workload.initial_parameters(), *workload.batch(0))]
+    pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+
+    def steps(count: int, kept: object = arrays) -> None:  # the arrays live as long as the function
+        error = library.loop(count, pointers)
+        if error:
+            raise ToolError(f"cuda: expected steps on the GPU, found CUDA's error {error}")
+
+    return steps
+
+
 def _tinygrad(workload: Workload) -> Steps:
     from tinygrad import Tensor, TinyJit  # type: ignore[attr-defined,unused-ignore]
 
@@ -246,6 +346,9 @@ CONTENDERS: dict[str, Callable[[Workload], Steps]] = {
     "tinygrad": _tinygrad,
     "c": _c,
     "c-fixed": _c_fixed,
+    "cuda": _cuda,
+    "torch-cuda": _torch_cuda,
+    "torch-cuda-compiled": lambda workload: _torch_cuda(workload, compiled=True),
 }
 """What is timed: targets, NumPy as one writes it by hand, and catgrad 0.2."""
 

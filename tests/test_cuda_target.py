@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from random_models import learners, random_arrays
 
+from catgrad_hw.bench import cuda_loop
 from catgrad_hw.compile import Learner
 from catgrad_hw.ir.kernel import KernelProgram
 from catgrad_hw.ir.kernel_run import run
@@ -126,6 +127,30 @@ def agrees(program: KernelProgram, library: ctypes.CDLL, workload: Workload, kin
 def test_kernels_agree_with_numpy_on_the_cpu(tmp_path: Path, name: str, kind: str, steps: int) -> None:
     workload = load_workload(name)
     agrees(kernels_of(workload), build_for_cpu(workload, tmp_path), workload, kind, steps)
+
+
+def test_what_is_timed_trains_too(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    workload = load_workload("iris-hidden")
+    for name, text in cuda_loop(workload).items():
+        (tmp_path / name).write_text(text)
+    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", f"-I{SHIM}", "-x", "c++"]
+    command = ["g++", *flags, "model.cu", "loop.cu", "-o", "loop.so"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(tmp_path / "loop.so"))
+    p, data = list(workload.initial_parameters(0)), [np.ascontiguousarray(a) for a in workload.batch(0)]
+    found = [q.copy() for q in p]
+    pointers = (ctypes.c_void_p * 6)(*(a.ctypes.data for a in (*found, *data)))
+    for count in (2, 1):  # the second call goes on where the first one stopped
+        assert library.loop(count, pointers) == 0
+    program = kernels_of(workload)
+    for _ in range(3):
+        memory = run(program, "step", dict(zip((*program.parameters, "x", "y"), (*p, *data), strict=True)))
+        p = [memory[name] for name in program.parameters]
+    for a, b in zip(found, p, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
 @settings(max_examples=6, deadline=None, phases=[Phase.generate], derandomize=True)
