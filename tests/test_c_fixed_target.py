@@ -117,15 +117,16 @@ PRINT = '#include <stdio.h>\nstatic void print_number(int v) { printf("%d\\n", v
 
 
 @pytest.mark.parametrize("numbers", ["16", "small"])
-def test_sanitizers_find_nothing(tmp_path: Path, numbers: str) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
+@pytest.mark.parametrize("cc", ["gcc", "clang"])
+def test_sanitizers_find_nothing(tmp_path: Path, cc: str, numbers: str) -> None:
+    if shutil.which(cc) is None:
+        pytest.skip(f"{cc} is not installed")
     expected = write_program(tmp_path, "iris-hidden", numbers, 20, PRINT)
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-fsanitize=undefined,address"]
-    command = ["gcc", *flags, "-fno-sanitize-recover=all", "model.c", "main.c", "-o", "main"]
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O0", "-fsanitize=undefined,address"]
+    command = [cc, *flags, "-fno-sanitize-recover=all", "model.c", "main.c", "-o", "main"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     if "cannot find" in done.stderr and "san" in done.stderr:
-        pytest.skip("gcc has no sanitizers here")
+        pytest.skip(f"{cc} has no sanitizers here")
     assert done.returncode == 0, done.stderr
     ran = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 0, ran.stderr
