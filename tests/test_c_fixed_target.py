@@ -106,7 +106,7 @@ def write_program(folder: Path, name: str, numbers: str, steps: int, output: str
     lines += [f"  for (int i = 0; i < MODEL_{p.upper()}; i++) print_number(s.{p}[i]);" for p in parameters]
     lines.append("  for (int i = 0; i < (int)(sizeof s.saturations / 4); i++) print_number((int)s.saturations[i]);")
     lines += ["  return 0;", "}"]
-    (folder / "main.c").write_text("\n".join(lines))
+    (folder / "main.c").write_text("\n".join(lines) + "\n")
     for _ in range(steps):
         reference.step(x, y)
     words = [int(w) for p in reference.parameter_words() for w in p.ravel()]
