@@ -112,13 +112,23 @@ class Hardware:
             self._verilog[bus] = HEADER.format(lanes=self.lanes, identity=self.identity) + text
         return self._verilog[bus]
 
+    def _words(self) -> str:
+        """A Markdown table: the formats of the words that enter and leave."""
+        rows = ["## Words", "", "A word w stands for w / 2^f.", "", "| array | shape | bits | f |", "|---|---|---|---|"]
+        program, kernels = self.program, self.integer.kernels
+        for name in (*program.parameters, *program.inputs, *program.targets, *program.outputs):
+            shape, form = " × ".join(map(str, kernels.arrays[name].shape)), self.integer.formats[name]
+            rows.append(f"| `{name}` | {shape} | {form.width} | {form.fraction} |")
+        return "\n".join([*rows, ""])
+
     def report(self, bus: str = "plain") -> str:
-        """Ports, registers, and the program with its memory map, as Markdown."""
+        """Ports, words, registers, and the program with its memory map, as Markdown."""
         return "\n".join(
             [
                 f"# {TOP}: {self.lanes} lanes, identity {self.identity:016x}",
                 "",
                 port_list(self.program, bus),
+                self._words(),
                 "## Program and memory map",
                 "",
                 "```text",
@@ -173,13 +183,15 @@ def compile_hardware(
     memory: float | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
+    resident: bool = True,
     progress: Progress | None = None,
 ) -> Hardware:
     """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
 
     The bits depend on ``workload`` and ``numbers`` (``16``, ``18`` or ``small``) alone; ``tile`` (samples on chip at a
     time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in
-    :func:`catgrad_hw.schedule.scheduler.schedule`.
+    :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set where it fits; on a
+    board, whose data set is kept outside the core, it does not.
 
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
@@ -190,7 +202,7 @@ def compile_hardware(
         lanes,
         tile=tile,
         memory=memory,
-        samples=len(workload.x),
+        samples=len(workload.x) if resident else None,
         slow_words=slow_words,
         bank_kinds=bank_kinds,
     )
