@@ -70,8 +70,10 @@ def test_the_most_lanes():
     trained(workload_of(model, samples=130, rate=0.001), 128, steps=1)
 
 
-@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
-@pytest.mark.parametrize("numbers", ["18", "small"])
+@pytest.mark.parametrize(
+    ("numbers", "simulator"),
+    [("18", AMARANTH), ("small", AMARANTH), pytest.param("small", "icarus", marks=needs("icarus"))],
+)
 def test_other_number_formats(numbers, simulator):
     """`small` rounds its updates by keyed draws: the seed matters, and the bits are those of the reference."""
     workload = dense_workload(7, (3, 4, 2))
@@ -117,9 +119,14 @@ def test_batches_that_stay_on_chip(simulator):
     assert hardware.program.slots == 3
 
 
-@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
-@pytest.mark.parametrize("options", [{}, {"tile": 2}], ids=str)
-@pytest.mark.parametrize("kind", ["block", "single_port"])
+@pytest.mark.parametrize(
+    ("kind", "options", "simulator"),
+    [
+        *((kind, options, AMARANTH) for kind in ("block", "single_port") for options in ({}, {"tile": 2})),
+        pytest.param("single_port", {"tile": 2}, "icarus", marks=needs("icarus")),
+    ],
+    ids=str,
+)
 def test_batches_that_are_streamed(kind, options, simulator):
     """10 rows in batches of 4 wrap round, through a ring of two tiles, with every stream pausing at random."""
     workload = dense_workload(4, (3, 2), samples=10)
@@ -221,8 +228,10 @@ def test_a_full_data_set_is_no_longer_resident():
 # --- numbers at their limits ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])
-@pytest.mark.parametrize("numbers", ["16", "small"])
+@pytest.mark.parametrize(
+    ("numbers", "simulator"),
+    [("16", AMARANTH), ("small", AMARANTH), pytest.param("16", "icarus", marks=needs("icarus"))],
+)
 def test_saturation_is_counted_as_in_the_reference(numbers, simulator):
     """Calibrated on mild weights, then started from weights at both ends of their format."""
     mild = dense_workload(6, (3, 4, 2), rate=1.0)
