@@ -33,9 +33,16 @@ def choose_simulator(name: str | None = None) -> str:
     return name
 
 
-def _worker(
-    simulator: str, arguments: list[str], directory: Path, variables: dict[str, str]
+def start_worker(
+    simulator: str,
+    arguments: list[str],
+    directory: Path,
+    variables: dict[str, str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    start_new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
+    """A process of :mod:`catgrad_hw.simulate.worker` in ``directory``, whose ``log.txt`` takes what it prints."""
     environment = tools.simulator_environment(simulator) | variables
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     with (directory / "log.txt").open("ab") as log:
@@ -43,24 +50,27 @@ def _worker(
             [sys.executable, "-m", worker.__name__, *arguments],
             cwd=directory,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=start_new_session,
         )
 
 
-def _log_tail(directory: Path) -> str:
+def log_tail(directory: Path) -> str:
+    """The line of a worker's log that tells most."""
     lines = (directory / "log.txt").read_text(errors="replace").splitlines()
     telling = [line for line in lines if "rror" in line] or lines
     return telling[-1].strip() if telling else "no output"
 
 
-def build(verilog: str, simulator: str, *, waves: bool = False) -> Path:
-    """Directory of the compiled simulation of ``verilog`` (top module ``core``), made where the cache lacks it."""
+def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = False) -> Path:
+    """Directory of the compiled simulation of ``verilog``, whose top module is that of ``bench``, one of
+    ``catgrad_hw.simulate.worker.BENCHES``; made where the cache lacks it."""
     cache = tools.cache_directory() / "builds"
     settings = (tools.version(simulator), tools.compiler().version, str(waves), Path(worker.__file__).read_text())
     runtime = cache / f"{simulator}-runtime-{_hash(*settings)}"
-    target = cache / f"{simulator}-{_hash(verilog, *settings)}"
+    target = cache / f"{simulator}-{_hash(verilog, bench, *settings)}"
     if target.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
@@ -72,11 +82,11 @@ def build(verilog: str, simulator: str, *, waves: bool = False) -> Path:
         result.mkdir()
         for compiled in runtime.glob("*.o"):
             shutil.copy2(compiled, result)
-        arguments = ["build", simulator, str(result), str(source), *(["waves"] if waves else [])]
-        if _worker(simulator, arguments, directory, {}).wait():
+        arguments = ["build", bench, simulator, str(result), str(source), *(["waves"] if waves else [])]
+        if start_worker(simulator, arguments, directory, {}).wait():
             kept = Path(tempfile.mkdtemp(prefix="catgrad-hw-")) / "build.log"
             shutil.copy(directory / "log.txt", kept)
-            raise ToolError(f"{simulator}: cannot compile the Verilog: {_log_tail(directory)} (log: {kept})")
+            raise ToolError(f"{simulator}: cannot compile the Verilog: {log_tail(directory)} (log: {kept})")
         if simulator == "verilator" and not runtime.exists():
             # Verilator's library is the same for every design, and half of the work.
             library = directory / "runtime"
@@ -122,8 +132,8 @@ def run_verilog(verilog: str, simulator: str, job: Job, record: Record, waves: P
         job.save(directory / "job.npz")
         words = directory / "words.bin"
         words.touch()
-        arguments = ["run", simulator, str(built), *([str(waves.resolve())] if waves else [])]
-        process = _worker(simulator, arguments, directory, {"CATGRAD_HW_JOB": name})
+        arguments = ["run", "core", simulator, str(built), *([str(waves.resolve())] if waves else [])]
+        process = start_worker(simulator, arguments, directory, {"CATGRAD_HW_JOB": name})
         with _running(process), words.open("rb") as stream:
             size, pending = 8 * job.parameters.size, b""
             while True:
@@ -138,7 +148,7 @@ def run_verilog(verilog: str, simulator: str, job: Job, record: Record, waves: P
         if (directory / "outcome.json").exists():
             return Outcome.load(directory / "outcome.json")
         error = directory / "error.txt"
-        reason = error.read_text() if error.exists() else _log_tail(directory)
+        reason = error.read_text() if error.exists() else log_tail(directory)
         seed = "" if job.backpressure is None else f" (back-pressure seed {job.backpressure})"
         raise SimulationError(f"{simulator}: {reason}{seed}")
 

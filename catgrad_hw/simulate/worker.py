@@ -1,30 +1,45 @@
 """Builds a simulation, or runs one, in a process of its own: cocotb's runner wants to own the environment.
 
-``python -m catgrad_hw.simulate.worker build|run SIMULATOR DIRECTORY [FILE]``: FILE is the Verilog to build, or the
-waves to write. The top module is ``core``.
+``python -m catgrad_hw.simulate.worker build|run BENCH SIMULATOR DIRECTORY [FILE]``: FILE is the Verilog to build, or
+the waves to write; BENCH one of ``BENCHES``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from cocotb_tools.runner import VerilatorControlFile, get_runner
 
 from catgrad_hw.simulate.driver import INPUTS, OUTPUTS
 
-TOP = "core"
 TIMESCALE = ("1ns", "1ps")
 
 
-def build(simulator: str, directory: Path, source: Path, waves: bool) -> None:
+@dataclass(frozen=True)
+class Bench:
+    """The top module, its ports that the bench uses, and the module of the bench."""
+
+    top: str
+    ports: tuple[str, ...]
+    module: str
+
+
+BENCHES = {
+    "core": Bench("core", ("clk", *INPUTS, *OUTPUTS), "catgrad_hw.simulate.bench"),
+    "board": Bench("device", ("clk", "rst", "rx", "tx", "training"), "catgrad_hw.simulate.board_bench"),
+}
+
+
+def build(bench: Bench, simulator: str, directory: Path, source: Path, waves: bool) -> None:
     """Compile ``source`` into ``directory``."""
     sources: list[Path | VerilatorControlFile] = [source]
     if simulator == "verilator":
         # cocotb makes every signal writable from outside, which triples the time of a cycle: the ports are enough.
         ports = source.with_suffix(".vlt")
-        lines = [f'public_flat_rw -module "{TOP}" -var "{name}"' for name in ("clk", *INPUTS, *OUTPUTS)]
+        lines = [f'public_flat_rw -module "{bench.top}" -var "{name}"' for name in bench.ports]
         ports.write_text("\n".join(["`verilator_config", *lines, ""]))
         sources.append(VerilatorControlFile(ports))
         arguments = ["-Wno-fatal", "-Wno-lint", "-O3", "--no-public-flat-rw"]
@@ -33,7 +48,7 @@ def build(simulator: str, directory: Path, source: Path, waves: bool) -> None:
         arguments = ["-g2005"]
     get_runner(simulator).build(
         sources=sources,
-        hdl_toplevel=TOP,
+        hdl_toplevel=bench.top,
         build_dir=directory,
         build_args=arguments,
         timescale=TIMESCALE,
@@ -42,14 +57,14 @@ def build(simulator: str, directory: Path, source: Path, waves: bool) -> None:
     )
 
 
-def run(simulator: str, directory: Path, waves: Path | None) -> None:
+def run(bench: Bench, simulator: str, directory: Path, waves: Path | None) -> None:
     """Run the bench on the simulation in ``directory``; the current directory takes what the simulator writes."""
     if simulator == "verilator":
         # It delays what is written until the edge is over, as cocotb would do at the price of a callback each cycle.
         os.environ["COCOTB_TRUST_INERTIAL_WRITES"] = "1"
     get_runner(simulator).test(
-        test_module="catgrad_hw.simulate.bench",
-        hdl_toplevel=TOP,
+        test_module=bench.module,
+        hdl_toplevel=bench.top,
         hdl_toplevel_lang="verilog",
         build_dir=directory,
         test_dir=Path.cwd(),
@@ -59,11 +74,12 @@ def run(simulator: str, directory: Path, waves: Path | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    action, simulator, directory, *rest = arguments
+    action, name, simulator, directory, *rest = arguments
+    bench = BENCHES[name]
     if action == "build":
-        build(simulator, Path(directory), Path(rest[0]), waves="waves" in rest[1:])
+        build(bench, simulator, Path(directory), Path(rest[0]), waves="waves" in rest[1:])
     else:
-        run(simulator, Path(directory), Path(rest[0]) if rest else None)
+        run(bench, simulator, Path(directory), Path(rest[0]) if rest else None)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,266 @@
+"""Executes requests: what stands in the buffer of requests is done to the core, and a reply is left in the other."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.core import core_signature
+from catgrad_hw.gateware.link.frames import HEADER_AT, POINTER_BITS
+from catgrad_hw.gateware.link.settings import DESCRIPTION_AT, REPLY_BYTES, stream_bits
+from catgrad_hw.gateware.registers import Register
+from catgrad_hw.host.protocol import Description, ReplyCode, RequestCode, word_bytes
+from catgrad_hw.schedule.program import Program
+
+UNKEPT_AT = DESCRIPTION_AT - 2
+"""The header of replies that are not kept to be sent again: to hello, and refusals."""
+
+REGISTER_BYTES = 4
+
+
+class Executor(Component):
+    """Executes the request before ``end`` when ``start`` is high, then has its reply sent.
+
+    * Request: ``byte`` follows its address ``pointer`` by a cycle.
+    * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by a cycle. ``send``
+      starts the transmitter, ``advance`` moves ``out`` on, ``last`` tells that nothing is left, ``sent`` ends it all.
+    * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
+      ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait.
+    * ``link_write``: ``value`` is written to the link register of number ``link_register``.
+    * ``progress``: an item was taken. ``refused``: the reply is no OK.
+    """
+
+    def __init__(self, program: Program):
+        self.bits = stream_bits(program)
+        super().__init__(
+            {
+                "start": In(1),
+                "end": In(POINTER_BITS),
+                "pointer": Out(POINTER_BITS),
+                "byte": In(8),
+                "out": Out(POINTER_BITS),
+                "reply_write": Out(1),
+                "reply_data": Out(8),
+                "reply_byte": In(8),
+                "send": Out(1),
+                "advance": In(1),
+                "last": Out(1),
+                "sent": In(1),
+                "refused": Out(1),
+                "bus": In(core_signature(program).members["bus"].signature),
+                "results": In(core_signature(program).members["results"].signature),
+                "value": Out(32),
+                "offer_parameters": Out(1),
+                "offer_samples": Out(1),
+                "offer_data": Out(1),
+                "accepted": In(1),
+                "give_up": In(1),
+                "progress": Out(1),
+                "link_write": Out(1),
+                "link_register": Out(2),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bus, results = self.bus, self.results
+        kind = Signal(RequestCode)
+        code = Signal(3)  # of the reply, less 0x80
+        unkept, kept_end = Signal(), Signal(POINTER_BITS)
+        number = Signal(8)  # of the last request
+        known, answered = Signal(), Signal()  # there is a session; a reply in it may be sent again
+        repeated, following, differs, begins = Signal(), Signal(), Signal(), Signal()
+        word = Signal(32)  # bytes come in at the top and leave at the bottom
+        index = Signal(3)  # of a byte in its item
+        count, address = Signal(8), Signal(8)
+        done = Signal(POINTER_BITS)
+        ended, item_ends = Signal(), Signal()
+
+        # A byte of the request is there two cycles after the pointer was moved.
+        move, there = Signal(), Signal()
+        m.d.sync += there.eq(~move)
+        with m.If(move):
+            m.d.sync += self.pointer.eq(self.pointer + 1)
+        with m.If(self.advance | self.reply_write):
+            m.d.sync += self.out.eq(self.out + 1)
+
+        sizes = {
+            RequestCode.HELLO: 4,
+            RequestCode.READ_REGISTERS: REGISTER_BYTES,
+            RequestCode.READ_RESULTS: word_bytes(self.bits["results"]),
+            RequestCode.WRITE_REGISTERS: 1 + REGISTER_BYTES,
+            RequestCode.WRITE_PARAMETERS: word_bytes(self.bits["parameters"]),
+            RequestCode.WRITE_SAMPLES: word_bytes(self.bits["samples"]),
+            RequestCode.WRITE_DATA: word_bytes(self.bits["samples"]),
+        }
+        with m.Switch(kind):
+            for size in set(sizes.values()):
+                with m.Case(*(code for code, bytes in sizes.items() if bytes == size)):
+                    m.d.comb += item_ends.eq(index == size - 1)
+        m.d.comb += [
+            ended.eq(self.pointer == self.end),
+            self.value.eq(Cat(word[8:], self.byte)),
+            self.last.eq(
+                self.out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
+            ),
+            bus.address.eq(Register.STATUS),
+            bus.write_data.eq(self.value),
+            self.link_register.eq(word[:2]),
+            self.refused.eq(code != 0),
+            self.reply_data.eq(self.byte),
+        ]
+
+        def reply(reply_code):
+            m.d.sync += code.eq(reply_code & 0x7F)
+            m.next = "CLOSE"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [self.pointer.eq(HEADER_AT), there.eq(0), index.eq(0), code.eq(0), unkept.eq(1)]
+                m.d.sync += [differs.eq(0), begins.eq(0)]
+                with m.If(self.start):
+                    m.next = "NUMBER"
+            with m.State("NUMBER"):
+                m.d.sync += [repeated.eq(self.byte == number), following.eq(self.byte == (number + 1)[:8])]
+                with m.If(there):
+                    m.d.comb += move.eq(1)
+                    m.next = "CODE"
+            with m.State("CODE"):
+                m.d.sync += kind.eq(self.byte[:3])
+                with m.If(there):
+                    m.d.comb += move.eq(1)
+                    with m.If(self.byte == RequestCode.HELLO):
+                        m.d.sync += self.out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)
+                        m.next = "SESSION"
+                        with m.If(self.end != 4):
+                            reply(ReplyCode.LENGTH)
+                    with m.Elif(~known):
+                        reply(ReplyCode.SESSION)
+                    with m.Elif(repeated & answered):
+                        m.d.sync += [unkept.eq(0), self.out.eq(HEADER_AT)]
+                        m.next = "SEND"
+                    with m.Elif(~following):
+                        reply(ReplyCode.SEQUENCE)
+                    with m.Else():
+                        m.d.sync += [unkept.eq(0), answered.eq(1), number.eq(number + 1), self.out.eq(0)]
+                        with m.If((self.byte[3:] != 0) | (self.byte[:3] == 0)):
+                            reply(ReplyCode.COMMAND)
+                        with m.Elif(self.byte[2]):
+                            m.next = "ITEM"
+                        with m.Elif(self.byte[0]):
+                            m.next = "COUNT"
+                        with m.Else():
+                            m.next = "FIRST"
+
+            # Hello: the session's number goes into the description, and is compared with what was there.
+            with m.State("SESSION"):
+                with m.If(there):
+                    m.d.comb += [move.eq(1), self.reply_write.eq(1)]
+                    m.d.sync += [index.eq(index + 1), differs.eq(differs | (self.byte != self.reply_byte))]
+                    with m.If(item_ends):
+                        m.next = "OPEN"
+            with m.State("OPEN"):
+                with m.If(differs | ~known):
+                    m.d.sync += [known.eq(1), answered.eq(0), begins.eq(1)]
+                m.next = "CLOSE"
+
+            # Reads.
+            with m.State("FIRST"):
+                m.d.sync += address.eq(self.byte)
+                with m.If(there):
+                    m.d.comb += move.eq(1)
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                m.d.sync += count.eq(self.byte)
+                with m.If(there):
+                    m.d.comb += move.eq(1)
+                    m.next = "COUNTED"
+            with m.State("COUNTED"):
+                m.next = "FETCH"
+                with m.If(~ended):
+                    reply(ReplyCode.LENGTH)
+            with m.State("FETCH"):
+                m.d.comb += bus.address.eq(address)
+                m.d.sync += index.eq(0)
+                m.next = "LOAD"
+                with m.If((count == 0) | (self.out >= REPLY_BYTES)):
+                    m.next = "CLOSE"
+            with m.State("LOAD"):
+                m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
+                m.next = "EMIT"
+                with m.If(kind == RequestCode.READ_RESULTS):
+                    m.d.comb += results.ready.eq(1)
+                    m.d.sync += word.eq(results.payload)
+                    with m.If(~results.valid):
+                        m.next = "CLOSE"
+                with m.Else():
+                    m.d.sync += word.eq(bus.read_data)
+            with m.State("EMIT"):
+                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(word[:8])]
+                m.d.sync += [word.eq(word >> 8), index.eq(index + 1)]
+                with m.If(item_ends):
+                    m.next = "FETCH"
+
+            # Writes.
+            with m.State("ITEM"):
+                with m.If(index == 0):
+                    m.d.sync += done.eq(self.pointer)
+                with m.If(ended):
+                    m.next = "DONE_LOW"
+                    with m.If(index != 0):
+                        m.d.sync += code.eq(ReplyCode.LENGTH & 0x7F)
+                with m.Elif(there & item_ends):
+                    with m.If(self.progress):
+                        m.d.comb += move.eq(1)
+                        m.d.sync += index.eq(0)
+                    with m.Elif(self.give_up):
+                        m.d.sync += code.eq(ReplyCode.BUSY & 0x7F)
+                        m.next = "DONE_LOW"
+                    with m.Switch(kind):
+                        with m.Case(RequestCode.WRITE_REGISTERS):
+                            with m.If(word[7]):
+                                m.d.comb += [self.link_write.eq(1), self.progress.eq(1)]
+                            with m.Elif(~bus.read_data[0]):
+                                m.d.comb += [bus.address.eq(word[:8]), bus.write_enable.eq(1), self.progress.eq(1)]
+                            with m.Else():
+                                m.d.sync += code.eq(ReplyCode.BUSY & 0x7F)
+                                m.next = "DONE_LOW"
+                        with m.Case(RequestCode.WRITE_PARAMETERS):
+                            m.d.comb += [self.offer_parameters.eq(1), self.progress.eq(self.accepted)]
+                        with m.Case(RequestCode.WRITE_SAMPLES):
+                            m.d.comb += [self.offer_samples.eq(1), self.progress.eq(self.accepted)]
+                        with m.Case(RequestCode.WRITE_DATA):
+                            m.d.comb += [self.offer_data.eq(1), self.progress.eq(self.accepted)]
+                with m.Elif(there):
+                    m.d.comb += move.eq(1)
+                    m.d.sync += [word.eq(self.value), index.eq(index + 1)]
+            with m.State("DONE_LOW"):
+                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(done[:8])]
+                m.next = "DONE_HIGH"
+            with m.State("DONE_HIGH"):
+                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(done[8:])]
+                m.next = "CLOSE"
+
+            # The reply.
+            with m.State("CLOSE"):
+                m.d.sync += [self.pointer.eq(HEADER_AT), there.eq(0), self.out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))]
+                with m.If(~unkept):
+                    m.d.sync += kept_end.eq(self.out)
+                m.next = "HEADER_NUMBER"
+            with m.State("HEADER_NUMBER"):
+                with m.If(there):
+                    m.d.comb += self.reply_write.eq(1)
+                    with m.If(begins):
+                        m.d.sync += number.eq(self.byte)
+                    m.next = "HEADER_CODE"
+            with m.State("HEADER_CODE"):
+                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(Cat(code, C(1 << 4, 5)))]
+                m.next = "BACK"
+            with m.State("BACK"):
+                m.d.sync += self.out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
+                m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += self.send.eq(1)
+                m.next = "SENDING"
+            with m.State("SENDING"):
+                with m.If(self.sent):
+                    m.next = "IDLE"
+        return m

@@ -1,0 +1,180 @@
+"""Frames on bytes: stuffing, and the CRC."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.gateware.link.settings import BUFFER_BYTES
+from catgrad_hw.host.protocol import CRC_BYTES, CRC_RESIDUE, ESCAPE, ESCAPE_XOR, FLAG
+
+POLYNOMIAL = 0xEDB88320  # of IEEE 802.3, reflected
+
+POINTER_BITS = (BUFFER_BYTES - 1).bit_length()
+HEADER_AT = BUFFER_BYTES - 2
+"""Sequence number and code lie in the last two bytes of a buffer, and the payload from address 0 on."""
+
+
+class Crc(Component):
+    """A bit a cycle: ``start`` takes in ``byte``, which stays for the 8 cycles of ``busy``, or with ``shift`` only
+    moves the next 8 bits to ``low``. ``right``: what was taken in since ``clear`` ended with its own CRC."""
+
+    clear: In(1)
+    start: In(1)
+    shift: In(1)
+    byte: In(8)
+    busy: Out(1)
+    low: Out(8)
+    right: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        state = Signal(32, init=0xFFFFFFFF)
+        bit = Signal(3)
+        feedback = Signal()
+        m.d.comb += [
+            feedback.eq((state[0] ^ self.byte.bit_select(bit, 1)) & ~self.shift),
+            self.low.eq(~state[:8]),
+            self.right.eq(state == CRC_RESIDUE ^ 0xFFFFFFFF),
+        ]
+        with m.If(self.busy):
+            m.d.sync += [state.eq((state >> 1) ^ Mux(feedback, POLYNOMIAL, 0)), bit.eq(bit + 1)]
+            with m.If(bit == 7):
+                m.d.sync += self.busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
+        with m.If(self.clear):
+            m.d.sync += state.eq(state.init)
+        return m
+
+
+class FrameReceiver(Component):
+    """Unstuffs bytes into a buffer: ``write`` writes ``content`` to ``address``.
+
+    ``good``, for one cycle: a frame with a right CRC has ended, and ``end`` is the address behind its payload until the
+    next byte. ``bad``: one was dropped. ``restart``: forget what has come, as after a frame.
+    """
+
+    byte: In(8)
+    valid: In(1)
+    broken: In(1)
+    restart: In(1)
+    crc_clear: Out(1)
+    crc_start: Out(1)
+    crc_right: In(1)
+    write: Out(1)
+    address: Out(POINTER_BITS)
+    content: Out(8)
+    end: Out(POINTER_BITS)
+    good: Out(1)
+    bad: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        position = Signal(POINTER_BITS, init=HEADER_AT)
+        escaped, spoiled = Signal(), Signal()
+        flip = Signal()  # of the byte that is written, for as long as the CRC takes it in
+        # Addresses from 504 on are no end of a payload: the frame was too short, or too long.
+        whole = ~self.end[3:].all() & ~escaped & ~spoiled
+        m.d.comb += [
+            self.address.eq(position),
+            self.content.eq(self.byte ^ Mux(flip, ESCAPE_XOR, 0)),
+            self.end.eq(position - CRC_BYTES),
+            self.crc_clear.eq(self.restart),
+            self.crc_start.eq(self.write),
+        ]
+        m.d.sync += self.write.eq(0)
+        with m.If(self.valid):
+            with m.If(self.byte == FLAG):
+                m.d.comb += [
+                    self.good.eq(whole & self.crc_right),
+                    self.bad.eq((position != HEADER_AT) & ~self.good),
+                    self.crc_clear.eq(1),
+                ]
+            with m.Elif(self.byte == ESCAPE):
+                m.d.sync += escaped.eq(1)
+            with m.Else():
+                m.d.sync += [self.write.eq(1), flip.eq(escaped), escaped.eq(0)]
+        with m.If(self.write):
+            m.d.sync += position.eq(position + 1)
+        with m.If(self.broken | (position == HEADER_AT - 1)):
+            m.d.sync += spoiled.eq(1)
+        with m.If(self.restart | (self.crc_clear & ~self.good)):
+            m.d.sync += [position.eq(position.init), escaped.eq(0), spoiled.eq(0)]
+        return m
+
+
+class FrameTransmitter(Component):
+    """Sends a frame when ``start`` is high: flag, the bytes that it is given, their CRC, flag.
+
+    ``byte`` is the next of them, or with ``last`` there is none; after ``advance`` it follows in two cycles. ``done``
+    is high when the line is idle again.
+    """
+
+    start: In(1)
+    byte: In(8)
+    last: In(1)
+    advance: Out(1)
+    done: Out(1)
+    crc_clear: Out(1)
+    crc_start: Out(1)
+    crc_shift: Out(1)
+    crc_busy: In(1)
+    crc_low: In(8)
+    line: Out(stream.Signature(8))
+
+    def elaborate(self, platform):
+        m = Module()
+        tail = Signal()  # the CRC is being sent
+        left = Signal(range(CRC_BYTES))
+        current = Signal(8)
+        special = Signal()
+        m.d.comb += [
+            current.eq(Mux(tail, self.crc_low, self.byte)),
+            special.eq((current == FLAG) | (current == ESCAPE)),
+            self.crc_shift.eq(tail),
+            self.line.payload.eq(current),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [tail.eq(0), left.eq(CRC_BYTES - 1)]
+                with m.If(self.start):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(FLAG), self.crc_clear.eq(1)]
+                with m.If(self.line.ready):
+                    m.next = "BYTE"
+            with m.State("BYTE"):
+                with m.If(self.last & ~tail):
+                    m.d.sync += tail.eq(1)
+                with m.Else():
+                    m.d.comb += self.line.valid.eq(1)
+                    with m.If(special):
+                        m.d.comb += self.line.payload.eq(ESCAPE)
+                    with m.If(self.line.ready):
+                        m.d.comb += self.crc_start.eq(~special)
+                        m.next = "CRC"
+                        with m.If(special):
+                            m.next = "ESCAPED"
+            with m.State("ESCAPED"):
+                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(current ^ ESCAPE_XOR)]
+                with m.If(self.line.ready):
+                    m.d.comb += self.crc_start.eq(1)
+                    m.next = "CRC"
+            with m.State("CRC"):
+                with m.If(~self.crc_busy):
+                    m.d.comb += self.advance.eq(~tail)
+                    m.d.sync += left.eq(left - tail)
+                    m.next = "FETCH"
+                    with m.If(tail & (left == 0)):
+                        m.next = "END"
+            with m.State("FETCH"):
+                m.next = "BYTE"
+            with m.State("END"):
+                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(FLAG)]
+                with m.If(self.line.ready):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(self.line.ready):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+        return m
