@@ -221,18 +221,20 @@ class Hello:
 
 @dataclass(frozen=True)
 class ReadRegisters:
-    """The values of ``count`` registers of the core from ``first`` on, as 4 bytes each."""
+    """The values of ``count`` registers of the core from ``first`` on, as 4 bytes each. On the line stand the first and
+    the one behind the last."""
 
     code: ClassVar[RequestCode] = RequestCode.READ_REGISTERS
     first: int
     count: int
 
     def pack(self) -> bytes:
-        return struct.pack("<BB", self.first, self.count)
+        return struct.pack("<BB", self.first, self.first + self.count)
 
     @classmethod
     def unpack(cls, payload: bytes) -> ReadRegisters:
-        return cls(*struct.unpack("<BB", payload))
+        first, end = struct.unpack("<BB", payload)
+        return cls(first, end - first)
 
     @staticmethod
     def values(payload: bytes) -> tuple[int, ...]:
@@ -529,7 +531,7 @@ VECTORS: tuple[Vector, ...] = (
         "7e078043474857010104006745230102017d5d7d5eefbeadde40a5ae0240420f00f401b801a3000000960000000400000003000000"
         "030000000000010018101809884a66f47e",
     ),
-    _request("read registers 2 to 7", 8, ReadRegisters(Register.STATUS, 6), "7e080202062ae4213c7e"),
+    _request("read registers 2 to 7", 8, ReadRegisters(Register.STATUS, 6), "7e080202082dc999db7e"),
     _request(
         "run 50 steps on a ring of 1050 words", 9, run_replayed(50, 0, 1050),
         "7e0904f10000000003050000000800000000f219040000f1000000800432000000030100000099f9f82d7e",

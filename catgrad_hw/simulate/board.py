@@ -68,6 +68,7 @@ class SimulatedBoard:
         if link is not None and link.exists() and not link.is_symlink():
             raise ModelError(f"--link {link}: expected a free name or a symbolic link, found a file; give another name")
         self._link, self._waves = link, waves
+        self._built: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="catgrad-hw-")
 
@@ -80,13 +81,24 @@ class SimulatedBoard:
     def _path(self) -> Path:
         return Path(self._directory.name)
 
-    def start(self) -> SimulatedBoard:
-        """Build, where the cache lacks it, and serve."""
+    def build(self) -> None:
+        """Compile the simulation, where the cache lacks it."""
         verilog = device_verilog(self.program, self.settings)
-        built = runner.build(verilog, self.simulator, bench="board", waves=self._waves is not None)
+        self._built = runner.build(verilog, self.simulator, bench="board", waves=self._waves is not None)
+
+    def start(self) -> SimulatedBoard:
+        """Build, where that was not done, and serve."""
+        if self._built is None:
+            self.build()
         link = str(self._link.absolute()) if self._link else None
         (self._path / "settings.json").write_text(json.dumps({"clock_hz": self.settings.clock_hz, "link": link}))
-        arguments = ["run", "board", self.simulator, str(built), *([str(self._waves.resolve())] if self._waves else [])]
+        arguments = [
+            "run",
+            "board",
+            self.simulator,
+            str(self._built),
+            *([str(self._waves.resolve())] if self._waves else []),
+        ]
         variables = {"CATGRAD_HW_BOARD": str(self._path)}
         # A session of its own: Ctrl-C is for this process, which then ends that one, simulator and all.
         self._process = runner.start_worker(

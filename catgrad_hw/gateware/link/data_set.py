@@ -1,6 +1,6 @@
 """The data set memory: words that are loaded once, and replayed into the core's ``samples`` in each run."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -9,9 +9,65 @@ from catgrad_hw.errors import CapacityError
 from catgrad_hw.gateware.link.settings import DataSetKind
 from catgrad_hw.gateware.tag import bits_for
 
-SPRAM_BITS, SPRAM_WORDS = 16, 1 << 16
+SPRAM_BITS, SPRAM_WORDS, SPRAM_MOST = 16, 1 << 14, 4
+"""Of a single-port RAM of the iCE40UP5K, and how many it has."""
 
-RAM_STYLE = {"spram": "huge", "block": "block"}
+
+class SinglePortMemory(Component):
+    """``words`` words of ``width`` bits. ``read_data`` follows a ``read`` by a cycle, and stays until the next.
+
+    ``spram`` makes it of SB_SPRAM256KA (Lattice TN1314: the output changes only in a read), else of block RAM.
+    """
+
+    def __init__(self, words: int, width: int, kind: DataSetKind):
+        self.words, self.width, self.kind = words, width, kind
+        super().__init__(
+            {
+                "address": In(bits_for(words)),
+                "read": In(1),
+                "read_data": Out(width),
+                "write": In(1),
+                "write_data": In(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.kind == "block":
+            style = {"ram_style": "block"}
+            m.submodules.memory = memory = Memory(shape=self.width, depth=self.words, init=[], attrs=style)
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                Cat(write.addr, write.data, write.en).eq(Cat(self.address, self.write_data, self.write)),
+                Cat(read.addr, read.en).eq(Cat(self.address, self.read)),
+                self.read_data.eq(read.data),
+            ]
+            return m
+        count = -(-self.words // SPRAM_WORDS)
+        address, number = self.address[:14], self.address[14:]
+        chosen = Signal(range(SPRAM_MOST))
+        with m.If(self.read):
+            m.d.sync += chosen.eq(number)
+        with m.Switch(chosen):
+            for i in range(count):
+                data = Signal(SPRAM_BITS, name=f"data_{i}")
+                here = Const(1) if count == 1 else number == i
+                m.submodules[f"ram_{i}"] = Instance(
+                    "SB_SPRAM256KA",
+                    i_ADDRESS=address if self.words >= SPRAM_WORDS else Cat(address, Const(0, 14 - len(address))),
+                    i_DATAIN=Cat(self.write_data, Const(0, SPRAM_BITS - self.width)),
+                    i_MASKWREN=Const(0b1111, 4),
+                    i_WREN=self.write,
+                    i_CHIPSELECT=(self.read | self.write) & here,
+                    i_CLOCK=ClockSignal(),
+                    i_STANDBY=Const(0),
+                    i_SLEEP=Const(0),
+                    i_POWEROFF=Const(1),  # active low
+                    o_DATAOUT=data,
+                )
+                with m.Case(i):
+                    m.d.comb += self.read_data.eq(data)
+        return m
 
 
 class DataSet(Component):
@@ -23,9 +79,10 @@ class DataSet(Component):
     """
 
     def __init__(self, words: int, width: int, kind: DataSetKind):
-        if kind == "spram" and (width > SPRAM_BITS or words > SPRAM_WORDS):
+        most = SPRAM_MOST * SPRAM_WORDS
+        if kind == "spram" and (width > SPRAM_BITS or words > most):
             raise CapacityError(
-                f"data set memory: expected at most {SPRAM_WORDS} words of {SPRAM_BITS} bits of single-port RAM, found "
+                f"data set memory: expected at most {most} words of {SPRAM_BITS} bits of single-port RAM, found "
                 f"{words} of {width}; choose numbers 16, fewer words, or block RAM"
             )
         self.words, self.width, self.kind = words, width, kind
@@ -45,26 +102,23 @@ class DataSet(Component):
 
     def elaborate(self, platform):
         m = Module()
-        style = RAM_STYLE[self.kind]
-        m.submodules.memory = memory = Memory(shape=self.width, depth=self.words, init=[], attrs={"ram_style": style})
-        write, read = memory.write_port(), memory.read_port()
+        m.submodules.memory = memory = SinglePortMemory(self.words, self.width, self.kind)
         position, last = Signal(self.address_bits), Signal(self.address_bits)
         # The memory's output holds a word until it is taken; the one at the position follows it.
         fetch = Signal()
         m.d.comb += [
             fetch.eq(self.playing & (self.samples.ready | ~self.samples.valid)),
-            read.addr.eq(position),
-            read.en.eq(fetch),
-            write.addr.eq(position),
-            write.en.eq(self.write & ~self.playing),
-            write.data.eq(self.word),
-            self.samples.payload.eq(read.data),
+            memory.address.eq(position),
+            memory.read.eq(fetch),
+            memory.write.eq(self.write & ~self.playing),
+            memory.write_data.eq(self.word),
+            self.samples.payload.eq(memory.read_data),
         ]
         with m.If(fetch):
             m.d.sync += self.samples.valid.eq(1)
         with m.If(fetch & (position == last)):
             m.d.sync += position.eq(0)
-        with m.Elif(fetch | write.en):
+        with m.Elif(fetch | memory.write):
             m.d.sync += position.eq(position + 1)
         with m.If(self.set_position):
             m.d.sync += [position.eq(self.value), self.playing.eq(self.play), self.samples.valid.eq(0)]

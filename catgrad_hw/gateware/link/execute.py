@@ -70,9 +70,10 @@ class Executor(Component):
         repeated, following, differs, begins = Signal(), Signal(), Signal(), Signal()
         word = Signal(32)  # bytes come in at the top and leave at the bottom
         index = Signal(3)  # of a byte in its item
-        count, address = Signal(8), Signal(8)
+        item = Signal(8)  # a register's number, or how many results have been read
         done = Signal(POINTER_BITS)
         ended, item_ends = Signal(), Signal()
+        whole = Signal()  # the request is as long as its code asks for, other than of a write
 
         # A byte of the request is there two cycles after the pointer was moved.
         move, there = Signal(), Signal()
@@ -97,6 +98,7 @@ class Executor(Component):
                     m.d.comb += item_ends.eq(index == size - 1)
         m.d.comb += [
             ended.eq(self.pointer == self.end),
+            whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
             self.value.eq(Cat(word[8:], self.byte)),
             self.last.eq(
                 self.out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
@@ -115,7 +117,7 @@ class Executor(Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [self.pointer.eq(HEADER_AT), there.eq(0), index.eq(0), code.eq(0), unkept.eq(1)]
-                m.d.sync += [differs.eq(0), begins.eq(0)]
+                m.d.sync += [differs.eq(0), begins.eq(0), item.eq(0)]
                 with m.If(self.start):
                     m.next = "NUMBER"
             with m.State("NUMBER"):
@@ -130,7 +132,7 @@ class Executor(Component):
                     with m.If(self.byte == RequestCode.HELLO):
                         m.d.sync += self.out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)
                         m.next = "SESSION"
-                        with m.If(self.end != 4):
+                        with m.If(~whole):
                             reply(ReplyCode.LENGTH)
                     with m.Elif(~known):
                         reply(ReplyCode.SESSION)
@@ -140,13 +142,15 @@ class Executor(Component):
                     with m.Elif(~following):
                         reply(ReplyCode.SEQUENCE)
                     with m.Else():
-                        m.d.sync += [unkept.eq(0), answered.eq(1), number.eq(number + 1), self.out.eq(0)]
+                        m.d.sync += [unkept.eq(0), answered.eq(1), self.out.eq(0)]
                         with m.If((self.byte[3:] != 0) | (self.byte[:3] == 0)):
                             reply(ReplyCode.COMMAND)
                         with m.Elif(self.byte[2]):
                             m.next = "ITEM"
+                        with m.Elif(~whole):
+                            reply(ReplyCode.LENGTH)
                         with m.Elif(self.byte[0]):
-                            m.next = "COUNT"
+                            m.next = "FETCH"
                         with m.Else():
                             m.next = "FIRST"
 
@@ -162,40 +166,32 @@ class Executor(Component):
                     m.d.sync += [known.eq(1), answered.eq(0), begins.eq(1)]
                 m.next = "CLOSE"
 
-            # Reads.
+            # Reads: up to the item whose number stands in the request.
             with m.State("FIRST"):
-                m.d.sync += address.eq(self.byte)
+                m.d.sync += item.eq(self.byte)
                 with m.If(there):
                     m.d.comb += move.eq(1)
-                    m.next = "COUNT"
-            with m.State("COUNT"):
-                m.d.sync += count.eq(self.byte)
-                with m.If(there):
-                    m.d.comb += move.eq(1)
-                    m.next = "COUNTED"
-            with m.State("COUNTED"):
-                m.next = "FETCH"
-                with m.If(~ended):
-                    reply(ReplyCode.LENGTH)
+                    m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += bus.address.eq(address)
+                m.d.comb += bus.address.eq(item)
                 m.d.sync += index.eq(0)
-                m.next = "LOAD"
-                with m.If((count == 0) | (self.out >= REPLY_BYTES)):
-                    m.next = "CLOSE"
+                with m.If(there):
+                    m.next = "LOAD"
+                    with m.If((item == self.byte) | (self.out >= REPLY_BYTES)):
+                        m.next = "CLOSE"
             with m.State("LOAD"):
-                m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
+                m.d.sync += item.eq(item + 1)
                 m.next = "EMIT"
                 with m.If(kind == RequestCode.READ_RESULTS):
                     m.d.comb += results.ready.eq(1)
-                    m.d.sync += word.eq(results.payload)
+                    m.d.sync += word.eq(results.payload[: 8 * sizes[RequestCode.READ_RESULTS]])
                     with m.If(~results.valid):
                         m.next = "CLOSE"
                 with m.Else():
                     m.d.sync += word.eq(bus.read_data)
             with m.State("EMIT"):
                 m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(word[:8])]
-                m.d.sync += [word.eq(word >> 8), index.eq(index + 1)]
+                m.d.sync += [word.eq(self.value), index.eq(index + 1)]
                 with m.If(item_ends):
                     m.next = "FETCH"
 
@@ -248,7 +244,7 @@ class Executor(Component):
             with m.State("HEADER_NUMBER"):
                 with m.If(there):
                     m.d.comb += self.reply_write.eq(1)
-                    with m.If(begins):
+                    with m.If(begins | ~unkept):
                         m.d.sync += number.eq(self.byte)
                     m.next = "HEADER_CODE"
             with m.State("HEADER_CODE"):

@@ -131,15 +131,17 @@ class Link(Component):
                 Mux(executor.offer_parameters, core.parameters.ready, executor.offer_samples & core.samples.ready)
             ),
         ]
-        new_rate = Signal.like(rate)
+        new_rate = Signal()
+        with m.If(executor.start):
+            m.d.sync += new_rate.eq(0)
         with m.If(executor.link_write):
             with m.Switch(executor.link_register):
                 with m.Case(LinkRegister.RESET & 3):
                     m.d.comb += self.core_reset.eq(1)
                 with m.Case(LinkRegister.RATE & 3):
-                    m.d.sync += new_rate.eq(executor.value)
-        with m.If(replied & (new_rate != 0)):
-            m.d.sync += [rate.eq(new_rate), new_rate.eq(0)]
+                    m.d.sync += new_rate.eq(1)
+        with m.If(replied & new_rate):
+            m.d.sync += rate.eq(executor.value)  # the last one that was written
 
         settings = self.settings
         if settings.data_set_words:
