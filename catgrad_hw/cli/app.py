@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catgrad_hw.cli import options
+from catgrad_hw.cli import host, link, options
 from catgrad_hw.cli.options import (
     INTERNAL,
     MISMATCH,
@@ -61,6 +62,8 @@ def catgrad_hw(debug: Debug = False) -> None:
     **Train in simulated hardware:** `catgrad-hw train iris-hidden --lanes 8`
 
     **Write the hardware's Verilog:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
+
+    **Train on a board:** `catgrad-hw run iris-hidden --port auto`
 
     **See what is found on this machine:** `catgrad-hw doctor`
     """
@@ -116,10 +119,8 @@ def train(
     if rtl is not None and not rtl.is_file():
         raise CatgradError(f"--rtl {rtl}: expected a Verilog file, found none; check the path")
     if reference_only:
-        options = {"--simulator": simulator, "--vcd": vcd, "--rtl": rtl, "--memory": memory, "--tile": tile}
-        for option, value in options.items():
-            if value is not None:
-                raise CatgradError(f"{option}: expected a simulation, found --reference-only; leave one of them out")
+        simulated = {"--simulator": simulator, "--vcd": vcd, "--rtl": rtl, "--memory": memory, "--tile": tile}
+        _refuse("a simulation", "--reference-only", simulated)
     workload = load_workload(model, batch)
     if load is not None:
         workload = files.with_parameters(workload, load)
@@ -159,13 +160,26 @@ def train(
         raise typer.Exit(MISMATCH)
 
 
+app.command()(host.run)
+app.command("board-sim")(link.board_sim)
+
+
 @app.command()
 def predict(
     model: Model,
+    port: Annotated[
+        str | None, typer.Option(metavar="PORT", help="Ask the board at this serial port (auto: list and ask).")
+    ] = None,
     batch: Batch = None,
-    lanes: Lanes = 8,
+    lanes: Annotated[int | None, typer.Option("--lanes", "-P", help="Default: 8, or the board's own.")] = None,
+    memory: Memory = None,
+    tile: Tile = None,
+    numbers: Annotated[Numbers | None, typer.Option(help="Default: 16, or the board's own.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the parameters, where none are loaded.")] = 0,
-    numbers: Formats = Numbers.sixteen,
+    data: host.Data = None,
+    label: host.Label = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B,C", help="What the outputs stand for.")] = None,
+    baud: host.Rate = None,
     simulator: Annotated[
         Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
     ] = None,
@@ -174,23 +188,61 @@ def predict(
     vcd: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the waves.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Predict the workload's data with a core that does nothing else, and compare every word with the reference.
+    """Predict the workload's data, on a board or in a simulation, and compare every word with the reference.
 
-    The core takes samples and sends predictions, unasked; cycles count from the first word that it accepts to the last
-    that it offers. Exits with 1 where any word differs.
+    With --port, a board answers with what it has learned, or with the parameters of --load; --data holds questions of
+    your own. Without, the core of a predictor is simulated, which does nothing else: it takes samples and sends
+    predictions, unasked; cycles count from the first word that it accepts to the last that it offers. Exits with 1
+    where any word differs.
 
-    **One flower at a time:** `catgrad-hw predict iris-hidden --batch 1 --lanes 8`
+    **What has the board learned?** `catgrad-hw predict iris-hidden --port /dev/ttyUSB1`
+
+    **What are these?** `catgrad-hw predict iris-hidden --port auto --data flowers.csv --classes a,b,c`
+
+    **Simulated, one flower at a time:** `catgrad-hw predict iris-hidden --batch 1 --lanes 8`
 
     **With parameters that were trained:** `catgrad-hw train iris-hidden --save a.npz`, then
     `catgrad-hw predict iris-hidden --batch 1 --load a.npz`
     """
+    from catgrad_hw.cli import files
+
+    for option, path in (("--json", json_file), ("--vcd", vcd)):
+        files.check_writable(option, path)
+    if port is not None:
+        _refuse("a simulation", "--port", {"--simulator": simulator, "--vcd": vcd})
+        host.predict(
+            model, port, batch=batch, lanes=lanes, memory=memory, tile=tile, numbers=numbers and numbers.value,
+            seed=seed, data=data, label=label, classes=classes, load=load, baud=baud, json_file=json_file,
+        )  # fmt: skip
+        return
+    of_board = {"--data": data, "--label": label, "--classes": classes, "--baud": baud}
+    _refuse("a board", "no --port", of_board | {"--memory": memory, "--tile": tile})
+    _predict_in_simulation(model, batch, lanes or 8, seed, numbers or Numbers.sixteen, simulator, json_file, load, vcd)
+
+
+def _refuse(needed: str, found: str, options: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing here."""
+    for option, value in options.items():
+        if value is not None:
+            raise CatgradError(f"{option}: expected {needed}, found {found}; leave one of them out")
+
+
+def _predict_in_simulation(
+    model: str,
+    batch: int | None,
+    lanes: int,
+    seed: int,
+    numbers: Numbers,
+    simulator: Simulator | None,
+    json_file: Path | None,
+    load: Path | None,
+    vcd: Path | None,
+) -> None:
     from catgrad_hw.cli import files, show
     from catgrad_hw.hardware import compile_predictor
     from catgrad_hw.simulate import predicting, tools
     from catgrad_hw.workload import load_workload
 
-    for option, path in (("--json", json_file), ("--vcd", vcd)):
-        files.check_writable(option, path)
     workload = load_workload(model, batch)
     if load is not None:
         workload = files.with_parameters(workload, load)
@@ -288,6 +340,8 @@ def bench(
     **All that can run here:** `catgrad-hw bench iris-hidden digits-mlp mlp-784-64-10`
 
     **C alone:** `catgrad-hw bench iris-hidden --target numpy --target c`
+
+    **On a GPU:** `catgrad-hw bench iris-hidden --target cuda --target torch-cuda --target torch-cuda-compiled`
     """
     from catgrad_hw.bench import bench as run
     from catgrad_hw.cli import files, show

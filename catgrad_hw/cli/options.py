@@ -63,6 +63,9 @@ class Contender(StrEnum):
     tinygrad = "tinygrad"
     c = "c"
     c_fixed = "c-fixed"
+    cuda = "cuda"
+    torch_cuda = "torch-cuda"
+    torch_cuda_compiled = "torch-cuda-compiled"
 
 
 def _set_debug(value: bool) -> None:

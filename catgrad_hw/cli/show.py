@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,6 +20,10 @@ from catgrad_hw.schedule.program import Program
 from catgrad_hw.schedule.view import Account
 from catgrad_hw.simulate.tools import Tool
 from catgrad_hw.simulate.training import Progress as Report
+
+if TYPE_CHECKING:
+    from catgrad_hw.host.training import Progress as BoardProgress
+    from catgrad_hw.host.transport import Port
 
 FAMILIES: dict[Family, str] = {"ice40": "iCE40", "ecp5": "ECP5", "gowin": "Gowin"}
 
@@ -92,6 +97,11 @@ def _number(value: float | None, kind: str) -> str:
     return f"{100 * value:.2f} %" if kind == "accuracy" else f"{value:.5g}"
 
 
+def _saturations(report: dict[str, Any]) -> str:
+    """The tensors of which words were clamped, and how many."""
+    return ", ".join(f"{name} {count}" for name, count in report["saturations"].items() if count) or "none"
+
+
 def training(report: dict[str, Any]) -> None:
     """A training run's report: scores, the hardware's figures, the loss curve."""
     lanes = f", {report['lanes']} lanes, {report['simulator']}" if report["simulator"] else ""
@@ -116,8 +126,7 @@ def training(report: dict[str, Any]) -> None:
     facts.add_row("least multiplications per step", f"{report['least_multiplications']:,}")
     if report["simulator"]:
         facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
-    saturated = {name: count for name, count in report["saturations"].items() if count}
-    facts.add_row("saturations", ", ".join(f"{name} {count}" for name, count in saturated.items()) or "none")
+    facts.add_row("saturations", _saturations(report))
     out.print(facts)
     out.print(curve(report["curve"]["reference"]), markup=False)
     for line in report["advice"]:
@@ -143,6 +152,93 @@ def prediction(report: dict[str, Any]) -> None:
     facts.add_row("least multiplications", f"{report['least_multiplications']:,}")
     facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
     out.print(facts)
+
+
+@contextmanager
+def board_progress() -> Iterator[Callable[[BoardProgress], None]]:
+    """A progress bar of a run on a board: steps, samples a second, loss and accuracy at the last checkpoint."""
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} samples/s{task.fields[score]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None, rate=0.0, score="")
+
+        def report(progress: BoardProgress) -> None:
+            found = ""
+            if progress.score is not None:
+                found = f", loss {_number(progress.score.loss, 'loss')}"
+                if progress.score.accuracy is not None:
+                    found += f", accuracy {_number(progress.score.accuracy, 'accuracy')}"
+            rate = progress.samples_per_second
+            bar.update(task, completed=progress.done, total=progress.steps, rate=rate, score=found)
+
+        yield report
+
+
+def board_training(report: dict[str, Any]) -> None:
+    """The report of a run on a board: scores of the board's own predictions, its figures, the loss curve."""
+    out.print(
+        f"{report['model']}: {report['steps']} steps on a board of {report['lanes']} lanes at "
+        f"{report['clock_mhz']:g} MHz"
+    )
+    scores = Table("", "board")
+    for data, part in (("", report), *([("held-out ", report["heldout"])] if "heldout" in report else [])):
+        for kind in ("loss", "accuracy"):
+            scores.add_row(data + kind, _number(part[kind], kind))
+    out.print(scores)
+    facts = Table(show_header=False)
+    if report["classes"]:
+        facts.add_row("classes", ", ".join(report["classes"]))
+    if report["verified"]:
+        facts.add_row("words compared", f"{report['words_compared']:,}")
+        facts.add_row("mismatches", str(report["mismatches"]))
+    facts.add_row("samples a second", f"{report['samples_per_second']:,.0f}")
+    if report["cycles_per_step"]:
+        facts.add_row("cycles per step", f"{report['cycles_per_step']:,.0f} (scheduled {report['cycles_scheduled']:,})")
+    if report["recoveries"]:
+        facts.add_row("times that the board was lost", str(report["recoveries"]))
+    facts.add_row("saturations", _saturations(report))
+    out.print(facts)
+    if report["curve"]:
+        out.print(curve(report["curve"]), markup=False)
+    for line in report["differences"]:
+        out.print(f"[red]mismatch[/red]: {line}", soft_wrap=True)
+
+
+def answers(report: dict[str, Any], inputs: NDArray[np.floating[Any]]) -> None:
+    """A board's predictions of the first rows, and scores where the truth is known."""
+    names = report["classes"]
+    table = Table("inputs", "answer", "outputs")
+    for row, outputs in zip(inputs.tolist(), report["predictions"], strict=False):
+        flat = np.ravel(outputs)
+        best = int(flat.argmax())
+        answer = f"{flat[0]:.4g}" if flat.size == 1 else names[best] if names else f"class {best}"
+        shown = " ".join(f"{value:g}" for value in row[:8]) + (" …" if len(row) > 8 else "")
+        table.add_row(shown, answer, " ".join(f"{value:.3f}" for value in flat))
+    out.print(table)
+    if report["samples"] > len(inputs):
+        out.print(f"and {report['samples'] - len(inputs):,} more samples (--json FILE has all)")
+    facts = Table(show_header=False)
+    for kind in ("loss", "accuracy"):
+        if report[kind] is not None:
+            facts.add_row(kind, _number(report[kind], kind))
+    facts.add_row("words compared", f"{report['words_compared']:,}")
+    facts.add_row("mismatches", str(report["mismatches"]))
+    out.print(facts)
+    for line in report["differences"]:
+        out.print(f"[red]mismatch[/red]: {line}", soft_wrap=True)
+
+
+def ports(found: Sequence[Port]) -> None:
+    """The serial ports, numbered from 1."""
+    table = Table("", "port", "what is there")
+    for number, port in enumerate(found, 1):
+        table.add_row(str(number), port.name, port.description)
+    err.print(table)
 
 
 def account(name: str, found: Account) -> None:

@@ -62,7 +62,7 @@ class Checkpoint:
             DataError: there is no such file, or it is no checkpoint.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 fields = {name: archive[name] for name in archive.files}
             if int(fields.pop("version")) != VERSION:
                 raise ValueError("another version of checkpoints")

@@ -10,14 +10,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catgrad_hw.errors import DataError, LinkError
+from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.gateware.registers import Command, Register, Status
 from catgrad_hw.hardware import Hardware, compile_hardware, compile_predictor
 from catgrad_hw.host import protocol
@@ -81,9 +83,8 @@ def connect(
 ) -> Board:
     """Open ``port`` and check that the board there holds the design of ``model``.
 
-    ``model`` is a workload or its name (:func:`catgrad_hw.workload.load_workload`), compiled with the same ``batch``,
-    ``lanes``, ``numbers``, ``memory`` and ``tile`` as the bitstream was (lanes and numbers are by default what the
-    board says of itself), or hardware that was compiled so. ``baud`` is the board's default rate, ``rate`` another to
+    ``model`` is a workload or its name (:func:`catgrad_hw.workload.load_workload`), compiled as the bitstream was
+    (:func:`find_design`), or hardware that was compiled so. ``baud`` is the board's default rate, ``rate`` another to
     go over to.
 
     Raises:
@@ -96,18 +97,61 @@ def connect(
             transport.change_baud(rate)
         if isinstance(model, Hardware):
             return Board(transport, model)
-        found = transport.description
         workload = load_workload(model, batch) if isinstance(model, str) else model
-        lanes = found.lanes if lanes is None else lanes
-        numbers = _numbers(found) if numbers is None else numbers
-        if found.trains:
-            hardware = compile_hardware(workload, lanes, numbers=numbers, memory=memory, tile=tile, progress=progress)
-        else:
-            hardware = compile_predictor(workload, lanes, numbers=numbers, progress=progress)
+        hardware = find_design(
+            transport.description, workload, lanes=lanes, numbers=numbers, memory=memory, tile=tile, progress=progress
+        )
         return Board(transport, hardware)
     except BaseException:
         transport.close()
         raise
+
+
+def find_design(
+    description: Description,
+    workload: Workload,
+    *,
+    lanes: int | None = None,
+    numbers: str | None = None,
+    memory: float | None = None,
+    tile: int | None = None,
+    progress: Progress | None = None,
+) -> Hardware:
+    """The design of ``workload`` that a board of this description holds.
+
+    ``lanes`` and ``numbers`` are by default what the board says of itself; ``memory`` and ``tile`` are those that the
+    bitstream was built with. A trainer may hold its data set itself or not; both are tried.
+
+    Raises:
+        LinkError: the board holds another design.
+        CatgradError: the workload cannot be compiled.
+    """
+    lanes = description.lanes if lanes is None else lanes
+    numbers = _numbers(description) if numbers is None else numbers
+    designs = _designs(description, workload, lanes, numbers, memory, tile, progress)
+    first = next(designs)
+    found = next((design for design in chain((first,), designs) if design.identity == description.identity), first)
+    check_identity(description, found)
+    return found
+
+
+def _designs(
+    description: Description,
+    workload: Workload,
+    lanes: int,
+    numbers: str,
+    memory: float | None,
+    tile: int | None,
+    progress: Progress | None,
+) -> Iterator[Hardware]:
+    """What a board of this description may hold, most likely first."""
+    if not description.trains:
+        yield compile_predictor(workload, lanes, numbers=numbers, progress=progress)
+        return
+    for resident in (False, True):
+        yield compile_hardware(
+            workload, lanes, numbers=numbers, memory=memory, tile=tile, resident=resident, progress=progress
+        )
 
 
 def _numbers(description: Description) -> str:
@@ -412,26 +456,12 @@ def check_identity(description: Description, hardware: Hardware) -> None:
     """
     if description.identity == hardware.identity:
         return
-    program, kernels = hardware.program, hardware.integer.kernels
-
-    def words(names: Sequence[str]) -> int:
-        return sum(prod(kernels.arrays[name].shape[1:]) for name in names)
-
-    expected = {
-        "trains": int(not program.predicts_only),
-        "lanes": program.lanes,
-        "batch": program.batch,
-        "parameters": sum(prod(kernels.arrays[name].shape) for name in kernels.parameters),
-        "inputs": words(program.inputs),
-        "targets": words(program.targets),
-        "outputs": words(program.outputs),
-        "parameter_bits": max(hardware.integer.formats[name].width for name in kernels.parameters),
-        "counters": len(program.counters),
-    }
+    settings = LinkSettings(description.clock_hz, description.baud, description.data_set_words)
+    expected = replace(describe(hardware.program, settings), session=description.session)
     differing = [
-        f"{name} {getattr(description, name)} in place of {value}"
-        for name, value in expected.items()
-        if getattr(description, name) != value
+        f"{field.name} {getattr(description, field.name)} in place of {getattr(expected, field.name)}"
+        for field in fields(Description)
+        if field.name != "identity" and getattr(description, field.name) != getattr(expected, field.name)
     ]
     what = ", ".join(differing) or "the same sizes, but other formats, memory or learning rate"
     raise LinkError(

@@ -93,7 +93,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
         found = repr(text) if text else "an empty cell"
         raise DataError(f"{path}, line {line}, column {column}: expected a number, found {found}")
     value = float(text)
-    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+    if not math.isfinite(value) or abs(value) > float(np.finfo(np.float32).max):
         raise DataError(
             f"{path}, line {line}, column {column}: expected a finite number, found {text}; fill in the value or leave "
             "the row out"

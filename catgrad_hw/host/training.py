@@ -89,7 +89,7 @@ def require_continuation(checkpoint: Checkpoint, origin: Checkpoint) -> None:
     for name, what in (
         ("model", "the model"),
         ("identity", "the design (model, numbers, lanes and memory)"),
-        ("data", "the data, or their order"),
+        ("data", "the data and their order"),
         ("seed", "the seed"),
     ):
         expected, found = getattr(origin, name), getattr(checkpoint, name)
@@ -154,6 +154,7 @@ class _Run:
         result = self.result
         began = time.monotonic()
         self._persist(self._load)
+        self._evaluate()
         while result.checkpoint.step < self.steps:
             count = min(every - result.checkpoint.step % every, self.steps - result.checkpoint.step)
             reached = self._persist(lambda count=count: self._advance(count, began))  # type: ignore[misc]

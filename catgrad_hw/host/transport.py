@@ -235,5 +235,5 @@ def _group(name: str) -> str:
     """The group that may open the port: of serial ports on Debian, dialout."""
     try:
         return Path(name).group()
-    except (OSError, KeyError):
+    except (OSError, KeyError, NotImplementedError):
         return "dialout"
