@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catgrad_hw.cli import host, link, options
+from catgrad_hw.cli import boards, host, link, options
 from catgrad_hw.cli.options import (
     INTERNAL,
     MISMATCH,
@@ -62,6 +62,8 @@ def catgrad_hw(debug: Debug = False) -> None:
     **Train in simulated hardware:** `catgrad-hw train iris-hidden --lanes 8`
 
     **Write the hardware's Verilog:** `catgrad-hw verilog iris-hidden --lanes 8 -o build`
+
+    **Build a bitstream:** `catgrad-hw build iris-hidden --board icebreaker -o build`
 
     **Train on a board:** `catgrad-hw run iris-hidden --port auto`
 
@@ -160,6 +162,9 @@ def train(
         raise typer.Exit(MISMATCH)
 
 
+app.command()(boards.boards)
+app.command()(boards.build)
+app.command()(boards.program)
 app.command()(host.run)
 app.command("board-sim")(link.board_sim)
 

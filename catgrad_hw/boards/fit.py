@@ -1,0 +1,268 @@
+"""Fits a model to a board: lanes, tile, packing, and where the data set is kept.
+
+What a design needs is counted before it is built: multipliers and block RAMs exactly
+(:mod:`catgrad_hw.schedule.memory`), LUTs by a linear model, whose coefficients ``python -m benchmarks.resources --fit``
+measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import ceil, prod
+
+from catgrad_hw.boards.description import Board
+from catgrad_hw.errors import CapacityError
+from catgrad_hw.gateware.link.settings import DataSetKind, LinkSettings, stream_bits
+from catgrad_hw.hardware import Hardware
+from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.pipeline import Progress, quantize_workload
+from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.memory import BLOCK, Family, block_rams, blocks
+from catgrad_hw.schedule.program import Bank, BankKind, Program
+from catgrad_hw.schedule.scheduler import MAX_LANES, schedule
+from catgrad_hw.workload import Workload
+
+LINK_BLOCKS = 2
+"""Block RAMs of the link: a buffer each way."""
+
+SPRAM_WORDS, SPRAM_BITS = 1 << 14, 16
+"""Of one single-port RAM of the iCE40 UltraPlus."""
+
+TRIED = 2
+"""How many numbers of lanes that fit are compared, from the most on."""
+
+DATA_SET_SHARE = 0.5
+"""Of the block RAMs, for the data set; a larger one is streamed."""
+
+
+@dataclass(frozen=True)
+class LutModel:
+    """LUTs of a design: ``base + lane P + slow E + kernel K``, for P lanes, a slow path of E words and K kernels, plus
+    ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
+
+    base: float
+    lane: float
+    slow: float
+    kernel: float
+    margin: float
+    multiplier: float = 0.0
+
+    def luts(self, program: Program, soft: bool) -> int:
+        """LUTs of ``program``, link included."""
+        lane = self.lane + (self.multiplier if soft else 0.0)
+        total = self.base + lane * program.lanes + self.slow * program.slow_words + self.kernel * len(program.kernels)
+        return round(total * (1 + self.margin))
+
+
+LUTS: Mapping[Family, LutModel] = {
+    "ice40": LutModel(base=1500, lane=260, slow=250, kernel=40, margin=0.05, multiplier=370),
+    "ecp5": LutModel(base=1800, lane=330, slow=250, kernel=60, margin=0.1),
+    "gowin": LutModel(base=1800, lane=330, slow=250, kernel=60, margin=0.1),
+}
+
+
+LUT_RAM_ROWS, LUT_RAM_BITS, LUT_RAM_LUTS = 16, 4, 6
+"""Of a cell of LUT RAM: its size, and the LUTs that it takes."""
+
+DEEPEST = 64
+"""Rows of the deepest bank that is worth LUT RAM."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a design takes, link included, or what a board has."""
+
+    multipliers: int
+    block_rams: int
+    lut_rams: int
+    luts: int
+
+    def beyond(self, available: Needs) -> list[tuple[str, int, int]]:
+        """What there is too little of: its name, needed, available."""
+        names = {"multipliers": "multipliers", "block_rams": "block RAMs", "lut_rams": "LUT RAMs", "luts": "LUTs"}
+        rows = [(title, getattr(self, name), getattr(available, name)) for name, title in names.items()]
+        return [row for row in rows if row[1] > row[2]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A design that fits ``board``: its hardware, the memory for the data set (0 words: samples are streamed) and what
+    it needs."""
+
+    board: Board
+    hardware: Hardware
+    data_set_words: int
+    data_set_kind: DataSetKind
+    needs: Needs
+
+    def settings(self, clock_hz: int) -> LinkSettings:
+        """The link's settings at a core clock."""
+        return LinkSettings(clock_hz=clock_hz, data_set_words=self.data_set_words, data_set_kind=self.data_set_kind)
+
+
+def available(board: Board) -> Needs:
+    """What a board's chip has. Without multiplier blocks any number of lanes may multiply in LUTs."""
+    chip = board.chip
+    return Needs(chip.multipliers or MAX_LANES, chip.block_rams, chip.lut_rams, chip.luts)
+
+
+def fit(
+    workload: Workload,
+    board: Board,
+    *,
+    lanes: int | None = None,
+    memory: float | None = None,
+    tile: int | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """The fastest design for ``workload`` that fits ``board``; of equally fast ones that with the fewest lanes.
+
+    ``lanes``, ``memory`` (kbit of block RAM, at most) and ``tile`` (samples) may be given. The same arguments yield the
+    same design, whose identity the board tells.
+
+    Raises:
+        CapacityError: nothing fits: what is needed, what there is, and settings that would fit.
+        CatgradError: the workload has no hardware, or an argument is out of range.
+    """
+    quantized = quantize_workload(workload, board.numbers, progress=progress)
+    search = _Search(workload, board, quantized.integer, memory, tile)
+    if lanes is not None:
+        found = [search.design(lanes)]
+    else:
+        found = []
+        for count in search.candidates():
+            design = search.design(count)
+            if not design.needs.beyond(search.have):
+                found.append(design)
+            if len(found) == TRIED:
+                break
+        found = found or [search.design(1)]
+    best = min(found, key=lambda f: (_period(f.program), f.program.lanes))
+    if beyond := best.needs.beyond(search.have):
+        raise CapacityError(search.too_large(best.program.lanes, beyond))
+    check(best.program)
+    return Fit(board, Hardware(quantized, best.program), best.data_set_words, best.data_set_kind, best.needs)
+
+
+def _period(program: Program) -> int:
+    names = [r.name for r in program.routines]
+    return program.routine("step" if "step" in names else names[0]).period
+
+
+@dataclass(frozen=True)
+class _Design:
+    program: Program
+    needs: Needs
+    data_set_words: int
+    data_set_kind: DataSetKind
+
+
+class _Search:
+    """Designs of one workload for one board, by the number of lanes."""
+
+    def __init__(
+        self, workload: Workload, board: Board, integer: IntegerProgram, memory: float | None, tile: int | None
+    ) -> None:
+        self.board, self.integer, self.tile = board, integer, tile
+        self.samples, self.batch = len(workload.x), workload.batch_size
+        self.have = available(board)
+        if memory is not None:
+            within = int(memory // BLOCK[board.family].kbit)
+            self.have = replace(self.have, block_rams=min(self.have.block_rams, within))
+
+    def candidates(self) -> Iterator[int]:
+        """Numbers of lanes worth trying, most first: those that split some extent of the model into fewer rows."""
+        model = LUTS[self.board.family]
+        lane = model.lane + (0 if self.board.chip.multipliers else model.multiplier)
+        most = min(self.have.multipliers, MAX_LANES, int(self.have.luts / lane))
+        extents = {size for array in self.integer.kernels.arrays.values() for size in array.shape if size > 1}
+        useful = {most, *(ceil(extent / rows) for extent in extents for rows in range(1, extent + 1))}
+        return iter(sorted((lanes for lanes in useful if lanes <= most), reverse=True))
+
+    def design(self, lanes: int) -> _Design:
+        """The design of ``lanes`` lanes with the largest tile that fits; where none does, that with the smallest."""
+        sizes = [self.tile] if self.tile is not None else tiles(self.batch, lanes)
+        found = self._of_tile(lanes, sizes[0])
+        low, high = 0, len(sizes)  # what fits begins after low and not after high
+        while found.needs.beyond(self.have) and high - low > 1:
+            middle = (low + high) // 2
+            tried = self._of_tile(lanes, sizes[middle])
+            if tried.needs.beyond(self.have):
+                low = middle
+            else:
+                high, kept = middle, tried
+            if high - low == 1:
+                found = kept if high < len(sizes) else tried
+        return found
+
+    def _of_tile(self, lanes: int, tile: int) -> _Design:
+        family, chip = self.board.family, self.board.chip
+        program = schedule(self.integer, lanes, tile=tile)
+        words, kind, taken = self._data_set(program)
+        free = self.have.block_rams - LINK_BLOCKS - taken
+        kinds: dict[str, BankKind] = {}
+        if self._blocks(program) > free and chip.lut_rams:
+            kinds = self._distributed(program, self._blocks(program) - free)
+            program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds)
+        elif self._blocks(program) > free:
+            of_data = self._blocks(program) - block_rams(program, family).blocks
+            with suppress(CapacityError):  # less memory: parameters are single words
+                budget = float((free - of_data) * BLOCK[family].kbit)
+                program = schedule(self.integer, lanes, tile=tile, memory=budget)
+        cells = sum(lut_rams(program.banks[name]) for name in kinds)
+        needs = Needs(
+            lanes,
+            self._blocks(program) + taken + LINK_BLOCKS,
+            cells,
+            LUTS[family].luts(program, soft=not chip.multipliers) + LUT_RAM_LUTS * cells,
+        )
+        return _Design(program, needs, words, kind)
+
+    def _distributed(self, program: Program, over: int) -> dict[str, BankKind]:
+        """Banks for LUT RAM, so that ``over`` block RAMs less are needed: those that take the least of it for each."""
+        family = self.board.family
+        saved = {
+            name: blocks(bank.words, bank.width, bank.depth, family)
+            for name, bank in program.banks.items()
+            if bank.depth <= DEEPEST
+        }
+        kinds: dict[str, BankKind] = {}
+        for name in sorted(saved, key=lambda name: (lut_rams(program.banks[name]) / saved[name], name)):
+            if over > 0:
+                kinds[name] = "distributed"
+                over -= saved[name]
+        return kinds
+
+    def _blocks(self, program: Program) -> int:
+        return block_rams(program, self.board.family, data_set=True).blocks
+
+    def _data_set(self, program: Program) -> tuple[int, DataSetKind, int]:
+        """Words of the data set's memory (0 where it has no room), its kind, and the block RAMs that it takes."""
+        kernels = self.integer.kernels
+        sample = sum(prod(kernels.arrays[name].shape) // self.batch for name in (*kernels.inputs, *kernels.targets))
+        words, width = sample * self.samples, stream_bits(program)["samples"]
+        if self.board.chip.single_port_rams and width <= SPRAM_BITS:
+            return (words if words <= SPRAM_WORDS * self.board.chip.single_port_rams else 0), "spram", 0
+        taken = blocks(1, width, words, self.board.family)
+        return (words, "block", taken) if taken <= self.have.block_rams * DATA_SET_SHARE else (0, "block", 0)
+
+    def too_large(self, lanes: int, beyond: list[tuple[str, int, int]]) -> str:
+        """What is lacking, and what would fit."""
+        table = "; ".join(f"{name}: {needed:,} needed, {have:,} available" for name, needed, have in beyond)
+        smaller = (count for count in self.candidates() if count < lanes)
+        fits = next((count for count in smaller if not self.design(count).needs.beyond(self.have)), None)
+        advice = f"--lanes {fits} would fit" if fits else "take a larger board, or a smaller model or batch"
+        return f"{self.board.name}: {lanes} lanes do not fit: {table}; {advice}"
+
+
+def tiles(batch: int, lanes: int) -> list[int]:
+    """Tiles worth trying, largest first: the batch, and the smallest multiple of the lanes for each number of tiles."""
+    sizes = {ceil(ceil(batch / count) / lanes) * lanes for count in range(2, batch + 1)}
+    return [batch, *sorted((size for size in sizes if size < batch), reverse=True)]
+
+
+def lut_rams(bank: Bank) -> int:
+    """Cells of LUT RAM that a bank takes."""
+    return bank.words * ceil(bank.width / LUT_RAM_BITS) * ceil(bank.depth / LUT_RAM_ROWS)

@@ -1,0 +1,289 @@
+"""The tools of each family, stage by stage: synthesis, place-and-route, packing.
+
+Every stage reads files and writes files; its outcome is kept in the user's cache by the content of what it reads, its
+command and the tool's version. Scripts and commands are those of Amaranth's platforms, with what they lack: the guard
+against a miscompile of ``synth_ice40 -dsp`` (two registers after a product become a constant, exit status 0), and
+nextpnr's Gowin back end of today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catgrad_hw.boards.description import Board
+from catgrad_hw.errors import CapacityError, ToolError
+from catgrad_hw.numbers.pipeline import Progress
+from catgrad_hw.schedule.memory import Family
+from catgrad_hw.simulate import tools
+from catgrad_hw.simulate.tools import Tool
+
+GUARD = ("-e", "Driver-driver.conflict")
+"""Options with which Yosys stops at the conflict that the miscompile leaves in its log."""
+
+TICK = 0.2  # seconds between looks at a running tool
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What nextpnr calls a family's LUTs, block RAMs and multiplier blocks."""
+
+    luts: str
+    block_rams: str
+    multipliers: str
+
+
+CELLS: Mapping[Family, Cells] = {
+    "ice40": Cells("ICESTORM_LC", "ICESTORM_RAM", "ICESTORM_DSP"),
+    "ecp5": Cells("TRELLIS_COMB", "DP16KD", "MULT18X18D"),
+    "gowin": Cells("LUT4", "BSRAM", "MULT18X18"),
+}
+
+SUFFIX: Mapping[Family, str] = {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}
+"""Of the bitstream's name."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A routed design: cells (used, available) by nextpnr's names, the core clock's highest frequency in MHz, the
+    critical path in lines, the bitstream's input and the log."""
+
+    cells: Mapping[str, tuple[int, int]]
+    fmax_mhz: float
+    path: Sequence[str]
+    netlist: bytes
+    log: str
+
+    def used(self, what: str, family: Family) -> int:
+        """Cells of ``luts``, ``block_rams`` or ``multipliers`` that the design takes."""
+        return self.cells.get(getattr(CELLS[family], what), (0, 0))[0]
+
+
+class Stages:
+    """Runs stages for one board: keeps seconds by stage and logs by name, and reports progress."""
+
+    def __init__(self, board: Board, logs: Path, progress: Progress | None = None) -> None:
+        self.board, self.logs, self.progress = board, logs, progress
+        self.seconds: dict[str, float] = {}
+
+    def timed(self, stage: str) -> _Timer:
+        """A context that adds its seconds to those of ``stage``."""
+        return _Timer(self, stage)
+
+    def synthesise(self, rtlil: str, script_after_read: str) -> bytes:
+        """The netlist (JSON of Yosys) of the top module ``top``."""
+        script = synthesis_script(self.board, script_after_read)
+        files = {"top.il": rtlil.encode(), "top.ys": script.encode()}
+        guard = GUARD if self.board.family == "ice40" else ()
+        arguments = ("-q", "-l", "synthesis.log", *guard, "top.ys")
+        outcome = self._run("synthesis", tools.yosys(), arguments, files, ("top.json",))
+        return outcome["top.json"]
+
+    def route(self, netlist: bytes, constraints: str, clock_mhz: float, seed: int) -> Routed:
+        """Place and route for a core clock of ``clock_mhz``, whether that is reached or not.
+
+        Raises:
+            CapacityError: the design does not fit: which resource, and how many there are.
+            ToolError: it failed for another reason.
+        """
+        name = f"top.{CONSTRAINTS[self.board.family]}"
+        files = {"top.json": netlist, name: constraints.encode()}
+        log = "place-and-route.log"
+        arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--report", "report.json", "-q",
+                     "-l", log, "--timing-allow-fail")  # fmt: skip
+        outcome = self._run(
+            "place and route",
+            tools.place_and_route(self.board.family),
+            arguments,
+            files,
+            (ROUTED[self.board.family], "report.json", log),
+            fails=self._unroutable,
+        )
+        report = json.loads(outcome["report.json"])
+        fmax, path = _core_clock(report, clock_mhz)
+        cells = {name: (c["used"], c["available"]) for name, c in report["utilization"].items()}
+        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], outcome[log].decode(errors="replace"))
+
+    def pack(self, routed: Routed) -> bytes:
+        """The bitstream."""
+        source, family = ROUTED[self.board.family], self.board.family
+        target = f"top.{SUFFIX[family]}"
+        arguments: tuple[str, ...]
+        if family == "ice40":
+            arguments = (source, target)
+        elif family == "ecp5":
+            arguments = ("--compress", "--input", source, "--bit", target)
+        else:
+            arguments = ("-d", gowin_device(self.board), "--sspi_as_gpio", "--mspi_as_gpio", "-o", target, source)
+        return self._run("packing", tools.packer(family), arguments, {source: routed.netlist}, (target,))[target]
+
+    def _unroutable(self, log: str) -> Exception:
+        over = [
+            f"{name}: {used} needed, {available} there"
+            for name, used, available in _utilization(log)
+            if used > available
+        ]
+        errors = re.findall(r"^ERROR: (.*)$", log, re.MULTILINE)
+        reason = "; ".join(errors[:2]) or "no error told"
+        if over or any(
+            re.search(r"[Uu]nable to (find|place)|no (more )?BELs|no Bels|[Ff]ailed to (place|route)", e)
+            for e in errors
+        ):
+            full = f" ({'; '.join(over)})" if over else ""
+            return CapacityError(
+                f"{self.board.name}: the design does not fit{full}: {reason}; use fewer lanes, or a larger board"
+            )
+        return ToolError(f"place and route: {reason} (log: {self.logs / 'place-and-route.log'})")
+
+    def _run(
+        self,
+        stage: str,
+        tool: Tool,
+        arguments: Sequence[str],
+        files: Mapping[str, bytes],
+        outputs: Sequence[str],
+        fails: Callable[[str], Exception] | None = None,
+    ) -> dict[str, bytes]:
+        """Run a tool on ``files``, or take what it wrote the last time; its log goes to the folder of logs."""
+        log = f"{stage.replace(' ', '-')}.log"
+        with self.timed(stage) as timer:
+            path = tools.ready(tool)
+            key = hashlib.sha256(repr((tool.version, path.name, arguments, sorted(files.items()))).encode())
+            kept = tools.cache_directory() / "bitstreams" / key.hexdigest()[:32]
+            if not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix="stage-", dir=kept.parent) as name:
+                    directory = Path(name)
+                    for file, content in files.items():
+                        (directory / file).write_bytes(content)
+                    code, said = _watched([str(path), *arguments], directory, timer.tick)
+                    text = said + ((directory / log).read_text(errors="replace") if (directory / log).exists() else "")
+                    (self.logs / log).write_text(text)
+                    if code:
+                        if fails is not None:
+                            raise fails(text)
+                        errors = re.findall(r"^ERROR: (.*)$", text, re.MULTILINE) or text.strip().splitlines()[-1:]
+                        raise ToolError(
+                            f"{stage}: {tool.name} failed: {' '.join(errors[:1]) or 'it says nothing'} "
+                            f"(log: {self.logs / log})"
+                        )
+                    result = directory / "result"
+                    result.mkdir()
+                    for output in {*outputs, log}:
+                        if (directory / output).exists():
+                            shutil.move(directory / output, result / output)
+                    try:
+                        result.rename(kept)
+                    except OSError:
+                        if not kept.exists():
+                            raise
+            elif (kept / log).exists():
+                shutil.copy(kept / log, self.logs / log)
+        return {output: (kept / output).read_bytes() for output in outputs}
+
+
+class _Timer:
+    def __init__(self, stages: Stages, stage: str) -> None:
+        self.stages, self.stage = stages, stage
+
+    def __enter__(self) -> _Timer:
+        self.started = time.monotonic()
+        self.tick()
+        return self
+
+    def tick(self) -> None:
+        if self.stages.progress is not None:
+            self.stages.progress(f"{self.stages.board.name}: {self.stage}", 0, 0)
+
+    def __exit__(self, *_: object) -> None:
+        seconds = self.stages.seconds
+        seconds[self.stage] = seconds.get(self.stage, 0.0) + time.monotonic() - self.started
+
+
+def _watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) -> tuple[int, str]:
+    """Exit code and output of a program; it does not outlive this call."""
+    with (directory / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while process.poll() is None:
+                tick()
+                time.sleep(TICK)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    return process.returncode, (directory / "output.txt").read_text(errors="replace")
+
+
+# --- what each family wants -------------------------------------------------------------------------------------------
+
+CONSTRAINTS: Mapping[Family, str] = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
+"""Suffix of the file with pins and clocks that Amaranth's platform writes."""
+
+ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin": "routed.json"}
+
+
+def synthesis_script(board: Board, script_after_read: str) -> str:
+    """The Yosys script; ``script_after_read`` stands between reading and synthesis."""
+    gowin = "gw2a" if board.chip_name.startswith("GW2A") else "gw1n"
+    command = {
+        "ice40": "synth_ice40 -top top" + (" -dsp" if board.chip.multipliers else ""),
+        "ecp5": "synth_ecp5 -top top",
+        "gowin": f"synth_gowin -top top -family {gowin}",
+    }[board.family]
+    output = f"write_json{' -noscopeinfo' if board.family != 'gowin' else ''} top.json"
+    if board.family == "gowin":
+        command, output = f"{command} -json top.json", ""
+    return "\n".join(["read_rtlil top.il", script_after_read, command, output, ""])
+
+
+def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:
+    """Arguments of nextpnr that tell device, package, files and frequency."""
+    platform = board.new_platform()
+    if board.family == "ice40":
+        size = board.chip_name.removeprefix("iCE40").lower()
+        device: tuple[str, ...] = (f"--{size}", "--package", platform.package.lower())
+        return (*device, "--json", "top.json", "--pcf", "top.pcf", "--asc", "top.asc")
+    if board.family == "ecp5":
+        kind, size = re.fullmatch(r"LFE5U(M|M5G)?-(\d+)F", board.chip_name).groups()  # type: ignore[union-attr]
+        packages = {"BG": "CABGA", "MG": "CSFBGA"}
+        package = packages[platform.package[:2]] + platform.package[2:]
+        prefix = {None: "", "M": "um-", "M5G": "um5g-"}[kind]
+        device = (f"--{prefix}{size}k", "--package", package, "--speed", platform.speed)
+        return (*device, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config")
+    device = ("--device", platform.part, "--vopt", f"family={gowin_device(board)}", "--vopt", "cst=top.cst")
+    return (*device, "--json", "top.json", "--write", "routed.json", "--freq", f"{clock_mhz:.3f}")
+
+
+def gowin_device(board: Board) -> str:
+    """The die as nextpnr and gowin_pack call it: GW1NR is a GW1N with memory beside it."""
+    return board.chip_name.replace("GW1NR", "GW1N")
+
+
+def _core_clock(report: Mapping[str, Any], clock_mhz: float) -> tuple[float, list[str]]:
+    """The core clock's highest frequency, and its critical path: one line for each step."""
+    clocks = report["fmax"]
+    name = min(clocks, key=lambda name: abs(clocks[name]["constraint"] - clock_mhz))
+    edge, steps = f"posedge {name}", []
+    for path in report["critical_paths"]:
+        if path["from"] == edge and path["to"] == edge:
+            for step in path["path"]:
+                steps.append(f"{step['delay']:6.2f} ns {step['type']:8} {step.get('net') or step['to']['cell']}")
+    return float(clocks[name]["achieved"]), steps
+
+
+def _utilization(log: str) -> list[tuple[str, int, int]]:
+    """What nextpnr's log says of each kind of cell: used, available."""
+    rows = re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", log, re.MULTILINE)
+    return [(name, int(used), int(available)) for name, used, available in rows]
