@@ -29,6 +29,7 @@ from catgrad_hw.ir.operations import (
     Divide,
     Exp,
     Exponentiate,
+    FirstMaximum,
     Gt,
     Invert,
     Log,
@@ -75,6 +76,7 @@ from catgrad_hw.ir.operations import (
     zero,
 )
 from catgrad_hw.ir.optimizers import SGD, Adam, Momentum, Optimizer, adam, momentum, sgd
+from catgrad_hw.ir.rectify import Rectify
 from catgrad_hw.ir.trace import Wire, apply1, trace
 from catgrad_hw.ir.types import NdArrayType, Object, obj
 from catgrad_hw.ir.windows import (
@@ -105,10 +107,10 @@ __all__ = [  # noqa: RUF022
     "canonical", "identity", "op", "permutation", "spider", "tensor", "trace", "transpose", "twist", "unit",
     # operations, for ``op``
     "Adam", "Add", "Compose", "Constant", "Convolution", "Copy", "Crop", "CrossEntropy", "Discard", "Divide", "Exp",
-    "Exponentiate", "Flip", "Fold", "Gt", "Huber", "Invert", "Log", "MSE", "MatrixMultiply", "MeanSquaredError",
-    "Momentum", "Multiply", "NAdd", "NConcatenate", "NCopy", "NMax", "NSplit", "Negate", "Pad", "Parameter", "Permute",
-    "Power", "Reshape", "SGD", "ScaleInverse", "Select", "Sigmoid", "SigmoidDerivative", "Softmax", "Sqrt",
-    "Standardize", "Subtract", "Tanh", "TanhDerivative", "Windows",
+    "Exponentiate", "FirstMaximum", "Flip", "Fold", "Gt", "Huber", "Invert", "Log", "MSE", "MatrixMultiply",
+    "MeanSquaredError", "Momentum", "Multiply", "NAdd", "NConcatenate", "NCopy", "NMax", "NSplit", "Negate", "Pad",
+    "Parameter", "Permute", "Power", "Rectify", "Reshape", "SGD", "ScaleInverse", "Select", "Sigmoid",
+    "SigmoidDerivative", "Softmax", "Sqrt", "Standardize", "Subtract", "Tanh", "TanhDerivative", "Windows",
 ]  # fmt: skip
 
 
@@ -176,12 +178,18 @@ def conv2d(
 
 def relu(X: Object) -> OpenHypergraph:
     """``y = max(x, 0)``, with derivative 0 at 0."""
-    return _each(X, lambda x: apply1(Select(x.T), x, x, x.constant(0)))
+    return leaky_relu(0)(X)
 
 
 def leaky_relu(slope: Scalar = 0.01) -> Canonical:
     """``y = x`` where ``x > 0``, else ``slope · x``."""
-    return lambda X: _each(X, lambda x: apply1(Select(x.T), x, x, x * slope))
+
+    def rectified(x: Wire) -> Wire:
+        if x.T.dtype.is_floating() and slope >= 0:
+            return apply1(Rectify(x.T, slope), x)
+        return apply1(Select(x.T), x, x, x * slope)
+
+    return lambda X: _each(X, rectified)
 
 
 def softmax(X: Object) -> OpenHypergraph:

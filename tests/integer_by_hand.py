@@ -7,14 +7,17 @@ from typing import Any
 
 from test_rounding import python_draw
 from test_tables import by_definition
+from test_units import unit_by_definition
 
 from catgrad_hw.ir.kernel import (
     Access,
     Apply,
+    Bound,
     Constant,
     Expression,
     Kernel,
     Lookup,
+    Position,
     Read,
     Reduced,
     Round,
@@ -49,7 +52,14 @@ class SlowReference:
         sums: dict[tuple[int, ...], int] = {}
         for index in product(*outer):
             self.seen: set[Expression] = set()
-            total = sum(self._value(kernel, kernel.body, (*index, *rest), None) for rest in product(*inner))
+            values = [self._value(kernel, kernel.body, (*index, *rest), None) for rest in product(*inner)]
+            match kernel.reduction:
+                case "max":
+                    total = max(values)
+                case "argmax":
+                    total = values.index(max(values))
+                case _:
+                    total = sum(values)
             stored = [
                 self._value(kernel, write.value, (*index, *[0] * kernel.reduced), total) for write in kernel.writes
             ]
@@ -68,14 +78,19 @@ class SlowReference:
         for array, address, word in pending:
             self.memory[array][address] = word
 
-    def _at(self, access: Access, index: tuple[int, ...]) -> int:
+    def _at(self, access: Access | Bound | Position, index: tuple[int, ...]) -> int:
         return access.offset + sum(s * i for s, i in zip(access.strides, index, strict=False))
 
     def _value(self, kernel: Kernel, expression: Expression, index: tuple[int, ...], reduced: int | None) -> int:
         def of(e: Expression) -> int:
             match e:
                 case Read(access):
+                    for bound in access.bounds:
+                        if not 0 <= self._at(bound, index) < bound.size:
+                            return 0
                     return self.memory[access.array][self._at(access, index)]
+                case Position():
+                    return self._at(e, index)
                 case Constant(value):
                     return int(value)
                 case Reduced():
@@ -103,7 +118,14 @@ class SlowReference:
                         self.seen.add(e)  # a shared subexpression counts once
                     return clamped
                 case Lookup(table, argument):
+                    if table in self.program.units:
+                        return unit_by_definition(self.program.units[table], of(argument))
                     return by_definition(self.program.tables[table], of(argument))
+                case Apply("select", (condition, a, b)):
+                    left, right = of(a), of(b)  # both, since a narrowing counts whether or not it is taken
+                    return left if of(condition) > 0 else right
+                case Apply("equal", (a, b)):
+                    return int(of(a) == of(b))
                 case Apply("add", (a, b)):
                     return of(a) + of(b)
                 case Apply("subtract", (a, b)):

@@ -275,6 +275,7 @@ def spelled() -> list[ops.Operation]:
         ops.NCopy(F(2), F(3, 4)),
         ops.NAdd(F(2), F(3, 4)),
         ops.NMax(F(2), F(3, 4)),
+        ops.FirstMaximum(F(2), F(3, 4)),
         ops.NSplit(F(2), 3),
         ops.NSplit(F(2), 1),
         ops.NConcatenate(F(2), 3),

@@ -79,8 +79,10 @@ def test_every_kernel_has_a_form_that_hardware_knows(net: Learner) -> None:
         kept = len(kernel.loops) - kernel.reduced
         assert all(i in (kept - 1, *range(kept, len(kernel.loops))) for i in batch)
         for write in kernel.writes:
-            # r, then + read, then one function, then - read; or an update.
+            # r, then + read, then one function, then - read, then a power of two; or an update.
             order = [part.operation for part in subexpressions(write.value) if isinstance(part, Apply)]
+            if order[:1] == ["multiply"]:
+                order = order[1:]
             update = order in (["subtract"], ["subtract", "multiply"]) and kernel.name.startswith("update")
             functions = {"sigmoid", "sigmoid_derivative"}
             ranks = [{"subtract": 0, "add": 2}.get(name, 1) for name in order]

@@ -11,7 +11,7 @@ import pytest
 from every_operation import concrete_operations
 
 from catgrad_hw.errors import IllTypedError, UnsupportedError
-from catgrad_hw.ir import losses, normalize, optimizers, windows
+from catgrad_hw.ir import losses, normalize, optimizers, rectify, windows
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.hypergraph import OpenHypergraph, op
 from catgrad_hw.ir.operations import evaluate
@@ -70,6 +70,9 @@ CASES: list[tuple[ops.Operation, Sampler]] = [
     (ops.Gt(F(2, 3)), distinct),
     (ops.NMax(F(2), F(3, 2)), distinct),
     (ops.NMax(F(2), F()), distinct),
+    (ops.FirstMaximum(F(2), F(3, 2)), distinct),
+    (rectify.Rectify(F(2, 3)), anywhere),
+    (rectify.Rectify(F(2, 3), 0.25), anywhere),
     (ops.Divide(F(2, 3)), positive),
     (ops.Power(F(2, 3)), positive),
     (ops.Log(F(2, 3)), positive),
@@ -181,11 +184,11 @@ def test_learner_lenses() -> None:
         np.testing.assert_array_equal(forward, p)
 
 
-def test_tied_maxima_share_the_cotangent() -> None:
+def test_the_first_of_tied_maxima_takes_the_cotangent() -> None:
     x = np.array([[1.0, 5.0, 5.0, 2.0], [3.0, 3.0, 3.0, 3.0]])
     d = np.array([6.0, 8.0])
     (gradient,) = evaluate(rdiff(op(ops.NMax(F(2), F(4)))), x, d)
-    np.testing.assert_array_equal(gradient, [[0, 3, 3, 0], [2, 2, 2, 2]])
+    np.testing.assert_array_equal(gradient, [[0, 6, 0, 0], [8, 0, 0, 0]])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -35,6 +35,7 @@ SAMPLES: dict[type[ops.Operation], list[ops.Operation]] = {
     ops.NCopy: [ops.NCopy(T, U)],
     ops.NAdd: [ops.NAdd(array(4), U)],
     ops.NMax: [ops.NMax(array(4), U)],
+    ops.FirstMaximum: [ops.FirstMaximum(array(4), U)],
     ops.NSplit: [ops.NSplit(array(4), 3)],
     ops.NConcatenate: [ops.NConcatenate(array(4), 3)],
     ops.Reshape: [ops.Reshape(T, array(12))],
@@ -65,8 +66,8 @@ def page() -> str:
 ## Which operation each target speaks
 
 The table is made by `tests/test_targets.py` from the compiler itself: each operation by itself, on arguments that are
-inputs of the model. `c-fixed` also refuses what the hardware does not train yet, except in int32 and bool, which it
-writes as `c` does; `cuda` speaks float32 alone.
+inputs of the model. `c-fixed` speaks float32, for which it chooses number formats, as far as integer kernels do, and
+writes int32 and bool as `c` does; `cuda` speaks float32 alone.
 
 {table}
 """

@@ -69,6 +69,18 @@ def greater(x: Array, y: Array) -> Array:
     return np.asarray(np.greater(x, y)).astype(np.result_type(x, y))
 
 
+def first_maximum(x: Array, axes: int) -> Array:
+    """1 at the first of the largest entries over the last ``axes`` axes, in row-major order, else 0."""
+    flat = x.reshape(*x.shape[: x.ndim - axes], -1)
+    first = np.arange(flat.shape[-1]) == flat.argmax(axis=-1)[..., None]
+    return np.asarray(first, x.dtype).reshape(x.shape)
+
+
+def equal(x: Array, y: Array) -> Array:
+    """1 where ``x = y``, else 0, in the arrays' dtype."""
+    return np.asarray(np.equal(x, y)).astype(np.result_type(x, y))
+
+
 def select(c: Array, x: Array, y: Array) -> Array:
     """``x`` where ``c > 0``, else ``y``."""
     return np.asarray(np.where(c if is_bool(c) else np.greater(c, 0), x, y))

@@ -115,6 +115,7 @@ AXES: Mapping[type[Operation], Callable[[Any], Labels]] = {
     ops.NCopy: _leading,
     ops.NAdd: _leading,
     ops.NMax: _leading,
+    ops.FirstMaximum: _leading,
     ops.NSplit: _leading,
     ops.NConcatenate: _leading,
     ops.Permute: _permute,
@@ -144,6 +145,7 @@ def axis_classes(graph: Graph) -> list[tuple[int, ...]]:
     for T in graph.types:
         first.append(len(parent))
         parent.extend(range(len(parent), len(parent) + len(T.shape)))
+    constants = {value for node in graph.nodes if isinstance(node.operation, ops.Constant) for value in node.outputs}
     for node in graph.nodes:
         rule = AXES.get(type(node.operation))
         if rule is None:
@@ -152,7 +154,8 @@ def axis_classes(graph: Graph) -> list[tuple[int, ...]]:
         seen: dict[int, int] = {}
         for value, labels in zip((*node.inputs, *node.outputs), sources + targets, strict=True):
             for axis, label in enumerate(labels, first[value]):
-                if label >= 0:
+                # A constant is the same along all axes, and may be shared by values that have nothing else in common.
+                if label >= 0 and value not in constants:
                     low, high = sorted((find(seen.setdefault(label, axis)), find(axis)))
                     parent[high] = low
     return [tuple(find(first[v] + i) for i in range(len(T.shape))) for v, T in enumerate(graph.types)]

@@ -52,6 +52,7 @@ ELEMENTWISE: Mapping[str, Elementwise] = MappingProxyType(
         "divide": Elementwise(2, arithmetic.divide),
         "power": Elementwise(2, arithmetic.power),
         "greater": Elementwise(2, arithmetic.greater),
+        "equal": Elementwise(2, arithmetic.equal),
         "select": Elementwise(3, arithmetic.select),
         "invert": Elementwise(1, arithmetic.invert),
         "exp": Elementwise(1, np.exp),

@@ -3,7 +3,8 @@
 A :class:`Kernel` iterates over ``loops`` (outermost first; the last ``reduced`` of them are reduced), evaluates
 ``body`` at every point, combines the values by ``reduction``, and evaluates each write's expression once for every
 reduced value. Reads and writes are affine: ``offset + sum(stride[l] * index[l])`` into the row-major flattening of
-an array, so copies, broadcasts, reshapes and permutations cost nothing.
+an array, so copies, broadcasts, reshapes and permutations cost nothing. A read may have bounds, outside of which it
+yields 0, so padding costs nothing, too.
 
 The same types serve two levels:
 
@@ -16,7 +17,7 @@ Kernels of one program run in order; a kernel may update a parameter in place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -53,12 +54,25 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """Where ``0 <= offset + sum(strides[l] * index[l]) < size``: the inside of an array along one of its axes."""
+
+    offset: int
+    strides: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
 class Access:
-    """Address ``offset + sum(strides[l] * index[l])`` in the flattened ``array``; one stride for each loop."""
+    """Address ``offset + sum(strides[l] * index[l])`` in the flattened ``array``; one stride for each loop.
+
+    Where any of ``bounds`` is left, a read yields 0 and its address means nothing. Writes have none.
+    """
 
     array: str
     offset: int
     strides: tuple[int, ...]
+    bounds: tuple[Bound, ...] = ()
 
 
 # --- expressions ------------------------------------------------------------------------------------------------
@@ -76,6 +90,14 @@ class Constant:
     """A number: a float in float kernels, an integer in integer kernels."""
 
     value: float | int
+
+
+@dataclass(frozen=True)
+class Position:
+    """In an epilogue: ``offset + sum(strides[l] * index[l])`` itself, as a number; compared with an argmax."""
+
+    offset: int
+    strides: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -126,13 +148,43 @@ class Saturate:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Integer kernels: a function read from the table ``table`` (:class:`catgrad_hw.numbers.tables.Table`)."""
+    """Integer kernels: a function of one word, by its name in ``tables`` (:mod:`catgrad_hw.numbers.tables`)."""
 
     table: str
     argument: Expression
 
 
-Expression: TypeAlias = Read | Constant | Reduced | Apply | Shift | Round | Saturate | Lookup
+Expression: TypeAlias = Read | Constant | Position | Reduced | Apply | Shift | Round | Saturate | Lookup
+
+
+def under(access: Access, order: Sequence[int | None]) -> Access:
+    """The access under other loops: loop ``i`` of them is the old loop ``order[i]``, or new where that is None."""
+
+    def moved(strides: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(0 if old is None else strides[old] for old in order)
+
+    bounds = tuple(Bound(bound.offset, moved(bound.strides), bound.size) for bound in access.bounds)
+    return Access(access.array, access.offset, moved(access.strides), bounds)
+
+
+def expression_under(expression: Expression, order: Sequence[int | None]) -> Expression:
+    """The expression under other loops, as :func:`under`, draws included."""
+    match expression:
+        case Read(access):
+            return Read(under(access, order))
+        case Position(offset, strides):
+            return Position(offset, tuple(0 if old is None else strides[old] for old in order))
+        case Apply(name, arguments):
+            return Apply(name, tuple(expression_under(argument, order) for argument in arguments))
+        case Shift(argument, amount):
+            return Shift(expression_under(argument, order), amount)
+        case Round(argument, shift, draw):
+            return Round(expression_under(argument, order), shift, None if draw is None else under(draw, order))
+        case Saturate(argument, width, counter):
+            return Saturate(expression_under(argument, order), width, counter)
+        case Lookup(table, argument):
+            return Lookup(table, expression_under(argument, order))
+    return expression
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------

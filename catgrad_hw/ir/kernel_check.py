@@ -19,11 +19,13 @@ from catgrad_hw.ir.kernel import (
     Access,
     Apply,
     Array,
+    Bound,
     Constant,
     Expression,
     Kernel,
     KernelProgram,
     Lookup,
+    Position,
     Read,
     Reduced,
     Round,
@@ -72,8 +74,8 @@ def check_structure(program: KernelProgram) -> None:
       length.
     * Loops: distinct names, positive sizes; at most one runs over the batch; loops are reduced exactly where there
       is a reduction.
-    * Accesses: one stride for each loop, inside the array. Writes and side sums do not vary with the loops that were
-      reduced, and store no word twice.
+    * Accesses: one stride for each loop, inside the array; a read's bounds, where it has any, keep it inside. Writes
+      and side sums do not vary with the loops that were reduced, and store no word twice.
     * Data flow: words are written before they are read; inputs and targets are never written; within a program a
       word is written at most once; a parameter is never read after it was updated, and only ``step`` updates any.
       A write's expression may read the array that it writes at that write's own access alone (an update in place).
@@ -152,13 +154,25 @@ def _check_accesses(kernel: Kernel, program: KernelProgram) -> None:
 
     def inside(access: Access, fixed: Sequence[int], what: str) -> None:
         _require(access.array in program.arrays, kernel.name, f"{what} of array {access.array!r}, which is none")
-        _require(len(access.strides) == len(sizes), kernel.name, f"{what} needs {len(sizes)} strides: {access}")
+        affine: list[Access | Bound] = [access, *access.bounds]
+        short = [form for form in affine if len(form.strides) != len(sizes)]
+        _require(not short, kernel.name, f"{what} needs {len(sizes)} strides: {access}")
+        moving = any(form.strides[i] for form in affine for i in fixed)
+        _require(not moving, kernel.name, f"{what} varies with a reduced loop: {access}")
+        if access.bounds:
+            _require(what == "read", kernel.name, f"a {what} has bounds: {access}")
+            words = _addresses(kernel, access)
+            low, high = words.min(initial=0), words.max(initial=0)
+            length = math.prod(program.arrays[access.array].shape)
+            _require(
+                low >= 0 and high < length, kernel.name, f"{what} leaves the {length} words of its array: {access}"
+            )
+            return
         spans = [stride * (size - 1) for stride, size in zip(access.strides, sizes, strict=True)]
         low = access.offset + sum(span for span in spans if span < 0)
         high = access.offset + sum(span for span in spans if span > 0)
         length = math.prod(program.arrays[access.array].shape)
         _require(low >= 0 and high < length, kernel.name, f"{what} leaves the {length} words of its array: {access}")
-        _require(not any(access.strides[i] for i in fixed), kernel.name, f"{what} varies with a reduced loop: {access}")
 
     reduced = range(kept, len(sizes))
     everything = [*reads(kernel.body), *stores(kernel), *(a for _, value in results(kernel) for a in reads(value))]
@@ -187,18 +201,26 @@ def _check_once(kernel: Kernel, access: Access, loops: Sequence[int]) -> None:
 
 
 def _addresses(kernel: Kernel, access: Access) -> NDArray[np.int64]:
-    """All addresses of an access, over the loops that it varies with."""
-    words = np.array([access.offset], np.int64)
-    for loop, stride in zip(kernel.loops, access.strides, strict=True):
-        if stride:
-            words = (words[:, None] + stride * np.arange(loop.size, dtype=np.int64)).ravel()
-    return words
+    """All addresses of an access within its bounds, over the loops that it varies with."""
+    forms: list[Access | Bound] = [access, *access.bounds]
+    used = [i for i in range(len(kernel.loops)) if any(form.strides[i] for form in forms)]
+    values = []
+    for form in forms:
+        words = np.array([form.offset], np.int64)
+        for i in used:
+            words = (words[:, None] + form.strides[i] * np.arange(kernel.loops[i].size, dtype=np.int64)).ravel()
+        values.append(words)
+    inside = np.ones(values[0].shape, bool)
+    for bound, words in zip(access.bounds, values[1:], strict=True):
+        inside &= (words >= 0) & (words < bound.size)
+    return values[0][inside]
 
 
 def _check_body(kernel: Kernel) -> None:
     for part in subexpressions(kernel.body):
         _check_float(kernel, part)
-        _require(not isinstance(part, Reduced), kernel.name, "the body is evaluated before anything is reduced")
+        early = isinstance(part, Reduced | Position)
+        _require(not early, kernel.name, "the body is evaluated before anything is reduced, and has no positions")
         inner = isinstance(part, Apply) and part.operation == "multiply" and part is not kernel.body
         _require(not inner, kernel.name, "a kernel has one multiplication, at the root of its body")
 
@@ -209,6 +231,10 @@ def _check_float(kernel: Kernel, expression: Expression) -> None:
             _require(operation in ELEMENTWISE, kernel.name, f"no elementwise function is named {operation!r}")
             arity = ELEMENTWISE[operation].arity
             _require(len(arguments) == arity, kernel.name, f"{operation} takes {arity} arguments: {len(arguments)}")
+        case Position(_, strides):
+            _require(len(strides) == len(kernel.loops), kernel.name, f"{expression} needs a stride for each loop")
+            reduced = strides[len(kernel.loops) - kernel.reduced :]
+            _require(not any(reduced), kernel.name, f"{expression} varies with a reduced loop")
         case Read() | Constant() | Reduced():
             pass
         case _:

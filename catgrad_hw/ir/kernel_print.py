@@ -12,6 +12,7 @@ from catgrad_hw.ir.kernel import (
     KernelProgram,
     Lookup,
     Loop,
+    Position,
     Read,
     Reduced,
     Round,
@@ -46,7 +47,11 @@ def format_kernel(kernel: Kernel, program: KernelProgram) -> str:
             case Constant(value):
                 return f"{value:g}" if isinstance(value, float) else str(value)
             case Read(access):
-                return _place(access, kernel.loops, program.arrays[access.array])
+                place = _place(access, kernel.loops, program.arrays[access.array])
+                inside = (f"0 <= {_sum(b.offset, b.strides, kernel.loops)} < {b.size}" for b in access.bounds)
+                return f"({place} where {' and '.join(inside)} else 0)" if access.bounds else place
+            case Position(offset, strides):
+                return f"({_sum(offset, strides, kernel.loops)})"
             case Reduced():
                 return "r"
             case Apply(operation, (left, right)) if operation in _INFIX:
@@ -121,8 +126,12 @@ def _place(access: Access, loops: tuple[Loop, ...], array: Array) -> str:
 
 
 def _flat(access: Access, loops: tuple[Loop, ...]) -> str:
-    terms = [str(access.offset)] if access.offset else []
-    for loop, stride in zip(loops, access.strides, strict=True):
+    return f"{access.array}[flat {_sum(access.offset, access.strides, loops)}]"
+
+
+def _sum(offset: int, strides: tuple[int, ...], loops: tuple[Loop, ...]) -> str:
+    terms = [str(offset)] if offset else []
+    for loop, stride in zip(loops, strides, strict=True):
         if stride:
             terms.append(loop.name if stride == 1 else f"{stride} {loop.name}")
-    return f"{access.array}[flat {' + '.join(terms) or '0'}]"
+    return " + ".join(terms) or "0"

@@ -1,6 +1,7 @@
 """The float executor of kernels, in NumPy: the meaning of the level.
 
-Every access becomes a strided view of its array, so nothing is copied, and a contraction runs as one ``einsum``.
+Every access without bounds becomes a strided view of its array, so nothing is copied, and a contraction runs as one
+``einsum``.
 The program is trusted to be legal: check it once with :func:`catgrad_hw.ir.kernel_check.check`.
 """
 
@@ -16,7 +17,20 @@ from numpy.typing import DTypeLike, NDArray
 from catgrad_hw.errors import DataError, IllTypedError, UnsupportedError
 from catgrad_hw.ir import arithmetic
 from catgrad_hw.ir.elementwise import ELEMENTWISE
-from catgrad_hw.ir.kernel import Access, Apply, Array, Constant, Expression, Kernel, KernelProgram, Read, Reduced
+from catgrad_hw.ir.kernel import (
+    Access,
+    Apply,
+    Array,
+    Bound,
+    Constant,
+    Expression,
+    Kernel,
+    KernelProgram,
+    Position,
+    Read,
+    Reduced,
+    under,
+)
 from catgrad_hw.ir.kernel_check import stores
 
 Observer: TypeAlias = Callable[[Kernel, Expression, NDArray[Any]], None]
@@ -75,6 +89,8 @@ def run_kernel(kernel: Kernel, memory: Mapping[str, NDArray[Any]], observe: Obse
                 return np.asarray(value, reduced.dtype)
             case Read(access):
                 return _view(memory[access.array], access, sizes)
+            case Position(offset, strides):
+                return np.asarray(_affine(offset, strides, sizes), reduced.dtype)
             case Reduced():
                 result = reduced
             case Apply(operation, arguments):
@@ -134,11 +150,10 @@ def _contract(
     a: NDArray[Any], read_a: Access, b: NDArray[Any], read_b: Access, sizes: Sequence[int], kept: int
 ) -> NDArray[Any]:
     """Sum of products. Loops that an operand does not vary with are left out of it, so that this runs as a matmul."""
-    used_a = [loop for loop, stride in enumerate(read_a.strides) if stride]
-    used_b = [loop for loop, stride in enumerate(read_b.strides) if stride]
+    used_a, used_b = _varying(read_a), _varying(read_b)
     used = sorted({*used_a, *used_b})
-    view_a = _view(a, _select(read_a, used_a), [sizes[loop] for loop in used_a])
-    view_b = _view(b, _select(read_b, used_b), [sizes[loop] for loop in used_b])
+    view_a = _view(a, under(read_a, used_a), [sizes[loop] for loop in used_a])
+    view_b = _view(b, under(read_b, used_b), [sizes[loop] for loop in used_b])
     out = [loop for loop in used if loop < kept]
     boolean = arithmetic.is_bool(a)
     if boolean:  # einsum's sum of bools is an or; parities survive wrapping mod 256
@@ -153,15 +168,36 @@ def _contract(
     return np.broadcast_to(np.reshape(total, shape), sizes[:kept])
 
 
-def _select(access: Access, loops: Sequence[int]) -> Access:
-    return Access(access.array, access.offset, tuple(access.strides[loop] for loop in loops))
+def _varying(access: Access) -> list[int]:
+    """The loops that an access varies with."""
+    forms: list[Access | Bound] = [access, *access.bounds]
+    return [loop for loop in range(len(access.strides)) if any(form.strides[loop] for form in forms)]
 
 
 def _view(array: NDArray[Any], access: Access, sizes: Sequence[int]) -> NDArray[Any]:
-    """The words at ``access`` as a view over the first ``len(sizes)`` loops."""
+    """The words at ``access`` over the first ``len(sizes)`` loops: a view, or where there are bounds a copy."""
+    if access.bounds:
+        inside = np.ones(tuple(sizes), bool)
+        for bound in access.bounds:
+            index = _affine(bound.offset, bound.strides, sizes)
+            inside &= (index >= 0) & (index < bound.size)
+        words = np.broadcast_to(_affine(access.offset, access.strides, sizes), inside.shape)
+        result = np.zeros(inside.shape, array.dtype)
+        result[inside] = array.ravel()[words[inside]]
+        return result
     word = array.itemsize
     strides = tuple(stride * word for stride in access.strides[: len(sizes)])
     return np.ndarray(tuple(sizes), array.dtype, array, access.offset * word, strides)
+
+
+def _affine(offset: int, strides: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """``offset + sum(strides[l] * index[l])`` over the first ``len(sizes)`` loops, of length 1 where it is constant."""
+    result = np.full((1,) * len(sizes), offset, np.int64)
+    for loop, (stride, size) in enumerate(zip(strides, sizes, strict=False)):
+        if stride:
+            shape = [size if i == loop else 1 for i in range(len(sizes))]
+            result = result + stride * np.arange(size, dtype=np.int64).reshape(shape)
+    return result
 
 
 def _not_float(kernel: Kernel, expression: Expression) -> str:

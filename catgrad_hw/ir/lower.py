@@ -7,17 +7,19 @@ kernels that come out:
 * *contraction*: body ``read * read``, summed;
 * *map*: the same without a reduction; one factor may be a constant;
 * *copy* or *sum*: body ``read``, with or without a sum (or a maximum);
-* *update*: a parameter is written in place, ``p - r`` or ``p - 2**k * r``, as the only write of its kernel.
+* *update*: a parameter is written in place, ``p - r`` or ``p - 2**k * r``, or replaced by ``r``.
 
 An epilogue is ``r``, then optionally ``+ read``, then optionally σ or σ′ (or tanh or tanh′), then optionally
-``- read``. Other elementwise functions (:data:`GENERAL`) are epilogues of what computes one of their arguments, or else
-bodies of maps. Epilogues have no general multiplication. The loop over the batch is the innermost one that is not
-reduced.
+``- read``. Other elementwise functions (:data:`GENERAL`) and factors that are a power of two are epilogues of what
+computes one of their arguments, or else of a copy of it. Epilogues have no general multiplication. The loop over the
+batch is the innermost one that is not reduced.
 
-Padding makes an array of its own: one kernel lays out the entries, others fill the rest. Windows are strides.
+Windows are strides, and padding by zeros is a read with bounds. Any other padding makes an array of its own: one kernel
+lays out the entries, others fill the rest.
 
 All updates come last, and no kernel that updates a parameter reads another one, so that every read of a parameter
-sees its value before the step.
+sees its value before the step. A parameter and its optimizer's state are updated by one kernel where they follow from
+one value.
 """
 
 from __future__ import annotations
@@ -25,32 +27,41 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.axes import axis_classes, batch_class
+from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.graph import Graph, Node
 from catgrad_hw.ir.kernel import (
     Access,
     Apply,
     Array,
+    Bound,
     Constant,
     Expression,
     Kernel,
     KernelProgram,
     Loop,
+    Position,
     Read,
     Reduced,
     Role,
     Write,
+    expression_under,
 )
 from catgrad_hw.ir.kernel_check import check, reads
 from catgrad_hw.ir.names import output_names, value_names
 from catgrad_hw.ir.passes.attach_side_sums import attach_side_sums
 from catgrad_hw.ir.updates import Update, update_of
 from catgrad_hw.ir.windows import Crop, Flip, Fold, Pad, Windows
+
+Reduction: TypeAlias = Literal["sum", "max", "argmax"]
+
+Place: TypeAlias = tuple[tuple[int, int], ...]
+"""The loops that run along an axis, outermost first, with the steps that they take; none where its size is 1."""
 
 Stage: TypeAlias = Literal["reduced", "sum", "function", "difference", "general"]
 
@@ -126,11 +137,17 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A value that is, or is a view of, an array: ``strides`` by the value's axes."""
+    """A value that is, or is a view of, an array: ``strides`` by the value's axes. 0 outside of ``bounds``."""
 
     array: str
     offset: int
     strides: tuple[int, ...]
+    bounds: tuple[Bound, ...] = ()
+
+    def view(self, change: Callable[[int, tuple[int, ...]], tuple[int, tuple[int, ...]]]) -> _Stored:
+        """Another view of the array, from how an offset and strides change."""
+        bounds = tuple(Bound(*change(bound.offset, bound.strides), bound.size) for bound in self.bounds)
+        return _Stored(self.array, *change(self.offset, self.strides), bounds)
 
 
 @dataclass
@@ -140,7 +157,7 @@ class _Nest:
     loops: tuple[Loop, ...]
     reduced: int
     body: Expression
-    reduction: Literal["sum", "max"] | None
+    reduction: Reduction | None
     position: int
     writes: list[Write] = field(default_factory=list)
     updates: bool = False
@@ -150,14 +167,14 @@ class _Nest:
 class _Fused:
     """A value computed in a kernel's epilogue and not stored yet.
 
-    ``loops`` gives the kernel's loop for each of the value's axes (None for axes of size 1 without a loop). The value
-    is a permutation ``axes`` of the value ``origin``. ``exclusive``: nothing else reads it.
+    ``loops`` gives the kernel's loops for each of the value's axes. The value is a permutation ``axes`` of the value
+    ``origin``. ``exclusive``: nothing else reads it.
     """
 
     nest: _Nest
     expression: Expression
     stage: Stage
-    loops: tuple[int | None, ...]
+    loops: tuple[Place, ...]
     origin: int
     axes: tuple[int, ...]
     exclusive: bool
@@ -230,7 +247,11 @@ class _Lowering:
                 self.states[node.outputs[0]] = _Splat(float(operation.x) if floating else int(operation.x))
             case ops.Permute():
                 self.states[node.outputs[0]] = self._permute(node.inputs[0], node.outputs[0], operation.p)
-            case ops.NCopy() | ops.Reshape() | ops.NSplit() | Crop() | Windows() | Flip():
+            case ops.Reshape():
+                self.states[node.outputs[0]] = self._reshaped(node.inputs[0], node.outputs[0], operation)
+            case ops.NCopy() | ops.NSplit() | Crop() | Windows() | Flip():
+                self._view(node)
+            case Pad() if self._pads_by_reads(operation, node.inputs[0]):
                 self._view(node)
             case Pad():
                 self._pad(node.inputs[0], node.outputs[0], operation, operation.value)
@@ -248,6 +269,8 @@ class _Lowering:
                 self._reduce(node, len(operation.N.shape), "sum")
             case ops.NMax():
                 self._reduce(node, len(operation.N.shape), "max")
+            case ops.FirstMaximum():
+                self._first_maximum(node, len(operation.N.shape))
             case ops.Add():
                 self._add(node)
             case ops.Subtract():
@@ -266,7 +289,7 @@ class _Lowering:
         state = self.states[value]
         match state:
             case _Stored():
-                return _Stored(state.array, state.offset, tuple(state.strides[axis] for axis in p))
+                return state.view(lambda offset, strides: (offset, tuple(strides[axis] for axis in p)))
             case _Fused():
                 return _Fused(
                     state.nest,
@@ -281,39 +304,58 @@ class _Lowering:
                 return state
 
     def _view(self, node: Node) -> None:
-        operation, value = node.operation, node.inputs[0]
+        operation: Any = node.operation
+        value = node.inputs[0]
         splat = self.states[value]
         if isinstance(splat, _Splat):
             self.states.update((result, splat) for result in node.outputs)
             return
         stored = self._stored(value)
-        match operation:
-            case ops.NCopy():
-                strides = (*stored.strides, *(0 for _ in operation.T.shape))
-                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, strides)
-            case ops.NSplit():
-                for i, result in enumerate(node.outputs):
-                    offset = stored.offset + i * stored.strides[-1]
-                    self.states[result] = _Stored(stored.array, offset, stored.strides[:-1])
-            case Crop():
-                self.states[node.outputs[0]] = _laid_out(stored, operation)
-            case Windows():
-                along = stored.strides[operation.axis]
-                strides = _replaced(stored.strides, operation.axis, along * operation.step)
-                window = (*strides, along * operation.dilation)
-                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, window)
-            case Flip():
-                along = stored.strides[operation.axis]
-                offset = stored.offset + (operation.T.shape[operation.axis] - 1) * along
-                flipped = _replaced(stored.strides, operation.axis, -along)
-                self.states[node.outputs[0]] = _Stored(stored.array, offset, flipped)
-            case ops.Reshape():
-                reshaped = _reshape(operation.X.shape, stored.strides, operation.Y.shape)
-                if reshaped is None:  # not affine: make it so by a copy in row-major order
-                    fused = self._copy(value)
-                    self.states[value] = stored = self._write(fused, self.names[value], "intermediate")
-                    reshaped = _row_major(operation.Y.shape)
-                self.states[node.outputs[0]] = _Stored(stored.array, stored.offset, reshaped)
+        if isinstance(operation, ops.NSplit):
+            for i, result in enumerate(node.outputs):
+                self.states[result] = stored.view(lambda o, s, i=i: (o + i * s[-1], s[:-1]))  # type: ignore[misc]
+            return
+        self.states[node.outputs[0]] = stored.view(lambda offset, strides: _viewed(operation, offset, strides))
+        if isinstance(operation, Pad):
+            view = self.states[node.outputs[0]]
+            assert isinstance(view, _Stored)
+            bounds = [
+                Bound(-low, _unit(axis, len(view.strides)), size)
+                for axis, (low, high, size) in enumerate(
+                    zip(operation.low, operation.high, operation.T.shape, strict=True)
+                )
+                if low or high
+            ]
+            self.states[node.outputs[0]] = replace(view, bounds=(*view.bounds, *bounds))
+
+    def _pads_by_reads(self, pad: Pad, value: int) -> bool:
+        """Whether a read with bounds is the padded value: zeros around, none between, of floats."""
+        around = pad.value == 0 and set(pad.step) <= {1}
+        return around and not isinstance(self.states[value], _Splat)
+
+    def _reshaped(self, value: int, result: int, reshape: ops.Reshape) -> _State:
+        state = self.states[value]
+        if isinstance(state, _Splat):
+            return state
+        old, new = reshape.X.shape, reshape.Y.shape
+        whole = state
+        if isinstance(state, _Fused):  # as if it were stored
+            strides = _row_major(self.graph.types[state.origin].shape)
+            whole = _Stored("", 0, tuple(strides[axis] for axis in state.axes))
+        assert isinstance(whole, _Stored)
+        if all(_reshape(old, s, new) is not None for s in (whole.strides, *(b.strides for b in whole.bounds))):
+            return self._stored(value).view(lambda offset, strides: (offset, _reshape(old, strides, new) or ()))
+        # Not affine. Where axes become one, a kernel's loops may run along them all the same.
+        fused = state if isinstance(state, _Fused) else self._copy(value)
+        merged = _merge(old, fused.loops, new)
+        if merged is not None:
+            exclusive = self.uses[result] == 1
+            return _Fused(fused.nest, fused.expression, fused.stage, merged, result, tuple(range(len(new))), exclusive)
+        if isinstance(state, _Fused):  # stored as it is now, for a copy in row-major order
+            self._stored(value)
+            fused = self._copy(value)
+        self.states[value] = stored = self._write(fused, self.names[value], "intermediate")
+        return _Stored(stored.array, stored.offset, _row_major(new))
 
     def _concatenate(self, node: Node) -> None:
         (result,) = node.outputs
@@ -416,11 +458,39 @@ class _Lowering:
         self._define(result, nest, where)
 
     def _scale(self, factor: float, value: int, result: int) -> None:
+        fused = self.states[value]
+        floating = self.graph.types[value].dtype.is_floating()
+        if isinstance(fused, _Fused) and floating and factor > 0 and is_power_of_two(factor):
+            scaled = Apply("multiply", (Constant(float(factor)), fused.expression))
+            self._extend(fused, scaled, "general", result)
+            return
         stored = self._stored(value)
-        factor = float(factor) if self.graph.types[value].dtype.is_floating() else int(factor)
+        factor = float(factor) if floating else int(factor)
         nest, where = self._open(self._axes(result), [], None)
         nest.body = Apply("multiply", (Constant(factor), Read(_access(nest, stored, where))))
         self._define(result, nest, where)
+
+    def _first_maximum(self, node: Node, kept: int) -> None:
+        """Where the maximum is, in an array of its own, then whether that is here."""
+        (value,), (result,) = node.inputs, node.outputs
+        axes, shape = self._axes(value), self.graph.types[value].shape
+        if all(axis.size == 1 for axis in axes[kept:]):
+            self.states[result] = _Splat(1.0)
+            return
+        stored = self._stored(value)
+        nest, where = self._open(axes[:kept], axes[kept:], "argmax")
+        nest.body = Read(_access(nest, stored, where))
+        batch = next((i for i, axis in enumerate(axes[:kept]) if axis.batch), None)
+        name = f"{self.names[result]}_at"
+        array = Array(name, shape[:kept], "intermediate", batch, self.graph.types[value].dtype)
+        assert self.arrays.setdefault(name, array) == array
+        place = _Stored(name, 0, _row_major(shape[:kept]))
+        self._write_at(nest, place, where[:kept], Reduced())
+        nest, where = self._open(axes, [], None)
+        nest.body = Read(_access(nest, place, where[:kept]))
+        here = Position(0, _by_loop(nest, (*(0 for _ in range(kept)), *_row_major(shape[kept:])), where))
+        fused = _Fused(nest, Reduced(), "reduced", where, result, tuple(range(len(where))), False)
+        self._extend(fused, Apply("equal", (Reduced(), here)), "general", result)
 
     def _reduce(self, node: Node, kept: int, reduction: Literal["sum", "max"]) -> None:
         (value,), (result,) = node.inputs, node.outputs
@@ -434,10 +504,11 @@ class _Lowering:
             and state.stage == "reduced"
             and state.nest.reduction is None
             and not state.nest.writes
+            and all(len(place) < 2 for place in state.loops)
         ):
             # A product that only this sum reads: one contraction.
-            moved = {old: new for old, new in zip(state.loops, where, strict=True) if old is not None}
-            nest.body = _move(state.nest.body, moved, len(nest.loops))
+            moved = {new[0][0]: old[0][0] for old, new in zip(state.loops, where, strict=True) if old and new}
+            nest.body = expression_under(state.nest.body, [moved.get(i) for i in range(len(nest.loops))])
             self._remove(state.nest)
         else:
             nest.body = Read(_access(nest, self._stored(value), where))
@@ -472,18 +543,35 @@ class _Lowering:
         self._extend(fused, Apply(name, (fused.expression,)), "function", result)
 
     def _general(self, name: str, node: Node) -> None:
-        """An elementwise function: in the epilogue that computes one of its arguments, or as the body of a map."""
+        """An elementwise function: in the epilogue that computes one of its arguments, or in that of a copy."""
         (result,) = node.outputs
         fused = [state for state in (self.states[value] for value in node.inputs) if isinstance(state, _Fused)]
         for host in sorted(fused, key=lambda state: -state.nest.position):
+            if not host.nest.writes:
+                self._postpone(host.nest, node.inputs)
             arguments = [self._argument(host, value) for value in node.inputs]
             if all(argument is not None for argument in arguments):
-                expression = Apply(name, tuple(argument() for argument in arguments if argument is not None))
-                self._extend(host, expression, "general", result)
+                found = tuple(argument() for argument in arguments if argument is not None)
+                self._extend(host, Apply(name, found), "general", result)
                 return
-        nest, where = self._open(self._axes(result), [], None)
-        nest.body = Apply(name, tuple(self._operand(nest, value, where) for value in node.inputs))
-        self._define(result, nest, where)
+        for value in node.inputs:
+            if not isinstance(self.states[value], _Splat):
+                self._stored(value)  # before the kernel that reads them all
+        first = next((value for value in node.inputs if not isinstance(self.states[value], _Splat)), node.inputs[0])
+        host = self._copy(first)
+        expressions = (self._operand(host.nest, value, host.loops) for value in node.inputs)
+        expression = Apply(name, tuple(Reduced() if e == host.nest.body else e for e in expressions))
+        self._extend(host, expression, "general", result)
+
+    def _postpone(self, nest: _Nest, values: Sequence[int]) -> None:
+        """Put a kernel that has written nothing yet behind those that write, or compute, one of these values."""
+        states = [self.states[value] for value in values]
+        after = [self.written_at.get(state.array, -1) for state in states if isinstance(state, _Stored)]
+        after += [state.nest.position for state in states if isinstance(state, _Fused)]
+        if max(after) > nest.position:
+            self._remove(nest)
+            nest.position = len(self.nests)
+            self.nests.append(nest)
 
     def _argument(self, host: _Fused, value: int) -> Callable[[], Expression] | None:
         """How an epilogue reads a value; None where it cannot."""
@@ -501,7 +589,7 @@ class _Lowering:
                 return None
         return lambda: Read(_access(host.nest, self._stored(value), host.loops))
 
-    def _operand(self, nest: _Nest, value: int, where: Sequence[int | None]) -> Expression:
+    def _operand(self, nest: _Nest, value: int, where: Sequence[Place]) -> Expression:
         state = self.states[value]
         if isinstance(state, _Splat):
             return Constant(state.value)
@@ -546,9 +634,9 @@ class _Lowering:
         return [_Axis(size, c == self.batch) for size, c in zip(shape, self.classes[value], strict=True)]
 
     def _open(
-        self, kept: Sequence[_Axis], reduced: Sequence[_Axis], reduction: Literal["sum", "max"] | None
-    ) -> tuple[_Nest, tuple[int | None, ...]]:
-        """A new kernel over the given axes, and the loop of each axis. Axes of size 1 have none, except the batch."""
+        self, kept: Sequence[_Axis], reduced: Sequence[_Axis], reduction: Reduction | None
+    ) -> tuple[_Nest, tuple[Place, ...]]:
+        """A new kernel over the given axes, and the loops of each axis. Axes of size 1 have none, except the batch."""
         batch = next((i for i, axis in enumerate((*kept, *reduced)) if axis.batch), None)
         axes = [*enumerate((*kept, *reduced))]
         looped = [i for i, axis in axes if axis.size != 1 or i == batch]
@@ -558,10 +646,10 @@ class _Lowering:
         loops = tuple(Loop("b" if i == batch else next(letters), axes[i][1].size, i == batch) for i in (*outer, *inner))
         nest = _Nest(loops, len(inner), Reduced(), reduction if inner else None, len(self.nests))
         self.nests.append(nest)
-        where = {i: loop for loop, i in enumerate((*outer, *inner))}
-        return nest, tuple(where.get(i) for i, _ in axes)
+        where: dict[int, Place] = {i: ((loop, 1),) for loop, i in enumerate((*outer, *inner))}
+        return nest, tuple(where.get(i, ()) for i, _ in axes)
 
-    def _define(self, result: int, nest: _Nest, loops: Sequence[int | None]) -> None:
+    def _define(self, result: int, nest: _Nest, loops: Sequence[Place]) -> None:
         axes = tuple(range(len(loops)))
         self.states[result] = _Fused(nest, Reduced(), "reduced", tuple(loops), result, axes, self.uses[result] == 1)
 
@@ -608,7 +696,7 @@ class _Lowering:
         self._write_at(fused.nest, whole, fused.loops, fused.expression)
         return whole
 
-    def _write_at(self, nest: _Nest, place: _Stored, loops: Sequence[int | None], expression: Expression) -> None:
+    def _write_at(self, nest: _Nest, place: _Stored, loops: Sequence[Place], expression: Expression) -> None:
         nest.writes.append(Write(_access(nest, place, loops), expression))
         self.written_at[place.array] = max(nest.position, self.written_at.get(place.array, -1))
 
@@ -637,6 +725,9 @@ class _Lowering:
                 # Another parameter's old value: copy it before that parameter is updated.
                 name = f"new_{self.names[parameter]}"
                 self.states[value] = self._write(self._copy(value), name, "intermediate", value)
+        # What several parameters follow from (momentum's velocity, and what it changes) may write them all at once.
+        together = Counter(updates[p].gradient if p in updates else v for p, v in enumerate(outputs) if v != p)
+        copies: dict[int, _Fused] = {}
         finished: list[tuple[int, _Fused, Expression]] = []
         for parameter, value in enumerate(outputs):
             if value == parameter:
@@ -644,17 +735,19 @@ class _Lowering:
             update = updates.get(parameter, Update(value, 1.0, value))
             fused = self.states[update.gradient]
             if (
-                parameter not in updates
-                or not isinstance(fused, _Fused)
-                or fused.stage != "reduced"
-                or not fused.exclusive
+                not isinstance(fused, _Fused)
+                or fused.stage not in ("reduced", "sum" if together[update.gradient] > 1 else "reduced")
+                or self.uses[update.gradient] != together[update.gradient]
                 or fused.nest.writes
-                or any(self.arrays[access.array].role == "parameter" for access in reads(fused.nest.body))
+                or any(len(place) > 1 for place in fused.loops)
+                or any(self._is_parameter_read(e) for e in (fused.nest.body, fused.expression))
             ):
-                fused = self._copy(update.gradient)
-            change: Expression = Reduced()
+                if update.gradient not in copies:
+                    copies[update.gradient] = self._copy(update.gradient)
+                fused = copies[update.gradient]
+            change = fused.expression
             if update.factor != 1.0:
-                change = Apply("multiply", (Constant(update.factor), Reduced()))
+                change = Apply("multiply", (Constant(update.factor), change))
             place = _Stored(self.names[parameter], 0, _row_major(self.graph.types[parameter].shape))
             if parameter in updates:
                 old = Read(_access(fused.nest, place, fused.loops))
@@ -664,6 +757,9 @@ class _Lowering:
             place = _Stored(self.names[parameter], 0, _row_major(self.graph.types[parameter].shape))
             fused.nest.updates = True
             self._write_at(fused.nest, place, fused.loops, change)
+
+    def _is_parameter_read(self, expression: Expression) -> bool:
+        return any(self.arrays[access.array].role == "parameter" for access in reads(expression))
 
     def _is_parameter(self, state: _State | None) -> bool:
         return isinstance(state, _Stored) and self.arrays[state.array].role == "parameter"
@@ -691,31 +787,62 @@ def _laid_out(whole: _Stored, pad: Pad | Crop) -> _Stored:
     return _Stored(whole.array, offset, tuple(s * step for s, step in zip(whole.strides, pad.step, strict=True)))
 
 
+def _unit(axis: int, axes: int) -> tuple[int, ...]:
+    return tuple(int(i == axis) for i in range(axes))
+
+
+def _viewed(operation: Any, offset: int, strides: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """How a view changes an offset and strides by axes."""
+    match operation:
+        case ops.NCopy():
+            return offset, (*strides, *(0 for _ in operation.T.shape))
+        case Crop():
+            offset += sum(low * stride for low, stride in zip(operation.low, strides, strict=True))
+            return offset, tuple(s * step for s, step in zip(strides, operation.step, strict=True))
+        case Pad():
+            return offset - sum(low * stride for low, stride in zip(operation.low, strides, strict=True)), strides
+        case Windows():
+            along = strides[operation.axis]
+            return offset, (*_replaced(strides, operation.axis, along * operation.step), along * operation.dilation)
+    assert isinstance(operation, Flip)
+    along = strides[operation.axis]
+    return offset + (operation.T.shape[operation.axis] - 1) * along, _replaced(strides, operation.axis, -along)
+
+
+def _merge(shape: Sequence[int], loops: Sequence[Place], new: Sequence[int]) -> tuple[Place, ...] | None:
+    """The loops along the axes of another shape, each of whose axes is several of the old ones; None where not."""
+    result: list[Place] = []
+    rest = list(zip(shape, loops, strict=True))
+    for size in new:
+        place: Place = ()
+        have = 1
+        while have < size and rest:
+            inner, along = rest.pop(0)
+            place = (*((loop, step * inner) for loop, step in place), *along)
+            have *= inner
+        if have != size:
+            return None
+        result.append(place)
+    return tuple(result) if all(size == 1 for size, _ in rest) else None
+
+
 def _replaced(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
     return (*values[:at], value, *values[at + 1 :])
 
 
-def _access(nest: _Nest, stored: _Stored, loops: Sequence[int | None]) -> Access:
+def _access(nest: _Nest, stored: _Stored, loops: Sequence[Place]) -> Access:
     """The access of a stored value whose axes run along the given loops."""
-    strides = [0] * len(nest.loops)
-    for loop, stride in zip(loops, stored.strides, strict=True):
-        if loop is not None:
-            strides[loop] += stride
-    return Access(stored.array, stored.offset, tuple(strides))
+    bounds = tuple(Bound(b.offset, _by_loop(nest, b.strides, loops), b.size) for b in stored.bounds)
+    return Access(stored.array, stored.offset, _by_loop(nest, stored.strides, loops), bounds)
 
 
-def _move(body: Expression, moved: dict[int, int | None], count: int) -> Expression:
-    """A body under other loops: old loop ``l`` becomes ``moved[l]``."""
-    match body:
-        case Read(access):
-            strides = [0] * count
-            for old, new in moved.items():
-                if new is not None:
-                    strides[new] = access.strides[old]
-            return Read(Access(access.array, access.offset, tuple(strides)))
-        case Apply(name, arguments):
-            return Apply(name, tuple(_move(argument, moved, count) for argument in arguments))
-    return body
+def _by_loop(nest: _Nest, strides: Sequence[int], loops: Sequence[Place]) -> tuple[int, ...]:
+    """The strides by loop of something that has strides by axis."""
+    result = [0] * len(nest.loops)
+    for place, stride in zip(loops, strides, strict=True):
+        for loop, step in place:
+            result[loop] += stride * step
+    return tuple(result)
 
 
 def _reshape(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:

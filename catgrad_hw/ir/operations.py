@@ -628,8 +628,7 @@ class Select(Operation):
 class NMax(Operation):
     """``N + T → N``: the largest entry over the trailing axes.
 
-    On float32, entries that tie share the cotangent equally; on int32 the first of them takes it; on Z_2 the maximum
-    is the polynomial ``1 + Π(1 + xᵢ)``.
+    The first of the largest entries takes the cotangent; on Z_2 the maximum is the polynomial ``1 + Π(1 + xᵢ)``.
     """
 
     N: NdArrayType
@@ -669,15 +668,14 @@ class NMax(Operation):
     def residual(self) -> Object:
         from catgrad_hw.ir.optics import optic
 
-        return self.source() + self.target() if self.T.dtype.is_floating() else optic(self._chain()).residual
+        return self.source() if self.T.dtype.is_floating() else optic(self._chain()).residual
 
     def fwd(self) -> OpenHypergraph:
         from catgrad_hw.ir.optics import optic
 
         if not self.T.dtype.is_floating():
             return optic(self._chain()).fwd
-        A, B = self.source(), self.target()
-        return copy(A) >> ((op(self) >> copy(B)) @ identity(A)) >> permutation(B + B + A, [0, 2, 1])
+        return copy(self.source()) >> (op(self) @ identity(self.source()))
 
     def rev(self) -> OpenHypergraph:
         from catgrad_hw.ir.optics import optic
@@ -686,12 +684,47 @@ class NMax(Operation):
         if not self.T.dtype.is_floating():
             return optic(self._chain()).rev
 
-        def rev(x: Wire, largest: Wire, d: Wire) -> Wire:
-            less = apply1(Gt(x.T), largest.spread(self.T), x)
-            ties = (1 - less).total(len(self.N.shape))
-            return apply1(Select(x.T), less, x.constant(0), (d / ties).spread(self.T))
+        def rev(x: Wire, d: Wire) -> Wire:
+            first = apply1(FirstMaximum(self.N, self.T), x)
+            return apply1(Select(x.T), first, d.spread(self.T), x.constant(0))
 
-        return trace(self.source() + self.target() + self.target(), rev)
+        return trace(self.source() + self.target(), rev)
+
+
+@dataclass(frozen=True)
+class FirstMaximum(Operation):
+    """``N + T → N + T``: 1 at the first of the largest entries over the trailing axes, in row-major order, else 0.
+
+    Locally constant, so cotangents are 0 wherever it is differentiable.
+    """
+
+    N: NdArrayType
+    T: NdArrayType
+
+    def __post_init__(self) -> None:
+        require_same_dtype(self, self.N, self.T)
+        require_floating(self, self.T)
+        if (self.N + self.T).size == 0:
+            raise IllTypedError(f"FirstMaximum: expected at least one entry, found {self.N + self.T}; change the shape")
+
+    def source(self) -> Object:
+        return obj(self.N + self.T)
+
+    def target(self) -> Object:
+        return self.source()
+
+    def numpy(self, *arrays: Array) -> tuple[Array, ...]:
+        (x,) = arrays
+        return (arithmetic.first_maximum(x, len(self.T.shape)),)
+
+    def residual(self) -> Object:
+        return obj()
+
+    def fwd(self) -> OpenHypergraph:
+        return op(self)
+
+    def rev(self) -> OpenHypergraph:
+        return op(Discard(self.N + self.T)) >> zero(self.source())
 
 
 # --- partial functions ------------------------------------------------------------------------------------------

@@ -214,6 +214,9 @@ RETYPE: Mapping[type[Operation], Callable[[Any, Types, Types], Any]] = {
     ops.NCopy: _spread,
     ops.NAdd: _reduce,
     ops.NMax: _reduce,
+    ops.FirstMaximum: lambda o, sources, targets: replace(
+        o, N=_cut(sources[0], 0, len(o.N.shape)), T=_cut(sources[0], len(o.N.shape))
+    ),
     ops.NSplit: _of_target,
     ops.NConcatenate: _of_source,
     ops.Permute: _of_source,

@@ -77,7 +77,7 @@ def calibrate(
         for name, values in memory.items():
             _widen(ranges.arrays, name, values)
 
-    parameters = workload.initial_parameters(seed)
+    parameters = initial_state(program, workload, seed)
     # An array that no program writes (all of training may be dead) still has a range.
     see(dict(zip(program.parameters, parameters, strict=True)))
     for step in range(steps):
@@ -101,6 +101,12 @@ def calibrate(
     return ranges
 
 
+def initial_state(program: KernelProgram, workload: Workload, seed: int) -> tuple[Floats, ...]:
+    """The parameters that training starts from, then the optimizer's state: zeros."""
+    zeros = (np.zeros(program.arrays[name].shape, np.float32) for name in program.states)
+    return (*workload.initial_parameters(seed), *zeros)
+
+
 def float_training(
     program: KernelProgram,
     workload: Workload,
@@ -108,8 +114,9 @@ def float_training(
     seed: int,
     after_step: Callable[[int, tuple[Floats, ...]], None],
 ) -> tuple[Floats, ...]:
-    """Train in float32 and return the parameters; ``after_step`` is called with the step (from 1) and parameters."""
-    parameters = workload.initial_parameters(seed)
+    """Train in float32 and return the parameters, the optimizer's state among them; ``after_step`` is called with the
+    step (from 1) and parameters."""
+    parameters = initial_state(program, workload, seed)
     for step in range(steps):
         memory = run(program, "step", _arguments(program, parameters, *workload.batch(step)), np.float32)
         parameters = tuple(memory[name] for name in program.parameters)

@@ -15,6 +15,7 @@ from catgrad_hw.ir.kernel import (
     Expression,
     Kernel,
     Lookup,
+    Position,
     Read,
     Reduced,
     Round,
@@ -57,19 +58,19 @@ def check(program: IntegerProgram) -> None:
     _require(not missing, "formats", f"no format for {missing}")
     for name, table in program.tables.items():
         _check_table(name, table)
-    intervals = word_intervals(program.kernels, program.formats, program.tables)
+    intervals = word_intervals(program.kernels, program.formats, program.functions)
     expected: dict[str, int] = {}
     counters: list[str] = []
     draws = False
     for kernels in program.kernels.programs.values():
         for kernel in kernels:
             _check_body(kernel, program, intervals)
-            for name, interval in accumulator_intervals(kernel, intervals, program.tables).items():
+            for name, interval in accumulator_intervals(kernel, intervals, program.functions).items():
                 expected[name] = max(interval.width, expected.get(name, 0))
-            total = of_reduced(kernel, intervals, program.tables)
+            total = of_reduced(kernel, intervals, program.functions)
             for i, store in enumerate(stores(kernel)):
                 side = i - len(kernel.writes)
-                reduced = total if side < 0 else of_side_sum(kernel, side, intervals, program.tables)
+                reduced = total if side < 0 else of_side_sum(kernel, side, intervals, program.functions)
                 _check_store(kernel, store, reduced, program, intervals)
                 for part in subexpressions(store.value):
                     if isinstance(part, Saturate) and part.counter is not None and part.counter not in counters:
@@ -95,7 +96,8 @@ def _check_body(kernel: Kernel, program: IntegerProgram, intervals: Mapping[str,
             operands = [left, right]
         case _:
             operands = [kernel.body]
-    _require(kernel.reduction in (None, "sum"), kernel.name, f"reduction {kernel.reduction}")
+    picks = kernel.reduction in ("max", "argmax")
+    _require(not picks or isinstance(kernel.body, Read), kernel.name, f"{kernel.reduction} of {kernel.body}")
     low, high = limits(program.multiplier)
     for operand in operands:
         match operand:
@@ -110,7 +112,7 @@ def _check_body(kernel: Kernel, program: IntegerProgram, intervals: Mapping[str,
                 _require(copied, kernel.name, f"compute copy of {access.array} by {shift} to {width} bits")
             case _:
                 _require(False, kernel.name, f"operand {operand}")
-        interval = of_expression(operand, intervals, program.tables)
+        interval = of_expression(operand, intervals, program.functions)
         _require(low <= interval.low and interval.high <= high, kernel.name, f"operand {operand} leaves the multiplier")
 
 
@@ -125,12 +127,14 @@ def _check_store(
     width = program.formats[name].width
 
     def of(expression: Expression) -> Interval:
-        return of_expression(expression, intervals, program.tables, reduced)
+        return of_expression(expression, intervals, program.functions, reduced)
 
     update = program.kernels.arrays[name].role == "parameter"
-    legal = _is_update(store, program) if update else _is_word(store.value, program)
+    legal = _is_update(kernel, store, program) if update else _is_value(store.value, kernel, program)
     _require(legal, kernel.name, f"{name} is stored by an expression of no known form: {store.value}")
     for part in subexpressions(store.value):
+        if isinstance(part, Position):
+            continue
         intermediate = of(part)
         if isinstance(part, Round) and part.shift:
             argument = of(part.argument)
@@ -138,61 +142,89 @@ def _check_store(
             intermediate |= Interval(argument.low, argument.high + (1 << part.shift) - 1)
         _require(intermediate.width <= GREATEST_WIDTH, kernel.name, f"{name}: {intermediate.width} bits in {part}")
         if isinstance(part, Lookup):
-            table = program.tables[part.table]
+            table = program.functions[part.table]
             exact = isinstance(part.argument, Saturate) and part.argument.width == table.input_width
             _require(exact, kernel.name, f"{name}: table {part.table} takes {table.input_width} bits")
     (low, high), found = limits(width), of(store.value)
     _require(low <= found.low and found.high <= high, kernel.name, f"{name} of {width} bits is given {found}")
 
 
-def _is_sum(expression: Expression) -> bool:
+def _is_sum(expression: Expression, kernel: Kernel, program: IntegerProgram) -> bool:
+    """What may be narrowed: the accumulator, with a bias; a difference of words; either of them, masked."""
     match expression:
         case Reduced() | Apply("add", (Reduced(), Shift(Read(), _))):
             return True
+        case Apply("subtract", (Shift(value, _), Shift(Read(), _))):
+            return value == Reduced() or _is_value(value, kernel, program)
+        case Apply("select", (condition, left, right)):
+            return _is_condition(condition, kernel, program) and all(
+                _is_masked(value, kernel, program) for value in (left, right)
+            )
     return False
 
 
-def _is_narrow(expression: Expression) -> bool:
+def _is_masked(expression: Expression, kernel: Kernel, program: IntegerProgram) -> bool:
+    match expression:
+        case Shift(argument, _):
+            return _is_masked(argument, kernel, program)
+        case Constant(int()) | Read():
+            return True
+    return _is_sum(expression, kernel, program) or _is_value(expression, kernel, program)
+
+
+def _is_condition(expression: Expression, kernel: Kernel, program: IntegerProgram) -> bool:
+    if isinstance(expression, Read):
+        return True
+    return _is_sum(expression, kernel, program) or _is_value(expression, kernel, program)
+
+
+def _is_narrow(expression: Expression, kernel: Kernel, program: IntegerProgram) -> bool:
     match expression:
         case Saturate(Round(argument, _, None), _, str()):
-            return _is_sum(argument)
+            return _is_sum(argument, kernel, program)
     return False
 
 
-def _is_value(expression: Expression, program: IntegerProgram) -> bool:
+def _is_value(expression: Expression, kernel: Kernel, program: IntegerProgram) -> bool:
+    """A word that is computed: narrowed, looked up, the greatest of words, or one of these or of words read, masked."""
     match expression:
-        case Lookup(table, argument):
-            return table in program.tables and _is_narrow(argument)
-    return _is_narrow(expression)
+        case Lookup(function, argument):
+            return function in program.functions and _is_narrow(argument, kernel, program)
+        case Reduced():
+            return kernel.reduction in ("max", "argmax")
+        case Apply("equal", (Reduced() | Read(), Position())):
+            return True
+        case Apply("select", (condition, left, right)):
+            return _is_condition(condition, kernel, program) and all(
+                value == Constant(0) or isinstance(value, Read) or _is_value(value, kernel, program)
+                for value in (left, right)
+            )
+    return _is_narrow(expression, kernel, program)
 
 
-def _is_word(expression: Expression, program: IntegerProgram) -> bool:
-    match expression:
-        case Saturate(Round(Apply("subtract", (Shift(value, _), Shift(Read(), _))), _, None), _, str()):
-            return _is_value(value, program)
-    return _is_value(expression, program)
-
-
-def _is_update(store: Write | SideSum, program: IntegerProgram) -> bool:
-    """``saturate(word - change, width)`` of the word that is stored."""
+def _is_update(kernel: Kernel, store: Write | SideSum, program: IntegerProgram) -> bool:
+    """``saturate(word - change, width)`` of the word that is stored, or of an optimizer's state the change alone."""
     name = store.access.array
     match store.value:
-        case Saturate(Apply("subtract", (Read(access), change)), width, counter):
-            if access != store.access or width != program.formats[name].width or counter != name:
-                return False
+        case Saturate(Apply("subtract", (Read(access), change)), width, counter) if access == store.access:
+            pass
+        case Saturate(Round() | Shift() as change, width, counter) if name in program.kernels.states:
+            pass
         case _:
             return False
+    if width != program.formats[name].width or counter != name:
+        return False
     match change:
-        case Round(Reduced(), _, None) | Shift(Reduced(), _):
-            return True
-        case Round(Reduced(), shift, draw) if draw is not None:
+        case Round(argument, _, None) | Shift(argument, _):
+            return _is_sum(argument, kernel, program)
+        case Round(argument, shift, draw) if draw is not None:
             first = 0
             for parameter in program.kernels.parameters:
                 if parameter == name:
                     break
                 first += prod(program.kernels.arrays[parameter].shape)
             keyed = (draw.offset, draw.strides) == (first + store.access.offset, store.access.strides)
-            return shift > 0 and keyed
+            return shift > 0 and keyed and _is_sum(argument, kernel, program)
     return False
 
 

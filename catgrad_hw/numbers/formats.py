@@ -24,8 +24,9 @@ class Policy:
     ``multiplier``: both operands of a lane's multiplier, and the mantissa of the learning rate; ``master``: the
     parameters as they are stored and updated, of which the multiplier reads a copy rounded to its own width;
     ``activation``: inputs, targets and what the model computes from them; ``gradient``: error, δ and gradients.
-    ``preactivation`` is the format in which the argument of a function is looked up; ``sigmoid`` and
-    ``sigmoid_derivative`` those of the results. ``stochastic``: updates are rounded by keyed draws, not to nearest.
+    ``preactivation`` is the format in which the argument of a function is looked up; ``sigmoid`` (of tanh and its
+    derivative, too) and ``sigmoid_derivative`` those of the results, ``exponent`` and ``exponential`` those of exp.
+    ``stochastic``: updates are rounded by keyed draws, not to nearest.
     ``headroom`` is the number of bits above the largest magnitude that calibration saw, ``data_headroom`` that of
     inputs and targets, which are known beforehand.
     """
@@ -38,6 +39,8 @@ class Policy:
     preactivation: Format
     sigmoid: Format
     sigmoid_derivative: Format
+    exponent: Format
+    exponential: Format
     stochastic: bool
     headroom: int = 1
     data_headroom: int = 1
@@ -46,9 +49,46 @@ class Policy:
 POLICIES: dict[str, Policy] = {
     policy.name: policy
     for policy in (
-        Policy("16", 16, 24, 16, 16, Format(16, 12), Format(16, 15), Format(16, 16), False),
-        Policy("18", 18, 24, 18, 18, Format(18, 14), Format(18, 17), Format(18, 18), False),
-        Policy("small", 12, 12, 8, 12, Format(8, 4), Format(8, 7), Format(8, 8), True, data_headroom=0),
+        Policy(
+            "16",
+            multiplier=16,
+            master=24,
+            activation=16,
+            gradient=16,
+            preactivation=Format(16, 12),
+            sigmoid=Format(16, 15),
+            sigmoid_derivative=Format(16, 16),
+            exponent=Format(16, 11),
+            exponential=Format(16, 14),
+            stochastic=False,
+        ),
+        Policy(
+            "18",
+            multiplier=18,
+            master=24,
+            activation=18,
+            gradient=18,
+            preactivation=Format(18, 14),
+            sigmoid=Format(18, 17),
+            sigmoid_derivative=Format(18, 18),
+            exponent=Format(18, 13),
+            exponential=Format(18, 16),
+            stochastic=False,
+        ),
+        Policy(
+            "small",
+            multiplier=12,
+            master=12,
+            activation=8,
+            gradient=12,
+            preactivation=Format(8, 4),
+            sigmoid=Format(8, 7),
+            sigmoid_derivative=Format(8, 8),
+            exponent=Format(12, 8),
+            exponential=Format(12, 10),
+            stochastic=True,
+            data_headroom=0,
+        ),
     )
 }
 """By name: for 16-bit multipliers (iCE40), for 18-bit ones (ECP5, Gowin), and the smallest that still trains."""

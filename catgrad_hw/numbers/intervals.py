@@ -27,7 +27,7 @@ from catgrad_hw.ir.kernel import (
 )
 from catgrad_hw.numbers.integer import Format
 from catgrad_hw.numbers.rounding import limits
-from catgrad_hw.numbers.tables import Table, lookup_all
+from catgrad_hw.numbers.units import Function, results
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def stores(kernel: Kernel) -> tuple[Write | SideSum, ...]:
 def of_expression(
     expression: Expression,
     arrays: Mapping[str, Interval],
-    tables: Mapping[str, Table],
+    tables: Mapping[str, Function],
     reduced: Interval = ZERO,
 ) -> Interval:
     """The interval of an expression, given those of the arrays' words and of ``Reduced()``."""
@@ -70,7 +70,7 @@ def of_expression(
     def of(e: Expression) -> Interval:
         match e:
             case Read(access):
-                return arrays[access.array]
+                return arrays[access.array] | ZERO if access.bounds else arrays[access.array]
             case Constant(value):
                 return Interval(int(value), int(value))
             case Reduced():
@@ -90,7 +90,14 @@ def of_expression(
                 a, (low, high) = of(argument), limits(width)
                 return Interval(min(max(a.low, low), high), min(max(a.high, low), high))
             case Lookup(table, argument):
-                return _of_table(tables[table])
+                return _of_function(tables[table])
+            case Apply("select", (condition, left, right)):
+                a, b = of(left), of(right)
+                if condition == left:  # positive where it is taken
+                    a = Interval(max(a.low, 0), max(a.high, 0))
+                return a | b
+            case Apply("equal", _):
+                return Interval(0, 1)
             case Apply(operation, (left, right)):
                 a, b = of(left), of(right)
                 if operation == "add":
@@ -110,15 +117,16 @@ def of_sum(term: Interval, count: int) -> Interval:
     return Interval(min(0, term.low * count), max(0, term.high * count))
 
 
-def of_reduced(kernel: Kernel, arrays: Mapping[str, Interval], tables: Mapping[str, Table]) -> Interval:
+def of_reduced(kernel: Kernel, arrays: Mapping[str, Interval], tables: Mapping[str, Function]) -> Interval:
     """The interval of the kernel's main reduction, or of its body where nothing is reduced."""
     body = of_expression(kernel.body, arrays, tables)
-    if kernel.reduction is None:
+    if kernel.reduction in (None, "max"):
         return body
-    return of_sum(body, prod(loop.size for loop in kernel.loops[len(kernel.loops) - kernel.reduced :]))
+    count = prod(loop.size for loop in kernel.loops[len(kernel.loops) - kernel.reduced :])
+    return of_sum(body, count) if kernel.reduction == "sum" else Interval(0, count - 1)
 
 
-def of_side_sum(kernel: Kernel, side: int, arrays: Mapping[str, Interval], tables: Mapping[str, Table]) -> Interval:
+def of_side_sum(kernel: Kernel, side: int, arrays: Mapping[str, Interval], tables: Mapping[str, Function]) -> Interval:
     """The interval of the ``side``-th side sum of the kernel."""
     side_sum = kernel.side_sums[side]
     source = kernel.writes[side_sum.source].value
@@ -127,7 +135,7 @@ def of_side_sum(kernel: Kernel, side: int, arrays: Mapping[str, Interval], table
 
 
 def accumulator_intervals(
-    kernel: Kernel, arrays: Mapping[str, Interval], tables: Mapping[str, Table]
+    kernel: Kernel, arrays: Mapping[str, Interval], tables: Mapping[str, Function]
 ) -> dict[str, Interval]:
     """By accumulator name: the interval of its final sum, bias included.
 
@@ -158,7 +166,7 @@ def accumulator_intervals(
 
 
 def word_intervals(
-    program: KernelProgram, formats: Mapping[str, Format], tables: Mapping[str, Table]
+    program: KernelProgram, formats: Mapping[str, Format], tables: Mapping[str, Function]
 ) -> dict[str, Interval]:
     """The interval of the words of every array: of its format, or narrower where all its writes are; 0 included.
 
@@ -185,6 +193,6 @@ def word_intervals(
     return result
 
 
-def _of_table(table: Table) -> Interval:
-    results = lookup_all(table)
-    return Interval(int(results.min()), int(results.max()))
+def _of_function(function: Function) -> Interval:
+    found = results(function)
+    return Interval(int(found.min()), int(found.max()))

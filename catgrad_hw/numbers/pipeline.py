@@ -14,11 +14,12 @@ from catgrad_hw.ir.kernel import KernelProgram
 from catgrad_hw.ir.lower import lower
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.types import Dtype
-from catgrad_hw.ir.windows import Fold
+from catgrad_hw.ir.windows import Fold, Pad
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, Ranges, calibrate
 from catgrad_hw.numbers.formats import policy
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.numbers.quantize import advice, quantize
+from catgrad_hw.numbers.reciprocals import divide_by_multiplying
 from catgrad_hw.workload import Workload
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -48,8 +49,8 @@ def quantize_workload(
     """
     chosen = policy(numbers)
     graph = simplify(joint_graph(workload.learner))
-    require_hardware(graph)
-    kernels = lower(graph)
+    require_integers(graph)
+    kernels = lower(simplify(divide_by_multiplying(graph)))
 
     def calibrated(step: int) -> None:
         if progress is not None:
@@ -67,35 +68,60 @@ USED_BY = {
     ops.NMax: "pooling and softmax use it",
     ops.Tanh: "tanh uses it",
 }
-"""Where users meet operations that hardware lacks."""
+"""Where users meet operations that integers or hardware lack."""
 
-LACKING = (ops.Divide, ops.Gt, ops.Invert, ops.Log, ops.Power, ops.TanhDerivative, Fold, *USED_BY)
-"""Operations that have kernels, but no hardware."""
+WITHOUT_INTEGERS = (ops.Gt, ops.Invert, ops.Log, ops.Power, ops.Sqrt)
+"""Operations that have kernels, but no integer kernels."""
+
+WITHOUT_HARDWARE = (
+    *WITHOUT_INTEGERS,
+    ops.Select,
+    ops.Exp,
+    ops.NMax,
+    ops.FirstMaximum,
+    ops.Divide,
+    ops.Tanh,
+    ops.TanhDerivative,
+    Fold,
+    Pad,
+)
+"""Operations that hardware does not train."""
 
 
-def require_hardware(graph: Graph) -> None:
-    """Raise :class:`UnsupportedError` for what the hardware lacks, by the name that the model gives it."""
-    roles = [i.role for i in graph.inputs]
-    if "state" in roles:
+def require_integers(graph: Graph) -> None:
+    """Raise :class:`UnsupportedError` for what integer kernels lack, by the name that the model gives it."""
+    if any(i.role == "rate" for i in graph.inputs):
         raise UnsupportedError(
-            "hardware: expected an optimizer without state, found one that keeps "
-            f"{roles.count('state')} arrays from step to step; use layers.sgd, or a software target"
-        )
-    if "rate" in roles:
-        raise UnsupportedError(
-            "hardware: expected a learning rate that is a constant, found one that is an argument of step; give "
-            "layers.sgd a number, or use a software target"
+            "integers: expected a learning rate that is a constant, found one that is an argument of step; give the "
+            "optimizer a number, or use a software target"
         )
     for T in graph.types:
         if T.dtype is not Dtype.float32:
             raise UnsupportedError(
-                f"hardware: expected float32, for which number formats are chosen, found {T}; change the dtype, or use "
+                f"integers: expected float32, for which number formats are chosen, found {T}; change the dtype, or use "
                 "a software target"
             )
+    _refuse(graph, WITHOUT_INTEGERS, "integer kernels have", "a software target")
+
+
+def require_hardware(workload: Workload) -> None:
+    """Raise :class:`UnsupportedError` for what hardware does not train, by the name that the model gives it."""
+    graph = simplify(joint_graph(workload.learner))
+    require_integers(graph)
+    states = sum(i.role == "state" for i in graph.inputs)
+    if states:
+        raise UnsupportedError(
+            f"hardware: expected an optimizer without state, found one that keeps {states} arrays from step to step; "
+            "use layers.sgd, or the target c-fixed"
+        )
+    _refuse(graph, WITHOUT_HARDWARE, "hardware has", "the target c-fixed")
+
+
+def _refuse(graph: Graph, lacking: tuple[type[ops.Operation], ...], has: str, instead: str) -> None:
     for node in graph.needed(["predict", "step"]):
-        if isinstance(node.operation, LACKING):
+        if isinstance(node.operation, lacking):
             name, hint = type(node.operation).__name__, USED_BY.get(type(node.operation))
             raise UnsupportedError(
-                f"{name}: expected an operation that hardware has, found it with result "
-                f"{node.operation.target()[0]}{f' ({hint})' if hint else ''}; use sigmoid and mse, or a software target"
+                f"{name}: expected an operation that {has}, found it with result "
+                f"{node.operation.target()[0]}{f' ({hint})' if hint else ''}; use sigmoid and mse, or {instead}"
             )

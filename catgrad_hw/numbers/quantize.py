@@ -6,9 +6,12 @@ that the machine has (:mod:`catgrad_hw.numbers.check` states them):
 * operands of a body: words of at most the multiplier's width; of a wider array (a master weight), the compute copy
   ``saturate(round(word, k), multiplier)``; the mantissa of a constant;
 * an accumulator: the reduced value, plus a bias at the accumulator's scale;
-* a narrowing: ``saturate(round(accumulator, s), width)``, stored or looked up in a table;
-* an error: ``saturate(round((v << k1) - (y << k2), s), width)``;
-* an update: ``saturate(w - round(accumulator, s), width)``.
+* a narrowing: ``saturate(round(accumulator, s), width)``, stored or looked up by a function;
+* a difference: ``saturate(round((v << k1) - (y << k2), s), width)``;
+* a mask: ``select(condition, value, value)``, before its narrowing where a value is a sum; a condition is the sign of
+  a word or a sum, or ``equal(word, position)``;
+* a maximum, or its place: the reduced word as it is;
+* an update: ``saturate(w - round(accumulator, s), width)``, or, of an optimizer's state, a narrowing.
 
 Fractions are chosen so that all these shifts are >= 0: where calibration asks for a finer format than the sum it is
 rounded from, the array takes the sum's.
@@ -16,8 +19,9 @@ rounded from, the array takes the sum's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import frexp, prod
+from math import floor, frexp, ldexp, prod
 from typing import Literal
 
 from catgrad_hw.errors import CapacityError, UnsupportedError
@@ -30,6 +34,7 @@ from catgrad_hw.ir.kernel import (
     Kernel,
     KernelProgram,
     Lookup,
+    Position,
     Read,
     Reduced,
     Round,
@@ -43,11 +48,26 @@ from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.check import check
 from catgrad_hw.numbers.formats import Policy, fitting, mantissa
 from catgrad_hw.numbers.integer import Format, IntegerProgram
-from catgrad_hw.numbers.intervals import accumulator_intervals, stores, word_intervals
-from catgrad_hw.numbers.tables import Table, sigmoid_derivative_table, sigmoid_table
+from catgrad_hw.numbers.intervals import Interval, accumulator_intervals, stores, word_intervals
+from catgrad_hw.numbers.tables import (
+    Table,
+    sigmoid_derivative_table,
+    sigmoid_table,
+    tanh_derivative_table,
+    tanh_table,
+)
+from catgrad_hw.numbers.units import Unit, exponential, inverse_root
 
 SMALLEST_RANGE = 2.0**-24
 """Arrays that stay below get the format of this magnitude: finer words would only widen shifts and sums."""
+
+TABLES = {
+    "sigmoid": sigmoid_table,
+    "sigmoid_derivative": sigmoid_derivative_table,
+    "tanh": tanh_table,
+    "tanh_derivative": tanh_derivative_table,
+}
+"""Functions that are one table, by the name that an epilogue gives them."""
 
 GREATEST_SHIFT = 60
 """Bits: the furthest that a rounding moves, so that the integer reference is exact in 64 bits."""
@@ -107,6 +127,19 @@ def _fitting(width: int, largest: float, headroom: int) -> Format:
 
 
 @dataclass(frozen=True)
+class _Site:
+    """Where an expression stands: what Reduced is there, and how large each part of it was seen to be."""
+
+    kernel: Kernel
+    reduced: _Term
+    largest: Callable[[Expression], float]
+
+    @property
+    def name(self) -> str:
+        return self.kernel.name
+
+
+@dataclass(frozen=True)
 class _Term:
     """An integer expression that stands for ``expression * 2**-fraction``.
 
@@ -127,6 +160,7 @@ class _Quantizer:
         self.finest = dict(finest)
         self.formats: dict[str, Format] = {}
         self.tables: dict[str, Table] = {}
+        self.units: dict[str, Unit] = {}
         self.forward = {store.access.array for kernel in program.programs["predict"] for store in stores(kernel)}
         self.first_parameter: dict[str, int] = {}
         words = 0
@@ -135,9 +169,10 @@ class _Quantizer:
             words += prod(program.arrays[name].shape)
 
     def run(self) -> IntegerProgram:
-        policy = self.policy
+        policy, states = self.policy, self.program.states
         for names, width, headroom in (
-            (self.program.parameters, policy.master, policy.headroom),
+            (tuple(p for p in self.program.parameters if p not in states), policy.master, policy.headroom),
+            (states, policy.gradient, policy.headroom),
             (self.program.inputs + self.program.targets, policy.activation, policy.data_headroom),
         ):
             for name in names:
@@ -149,10 +184,11 @@ class _Quantizer:
         kernels = replace(self.program, programs=programs)
         for name in self.program.arrays:  # arrays that no kernel touches still have a format
             self.formats.setdefault(name, Format(self.policy.activation, self.policy.activation - 2))
-        intervals = word_intervals(kernels, self.formats, self.tables)
+        functions = {**self.tables, **self.units}
+        intervals = word_intervals(kernels, self.formats, functions)
         accumulators: dict[str, int] = {}
         for kernel in (kernel for each in programs.values() for kernel in each):
-            for accumulator, interval in accumulator_intervals(kernel, intervals, self.tables).items():
+            for accumulator, interval in accumulator_intervals(kernel, intervals, functions).items():
                 accumulators[accumulator] = max(interval.width, accumulators.get(accumulator, 0))
         stages = [
             part
@@ -171,31 +207,48 @@ class _Quantizer:
                 dict.fromkeys(part.counter for part in stages if isinstance(part, Saturate) and part.counter)
             ),
             stochastic=any(isinstance(part, Round) and part.draw is not None for part in stages),
+            units=self.units,
         )
 
     # --- kernels ---
 
     def _kernel(self, kernel: Kernel) -> Kernel:
-        body, fraction = self._body(kernel)
-        writes = tuple(
-            self._store(kernel, write, fraction, self.ranges.of(kernel, write.value)) for write in kernel.writes
-        )
+        body, reduced = self._body(kernel)
+        site = _Site(kernel, reduced, lambda expression: self.ranges.of(kernel, expression))
+        writes = tuple(self._store(site, write) for write in kernel.writes)
         sides = []
-        for side in kernel.side_sums:
+        for i, side in enumerate(kernel.side_sums):
             source = self.formats[kernel.writes[side.source].access.array].fraction
-            largest = self.ranges.arrays.get(side.access.array, 0.0)
-            stored = self._store(kernel, Write(side.access, side.value), source, largest)
+            site = _Site(kernel, _Term(Reduced(), source, "sum"), self._of_side_sum(kernel, i))
+            stored = self._store(site, Write(side.access, side.value))
             sides.append(replace(side, value=stored.value))
         return replace(kernel, body=body, writes=writes, side_sums=tuple(sides))
 
-    def _body(self, kernel: Kernel) -> tuple[Expression, int]:
+    def _of_side_sum(self, kernel: Kernel, i: int) -> Callable[[Expression], float]:
+        """What calibration saw of a side sum: of Reduced, and of what is stored."""
+        side = kernel.side_sums[i]
+        seen = {side.value: self.ranges.arrays.get(side.access.array, 0.0)}
+        seen[Reduced()] = self.ranges.side_sums.get((kernel.name, i), 0.0)
+        return lambda expression: seen.get(expression, 0.0)
+
+    def _body(self, kernel: Kernel) -> tuple[Expression, _Term]:
+        """The integer body, and what is reduced."""
         match kernel.body:
+            case Read(access) if kernel.reduction == "max":
+                form = self._format(kernel, access.array)
+                return kernel.body, _Term(Reduced(), form.fraction, "word", form.width)
+            case Read() if kernel.reduction == "argmax":
+                count = prod(loop.size for loop in kernel.loops[len(kernel.loops) - kernel.reduced :])
+                return kernel.body, _Term(Reduced(), 0, "word", Interval(0, count - 1).width)
             case Read() if kernel.reduction in (None, "sum"):
-                return self._operand(kernel, kernel.body)
+                body, fraction = self._operand(kernel, kernel.body)
+                return body, _Term(Reduced(), fraction, "sum")
+            case Constant(0) if kernel.reduction is None:
+                return Constant(0), _Term(Reduced(), GREATEST_SHIFT // 2, "sum")
             case Apply("multiply", (left, right)) if kernel.reduction in (None, "sum"):
                 a, fraction_a = self._operand(kernel, left)
                 b, fraction_b = self._operand(kernel, right)
-                return Apply("multiply", (a, b)), fraction_a + fraction_b
+                return Apply("multiply", (a, b)), _Term(Reduced(), fraction_a + fraction_b, "sum")
         raise self._unsupported(kernel, "a body that is a word or a product of two, summed or not", kernel.body)
 
     def _operand(self, kernel: Kernel, expression: Expression) -> tuple[Expression, int]:
@@ -214,54 +267,63 @@ class _Quantizer:
 
     # --- epilogues ---
 
-    def _store(self, kernel: Kernel, write: Write, fraction: int, largest: float) -> Write:
-        """The integer write; ``fraction`` is that of Reduced, ``largest`` the largest magnitude that is stored."""
-        name = write.access.array
+    def _store(self, site: _Site, write: Write) -> Write:
+        """The integer write."""
+        kernel, name = site.kernel, write.access.array
         if self.program.arrays[name].role == "parameter":
-            return replace(write, value=self._update(kernel, write, fraction))
-        term = self._term(kernel, write.value, fraction)
+            return replace(write, value=self._update(site, write))
+        term = self._term(site, write.value)
         if term.kind == "word":
             if isinstance(term.expression, Read):
                 raise self._unsupported(kernel, "an epilogue of the reduced value", write.value)
             self._set_format(kernel, name, Format(term.width, term.fraction))
             return replace(write, value=term.expression)
-        width = self.policy.activation if name in self.forward else self.policy.gradient
-        form = self._capped(name, _fitting(width, largest, self.policy.headroom), term.fraction)
-        self._set_format(kernel, name, form)
+        form = self._capped(name, _fitting(self._width(name), site.largest(write.value), self.policy.headroom))
+        self._set_format(kernel, name, Format(form.width, min(form.fraction, term.fraction)))
         return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
 
-    def _update(self, kernel: Kernel, write: Write, fraction: int) -> Expression:
-        name = write.access.array
+    def _width(self, name: str) -> int:
+        return self.policy.activation if name in self.forward else self.policy.gradient
+
+    def _update(self, site: _Site, write: Write) -> Expression:
+        """A parameter less a change, or an optimizer's state anew."""
+        kernel, name = site.kernel, write.access.array
+        form = self.formats[name]
         match write.value:
             case Apply("subtract", (Read(access) as old, gradient)) if access == write.access:
-                term = self._term(kernel, gradient, fraction)
-            case _:
-                raise self._unsupported(kernel, "an update that subtracts from its own word", write.value)
-        if term.kind != "sum":
-            raise self._unsupported(kernel, "an update by the reduced value", write.value)
-        form = self.formats[name]
-        shift = term.fraction - form.fraction
-        change = term.expression
-        if shift < 0:
-            change = Shift(change, -shift)
-        elif self.policy.stochastic and shift > 0:
-            self._check_shift(kernel, name, shift)
-            first = self.first_parameter[name]
-            draw = Access(name, first + write.access.offset, write.access.strides)
-            change = Round(change, shift, draw)
-        else:
-            self._check_shift(kernel, name, shift)
-            change = Round(change, shift)
-        return Saturate(Apply("subtract", (old, change)), form.width, name)
+                change = self._rounded(kernel, write.access, self._term(site, gradient))
+                return Saturate(Apply("subtract", (old, change)), form.width, name)
+            case value if name in self.program.states:
+                term = self._term(site, value)
+                if term.fraction < form.fraction:
+                    self._lower(name, term.fraction)
+                return Saturate(self._rounded(kernel, write.access, term), form.width, name)
+        raise self._unsupported(kernel, "an update that subtracts from its own word", write.value)
 
-    def _term(self, kernel: Kernel, expression: Expression, fraction: int) -> _Term:
+    def _rounded(self, kernel: Kernel, access: Access, term: _Term) -> Expression:
+        """A sum at the scale of the parameter that is written; by a draw where the policy has it so."""
+        name = access.array
+        if term.kind != "sum":
+            raise self._unsupported(kernel, "an update by the reduced value", term.expression)
+        shift = term.fraction - self.formats[name].fraction
+        if shift < 0:
+            return Shift(term.expression, -shift)
+        self._check_shift(kernel, name, shift)
+        if self.policy.stochastic and shift > 0:
+            draw = Access(name, self.first_parameter[name] + access.offset, access.strides)
+            return Round(term.expression, shift, draw)
+        return Round(term.expression, shift)
+
+    def _term(self, site: _Site, expression: Expression) -> _Term:
+        kernel = site.kernel
         match expression:
             case Reduced():
-                return _Term(expression, fraction, "sum")
+                return site.reduced
             case Read(access):
                 form = self._format(kernel, access.array)
                 return _Term(expression, form.fraction, "word", form.width)
             case Apply("add", (Reduced(), Read(access) as bias)) | Apply("add", (Read(access) as bias, Reduced())):
+                fraction = site.reduced.fraction
                 up = fraction - self._format(kernel, access.array).fraction
                 if up < 0:
                     self._lower(access.array, fraction)
@@ -269,20 +331,56 @@ class _Quantizer:
             case Apply("multiply", (Constant(factor), inner)) | Apply("multiply", (inner, Constant(factor))):
                 if factor <= 0 or not is_power_of_two(factor):
                     raise self._unsupported(kernel, "factors in an epilogue that are powers of two", expression)
-                term = self._term(kernel, inner, fraction)
+                term = self._term(site, inner)
                 return replace(term, fraction=term.fraction - (frexp(factor)[1] - 1))
-            case Apply("sigmoid" | "sigmoid_derivative" as function, (inner,)):
-                return self._lookup(kernel, function, self._term(kernel, inner, fraction))
+            case Apply(function, (inner,)) if function in TABLES:
+                return self._lookup(site, function, self._term(site, inner))
+            case Apply("exp", (inner,)):
+                return self._exponential(site, inner)
+            case Apply("divide", (Constant(1), Apply("sqrt", (inner,)))):
+                return self._inverse_root(site, expression, inner, 2)
+            case Apply("divide", (Constant(1), inner)):
+                return self._inverse_root(site, expression, inner, 1)
+            case Apply("select", (condition, left, right)):
+                return self._select(site, condition, left, right)
+            case Apply("equal", (left, Position() as place)):
+                term = self._term(site, left)
+                if (term.kind, term.fraction) in (("word", 0), ("sum", 0)):
+                    return _Term(Apply("equal", (term.expression, place)), 0, "word", 2)
             case Apply("subtract", (left, right)):
-                a = self._word(kernel, left, self._term(kernel, left, fraction))
-                b = self._term(kernel, right, fraction)
+                a = self._word(site, left, self._term(site, left))
+                b = self._term(site, right)
                 if b.kind == "word" and isinstance(b.expression, Read):
                     common = max(a.fraction, b.fraction)
                     shifted = (Shift(t.expression, common - t.fraction) for t in (a, b))
                     return _Term(Apply("subtract", tuple(shifted)), common, "sum")
-        raise self._unsupported(kernel, "an epilogue of bias, function, difference and power-of-two factor", expression)
+        expected = "an epilogue of bias, function, mask, difference and power-of-two factor"
+        raise self._unsupported(kernel, expected, expression)
 
-    def _lookup(self, kernel: Kernel, function: str, z: _Term) -> _Term:
+    def _select(self, site: _Site, condition: Expression, left: Expression, right: Expression) -> _Term:
+        """A mask: of words of one format, or of sums at one scale; constants take theirs from the other value."""
+        terms = [None if isinstance(value, Constant) else self._term(site, value) for value in (left, right)]
+        found = [term for term in terms if term is not None]
+        if not found:
+            raise self._unsupported(site.kernel, "a mask of a value that is computed", Apply("select", (left, right)))
+        fraction = max(term.fraction for term in found)
+        aligned = all(term.fraction == fraction for term in found)
+        word = aligned and all(term.kind == "word" for term in found)
+        values: list[Expression] = []
+        for value, term in zip((left, right), terms, strict=True):
+            if term is None:
+                assert isinstance(value, Constant)
+                scaled = floor(ldexp(float(value.value), fraction) + 0.5)
+                word = word and scaled == 0
+                values.append(Constant(scaled))
+            else:
+                values.append(term.expression if aligned else Shift(term.expression, fraction - term.fraction))
+        expression = Apply("select", (self._term(site, condition).expression, *values))
+        width = max(term.width for term in found)
+        return _Term(expression, fraction, "word", width) if word else _Term(expression, fraction, "sum")
+
+    def _lookup(self, site: _Site, function: str, z: _Term) -> _Term:
+        kernel = site.kernel
         if z.kind != "sum":
             raise self._unsupported(kernel, "a function of a sum", z.expression)
         usual = self.policy.preactivation
@@ -293,24 +391,56 @@ class _Quantizer:
                 f"{form.fraction}; scale the data to magnitudes near 1"
             )
         name = function if form == usual else f"{function}_{form.fraction}"
-        if function == "sigmoid":
-            result = self.policy.sigmoid
-            table = sigmoid_table(name, form, result)
-        else:
-            result = self.policy.sigmoid_derivative
-            table = sigmoid_derivative_table(name, form, result)
-        self.tables[name] = table
+        result = self.policy.sigmoid_derivative if function == "sigmoid_derivative" else self.policy.sigmoid
+        self.tables[name] = TABLES[function](name, form, result)
         narrow = self._narrow(kernel, z, form, f"{kernel.name}.z")
         return _Term(Lookup(name, narrow), result.fraction, "word", result.width)
 
-    def _word(self, kernel: Kernel, float_form: Expression, term: _Term) -> _Term:
+    def _exponential(self, site: _Site, argument: Expression) -> _Term:
+        match argument, site.kernel:
+            case Apply("subtract", (Reduced(), Read() as least)), Kernel(body=Read(), reduction=None):
+                # Of a word as it is, which needs no narrowing of its own.
+                a, b = site.reduced, self._term(site, least)
+                common = max(a.fraction, b.fraction)
+                shifted = (Shift(t.expression, common - t.fraction) for t in (a, b))
+                z = _Term(Apply("subtract", tuple(shifted)), common, "sum")
+            case _:
+                z = self._term(site, argument)
+        if z.kind != "sum":
+            raise self._unsupported(site.kernel, "exp of a sum", z.expression)
+        usual, result = self.policy.exponent, self.policy.exponential
+        form = Format(usual.width, min(usual.fraction, z.fraction))
+        if form.fraction < 0:
+            raise CapacityError(
+                f"kernel {site.name}: expected an argument of exp with at least 0 fraction bits, found "
+                f"{form.fraction}; scale the data to magnitudes near 1"
+            )
+        name = "exp" if form == usual else f"exp_{form.fraction}"
+        self.units[name] = exponential(name, form, result)
+        narrow = self._narrow(site.kernel, z, form, f"{site.name}.z")
+        return _Term(Lookup(name, narrow), result.fraction, "word", result.width)
+
+    def _inverse_root(self, site: _Site, whole: Expression, argument: Expression, root: Literal[1, 2]) -> _Term:
+        """1/x or 1/√x, in the formats of the ranges that calibration saw."""
+        x = self._term(site, argument)
+        if x.kind != "sum":
+            raise self._unsupported(site.kernel, "a reciprocal of a sum", x.expression)
+        width = max(self.policy.activation, self.policy.gradient)
+        form = _fitting(width, site.largest(argument), self.policy.headroom)
+        form = Format(width, min(form.fraction, x.fraction))
+        result = _fitting(width, site.largest(whole), self.policy.headroom)
+        name = f"{'reciprocal' if root == 1 else 'rsqrt'}_{site.name}"
+        self.units[name] = inverse_root(name, form, result, root)
+        narrow = self._narrow(site.kernel, x, form, f"{site.name}.x")
+        return _Term(Lookup(name, narrow), result.fraction, "word", result.width)
+
+    def _word(self, site: _Site, float_form: Expression, term: _Term) -> _Term:
         """A term as a word: a sum is narrowed to an activation of the range that calibration saw."""
         if term.kind == "word":
             return term
-        largest = self.ranges.of(kernel, float_form)
-        form = _fitting(self.policy.activation, largest, self.policy.headroom)
+        form = _fitting(self.policy.activation, site.largest(float_form), self.policy.headroom)
         form = Format(form.width, min(form.fraction, term.fraction))
-        return _Term(self._narrow(kernel, term, form, f"{kernel.name}.z"), form.fraction, "word", form.width)
+        return _Term(self._narrow(site.kernel, term, form, f"{site.name}.z"), form.fraction, "word", form.width)
 
     def _narrow(self, kernel: Kernel, term: _Term, form: Format, counter: str) -> Expression:
         shift = max(term.fraction - form.fraction, 0)  # negative only before bounds have settled

@@ -23,6 +23,7 @@ from catgrad_hw.ir.kernel import (
     Kernel,
     Lookup,
     Loop,
+    Position,
     Read,
     Reduced,
     Round,
@@ -42,7 +43,7 @@ from catgrad_hw.numbers.rounding import (
     saturate,
     step_key,
 )
-from catgrad_hw.numbers.tables import lookup
+from catgrad_hw.numbers.units import apply
 
 EXACT_FLOAT = 2**53
 
@@ -60,7 +61,7 @@ class Reference:
         arrays = program.kernels.arrays
         self._memory = {name: np.zeros(prod(array.shape), np.int64) for name, array in arrays.items()}
         self.saturations: dict[str, int] = dict.fromkeys(program.counters, 0)
-        intervals = word_intervals(program.kernels, program.formats, program.tables)
+        intervals = word_intervals(program.kernels, program.formats, program.functions)
         self._programs = {
             name: [_Executable(kernel, program, intervals) for kernel in kernels]
             for name, kernels in program.kernels.programs.items()
@@ -72,11 +73,13 @@ class Reference:
         return step_key(self.seed, self.step_number)
 
     def load(self, parameters: Sequence[ArrayLike]) -> None:
-        """Set all parameters, in order."""
-        names = self.program.kernels.parameters
-        if len(parameters) != len(names):
+        """Set all parameters, in order; the optimizer's state, the last of them, becomes zeros where it is left out."""
+        names, states = self.program.kernels.parameters, self.program.kernels.states
+        if len(parameters) not in (len(names), len(names) - len(states)):
             raise IllTypedError(f"load: expected {len(names)} parameters, found {len(parameters)}")
-        for name, values in zip(names, parameters, strict=True):
+        for name in states:
+            self._memory[name][:] = 0
+        for name, values in zip(names, parameters, strict=False):
             self._put(name, values)
 
     def step(self, *data: ArrayLike) -> None:
@@ -152,7 +155,7 @@ class _Executable:
         self.reduce = self._reduction()
         main = _Tape(self, kept)
         self.writes = [
-            (write.access.array, main.compile(write.value), _indices(write.access, kernel.loops, kept))
+            (write.access.array, main.compile(write.value), _addresses(write.access.offset, write.access.strides, kept))
             for write in kernel.writes
         ]
         self.main = main
@@ -163,9 +166,8 @@ class _Executable:
             rest = tuple(Loop(loop.name, 1, loop.batch) if i in axes else loop for i, loop in enumerate(kept))
             tape = _Tape(self, rest)
             slot = tape.compile(side.value)
-            self.sides.append(
-                (side.source, axes, tape, side.access.array, slot, _indices(side.access, kernel.loops, rest))
-            )
+            place = _addresses(side.access.offset, side.access.strides, rest)
+            self.sides.append((side.source, axes, tape, side.access.array, slot, place))
 
     def run(self, memory: dict[str, Words], key: int, valid: int, counts: dict[str, int]) -> None:
         shape = tuple(loop.size for loop in self.loops)
@@ -186,8 +188,6 @@ class _Executable:
             tape = _Tape(self, kernel.loops)
             slot = tape.compile(kernel.body)
             return lambda memory: tape.run(memory, None, 0, 0, {})[slot]
-        if kernel.reduction != "sum":
-            raise UnsupportedError(f"kernel {kernel.name}: the integer reference has no reduction {kernel.reduction}")
         match kernel.body:
             case Apply("multiply", (left, right)):
                 return self._contraction(left, right)
@@ -195,14 +195,24 @@ class _Executable:
         tape = _Tape(self, kernel.loops)
         slot = tape.compile(kernel.body)
         shape = tuple(loop.size for loop in kernel.loops)
-        return lambda memory: np.broadcast_to(tape.run(memory, None, 0, 0, {})[slot], shape).sum(axis=axes)
+
+        def reduce(memory: dict[str, Words]) -> Words:
+            values = np.broadcast_to(tape.run(memory, None, 0, 0, {})[slot], shape)
+            match kernel.reduction:
+                case "max":
+                    return np.asarray(values.max(axis=axes))
+                case "argmax":  # the first, in the order of the loops
+                    return np.asarray(values.reshape(*shape[: len(self.loops)], -1).argmax(axis=-1))
+            return np.asarray(values.sum(axis=axes))
+
+        return reduce
 
     def _contraction(self, left: Expression, right: Expression) -> Callable[[dict[str, Words]], Words]:
         """A sum of products as a batch of matrix products: (both, left, reduced) @ (both, reduced, right)."""
         loops, kept = self.kernel.loops, len(self.loops)
 
         def used(expression: Expression) -> set[int]:
-            return {i for i, stride in enumerate(_only_read(expression)) if stride}
+            return {i for strides in _only_read(expression) for i, stride in enumerate(strides) if stride}
 
         in_left, in_right = used(left), used(right)
         both = [i for i in range(kept) if i in in_left and i in in_right]
@@ -231,7 +241,7 @@ class _Executable:
         shape = full(order)
         bound = size(reduced)
         for expression in (left, right):
-            bound *= of_expression(expression, self.intervals, self.program.tables).largest
+            bound *= of_expression(expression, self.intervals, self.program.functions).largest
         number = np.float64 if bound < EXACT_FLOAT else np.int64
 
         def contract(memory: dict[str, Words]) -> Words:
@@ -249,7 +259,7 @@ class _Tape:
     """Expressions over some loops of a kernel as operations in order; equal subexpressions are computed once."""
 
     def __init__(self, executable: _Executable, loops: Sequence[Loop], positions: Sequence[int] | None = None) -> None:
-        self.kernel, self.tables = executable.kernel, executable.program.tables
+        self.kernel, self.functions = executable.kernel, executable.program.functions
         self.loops = tuple(loops)
         self.positions = positions
         self.known: dict[Expression, int] = {}
@@ -276,7 +286,11 @@ class _Tape:
     def _operation(self, expression: Expression) -> Callable[[_Run], Any]:
         match expression:
             case Read(access):
-                name, index = access.array, _indices(access, self.kernel.loops, self.loops, self.positions)
+                name, index = access.array, self._indices(access)
+                if access.bounds:
+                    inside = self._inside(access)
+                    index = np.where(inside, index, 0)
+                    return lambda run: np.where(inside, run.memory[name][index], 0)
                 return lambda run: run.memory[name][index]
             case Constant(value):
                 word = int(value)
@@ -291,17 +305,37 @@ class _Tape:
                 return lambda run: round_nearest(run.slots[a], shift)
             case Round(argument, shift, access) if access is not None:
                 a = self.compile(argument)
-                index = _indices(access, self.kernel.loops, self.loops, self.positions)
+                index = self._indices(access)
                 return lambda run: round_stochastic(run.slots[a], shift, draw(run.key, index))
             case Saturate(argument, width, counter):
                 return self._saturate(self.compile(argument), width, counter)
             case Lookup(table, argument):
-                a, contents = self.compile(argument), self.tables[table]
-                return lambda run: lookup(contents, run.slots[a])
+                a, looked_up = self.compile(argument), self.functions[table]
+                return lambda run: apply(looked_up, run.slots[a])
+            case Apply("select", (condition, left, right)):
+                c, a, b = self.compile(condition), self.compile(left), self.compile(right)
+                return lambda run: np.where(run.slots[c] > 0, run.slots[a], run.slots[b])
+            case Apply("equal", (left, right)):
+                a, b = self.compile(left), self.compile(right)
+                return lambda run: (run.slots[a] == run.slots[b]).astype(np.int64)
+            case Position(offset, strides):
+                place = _addresses(offset, strides, self.loops, self.positions)
+                return lambda run: place
             case Apply(operation, (left, right)) if operation in _ARITHMETIC:
                 function, a, b = _ARITHMETIC[operation], self.compile(left), self.compile(right)
                 return lambda run: function(run.slots[a], run.slots[b])
         raise UnsupportedError(f"kernel {self.kernel.name}: the integer reference has no {expression}")
+
+    def _indices(self, access: Access) -> Words:
+        return _addresses(access.offset, access.strides, self.loops, self.positions)
+
+    def _inside(self, access: Access) -> NDArray[np.bool_]:
+        """Where an access keeps its bounds."""
+        inside = np.ones((1,) * len(self.loops), bool)
+        for bound in access.bounds:
+            index = _addresses(bound.offset, bound.strides, self.loops, self.positions)
+            inside = inside & (index >= 0) & (index < bound.size)
+        return inside
 
     def _saturate(self, a: int, width: int, counter: str | None) -> Callable[[_Run], Any]:
         if counter is None:
@@ -342,17 +376,17 @@ _ARITHMETIC: dict[str, Callable[[Words, Words], Words]] = {
 }
 
 
-def _indices(
-    access: Access, loops: Sequence[Loop], over: Sequence[Loop], positions: Sequence[int] | None = None
+def _addresses(
+    offset: int, strides: Sequence[int], over: Sequence[Loop], positions: Sequence[int] | None = None
 ) -> Words:
-    """The addresses of an access over the loops ``over``, an axis each, of length 1 where they don't vary.
+    """``offset + sum(stride * index)`` over the loops ``over``, an axis each, of length 1 where it doesn't vary.
 
-    ``positions`` are those of ``over`` among ``loops``; by default the first ones.
+    ``positions`` are those of ``over`` among the loops that have strides; by default the first ones.
     """
     positions = range(len(over)) if positions is None else positions
-    index = np.full((1,) * len(over), access.offset, np.int64)
+    index = np.full((1,) * len(over), offset, np.int64)
     for axis, (loop, position) in enumerate(zip(over, positions, strict=True)):
-        stride = access.strides[position]
+        stride = strides[position]
         if stride and loop.size > 1:
             shape = [1] * len(over)
             shape[axis] = loop.size
@@ -360,11 +394,11 @@ def _indices(
     return index
 
 
-def _only_read(expression: Expression) -> tuple[int, ...]:
-    """The strides of the one read in an operand; none for a constant."""
+def _only_read(expression: Expression) -> list[tuple[int, ...]]:
+    """The strides of the one read in an operand and of its bounds; none for a constant."""
     match expression:
         case Read(access):
-            return access.strides
+            return [access.strides, *(bound.strides for bound in access.bounds)]
         case Shift(argument) | Round(argument) | Saturate(argument):
             return _only_read(argument)
-    return ()
+    return []

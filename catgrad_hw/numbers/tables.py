@@ -1,4 +1,4 @@
-"""Functions read from tables: the logistic function and its derivative."""
+"""Functions read from tables: the logistic function, the hyperbolic tangent, and their derivatives."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TABLE_RANGE = 8
 """Tables cover magnitudes below this: 1 - σ(8) = 3.4e-4. Beyond it the last entry holds."""
 
+TANH_RANGE = 4
+"""As :data:`TABLE_RANGE`, for tanh(z) = 2 σ(2z) - 1."""
+
 TABLE_ENTRIES = 1024
 """The most entries that a table has: an error of 1e-3 in σ, which costs nothing in accuracy."""
 
@@ -29,7 +32,8 @@ class Table:
     len(entries) - 1)`` with ``half = 2**(index_shift-1)`` (0 where ``index_shift`` is 0), and the result
 
     * ``entries[i]`` where ``z >= 0``, or where ``symmetry`` is ``"even"``;
-    * ``one - entries[i]`` where ``z < 0`` and ``symmetry`` is ``"complement"``: σ(-z) = 1 - σ(z).
+    * ``one - entries[i]`` where ``z < 0`` and ``symmetry`` is ``"complement"``: σ(-z) = 1 - σ(z), and, with a
+      ``one`` of 0, tanh(-z) = -tanh(z).
 
     Results are signed words of ``output_width`` bits.
     """
@@ -45,12 +49,22 @@ class Table:
 
 def sigmoid_table(name: str, argument: Format, result: Format) -> Table:
     """σ(z) = 1 / (1 + e**-z), symmetric by complement, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "complement", lambda e: 1 / (1 + e))
+    return _table(name, argument, result, "complement", lambda e: 1 / (1 + e), 1 << result.fraction)
 
 
 def sigmoid_derivative_table(name: str, argument: Format, result: Format) -> Table:
     """σ'(z) = σ(z) (1 - σ(z)), an even function, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "even", lambda e: e / (1 + e) ** 2)
+    return _table(name, argument, result, "even", lambda e: e / (1 + e) ** 2, 1 << result.fraction)
+
+
+def tanh_table(name: str, argument: Format, result: Format) -> Table:
+    """tanh(z), an odd function, for words ``z`` and results of these formats."""
+    return _table(name, argument, result, "complement", lambda e: (1 - e * e) / (1 + e * e), 0, TANH_RANGE)
+
+
+def tanh_derivative_table(name: str, argument: Format, result: Format) -> Table:
+    """tanh'(z) = 1 - tanh(z)**2, an even function, for words ``z`` and results of these formats."""
+    return _table(name, argument, result, "even", lambda e: 4 * e * e / (1 + e * e) ** 2, 0, TANH_RANGE)
 
 
 def lookup(table: Table, z: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -77,12 +91,14 @@ def _table(
     result: Format,
     symmetry: Literal["even", "complement"],
     function: Callable[[Decimal], Decimal],
+    one: int,
+    reach: int = TABLE_RANGE,
 ) -> Table:
     """Entry i holds ``function(e**-z)`` at ``z = i * 2**(index_shift - fraction)``, to the nearest word, halves up.
 
-    One entry for each magnitude below :data:`TABLE_RANGE`, or :data:`TABLE_ENTRIES` of them where that is fewer.
+    One entry for each magnitude below ``reach``, or :data:`TABLE_ENTRIES` of them where that is fewer.
     """
-    magnitudes = min(TABLE_RANGE << argument.fraction, 1 << (argument.width - 1))
+    magnitudes = min(reach << argument.fraction, 1 << (argument.width - 1))
     index_shift = max(0, (magnitudes // TABLE_ENTRIES).bit_length() - 1)
     # Decimal's exp is correctly rounded, so that the entries are the same on every machine.
     with localcontext(Context(prec=40)):
@@ -96,6 +112,6 @@ def _table(
         index_shift=index_shift,
         entries=tuple(min(word, greatest) for word in words),
         symmetry=symmetry,
-        one=1 << result.fraction,
+        one=one,
         output_width=result.width,
     )

@@ -52,6 +52,10 @@ class ArrayBackend(Protocol):
         """Maximum over axes."""
 
     @staticmethod
+    def first_maximum(axes: int, x: Any) -> Any:
+        """1 at the first of the largest entries over the last ``axes`` axes, else 0."""
+
+    @staticmethod
     def reshape(x: Any, shape: tuple[int, ...]) -> Any:
         """The same entries, in row-major order, under another shape."""
 
@@ -168,6 +172,10 @@ class Numpy:
     @staticmethod
     def nmax(dims: tuple[int, ...], x: Array) -> Array:
         return np.asarray(x.max(axis=dims))
+
+    @staticmethod
+    def first_maximum(axes: int, x: Array) -> Array:
+        return arithmetic.first_maximum(x, axes)
 
     @staticmethod
     def reshape(x: Array, shape: tuple[int, ...]) -> Array:

@@ -58,7 +58,14 @@ static inline float exp_negative(float x) {
 WORDS: Mapping[Dtype, str] = {Dtype.float32: "float", Dtype.int32: "int32_t", Dtype.bool: "uint8_t"}
 """The type of an array's words."""
 
-OPERATORS: Mapping[str, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">"}
+OPERATORS: Mapping[str, str] = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "greater": ">",
+    "equal": "==",
+}
 
 LIBRARY: Mapping[str, str] = {"exp": "expf", "log": "logf", "sqrt": "sqrtf", "tanh": "tanhf", "power": "powf"}
 """Elementwise functions that libm has."""
@@ -90,7 +97,7 @@ class FloatRenderer(Renderer):
             case Apply(operation, (left, right)) if operation in OPERATORS:
                 a, b = (self.expression(e, kernel, scope) for e in (left, right))
                 infix = f"({a} {OPERATORS[operation]} {b})"
-                return f"({infix} ? 1.0f : 0.0f)" if operation == "greater" else infix
+                return f"({infix} ? 1.0f : 0.0f)" if operation in ("greater", "equal") else infix
             case Apply("select", (condition, left, right)):
                 c, a, b = (self.expression(e, kernel, scope) for e in (condition, left, right))
                 return f"({c} > 0 ? {a} : {b})"

@@ -31,6 +31,7 @@ from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.print import format_format
 from catgrad_hw.numbers.rounding import DRAW_BITS, FEISTEL_ROUNDS, KEY_INCREMENT, limits
 from catgrad_hw.numbers.tables import Table
+from catgrad_hw.numbers.units import LOG2_E, LOG2_E_FRACTION, Exponential, Function, Unit
 from catgrad_hw.targets.c import block, refuse_dtypes, render, scratch_arrays, touches
 from catgrad_hw.targets.clike import Renderer, Scope, address, bare, prepare, shape_of
 from catgrad_hw.targets.project import identifier, kernels_of
@@ -47,6 +48,16 @@ static inline int32_t clamp32(int32_t v, int32_t low, int32_t high) {
     "clamp64": """\
 static inline int32_t clamp64(int64_t v, int32_t low, int32_t high) {
   return v < low ? low : v > high ? high : (int32_t)v;
+}
+""",
+    "shift_down": """\
+/* word / 2^s to the nearest integer, halves up, no greater than width bits hold; 2^(width-1) <= word < 2^(width+1). */
+static inline int32_t shift_down(int32_t word, int s, int width) {
+  const int32_t greatest = (1 << (width - 1)) - 1;
+  if (s < 1 || s > width + 1)
+    return s < 1 ? greatest : 0;
+  const int32_t v = (word + (1 << (s - 1))) >> s;
+  return v > greatest ? greatest : v;
 }
 """,
     "draw": f"""\
@@ -73,11 +84,11 @@ class IntegerRenderer(Renderer):
     def __init__(self, program: IntegerProgram, places: Mapping[str, str], samples: str | None) -> None:
         super().__init__()
         self.program, self.places, self.samples = program, places, samples
-        self.words = word_intervals(program.kernels, program.formats, program.tables)
+        self.words = word_intervals(program.kernels, program.formats, program.functions)
 
     def interval(self, expression: Expression, kernel: Kernel) -> Interval:
-        reduced = of_reduced(kernel, self.words, self.program.tables)
-        return of_expression(expression, self.words, self.program.tables, reduced)
+        reduced = of_reduced(kernel, self.words, self.program.functions)
+        return of_expression(expression, self.words, self.program.functions, reduced)
 
     def place(self, array: str) -> str:
         return self.places[array]
@@ -86,14 +97,14 @@ class IntegerRenderer(Renderer):
         return _type(self.interval(expression, kernel))
 
     def accumulator(self, kernel: Kernel) -> str:
-        return _type(of_reduced(kernel, self.words, self.program.tables))
+        return _type(of_reduced(kernel, self.words, self.program.functions))
 
     def term(self, text: str, kernel: Kernel) -> str:
         wide = self.accumulator(kernel) == "int64_t" and not text.startswith("(int64_t)")
         return f"(int64_t){text}" if wide else text
 
     def least(self, kernel: Kernel) -> str:
-        raise self.refuse("max", kernel)
+        return _literal(self.interval(kernel.body, kernel).low - 1)  # less than any word
 
     def spell(self, expression: Expression, kernel: Kernel, scope: Scope) -> str:
         def text(e: Expression, wide: bool = False) -> str:
@@ -104,6 +115,10 @@ class IntegerRenderer(Renderer):
         match expression:
             case Constant(value):
                 return _literal(int(value))
+            case Apply("select", (condition, left, right)):
+                return f"({text(condition)} > 0 ? {text(left)} : {text(right)})"
+            case Apply("equal", (left, right)):
+                return f"({text(left)} == {text(right)})"
             case Apply(operation, (left, right)) if operation in OPERATORS:
                 return f"({text(left, wide)} {OPERATORS[operation]} {text(right)})"
             case Shift(argument, 0) | Round(argument, 0, _):
@@ -127,6 +142,8 @@ class IntegerRenderer(Renderer):
                 return f"{helper}({bare(text(argument))}, {low}, {high})"
             case Lookup(table, argument):
                 self.used[table] = None
+                if table in self.program.units:
+                    self.used["shift_down"] = None
                 return f"{table}({bare(text(argument))})"
             case Apply(operation, _):
                 raise self.refuse(operation, kernel)
@@ -204,7 +221,7 @@ def emit(model: Workload | Learner | IntegerProgram, name: str, numbers: str = "
         used |= called
     # Tables first, then functions, in an order that does not depend on which kernel calls them.
     helpers = [text for helper, text in HELPERS.items() if helper in used]
-    helpers += [_table(table) for table in program.tables.values() if table.name in used]
+    helpers += [_function_of(function) for name, function in program.functions.items() if name in used]
     text = "\n".join(
         [
             f'#include "{name}.h"\n',
@@ -275,6 +292,48 @@ def _table(table: Table) -> str:
         "}\n",
     ]
     return "\n".join(lines)
+
+
+def _function_of(function: Function) -> str:
+    return _table(function) if isinstance(function, Table) else _unit(function)
+
+
+def _unit(unit: Unit) -> str:
+    """A unit's entries, and the function that it is, as its class defines it."""
+    width, down = unit.output_width, unit.output_width - unit.output_fraction
+    rows = [", ".join(map(str, unit.entries[i : i + 16])) for i in range(0, len(unit.entries), 16)]
+    entries = ",\n  ".join(rows)
+    lines = [
+        f"static const int32_t {unit.name}_entries[{len(unit.entries)}] = {{\n  {entries}\n}};\n",
+        f"static inline int32_t {unit.name}(int32_t z) {{",
+    ]
+    if isinstance(unit, Exponential):
+        bits = len(unit.entries).bit_length() - 1
+        below = unit.input_fraction + LOG2_E_FRACTION - bits
+        lines += [
+            f"  const int32_t n = (int32_t)(((int64_t)z * {LOG2_E} + {1 << (below - 1)}) >> {below});",
+            f"  return shift_down({unit.name}_entries[n & {len(unit.entries) - 1}], {down} - (n >> {bits}), {width});",
+        ]
+    else:
+        bits = (len(unit.entries) // unit.root).bit_length() - 1
+        exponent = f"e - {unit.input_fraction}".replace("- -", "+ ")
+        half = "" if unit.root == 1 else f"(x & 1) * {1 << bits} + "
+        lines += [
+            "  if (z <= 0)",
+            f"    return {limits(width)[1]};",
+            "  int e = 0;",
+            "  while (z >> (e + 1))",
+            "    e++;",
+            f"  int32_t n = ((z * {1 << bits}) + ((1 << e) >> 1)) >> e;",
+            f"  if (n == {2 << bits}) {{",
+            f"    n = {1 << bits};",
+            "    e++;",
+            "  }",
+            f"  const int x = {exponent};",
+            f"  const int32_t word = {unit.name}_entries[{half}n - {1 << bits}];",
+            f"  return shift_down(word, {down} + {'x' if unit.root == 1 else '(x >> 1)'}, {width});",
+        ]
+    return "\n".join([*lines, "}\n"])
 
 
 def state_members(program: IntegerProgram) -> list[tuple[str, str, int]]:

@@ -34,20 +34,24 @@ from catgrad_hw.ir.kernel import (
     Access,
     Apply,
     Array,
+    Bound,
     Constant,
     Expression,
     Kernel,
     KernelProgram,
     Lookup,
     Loop,
+    Position,
     Read,
     Reduced,
     Round,
     Saturate,
     Shift,
     Write,
+    expression_under,
+    under,
 )
-from catgrad_hw.ir.kernel_check import reads, results
+from catgrad_hw.ir.kernel_check import reads, results, subexpressions
 
 VECTOR = 8
 """Words that a processor is assumed to work on at once, for the choice of the innermost loop."""
@@ -61,7 +65,7 @@ MOST_STEPS = 8
 COLUMNS = 512
 """The most columns of a tile of accumulators."""
 
-RESERVED = frozenset({"do", "if", "p", "r", "s", "t", "u", "x", "y"})
+RESERVED = frozenset({"do", "if", "m", "p", "r", "s", "t", "u", "x", "y"})
 """No names for loop variables: keywords of C, and what the written source calls otherwise."""
 
 
@@ -104,9 +108,9 @@ def detach_side_sums(kernel: Kernel) -> list[Kernel]:
                 name=f"{kernel.name}_{side.access.array}",
                 loops=tuple(kept[i] for i in order),
                 reduced=len(over),
-                body=Read(_select(source, order)),
+                body=Read(under(source, order)),
                 reduction="sum",
-                writes=(Write(_select(side.access, order), _map_accesses(side.value, order)),),
+                writes=(Write(under(side.access, order), expression_under(side.value, order)),),
             )
         )
     return parts
@@ -123,7 +127,9 @@ def order_loops(kernel: Kernel) -> Kernel:
 
     looped = [i for i, loop in enumerate(kernel.loops) if loop.size > 1]
     outer = sorted((i for i in looped if i < kept), key=lambda i: -abs(stored[i]))
-    inner = sorted((i for i in looped if i >= kept), key=by_reads)
+    inner = [i for i in looped if i >= kept]
+    if kernel.reduction != "argmax":  # which counts its loops in their order
+        inner.sort(key=by_reads)
     reduction = kernel.reduction if inner else None
     return replace(_reorder(kernel, [*outer, *inner]), reduced=len(inner), reduction=reduction)
 
@@ -161,7 +167,7 @@ def _fuse(producer: Kernel, kernel: Kernel, between: Sequence[Kernel]) -> Kernel
     for access in taken:
         if access.array in given:
             own = given[access.array].access
-            if (own.offset, own.strides[:kept]) != (access.offset, access.strides):
+            if (own.offset, own.strides[:kept]) != (access.offset, access.strides) or access.bounds:
                 return None
     written = {write.access.array for write in kernel.writes}
     for other in between:
@@ -170,8 +176,8 @@ def _fuse(producer: Kernel, kernel: Kernel, between: Sequence[Kernel]) -> Kernel
             return None
     if written & ({access.array for access in reads(producer.body)} | set(given)):
         return None
-    extra = (0,) * producer.reduced
-    stored = {w.access.array: Access(w.access.array, w.access.offset, w.access.strides + extra) for w in kernel.writes}
+    order = [*range(kept), *(None for _ in range(producer.reduced))]
+    stored = {w.access.array: under(w.access, order) for w in kernel.writes}
     for _, value in results(producer):
         if any(stored.get(access.array, access) != access for access in reads(value)):
             return None
@@ -180,8 +186,8 @@ def _fuse(producer: Kernel, kernel: Kernel, between: Sequence[Kernel]) -> Kernel
         match expression:
             case Read(access) if access.array in given:
                 return given[access.array].value
-            case Read(access):
-                return Read(Access(access.array, access.offset, access.strides + extra))
+            case Read() | Position():
+                return expression_under(expression, order)
             case Reduced():
                 return substitute(kernel.body)
             case Apply(name, arguments):
@@ -214,7 +220,7 @@ def merge_loops(kernel: Kernel, keep_batch: bool = False) -> Kernel:
     for i in range(len(kernel.loops) - 1):
         outer, inner = kernel.loops[i : i + 2]
         same_kind = (i < kept) == (i + 1 < kept) and not (keep_batch and (outer.batch or inner.batch))
-        if same_kind and all(a.strides[i] == a.strides[i + 1] * inner.size for a in _accesses(kernel)):
+        if same_kind and all(s[i] == s[i + 1] * inner.size for s in _strides(kernel)):
             name = _variable(outer.name + inner.name)
             order = [j for j in range(len(kernel.loops)) if j != i]
             merged = _reorder(kernel, order)
@@ -236,6 +242,19 @@ def _accesses(kernel: Kernel) -> list[Access]:
     return found
 
 
+def _strides(kernel: Kernel) -> list[tuple[int, ...]]:
+    """The strides of all that varies with the loops of a kernel without side sums."""
+    accesses = _accesses(kernel)
+    positions = [
+        part.strides
+        for _, value in [(None, kernel.body), *results(kernel)]
+        for part in subexpressions(value)
+        if isinstance(part, Position)
+    ]
+    bounds = [bound.strides for access in accesses for bound in access.bounds]
+    return [*(access.strides for access in accesses), *bounds, *positions]
+
+
 def _draws(expression: Expression) -> list[Access]:
     match expression:
         case Round(argument, _, draw):
@@ -252,30 +271,9 @@ def _reorder(kernel: Kernel, order: Sequence[int]) -> Kernel:
     return replace(
         kernel,
         loops=tuple(replace(kernel.loops[i], name=_variable(kernel.loops[i].name)) for i in order),
-        body=_map_accesses(kernel.body, order),
-        writes=tuple(Write(_select(w.access, order), _map_accesses(w.value, order)) for w in kernel.writes),
+        body=expression_under(kernel.body, order),
+        writes=tuple(Write(under(w.access, order), expression_under(w.value, order)) for w in kernel.writes),
     )
-
-
-def _select(access: Access, order: Sequence[int]) -> Access:
-    return Access(access.array, access.offset, tuple(access.strides[i] for i in order))
-
-
-def _map_accesses(expression: Expression, order: Sequence[int]) -> Expression:
-    match expression:
-        case Read(access):
-            return Read(_select(access, order))
-        case Apply(name, arguments):
-            return Apply(name, tuple(_map_accesses(argument, order) for argument in arguments))
-        case Shift(argument, amount):
-            return Shift(_map_accesses(argument, order), amount)
-        case Round(argument, shift, draw):
-            return Round(_map_accesses(argument, order), shift, None if draw is None else _select(draw, order))
-        case Saturate(argument, width, counter):
-            return Saturate(_map_accesses(argument, order), width, counter)
-        case Lookup(table, argument):
-            return Lookup(table, _map_accesses(argument, order))
-    return expression
 
 
 # --- which loop is innermost ------------------------------------------------------------------------------------
@@ -392,10 +390,19 @@ class Renderer(ABC):
             return scope.names[expression]
         match expression:
             case Read(access):
-                return f"{self.place(access.array)}[{address(access, scope.index)}]"
+                word = f"{self.place(access.array)}[{address(access, scope.index)}]"
+                inside = [self._inside(bound, scope) for bound in access.bounds]
+                return f"({' && '.join(inside)} ? {word} : 0)" if inside else word
             case Reduced():
                 return scope.reduced
+            case Position(offset, strides):
+                return f"({address(Access('', offset, strides), scope.index)})"
         return self.spell(expression, kernel, scope)
+
+    def _inside(self, bound: Bound, scope: Scope) -> str:
+        """Whether an index lies within an array: negative ones are large without their sign."""
+        index = address(Access("", bound.offset, bound.strides), scope.index)
+        return f"(unsigned)({index}) < {bound.size}u"
 
     def values(self, expressions: Sequence[Expression], kernel: Kernel, scope: Scope) -> list[str]:
         """The expressions' text; what occurs more than once, or must, is named in ``scope.lines`` first."""
@@ -414,7 +421,7 @@ class Renderer(ABC):
         for expression in expressions:
             visit(expression)
         for e in ordered:
-            if not isinstance(e, Constant | Reduced) and (count[e] > 1 or e in must):
+            if not isinstance(e, Constant | Position | Reduced) and (count[e] > 1 or e in must):
                 text = self.expression(e, kernel, scope)
                 name = f"v{len(scope.names)}"
                 scope.lines.append(f"const {self.declaration(e, kernel)} {name} = {bare(text)};")
@@ -436,8 +443,6 @@ class Renderer(ABC):
 
     def kernel(self, kernel: Kernel) -> list[str]:
         """The lines of a kernel that :func:`prepare` made, indented as a block's."""
-        if kernel.reduction not in (None, "sum", "max"):
-            raise self.refuse(str(kernel.reduction), kernel)
         if kernel.reduction is None:
             return self._map(kernel)
         chosen = plan(kernel)
@@ -477,15 +482,20 @@ class Renderer(ABC):
         """Each reduced value by itself: the innermost loop is reduced."""
         kept = len(kernel.loops) - kernel.reduced
         scope = Scope([(loop.name, 0) for loop in kernel.loops])
-        start = "0" if kernel.reduction == "sum" else self.least(kernel)
         body = bare(self.expression(kernel.body, kernel, scope))
+        value, word = self.accumulator(kernel), self.declaration(kernel.body, kernel)
         if kernel.reduction == "sum":
-            add = [f"r += {self.term(body, kernel)};"]
-        else:
-            add = [f"const {self.accumulator(kernel)} t = {body};", "r = t > r ? t : r;"]
+            start, add = [f"{value} r = 0;"], [f"r += {self.term(body, kernel)};"]
+        elif kernel.reduction == "max":
+            start, add = [f"{value} r = {self.least(kernel)};"], [f"const {value} t = {body};", "r = t > r ? t : r;"]
+        else:  # argmax
+            order = [prod(loop.size for loop in kernel.loops[i + 1 :]) for i in range(kept, len(kernel.loops))]
+            place = address(Access("", 0, (*(0 for _ in range(kept)), *order)), scope.index)
+            start = [f"{value} r = 0;", f"{word} m = {self.least(kernel)};"]
+            add = [f"const {word} t = {body};", "if (t > m) {", "  m = t;", f"  r = {place};", "}"]
         inner = nested([(loop.name, "0", str(loop.size), 1) for loop in kernel.loops[kept:]], add)
         scope.reduced = "r"
-        lines = [f"{self.accumulator(kernel)} r = {start};", *inner, *self.store(kernel, scope)]
+        lines = [*start, *inner, *self.store(kernel, scope)]
         return nested([(loop.name, "0", str(loop.size), 1) for loop in kernel.loops[:kept]], lines)
 
     def _tiled(self, kernel: Kernel, chosen: Plan, column: int) -> list[str]:
@@ -506,7 +516,9 @@ class Renderer(ABC):
                         (loop.name, row if i == chosen.row else step if i == last else 0)
                         for i, loop in enumerate(loops)
                     ]
-                    terms.append(self.term(bare(self.expression(kernel.body, kernel, Scope(index))), kernel))
+                    text = self.expression(kernel.body, kernel, Scope(index))
+                    # A choice binds less tightly than the sum that it becomes a term of.
+                    terms.append(self.term(text if "?" in text else bare(text), kernel))
                 head = f"r[{row}][{local}] +="
                 if len(terms) == 1:
                     lines.append(f"{head} {terms[0]};")

@@ -39,12 +39,10 @@ class CudaRenderer(FloatRenderer):
     """Kernels as the bodies of device functions, in which ``a`` holds the arguments and ``partial`` is shared."""
 
     def kernel(self, kernel: Kernel) -> list[str]:
-        if kernel.reduction not in (None, "sum", "max"):
-            raise self.refuse(str(kernel.reduction), kernel)
         kept = len(kernel.loops) - kernel.reduced
         points = prod(loop.size for loop in kernel.loops[:kept])
         length = prod(loop.size for loop in kernel.loops[kept:])
-        slices = 1 if points >= MANY_POINTS else slices_for(length)
+        slices = _slices(kernel)
         lanes = THREADS // slices
         tiles = -(-points // lanes)
         scope = Scope([(loop.name, 0) for loop in kernel.loops])
@@ -52,11 +50,15 @@ class CudaRenderer(FloatRenderer):
         body = bare(self.expression(kernel.body, kernel, scope))
         scope.reduced = "r"
         stored = self.store(kernel, scope)
-        start = f"float r = {'0.0f' if kernel.reduction == 'sum' else self.least(kernel)};"
+        start = f"float r = {self.least(kernel) if kernel.reduction == 'max' else '0.0f'};"
+        if kernel.reduction == "argmax":
+            start += f" float m = {self.least(kernel)};"
 
         def combine(value: str) -> list[str]:
             if kernel.reduction == "sum":
                 return [f"r += {value};"]
+            if kernel.reduction == "argmax":
+                return [f"const float t = {value};", *_if("t > m", ["m = t;", "r = k;"])]
             return [f"const float t = {value};", "r = t > r ? t : r;"]
 
         lines = [f"const int point = {lanes} * tile + (int)threadIdx.x{f' % {lanes}' if slices > 1 else ''};"]
@@ -89,6 +91,14 @@ class CudaRenderer(FloatRenderer):
         return [head, *(f"  {line}" for line in lines), "}"]
 
 
+def _slices(kernel: Kernel) -> int:
+    """Threads that share a reduction; the first maximum is looked for by one."""
+    kept = len(kernel.loops) - kernel.reduced
+    many = prod(loop.size for loop in kernel.loops[:kept]) >= MANY_POINTS
+    alone = many or kernel.reduction == "argmax"
+    return 1 if alone else slices_for(prod(loop.size for loop in kernel.loops[kept:]))
+
+
 def slices_for(length: int) -> int:
     """Threads that share a sum of ``length`` terms: a power of two near its root."""
     return min(1 << round(log2(sqrt(length))), THREADS // FEWEST_LANES)
@@ -98,8 +108,7 @@ def tiles_of(kernel: Kernel) -> int:
     """Blocks that a kernel can use."""
     kept = len(kernel.loops) - kernel.reduced
     points = prod(loop.size for loop in kernel.loops[:kept])
-    length = prod(loop.size for loop in kernel.loops[kept:])
-    return -(-points * (1 if points >= MANY_POINTS else slices_for(length)) // THREADS)
+    return -(-points * _slices(kernel) // THREADS)
 
 
 def _decode(loops: Sequence[Loop], index: str) -> list[str]:

@@ -61,6 +61,12 @@ def _matmul_mod_2(x, y):
 def _tensordot_mod_2(x, y, axes):
     return (np.tensordot(x.astype(np.uint8), y.astype(np.uint8), axes=axes) & 1).astype(np.bool_)
 """,
+    "_first_maximum": """
+def _first_maximum(x, axes):
+    flat = x.reshape(*x.shape[: x.ndim - axes], -1)
+    first = np.arange(flat.shape[-1]) == flat.argmax(axis=-1)[..., None]
+    return first.astype(x.dtype).reshape(x.shape)
+""",
     "_pad": """
 def _pad(x, shape, places, value):
     result = np.full(shape, value, x.dtype)
@@ -500,6 +506,10 @@ class Function:
         dtype = ", dtype=np.int32" if method == "sum" and self.types[node.outputs[0]].dtype is Dtype.int32 else ""
         return f"{text}.{method}({over}{dtype})", ATOM
 
+    def first_maximum(self, node: Node) -> tuple[str, int]:
+        operation: Any = node.operation
+        return f"_first_maximum({self._full(node.inputs[0], SUM)}, {len(operation.T.shape)})", ATOM
+
     def column_sums(self, text: str, rows: int) -> tuple[str, int]:
         """The sums down the columns of a matrix: as a product, which NumPy does three times as fast as a sum."""
         return f"_ones_{rows} @ {text}", PRODUCT
@@ -619,6 +629,7 @@ SPELLINGS: Mapping[type[ops.Operation], Spelling] = {
     ops.TanhDerivative: lambda f, node: f.call(node, "_tanh_derivative"),
     ops.NAdd: lambda f, node: f.reduce(node, "sum"),
     ops.NMax: lambda f, node: f.reduce(node, "max"),
+    ops.FirstMaximum: Function.first_maximum,
     ops.NConcatenate: Function.stack,
     ops.Reshape: Function.reshape,
     ops.Compose: Function.contract,

@@ -65,6 +65,7 @@ SPELLING: dict[type[ops.Operation], Callable[..., str]] = {
     ops.NCopy: lambda o, x: f"self.backend.ncopy({_shape(o.T)}, {x})",
     ops.NAdd: lambda o, x: f"self.backend.nadd({_trailing(o.T)}, {x})",
     ops.NMax: lambda o, x: f"self.backend.nmax({_trailing(o.T)}, {x})",
+    ops.FirstMaximum: lambda o, x: f"self.backend.first_maximum({len(o.T.shape)}, {x})",
     ops.NSplit: lambda o, x: f"self.backend.nsplit({x}, {o.k})",
     ops.NConcatenate: lambda o, *xs: f"self.backend.nconcatenate([{', '.join(xs)}], {o.k})",
     ops.Reshape: lambda o, x: f"self.backend.reshape({x}, {_shape(o.Y)})",

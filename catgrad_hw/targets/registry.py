@@ -13,6 +13,7 @@ from catgrad_hw.ir.passes import simplify
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.formats import policy
 from catgrad_hw.numbers.quantize import quantize
+from catgrad_hw.numbers.reciprocals import divide_by_multiplying
 from catgrad_hw.targets import c, c_fixed, cuda, ggml, numpy, tinygrad, torch
 from catgrad_hw.targets.project import Source, identifier
 
@@ -75,6 +76,7 @@ def _write_integers(graph: Graph) -> object:
     kernels = lower(graph)
     if not any(array.dtype.is_floating() for array in kernels.arrays.values()):
         return c.render(kernels, "m")  # integers as it is
+    kernels = lower(simplify(divide_by_multiplying(graph)))
     return c_fixed.emit(quantize(kernels, Ranges(), policy("16")), "m")
 
 

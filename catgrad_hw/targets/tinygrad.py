@@ -28,6 +28,11 @@ def _sigmoid_and_derivative(z):
     e = (-z.abs()).exp()
     return z.sigmoid(), e / (1 + e).square()  # not a * (1 - a), which loses all digits where a is near 1
 """,
+    "_first_maximum": """
+def _first_maximum(x, axes):
+    flat = x.reshape(*x.shape[: x.ndim - axes], -1)
+    return flat.argmax(-1).one_hot(flat.shape[-1]).cast(x.dtype).reshape(x.shape)
+""",
     "_tanh_derivative": """
 def _tanh_derivative(z):
     e = (-2 * z.abs()).exp()

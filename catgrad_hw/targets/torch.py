@@ -33,6 +33,12 @@ def _tanh_derivative(z):
     e = torch.exp(-2 * z.abs())
     return 4 * e / (1 + e).square()
 """,
+    "_first_maximum": """
+def _first_maximum(x, axes):
+    flat = x.reshape(*x.shape[: x.ndim - axes], -1)
+    first = torch.arange(flat.shape[-1], device=x.device) == flat.argmax(dim=-1, keepdim=True)
+    return first.to(x.dtype).reshape(x.shape)
+""",
     "_pad": """
 def _pad(x, shape, places, value):
     result = torch.full(shape, value, dtype=x.dtype, device=x.device)

@@ -100,12 +100,49 @@ def _mlp(name: str, widths: tuple[int, ...], batch: int, rate: float, **data: An
     return Workload(model=model, optimizer=layers.sgd(rate), loss=layers.mse, name=name, **data)
 
 
-def digits_mlp() -> Workload:
-    """64-32-10, sigmoids; learning rate 0.2, batch 32; a fifth of the digits, drawn once and for all, is held out."""
+def _split_digits() -> dict[str, Any]:
+    """The digits, of which a fifth, drawn once and for all, is held out."""
     x, y = load_digits()
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[: len(x) * 4 // 5], order[len(x) * 4 // 5 :]
-    return _mlp("digits-mlp", (64, 32, 10), 32, 0.2, x=x[train], y=y[train], heldout=(x[test], y[test]))
+    return {"x": x[train], "y": y[train], "heldout": (x[test], y[test])}
+
+
+def digits_mlp() -> Workload:
+    """64-32-10, sigmoids; learning rate 0.2, batch 32; a fifth of the digits, drawn once and for all, is held out."""
+    return _mlp("digits-mlp", (64, 32, 10), 32, 0.2, **_split_digits())
+
+
+def digits_relu() -> Workload:
+    """64-32-10, relu, softmax and cross-entropy; learning rate 2**-4, momentum 0.9, batch 32; data of digits-mlp."""
+    from catgrad_hw import layers
+    from catgrad_hw.ir.types import Dtype, NdArrayType
+
+    B, pixels, hidden, classes = (NdArrayType((size,), Dtype.float32) for size in (32, 64, 32, 10))
+    model = layers.dense(B, pixels, hidden, layers.relu) >> layers.dense(B, hidden, classes, layers.identity)
+    optimizer = layers.momentum(2.0**-4)
+    return Workload(model, optimizer, layers.cross_entropy, name="digits-relu", **_split_digits())
+
+
+def digits_conv() -> Workload:
+    """A convolution of 8 filters of 3 x 3, relu, the largest of each 2 x 2, and a dense layer of 10 with softmax and
+    cross-entropy; learning rate 2**-2, batch 32; data of digits-mlp."""
+    from catgrad_hw import layers
+    from catgrad_hw.ir.types import Dtype, NdArrayType, obj
+
+    def array(*shape: int) -> NdArrayType:
+        return NdArrayType(shape, Dtype.float32)
+
+    B = array(32)
+    model = (
+        layers.flatten(array(32, 64), array(32, 1, 8, 8))
+        >> layers.conv2d(B, array(1, 8, 8), channels=8, kernel=3)
+        >> layers.relu(obj(array(32, 8, 6, 6)))
+        >> layers.max_pool2d(B, array(8, 6, 6), 2)
+        >> layers.flatten(array(32, 8, 3, 3), array(32, 72))
+        >> layers.dense(B, array(72), array(10), layers.identity)
+    )
+    return Workload(model, layers.sgd(2.0**-2), layers.cross_entropy, name="digits-conv", **_split_digits())
 
 
 def mlp_784_64_10() -> Workload:
@@ -123,6 +160,8 @@ BUILT_IN: dict[str, Callable[[], Workload]] = {
     "iris-dense": iris_dense,
     "iris-hidden": iris_hidden,
     "digits-mlp": digits_mlp,
+    "digits-relu": digits_relu,
+    "digits-conv": digits_conv,
     "mlp-784-64-10": mlp_784_64_10,
 }
 """The models that a command line may name, with the function that makes each."""

@@ -9,7 +9,7 @@ its own. The bits are the same either way, since sums are exact in integer kerne
     g: for j: r = sum over b of d[b, j]      →        side sum r of d over b:
        g[j] = r                                         g[j] = r
 
-Only kernels that multiply and reduce nothing take a side sum.
+Only kernels that compute something and reduce nothing take a side sum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from catgrad_hw.ir.kernel import Access, Apply, Expression, Kernel, Read, SideSum
+from catgrad_hw.ir.kernel import Access, Kernel, Read, Reduced, SideSum, expression_under, under
 from catgrad_hw.ir.kernel_check import reads, results, stores
 
 
@@ -29,9 +29,11 @@ def attach_side_sums(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
     for index, kernel in enumerate(kernels):
         if kernel.reduction != "sum" or not isinstance(kernel.body, Read) or len(kernel.writes) != 1:
             continue
+        if kernel.body.access.bounds:
+            continue
         for position in order.written[kernel.body.access.array]:
             producer = result[position] if position < index else None
-            if producer is None or producer.reduction is not None or not isinstance(producer.body, Apply):
+            if producer is None or producer.reduction is not None or _copies(producer):
                 continue
             attached = _attach(producer, kernel, kernel.body.access)
             if attached is not None and order.allows(kernel, position, index):
@@ -79,41 +81,46 @@ class _Order:
         self._add(kernel, producer)
 
 
+def _copies(kernel: Kernel) -> bool:
+    """Whether a kernel without a reduction copies words, and nothing else."""
+    return isinstance(kernel.body, Read) and all(write.value == Reduced() for write in kernel.writes)
+
+
 def _attach(producer: Kernel, kernel: Kernel, summed: Access) -> Kernel | None:
     (write,) = kernel.writes
     for source, stored in enumerate(producer.writes):
         loops = _match(producer, stored.access, kernel, summed)
         if loops is not None:
-            over = loops[len(loops) - kernel.reduced :]
+            over = [i for group in loops[len(loops) - kernel.reduced :] for i in group]
             names = tuple(loop.name for i, loop in enumerate(producer.loops) if i in over)
-            count = len(producer.loops)
-            side = SideSum(source, names, _move(write.access, loops, count), _moved(write.value, loops, count))
+            kept = [i for group in loops[: len(loops) - kernel.reduced] for i in group]
+            if len(kept) != len(loops) - kernel.reduced:
+                continue  # the sum keeps a loop that is several of the producer's
+            order = [kept.index(i) if i in kept else None for i in range(len(producer.loops))]
+            side = SideSum(source, names, under(write.access, order), expression_under(write.value, order))
             return replace(producer, side_sums=(*producer.side_sums, side))
     return None
 
 
-def _match(producer: Kernel, stored: Access, kernel: Kernel, summed: Access) -> list[int] | None:
-    """For each loop of the sum the producer's loop that runs over the same words; None where they differ."""
-    if stored.array != summed.array or stored.offset != summed.offset or len(producer.loops) != len(kernel.loops):
+def _match(producer: Kernel, stored: Access, kernel: Kernel, summed: Access) -> list[list[int]] | None:
+    """For each loop of the sum the producer's loops that run over the same words, outermost first; None where they
+    differ."""
+    if stored.array != summed.array or stored.offset != summed.offset:
         return None
-    places = [(stride, loop.size) for stride, loop in zip(stored.strides, producer.loops, strict=True)]
-    wanted = [(stride, loop.size) for stride, loop in zip(summed.strides, kernel.loops, strict=True)]
-    if len(set(places)) < len(places) or sorted(places) != sorted(wanted):
+    places = {
+        (stride, loop.size): i for i, (stride, loop) in enumerate(zip(stored.strides, producer.loops, strict=True))
+    }
+    if len(places) < len(producer.loops):
         return None
-    return [places.index(place) for place in wanted]
-
-
-def _move(access: Access, loops: Sequence[int], count: int) -> Access:
-    strides = [0] * count
-    for old, new in enumerate(loops):
-        strides[new] = access.strides[old]
-    return Access(access.array, access.offset, tuple(strides))
-
-
-def _moved(expression: Expression, loops: Sequence[int], count: int) -> Expression:
-    match expression:
-        case Read(access):
-            return Read(_move(access, loops, count))
-        case Apply(name, arguments):
-            return Apply(name, tuple(_moved(argument, loops, count) for argument in arguments))
-    return expression
+    result = []
+    for stride, loop in zip(summed.strides, kernel.loops, strict=True):
+        group: list[int] = []
+        size = loop.size
+        while size > 1 or not group:  # from the innermost of the producer's loops outwards
+            found = next((place for place in places if place[0] == stride and size % place[1] == 0), None)
+            if found is None:
+                return None
+            group.insert(0, places.pop(found))
+            stride, size = stride * found[1], size // found[1]
+        result.append(group)
+    return None if places else result
