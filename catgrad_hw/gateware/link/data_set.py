@@ -5,12 +5,8 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.errors import CapacityError
-from catgrad_hw.gateware.link.settings import DataSetKind
+from catgrad_hw.gateware.link.settings import SPRAM_BITS, SPRAM_MOST, SPRAM_WORDS, DataSetKind
 from catgrad_hw.gateware.tag import bits_for
-
-SPRAM_BITS, SPRAM_WORDS, SPRAM_MOST = 16, 1 << 14, 4
-"""Of a single-port RAM of the iCE40UP5K, and how many it has."""
 
 
 class SinglePortMemory(Component):
@@ -79,12 +75,6 @@ class DataSet(Component):
     """
 
     def __init__(self, words: int, width: int, kind: DataSetKind):
-        most = SPRAM_MOST * SPRAM_WORDS
-        if kind == "spram" and (width > SPRAM_BITS or words > most):
-            raise CapacityError(
-                f"data set memory: expected at most {most} words of {SPRAM_BITS} bits of single-port RAM, found "
-                f"{words} of {width}; choose numbers 16, fewer words, or block RAM"
-            )
         self.words, self.width, self.kind = words, width, kind
         self.address_bits = bits_for(words)
         super().__init__(

@@ -25,6 +25,9 @@ DESCRIPTION_AT = 448
 
 MOST_WORD_BITS = 32
 
+SPRAM_BITS, SPRAM_WORDS, SPRAM_MOST = 16, 1 << 14, 4
+"""Of a single-port RAM of the iCE40UP5K, and how many it has."""
+
 
 @dataclass(frozen=True)
 class LinkSettings:
@@ -35,6 +38,14 @@ class LinkSettings:
     baud: int = DEFAULT_BAUD
     data_set_words: int = 0
     data_set_kind: DataSetKind = "block"
+
+    def __post_init__(self) -> None:
+        most = SPRAM_MOST * SPRAM_WORDS
+        if self.data_set_kind == "spram" and self.data_set_words > most:
+            raise CapacityError(
+                f"data set memory: expected at most {most} words of single-port RAM, found {self.data_set_words}; "
+                "take fewer, or stream the samples"
+            )
 
     @property
     def rate(self) -> int:
@@ -70,8 +81,17 @@ def stream_bits(program: Program) -> dict[str, int]:
 
 
 def describe(program: Program, settings: LinkSettings) -> Description:
-    """The description of a board that holds ``program``, without a session."""
+    """The description of a board that holds ``program``, without a session.
+
+    Raises:
+        CapacityError: words that the link, or the data set memory, cannot carry.
+    """
     bits = stream_bits(program)
+    if settings.data_set_kind == "spram" and bits["samples"] > SPRAM_BITS:
+        raise CapacityError(
+            f"data set memory: expected words of at most {SPRAM_BITS} bits in single-port RAM, found {bits['samples']}; "
+            "choose the numbers 16, or block RAM"
+        )
 
     def words(names: tuple[str, ...]) -> int:
         return sum(prod(program.placements[name].shape[1:]) for name in names)
