@@ -89,8 +89,8 @@ def describe(program: Program, settings: LinkSettings) -> Description:
     bits = stream_bits(program)
     if settings.data_set_kind == "spram" and bits["samples"] > SPRAM_BITS:
         raise CapacityError(
-            f"data set memory: expected words of at most {SPRAM_BITS} bits in single-port RAM, found {bits['samples']}; "
-            "choose the numbers 16, or block RAM"
+            f"data set memory: expected words of at most {SPRAM_BITS} bits in single-port RAM, found "
+            f"{bits['samples']}; choose the numbers 16, or block RAM"
         )
 
     def words(names: tuple[str, ...]) -> int:
