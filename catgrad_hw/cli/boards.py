@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from catgrad_hw.cli.options import USAGE, Batch, Debug, Json, Model, Tile
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from catgrad_hw.boards.description import Board
     from catgrad_hw.numbers.pipeline import Progress
     from catgrad_hw.workload import Workload
+
+PRICE: dict[str | None, str] = {"under 30 €": "€", "30 to 100 €": "€€", "over 100 €": "€€€"}
 
 BoardName = Annotated[
     str | None,
@@ -46,27 +49,28 @@ def boards(model: Annotated[str, typer.Argument(metavar="MODEL")] = "iris-hidden
     from catgrad_hw.workload import load_workload
 
     workload = load_workload(model)
-    table = Table("board", "chip", "price")
-    for column in ("multipliers", "LUTs", "block RAM kbit", "lanes", "cycles a step", "clock MHz"):
-        table.add_column(column, justify="right")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("board", "device"):
+        table.add_column(column, no_wrap=True)
+    for column in ("multi-\npliers", "memory\nkbit", "lanes", "clock\nMHz"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("price", no_wrap=True)
     known = measured()
     with show.progress() as progress:
         for number, (name, board) in enumerate(BOARDS.items()):
             progress("fitting", number, len(BOARDS))
             try:
-                design = fit(workload, board)
-                lanes, cycles = str(design.hardware.lanes), f"{design.hardware.cycles_per_step:,}"
+                lanes = str(fit(workload, board).hardware.lanes)
             except CatgradError:
-                lanes, cycles = "-", "-"
-            chip = board.chip
-            found = known.get(name)
-            clock = f"{found['clock_mhz']:g}" if found and workload.name == found["model"] else "-"
-            memory = f"{chip.block_ram_kbit:,}" + (f" + {chip.single_port_kbit:,}" if chip.single_port_kbit else "")
-            table.add_row(
-                name, board.chip_name, board.price or "-", str(chip.multipliers or "LUTs"), f"{chip.luts:,}", memory,
-                lanes, cycles, clock,
-            )  # fmt: skip
+                lanes = "-"
+            chip, found = board.chip, known.get(name)
+            shown = found is not None and found["model"] == workload.name
+            clock = f"{found['clock_mhz']:.1f}" if found and shown else "-"
+            memory = f"{chip.block_ram_kbit}" + (f"+{chip.single_port_kbit}" if chip.single_port_kbit else "")
+            multipliers = str(chip.multipliers or "LUTs")
+            table.add_row(name, board.chip_name, multipliers, memory, lanes, clock, PRICE.get(board.price, "-"))
     show.out.print(table)
+    show.out.print(f"{'; '.join(f'{sign} {price}' for price, sign in PRICE.items())}")
     show.out.print(f"To begin with: [bold]{BEGIN_WITH}[/bold]: {WHY_BEGIN_WITH}.", soft_wrap=True)
 
 
@@ -168,7 +172,7 @@ def _build(
 def _show(reports: dict[str, dict[str, Any]]) -> None:
     from catgrad_hw.cli import show
 
-    table = Table("board")
+    table = Table("board", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     columns = ("lanes", "multiplier blocks", "LUTs", "block RAMs", "Fmax MHz", "clock MHz", "cycles a step", "steps a "
                "second", "streamed", "seconds")  # fmt: skip
     for column in columns:

@@ -1,0 +1,199 @@
+"""Bitstreams: one board of each family from a small model, by the real tools; all boards with ``--all-boards``.
+
+Also the guard against Yosys' miscompile, and how clock and place-and-route's refusals are dealt with.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib.wiring import Component, In, Out
+
+from catgrad_hw.boards import build as building
+from catgrad_hw.boards import flow
+from catgrad_hw.boards.build import ATTEMPTS, build
+from catgrad_hw.boards.description import BOARDS
+from catgrad_hw.boards.fit import fit
+from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages
+from catgrad_hw.errors import CapacityError, ModelError, ToolError
+from catgrad_hw.simulate import tools
+from tests.small_workloads import dense_workload
+
+KEYS = {
+    "board", "lanes", "multipliers", "multiplier_blocks", "luts", "block_rams", "fmax_mhz", "clock_mhz",
+    "cycles_per_step", "steps_per_second", "seconds",
+}  # fmt: skip
+ONE_OF_EACH = ("icebreaker", "ulx3s-25f", "tang-nano-9k")
+CLOCK = 24
+"""MHz: easy to reach, so that one placement will do."""
+
+
+def need_tools(family: str) -> None:
+    for tool in (tools.yosys(), tools.place_and_route(family), tools.packer(family)):
+        if not tool.found:
+            pytest.skip(f"needs {tool.name}: {tool.advice}")
+
+
+def small():
+    return dense_workload(2, (2, 2))
+
+
+@pytest.mark.fpga
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_bitstream(name, tmp_path, request, monkeypatch):
+    """It is there, meets its clock, takes what was predicted or less, and is not built again when nothing changed."""
+    if name not in ONE_OF_EACH and not request.config.getoption("--all-boards"):
+        pytest.skip("one board of each family; --all-boards builds the others, too")
+    board = BOARDS[name]
+    need_tools(board.family)
+    found = build(small(), board, tmp_path / "first", lanes=1, clock_mhz=CLOCK)
+    report = json.loads((tmp_path / "first" / "build.json").read_text())
+    assert report == found.report
+    assert set(report) >= KEYS
+    assert found.path == tmp_path / "first" / f"top.{SUFFIX[board.family]}"
+    bitstream = found.path.read_bytes()
+    assert len(bitstream) > 1000
+    assert (report["board"], report["lanes"], report["multipliers"]) == (name, 1, 1)
+    assert report["multiplier_blocks"] == (1 if board.chip.multipliers else 0)
+    design = fit(small(), board, lanes=1)
+    assert report["block_rams"] == design.needs.block_rams
+    assert report["luts"] <= board.chip.luts
+    assert report["clock_mhz"] <= CLOCK
+    if board.family == "gowin":
+        assert report["fmax_mhz"] is None
+    else:
+        assert report["fmax_mhz"] >= report["clock_mhz"]
+    assert report["steps_per_second"]["core"] == pytest.approx(
+        1e6 * report["clock_mhz"] / report["cycles_per_step"], 1e-3
+    )
+    assert {"fit", "elaborate", "synthesis", "place and route", "packing"} == set(report["seconds"])
+    logs = {path.name for path in (tmp_path / "first").iterdir()}
+    assert logs >= {"synthesis.log", "place-and-route.log"}
+
+    def refuse(*arguments):
+        raise AssertionError(f"a tool runs again: {arguments[0]}")
+
+    monkeypatch.setattr(flow, "_watched", refuse)
+    again = build(small(), board, tmp_path / "again", lanes=1, clock_mhz=CLOCK)
+    assert again.path.read_bytes() == bitstream
+    with pytest.raises(AssertionError, match="a tool runs again"):
+        build(small(), board, tmp_path / "other", lanes=1, clock_mhz=CLOCK - 1)
+
+
+def test_nothing_is_written_over_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="expected a folder, found a file"):
+        build(small(), BOARDS["icebreaker"], tmp_path / "file")
+
+
+# --- the guard --------------------------------------------------------------------------------------------------------
+
+
+class Product(Component):
+    """A product with ``registers`` registers after it."""
+
+    def __init__(self, registers):
+        self.registers = registers
+        super().__init__({"a": In(signed(16)), "b": In(signed(16)), "product": Out(signed(32))})
+
+    def elaborate(self, platform):
+        m = Module()
+        a, b = Signal(signed(16), reset_less=True), Signal(signed(16), reset_less=True)
+        m.d.sync += [a.eq(self.a), b.eq(self.b)]
+        value = a * b
+        for number in range(self.registers):
+            stage = Signal(signed(32), name=f"stage_{number}", reset_less=True)
+            m.d.sync += stage.eq(value)
+            value = stage
+        m.d.comb += self.product.eq(value)
+        return m
+
+
+def constant_bits(netlist: bytes) -> int:
+    return sum(isinstance(bit, str) for bit in json.loads(netlist)["modules"]["top"]["ports"]["product"]["bits"])
+
+
+@pytest.mark.fpga
+def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypatch):
+    """Yosys 0.70 absorbs a second register after a product wrongly: its bits become constants. The build stops then;
+    without the guard it would go on."""
+    need_tools("ice40")
+    stages = Stages(BOARDS["icebreaker"], tmp_path)
+    one, two = (rtlil.convert(Product(registers), name="top", emit_src=False) for registers in (1, 2))
+    assert constant_bits(stages.synthesise(one, "")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "GUARD", ())
+        lost = constant_bits(stages.synthesise(two, ""))
+    if lost:
+        with pytest.raises(ToolError, match=r"Driver-driver conflict.*log:"):
+            stages.synthesise(two, "")
+    else:
+        assert constant_bits(stages.synthesise(two, "")) == 0
+    assert GUARD == ("-e", "Driver-driver.conflict")
+
+
+# --- clock ------------------------------------------------------------------------------------------------------------
+
+
+def routed(fmax: float) -> Routed:
+    return Routed({}, fmax, ["  1.00 ns logic    a", "  9.00 ns routing  slow.net"], b"", "")
+
+
+@pytest.mark.parametrize(
+    ("reached", "kept"),
+    [
+        ([102.0], 0),  # near the aim of 100: good
+        ([130.0, 128.5], 1),  # clearly more: once again, just below
+        ([130.0, 110.0], 0),  # which is missed: the first holds
+        ([80.0, 82.0], 1),  # less: once again, just below
+        ([80.0, 70.0, 71.0], 2),
+    ],
+)
+def test_the_clock_is_near_what_routing_gives_and_never_above(reached, kept, tmp_path, monkeypatch):
+    design = fit(small(), BOARDS["ulx3s-25f"], lanes=1)
+    asked = []
+
+    def route(design, pll, stages, seed):
+        asked.append(float(pll.output) / 1e6)
+        return routed(reached[len(asked) - 1])
+
+    monkeypatch.setattr(building, "_routed", route)
+    pll, found = building._closed(design, Stages(design.board, tmp_path), None, 1)
+    assert len(asked) == len(reached)
+    assert found.fmax_mhz == reached[kept]
+    assert float(pll.output) / 1e6 == asked[kept] <= reached[kept]
+
+
+def test_a_clock_that_is_not_reached_names_the_path(tmp_path, monkeypatch):
+    design = fit(small(), BOARDS["ulx3s-25f"], lanes=1)
+    seeds = []
+
+    def route(design, pll, stages, seed):
+        seeds.append(seed)
+        return routed(70.0)
+
+    monkeypatch.setattr(building, "_routed", route)
+    with pytest.raises(
+        CapacityError, match=r"expected 100 MHz, found 70\.0.*9\.00 ns routing slow\.net.*lower --clock"
+    ):
+        building._closed(design, Stages(design.board, tmp_path), 100, 5)
+    assert seeds == list(range(5, 5 + ATTEMPTS))
+    assert "slow.net" in (tmp_path / "critical-path.txt").read_text()
+
+
+def test_a_design_that_is_too_large_names_the_resource(tmp_path):
+    log = (
+        "Info: Device utilisation:\nInfo: \t         ICESTORM_LC:  5576/   5280   105%\n"
+        "Info: \t        ICESTORM_RAM:    13/     30    43%\n"
+        "ERROR: Failed to expand region (0, 0) |_> (25, 31) of 5575 ICESTORM_LCs\n"
+    )
+    error = Stages(BOARDS["icebreaker"], tmp_path)._unroutable(log)
+    assert isinstance(error, CapacityError)
+    assert "ICESTORM_LC: 5576 needed, 5280 there" in str(error)
+    assert "ICESTORM_RAM" not in str(error)
+    other = Stages(BOARDS["icebreaker"], tmp_path)._unroutable("ERROR: cannot read top.json\n")
+    assert isinstance(other, ToolError)
+    assert "cannot read top.json" in str(other)
