@@ -55,13 +55,15 @@ SUFFIX: Mapping[Family, str] = {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}
 @dataclass(frozen=True)
 class Routed:
     """A routed design: cells (used, available) by nextpnr's names, the core clock's highest frequency in MHz, the
-    critical path in lines, the bitstream's input and the log."""
+    critical path in lines, the bitstream's input and the log; ``cells_netlist`` is the JSON of its cells, where asked
+    for."""
 
     cells: Mapping[str, tuple[int, int]]
     fmax_mhz: float
     path: Sequence[str]
     netlist: bytes
     log: str
+    cells_netlist: bytes | None = None
 
     def used(self, what: str, family: Family) -> int:
         """Cells of ``luts``, ``block_rams`` or ``multipliers`` that the design takes."""
@@ -88,8 +90,12 @@ class Stages:
         outcome = self._run("synthesis", tools.yosys(), arguments, files, ("top.json",))
         return outcome["top.json"]
 
-    def route(self, netlist: bytes, constraints: str, clock_mhz: float, seed: int) -> Routed:
+    def route(
+        self, netlist: bytes, constraints: str, clock_mhz: float, seed: int, *, write_cells: bool = False
+    ) -> Routed:
         """Place and route for a core clock of ``clock_mhz``, whether that is reached or not.
+
+        ``write_cells``: the routed cells are wanted, too (:attr:`Routed.cells_netlist`).
 
         Raises:
             CapacityError: the design does not fit: which resource, and how many there are.
@@ -100,18 +106,23 @@ class Stages:
         log = "place-and-route.log"
         arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--report", "report.json", "-q",
                      "-l", log, "--timing-allow-fail")  # fmt: skip
+        outputs = [ROUTED[self.board.family], "report.json", log]
+        if write_cells and CELLS_NETLIST not in outputs:
+            arguments = (*arguments, "--write", CELLS_NETLIST)
+            outputs.append(CELLS_NETLIST)
         outcome = self._run(
             "place and route",
             tools.place_and_route(self.board.family),
             arguments,
             files,
-            (ROUTED[self.board.family], "report.json", log),
+            outputs,
             fails=self._unroutable,
         )
         report = json.loads(outcome["report.json"])
         fmax, path = _core_clock(report, clock_mhz)
         cells = {name: (c["used"], c["available"]) for name, c in report["utilization"].items()}
-        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], outcome[log].decode(errors="replace"))
+        text = outcome[log].decode(errors="replace")
+        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], text, outcome.get(CELLS_NETLIST))
 
     def pack(self, routed: Routed) -> bytes:
         """The bitstream."""
@@ -231,7 +242,10 @@ def _watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) 
 CONSTRAINTS: Mapping[Family, str] = {"ice40": "pcf", "ecp5": "lpf", "gowin": "cst"}
 """Suffix of the file with pins and clocks that Amaranth's platform writes."""
 
-ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin": "routed.json"}
+CELLS_NETLIST = "routed.json"
+"""What nextpnr writes of cells and nets after routing; its Gowin back end leaves the bitstream to others, too."""
+
+ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin": CELLS_NETLIST}
 
 
 def synthesis_script(board: Board, script_after_read: str) -> str:

@@ -42,7 +42,8 @@ def device_verilog(program: Program, settings: LinkSettings) -> str:
 class SimulatedBoard:
     """A board that is simulated from :meth:`start` to :meth:`stop`, or in a ``with`` block.
 
-    ``port`` is the name of its pseudo-terminal; ``link`` a symbolic link to make to it, and to remove in the end.
+    ``port`` is the name of its pseudo-terminal; ``link`` a symbolic link to make to it, and to remove in the end;
+    ``netlist`` is Verilog to simulate in place of the device's own, with a top module ``device`` of the same ports.
     Simulated time runs while the board has something to do, and nearly stands still while it has not.
 
     Raises :class:`~catgrad_hw.errors.ToolError` where a tool is missing, and
@@ -57,6 +58,7 @@ class SimulatedBoard:
         simulator: str | None = None,
         link: Path | None = None,
         waves: Path | None = None,
+        netlist: str | None = None,
     ) -> None:
         self.program, self.settings = program, settings
         self.simulator = runner.choose_simulator(simulator)
@@ -67,7 +69,7 @@ class SimulatedBoard:
             )
         if link is not None and link.exists() and not link.is_symlink():
             raise ModelError(f"--link {link}: expected a free name or a symbolic link, found a file; give another name")
-        self._link, self._waves = link, waves
+        self._link, self._waves, self._netlist = link, waves, netlist
         self._built: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="catgrad-hw-")
@@ -78,13 +80,17 @@ class SimulatedBoard:
         return (self._path / "port.txt").read_text()
 
     @property
+    def _bench(self) -> str:
+        return "netlist" if self._netlist else "board"
+
+    @property
     def _path(self) -> Path:
         return Path(self._directory.name)
 
     def build(self) -> None:
         """Compile the simulation, where the cache lacks it."""
-        verilog = device_verilog(self.program, self.settings)
-        self._built = runner.build(verilog, self.simulator, bench="board", waves=self._waves is not None)
+        verilog = self._netlist or device_verilog(self.program, self.settings)
+        self._built = runner.build(verilog, self.simulator, bench=self._bench, waves=self._waves is not None)
 
     def start(self) -> SimulatedBoard:
         """Build, where that was not done, and serve."""
@@ -94,7 +100,7 @@ class SimulatedBoard:
         (self._path / "settings.json").write_text(json.dumps({"clock_hz": self.settings.clock_hz, "link": link}))
         arguments = [
             "run",
-            "board",
+            self._bench,
             self.simulator,
             str(self._built),
             *([str(self._waves.resolve())] if self._waves else []),
