@@ -16,11 +16,14 @@ import pytest
 
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
 from catgrad_hw.gateware.link.settings import LinkSettings, describe
-from catgrad_hw.hardware import compile_hardware
+from catgrad_hw.hardware import compile_hardware, only_predict
 from catgrad_hw.host.checkpoint import Checkpoint, fingerprint
-from catgrad_hw.host.device import check_identity
+from catgrad_hw.host.device import check_identity, find_design
 from catgrad_hw.host.table import read_table
 from catgrad_hw.host.transport import Port, Transport, choose_port
+from catgrad_hw.numbers.pipeline import quantize_workload
+from catgrad_hw.schedule.memory import block_rams
+from catgrad_hw.schedule.scheduler import schedule
 from tests.small_workloads import dense_workload
 
 # --- ports ------------------------------------------------------------------------------------------------------------
@@ -230,13 +233,27 @@ def refused(message):
 
 
 def test_a_board_with_another_design_is_refused():
-    hardware = compile_hardware(dense_workload(4, [3, 2], rate=0.05), 2)
+    workload = dense_workload(4, [3, 2], rate=0.05)
+    hardware = compile_hardware(workload, 2, resident=False)
     found = describe(hardware.program, LinkSettings(12_000_000))
     check_identity(replace(found, session=5), hardware)
-    other = compile_hardware(dense_workload(4, [3, 2], rate=0.06), 4)
-    with refused("lanes 4 in place of 2; give the model"):
-        check_identity(describe(other.program, LinkSettings(12_000_000)), hardware)
+    assert find_design(found, workload).program == hardware.program
     with refused("lanes 4 in place of 2, parameters 163 in place of 8; give the model"):
         check_identity(replace(found, identity=1, parameters=163, lanes=4), hardware)
-    with refused("the same sizes, but other formats, memory or learning rate"):
-        check_identity(replace(found, identity=1), hardware)
+    with refused("the same sizes, but other formats, tile, memory or learning rate"):
+        find_design(found, dense_workload(4, [3, 2], rate=0.06))
+
+
+def test_a_design_is_found_by_what_the_board_says_of_itself():
+    workload = dense_workload(64, [3, 10, 2], samples=128)
+    quantized = quantize_workload(workload, "18")
+    programs = [
+        schedule(quantized.integer, 1, samples=128),
+        schedule(quantized.integer, 1, memory=block_rams(schedule(quantized.integer, 1)).kbit - 1),
+        schedule(only_predict(quantized.integer), 1),
+    ]
+    assert len({program.identity for program in programs}) == 3
+    for program in programs:
+        found = find_design(describe(program, LinkSettings(12_000_000)), workload)
+        assert found.program == program
+        assert found.integer.formats == quantized.integer.formats

@@ -18,10 +18,10 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from catgrad_hw.errors import DataError, LinkError
+from catgrad_hw.errors import CapacityError, DataError, LinkError
 from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.gateware.registers import Command, Register, Status
-from catgrad_hw.hardware import Hardware, compile_hardware, compile_predictor
+from catgrad_hw.hardware import Hardware, only_predict
 from catgrad_hw.host import protocol
 from catgrad_hw.host.checkpoint import fingerprint
 from catgrad_hw.host.protocol import (
@@ -41,8 +41,12 @@ from catgrad_hw.host.protocol import (
 from catgrad_hw.host.transport import TIMEOUT, Transport
 from catgrad_hw.numbers.calibrate import batches
 from catgrad_hw.numbers.formats import to_values
-from catgrad_hw.numbers.pipeline import Progress
+from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.pipeline import Progress, quantize_workload
 from catgrad_hw.numbers.rounding import Words, step_key
+from catgrad_hw.schedule.memory import block_rams
+from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.simulate.training import flat, sample_words, split
 from catgrad_hw.workload import Workload, load_workload
 
@@ -119,39 +123,40 @@ def find_design(
 ) -> Hardware:
     """The design of ``workload`` that a board of this description holds.
 
-    ``lanes`` and ``numbers`` are by default what the board says of itself; ``memory`` and ``tile`` are those that the
-    bitstream was built with. A trainer may hold its data set itself or not; both are tried.
+    ``lanes`` and ``numbers`` are by default what the board says of itself. How much ``memory`` its bitstream was
+    allowed is found by trying, unless it is given; ``tile`` has to be, where it was given when the bitstream was built.
 
     Raises:
         LinkError: the board holds another design.
         CatgradError: the workload cannot be compiled.
     """
     lanes = description.lanes if lanes is None else lanes
-    numbers = _numbers(description) if numbers is None else numbers
-    designs = _designs(description, workload, lanes, numbers, memory, tile, progress)
-    first = next(designs)
-    found = next((design for design in chain((first,), designs) if design.identity == description.identity), first)
-    check_identity(description, found)
-    return found
+    quantized = quantize_workload(workload, _numbers(description) if numbers is None else numbers, progress=progress)
+    integer = quantized.integer if description.trains else only_predict(quantized.integer)
+    programs = _programs(integer, lanes, memory, tile, len(workload.x))
+    first = next(programs)
+    for number, program in enumerate(chain((first,), programs), 1):
+        if progress is not None:
+            progress("looking for the board's design", number, 0)
+        if program.identity == description.identity:
+            return Hardware(quantized, program)
+    raise LinkError(_differing(description, first))
 
 
-def _designs(
-    description: Description,
-    workload: Workload,
-    lanes: int,
-    numbers: str,
-    memory: float | None,
-    tile: int | None,
-    progress: Progress | None,
-) -> Iterator[Hardware]:
-    """What a board of this description may hold, most likely first."""
-    if not description.trains:
-        yield compile_predictor(workload, lanes, numbers=numbers, progress=progress)
-        return
-    for resident in (False, True):
-        yield compile_hardware(
-            workload, lanes, numbers=numbers, memory=memory, tile=tile, resident=resident, progress=progress
-        )
+def _programs(
+    integer: IntegerProgram, lanes: int, memory: float | None, tile: int | None, samples: int
+) -> Iterator[Program]:
+    """The programs that a board may hold, most likely first: without a bound on memory and with ever less of it, and
+    with the data set in the core."""
+    program = schedule(integer, lanes, tile=tile, memory=memory)
+    yield program
+    while memory is None:
+        try:
+            program = schedule(integer, lanes, tile=tile, memory=max(block_rams(program).kbit - 1, 1))
+        except CapacityError:
+            break
+        yield program
+    yield schedule(integer, lanes, tile=tile, memory=memory, samples=samples)
 
 
 def _numbers(description: Description) -> str:
@@ -454,17 +459,21 @@ def check_identity(description: Description, hardware: Hardware) -> None:
     Raises:
         LinkError: names what differs.
     """
-    if description.identity == hardware.identity:
-        return
+    if description.identity != hardware.identity:
+        raise LinkError(_differing(description, hardware.program))
+
+
+def _differing(description: Description, program: Program) -> str:
+    """What a board of this description has that ``program`` has not, in words."""
     settings = LinkSettings(description.clock_hz, description.baud, description.data_set_words)
-    expected = replace(describe(hardware.program, settings), session=description.session)
+    expected = replace(describe(program, settings), session=description.session)
     differing = [
         f"{field.name} {getattr(description, field.name)} in place of {getattr(expected, field.name)}"
         for field in fields(Description)
         if field.name != "identity" and getattr(description, field.name) != getattr(expected, field.name)
     ]
-    what = ", ".join(differing) or "the same sizes, but other formats, memory or learning rate"
-    raise LinkError(
-        f"board: expected the design {hardware.identity:016x} of this model, found {description.identity:016x}, "
-        f"{what}; give the model, data and options that the bitstream was built with, or load another bitstream"
+    what = ", ".join(differing) or "the same sizes, but other formats, tile, memory or learning rate"
+    return (
+        f"board: expected the design {program.identity:016x} of this model, found {description.identity:016x}, {what}; "
+        "give the model, data and options that the bitstream was built with, or load another bitstream"
     )
