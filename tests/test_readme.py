@@ -19,7 +19,7 @@ def test_ci_runs_the_second_command():
 
 
 def test_commands_exist():
-    commands = set(re.findall(r"catgrad-hw ([a-z]+)", README))
+    commands = set(re.findall(r"catgrad-hw ([a-z-]+)", README))
     assert commands == {command.name or command.callback.__name__ for command in app.registered_commands}
 
 

@@ -131,11 +131,16 @@ def synthesise(design: Fit, settings: LinkSettings, pll: Pll, stages: Stages) ->
 
 
 def _after_read(design: Fit) -> str:
-    """Yosys commands between reading and synthesis."""
+    """Yosys commands between reading and synthesis.
+
+    The core's memories need no logic for a read and a write of one row in one cycle: ``fit`` had the schedule checked,
+    and a schedule in which that happens is refused. Those of the link keep theirs.
+    """
+    commands = ["setattr -set no_rw_check 1 top.device.core*/m:*"]
     if design.data_set_words and design.data_set_kind == "spram":
         # Amaranth gives every memory contents, zeros here; single-port RAM cannot have any, and needs none.
-        return "delete top.device.link.data_set/t:$meminit_v2"
-    return ""
+        commands.append("delete top.device.link.data_set/t:$meminit_v2")
+    return "\n".join(commands)
 
 
 def _report(workload: Workload, design: Fit, pll: Pll, routed: Routed, stages: Stages, seed: int) -> dict[str, Any]:
