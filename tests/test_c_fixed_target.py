@@ -91,7 +91,7 @@ def write_program(folder: Path, name: str, numbers: str, steps: int, output: str
     for file, text in files.items():
         (folder / file).write_text(text)
     reference = Reference(program, seed=5)
-    reference.load(workload.initial_parameters(0))
+    reference.load([10 * p for p in workload.initial_parameters(0)])
     parameters = list(program.kernels.parameters)
     x, y = (reference.words_of(n, a) for n, a in zip(("x", "y"), workload.batch(0), strict=True))
     arrays = {**dict(zip(parameters, reference.parameter_words(), strict=True)), "x": x, "y": y}
@@ -116,12 +116,21 @@ def write_program(folder: Path, name: str, numbers: str, steps: int, output: str
 PRINT = '#include <stdio.h>\nstatic void print_number(int v) { printf("%d\\n", v); }'
 
 
-@pytest.mark.parametrize("numbers", ["16", "small"])
+@pytest.mark.parametrize(
+    ("model", "numbers", "steps"),
+    [
+        ("iris-hidden", "16", 20),
+        ("iris-hidden", "small", 20),
+        ("digits-relu", "16", 2),
+        ("digits-relu", "small", 2),
+        ("digits-conv", "16", 1),
+    ],
+)
 @pytest.mark.parametrize("cc", ["gcc", "clang"])
-def test_sanitizers_find_nothing(tmp_path: Path, cc: str, numbers: str) -> None:
+def test_sanitizers_find_nothing(tmp_path: Path, cc: str, model: str, numbers: str, steps: int) -> None:
     if shutil.which(cc) is None:
         pytest.skip(f"{cc} is not installed")
-    expected = write_program(tmp_path, "iris-hidden", numbers, 20, PRINT)
+    expected = write_program(tmp_path, model, numbers, steps, PRINT)
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O0", "-fsanitize=undefined,address"]
     command = [cc, *flags, "-fno-sanitize-recover=all", "model.c", "main.c", "-o", "main"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
