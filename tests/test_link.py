@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import zlib
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -45,8 +44,9 @@ from catgrad_hw.host.protocol import (
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.board import SimulatedBoard
 from catgrad_hw.simulate.training import flat, sample_words
-from catgrad_hw.workload import Workload
+from tests import link_faults
 from tests.link_client import Client
+from tests.link_faults import SETTINGS, hardware, workload
 from tests.small_workloads import dense_workload
 
 CLOCK = 12_000_000
@@ -303,7 +303,7 @@ def test_what_single_port_ram_cannot_hold_is_refused():
     with pytest.raises(CapacityError, match="65536 words"):
         LinkSettings(CLOCK, data_set_words=65537, data_set_kind="spram")
     describe(wide, LinkSettings(CLOCK, data_set_words=100))
-    with pytest.raises(CapacityError, match="16 bits .* found 18"):
+    with pytest.raises(CapacityError, match=r"16 bits .* found 18"):
         describe(wide, LinkSettings(CLOCK, data_set_words=100, data_set_kind="spram"))
 
 
@@ -315,17 +315,6 @@ needs_simulator = [
 ]
 
 
-@cache
-def workload() -> Workload:
-    return dense_workload(6, (3, 2), samples=12, rate=0.25)
-
-
-@cache
-def hardware() -> Hardware:
-    """Two tiles a batch, so that a step needs samples while it runs."""
-    return compile_hardware(workload(), 2, tile=4, resident=False)
-
-
 def words_of(x, y):
     reference = hardware().reference()
     kernels = hardware().integer.kernels
@@ -334,8 +323,7 @@ def words_of(x, y):
 
 @pytest.fixture(scope="module")
 def board():
-    settings = LinkSettings(clock_hz=CLOCK, baud=BAUD, data_set_words=64)
-    with SimulatedBoard(hardware().program, settings) as served:
+    with SimulatedBoard(hardware().program, SETTINGS) as served:
         yield served
 
 
@@ -649,9 +637,25 @@ def test_times_follow_from_the_clock(clock, baud):
 
 @pytest.mark.simulator
 @pytest.mark.skipif(bool(tools.missing("verilator")), reason="needs Verilator and a C++ compiler")
+def test_no_fault_of_the_line_changes_a_weight():
+    """The short form of ``python -m tests.link_faults``; its negative control below."""
+    with link_faults.design() as served:
+        found = link_faults.campaign(served, count=150, seed=3)
+        assert found.counts.total() >= 150
+        assert len(found.counts) > 10
+        assert found.comparisons > 3
+        wrong = link_faults.Campaign(served, seed=3)
+        wrong.begin()
+        wrong.reference.load([p + 0.25 for p in link_faults.workload().initial_parameters(0)])
+        with pytest.raises(link_faults.Wrong, match="parameters after"):
+            wrong.train()
+        wrong.client.close()
+
+
+@pytest.mark.simulator
+@pytest.mark.skipif(bool(tools.missing("verilator")), reason="needs Verilator and a C++ compiler")
 def test_a_simulation_that_ends_by_itself_says_why(tmp_path):
-    settings = LinkSettings(clock_hz=CLOCK, baud=BAUD, data_set_words=64)
-    with SimulatedBoard(hardware().program, settings, link=tmp_path / "port") as served:
+    with SimulatedBoard(hardware().program, SETTINGS, link=tmp_path / "port") as served:
         assert (tmp_path / "port").resolve().as_posix() == served.port
         served._tell("jump")
         served._process.wait(timeout=60)

@@ -26,6 +26,9 @@ from catgrad_hw.simulate import runner, tools
 POLL = 0.02  # seconds
 START_LIMIT = 120.0  # seconds from the start of the simulator to the first look at the terminal
 
+ANSWER_CYCLES = 64_000
+"""More than a board needs from the end of a request to the first byte of its reply, waiting for the core excepted."""
+
 TOP = "device"
 
 
@@ -97,7 +100,12 @@ class SimulatedBoard:
         if self._built is None:
             self.build()
         link = str(self._link.absolute()) if self._link else None
-        (self._path / "settings.json").write_text(json.dumps({"clock_hz": self.settings.clock_hz, "link": link}))
+        settings = {
+            "clock_hz": self.settings.clock_hz,
+            "linger": (1 << self.settings.patience_bits) + ANSWER_CYCLES,
+            "link": link,
+        }
+        (self._path / "settings.json").write_text(json.dumps(settings))
         arguments = [
             "run",
             self._bench,

@@ -42,9 +42,6 @@ CHUNK = 2_000
 IDLE_SECONDS, IDLE_CYCLES = 0.02, 500
 """While it has nothing to do: how long to wait for the host, and how many cycles to pass after that."""
 
-LINGER = 64_000
-"""Cycles for which an unanswered byte keeps the board's time running."""
-
 DATA_BITS = 8
 
 TCGETS2, TERMIOS2, OUTPUT_SPEED = 0x802C542A, 44, 40  # of Linux's ioctl, which knows every rate
@@ -162,6 +159,7 @@ class Board:
         self._dut, self._directory = dut, directory
         settings = json.loads((directory / "settings.json").read_text())
         self._clock_hz: int = settings["clock_hz"]
+        self._linger: int = settings["linger"]  # cycles for which an unanswered byte keeps the board's time running
         self._link = Path(settings["link"]) if settings["link"] else None
         self._line = SerialLine(dut.rx, dut.tx)
         self._terminal = Terminal()
@@ -201,15 +199,15 @@ class Board:
             data = self._terminal.read()
             if data:
                 self._line.send(data)
-                self._quiet_at = self._cycle + LINGER + round(len(data) * 10 * self._line.bit / STEPS_PER_CYCLE)
+                self._quiet_at = self._cycle + self._linger + round(len(data) * 10 * self._line.bit / STEPS_PER_CYCLE)
                 busy = True
             await self._pass(CHUNK if busy else IDLE_CYCLES)
             if self._line.received:
                 answer = bytes(self._line.received)
                 self._line.received.clear()
                 self._terminal.write(answer)
-                # A flag may end the reply; if it does not, time runs on soon enough.
-                self._quiet_at = self._cycle if answer[-1] == FLAG else self._cycle + LINGER
+                # A flag may end the reply; where it does not, the next byte tells.
+                self._quiet_at = self._cycle if answer[-1] == FLAG else self._cycle + self._linger
 
     async def _command(self) -> bool:
         """A line of standard input, or its end: then False."""
