@@ -31,7 +31,7 @@ from cocotb.handle import Immediate
 from cocotb.triggers import Timer
 
 from catgrad_hw.errors import CatgradError, SimulationError
-from catgrad_hw.host.protocol import FLAG
+from catgrad_hw.host.protocol import CRC_BYTES, FLAG, HEADER_BYTES
 
 STEPS_PER_CYCLE = 10_000
 """Of simulated time, in ps: all clocks are simulated at 100 MHz, as nobody sees the difference."""
@@ -43,6 +43,8 @@ IDLE_SECONDS, IDLE_CYCLES = 0.02, 500
 """While it has nothing to do: how long to wait for the host, and how many cycles to pass after that."""
 
 DATA_BITS = 8
+
+LEAST_FRAME = HEADER_BYTES + CRC_BYTES + 2
 
 TCGETS2, TERMIOS2, OUTPUT_SPEED = 0x802C542A, 44, 40  # of Linux's ioctl, which knows every rate
 
@@ -165,6 +167,7 @@ class Board:
         self._terminal = Terminal()
         self._commands = b""
         self._quiet_at = 0
+        self._answered = 0  # bytes since the last that the client sent
         self._cycle = 0
 
     def publish(self) -> None:
@@ -199,6 +202,7 @@ class Board:
             data = self._terminal.read()
             if data:
                 self._line.send(data)
+                self._answered = 0
                 self._quiet_at = self._cycle + self._linger + round(len(data) * 10 * self._line.bit / STEPS_PER_CYCLE)
                 busy = True
             await self._pass(CHUNK if busy else IDLE_CYCLES)
@@ -206,8 +210,9 @@ class Board:
                 answer = bytes(self._line.received)
                 self._line.received.clear()
                 self._terminal.write(answer)
-                # A flag may end the reply; where it does not, the next byte tells.
-                self._quiet_at = self._cycle if answer[-1] == FLAG else self._cycle + self._linger
+                self._answered += len(answer)
+                ends = self._answered >= LEAST_FRAME and answer[-1] == FLAG
+                self._quiet_at = self._cycle if ends else self._cycle + self._linger
 
     async def _command(self) -> bool:
         """A line of standard input, or its end: then False."""
