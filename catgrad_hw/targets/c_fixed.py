@@ -144,7 +144,7 @@ class IntegerRenderer(Renderer):
                 self.used[table] = None
                 if table in self.program.units:
                     self.used["shift_down"] = None
-                return f"{table}({bare(text(argument))})"
+                return f"{_name(table)}({bare(text(argument))})"
             case Apply(operation, _):
                 raise self.refuse(operation, kernel)
         raise self.refuse(type(expression).__name__, kernel)
@@ -283,15 +283,20 @@ def _table(table: Table) -> str:
     word = word_type(Format(table.output_width, 0))
     index = f"(m + {half}) >> {table.index_shift}" if table.index_shift else "m"
     lines = [
-        f"static const {word} {table.name}_entries[{len(table.entries)}] = {{\n  {entries}\n}};\n",
-        f"static inline int32_t {table.name}(int32_t z) {{",
+        f"static const {word} {_name(table.name)}_entries[{len(table.entries)}] = {{\n  {entries}\n}};\n",
+        f"static inline int32_t {_name(table.name)}(int32_t z) {{",
         f"  const int32_t a = z < 0 ? -z : z, m = a > {greatest} ? {greatest} : a;",
         f"  const int32_t i = {index};",
-        f"  const int32_t e = {table.name}_entries[i < {len(table.entries) - 1} ? i : {len(table.entries) - 1}];",
+        f"  const int32_t e = {_name(table.name)}_entries[i < {len(table.entries) - 1} ? i : {len(table.entries) - 1}];",
         f"  return z < 0 ? {table.one} - e : e;" if table.symmetry == "complement" else "  return e;",
         "}\n",
     ]
     return "\n".join(lines)
+
+
+def _name(function: str) -> str:
+    """The name of a function in C, whose library has some of them."""
+    return f"{function}_word" if function in ("exp", "tanh") else function
 
 
 def _function_of(function: Function) -> str:
@@ -304,15 +309,15 @@ def _unit(unit: Unit) -> str:
     rows = [", ".join(map(str, unit.entries[i : i + 16])) for i in range(0, len(unit.entries), 16)]
     entries = ",\n  ".join(rows)
     lines = [
-        f"static const int32_t {unit.name}_entries[{len(unit.entries)}] = {{\n  {entries}\n}};\n",
-        f"static inline int32_t {unit.name}(int32_t z) {{",
+        f"static const int32_t {_name(unit.name)}_entries[{len(unit.entries)}] = {{\n  {entries}\n}};\n",
+        f"static inline int32_t {_name(unit.name)}(int32_t z) {{",
     ]
     if isinstance(unit, Exponential):
         bits = len(unit.entries).bit_length() - 1
         below = unit.input_fraction + LOG2_E_FRACTION - bits
         lines += [
             f"  const int32_t n = (int32_t)(((int64_t)z * {LOG2_E} + {1 << (below - 1)}) >> {below});",
-            f"  return shift_down({unit.name}_entries[n & {len(unit.entries) - 1}], {down} - (n >> {bits}), {width});",
+            f"  return shift_down({_name(unit.name)}_entries[n & {len(unit.entries) - 1}], {down} - (n >> {bits}), {width});",
         ]
     else:
         bits = (len(unit.entries) // unit.root).bit_length() - 1
@@ -330,7 +335,7 @@ def _unit(unit: Unit) -> str:
             "    e++;",
             "  }",
             f"  const int x = {exponent};",
-            f"  const int32_t word = {unit.name}_entries[{half}n - {1 << bits}];",
+            f"  const int32_t word = {_name(unit.name)}_entries[{half}n - {1 << bits}];",
             f"  return shift_down(word, {down} + {'x' if unit.root == 1 else '(x >> 1)'}, {width});",
         ]
     return "\n".join([*lines, "}\n"])
