@@ -27,7 +27,7 @@ KEYS = {
     "cycles_per_step", "steps_per_second", "seconds",
 }  # fmt: skip
 ONE_OF_EACH = ("icebreaker", "ulx3s-25f", "tang-nano-9k")
-CLOCK = 24
+CLOCK = 16
 """MHz: easy to reach, so that one placement will do."""
 
 
@@ -167,20 +167,22 @@ def test_the_clock_is_near_what_routing_gives_and_never_above(reached, kept, tmp
     assert float(pll.output) / 1e6 == asked[kept] <= reached[kept]
 
 
-def test_a_clock_that_is_not_reached_names_the_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("reached", "tried"), [(95.0, ATTEMPTS), (70.0, 1)])
+def test_a_clock_that_is_not_reached_names_the_path(reached, tried, tmp_path, monkeypatch):
+    """Other seeds are tried where it is near."""
     design = fit(small(), BOARDS["ulx3s-25f"], lanes=1)
     seeds = []
 
     def route(design, pll, stages, seed):
         seeds.append(seed)
-        return routed(70.0)
+        return routed(reached)
 
     monkeypatch.setattr(building, "_routed", route)
     with pytest.raises(
-        CapacityError, match=r"expected 100 MHz, found 70\.0.*9\.00 ns routing slow\.net.*lower --clock"
+        CapacityError, match=r"expected 100 MHz, found [79][05]\.0.*9\.00 ns routing slow\.net.*lower --clock"
     ):
         building._closed(design, Stages(design.board, tmp_path), 100, 5)
-    assert seeds == list(range(5, 5 + ATTEMPTS))
+    assert seeds == list(range(5, 5 + tried))
     assert "slow.net" in (tmp_path / "critical-path.txt").read_text()
 
 
