@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catgrad_hw.boards.description import BOARDS
+from catgrad_hw.boards.fit import fit
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
 from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.hardware import compile_hardware, only_predict
@@ -22,8 +24,8 @@ from catgrad_hw.host.device import check_identity, find_design
 from catgrad_hw.host.table import read_table
 from catgrad_hw.host.transport import Port, Transport, choose_port
 from catgrad_hw.numbers.pipeline import quantize_workload
-from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.schedule.scheduler import schedule
+from catgrad_hw.workload import load_workload
 from tests.small_workloads import dense_workload
 
 # --- ports ------------------------------------------------------------------------------------------------------------
@@ -245,14 +247,14 @@ def test_a_board_with_another_design_is_refused():
 
 
 def test_a_design_is_found_by_what_the_board_says_of_itself():
-    workload = dense_workload(64, [3, 10, 2], samples=128)
+    workload = load_workload("iris-hidden")
     quantized = quantize_workload(workload, "18")
     programs = [
-        schedule(quantized.integer, 1, samples=128),
-        schedule(quantized.integer, 1, memory=block_rams(schedule(quantized.integer, 1)).kbit - 1),
-        schedule(only_predict(quantized.integer), 1),
+        fit(workload, BOARDS["tang-nano-9k"], lanes=4, quantized=quantized).hardware.program,
+        schedule(quantized.integer, 4, samples=len(workload.x)),
+        schedule(only_predict(quantized.integer), 4),
     ]
-    assert len({program.identity for program in programs}) == 3
+    assert len({program.identity for program in [*programs, schedule(quantized.integer, 4)]}) == 4
     for program in programs:
         found = find_design(describe(program, LinkSettings(12_000_000)), workload)
         assert found.program == program

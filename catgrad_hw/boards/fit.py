@@ -1,14 +1,12 @@
 """Fits a model to a board: lanes, tile, packing, and where the data set is kept.
 
 What a design needs is counted before it is built: multipliers and block RAMs exactly
-(:mod:`catgrad_hw.schedule.memory`), LUTs by a linear model, whose coefficients ``python -m benchmarks.resources --fit``
-measures.
+(:mod:`catgrad_hw.schedule.memory`), LUTs by a linear model, whose coefficients ``python -m benchmarks.luts`` measures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
@@ -17,7 +15,7 @@ from catgrad_hw.errors import CapacityError
 from catgrad_hw.gateware.link.settings import DataSetKind, LinkSettings, stream_bits
 from catgrad_hw.hardware import Hardware
 from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.numbers.pipeline import Progress, quantize_workload
+from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
 from catgrad_hw.schedule.check import check
 from catgrad_hw.schedule.memory import BLOCK, Family, block_rams, blocks
 from catgrad_hw.schedule.program import Bank, BankKind, Program
@@ -115,19 +113,22 @@ def fit(
     lanes: int | None = None,
     memory: float | None = None,
     tile: int | None = None,
+    quantized: Quantized | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """The fastest design for ``workload`` that fits ``board``; of equally fast ones that with the fewest lanes.
 
     ``lanes``, ``memory`` (kbit of block RAM, at most) and ``tile`` (samples) may be given. The same arguments yield the
-    same design, whose identity the board tells.
+    same design, whose identity the board tells. ``quantized``: the workload in the board's numbers, where it is there
+    already.
 
     Raises:
         CapacityError: nothing fits: what is needed, what there is, and settings that would fit.
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
-    quantized = quantize_workload(workload, board.numbers, progress=progress)
-    search = _Search(workload, board, quantized.integer, memory, tile)
+    if quantized is None:
+        quantized = quantize_workload(workload, board.numbers, progress=progress)
+    search = Search(workload, board, quantized.integer, memory, tile)
     if lanes is not None:
         found = [search.design(lanes)]
     else:
@@ -143,7 +144,7 @@ def fit(
     if beyond := best.needs.beyond(search.have):
         raise CapacityError(search.too_large(best.program.lanes, beyond))
     check(best.program)
-    return Fit(board, Hardware(quantized, best.program), best.data_set_words, best.data_set_kind, best.needs)
+    return best.on(board, Hardware(quantized, best.program))
 
 
 def _period(program: Program) -> int:
@@ -152,15 +153,21 @@ def _period(program: Program) -> int:
 
 
 @dataclass(frozen=True)
-class _Design:
+class Design:
+    """A program, what it needs with its link, and the memory for the data set."""
+
     program: Program
     needs: Needs
     data_set_words: int
     data_set_kind: DataSetKind
 
+    def on(self, board: Board, hardware: Hardware) -> Fit:
+        """The same, with its hardware and its board."""
+        return Fit(board, hardware, self.data_set_words, self.data_set_kind, self.needs)
 
-class _Search:
-    """Designs of one workload for one board, by the number of lanes."""
+
+class Search:
+    """Designs of one workload for one board, by the number of lanes; :func:`fit` takes the best that fits."""
 
     def __init__(
         self, workload: Workload, board: Board, integer: IntegerProgram, memory: float | None, tile: int | None
@@ -181,44 +188,70 @@ class _Search:
         useful = {most, *(ceil(extent / rows) for extent in extents for rows in range(1, extent + 1))}
         return iter(sorted((lanes for lanes in useful if lanes <= most), reverse=True))
 
-    def design(self, lanes: int) -> _Design:
-        """The design of ``lanes`` lanes with the largest tile that fits; where none does, that with the smallest."""
+    def design(self, lanes: int) -> Design:
+        """The fastest design of ``lanes`` lanes that fits; where none does, one that takes little."""
+        if self.board.chip.lut_rams:
+            return self._with_lut_ram(lanes)
+        return self._in_block_ram(lanes)
+
+    def _in_block_ram(self, lanes: int) -> Design:
+        """The scheduler searches tile and packing for the block RAM that data set and link leave."""
+        whole = self._counted(schedule(self.integer, lanes, tile=self.tile))
+        smallest = self.tile or tiles(self.batch, lanes)[-1]
+        least = self._counted(schedule(self.integer, lanes, tile=smallest))
+        if not whole.needs.beyond(self.have):
+            return whole
+        kbit = BLOCK[self.board.family].kbit
+        core = block_rams(least.program, self.board.family).blocks
+        budget = self.have.block_rams - (least.needs.block_rams - core)
+        while budget > 0:
+            try:
+                program = schedule(self.integer, lanes, tile=self.tile, memory=float(budget * kbit))
+            except CapacityError:
+                break
+            least = self._counted(program)
+            over = least.needs.block_rams - self.have.block_rams  # where a larger tile takes more for its samples
+            if over <= 0:
+                break
+            budget -= over
+        return least
+
+    def _with_lut_ram(self, lanes: int) -> Design:
+        """The largest tile that fits, with shallow banks in LUT RAM where block RAM is short."""
         sizes = [self.tile] if self.tile is not None else tiles(self.batch, lanes)
-        found = self._of_tile(lanes, sizes[0])
-        low, high = 0, len(sizes)  # what fits begins after low and not after high
-        while found.needs.beyond(self.have) and high - low > 1:
+
+        def of_tile(tile: int) -> Design:
+            program = schedule(self.integer, lanes, tile=tile)
+            over = self._counted(program).needs.block_rams - self.have.block_rams
+            if over > 0:
+                kinds = self._distributed(program, over)
+                program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds)
+            return self._counted(program)
+
+        found = of_tile(sizes[0])
+        if not found.needs.beyond(self.have):
+            return found
+        low, high = 0, len(sizes) - 1  # sizes[low] does not fit
+        found = of_tile(sizes[high])
+        if found.needs.beyond(self.have):
+            return found
+        while high - low > 1:
             middle = (low + high) // 2
-            tried = self._of_tile(lanes, sizes[middle])
+            tried = of_tile(sizes[middle])
             if tried.needs.beyond(self.have):
                 low = middle
             else:
-                high, kept = middle, tried
-            if high - low == 1:
-                found = kept if high < len(sizes) else tried
+                high, found = middle, tried
         return found
 
-    def _of_tile(self, lanes: int, tile: int) -> _Design:
-        family, chip = self.board.family, self.board.chip
-        program = schedule(self.integer, lanes, tile=tile)
+    def _counted(self, program: Program) -> Design:
+        """``program`` with its needs, link and data set included."""
         words, kind, taken = self._data_set(program)
-        free = self.have.block_rams - LINK_BLOCKS - taken
-        kinds: dict[str, BankKind] = {}
-        if self._blocks(program) > free and chip.lut_rams:
-            kinds = self._distributed(program, self._blocks(program) - free)
-            program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds)
-        elif self._blocks(program) > free:
-            of_data = self._blocks(program) - block_rams(program, family).blocks
-            with suppress(CapacityError):  # less memory: parameters are single words
-                budget = float((free - of_data) * BLOCK[family].kbit)
-                program = schedule(self.integer, lanes, tile=tile, memory=budget)
-        cells = sum(lut_rams(program.banks[name]) for name in kinds)
-        needs = Needs(
-            lanes,
-            self._blocks(program) + taken + LINK_BLOCKS,
-            cells,
-            LUTS[family].luts(program, soft=not chip.multipliers) + LUT_RAM_LUTS * cells,
-        )
-        return _Design(program, needs, words, kind)
+        cells = sum(lut_rams(bank) for bank in program.banks.values() if bank.kind == "distributed")
+        luts = LUTS[self.board.family].luts(program, soft=not self.board.chip.multipliers)
+        blocks_of_core = block_rams(program, self.board.family, data_set=True).blocks
+        needs = Needs(program.lanes, blocks_of_core + taken + LINK_BLOCKS, cells, luts + LUT_RAM_LUTS * cells)
+        return Design(program, needs, words, kind)
 
     def _distributed(self, program: Program, over: int) -> dict[str, BankKind]:
         """Banks for LUT RAM, so that ``over`` block RAMs less are needed: those that take the least of it for each."""
@@ -234,9 +267,6 @@ class _Search:
                 kinds[name] = "distributed"
                 over -= saved[name]
         return kinds
-
-    def _blocks(self, program: Program) -> int:
-        return block_rams(program, self.board.family, data_set=True).blocks
 
     def _data_set(self, program: Program) -> tuple[int, DataSetKind, int]:
         """Words of the data set's memory (0 where it has no room), its kind, and the block RAMs that it takes."""

@@ -79,9 +79,9 @@ def run(
 ) -> None:
     """Train on a board.
 
-    The board has to hold MODEL's bitstream, built with the same --batch and --tile, if any; its lanes, numbers and
-    memory it tells, or they are found by trying. The number formats were fixed when it was built: other data (--data)
-    are rounded to them, and clamped where they are larger.
+    The board has to hold MODEL's bitstream, built with the same --batch, --memory and --tile, if any; the rest is told
+    by the board, or found by trying. The number formats were fixed when it was built: other data (--data) are rounded
+    to them, and clamped where they are larger.
 
     Whatever happens, nothing is lost: a board that is reset or unplugged is loaded again with the last checkpoint, and
     a run that was broken off goes on, to the bit, with --resume. Exits with 1 where --verify finds a difference.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from math import prod
@@ -18,6 +19,8 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from catgrad_hw.boards.description import BOARDS
+from catgrad_hw.boards.fit import fit
 from catgrad_hw.errors import CapacityError, DataError, LinkError
 from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.gateware.registers import Command, Register, Status
@@ -40,11 +43,9 @@ from catgrad_hw.host.protocol import (
 )
 from catgrad_hw.host.transport import TIMEOUT, Transport
 from catgrad_hw.numbers.calibrate import batches
-from catgrad_hw.numbers.formats import to_values
-from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.numbers.pipeline import Progress, quantize_workload
+from catgrad_hw.numbers.formats import POLICIES, to_values
+from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
 from catgrad_hw.numbers.rounding import Words, step_key
-from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.schedule.program import Program
 from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.simulate.training import flat, sample_words, split
@@ -123,8 +124,8 @@ def find_design(
 ) -> Hardware:
     """The design of ``workload`` that a board of this description holds.
 
-    ``lanes`` and ``numbers`` are by default what the board says of itself. How much ``memory`` its bitstream was
-    allowed is found by trying, unless it is given; ``tile`` has to be, where it was given when the bitstream was built.
+    ``lanes`` and ``numbers`` are by default what the board says of itself; ``memory`` and ``tile`` are those that the
+    bitstream was built with. Which board it was built for is found by trying.
 
     Raises:
         LinkError: the board holds another design.
@@ -132,8 +133,11 @@ def find_design(
     """
     lanes = description.lanes if lanes is None else lanes
     quantized = quantize_workload(workload, _numbers(description) if numbers is None else numbers, progress=progress)
-    integer = quantized.integer if description.trains else only_predict(quantized.integer)
-    programs = _programs(integer, lanes, memory, tile, len(workload.x))
+    if not description.trains:
+        found = Hardware(quantized, schedule(only_predict(quantized.integer), lanes))
+        check_identity(description, found)
+        return found
+    programs = _trainers(workload, quantized, lanes, memory, tile)
     first = next(programs)
     for number, program in enumerate(chain((first,), programs), 1):
         if progress is not None:
@@ -143,20 +147,18 @@ def find_design(
     raise LinkError(_differing(description, first))
 
 
-def _programs(
-    integer: IntegerProgram, lanes: int, memory: float | None, tile: int | None, samples: int
+def _trainers(
+    workload: Workload, quantized: Quantized, lanes: int, memory: float | None, tile: int | None
 ) -> Iterator[Program]:
-    """The programs that a board may hold, most likely first: without a bound on memory and with ever less of it, and
-    with the data set in the core."""
-    program = schedule(integer, lanes, tile=tile, memory=memory)
-    yield program
-    while memory is None:
-        try:
-            program = schedule(integer, lanes, tile=tile, memory=max(block_rams(program).kbit - 1, 1))
-        except CapacityError:
-            break
-        yield program
-    yield schedule(integer, lanes, tile=tile, memory=memory, samples=samples)
+    """The programs that a board may hold, most likely first: as asked for; as fitted to each board; with the data set
+    in the core."""
+    integer = quantized.integer
+    yield schedule(integer, lanes, tile=tile, memory=memory)
+    for board in BOARDS.values():
+        if POLICIES[board.numbers].multiplier == integer.multiplier:
+            with suppress(CapacityError):
+                yield fit(workload, board, lanes=lanes, memory=memory, tile=tile, quantized=quantized).hardware.program
+    yield schedule(integer, lanes, tile=tile, memory=memory, samples=len(workload.x))
 
 
 def _numbers(description: Description) -> str:

@@ -160,9 +160,9 @@ class ReplyCode(IntEnum):
     OK = 0x80
     SEQUENCE = 0x81
     SESSION = 0x82
-    COMMAND = 0x83
-    LENGTH = 0x84
-    BUSY = 0x85
+    COMMAND = 0x84
+    LENGTH = 0x88
+    BUSY = 0x90
 
 
 MEANING: dict[ReplyCode, str] = {
