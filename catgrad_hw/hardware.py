@@ -18,7 +18,7 @@ from catgrad_hw.errors import ModelError
 from catgrad_hw.gateware.axi import AxiCore
 from catgrad_hw.gateware.core import Core
 from catgrad_hw.gateware.ports import port_list
-from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.integer import Format, IntegerProgram
 from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload, require_hardware
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.schedule.check import check
@@ -146,6 +146,7 @@ def compile_predictor(
     numbers: str = "16",
     slow_words: int | None = None,
     progress: Progress | None = None,
+    formats: Mapping[str, Format] | None = None,
 ) -> Hardware:
     """A core that predicts and does not train: it takes samples and sends predictions, unasked.
 
@@ -155,7 +156,7 @@ def compile_predictor(
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
     require_hardware(workload)
-    quantized = quantize_workload(workload, numbers, progress=progress)
+    quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
     program = schedule(only_predict(quantized.integer), lanes, slow_words=slow_words)
     check(program)
     return Hardware(quantized, program)
@@ -186,10 +187,12 @@ def compile_hardware(
     bank_kinds: Mapping[str, BankKind] | None = None,
     resident: bool = True,
     progress: Progress | None = None,
+    formats: Mapping[str, Format] | None = None,
 ) -> Hardware:
     """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
 
-    The bits depend on ``workload`` and ``numbers`` (``16``, ``18`` or ``small``) alone; ``tile`` (samples on chip at a
+    The bits depend on ``workload``, ``numbers`` (``16``, ``18`` or ``small``) and ``formats`` (which overrides those of
+    arrays, by name) alone; ``tile`` (samples on chip at a
     time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in
     :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set where it fits; on a
     board, whose data set is kept outside the core, it does not.
@@ -198,7 +201,7 @@ def compile_hardware(
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
     require_hardware(workload)
-    quantized = quantize_workload(workload, numbers, progress=progress)
+    quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
     program = schedule(
         quantized.integer,
         lanes,

@@ -7,6 +7,7 @@ for each tensor, found by calibration.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,14 @@ def policy(name: str) -> Policy:
     if name not in POLICIES:
         raise ModelError(f"numbers: expected one of {', '.join(POLICIES)}, found {name!r}")
     return POLICIES[name]
+
+
+def parse_format(text: str) -> tuple[str, Format]:
+    """``NAME=BITS.FRACTION``, as ``p0=18.14``: an array's name and its format. Raises :class:`ModelError`."""
+    match = re.fullmatch(r"(\w+)=(\d+)\.(-?\d+)", text)
+    if match is None:
+        raise ModelError(f"format {text!r}: expected NAME=BITS.FRACTION, as p0=18.14, found something else")
+    return match[1], Format(int(match[2]), int(match[3]))
 
 
 def fitting(width: int, largest: float, headroom: int = 0) -> Format:

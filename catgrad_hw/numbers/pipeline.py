@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from catgrad_hw.ir.types import Dtype
 from catgrad_hw.ir.windows import Fold, Pad
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, Ranges, calibrate
 from catgrad_hw.numbers.formats import policy
-from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.integer import Format, IntegerProgram
 from catgrad_hw.numbers.quantize import advice, quantize
 from catgrad_hw.numbers.reciprocals import divide_by_multiplying
 from catgrad_hw.workload import Workload
@@ -41,8 +41,10 @@ def quantize_workload(
     numbers: str = "16",
     calibration_steps: int = CALIBRATION_STEPS,
     progress: Progress | None = None,
+    formats: Mapping[str, Format] | None = None,
 ) -> Quantized:
     """Compile, calibrate and quantise; ``numbers`` names a policy (:data:`catgrad_hw.numbers.formats.POLICIES`).
+    ``formats`` overrides the formats of arrays, by name.
 
     The result depends on these arguments alone: calibration starts from the parameters of seed 0, whatever the seed
     of the run that follows, so that one circuit serves all seeds.
@@ -57,7 +59,7 @@ def quantize_workload(
             progress("calibrate", step, calibration_steps)
 
     ranges = calibrate(kernels, workload, calibration_steps, after_step=calibrated)
-    integer = quantize(kernels, ranges, chosen)
+    integer = quantize(kernels, ranges, chosen, formats)
     return Quantized(kernels, ranges, integer, tuple(advice(kernels, ranges, integer)))
 
 

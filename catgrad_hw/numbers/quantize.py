@@ -19,12 +19,13 @@ rounded from, the array takes the sum's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import floor, frexp, ldexp, prod
 from typing import Literal
 
-from catgrad_hw.errors import CapacityError, UnsupportedError
+from catgrad_hw.errors import CapacityError, ModelError, UnsupportedError
 from catgrad_hw.ir.cost import is_power_of_two
 from catgrad_hw.ir.kernel import (
     Access,
@@ -69,19 +70,24 @@ TABLES = {
 }
 """Functions that are one table, by the name that an epilogue gives them."""
 
+GREATEST_WIDTH = 32
+"""Bits of a format that a user may choose."""
+
 GREATEST_SHIFT = 60
 """Bits: the furthest that a rounding moves, so that the integer reference is exact in 64 bits."""
 
 
-def quantize(program: KernelProgram, ranges: Ranges, policy: Policy) -> IntegerProgram:
-    """The integer program of ``program`` in the formats that ``policy`` and ``ranges`` give.
+def quantize(
+    program: KernelProgram, ranges: Ranges, policy: Policy, formats: Mapping[str, Format] | None = None
+) -> IntegerProgram:
+    """The integer program of ``program`` in the formats that ``policy`` and ``ranges`` give, or ``formats`` by array.
 
-    Raises :class:`UnsupportedError` for a kernel that is of no form above, :class:`CapacityError` where numbers are
-    too far apart for the widths.
+    Raises :class:`ModelError` for a format that its array cannot have, :class:`UnsupportedError` for a kernel that is
+    of no form above, and :class:`CapacityError` where numbers are too far apart for the widths.
     """
     finest: dict[str, int] = {}
     while True:  # a bias may be no finer than the sums that it joins, which are known once kernels were seen
-        quantizer = _Quantizer(program, ranges, policy, finest)
+        quantizer = _Quantizer(program, ranges, policy, finest, formats or {})
         result = quantizer.run()
         if quantizer.finest == finest:
             check(result)
@@ -155,8 +161,16 @@ class _Term:
 class _Quantizer:
     """One pass over all kernels in order. ``finest`` are upper bounds on arrays' fractions, lowered on the way."""
 
-    def __init__(self, program: KernelProgram, ranges: Ranges, policy: Policy, finest: dict[str, int]) -> None:
-        self.program, self.ranges, self.policy = program, ranges, policy
+    def __init__(
+        self,
+        program: KernelProgram,
+        ranges: Ranges,
+        policy: Policy,
+        finest: dict[str, int],
+        given: Mapping[str, Format],
+    ) -> None:
+        self.program, self.ranges, self.policy, self.given = program, ranges, policy, given
+        self._check_given()
         self.finest = dict(finest)
         self.formats: dict[str, Format] = {}
         self.tables: dict[str, Table] = {}
@@ -177,7 +191,7 @@ class _Quantizer:
         ):
             for name in names:
                 form = _fitting(width, self.ranges.arrays.get(name, 0.0), headroom)
-                self.formats[name] = self._capped(name, form)
+                self.formats[name] = self.given.get(name) or self._capped(name, form)
         programs = {
             name: tuple(self._kernel(kernel) for kernel in kernels) for name, kernels in self.program.programs.items()
         }
@@ -276,8 +290,16 @@ class _Quantizer:
         if term.kind == "word":
             if isinstance(term.expression, Read):
                 raise self._unsupported(kernel, "an epilogue of the reduced value", write.value)
+            if name in self.given:
+                raise ModelError(
+                    f"format of {name}: expected an array that a sum is rounded to, found one whose words are those of "
+                    f"a function, a maximum or another array, {term.width}.{term.fraction}; leave {name} out"
+                )
             self._set_format(kernel, name, Format(term.width, term.fraction))
             return replace(write, value=term.expression)
+        if name in self.given:
+            self._set_given(name, term)
+            return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
         form = self._capped(name, _fitting(self._width(name), site.largest(write.value), self.policy.headroom))
         self._set_format(kernel, name, Format(form.width, min(form.fraction, term.fraction)))
         return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
@@ -452,7 +474,35 @@ class _Quantizer:
     def _capped(self, name: str, form: Format, *bounds: int) -> Format:
         return Format(form.width, min(form.fraction, self.finest.get(name, form.fraction), *bounds))
 
+    def _check_given(self) -> None:
+        arrays = self.program.arrays
+        for name, form in self.given.items():
+            if name not in arrays:
+                close = difflib.get_close_matches(name, arrays, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ModelError(f"format of {name}: expected one of {', '.join(arrays)}, found no such array{hint}")
+            if not 2 <= form.width <= GREATEST_WIDTH or abs(form.fraction) > GREATEST_SHIFT:
+                raise ModelError(
+                    f"format of {name}: expected 2 to {GREATEST_WIDTH} bits and a fraction within {GREATEST_SHIFT}, "
+                    f"found {form.width}.{form.fraction}; change it"
+                )
+
+    def _set_given(self, name: str, term: _Term) -> None:
+        """The format that a user chose for what a sum is rounded to."""
+        form = self.given[name]
+        if form.fraction > term.fraction:
+            raise ModelError(
+                f"format of {name}: expected at most {term.fraction} fraction bits, as the sum that is rounded to it "
+                f"has, found {form.fraction}; take {form.width}.{term.fraction}"
+            )
+        self.formats[name] = form
+
     def _lower(self, name: str, fraction: int) -> None:
+        if name in self.given:
+            raise ModelError(
+                f"format of {name}: expected at most {fraction} fraction bits, as the sum that it joins has, found "
+                f"{self.given[name].fraction}; take {self.given[name].width}.{fraction}"
+            )
         self.finest[name] = min(fraction, self.finest.get(name, fraction))
 
     def _set_format(self, kernel: Kernel, name: str, form: Format) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from catgrad_hw.errors import ModelError
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, float_predictions, float_training
 from catgrad_hw.numbers.formats import to_values
-from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.numbers.integer import Format, IntegerProgram
 from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.numbers.rounding import Words
@@ -36,7 +36,7 @@ class Score:
 class Run:
     """One way of training: its scores after the last step, ``recent_loss``, the mean of the loss after each of the
     last :data:`RECENT_STEPS` steps (of the initial loss, where there are no steps), and ``curve``, pairs of step and
-    loss on the way.
+    loss on the way. ``parameters`` are without the optimizer's state.
     """
 
     training: Score
@@ -71,8 +71,10 @@ def train_reference(
     seed: int = 0,
     progress: Progress | None = None,
     calibration_steps: int = CALIBRATION_STEPS,
+    formats: Mapping[str, Format] | None = None,
 ) -> Result:
-    """Train in float and with the integer reference. ``seed`` is that of initial parameters and of keyed draws."""
+    """Train in float and with the integer reference. ``seed`` is that of initial parameters and of keyed draws;
+    ``formats`` overrides formats, by array."""
     if steps < 0:
         raise ModelError(f"train {workload.name}: expected a number of steps of 0 or more, found {steps}")
 
@@ -80,7 +82,7 @@ def train_reference(
         if progress is not None:
             progress(stage, step, steps)
 
-    quantized = quantize_workload(workload, numbers, calibration_steps, progress)
+    quantized = quantize_workload(workload, numbers, calibration_steps, progress, formats)
     kernels, integer = quantized.kernels, quantized.integer
     in_curve = curve_steps(steps)
     x, y = workload.x, workload.y
@@ -92,7 +94,8 @@ def train_reference(
         heldout = None if workload.heldout is None else score(predict(workload.heldout[0]), workload.heldout[1])
         recent = [loss for step, loss in losses.items() if step > steps - RECENT_STEPS] or [training.loss]
         curve = tuple((step, loss) for step, loss in losses.items() if step in in_curve)
-        return Run(training, heldout, float(np.mean(recent)), curve, tuple(np.asarray(p, float) for p in parameters))
+        own = [np.asarray(p, float) for p in parameters][: len(kernels.parameters) - len(kernels.states)]
+        return Run(training, heldout, float(np.mean(recent)), curve, tuple(own))
 
     def wanted(step: int) -> bool:
         return step in in_curve or step > steps - RECENT_STEPS

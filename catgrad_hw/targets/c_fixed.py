@@ -280,14 +280,14 @@ def _table(table: Table) -> str:
     greatest, half = (1 << (table.input_width - 1)) - 1, (1 << table.index_shift) >> 1
     rows = [", ".join(map(str, table.entries[i : i + 16])) for i in range(0, len(table.entries), 16)]
     entries = ",\n  ".join(rows)
-    word = word_type(Format(table.output_width, 0))
+    word, name, last = word_type(Format(table.output_width, 0)), _name(table.name), len(table.entries) - 1
     index = f"(m + {half}) >> {table.index_shift}" if table.index_shift else "m"
     lines = [
-        f"static const {word} {_name(table.name)}_entries[{len(table.entries)}] = {{\n  {entries}\n}};\n",
-        f"static inline int32_t {_name(table.name)}(int32_t z) {{",
+        f"static const {word} {name}_entries[{len(table.entries)}] = {{\n  {entries}\n}};\n",
+        f"static inline int32_t {name}(int32_t z) {{",
         f"  const int32_t a = z < 0 ? -z : z, m = a > {greatest} ? {greatest} : a;",
         f"  const int32_t i = {index};",
-        f"  const int32_t e = {_name(table.name)}_entries[i < {len(table.entries) - 1} ? i : {len(table.entries) - 1}];",
+        f"  const int32_t e = {name}_entries[i < {last} ? i : {last}];",
         f"  return z < 0 ? {table.one} - e : e;" if table.symmetry == "complement" else "  return e;",
         "}\n",
     ]
@@ -305,19 +305,19 @@ def _function_of(function: Function) -> str:
 
 def _unit(unit: Unit) -> str:
     """A unit's entries, and the function that it is, as its class defines it."""
-    width, down = unit.output_width, unit.output_width - unit.output_fraction
+    width, down, name = unit.output_width, unit.output_width - unit.output_fraction, _name(unit.name)
     rows = [", ".join(map(str, unit.entries[i : i + 16])) for i in range(0, len(unit.entries), 16)]
     entries = ",\n  ".join(rows)
     lines = [
-        f"static const int32_t {_name(unit.name)}_entries[{len(unit.entries)}] = {{\n  {entries}\n}};\n",
-        f"static inline int32_t {_name(unit.name)}(int32_t z) {{",
+        f"static const int32_t {name}_entries[{len(unit.entries)}] = {{\n  {entries}\n}};\n",
+        f"static inline int32_t {name}(int32_t z) {{",
     ]
     if isinstance(unit, Exponential):
         bits = len(unit.entries).bit_length() - 1
         below = unit.input_fraction + LOG2_E_FRACTION - bits
         lines += [
             f"  const int32_t n = (int32_t)(((int64_t)z * {LOG2_E} + {1 << (below - 1)}) >> {below});",
-            f"  return shift_down({_name(unit.name)}_entries[n & {len(unit.entries) - 1}], {down} - (n >> {bits}), {width});",
+            f"  return shift_down({name}_entries[n & {len(unit.entries) - 1}], {down} - (n >> {bits}), {width});",
         ]
     else:
         bits = (len(unit.entries) // unit.root).bit_length() - 1
@@ -335,7 +335,7 @@ def _unit(unit: Unit) -> str:
             "    e++;",
             "  }",
             f"  const int x = {exponent};",
-            f"  const int32_t word = {_name(unit.name)}_entries[{half}n - {1 << bits}];",
+            f"  const int32_t word = {name}_entries[{half}n - {1 << bits}];",
             f"  return shift_down(word, {down} + {'x' if unit.root == 1 else '(x >> 1)'}, {width});",
         ]
     return "\n".join([*lines, "}\n"])
