@@ -76,7 +76,7 @@ def test_a_bitstream(name, tmp_path, request, monkeypatch):
     def refuse(*arguments):
         raise AssertionError(f"a tool runs again: {arguments[0]}")
 
-    monkeypatch.setattr(flow, "_watched", refuse)
+    monkeypatch.setattr(flow, "watched", refuse)
     again = build(small(), board, tmp_path / "again", lanes=1, clock_mhz=CLOCK)
     assert again.path.read_bytes() == bitstream
     with pytest.raises(AssertionError, match="a tool runs again"):

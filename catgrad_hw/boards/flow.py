@@ -176,7 +176,7 @@ class Stages:
                     directory = Path(name)
                     for file, content in files.items():
                         (directory / file).write_bytes(content)
-                    code, said = _watched([str(path), *arguments], directory, timer.tick)
+                    code, said = watched([str(path), *arguments], directory, timer.tick)
                     text = said + ((directory / log).read_text(errors="replace") if (directory / log).exists() else "")
                     (self.logs / log).write_text(text)
                     if code:
@@ -220,7 +220,7 @@ class _Timer:
         seconds[self.stage] = seconds.get(self.stage, 0.0) + time.monotonic() - self.started
 
 
-def _watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) -> tuple[int, str]:
+def watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) -> tuple[int, str]:
     """Exit code and output of a program; it does not outlive this call."""
     with (directory / "output.txt").open("wb") as output:
         process = subprocess.Popen(
