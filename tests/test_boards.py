@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
+from catgrad_hw import cli
 from catgrad_hw.boards import program
 from catgrad_hw.boards.description import BEGIN_WITH, BOARDS, find_board
 from catgrad_hw.boards.fit import LINK_BLOCKS, available, fit, lut_rams, tiles
@@ -170,6 +172,68 @@ def test_measurements_are_of_boards_that_are_there(tmp_path):
     assert set(measured()) <= set(BOARDS)
     write_measured(tmp_path / "again.json", measured())
     assert (tmp_path / "again.json").read_text() == MEASURED.read_text()
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process: exit code, standard output, standard error."""
+
+    def run_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["catgrad-hw", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run_command
+
+
+def test_boards_are_listed_with_a_recommendation(run):
+    code, out, _ = run("boards", "iris-linear")
+    assert code == 0
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if len(line.split()) > 3}
+    assert set(rows) >= set(NAMES)
+    assert rows["icebreaker"][1:4] == ["iCE40UP5K", "8", "120+1024"]
+    assert rows["ice40-hx8k-evn"][2] == "LUTs"
+    assert all(int(rows[name][4]) >= 1 for name in NAMES)
+    assert f"To begin with: {BEGIN_WITH}:" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "iris-linear", "--board", "icebreaker"], "--output: expected a folder to write to, found none"),
+        (["build", "iris-linear", "-o", "out"], "--board: expected a board, or --all-boards, found neither"),
+        (["build", "iris-linear", "-o", "out", "--all-boards", "--board", "icebreaker"], "found both"),
+        (["build", "iris-linear", "-o", "out", "--board", "ulx4s-85f"], "did you mean ulx3s-85f?"),
+        (["build", "iris-linear", "-o", "out", "--board", "icebreaker", "--lanes", "few"], "expected auto or a number"),
+        (
+            ["build", "iris-linear", "-o", "out", "--board", "icebreaker", "--clock", "5"],
+            "clock: expected 16 to 275 MHz",
+        ),
+        (["build", "iris-linear", "-o", "out", "--board", "icebreaker", "--lanes", "64"], "64 lanes do not fit"),
+        (["program", "iris-linear"], "--board: expected the board to build iris-linear for, found none"),
+        (["program", "."], "expected a folder that catgrad-hw build wrote"),
+    ],
+)
+def test_errors(run, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("top.*"))
+
+
+@pytest.mark.parametrize("command", ["boards", "build", "program"])
+def test_help_teaches_by_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"catgrad-hw {command}" in " ".join(out.replace("│", " ").split())
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
