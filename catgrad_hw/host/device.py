@@ -98,15 +98,23 @@ def connect(
     """
     transport = Transport(port, baud=baud, timeout=timeout)
     try:
+        if isinstance(model, Hardware):
+            hardware = model
+        else:
+            workload = load_workload(model, batch) if isinstance(model, str) else model
+            hardware = find_design(
+                transport.description,
+                workload,
+                lanes=lanes,
+                numbers=numbers,
+                memory=memory,
+                tile=tile,
+                progress=progress,
+            )
+        board = Board(transport, hardware)
         if rate is not None:
             transport.change_baud(rate)
-        if isinstance(model, Hardware):
-            return Board(transport, model)
-        workload = load_workload(model, batch) if isinstance(model, str) else model
-        hardware = find_design(
-            transport.description, workload, lanes=lanes, numbers=numbers, memory=memory, tile=tile, progress=progress
-        )
-        return Board(transport, hardware)
+        return board
     except BaseException:
         transport.close()
         raise
@@ -158,7 +166,8 @@ def _trainers(
         if POLICIES[board.numbers].multiplier == integer.multiplier:
             with suppress(CapacityError):
                 yield fit(workload, board, lanes=lanes, memory=memory, tile=tile, quantized=quantized).hardware.program
-    yield schedule(integer, lanes, tile=tile, memory=memory, samples=len(workload.x))
+    with suppress(CapacityError):
+        yield schedule(integer, lanes, tile=tile, memory=memory, samples=len(workload.x))
 
 
 def _numbers(description: Description) -> str:

@@ -10,6 +10,7 @@ import errno
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class Transport:
         self, port: str, *, baud: int = DEFAULT_BAUD, timeout: float = TIMEOUT, retries: int = RETRIES
     ) -> None:
         self.port, self.default_baud = port, baud
+        self._rate, self._proven = baud, True
         self._timeout, self._retries = timeout, retries
         self._sequence = 0
         self._decoder = FrameDecoder()
@@ -100,7 +102,10 @@ class Transport:
             raise
 
     def close(self) -> None:
-        """Give the port back. The board goes on with what it does."""
+        """Give the port back, at the default rate. The board goes on with what it does."""
+        if self._serial.is_open and self._serial.baudrate != self.default_baud:
+            with suppress(LinkError):
+                self._exchange(self._frame(change_baud(self.description.clock_hz, self.default_baud)), retries=0)
         self._serial.close()
 
     def reopen(self) -> None:
@@ -116,10 +121,33 @@ class Transport:
             BoardLostError: no reply came, the port is gone, or the board was reset.
             LinkError: the board refuses the request, or another client has taken it over.
         """
-        frame = Frame((self._sequence + 1) & 0xFF, request.code, request.pack())
+        if self._serial.baudrate != self._rate:  # a pause, or a new session, has let both ends go back
+            self.change_baud(self._rate)
+        return self._request(request)
+
+    def change_baud(self, baud: int) -> None:
+        """Go over to another rate, together with the board.
+
+        Where the line does not carry it, both ends go back to the default rate after a time, and stay there.
+
+        Raises:
+            LinkError: as :func:`catgrad_hw.host.protocol.rate`.
+        """
+        self._request(change_baud(self.description.clock_hz, baud))
+        self._serial.baudrate = baud
+        self._rate, self._proven = baud, False
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _frame(self, request: Request) -> Frame:
+        """The next request's frame."""
+        return Frame((self._sequence + 1) & 0xFF, request.code, request.pack())
+
+    def _request(self, request: Request) -> Frame:
+        frame = self._frame(request)
         reply = self._exchange(frame, self._retries)
         if reply.code in ANSWERED:
-            self._sequence = frame.sequence
+            self._sequence, self._proven = frame.sequence, True
             return reply
         lost = BoardLostError if reply.code == ReplyCode.SESSION else LinkError
         name = f"port {self.port}: request {request.code.name}"
@@ -127,17 +155,6 @@ class Transport:
             raise LinkError(f"{name}: expected a reply that the protocol has, found code {reply.code:#04x}")
         code = ReplyCode(reply.code)
         raise lost(f"{name}: expected it done, found reply {code.name}: {MEANING[code]}")
-
-    def change_baud(self, baud: int) -> None:
-        """Go over to another rate, together with the board. A line that then fails goes back to the default rate.
-
-        Raises:
-            LinkError: as :func:`catgrad_hw.host.protocol.divisor`.
-        """
-        self.request(change_baud(self.description.clock_hz, baud))
-        self._serial.baudrate = baud
-
-    # --- frames -----------------------------------------------------------------------------------------------------
 
     def _hello(self) -> None:
         """Begin a session of our own, whatever the line carried before."""
@@ -162,6 +179,8 @@ class Transport:
             heard += received
             if attempt and self._serial.baudrate != self.default_baud:
                 self._serial.baudrate = self.default_baud  # a board that hears nothing has gone back, too
+                if not self._proven:
+                    self._rate = self.default_baud
         seconds = f"{(retries + 1) * self._timeout:.0f} s"
         if heard:
             raise LinkError(
