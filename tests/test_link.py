@@ -193,13 +193,13 @@ def framed(pieces: list[tuple[bytes, bool]]) -> tuple[list[Frame], int]:
     async def bench(ctx):
         async def step():
             written = ctx.get(receiver.write), ctx.get(receiver.address), ctx.get(receiver.content)
-            good, end, dropped = ctx.get(receiver.good), ctx.get(receiver.end), ctx.get(receiver.bad)
+            good, dropped = ctx.get(receiver.good), ctx.get(receiver.bad)
             await ctx.tick()
             if written[0]:
                 buffer[written[1]] = written[2]
             bad.extend([1] * dropped)
             if good:
-                frames.append(Frame(buffer[510], buffer[511], bytes(buffer[:end])))
+                frames.append(Frame(buffer[510], buffer[511], bytes(buffer[: ctx.get(receiver.end)])))
                 ctx.set(receiver.restart, 1)
                 await ctx.tick()
                 ctx.set(receiver.restart, 0)

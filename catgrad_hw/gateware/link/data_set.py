@@ -93,7 +93,8 @@ class DataSet(Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = memory = SinglePortMemory(self.words, self.width, self.kind)
-        position, last = Signal(self.address_bits), Signal(self.address_bits)
+        position = Signal(self.address_bits, reset_less=True)
+        last = Signal(self.address_bits, reset_less=True)
         # The memory's output holds a word until it is taken; the one at the position follows it.
         fetch = Signal()
         m.d.comb += [

@@ -19,7 +19,8 @@ REGISTER_BYTES = 4
 class Executor(Component):
     """Executes the request before ``end`` when ``start`` is high, then has its reply sent.
 
-    * Request: ``byte`` follows its address ``pointer`` by a cycle.
+    * Request: ``byte`` follows its address ``pointer`` by a cycle; ``rewind`` sets that to the header, ``move`` goes
+      on.
     * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by a cycle. ``send``
       starts the transmitter, ``advance`` moves ``out`` on, ``last`` tells that nothing is left, ``sent`` ends it all.
     * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
@@ -34,7 +35,9 @@ class Executor(Component):
             {
                 "start": In(1),
                 "end": In(POINTER_BITS),
-                "pointer": Out(POINTER_BITS),
+                "pointer": In(POINTER_BITS),
+                "rewind": Out(1),
+                "move": Out(1),
                 "byte": In(8),
                 "out": Out(POINTER_BITS),
                 "reply_write": Out(1),
@@ -62,26 +65,27 @@ class Executor(Component):
     def elaborate(self, platform):
         m = Module()
         bus, results = self.bus, self.results
-        kind = Signal(RequestCode)
-        code = Signal(3)  # of the reply, less 0x80
-        unkept, kept_end = Signal(), Signal(POINTER_BITS)
-        number = Signal(8)  # of the last request
+        kind = Signal(RequestCode, reset_less=True)
+        code = Signal(5, reset_less=True)  # of the reply, less 0x80
+        unkept, kept_end = Signal(reset_less=True), Signal(POINTER_BITS, reset_less=True)
+        number = Signal(8, reset_less=True)  # of the last request
         known, answered = Signal(), Signal()  # there is a session; a reply in it may be sent again
-        repeated, following, differs, begins = Signal(), Signal(), Signal(), Signal()
-        word = Signal(32)  # bytes come in at the top and leave at the bottom
-        index = Signal(3)  # of a byte in its item
-        item = Signal(8)  # a register's number, or how many results have been read
-        done = Signal(POINTER_BITS)
+        repeated, following, differs, begins = (Signal(reset_less=True) for _ in range(4))
+        word = Signal(32, reset_less=True)  # bytes come in at the top and leave at the bottom
+        index = Signal(3, reset_less=True)  # of a byte in its item
+        item = Signal(8, reset_less=True)  # a register's number, or how many results have been read
+        done = Signal(POINTER_BITS, reset_less=True)
+        out = Signal(POINTER_BITS, reset_less=True)
+        m.d.comb += self.out.eq(out)
+        pointer = self.pointer
         ended, item_ends = Signal(), Signal()
         whole = Signal()  # the request is as long as its code asks for, other than of a write
 
         # A byte of the request is there two cycles after the pointer was moved.
-        move, there = Signal(), Signal()
-        m.d.sync += there.eq(~move)
-        with m.If(move):
-            m.d.sync += self.pointer.eq(self.pointer + 1)
+        move, there = self.move, Signal(reset_less=True)
+        m.d.sync += there.eq(~move & ~self.rewind)
         with m.If(self.advance | self.reply_write):
-            m.d.sync += self.out.eq(self.out + 1)
+            m.d.sync += out.eq(out + 1)
 
         sizes = {
             RequestCode.HELLO: 4,
@@ -97,11 +101,11 @@ class Executor(Component):
                 with m.Case(*(code for code, bytes in sizes.items() if bytes == size)):
                     m.d.comb += item_ends.eq(index == size - 1)
         m.d.comb += [
-            ended.eq(self.pointer == self.end),
+            ended.eq(pointer == self.end),
             whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
             self.value.eq(Cat(word[8:], self.byte)),
             self.last.eq(
-                self.out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
+                out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
             ),
             bus.address.eq(Register.STATUS),
             bus.write_data.eq(self.value),
@@ -111,12 +115,13 @@ class Executor(Component):
         ]
 
         def reply(reply_code):
-            m.d.sync += code.eq(reply_code & 0x7F)
+            m.d.sync += code.eq(code | (reply_code & 0x7F))
             m.next = "CLOSE"
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [self.pointer.eq(HEADER_AT), there.eq(0), index.eq(0), code.eq(0), unkept.eq(1)]
+                m.d.comb += self.rewind.eq(self.start)
+                m.d.sync += [index.eq(0), code.eq(0), unkept.eq(1)]
                 m.d.sync += [differs.eq(0), begins.eq(0), item.eq(0)]
                 with m.If(self.start):
                     m.next = "NUMBER"
@@ -130,19 +135,19 @@ class Executor(Component):
                 with m.If(there):
                     m.d.comb += move.eq(1)
                     with m.If(self.byte == RequestCode.HELLO):
-                        m.d.sync += self.out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)
+                        m.d.sync += out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)
                         m.next = "SESSION"
                         with m.If(~whole):
                             reply(ReplyCode.LENGTH)
                     with m.Elif(~known):
                         reply(ReplyCode.SESSION)
                     with m.Elif(repeated & answered):
-                        m.d.sync += [unkept.eq(0), self.out.eq(HEADER_AT)]
+                        m.d.sync += [unkept.eq(0), out.eq(HEADER_AT)]
                         m.next = "SEND"
                     with m.Elif(~following):
                         reply(ReplyCode.SEQUENCE)
                     with m.Else():
-                        m.d.sync += [unkept.eq(0), answered.eq(1), self.out.eq(0)]
+                        m.d.sync += [unkept.eq(0), answered.eq(1), out.eq(0)]
                         with m.If((self.byte[3:] != 0) | (self.byte[:3] == 0)):
                             reply(ReplyCode.COMMAND)
                         with m.Elif(self.byte[2]):
@@ -177,7 +182,7 @@ class Executor(Component):
                 m.d.sync += index.eq(0)
                 with m.If(there):
                     m.next = "LOAD"
-                    with m.If((item == self.byte) | (self.out >= REPLY_BYTES)):
+                    with m.If((item == self.byte) | (out[3:] == REPLY_BYTES >> 3)):
                         m.next = "CLOSE"
             with m.State("LOAD"):
                 m.d.sync += item.eq(item + 1)
@@ -198,17 +203,17 @@ class Executor(Component):
             # Writes.
             with m.State("ITEM"):
                 with m.If(index == 0):
-                    m.d.sync += done.eq(self.pointer)
+                    m.d.sync += done.eq(pointer)
                 with m.If(ended):
                     m.next = "DONE_LOW"
                     with m.If(index != 0):
-                        m.d.sync += code.eq(ReplyCode.LENGTH & 0x7F)
+                        m.d.sync += code.eq(code | (ReplyCode.LENGTH & 0x7F))
                 with m.Elif(there & item_ends):
                     with m.If(self.progress):
                         m.d.comb += move.eq(1)
                         m.d.sync += index.eq(0)
                     with m.Elif(self.give_up):
-                        m.d.sync += code.eq(ReplyCode.BUSY & 0x7F)
+                        m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
                         m.next = "DONE_LOW"
                     with m.Switch(kind):
                         with m.Case(RequestCode.WRITE_REGISTERS):
@@ -217,7 +222,7 @@ class Executor(Component):
                             with m.Elif(~bus.read_data[0]):
                                 m.d.comb += [bus.address.eq(word[:8]), bus.write_enable.eq(1), self.progress.eq(1)]
                             with m.Else():
-                                m.d.sync += code.eq(ReplyCode.BUSY & 0x7F)
+                                m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
                                 m.next = "DONE_LOW"
                         with m.Case(RequestCode.WRITE_PARAMETERS):
                             m.d.comb += [self.offer_parameters.eq(1), self.progress.eq(self.accepted)]
@@ -237,9 +242,10 @@ class Executor(Component):
 
             # The reply.
             with m.State("CLOSE"):
-                m.d.sync += [self.pointer.eq(HEADER_AT), there.eq(0), self.out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))]
+                m.d.comb += self.rewind.eq(1)
+                m.d.sync += out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
                 with m.If(~unkept):
-                    m.d.sync += kept_end.eq(self.out)
+                    m.d.sync += kept_end.eq(out)
                 m.next = "HEADER_NUMBER"
             with m.State("HEADER_NUMBER"):
                 with m.If(there):
@@ -248,10 +254,10 @@ class Executor(Component):
                         m.d.sync += number.eq(self.byte)
                     m.next = "HEADER_CODE"
             with m.State("HEADER_CODE"):
-                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(Cat(code, C(1 << 4, 5)))]
+                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(Cat(code, C(0b100, 3)))]
                 m.next = "BACK"
             with m.State("BACK"):
-                m.d.sync += self.out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
+                m.d.sync += out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
                 m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.send.eq(1)

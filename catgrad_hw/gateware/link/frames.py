@@ -28,7 +28,7 @@ class Crc(Component):
 
     def elaborate(self, platform):
         m = Module()
-        state = Signal(32, init=0xFFFFFFFF)
+        state = Signal(32, init=0xFFFFFFFF, reset_less=True)
         bit = Signal(3)
         feedback = Signal()
         m.d.comb += [
@@ -48,16 +48,18 @@ class Crc(Component):
 
 
 class FrameReceiver(Component):
-    """Unstuffs bytes into a buffer: ``write`` writes ``content`` to ``address``.
+    """Unstuffs bytes into a buffer, whose ``address`` is also that for reading: ``write`` writes ``content`` there.
 
-    ``good``, for one cycle: a frame with a right CRC has ended, and ``end`` is the address behind its payload until the
-    next byte. ``bad``: one was dropped. ``restart``: forget what has come, as after a frame.
+    ``good``, for one cycle: a frame with a right CRC has ended; ``end`` is from then on the address behind its payload.
+    The address is then its reader's: ``restart`` sets it to the header, ``move`` moves it on. ``bad``: a frame was
+    dropped.
     """
 
     byte: In(8)
     valid: In(1)
     broken: In(1)
     restart: In(1)
+    move: In(1)
     crc_clear: Out(1)
     crc_start: Out(1)
     crc_right: In(1)
@@ -70,36 +72,41 @@ class FrameReceiver(Component):
 
     def elaborate(self, platform):
         m = Module()
-        position = Signal(POINTER_BITS, init=HEADER_AT)
-        escaped, spoiled = Signal(), Signal()
-        flip = Signal()  # of the byte that is written, for as long as the CRC takes it in
+        position = Signal(POINTER_BITS, init=HEADER_AT, reset_less=True)
+        begun, escaped, spoiled = (Signal(reset_less=True) for _ in range(3))
+        flip = Signal(reset_less=True)  # of the byte that is written, for as long as the CRC takes it in
+        end = Signal(POINTER_BITS)
+        kept_end = Signal(POINTER_BITS, reset_less=True)
         # Addresses from 504 on are no end of a payload: the frame was too short, or too long.
-        whole = ~self.end[3:].all() & ~escaped & ~spoiled
+        whole = ~end[3:].all() & ~escaped & ~spoiled
         m.d.comb += [
             self.address.eq(position),
             self.content.eq(self.byte ^ Mux(flip, ESCAPE_XOR, 0)),
-            self.end.eq(position - CRC_BYTES),
+            end.eq(position - CRC_BYTES),
+            self.end.eq(kept_end),
             self.crc_clear.eq(self.restart),
             self.crc_start.eq(self.write),
         ]
+        with m.If(self.good):
+            m.d.sync += kept_end.eq(end)
         m.d.sync += self.write.eq(0)
         with m.If(self.valid):
             with m.If(self.byte == FLAG):
                 m.d.comb += [
                     self.good.eq(whole & self.crc_right),
-                    self.bad.eq((position != HEADER_AT) & ~self.good),
+                    self.bad.eq(begun & ~self.good),
                     self.crc_clear.eq(1),
                 ]
             with m.Elif(self.byte == ESCAPE):
                 m.d.sync += escaped.eq(1)
             with m.Else():
-                m.d.sync += [self.write.eq(1), flip.eq(escaped), escaped.eq(0)]
-        with m.If(self.write):
+                m.d.sync += [self.write.eq(1), begun.eq(1), flip.eq(escaped), escaped.eq(0)]
+        with m.If(self.write | self.move):
             m.d.sync += position.eq(position + 1)
         with m.If(self.broken | (position == HEADER_AT - 1)):
             m.d.sync += spoiled.eq(1)
-        with m.If(self.restart | (self.crc_clear & ~self.good)):
-            m.d.sync += [position.eq(position.init), escaped.eq(0), spoiled.eq(0)]
+        with m.If(self.restart | self.crc_clear):
+            m.d.sync += [position.eq(position.init), begun.eq(0), escaped.eq(0), spoiled.eq(0)]
         return m
 
 
@@ -124,8 +131,8 @@ class FrameTransmitter(Component):
 
     def elaborate(self, platform):
         m = Module()
-        tail = Signal()  # the CRC is being sent
-        left = Signal(range(CRC_BYTES))
+        tail = Signal(reset_less=True)  # the CRC is being sent
+        left = Signal(range(CRC_BYTES), reset_less=True)
         current = Signal(8)
         special = Signal()
         m.d.comb += [

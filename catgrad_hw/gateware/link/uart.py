@@ -31,9 +31,9 @@ class Receiver(Component):
         line = Signal(init=1)
         m.d.sync += line.eq((a & b) | (a & c) | (b & c))
 
-        phase = Signal(PHASE_BITS, init=1 << (PHASE_BITS - 1))
+        phase = Signal(PHASE_BITS, init=1 << (PHASE_BITS - 1), reset_less=True)
         left = Signal(range(11))  # start bit, data bits, stop bit
-        bit = Signal()
+        bit = Signal(reset_less=True)
         with m.If(left == 0):
             m.d.sync += phase.eq(phase.init)  # so that the phase wraps in the middle of bits
             with m.If(~line):
@@ -48,8 +48,10 @@ class Receiver(Component):
             self.valid.eq(bit & (left == 1) & line),
             self.broken.eq(bit & (left == 1) & ~line),
         ]
+        byte = Signal(8, reset_less=True)
+        m.d.comb += self.byte.eq(byte)
         with m.If(data):
-            m.d.sync += self.byte.eq(Cat(self.byte[1:], line))
+            m.d.sync += byte.eq(Cat(byte[1:], line))
         with m.If(left == 0):
             m.d.sync += bit.eq(0)
         with m.Elif(bit & (left == 10) & line):
@@ -66,8 +68,8 @@ class Transmitter(Component):
 
     def elaborate(self, platform):
         m = Module()
-        phase = Signal(PHASE_BITS)
-        wrapped = Signal()
+        phase = Signal(PHASE_BITS, reset_less=True)
+        wrapped = Signal(reset_less=True)
         word = Signal(9, init=0b1_1111_1111)  # the bit on the line first; ones follow the byte
         left = Signal(range(11))
         m.d.comb += [self.tx.eq(word[0]), self.bytes.ready.eq(left == 0)]
