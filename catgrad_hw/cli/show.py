@@ -24,6 +24,7 @@ from catgrad_hw.simulate.training import Progress as Report
 if TYPE_CHECKING:
     from catgrad_hw.host.training import Progress as BoardProgress
     from catgrad_hw.host.transport import Port
+    from catgrad_hw.numbers.profile import Profile
 
 FAMILIES: dict[Family, str] = {"ice40": "iCE40", "ecp5": "ECP5", "gowin": "Gowin"}
 
@@ -79,6 +80,29 @@ def timings(found: dict[str, list[Timing]]) -> None:
                     model, row.target, f"{1e6 * row.seconds:,.1f}", f"{numpy / row.seconds:.2f}" if numpy else ""
                 )
     out.print(table)
+
+
+def profile(found: Profile) -> None:
+    """A table of arrays with their formats and ranges, then advice."""
+    out.print(f"{found.name}: {found.steps} steps, numbers {found.numbers}")
+    table = Table("array", "role", "format")
+    for column in ("largest, float", "integers", "up to", "clamped", "to zero"):
+        table.add_column(column, justify="right")
+    for t in found.tensors:
+        table.add_row(
+            t.name,
+            t.role,
+            f"{t.width}.{t.fraction}",
+            f"{t.in_float.largest:.4g}",
+            f"{t.in_integers.largest:.4g}",
+            f"{t.bound:g}",
+            "" if t.saturations is None else f"{t.saturations:,}",
+            "" if t.zero_updates is None else f"{100 * t.zero_updates:.1f} %",
+        )
+    out.print(table)
+    out.print("clamped: words; to zero: updates that round to zero", markup=False)
+    for text in found.advice:
+        out.print(f"[yellow]advice[/yellow]: {escape(text)}", soft_wrap=True)
 
 
 def tools_table(tools: list[Tool]) -> None:

@@ -44,7 +44,7 @@ from catgrad_hw.ir.kernel import (
     SideSum,
     Write,
 )
-from catgrad_hw.ir.kernel_check import subexpressions
+from catgrad_hw.ir.kernel_check import reads, subexpressions
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.check import check
 from catgrad_hw.numbers.formats import Policy, fitting, mantissa
@@ -69,6 +69,10 @@ TABLES = {
     "tanh_derivative": tanh_derivative_table,
 }
 """Functions that are one table, by the name that an epilogue gives them."""
+
+DECAY_BITS = 8
+"""Bits below those of a gradient that a decayed state keeps where a draw rounds it again: rounded to nearest first, a
+state of a few last bits would never decay."""
 
 GREATEST_WIDTH = 32
 """Bits of a format that a user may choose."""
@@ -176,6 +180,16 @@ class _Quantizer:
         self.tables: dict[str, Table] = {}
         self.units: dict[str, Unit] = {}
         self.forward = {store.access.array for kernel in program.programs["predict"] for store in stores(kernel)}
+        # What a step makes of the optimizer's state alone, to add the gradient to it.
+        self.decayed = {
+            store.access.array
+            for kernel in program.programs["step"]
+            for store in stores(kernel)
+            if program.arrays[store.access.array].role == "intermediate"
+            and kernel.reduction is None
+            and (read := {access.array for access in reads(kernel.body)})
+            and read <= set(program.states)
+        }
         self.first_parameter: dict[str, int] = {}
         words = 0
         for name in program.parameters:
@@ -305,6 +319,8 @@ class _Quantizer:
         return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
 
     def _width(self, name: str) -> int:
+        if name in self.decayed and self.policy.stochastic:
+            return self.policy.gradient + DECAY_BITS
         return self.policy.activation if name in self.forward else self.policy.gradient
 
     def _update(self, site: _Site, write: Write) -> Expression:
