@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catgrad_hw.cli import boards, host, link, options
+from catgrad_hw.cli import boards, host, link, options, profile
 from catgrad_hw.cli.options import (
     INTERNAL,
     MISMATCH,
@@ -39,6 +39,7 @@ from catgrad_hw.errors import CatgradError
 
 if TYPE_CHECKING:
     from catgrad_hw.hardware import Hardware
+    from catgrad_hw.numbers.integer import Format
     from catgrad_hw.simulate.training import Progress
     from catgrad_hw.workload import Workload
 
@@ -55,9 +56,9 @@ app = typer.Typer(
 def catgrad_hw(debug: Debug = False) -> None:
     """Compile a model's reverse derivative into a circuit that trains itself.
 
-    MODEL is a built-in name (iris-linear, iris-simple, iris-dense, iris-hidden, digits-mlp, mlp-784-64-10) or
-    `FILE.py:NAME`, where NAME is a
-    function without arguments that returns a `catgrad_hw.Workload`.
+    MODEL is a built-in name (iris-linear, iris-simple, iris-dense, iris-hidden, digits-mlp, digits-relu,
+    digits-conv, mlp-784-64-10) or `FILE.py:NAME`, where NAME is a function without arguments that returns a
+    `catgrad_hw.Workload`.
 
     **Train in simulated hardware:** `catgrad-hw train iris-hidden --lanes 8`
 
@@ -82,6 +83,7 @@ def train(
     tile: Tile = None,
     seed: Seed = 0,
     numbers: Formats = Numbers.sixteen,
+    formats: profile.Overrides = None,
     reference_only: Annotated[bool, typer.Option("--reference-only", help="Float and reference: no hardware.")] = False,
     simulator: Annotated[
         Simulator | None, typer.Option(help="Default: verilator, or amaranth where that cannot run.")
@@ -103,6 +105,8 @@ def train(
 
     **Numbers alone, in seconds:** `catgrad-hw train iris-hidden --numbers small --reference-only`
 
+    **With another format for one array, of those that profile lists:** `catgrad-hw train iris-hidden --format p0=20.16`
+
     **Keep the result, and go on from it:** `catgrad-hw train iris-simple --save a.npz`, then `--load a.npz`
 
     **Digits, in batches of 16, twenty times over:** `catgrad-hw train digits-mlp --batch 16 --epochs 20 --lanes 16`
@@ -123,6 +127,7 @@ def train(
     if reference_only:
         simulated = {"--simulator": simulator, "--vcd": vcd, "--rtl": rtl, "--memory": memory, "--tile": tile}
         _refuse("a simulation", "--reference-only", simulated)
+    chosen_formats = profile.formats_of(formats)
     workload = load_workload(model, batch)
     if load is not None:
         workload = files.with_parameters(workload, load)
@@ -131,16 +136,23 @@ def train(
     with show.progress() as progress:
         least = _least_multiplications(workload)
         if reference_only:
-            result = train_reference(workload, numbers.value, steps, seed, progress)
+            result = train_reference(workload, numbers.value, steps, seed, progress, formats=chosen_formats)
             report, parameters = reference_report(workload, result, least), result.reference.parameters
         else:
             from catgrad_hw.simulate.training import simulate
 
             chosen = _choose(simulator, rtl)
             hardware = _compile(
-                workload, lanes, numbers, memory, tile, writes_verilog=chosen != "amaranth", progress=progress
+                workload,
+                lanes,
+                numbers,
+                memory,
+                tile,
+                chosen_formats,
+                writes_verilog=chosen != "amaranth",
+                progress=progress,
             )
-            result = train_reference(workload, numbers.value, steps, seed, progress)
+            result = train_reference(workload, numbers.value, steps, seed, progress, formats=chosen_formats)
             simulation = simulate(
                 hardware,
                 workload,
@@ -166,6 +178,7 @@ app.command()(boards.boards)
 app.command()(boards.build)
 app.command()(boards.program)
 app.command()(host.run)
+app.command()(profile.profile)
 app.command("board-sim")(link.board_sim)
 
 
@@ -286,6 +299,7 @@ def _compile(
     numbers: Numbers,
     memory: float | None,
     tile: int | None,
+    formats: Mapping[str, Format],
     *,
     writes_verilog: bool,
     progress: Progress,
@@ -297,7 +311,9 @@ def _compile(
 
     if writes_verilog:
         tools.use_yosys(show.note)
-    return compile_hardware(workload, lanes, numbers=numbers.value, memory=memory, tile=tile, progress=progress)
+    return compile_hardware(
+        workload, lanes, numbers=numbers.value, memory=memory, tile=tile, progress=progress, formats=formats
+    )
 
 
 def _least_multiplications(workload: Workload, group: str = "step") -> int:
@@ -314,6 +330,7 @@ def emit(
     output: Folder,
     target: Annotated[Target, typer.Option(help="What to write.")] = Target.numpy,
     numbers: Annotated[Numbers, typer.Option(help="Number formats of c-fixed.")] = Numbers.sixteen,
+    formats: profile.Overrides = None,
     batch: Batch = None,
     debug: Debug = False,
 ) -> None:
@@ -326,11 +343,22 @@ def emit(
     **The bits of the hardware, in integers:** `catgrad-hw emit iris-hidden --target c-fixed --numbers small -o build`
     """
     from catgrad_hw.cli import files, show
+    from catgrad_hw.numbers.pipeline import quantize_workload
+    from catgrad_hw.targets import c_fixed
+    from catgrad_hw.targets.project import identifier
     from catgrad_hw.targets.registry import TARGETS
     from catgrad_hw.workload import load_workload
 
     workload = load_workload(model, batch)
-    show.written(files.write_all(output, TARGETS[target.value].emit(workload, workload.name, numbers.value)))
+    if formats:
+        if target is not Target.c_fixed:
+            raise CatgradError(f"--format: expected --target c-fixed, found {target.value}; leave one of them out")
+        name = identifier(workload.name)
+        integer = quantize_workload(workload, numbers.value, formats=profile.formats_of(formats)).integer
+        texts = {**c_fixed.emit(integer, name), **c_fixed.build_files(name)}
+    else:
+        texts = TARGETS[target.value].emit(workload, workload.name, numbers.value)
+    show.written(files.write_all(output, texts))
 
 
 @app.command()
@@ -399,7 +427,7 @@ def schedule(
     files.check_writable("--svg", svg)
     workload = load_workload(model, batch)
     with show.progress() as progress:
-        hardware = _compile(workload, lanes, numbers, memory, tile, writes_verilog=False, progress=progress)
+        hardware = _compile(workload, lanes, numbers, memory, tile, {}, writes_verilog=False, progress=progress)
     program = hardware.program
     print(program_text(program))
     show.block_rams(program)
@@ -436,6 +464,7 @@ def verilog(
     memory: Memory = None,
     tile: Tile = None,
     numbers: Formats = Numbers.sixteen,
+    formats: profile.Overrides = None,
     bus: Annotated[
         Bus, typer.Option(help="Ports: plain streams, or AXI4-Stream with AXI4-Lite registers.")
     ] = Bus.plain,
@@ -458,9 +487,12 @@ def verilog(
     from catgrad_hw.simulate.report import hardware_facts
     from catgrad_hw.workload import load_workload
 
+    chosen_formats = profile.formats_of(formats)
     workload = load_workload(model, batch)
     with show.progress() as progress:
-        hardware = _compile(workload, lanes, numbers, memory, tile, writes_verilog=True, progress=progress)
+        hardware = _compile(
+            workload, lanes, numbers, memory, tile, chosen_formats, writes_verilog=True, progress=progress
+        )
         progress("writing Verilog", 0, 0)
         design = {
             "model": model,
@@ -468,6 +500,7 @@ def verilog(
             "bus": bus.value,
             "identity": f"{hardware.identity:016x}",
             "cycles_per_step": hardware.cycles_per_step,
+            **({"formats": formats} if formats else {}),
             **hardware_facts(hardware),
             "tools": {name: tools.version(name) for name in ("amaranth", "yosys")},
         }
