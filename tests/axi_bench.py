@@ -1,7 +1,8 @@
 """A cocotb bench that knows AXI alone, by the models of cocotbext-axi: trains in a core and checks every word.
 
 The environment variable ``AXI_JOB`` names a JSON file: ``parameters``, ``samples`` (by batch), ``steps`` (parameters
-after each), ``predictions`` (of the first batch), all words; ``identity`` and ``key``.
+after each), ``predictions`` (of the first batch; of a core that only predicts, by batch), all words; ``identity`` and
+``key``.
 """
 
 from __future__ import annotations
@@ -76,25 +77,50 @@ class Host:
         raise TimeoutError("the core is still busy")
 
     async def results(self, command: Command) -> list[int]:
-        """The words up to ``tlast``."""
+        """What a read command asks for."""
         await self.command(command)
+        return await self.receive()
+
+    async def receive(self) -> list[int]:
+        """The words up to ``tlast``."""
         data = bytes((await self.sink.recv()).tdata)
         size = self.sink.byte_lanes
         return [int.from_bytes(data[i : i + size], "little", signed=True) for i in range(0, len(data), size)]
 
 
+async def begin(dut: Any) -> tuple[Host, dict[str, Any]]:
+    """A host at a core that was never reset, and the job."""
+    dut.aresetn.value = 0
+    Clock(dut.aclk, PERIOD, unit="ns").start()
+    return Host(dut), json.loads(Path(os.environ["AXI_JOB"]).read_text())
+
+
+async def reset(dut: Any) -> None:
+    dut.aresetn.value = 0
+    await ClockCycles(dut.aclk, 4)
+    dut.aresetn.value = 1
+    await ClockCycles(dut.aclk, 2)
+
+
+@cocotb.test()
+async def answer(dut: Any) -> None:
+    """A core that only predicts is never asked; each batch of predictions is a frame."""
+    host, job = await begin(dut)
+    await reset(dut)
+    assert await host.read(Register.IDENTITY_LOW) | await host.read(Register.IDENTITY_HIGH) << 32 == job["identity"]
+    await host.send("parameters", job["parameters"])
+    for batch, expected in zip(job["samples"], job["predictions"], strict=True):
+        await host.send("samples", batch)
+        assert await host.receive() == expected, "predictions"
+    assert host.sink.empty()
+
+
 @cocotb.test()
 async def train(dut: Any) -> None:
     """Every word, whether the channels are held back or not."""
-    job = json.loads(Path(os.environ["AXI_JOB"]).read_text())
-    dut.aresetn.value = 0
-    Clock(dut.aclk, PERIOD, unit="ns").start()
-    host = Host(dut)
+    host, job = await begin(dut)
     for seed in (None, 1):
-        dut.aresetn.value = 0
-        await ClockCycles(dut.aclk, 4)
-        dut.aresetn.value = 1
-        await ClockCycles(dut.aclk, 2)
+        await reset(dut)
         if seed is not None:
             host.pause(seed)
         assert await host.read(Register.IDENTITY_LOW) | await host.read(Register.IDENTITY_HIGH) << 32 == job["identity"]

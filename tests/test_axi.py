@@ -14,7 +14,7 @@ from cocotb_tools.runner import get_runner
 
 from catgrad_hw.errors import ModelError
 from catgrad_hw.gateware.axi import axi_ports, data_width
-from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.hardware import Hardware, compile_hardware, compile_predictor
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.training import flat, sample_words
 from tests.small_workloads import dense_workload
@@ -43,15 +43,28 @@ def hardware() -> tuple[Hardware, dict[str, object]]:
     return compiled, job | {"steps": steps, "predictions": reference.predict(data[0][0]).ravel().tolist()}
 
 
-@pytest.fixture(scope="module")
-def simulate(tmp_path_factory):
-    """Runs a job in the simulated core; the first line of what is wrong, empty where all is well."""
+def predictor() -> tuple[Hardware, dict[str, object]]:
+    """The same network in a core that only predicts, and a job."""
+    workload = dense_workload(4, [3, 4, 2], samples=4 * BATCHES)
+    compiled = compile_predictor(workload, 2, numbers="small")
+    reference = compiled.reference()
+    reference.load(workload.initial_parameters())
+    data = [reference.words_of("x", workload.batch(i)[0]) for i in range(BATCHES)]
+    return compiled, {
+        "identity": compiled.identity,
+        "parameters": flat(reference.parameter_words()).tolist(),
+        "samples": [batch.ravel().tolist() for batch in data],
+        "predictions": [reference.predict(batch).ravel().tolist() for batch in data],
+    }
+
+
+def built(compiled, directory):
+    """Icarus' runner for a core with AXI ports."""
     pytest.importorskip("cocotbext.axi")
     if tools.missing("icarus"):
         pytest.skip("needs Icarus")
-    directory = tmp_path_factory.mktemp("axi")
     source = directory / "core.v"
-    source.write_text(hardware()[0].verilog("axi"))
+    source.write_text(compiled.verilog("axi"))
     runner = get_runner("icarus")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTEST_CURRENT_TEST", raising=False)  # the runner would change what it does
@@ -63,39 +76,52 @@ def simulate(tmp_path_factory):
             timescale=("1ns", "1ps"),
             log_file=directory / "build.log",
         )
+    return runner
 
-    def run(job, tmp_path):
-        (tmp_path / "job.json").write_text(json.dumps(job))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("PYTEST_CURRENT_TEST", raising=False)
-            results = runner.test(
-                test_module="tests.axi_bench",
-                hdl_toplevel="core",
-                test_dir=tmp_path,
-                extra_env={"AXI_JOB": str(tmp_path / "job.json")},
-                log_file=tmp_path / "run.log",
-            )
-        assert get_results(results)[0] == 1
-        failure = ElementTree.parse(results).find(".//failure")
-        return "" if failure is None else failure.attrib["message"].splitlines()[0]
 
-    return run
+def told(runner, bench, job, directory):
+    """Runs a job; the first line of what is wrong, empty where all is well."""
+    (directory / "job.json").write_text(json.dumps(job))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_CURRENT_TEST", raising=False)
+        results = runner.test(
+            test_module="tests.axi_bench",
+            testcase=bench,
+            hdl_toplevel="core",
+            test_dir=directory,
+            extra_env={"AXI_JOB": str(directory / "job.json")},
+            log_file=directory / "run.log",
+        )
+    assert get_results(results)[0] == 1
+    failure = ElementTree.parse(results).find(".//failure")
+    return "" if failure is None else failure.attrib["message"].splitlines()[0]
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory):
+    return built(hardware()[0], tmp_path_factory.mktemp("axi"))
 
 
 @pytest.mark.simulator
-def test_trains_and_predicts_as_the_reference_does(simulate, tmp_path):
-    assert simulate(hardware()[1], tmp_path) == ""
+def test_trains_and_predicts_as_the_reference_does(runner, tmp_path):
+    assert told(runner, "train", hardware()[1], tmp_path) == ""
 
 
 @pytest.mark.simulator
 @pytest.mark.parametrize(
     ("name", "message"), [("steps", f"parameters after step {STEPS}"), ("predictions", "predictions")]
 )
-def test_a_wrong_word_is_seen(simulate, tmp_path, name, message):
+def test_a_wrong_word_is_seen(runner, tmp_path, name, message):
     job = copy.deepcopy(hardware()[1])
     words = job[name][-1] if name == "steps" else job[name]
     words[-1] ^= 1
-    assert simulate(job, tmp_path).startswith(message)
+    assert told(runner, "train", job, tmp_path).startswith(message)
+
+
+@pytest.mark.simulator
+def test_a_core_that_only_predicts_answers_in_frames(tmp_path):
+    compiled, job = predictor()
+    assert told(built(compiled, tmp_path), "answer", job, tmp_path) == ""
 
 
 def test_ports_are_named_as_tools_expect_them():
@@ -123,7 +149,8 @@ def test_the_verilog_has_the_ports_of_the_report():
     compiled, _ = hardware()
     for bus, clock in (("plain", "clk"), ("axi", "aclk")):
         header = re.search(r"^module core\((.*?)\);", compiled.verilog(bus), re.MULTILINE | re.DOTALL)[1]
-        table = re.findall(r"^\| `(\w+)` \|", compiled.report(bus), re.MULTILINE)
+        ports, _, _ = compiled.report(bus).partition("## Registers")
+        table = re.findall(r"^\| `(\w+)` \|", ports, re.MULTILINE)
         assert sorted(table) == sorted(name.strip() for name in header.split(","))
         assert clock in table
     assert "| 12 | command |" in compiled.report("axi")

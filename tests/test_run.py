@@ -18,7 +18,7 @@ from catgrad_hw.cli import app, options
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
 from catgrad_hw.gateware.link import LinkSettings
 from catgrad_hw.hardware import compile_hardware
-from catgrad_hw.host import training
+from catgrad_hw.host import protocol, training
 from catgrad_hw.host.checkpoint import Checkpoint
 from catgrad_hw.host.device import Board
 from catgrad_hw.simulate import tools
@@ -149,6 +149,22 @@ def test_what_does_not_fit_the_model_is_refused(board: Board, design):
         board.train(workload.x, workload.y[:9])
     with pytest.raises(DataError, match="expected finite values, found NaN"):
         board.predict(np.full((1, 3), np.nan))
+
+
+def test_a_run_that_another_client_left_behind(board: Board, design):
+    # The core waits for samples that will never come; loading parameters sets it free.
+    _, workload, _ = design
+    board.load(workload.initial_parameters())
+    board._request(protocol.run_streamed(1))
+    with pytest.raises(
+        LinkError, match=r"predict: expected an idle core, found it busy with what another program began"
+    ):
+        board.predict(workload.x)
+    board.load(workload.initial_parameters())
+    assert same(board.parameter_words(), after(design, 0))
+    # So with words that nobody has fetched: they are dropped.
+    board._request(protocol.read_parameters())
+    assert (board.prediction_words(workload.x) == after(design, 0).predict(workload.x)).all()
 
 
 def test_another_rate(simulated, design):
