@@ -6,14 +6,16 @@ Also the guard against Yosys' miscompile, and how clock and place-and-route's re
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
+from catgrad_hw import cli
 from catgrad_hw.boards import build as building
-from catgrad_hw.boards import flow
+from catgrad_hw.boards import flow, program
 from catgrad_hw.boards.build import ATTEMPTS, build
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
@@ -43,7 +45,7 @@ def small():
 
 @pytest.mark.fpga
 @pytest.mark.parametrize("name", BOARDS)
-def test_a_bitstream(name, tmp_path, request, monkeypatch):
+def test_a_bitstream(name, tmp_path, request, monkeypatch, capsys):
     """It is there, meets its clock, takes what was predicted or less, and is not built again when nothing changed."""
     if name not in ONE_OF_EACH and not request.config.getoption("--all-boards"):
         pytest.skip("one board of each family; --all-boards builds the others, too")
@@ -77,10 +79,20 @@ def test_a_bitstream(name, tmp_path, request, monkeypatch):
         raise AssertionError(f"a tool runs again: {arguments[0]}")
 
     monkeypatch.setattr(flow, "watched", refuse)
-    again = build(small(), board, tmp_path / "again", lanes=1, clock_mhz=CLOCK)
-    assert again.path.read_bytes() == bitstream
+    (tmp_path / "net.py").write_text("from tests.test_bitstreams import small\n")
+    options = ["--board", name, "--lanes", 1, "--clock", CLOCK, "-o", tmp_path / "again", "--json", tmp_path / "r.json"]
+    monkeypatch.setattr(sys, "argv", ["catgrad-hw", "build", f"{tmp_path / 'net.py'}:small", *map(str, options)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert (tmp_path / "again" / found.path.name).read_bytes() == bitstream
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert {key: told[key] for key in KEYS - {"seconds"}} == {key: report[key] for key in KEYS - {"seconds"}}
+    out = capsys.readouterr().out
+    assert f"{report['clock_mhz']:.2f}" in out
+    assert program.bitstream_of(tmp_path / "again") == (board, tmp_path / "again" / found.path.name)
     with pytest.raises(AssertionError, match="a tool runs again"):
-        build(small(), board, tmp_path / "other", lanes=1, clock_mhz=CLOCK - 1)
+        build(small(), board, tmp_path / "other", lanes=1, clock_mhz=CLOCK + 2)
 
 
 def test_nothing_is_written_over_a_file(tmp_path):
