@@ -212,7 +212,7 @@ def max_pool2d(
 ) -> OpenHypergraph:
     """``A + B → A + (c, h', w')``: the largest entry of each window of images ``B = (c, h, w)``; ``stride`` is
     ``size`` if not given. ``y[c, i, j] = max x[c, i·s + k − p, j·s + l − p]`` over ``k`` and ``l``; padding counts as
-    the lowest number."""
+    the lowest number. The gradient goes to the first of the largest entries."""
     lowest = -(2.0**127) * (2 - 2**-23) if B.dtype.is_floating() else 0
     pooled = partial(_pool, A, B, _pair(size), _pair(size if stride is None else stride), _pair(padding), lowest)
     return trace(obj(A + B), lambda x: pooled(x).largest(len(A.shape) + 3))

@@ -67,3 +67,10 @@ def test_padding_is_refused_by_hardware_alone() -> None:
     with pytest.raises(UnsupportedError, match=r"^Pad: expected an operation that hardware has"):
         compile_hardware(padded, lanes=2)
     assert pipeline.quantize_workload(padded, calibration_steps=2).integer.counters
+
+
+def test_a_padded_maximum_is_refused() -> None:
+    pooled = layers.max_pool2d(B, F(1, 4, 4), 2, 2, padding=1)
+    padded = Workload(pooled, layers.sgd(0.1), layers.mse, x=np.zeros((8, 1, 4, 4)), y=np.zeros((8, 1, 3, 3)))
+    with pytest.raises(UnsupportedError, match=r"^Pad: expected padding by 0, found .*max_pool2d"):
+        pipeline.quantize_workload(padded)

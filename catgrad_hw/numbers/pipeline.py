@@ -104,6 +104,12 @@ def require_integers(graph: Graph) -> None:
                 "a software target"
             )
     _refuse(graph, WITHOUT_INTEGERS, "integer kernels have", "a software target")
+    for node in graph.needed(["predict", "step"]):
+        if isinstance(node.operation, Pad) and node.operation.value != 0:
+            raise UnsupportedError(
+                f"Pad: expected padding by 0, found {node.operation.value:.3g} (max_pool2d pads with it); leave the "
+                "padding out, pad the convolution before it, or use a software target"
+            )
 
 
 def require_hardware(workload: Workload) -> None:
