@@ -301,6 +301,26 @@ def test_the_tools_own_error_becomes_advice(name, tmp_path):
         program.program(board, path)
 
 
+@pytest.mark.fpga
+def test_no_board_is_an_error_of_one_line(run, built):
+    if not tools.loader("openFPGALoader").found:
+        pytest.skip(f"needs openFPGALoader: {tools.loader('openFPGALoader').advice}")
+    code, _, err = run("program", built)
+    assert code == 2
+    assert err.startswith("error: openFPGALoader: found no ULX3S 25F; plug it in")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_missing_is_told_before_a_build(run, monkeypatch):
+    monkeypatch.setattr(tools, "_on_path", lambda name: None)
+    tools.loader.cache_clear()
+    code, _, err = run("program", "iris-linear", "--board", "icebreaker", "--flash")
+    tools.loader.cache_clear()
+    assert code == 2
+    assert "iceprog: needed for loading a board" in err
+    assert "apt install fpga-icestorm" in err
+
+
 def test_other_errors_of_the_tools():
     board = BOARDS["ulx3s-25f"]
     denied = "unable to open ftdi device: -4 (usb_open() failed)\nJTAG init failed"
