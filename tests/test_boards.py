@@ -324,6 +324,6 @@ def test_what_is_missing_is_told_before_a_build(run, monkeypatch):
 def test_other_errors_of_the_tools():
     board = BOARDS["ulx3s-25f"]
     denied = "unable to open ftdi device: -4 (usb_open() failed)\nJTAG init failed"
-    assert re.search("no permission .*udev rules.*plugdev", program.explain(board, denied))
+    assert re.search("no permission .*0403.*plugdev", program.explain(board, denied))
     assert program.explain(board, "something\nError: wrong IDCODE\n").startswith("openFPGALoader: Error: wrong IDCODE")
     assert "failed without a word" in program.explain(board, "")

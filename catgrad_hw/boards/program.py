@@ -17,14 +17,14 @@ TIMEOUT = 600  # seconds; writing a large bitstream into flash takes a minute or
 NO_DEVICE = r"unable to open ftdi|device not found|Can't find iCE FTDI|no device|No matching|cable not found|not found!"
 NO_PERMISSION = r"[Pp]ermission denied|LIBUSB_ERROR_ACCESS|insufficient permissions|usb_open.*failed|-4 \("
 
-RULES = {
-    "openFPGALoader": "install its udev rules, on Debian or Ubuntu apt install openfpgaloader, then sudo usermod -aG "
-    "plugdev $USER; unplug the board, log out and in",
-    "iceprog": "install its udev rules, on Debian or Ubuntu apt install fpga-icestorm, then sudo usermod -aG plugdev "
-    "$USER; unplug the board, log out and in",
-    "icesprog": 'add a udev rule: SUBSYSTEM=="usb", ATTR{idVendor}=="1d50", ATTR{idProduct}=="602b", '
-    'MODE="0660", GROUP="plugdev", in /etc/udev/rules.d/99-icesugar.rules; unplug the board, log out and in',
-}
+VENDOR = {"openFPGALoader": "0403", "iceprog": "0403", "icesprog": "1d50"}
+"""The USB vendor of the adapters that a tool talks to: FTDI, or OpenMoko, which lends its numbers."""
+
+RULE = (
+    "for permission put this line into /etc/udev/rules.d/99-catgrad-hw.rules: "
+    'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", MODE="0660", GROUP="plugdev"; '
+    "then sudo usermod -aG plugdev $USER; log out and in, and plug the board in again"
+)
 
 
 def bitstream_of(folder: Path, board: Board | None = None) -> tuple[Board, Path]:
@@ -89,12 +89,13 @@ def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
 def explain(board: Board, said: str) -> str:
     """What went wrong, and what to do, of a tool's output."""
     tool, note = board.loader.tool, f" {board.loader.note}" if board.loader.note else ""
+    rule = RULE.format(vendor=VENDOR[tool])
     if re.search(NO_PERMISSION, said):
-        return f"{tool}: no permission to use the board's USB device; {RULES[tool]}"
+        return f"{tool}: no permission to use the board's USB device; {rule}"
     if re.search(NO_DEVICE, said):
         return (
             f"{tool}: found no {board.title}; plug it in with a cable that carries data, and see whether lsusb lists "
-            f"it. If it does: {RULES[tool]}.{note}"
+            f"it. If it does, {rule}.{note}"
         )
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"rror|fail|ABORT", line)] or lines[-1:]
