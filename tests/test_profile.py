@@ -174,10 +174,7 @@ def test_formats_of_other_commands(command: Callable[..., tuple[int, str, str]],
     code, *_ = command("emit", "iris-linear", "--target", "c-fixed", "--format", "p0=20.17", "-o", tmp_path)
     assert code == 0
     assert "#define IRIS_LINEAR_P0_FRACTION 17" in (tmp_path / "iris_linear.h").read_text()
-    report = tmp_path / "report.json"
-    code, *_ = command(
-        "train", "iris-linear", "--reference-only", "--steps", 3, "--format", "p0=12.4", "--json", report
-    )
+    code, *_ = command("train", "iris-linear", "--reference-only", "--steps", 3, "--format", "p0=12.4")
     assert code == 0
     for arguments, text in (
         (("emit", "iris-linear", "--format", "p0=20.17", "-o", tmp_path), "--format: expected --target c-fixed"),
