@@ -15,6 +15,7 @@ import pytest
 import catgrad_hw
 from catgrad_hw import cli
 from catgrad_hw.cli import app, options
+from catgrad_hw.cli.host import STOPPED
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
 from catgrad_hw.gateware.link import LinkSettings
 from catgrad_hw.hardware import compile_hardware
@@ -265,12 +266,15 @@ def _disturbed(method, happen):
     return changed
 
 
-def test_a_host_that_is_killed_goes_on(simulated, design, run, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_host_that_is_ended_goes_on(simulated, design, run, tmp_path, number):
     file, _, _ = design
     state, steps = tmp_path / "state.npz", 4000
     command = ["run", f"{file}:small", "--port", simulated[1], "--checkpoint", str(state), "--every", "3"]
     code = "from catgrad_hw.cli import main; main()"
-    host = subprocess.Popen([sys.executable, "-c", code, *command, "--steps", str(steps)], cwd=ROOT)
+    host = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--steps", str(steps)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 120
         while not state.exists():
@@ -278,8 +282,11 @@ def test_a_host_that_is_killed_goes_on(simulated, design, run, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
-        host.send_signal(signal.SIGKILL)
-        host.wait()
+        host.send_signal(number)
+        _, told = host.communicate()
+    if number == signal.SIGINT:  # Ctrl-C
+        assert host.returncode == STOPPED
+        assert "state.npz has its last state, from which --resume goes on" in told
     before = Checkpoint.load(state).step
     end = before + 6
     assert run(*command, "--resume", "--steps", end, "--verify")[0] == 0

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from catgrad_hw.host.transport import Port
     from catgrad_hw.workload import Workload
 
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
 SHOWN_ROWS = 20
 """Of answers; the rest is in the file of ``--json``."""
 
@@ -138,6 +141,10 @@ def run(
                     keep=None if checkpoint is None else lambda state: state.save(checkpoint),
                     progress=progress,
                 )
+            except KeyboardInterrupt:
+                kept = f"; {checkpoint} has its last state, from which --resume goes on" if checkpoint else ""
+                show.note(f"stopped{kept}")
+                raise typer.Exit(STOPPED) from None
             except BoardLostError as lost:
                 advice = (
                     "go on with --resume" if checkpoint else "with --checkpoint FILE, --resume would go on from there"
