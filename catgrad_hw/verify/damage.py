@@ -1,0 +1,50 @@
+"""Damage to a netlist, to see that a comparison with it can fail: the negative control of every level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from catgrad_hw.errors import ToolError
+from catgrad_hw.verify.netlist import Damage
+
+LUT_TABLES = {"SB_LUT4": "LUT_INIT", "LUT4": "INIT", "LUT3": "INIT", "LUT2": "INIT"}
+"""LUTs, and the parameter that holds their table."""
+
+CONTENTS = {"SB_RAM40_4K": "INIT_", "DP16KD": "INITVAL_", "SPX9": "INIT_RAM_", "SDPX9B": "INIT_RAM_",
+            "DPX9B": "INIT_RAM_", "SP": "INIT_RAM_", "SDPB": "INIT_RAM_", "DPB": "INIT_RAM_"}  # fmt: skip
+"""Block RAMs, and what the parameters of their contents begin with."""
+
+
+def invert_lut(netlist: dict[str, Any]) -> None:
+    """Invert the table of one LUT, that before the flip-flop of the serial line's output."""
+    cells = netlist["modules"]["top"]["cells"]
+    for name in sorted(cells):
+        cell = cells[name]
+        table = cell["parameters"].get(LUT_TABLES.get(cell["type"], ""))
+        if table and name.startswith("device.core."):
+            cell["parameters"][LUT_TABLES[cell["type"]]] = _inverted(table)
+            return
+    raise ToolError("--break lut: expected a LUT in the core, found none")
+
+
+def invert_block_ram(netlist: dict[str, Any]) -> None:
+    """Invert the contents of one block RAM that has any."""
+    cells = netlist["modules"]["top"]["cells"]
+    for name in sorted(cells):
+        cell = cells[name]
+        prefix = CONTENTS.get(cell["type"])
+        if prefix is None:
+            continue
+        for key, value in cell["parameters"].items():
+            if key.startswith(prefix) and "1" in value:
+                cell["parameters"][key] = _inverted(value)
+                return
+    raise ToolError("--break block-ram: expected block RAM with contents, found none")
+
+
+def _inverted(bits: str) -> str:
+    return bits.translate(str.maketrans("01", "10"))
+
+
+DAMAGES: Mapping[str, Damage] = {"lut": invert_lut, "block-ram": invert_block_ram}
