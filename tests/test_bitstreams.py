@@ -19,7 +19,7 @@ from catgrad_hw.boards import flow, program
 from catgrad_hw.boards.build import ATTEMPTS, build
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
-from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages
+from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge
 from catgrad_hw.errors import CapacityError, ModelError, ToolError
 from catgrad_hw.simulate import tools
 from tests.small_workloads import dense_workload
@@ -196,6 +196,27 @@ def test_a_clock_that_is_not_reached_names_the_path(reached, tried, tmp_path, mo
         building._closed(design, Stages(design.board, tmp_path), 100, 5)
     assert seeds == list(range(5, 5 + tried))
     assert "slow.net" in (tmp_path / "critical-path.txt").read_text()
+
+
+def test_fewer_lanes_where_luts_do_not_suffice(tmp_path, monkeypatch):
+    """Of its own accord, but not where the number of lanes was given."""
+    tried = []
+
+    def closed(design, stages, clock_mhz, seed):
+        tried.append(design.hardware.lanes)
+        if len(tried) < 3:
+            raise TooLarge("full")
+        raise ToolError("enough")
+
+    monkeypatch.setattr(building, "_closed", closed)
+    board = BOARDS["ulx3s-25f"]
+    with pytest.raises(ToolError, match="enough"):
+        build(dense_workload(16, (3, 2)), board, tmp_path)
+    assert tried[0] > tried[1] > tried[2] >= 1
+    tried.clear()
+    with pytest.raises(CapacityError, match="full"):
+        build(dense_workload(16, (3, 2)), board, tmp_path, lanes=4)
+    assert tried == [4]
 
 
 def test_a_design_that_is_too_large_names_the_resource(tmp_path):

@@ -15,13 +15,14 @@ from typing import Any
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.boards.fit import Fit, fit
-from catgrad_hw.boards.flow import CONSTRAINTS, SUFFIX, Routed, Stages
+from catgrad_hw.boards.flow import CONSTRAINTS, SUFFIX, Routed, Stages, TooLarge
 from catgrad_hw.boards.pll import MHZ, Pll, find_pll
 from catgrad_hw.errors import CapacityError, ModelError
 from catgrad_hw.files import write
 from catgrad_hw.gateware.link.settings import LinkSettings, stream_bits
 from catgrad_hw.host.protocol import DEFAULT_BAUD, word_bytes
-from catgrad_hw.numbers.pipeline import Progress
+from catgrad_hw.numbers.pipeline import Progress, quantize_workload
+from catgrad_hw.schedule.scheduler import MAX_LANES
 from catgrad_hw.workload import Workload
 
 AIM_MHZ = {"iCE40UP5K": 46.0, "iCE40HX8K": 52.0, "ecp5": 100.0, "gowin": 50.0}
@@ -73,8 +74,18 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     stages = Stages(board, output, progress)
     with stages.timed("fit"):
-        design = fit(workload, board, lanes=lanes, memory=memory, tile=tile, progress=progress)
-    pll, routed = _closed(design, stages, clock_mhz, seed)
+        quantized = quantize_workload(workload, board.numbers, progress=progress)
+    most = MAX_LANES
+    while True:
+        with stages.timed("fit"):
+            design = fit(workload, board, lanes=lanes, most=most, memory=memory, tile=tile, quantized=quantized)
+        try:
+            pll, routed = _closed(design, stages, clock_mhz, seed)
+            break
+        except TooLarge:
+            most = design.hardware.lanes - 1  # LUTs are only predicted: where they do not suffice, fewer lanes may
+            if lanes is not None or most < 1:
+                raise
     bitstream = stages.pack(routed)
     report = _report(workload, design, pll, routed, stages, seed)
     path = output / f"top.{SUFFIX[board.family]}"

@@ -111,6 +111,7 @@ def fit(
     board: Board,
     *,
     lanes: int | None = None,
+    most: int = MAX_LANES,
     memory: float | None = None,
     tile: int | None = None,
     quantized: Quantized | None = None,
@@ -118,9 +119,9 @@ def fit(
 ) -> Fit:
     """The fastest design for ``workload`` that fits ``board``; of equally fast ones that with the fewest lanes.
 
-    ``lanes``, ``memory`` (kbit of block RAM, at most) and ``tile`` (samples) may be given. The same arguments yield the
-    same design, whose identity the board tells. ``quantized``: the workload in the board's numbers, where it is there
-    already.
+    ``lanes``, or the ``most`` of them, ``memory`` (kbit of block RAM, at most) and ``tile`` (samples) may be given. The
+    same arguments yield the same design, whose identity the board tells. ``quantized``: the workload in the board's
+    numbers, where it is there already.
 
     Raises:
         CapacityError: nothing fits: what is needed, what there is, and settings that would fit.
@@ -133,7 +134,7 @@ def fit(
         found = [search.design(lanes)]
     else:
         found = []
-        for count in search.candidates():
+        for count in (count for count in search.candidates() if count <= most):
             design = search.design(count)
             if not design.needs.beyond(search.have):
                 found.append(design)

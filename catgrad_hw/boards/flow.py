@@ -30,6 +30,11 @@ from catgrad_hw.simulate.tools import Tool
 GUARD = ("-e", "Driver-driver.conflict")
 """Options with which Yosys stops at the conflict that the miscompile leaves in its log."""
 
+
+class TooLarge(CapacityError):
+    """Place-and-route ran out of a resource."""
+
+
 TICK = 0.2  # seconds between looks at a running tool
 
 
@@ -98,7 +103,7 @@ class Stages:
         ``write_cells``: the routed cells are wanted, too (:attr:`Routed.cells_netlist`).
 
         Raises:
-            CapacityError: the design does not fit: which resource, and how many there are.
+            TooLarge: the design does not fit: which resource, and how many there are.
             ToolError: it failed for another reason.
         """
         name = f"top.{CONSTRAINTS[self.board.family]}"
@@ -150,7 +155,7 @@ class Stages:
             for e in errors
         ):
             full = f" ({'; '.join(over)})" if over else ""
-            return CapacityError(
+            return TooLarge(
                 f"{self.board.name}: the design does not fit{full}: {reason}; use fewer lanes, or a larger board"
             )
         return ToolError(f"place and route: {reason} (log: {self.logs / 'place-and-route.log'})")
