@@ -70,8 +70,8 @@ def mapped(hardware: Hardware, family: Family) -> tuple[int, dict[str, int]]:
         run_yosys(f"read_verilog -sv core.v; {synthesis}; {lists}", directory)
         found = (directory / "memories").read_text().split()
         multipliers = len((directory / "multipliers").read_text().split())
-    memory = re.compile(r"^core/(?:bank_(\w+)|slow_path\.(\w+)_\d+)\.memory[.\d]*$")
-    return multipliers, dict(Counter(memory.sub(r"\1\2", cell) for cell in found))
+    memory = re.compile(r"^core/(?:bank_(\w+)\.memory|slow_path\.table_\d+_\d+\.(\w+)|(counters)\.memory)[.\d]*$")
+    return multipliers, dict(Counter(memory.sub(r"\1\2\3", cell) for cell in found))
 
 
 def predicted(hardware: Hardware, family: Family) -> dict[str, int]:

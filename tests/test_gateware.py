@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from dataclasses import replace
 from math import prod
 
@@ -16,6 +17,7 @@ from small_workloads import dense_workload
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
 from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.counters import Counters
 from catgrad_hw.gateware.lanes import Lane, Multiplier, SumAccumulator, Tree
 from catgrad_hw.gateware.loader import ParameterLoader, SampleLoader
 from catgrad_hw.gateware.reader import Reader
@@ -23,7 +25,7 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import TableRead
 from catgrad_hw.gateware.stream import AddressStream
 from catgrad_hw.gateware.sum_path import Draw
-from catgrad_hw.gateware.tag import Edge, TagLayout, partial_lanes
+from catgrad_hw.gateware.tag import Choice, Edge, TagLayout, partial_lanes
 from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.numbers.formats import POLICIES
 from catgrad_hw.numbers.pipeline import quantize_workload
@@ -83,7 +85,7 @@ def round_reference(value, shift):
 def test_rounding_of_every_word_by_every_kernel(shifts):
     m = Module()
     value, kernel = Signal(signed(8)), Signal(2)
-    result = rounded(m, value, shifts, kernel, "r")
+    result = rounded(m, value, Choice(m, kernel, shifts, "shift", delay=0), "r")
     values = words(8)
     for number, shift in shifts.items():
         found = evaluate(m, (value, kernel), (result,), [(v, number) for v in values.tolist()])[:, 0]
@@ -94,7 +96,7 @@ def test_rounding_of_every_word_by_every_kernel(shifts):
 def test_rounding_is_unbiased_but_for_halves_which_go_up(shift):
     m = Module()
     value = Signal(signed(9))
-    result = rounded(m, value, {0: shift}, Signal(), "r")
+    result = rounded(m, value, Choice(m, Signal(), {0: shift}, "shift", delay=0), "r")
     values = words(9)
     errors = evaluate(m, (value,), (result,), values[:, None].tolist())[:, 0] - values / 2**shift
     assert errors.max() == 0.5
@@ -123,8 +125,9 @@ def test_saturation_to_the_width_of_the_kernel():
     m = Module()
     value, kernel, flag = Signal(signed(9)), Signal(2), Signal()
     widths = {0: 4, 1: 8, 3: 4}
-    result, clamped = saturated_for(m, value, widths, kernel, "s")
-    m.d.comb += flag.eq(clamped)
+    chosen, clamped = saturated_for(m, value, Choice(m, kernel, widths, "width", delay=0), "s")
+    result = Signal(signed(8))
+    m.d.comb += [result.eq(chosen), flag.eq(clamped)]
     values = words(9)
     for number, width in widths.items():
         found = evaluate(m, (value, kernel), (result, flag), [(v, number) for v in values.tolist()])
@@ -163,9 +166,9 @@ def test_tables_answer_as_the_reference(name, kind):
         step = 1 << table.index_shift
         near = np.isin((np.abs(z) + step // 2) % step, [step - 1, 0, 1])
         z = z[near | (np.abs(z) >= z[-1] - step) | (np.abs(z) <= step)]
-    component = TableRead(table)
+    component = TableRead([table])
     found = pipelined(
-        component, lambda ctx, v: ctx.set(component.z, v), lambda ctx: ctx.get(component.value), z.tolist(), 3
+        component, lambda ctx, v: ctx.set(component.z, v), lambda ctx: ctx.get(component.value_0), z.tolist(), 3
     )
     np.testing.assert_array_equal(found, lookup(table, z))
 
@@ -307,6 +310,51 @@ def test_banks_keep_words_and_obey_their_enables(kind, count):
             assert found[cycle] == row, cycle
 
 
+@pytest.mark.parametrize("most", [(1,), (1, 3, 8), (1, 1, 2, 4, 0, 64, 1, 5)])
+def test_counters_count_what_is_added_since_they_were_cleared(most):
+    """Each may count in every cycle, whatever is read meanwhile; once settled, every value is exact."""
+    component = Counters(most)
+    generator = random.Random(len(most))
+    exact, settled = [0] * len(most), []
+    recent = deque([tuple(exact)], maxlen=8)  # a value that is read may be so old
+
+    async def tick(ctx, busy):
+        recent.append(tuple(exact))
+        for i, limit in enumerate(most):
+            add, clear = generator.choice([0, limit, limit]) * busy, busy and generator.random() < 0.002
+            ctx.set(getattr(component, f"add_{i}"), add)
+            ctx.set(getattr(component, f"clear_{i}"), clear)
+            exact[i] = (0 if clear else exact[i]) + add
+        await ctx.tick()
+
+    async def bench(ctx):
+        for _ in range(4):
+            for _ in range(500):
+                index = generator.randrange(len(most))
+                ctx.set(component.select, generator.random() < 0.9)
+                ctx.set(component.address, index)
+                ctx.set(component.other, 12345)
+                await tick(ctx, True)
+                selected, value = ctx.get(component.select), ctx.get(component.value)
+                limit = 12345 if not selected else max(values[index] for values in recent)
+                assert value <= limit
+                assert selected or value == limit
+                await tick(ctx, True)
+            for _ in range(component.settling):
+                await tick(ctx, False)
+            ctx.set(component.select, 1)
+            for index in generator.sample(range(len(most)), len(most)):
+                ctx.set(component.address, index)
+                await tick(ctx, False)
+                settled.append((ctx.get(component.value), exact[index]))
+                await tick(ctx, False)
+                settled.append((ctx.get(component.value), exact[index]))
+
+    simulate(component, bench)
+    assert all(found == expected for found, expected in settled)
+    assert max(expected for _, expected in settled) > 100
+
+
 # --- programs, for what runs them -------------------------------------------------------------------------------------
 
 
@@ -381,6 +429,18 @@ def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
     start = TagLayout(program).start
     generator = random.Random(seed)
     wrong = []
+    due = [None] * (timing.ADDRESS - 1)
+
+    async def tick(ctx, trigger, expected=None):
+        """One cycle; what was expected of the trigger before is due."""
+        ctx.set(component.trigger, trigger)
+        await ctx.tick()
+        due.append(expected)
+        wanted = due.pop(0)
+        bank = component.banks[ctx.get(component.bank)]
+        found = (bank, ctx.get(component.row), ctx.get(component.lane)) if ctx.get(component.active) else None
+        if found != wanted:
+            wrong.append((found, wanted))
 
     async def bench(ctx):
         for number, slot, tile in itertools.product(operands, range(3), range(2)):
@@ -392,23 +452,17 @@ def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
                 changed = [i for i, _ in enumerate(index) if before is not None and index[i] != before[i]]
                 level = kernel.levels - 1 - changed[0] if changed else start
                 while generator.random() < 0.3:
-                    ctx.set(component.trigger, 0)
-                    await ctx.tick()
-                    if ctx.get(component.active):
-                        wrong.append("active without a trigger")
-                ctx.set(component.trigger, 1)
-                for signal, value in (("kernel", number), ("level", level), ("slot", slot), ("tile", tile)):
+                    await tick(ctx, 0)
+                inputs = {"kernel": number, "level": level, "slot": slot, "first_tile": tile == 0}
+                for signal, value in inputs.items():
                     ctx.set(getattr(component, signal), value)
-                await ctx.tick()
                 position = operand.position + sum(i * s for i, s in zip(index, operand.steps, strict=True))
                 row = place.base + copy * place.slot_rows + operand.base
                 row += sum(i * s for i, s in zip(index, operand.strides, strict=True))
-                expected = (row + position // lanes * place.elements, position % lanes)
-                bank = component.banks[ctx.get(component.bank)]
-                found = (ctx.get(component.active), bank, ctx.get(component.row), ctx.get(component.lane))
-                if found != (1, place.bank, *expected):
-                    wrong.append((kernel.trips, operand, slot, tile, index, found, expected))
+                await tick(ctx, 1, (place.bank, row + position // lanes * place.elements, position % lanes))
                 before = index
+        for _ in range(timing.ADDRESS):
+            await tick(ctx, 0)
 
     simulate(component, bench)
     assert not wrong, wrong[0]
@@ -509,7 +563,7 @@ def expected_tags(program, routine, start, numbers):
                     tag["sum_level"] = advanced(sums, kernel.levels - kernel.sum.reduced)
                     sums = index
             if kernel.batch_level is not None:
-                tag["tile"] = tile
+                tag["first_tile"], tag["last_tile"] = tile == 0, tile == program.tiles - 1
             if kernel.full or kernel.slow:  # what they keep: rows, or words in any lane
                 reduced = max(kernel.reduced, (kernel.slow.reduced or 0) if kernel.slow else 0)
                 kept = range(kernel.levels - reduced)
@@ -656,7 +710,7 @@ def test_events_are_counted_from_the_cycles_in_which_iterations_issue(issued):
             operands = [o for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
             uses = events(program, kernel).reads[: len(operands)]
             for operand, use in zip(operands, uses, strict=True):
-                presented = timing.operand_trigger(operand.row) + 1
+                presented = timing.presented(timing.operand_trigger(operand.row))
                 assert (use.cycles + start - presented).tolist() == issued
 
 
@@ -962,21 +1016,22 @@ def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
         for group, expected in ((0, parameters), (1, predictions), (0, parameters)):
             ctx.set(reader.group, group)
             ctx.set(reader.start, 1)
-            addresses, found, cycles, held = [0, 0], [], 0, None
+            rows, found, cycles, held = [0, 0], [], 0, None
             ctx.set(reader.results.ready, 0)
             await ctx.tick()
             ctx.set(reader.start, 0)
             while ctx.get(reader.busy):
                 for name in reader.banks:
                     bank = program.banks[name]
-                    row = memory[name][min(addresses[-2], bank.depth - 1)]
+                    row = memory[name][min(rows[0], bank.depth - 1)]
                     packed = sum((word & (1 << bank.width) - 1) << (i * bank.width) for i, word in enumerate(row))
                     ctx.set(getattr(reader, f"row_{name}"), packed)
-                addresses.append(ctx.get(reader.row))
                 ready = generator.random() < readiness
                 ctx.set(reader.results.ready, ready)
                 await ctx.delay(1e-9)
                 valid, word = ctx.get(reader.results.valid), ctx.get(reader.results.payload)
+                if not ctx.get(reader.hold):
+                    rows = [rows[1], ctx.get(reader.row)]
                 if held is not None:
                     assert (valid, word) == (1, held)
                 held = word if valid and not ready else None

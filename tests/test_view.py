@@ -122,7 +122,7 @@ def test_picture_is_well_formed_and_names_everything(hidden, options):
             assert 0 <= float(rectangle.get("x")) <= float(rectangle.get("x")) + float(rectangle.get("width")) <= width
     assert height > 300
     titles = [element.text for element in root.iter(f"{SVG}title")]
-    assert any(title.startswith("a1: lanes, cycles 7 to ") for title in titles)
+    assert any(title.startswith("a1: lanes, cycles 8 to ") for title in titles)
 
 
 @pytest.mark.parametrize(

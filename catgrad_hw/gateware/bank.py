@@ -14,8 +14,9 @@ class BankMemory(Component):
     """``depth`` rows of ``words`` words.
 
     A row appears at ``read_data`` two cycles after its address is presented: the memory's own register and one more,
-    which block RAMs have inside. ``write_enable`` has a bit for each word. No cycle may read and write one row; a
-    ``single_port`` bank may not read and write in one cycle at all: a write then takes the port.
+    which block RAMs have inside; ``hold`` keeps what is in both. ``write_enable`` has a bit for each word. No cycle may
+    read and write one row; a ``single_port`` bank may not read and write in one cycle at all: a write then takes the
+    port.
     """
 
     def __init__(self, bank: Bank):
@@ -24,6 +25,7 @@ class BankMemory(Component):
         super().__init__(
             {
                 "read_address": In(bits_for(bank.depth)),
+                "hold": In(1),
                 "read_data": Out(row),
                 "write_address": In(bits_for(bank.depth)),
                 "write_data": In(row),
@@ -47,8 +49,9 @@ class BankMemory(Component):
         if bank.kind == "single_port":
             writing = self.write_enable.any()
             address = Mux(writing, self.write_address, self.read_address)
-            m.d.comb += [write.addr.eq(address), read.addr.eq(address), read.en.eq(~writing)]
+            m.d.comb += [write.addr.eq(address), read.addr.eq(address), read.en.eq(~writing & ~self.hold)]
         else:
-            m.d.comb += read.addr.eq(self.read_address)
-        m.d.sync += self.read_data.eq(read.data)
+            m.d.comb += [read.addr.eq(self.read_address), read.en.eq(~self.hold)]
+        with m.If(~self.hold):
+            m.d.sync += self.read_data.eq(read.data)
         return m

@@ -1,13 +1,18 @@
 """The core: banks, lanes, tree and paths, run by the sequencer, behind streams and a register file."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated
 from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.counters import Counters
 from catgrad_hw.gateware.full_path import FullPath
 from catgrad_hw.gateware.lanes import Lane, SumAccumulator, Tree
 from catgrad_hw.gateware.loader import ParameterLoader, SampleLoader
@@ -17,13 +22,12 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import SlowPath
 from catgrad_hw.gateware.stream import AddressStream
 from catgrad_hw.gateware.sum_path import SumPath
-from catgrad_hw.gateware.tag import Delayed, TagLayout, choose, member, table
+from catgrad_hw.gateware.tag import Choice, Delayed, TagLayout, choose, member, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.events import partial_name, results_delay
-from catgrad_hw.schedule.program import Operand, Program
+from catgrad_hw.schedule.program import Program
 
 BUS_ADDRESS_BITS = 8
-COUNTER_BITS = 32
 
 
 def core_signature(program: Program):
@@ -46,6 +50,19 @@ def core_signature(program: Program):
             "bus": In(Signature(bus)),
         }
     )
+
+
+class Writer(NamedTuple):
+    """A stream that writes a bank: its words to ``row_enables``, or to its lane where ``word_enable`` is high, while
+    ``writing`` is, and ``here`` says that it is this bank; ``soon``: perhaps in the next cycle."""
+
+    unit: AddressStream
+    here: Value
+    words: list
+    writing: Value
+    soon: Value
+    row_enables: list
+    word_enable: Value
 
 
 class Core(Component):
@@ -75,21 +92,24 @@ class Core(Component):
         unit = AddressStream(self.program, operands)
         m.submodules[name] = unit
         m.d.comb += [
-            unit.trigger.eq(active & member(m, layout.kernel, operands, f"{name}_used")),
+            unit.trigger.eq(active),
             unit.kernel.eq(layout.kernel),
             unit.level.eq(layout[level]),
             unit.slot.eq(layout.slot),
-            unit.tile.eq(layout.tile),
+            unit.first_tile.eq(layout.first_tile),
         ]
         return unit
 
-    def _read(self, m, name, operands, tag, active, width, roundings=None):
-        """A stream of rows, or of words: (address stream, its words), valid :func:`timing.latency` after the trigger.
+    def _read(self, m, name, operands, tag, active, width, registers, roundings=None, gated=False):
+        """The words of a stream of rows, or the word of one of words, ``registers`` after the memories' output.
 
         Args:
             width: bits to which each word is sign-extended.
+            registers: the first follows the choice of bank and lane; the last, a rounding.
             roundings: by kernel, low bits to round off each word (saturating to ``width``).
+            gated: 0 while no kernel that has the stream needs it.
         """
+        layout, _ = tag
         (of_rows,) = {operand.row for operand in operands.values()}
         unit = self._address(m, name, operands, tag, active)
         select, lane = Delayed(m, unit.bank, f"{name}_bank")[2], Delayed(m, unit.lane, f"{name}_lane")[2]
@@ -100,81 +120,107 @@ class Core(Component):
             data = self.memories[bank_name].read_data
             row = [data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
             rows.append(row if of_rows else [choose(row, lane)])
+        last = timing.OUTPUT + registers - 1
+        if roundings and any(roundings.values()):
+            rounding = Choice(m, layout.kernel, roundings, f"{name}_rounding", delay=last)
+        if gated:
+            needed = Delayed(m, member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_needed")[last]
         words = []
         widest = max(len(row[0]) for row in rows)
         for number in range(len(rows[0])):
             value = Signal(signed(widest), name=f"{name}_raw_{number}")
             m.d.comb += value.eq(choose([row[number] for row in rows], select))
-            if not of_rows:
+            if registers > 1:
                 picked = Signal.like(value, name=f"{name}_picked", reset_less=True)
                 m.d.sync += picked.eq(value)
                 value = picked
             if roundings and any(roundings.values()):
-                kernel = Delayed(m, tag[0].kernel, f"{name}_kernel")[timing.latency(of_rows) - 1]
-                near = rounded(m, value, roundings, kernel, f"{name}_copy_{number}")
+                near = rounded(m, value, rounding, f"{name}_copy_{number}")
                 value, _ = saturated(m, near, width, f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
-            m.d.sync += word.eq(value)
+            if registers:
+                m.d.sync += word.eq(Mux(needed, value, 0) if gated else value)
+            else:
+                m.d.comb += word.eq(value)
             words.append(word)
-        return unit, words
+        return words
 
-    def _write(self, m, name, operands, tag, words, row_enables, word_enable):
-        """A write stream: ``tag`` triggers the address one cycle before ``words`` are written.
+    def _write(self, m, name, operands, tag, words, when, row_enables, word_enable):
+        """A write stream; returns the words that each bank gets.
+
+        ``tag`` triggers the address, :data:`timing.ADDRESS` cycles before ``words`` are written.
 
         Args:
             words: one for each lane.
+            when: (high while any is written, the same in the cycle before).
             row_enables: the lanes to write.
             word_enable: write the lane of the address alone, in which all ``words`` are alike.
         """
+        program = self.program
         layout, level, active = tag
         unit = self._address(m, name, operands, (layout, level), active)
+        written = {}
         for bank_name in unit.banks:
-            number = unit.banks.index(bank_name)
-            self.writers.setdefault(bank_name, []).append((unit, number, words, row_enables, word_enable))
+            here = Const(1) if len(unit.banks) == 1 else unit.bank == unit.banks.index(bank_name)
+            count = program.banks[bank_name].words
+            in_bank, row_enables = words[:count], row_enables[:count]
+            writer = Writer(unit, here, in_bank, *when, row_enables, word_enable)
+            self.writers.setdefault(bank_name, []).append(writer)
+            written[bank_name] = in_bank
+        return written
 
     def _connect_memories(self, m):
         program = self.program
-        single = [name for name, bank in program.banks.items() if bank.kind == "single_port"]
-        reading = [unit.trigger for name in single for unit, _ in self.readers.get(name, [])]
-        m.d.comb += self.sample_loader.blocked.eq(Cat(reading).any())
+        data_set = program.data_set_banks
+        blocking = [
+            unit.ahead
+            for name in data_set
+            if program.banks[name].kind == "single_port"
+            for unit, _ in self.readers.get(name, [])
+        ]
+        blocking += [writer.soon for name in data_set for writer in self.writers.get(name, [])]
+        m.d.comb += self.sample_loader.blocked.eq(Cat(blocking).any())
         for name, memory in self.memories.items():
             bank = program.banks[name]
-
-            def write(memory, row, words, enables):
-                m.d.comb += [
-                    memory.write_address.eq(row),
-                    memory.write_data.eq(Cat(words)),
-                    memory.write_enable.eq(Cat(enables)),
-                ]
 
             def decoded(lane, enable, words=bank.words):
                 return [enable & (lane == i) for i in range(words)] if words > 1 else [enable]
 
-            for position, (unit, number) in enumerate(self.readers.get(name, [])):
-                drive = memory.read_address.eq(unit.row)
-                if position == 0:
-                    m.d.comb += drive
-                else:
-                    with m.If(unit.active & (unit.bank == number)):
-                        m.d.comb += drive
-            if name in self.reader.banks:
-                with m.If(self.reader.busy):
-                    m.d.comb += memory.read_address.eq(self.reader.row)
-                m.d.comb += getattr(self.reader, f"row_{name}").eq(memory.read_data)
-            for unit, number, words, row_enables, word_enable in self.writers.get(name, []):
+            # Sources of addresses, and of writes: (when, address, words, enables). No two are there in a cycle.
+            reads, writes = [], []
+            for unit, number in self.readers.get(name, []):
                 here = Const(1) if len(unit.banks) == 1 else unit.bank == number
-                with m.If((Cat(row_enables) | word_enable).any() & here):
-                    picked = decoded(unit.lane, word_enable)
-                    picked = [one | row for one, row in zip(picked, row_enables[: bank.words], strict=True)]
-                    write(memory, unit.row, [word[: bank.width] for word in words[: bank.words]], picked)
+                reads.append((unit.active & here, unit.row))
+            if name in self.reader.banks:
+                reads.append((self.reader.busy, self.reader.row))
+                m.d.comb += [
+                    getattr(self.reader, f"row_{name}").eq(memory.read_data),
+                    memory.hold.eq(self.reader.hold),
+                ]
+            for w in self.writers.get(name, []):
+                picked = zip(decoded(w.unit.lane, w.word_enable), w.row_enables, strict=True)
+                enables = [w.here & (one | row) for one, row in picked]
+                writes.append((w.writing & w.here, w.unit.row, w.words, enables))
             if name in self.parameter_loader.banks:
                 loader = self.parameter_loader
-                with m.If(loader.enables[loader.banks.index(name)]):
-                    write(memory, loader.row, [loader.word[: bank.width]] * bank.words, decoded(loader.lane, Const(1)))
-            if bank.loader:
+                enable = loader.enables[loader.banks.index(name)]
+                writes.append((enable, loader.row, [self.parameter_word] * bank.words, decoded(loader.lane, enable)))
+            if name in data_set:
                 loader = self.sample_loader
                 row, lane, enable = (getattr(loader, f"{port}_{name}") for port in ("row", "lane", "enable"))
-                write(memory, row, [loader.word[: bank.width]] * bank.words, decoded(lane, enable))
+                words = self.sample_words.get(name, [loader.word] * bank.words)
+                writes.append((enable, row, words, decoded(lane, enable)))
+            for position, (active, row) in enumerate(reads):
+                with m.If(active) if position else nullcontext():
+                    m.d.comb += memory.read_address.eq(row)
+            for position, (active, row, words, _) in enumerate(writes):
+                with m.If(active) if position else nullcontext():
+                    m.d.comb += [
+                        memory.write_address.eq(row),
+                        memory.write_data.eq(Cat(word[: bank.width] for word in words)),
+                    ]
+            columns = zip(*(enables for *_, enables in writes), strict=True)
+            m.d.comb += memory.write_enable.eq(Cat(Cat(column).any() for column in columns))
 
     # --- the pipeline -----------------------------------------------------------------------------------------------
 
@@ -185,12 +231,14 @@ class Core(Component):
         self.layout = TagLayout(program)
         self.memories = {name: BankMemory(bank) for name, bank in program.banks.items()}
         self.readers, self.writers = {}, {}
+        self.sample_words = {}
         for name, memory in self.memories.items():
             m.submodules[f"bank_{name}"] = memory
         m.submodules.sequencer = self.sequencer = sequencer = Sequencer(program)
         m.submodules.sample_loader = self.sample_loader = SampleLoader(program)
         m.submodules.parameter_loader = self.parameter_loader = ParameterLoader(program, self.parameter_bits)
         m.submodules.reader = self.reader = Reader(program, self.result_bits)
+        self.parameter_word = self.parameter_loader.word
 
         tag = Delayed(m, sequencer.tag, "tag")
         self._lanes(m, tag, kernels)
@@ -208,55 +256,58 @@ class Core(Component):
     def _lanes(self, m, tag, kernels):
         program = self.program
         width = program.multiplier
-        fetched = tag[timing.FETCHED].kernel
 
-        def streams(side, row):
-            """Operands on one side of the multipliers, by kernel, and the words that they deliver."""
-            found = {i: getattr(k, side) for i, k in kernels.items()}
-            found = {i: o for i, o in found.items() if isinstance(o, Operand) and o.row == row}
-            if not found:
-                return []
-            trigger = tag[timing.operand_trigger(row)]
-            roundings = {i: getattr(kernels[i], f"{side}_round") for i in found}
-            name = f"{side}_{'row' if row else 'word'}"
-            _, words = self._read(m, name, found, (trigger, "level"), trigger.valid, width, roundings)
-            return [(found, words)]
+        def sources(side):
+            """What a side of the multipliers takes: (words of a row or None, a single word), 0 where not needed."""
+            factors = {i: getattr(k, side) for i, k in kernels.items()}
+            constants = {i: f for i, f in factors.items() if isinstance(f, int)}
+            streams = {
+                row: {i: f for i, f in factors.items() if i not in constants and f.row == row} for row in (True, False)
+            }
+            several = sum(map(bool, (constants, *streams.values()))) > 1
+            found = {True: [], False: []}
+            for row, operands in streams.items():
+                if operands:
+                    trigger = tag[timing.operand_trigger(row)]
+                    roundings = {i: getattr(kernels[i], f"{side}_round") for i in operands}
+                    name = f"{side}_{'row' if row else 'word'}"
+                    registers = timing.latency(row) - timing.OUTPUT
+                    level = (trigger, "level")
+                    found[row].append(
+                        self._read(m, name, operands, level, trigger.valid, width, registers, roundings, several)
+                    )
+            if constants:
+                ahead = tag[timing.FETCHED - 1].kernel
+                constant = Signal(signed(width), name=f"{side}_constant", reset_less=True)
+                value = table(m, ahead, constants, signed(width), f"{side}_constants")
+                used = member(m, ahead, constants, f"{side}_is_constant") if several else Const(1)
+                m.d.sync += constant.eq(Mux(used, value, 0))
+                found[False].append([constant])
+            return found
 
-        def constants(side):
-            found = {i: getattr(k, side) for i, k in kernels.items() if isinstance(getattr(k, side), int)}
-            return [(found, table(m, fetched, found, signed(width), f"{side}_constant"))] if found else []
-
-        a_rows, a_words, a_constants = streams("a", True), streams("a", False), constants("a")
-        b_rows, b_words, b_constants = streams("b", True), streams("b", False), constants("b")
-        zero = Const(0, signed(width))
+        a, b = sources("a"), sources("b")
         product = tag[timing.PRODUCT]
         self.lanes = []
         for number in range(program.lanes):
             lane = Lane(width, program.accumulator)
             m.submodules[f"lane_{number}"] = lane
             self.lanes.append(lane)
-            for target, rows, singles in (
-                (lane.a, a_rows, [(found, words[0]) for found, words in a_words] + a_constants),
-                (
-                    lane.b,
-                    b_rows,
-                    [(found, words[0] if number == 0 else zero) for found, words in b_words]
-                    + [(found, value if number == 0 else zero) for found, value in b_constants],
-                ),
-            ):
-                choices = [(found, words[number]) for found, words in rows] + singles
-                m.d.comb += target.eq(choices[0][1])
-                for found, value in choices[1:]:
-                    with m.If(member(m, fetched, found, f"selects_{number}")):
-                        m.d.comb += target.eq(value)
+            # A single word is for all lanes on side a, for lane 0 on side b.
+            for target, found, single in ((lane.a, a, True), (lane.b, b, number == 0)):
+                words = [row[number] for row in found[True]] + [word for (word,) in found[False] if single]
+                m.d.comb += target.eq(reduce(or_, words, Const(0, signed(1))))
             m.d.comb += [lane.accumulate.eq(product.valid), lane.first.eq(product.first)]
 
     def _slow_path(self, m, tag, kernels, counts, ready, total):
         program = self.program
         users = {i: k.slow for i, k in kernels.items() if k.slow}
         m.submodules.slow_path = path = SlowPath(program, self.parameter_bits)
-        m.d.comb += [path.tag.eq(tag[timing.ACCUMULATOR]), Cat(path.totals).eq(Cat(lane.total for lane in self.lanes))]
-        m.d.comb += [path.sum_tag.eq(ready), path.sum_total.eq(total)]
+        m.d.comb += [
+            path.tag.eq(tag[timing.ACCUMULATOR - 1]),
+            Cat(path.totals).eq(Cat(lane.total for lane in self.lanes)),
+            path.sum_tag.eq(ready[-1]),
+            path.sum_total.eq(total),
+        ]
         biases = {i: s.bias for i, s in users.items() if s.bias}
         others = {i: s.writes[0].subtraction.other for i, s in users.items() if s.writes[0].subtraction}
         for name, operands, stage, width in (
@@ -271,42 +322,54 @@ class Core(Component):
                 }
                 if found:
                     capture = timing.capture(program.lanes, source == "sum")
-                    trigger = tag[timing.held_trigger(capture + stage, source == "rows")]
+                    trigger = tag[timing.held_trigger(capture + stage)]
                     if source == "sum":
                         level, active = "sum_level", trigger.valid & trigger.sum_last
                     else:
                         level, active = "row_level", trigger.valid & trigger.last
-                    _, words = self._read(m, f"{name}_{source}", found, (trigger, level), active, width)
+                    words = self._read(m, f"{name}_{source}", found, (trigger, level), active, width, 0)
                     m.d.comb += Cat(getattr(path, f"{name}_{source}")).eq(Cat(words))
         ahead = path.write_tag
+        written = []
         for number in range(path.writes):
-            self._write(
+            writer = self._write(
                 m,
                 f"slow_write_{number}",
                 {i: s.writes[number].target for i, s in users.items() if len(s.writes) > number},
                 (ahead, "row_level", ahead.valid & ahead.first),
                 [path.rows[number][lane] for lane in range(program.lanes)],
+                (path.writing[number], path.writes_soon[number]),
                 [path.row_enables[number][lane] for lane in range(program.lanes)],
                 path.word_enables[number],
             )
+            written.append(writer)
+        # Samples enter by the register of the words that the path writes to their bank: it does not write then.
+        for name in program.data_set_banks:
+            for number, writer in enumerate(written):
+                if name in writer and name not in self.sample_words:
+                    self.sample_words[name] = writer[name]
+                    m.d.comb += [path.loads[number].eq(self.sample_loader.takes), path.loaded.eq(self.samples.payload)]
         z = {i: s.narrowing.counter for i, s in users.items()}
         differences = {
             i: s.writes[0].subtraction.narrowing.counter for i, s in users.items() if s.writes[0].subtraction
         }
-        counts.append((path.z_clamped, path.z_kernel, z))
-        counts.append((path.difference_clamped, path.difference_kernel, differences))
+        counts.append((path.z_clamped, path.z_kernel, z, program.slow_words))
+        counts.append((path.difference_clamped, path.difference_kernel, differences, program.slow_words))
 
     def _full_path(self, m, tag, kernels, counts):
         program = self.program
         users = {i: k.full for i, k in kernels.items() if k.full}
         widths = [program.banks[program.placements[full.target.array].bank].width for full in users.values()]
         m.submodules.full_path = path = FullPath(program, max(widths), self.parameter_bits)
-        m.d.comb += [path.tag.eq(tag[timing.ACCUMULATOR]), Cat(path.totals).eq(Cat(lane.total for lane in self.lanes))]
+        m.d.comb += [
+            path.tag.eq(tag[timing.ACCUMULATOR - 1]),
+            Cat(path.totals).eq(Cat(lane.total for lane in self.lanes)),
+        ]
         updates = {i: full.target for i, full in users.items() if full.update}
         if updates:
             trigger = tag[timing.old_row_trigger()]
             active = trigger.valid & trigger.last
-            _, words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.parameter_bits)
+            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.parameter_bits, 1)
             m.d.comb += Cat(path.old).eq(Cat(words))
         self._write(
             m,
@@ -314,68 +377,77 @@ class Core(Component):
             {i: full.target for i, full in users.items()},
             (path.write_tag, "row_level", path.write_tag.valid),
             [path.row[lane] for lane in range(program.lanes)],
+            (path.write, path.writes_soon),
             [path.write] * program.lanes,
             Const(0),
         )
-        counts.append((path.clamped, path.clamped_kernel, {i: f.narrowing.counter for i, f in users.items()}))
+        clamps = {i: f.narrowing.counter for i, f in users.items()}
+        counts.append((path.clamped, path.clamped_kernel, clamps, program.lanes))
         return path
 
     def _tree(self, m, tag, kernels, full):
-        """The tree and its accumulator: (tag of a finished sum, the sum)."""
+        """The tree and its accumulator: (tags of finished sums, by the cycle relative to the sum; the sum)."""
         program = self.program
         sums = {i: k.sum for i, k in kernels.items() if k.sum}
         of_rows = [i for i, s in sums.items() if s.source == "row"]
         of_products = [i for i, s in sums.items() if s.source == "product"]
         of_products += [i for i, k in kernels.items() if k.slow and k.slow.reduced is not None]
-        ready = Signal(self.layout)
         if not of_products and not of_rows:
-            return ready, Const(0, signed(1))
-        width = max(([2 * program.multiplier] if of_products else []) + ([full.width] if of_rows else []))
-        m.submodules.tree = tree = Tree(program.lanes, width)
-        product, row = tag[timing.PRODUCT], tag[timing.FULL_WRITE]
-        entering = Signal(self.layout)
-        m.d.comb += [
-            entering.eq(product),
-            entering.valid.eq(product.valid & member(m, product.kernel, of_products, "sums_products")),
-        ]
-        sums_row = Signal()
-        m.d.comb += sums_row.eq(row.valid & row.last & member(m, row.kernel, of_rows, "sums_rows"))
-        for lane in range(program.lanes):
-            m.d.comb += tree.words[lane].eq(self.lanes[lane].product)
-            if of_rows:
-                with m.If(sums_row):
-                    m.d.comb += tree.words[lane].eq(full.row[lane])
-        with m.If(sums_row):
-            m.d.comb += [entering.eq(row), entering.valid.eq(1)]
+            return {-1: Signal(self.layout)}, Const(0, signed(1))
+        levels = timing.tree_levels(program.lanes)
+        # What finishes a sum is fetched for it: from so long before words enter the tree.
+        lead = max(0, timing.SUM_LEAD - levels - 1)
+        product, row = tag[timing.PRODUCT - lead - 1], tag[timing.FULL_WRITE - lead - 1]
+        sums_product = product.valid & member(m, product.kernel, of_products, "sums_products")
+        sums_row = row.valid & row.last & member(m, row.kernel, of_rows, "sums_rows")
+        entering, of_row = Signal(self.layout), Signal()
+        source = Signal(self.layout)
+        m.d.comb += [source.eq(Mux(sums_row, row, product)), source.valid.eq(sums_product | sums_row)]
+        m.d.sync += [entering.eq(source), of_row.eq(sums_row)]
         summed = Delayed(m, entering, "summed")
-        m.submodules.sum_accumulator = accumulator = SumAccumulator(len(tree.sum), program.sum_accumulator)
-        through, done = summed[tree.latency], summed[tree.latency + 1]
+        through = summed[lead + levels]
+
+        words = []
+        for name, used, sources in (
+            ("product", of_products, [lane.product for lane in self.lanes]),
+            ("row", of_rows, [full.row[lane] for lane in range(program.lanes)] if of_rows else []),
+        ):
+            if used:
+                tree = Tree(program.lanes, len(sources[0]))
+                m.submodules[f"{name}_tree"] = tree
+                m.d.comb += Cat(tree.words).eq(Cat(sources))
+                words.append(tree.sum)
+        word = words[0]
+        if len(words) > 1:
+            word = Mux(Delayed(m, of_row, "of_row", reset_less=True)[lead + levels], words[1], words[0])
+        m.submodules.sum_accumulator = accumulator = SumAccumulator(len(word), program.sum_accumulator)
         m.d.comb += [
-            accumulator.word.eq(tree.sum),
+            accumulator.word.eq(word),
             accumulator.accumulate.eq(through.valid),
             accumulator.first.eq(through.sum_first),
-            ready.eq(done),
-            ready.valid.eq(done.valid & done.sum_last),
         ]
+        ready = {}
+        for cycle in range(-timing.SUM_LEAD, 1):
+            found = summed[lead + levels + 1 + cycle]
+            ready[cycle] = Signal(self.layout, name=f"ready_{cycle + timing.SUM_LEAD}")
+            m.d.comb += [ready[cycle].eq(found), ready[cycle].valid.eq(found.valid & found.sum_last)]
         return ready, accumulator.total
 
     def _sum_path(self, m, kernels, counts, ready, total):
         program = self.program
         users = {i: k.sum for i, k in kernels.items() if k.sum}
-        tag = Signal(self.layout)
-        m.d.comb += [tag.eq(ready), tag.valid.eq(ready.valid & member(m, ready.kernel, users, "finishes_sum"))]
         updates = {i: s.target for i, s in users.items() if s.update}
         old = Const(0, signed(1))
         if updates:
-            _, (old,) = self._read(m, "old_word", updates, (tag, "sum_level"), tag.valid, self.parameter_bits)
-        drawn = {i: s.flat for i, s in users.items() if s.draw is not None}
-        index = None
-        if drawn:
-            index = self._index(m, drawn, tag)
-        m.submodules.sum_path = path = SumPath(program, len(old), len(index) if index is not None else 1)
+            tag = ready[timing.SUM_UPDATE - timing.ROW_LATENCY]
+            (old,) = self._read(m, "old_word", updates, (tag, "sum_level"), tag.valid, self.parameter_bits, 1)
+        m.submodules.sum_path = path = SumPath(program, len(old))
+        tag = ready[-timing.ADDRESS]
         m.d.comb += [path.tag.eq(tag), path.total.eq(total), path.old.eq(old)]
-        if index is not None:
-            m.d.comb += path.index.eq(index)
+        m.d.comb += path.tag.valid.eq(tag.valid & member(m, tag.kernel, users, "finishes_sum"))
+        drawn = {i: s for i, s in users.items() if s.draw is not None}
+        if drawn:
+            self._index(m, drawn, ready, path)
         if program.tiles > 1:
             partials = {
                 i: replace(s.flat, array=partial_name(s.target.array))
@@ -383,8 +455,9 @@ class Core(Component):
                 if kernels[i].sums_samples
             }
             if partials:
-                _, (partial,) = self._read(
-                    m, "partial", partials, (tag, "sum_level"), tag.valid, program.sum_accumulator
+                tag = ready[-timing.OUTPUT]
+                (partial,) = self._read(
+                    m, "partial", partials, (tag, "sum_level"), tag.valid, program.sum_accumulator, 0
                 )
                 m.d.comb += path.partial.eq(partial)
                 self._write(
@@ -393,6 +466,7 @@ class Core(Component):
                     partials,
                     (path.partial_tag, "sum_level", path.partial_tag.valid),
                     [path.partial_sum],
+                    (path.partial_write, Const(0)),
                     [Const(0)],
                     path.partial_write,
                 )
@@ -402,30 +476,37 @@ class Core(Component):
             {i: s.target for i, s in users.items()},
             (path.write_tag, "sum_level", path.write_tag.valid),
             [path.word] * program.lanes,
+            (path.write, path.writes_soon),
             [Const(0)] * program.lanes,
             path.write,
         )
-        counts.append((path.clamped, path.clamped_kernel, {i: s.narrowing.counter for i, s in users.items()}))
+        counts.append((path.clamped, path.clamped_kernel, {i: s.narrowing.counter for i, s in users.items()}, 1))
 
         # A step's key serves all draws that follow its start down the tree.
-        self.next_key = next_key = Signal(32)
-        key = Signal(32)
-        delay = timing.sum_ready(program.lanes, "row") + 1
-        with m.If(Delayed(m, self.sequencer.step_start, "step_start")[delay]):
-            m.d.sync += [key.eq(next_key), next_key.eq(next_key + KEY_INCREMENT)]
-        m.d.comb += path.key.eq(key)
+        if drawn:
+            self.next_key = next_key = Signal(32)
+            delay = timing.sum_ready(program.lanes, "row") - SumPath.draw_lead - 1
+            with m.If(Delayed(m, self.sequencer.step_start, "step_start")[delay]):
+                m.d.sync += [path.key.eq(next_key), next_key.eq(next_key + KEY_INCREMENT)]
 
-    def _index(self, m, operands, tag):
-        """The index of each finished word among its array's, in the cycle after ``tag``.
+        # Parameters enter by the register of the words that the path writes: it is idle then.
+        if len(path.word) >= self.parameter_bits:
+            loader = self.parameter_loader
+            m.d.comb += [path.loads.eq(loader.takes), path.loaded.eq(self.parameters.payload)]
+            self.parameter_word = path.word
 
-        A parameter that draws is never packed, so its rows, less the first, are that index.
+    def _index(self, m, drawn, ready, path):
+        """The flat parameter index of each finished word that draws, :attr:`SumPath.draw_lead` cycles before the sum.
+
+        A parameter that draws is never packed, so its row, less the first, is its index among the array's.
         """
+        trigger = timing.ADDRESS + 1 + SumPath.draw_lead
+        tag = ready[-trigger]
+        operands = {i: s.flat for i, s in drawn.items()}
         unit = self._address(m, "draw_index", operands, (tag, "sum_level"), tag.valid)
-        bases = {i: self.program.placements[operand.array].base for i, operand in operands.items()}
-        base = table(m, Delayed(m, tag.kernel, "draw_kernel")[1], bases, len(unit.row), "draw_base")
-        index = Signal.like(unit.row, name="draw_index")
-        m.d.comb += index.eq(unit.row - base)
-        return index
+        offsets = {i: (s.draw - self.program.placements[s.flat.array].base) % (1 << 32) for i, s in drawn.items()}
+        kernel = Delayed(m, tag.kernel, "draw_kernel")[timing.ADDRESS]
+        m.d.sync += path.index.eq(unit.row + table(m, kernel, offsets, 32, "draw_offset"))
 
     # --- control ----------------------------------------------------------------------------------------------------
 
@@ -439,7 +520,7 @@ class Core(Component):
         finished = Delayed(m, sequencer.last_issue, "last_issue")[results_delay(self.program)]
         m.d.comb += [
             sequencer.start.eq(self.sample_loader.available & ~sequencer.running & ~pending & ~reader.busy),
-            sequencer.count.eq(1),
+            sequencer.once.eq(1),
             reader.start.eq(finished),
             reader.group.eq(1),
         ]
@@ -453,17 +534,19 @@ class Core(Component):
         sequencer, loader = self.sequencer, self.sample_loader
         bus = self.bus
         self.pending = Signal()
-        idle = ~sequencer.busy & ~self.reader.busy & ~self.pending
-
-        command = Signal(4)
-        count, cycles, steps = Signal(32), Signal(32), Signal(32)
+        command, was_idle, idle = Signal(4), Signal(init=1), Signal()
+        count = Signal(32)
         resident = Signal()
+        # What a command starts shows a cycle later that the core is busy.
+        m.d.sync += was_idle.eq(~sequencer.busy & ~self.reader.busy & ~self.pending & (command == 0))
+        m.d.comb += idle.eq(was_idle & (command == 0))
+        m.d.sync += command.eq(0)
         next_key = getattr(self, "next_key", None)
         with m.If(bus.write_enable):
             with m.Switch(bus.address):
                 with m.Case(Register.COMMAND):
-                    m.d.comb += command.eq(Mux(idle, bus.write_data, 0))
-                with m.Case(Register.COUNT):
+                    m.d.sync += command.eq(Mux(idle, bus.write_data, 0))
+                with m.Case(Register.COUNT), m.If(~sequencer.running):
                     m.d.sync += count.eq(bus.write_data)
                 with m.Case(Register.DATA_MODE):
                     m.d.sync += resident.eq(bus.write_data)
@@ -479,19 +562,15 @@ class Core(Component):
                 if name in routines:
                     with m.If(command == code):
                         m.d.comb += [sequencer.start.eq(1), sequencer.routine.eq(routines[name])]
-                        m.d.comb += sequencer.count.eq(count if name == "step" else 1)
+                        m.d.comb += sequencer.once.eq(name != "step")
+            m.d.comb += sequencer.count.eq(count)
             m.d.comb += [
                 self.reader.start.eq((command == Command.READ_PARAMETERS) | (command == Command.READ_PREDICTIONS)),
                 self.reader.group.eq(command == Command.READ_PREDICTIONS),
             ]
-        with m.If(sequencer.start):
-            m.d.sync += cycles.eq(0)
-        with m.Elif(sequencer.running):
-            m.d.sync += cycles.eq(cycles + 1)
         stepping = Signal()
         with m.If(sequencer.start):
             m.d.sync += stepping.eq(command == Command.STEP)
-        m.d.sync += steps.eq(steps + (sequencer.step_done & stepping))
 
         m.d.comb += [
             sequencer.samples_ready.eq(loader.available),
@@ -513,33 +592,56 @@ class Core(Component):
             self.reader.results.ready.eq(self.results.ready),
         ]
 
-        counters = []
-        for name in program.counters:
-            counter = Signal(COUNTER_BITS, name=f"saturations_{len(counters)}")
-            for clamped, kernel, names in counts:
-                users = [i for i, found in names.items() if found == name]
-                if users:
-                    with m.If((clamped != 0) & member(m, kernel, users, f"counts_{len(counters)}")):
-                        m.d.sync += counter.eq(counter + clamped)
-            with m.If(command == Command.CLEAR_SATURATIONS):
-                m.d.sync += counter.eq(0)
-            counters.append(counter)
-
+        settled = self._count(m, counts, command, stepping)
         identity = program.identity
         values = {
             Register.IDENTITY_LOW: Const(identity & 0xFFFFFFFF, 32),
             Register.IDENTITY_HIGH: Const(identity >> 32, 32),
-            Register.STATUS: Cat(~idle, sequencer.waiting),
+            Register.STATUS: Cat(~(idle & settled), sequencer.waiting),
             Register.COUNT: count,
-            Register.CYCLES: cycles,
             Register.KEY: next_key if next_key is not None else Const(0, 32),
-            Register.STEPS: steps,
             Register.DATA_MODE: resident,
-            **{Register.SATURATIONS + i: counter for i, counter in enumerate(counters)},
         }
         with m.Switch(bus.address):
-            for address, value in values.items():
+            for address, register in values.items():
                 with m.Case(address):
-                    m.d.sync += bus.read_data.eq(value)
-            with m.Default():
-                m.d.sync += bus.read_data.eq(0)
+                    m.d.comb += self.counters.other.eq(register)
+        m.d.comb += bus.read_data.eq(self.counters.value)
+
+    def _count(self, m, counts, command, stepping):
+        """The counters: cycles, steps, clamped words. Returns whether they are exact."""
+        program, sequencer, bus = self.program, self.sequencer, self.bus
+        own = [Register.CYCLES, Register.STEPS]
+        most = [1] * len(own)
+        events = [(sequencer.running, sequencer.start), (sequencer.step_done & stepping, Const(0))]
+        for number, name in enumerate(program.counters):
+            terms, together = [Const(0)], 0
+            for source, (clamped, kernel, names, words) in enumerate(counts):
+                users = [i for i, found in names.items() if found == name]
+                if users:
+                    terms.append(Mux(member(m, kernel, users, f"counts_{number}_{source}"), clamped, 0))
+                    together += words
+            most.append(max(together, 1))
+            event = Signal(range(most[-1] + 1), name=f"clamped_{number}")
+            m.d.sync += event.eq(sum(terms))
+            events.append((event, command == Command.CLEAR_SATURATIONS))
+        m.submodules.counters = self.counters = counters = Counters(most)
+        is_own = [bus.address == register for register in own]
+        is_saturation = bus.address[4:].any()
+        m.d.comb += [
+            counters.select.eq(is_saturation | Cat(is_own).any()),
+            counters.address.eq(Mux(is_saturation, bus.address - (Register.SATURATIONS - len(own)), is_own[1])),
+        ]
+        for number, (event, clear) in enumerate(events):
+            m.d.comb += [
+                getattr(counters, f"add_{number}").eq(event),
+                getattr(counters, f"clear_{number}").eq(clear),
+            ]
+        # What is clamped lands before ``busy`` falls, but where the core only predicts.
+        settling = counters.settling + (timing.drain(program.lanes) if program.predicts_only else 0)
+        left = Signal(range(settling + 1))
+        with m.If(sequencer.busy):
+            m.d.sync += left.eq(settling)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        return left == 0

@@ -5,16 +5,18 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
-from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, member, partial_lanes, table
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
 
 class FullPath(Component):
-    """``tag`` and ``totals`` are the pipeline's at :data:`timing.ACCUMULATOR`; the row is written three cycles later:
-    rounded, for an update subtracted from the ``old`` row (one cycle after ``totals``), saturated.
+    """``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, and ``tag`` is the pipeline's a cycle before; the
+    row is written three cycles after ``totals``: rounded, for an update subtracted from the ``old`` row (one cycle
+    after ``totals``), saturated.
 
-    ``write_tag`` is one cycle ahead of ``row``; ``write`` enables all lanes. Lanes without an element write 0.
+    ``write_tag`` is two cycles ahead of ``row``; ``write`` enables all lanes, ``writes_soon`` is high a cycle before.
+    Lanes without an element write 0.
     ``clamped`` counts clamped words, for kernel ``clamped_kernel``, with the latency of an adder tree.
     """
 
@@ -31,6 +33,7 @@ class FullPath(Component):
                 "write_tag": Out(self.layout),
                 "row": Out(data.ArrayLayout(signed(width), lanes)),
                 "write": Out(1),
+                "writes_soon": Out(1),
                 "clamped": Out(range(lanes + 1)),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
             }
@@ -41,16 +44,26 @@ class FullPath(Component):
         program = self.program
         lanes = program.lanes
         stage = Delayed(m, self.tag, "stage")
-        shifts = {i: full.narrowing.shift for i, full in self.kernels.items()}
-        widths = {i: full.narrowing.width for i, full in self.kernels.items()}
+        kernel = self.tag.kernel
+        narrowings = {i: full.narrowing for i, full in self.kernels.items()}
+        shift = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "shift")
+        width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "width", delay=3)
         updates = [i for i, full in self.kernels.items() if full.update]
-        working = Delayed(m, self.tag.valid & self.tag.last & member(m, self.tag.kernel, shifts, "is_full"), "working")
-        updating = member(m, stage[1].kernel, updates, "updates")
+        updating = Delayed(m, member(m, kernel, updates, "updates"), "updating", reset_less=True)[2]
+        working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, narrowings, "is_full"), "working")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
-        present_lanes = table(m, stage[2].kernel, partial, range(lanes), "partial_lanes")
+        masks = table(m, stage[2].kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
+        present = Signal(lanes, reset_less=True)
+        with m.Switch(stage[2].edge):
+            with m.Case(Edge.FULL):
+                m.d.sync += present.eq((1 << lanes) - 1)
+            with m.Case(Edge.PARTIAL):
+                m.d.sync += present.eq(masks)
+            with m.Default():
+                m.d.sync += present.eq(0)
         flags = []
         for lane in range(lanes):
-            nearest = rounded(m, self.totals[lane], shifts, self.tag.kernel, f"lane_{lane}")
+            nearest = rounded(m, self.totals[lane], shift, f"lane_{lane}")
             narrow = Signal.like(nearest, name=f"narrow_{lane}", reset_less=True)
             m.d.sync += narrow.eq(nearest)
             if updates:
@@ -60,19 +73,18 @@ class FullPath(Component):
             else:
                 changed = Signal.like(narrow, name=f"changed_{lane}", reset_less=True)
                 m.d.sync += changed.eq(narrow)
-            clamped, flag = saturated_for(m, changed, widths, stage[2].kernel, f"lane_{lane}")
-            edge = stage[2].edge
-            present = (edge == Edge.FULL) | ((edge == Edge.PARTIAL) & (lane < present_lanes))
+            clamped, flag = saturated_for(m, changed, width, f"lane_{lane}")
             word = Signal(signed(self.width), name=f"word_{lane}", reset_less=True)
             flagged = Signal(name=f"flag_{lane}")
-            m.d.sync += [word.eq(Mux(present, clamped, 0)), flagged.eq(flag & present & working[2])]
+            m.d.sync += [word.eq(Mux(present[lane], clamped, 0)), flagged.eq(flag & present[lane] & working[3])]
             m.d.comb += self.row[lane].eq(word)
             flags.append(flagged)
-        ahead = timing.FULL_STAGES - 1
+        written = timing.FULL_STAGES + 1
         m.d.comb += [
-            self.write.eq(working[timing.FULL_STAGES]),
-            self.write_tag.eq(stage[ahead]),
-            self.write_tag.valid.eq(working[ahead]),
+            self.write.eq(working[written]),
+            self.writes_soon.eq(working[written - 1]),
+            self.write_tag.eq(stage[written - timing.ADDRESS]),
+            self.write_tag.valid.eq(working[written - timing.ADDRESS]),
         ]
 
         # Count the flags in a registered tree.
@@ -84,5 +96,5 @@ class FullPath(Component):
                 m.d.sync += node.eq(sum(level[i + 1 : i + 2], level[i]))
                 following.append(node)
             level, depth = following, depth + 1
-        m.d.comb += [self.clamped.eq(level[0]), self.clamped_kernel.eq(stage[timing.FULL_STAGES + depth].kernel)]
+        m.d.comb += [self.clamped.eq(level[0]), self.clamped_kernel.eq(stage[written + depth].kernel)]
         return m

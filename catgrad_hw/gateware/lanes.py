@@ -100,6 +100,6 @@ class SumAccumulator(Component):
         m = Module()
         total = Signal(signed(self.bits), reset_less=True)
         with m.If(self.accumulate):
-            m.d.sync += total.eq(Mux(self.first, 0, total) + self.word)
+            m.d.sync += total.eq(Mux(self.first, self.word, total + self.word))
         m.d.comb += self.total.eq(total)
         return m

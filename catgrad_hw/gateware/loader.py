@@ -29,7 +29,7 @@ class SampleLoader(Component):
     reads while loading, a slot is available from its first word on, and ``missing`` counts the words still to come.
 
     Writes are presented one cycle after a word is taken: a row, a lane and an enable for each bank. None is taken while
-    ``blocked``: a single-port bank is read in the next cycle.
+    ``blocked``: in the next cycle a single-port bank is read, or a kernel may write one of the banks.
     """
 
     def __init__(self, program: Program):
@@ -51,6 +51,7 @@ class SampleLoader(Component):
                 "available": Out(1),
                 "missing": Out(range(max(words_per_sample(program)) + 1)),
                 "slot": Out(bits_for(program.slots)),
+                "takes": Out(1),
                 "word": Out(signed(self.width)),
                 **ports,
             }
@@ -68,7 +69,7 @@ class SampleLoader(Component):
         loaded = Signal(range(program.slots + 1))
         occupied = Signal(range(program.slots + 1))
 
-        take = Signal()
+        take = self.takes
         m.d.comb += [
             self.samples.ready.eq((occupied != program.slots) & ~self.blocked),
             take.eq(self.samples.ready & self.samples.valid),
@@ -92,20 +93,18 @@ class SampleLoader(Component):
         for i, place in enumerate(self.arrays):
             walk = Walk(program, [place.array])
             m.submodules[f"walk_{place.array}"] = walk
+            origins = {s: s * place.slot_rows for s in range(program.slots)}
             m.d.comb += [
                 walk.step.eq(take & (array == i)),
                 walk.restart.eq(filled | self.forget),
-                walk.origin.eq(
-                    table(
-                        m, filling, {s: s * place.slot_rows for s in range(program.slots)}, walk.row_bits, f"slot_{i}"
-                    )
-                ),
+                walk.origin.eq(table(m, filling, origins, walk.row_bits, f"slot_{i}")),
             ]
-            m.d.sync += [
-                getattr(self, f"row_{place.bank}").eq(walk.row),
-                getattr(self, f"lane_{place.bank}").eq(walk.lane),
-                getattr(self, f"enable_{place.bank}").eq(walk.step),
-            ]
+            row, lane, enable = (getattr(self, f"{port}_{place.bank}") for port in ("row", "lane", "enable"))
+            if i == min(n for n, other in enumerate(self.arrays) if other.bank == place.bank):
+                m.d.sync += [row.eq(walk.row), lane.eq(walk.lane), enable.eq(walk.step)]
+            else:
+                with m.If(array == i):
+                    m.d.sync += [row.eq(walk.row), lane.eq(walk.lane), enable.eq(walk.step)]
 
         # ``loaded`` tiles may be used; ``occupied`` slots may not be written, for as long as reads are in flight.
         freed = Delayed(m, self.consume & ~self.resident, "freed")
@@ -143,6 +142,7 @@ class ParameterLoader(Component):
                 "rewind": In(1),
                 "row": Out(bits_for(max(program.banks[name].depth for name in self.banks))),
                 "lane": Out(bits_for(program.lanes)),
+                "takes": Out(1),
                 "word": Out(signed(width)),
                 "enables": Out(len(self.banks)),
             }
@@ -154,7 +154,8 @@ class ParameterLoader(Component):
         m.submodules.walk = walk = Walk(self.program, names)
         m.d.comb += [
             self.parameters.ready.eq(self.enable),
-            walk.step.eq(self.enable & self.parameters.valid),
+            self.takes.eq(self.enable & self.parameters.valid),
+            walk.step.eq(self.takes),
             walk.restart.eq(self.rewind),
         ]
         m.d.sync += [self.word.eq(self.parameters.payload), self.row.eq(walk.row), self.lane.eq(walk.lane)]

@@ -21,9 +21,9 @@ REGISTERS = {
     Register.STATUS: "bit 0: busy; bit 1: waiting for samples",
     Register.COMMAND: "; ".join(f"{c.value} {c.name.lower().replace('_', ' ')}" for c in Command)
     + " (write only; ignored while busy)",
-    Register.COUNT: "steps that the next step command runs",
+    Register.COUNT: "steps that the next step command runs (ignored while it runs)",
     Register.CYCLES: "cycles of the last run, from its start to the earliest start of the next",
-    Register.KEY: "random key of the next step",
+    Register.KEY: "random key of the next step; 0 where nothing is rounded at random",
     Register.STEPS: "steps done since reset",
     Register.DATA_MODE: "; ".join(f"{mode.value} {mode.name.lower()}" for mode in DataMode),
 }

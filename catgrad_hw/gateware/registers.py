@@ -13,9 +13,9 @@ class Register(IntEnum):
     IDENTITY_HIGH = 1
     STATUS = 2
     COMMAND = 3  # write only; ignored while busy
-    COUNT = 4  # steps of the next Command.STEP
-    CYCLES = 5  # counts while a run command is busy, cleared when one is written
-    KEY = 6  # random key of the next step; the core adds KEY_INCREMENT after every step
+    COUNT = 4  # steps of the next Command.STEP; ignored while it runs
+    CYCLES = 5  # exact while idle; counts while a run command is busy, cleared when one is written
+    KEY = 6  # random key of the next step; the core adds KEY_INCREMENT after every step (0 if it draws none)
     STEPS = 7  # steps done since reset
     DATA_MODE = 8
     SATURATIONS = 16

@@ -17,7 +17,8 @@ class State(enum.Enum, shape=2):
 
 
 class Sequencer(Component):
-    """Runs the routine ``routine``, ``count`` times, when ``start`` is high.
+    """Runs the routine ``routine`` when ``start`` is high: ``count`` times, or ``once``. ``count`` must be stable
+    meanwhile.
 
     The loop counters count down, so that the end of a level is a comparison with zero. Between kernels it waits for
     as many cycles as the schedule says; nothing else is decided at run time, but that a tile starts when its samples
@@ -38,6 +39,7 @@ class Sequencer(Component):
                 "start": In(1),
                 "routine": In(bits_for(len(program.routines))),
                 "count": In(32),
+                "once": In(1),
                 "samples_ready": In(1),
                 "missing": In(range(program.placements[program.inputs[0]].elements + 1)),
                 "slot": In(bits_for(program.slots)),
@@ -83,7 +85,12 @@ class Sequencer(Component):
         kernel = Signal(bits_for(len(kernels)))
         level = Signal(self.layout["level"].width)
         tile = Signal(bits_for(program.tiles))
-        left = Signal(32)
+        runs = Signal(32)  # begun
+        once = Const(1) if program.predicts_only else Signal()
+        counted = Signal()
+        reached = Signal()
+        m.d.comb += counted.eq(runs == self.count)
+        m.d.sync += reached.eq(counted)
 
         # Loop counters, innermost level first.
         def trips(k, position):
@@ -158,7 +165,8 @@ class Sequencer(Component):
             self.tag.sum_level.eq(sum_level),
             self.tag.kernel.eq(kernel),
             self.tag.slot.eq(self.slot),
-            self.tag.tile.eq(tile),
+            self.tag.first_tile.eq(tile == 0),
+            self.tag.last_tile.eq(last_tile),
         ]
 
         # From kernel to kernel.
@@ -194,16 +202,17 @@ class Sequencer(Component):
         wait = Signal(range(widest + 1))
         drained = 0 if program.predicts_only else timing.drain(program.lanes)  # there, the results tell
         drain = Signal(range(drained + 1))
+        draining = Signal()
         m.d.comb += [
             issuing.eq((state == State.ISSUE) & ~stalled),
             self.last_issue.eq(issuing & finished & ends_routine & ~loops),
             self.running.eq(state != State.IDLE),
             self.waiting.eq((state == State.SAMPLES) & ~self.samples_ready),
-            self.busy.eq(self.running | (drain != 0)),
+            self.busy.eq(self.running | draining),
             self.step_start.eq(issuing & (level == depth) & (kernel == 0) & (tile == 0)),
         ]
-        with m.If(drain != 0):
-            m.d.sync += drain.eq(drain - 1)
+        with m.If(draining):
+            m.d.sync += [drain.eq(drain - 1), draining.eq(drain != 1)]
 
         if program.reads_while_loading:
             m.d.comb += stalled.eq((kernel == 0) & (counters[0] < self.missing))
@@ -212,8 +221,10 @@ class Sequencer(Component):
         leave = Signal()
         with m.Switch(state):
             with m.Case(State.IDLE):
-                with m.If(self.start & ~self.busy & (self.count != 0)):
-                    m.d.sync += [left.eq(self.count), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
+                with m.If(self.start & ~self.busy & (self.once | ~counted)):
+                    m.d.sync += [runs.eq(runs + 1), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
+                    if not program.predicts_only:
+                        m.d.sync += once.eq(self.once)
                     if len(first_kernel) > 1:
                         m.d.sync += kernel.eq(table(m, self.routine, first_kernel, kernel.shape(), "entry"))
             with m.Case(State.SAMPLES):
@@ -247,9 +258,9 @@ class Sequencer(Component):
                 m.d.sync += [tile.eq(tile + 1), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
             with m.Elif(ends_routine):
                 m.d.comb += self.step_done.eq(1)
-                m.d.sync += [left.eq(left - 1), tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
-                with m.If(left == 1):
-                    m.d.sync += [state.eq(State.IDLE), drain.eq(drained)]
+                m.d.sync += [runs.eq(runs + 1), tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                with m.If(once | reached):
+                    m.d.sync += [runs.eq(0), state.eq(State.IDLE), drain.eq(drained), draining.eq(drained > 0)]
             with m.Else():
                 m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
                 for position, counter in enumerate(counters):

@@ -1,9 +1,9 @@
 """Addresses: one (row, lane) register and a table of increments for each stream."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import TagLayout, bits_for, table
+from catgrad_hw.gateware.tag import TagLayout, bits_for, member, table
 from catgrad_hw.schedule.program import Operand, Program
 
 
@@ -23,8 +23,9 @@ def increments(kernel, operand: Operand):
 class AddressStream(Component):
     """The address of one stream: at a trigger, the base of the kernel or the last address plus an increment.
 
-    ``row``, and of a word ``lane``, are valid and ``active`` is high in the cycle after ``trigger``; ``bank`` then
-    tells which of ``banks`` they are for. A lane that runs over P loses P, and the row moves on to the next lanes' rows
+    In the cycle after ``trigger``, for a kernel that has the stream, ``ahead`` is high and the increment is there; in
+    the next (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, ``active`` is high, and ``bank`` tells
+    which of ``banks`` they are for. A lane that runs over P loses P, and the row moves on to the next lanes' rows
     of the array. ``operands`` maps kernel indices to streams.
     """
 
@@ -42,9 +43,10 @@ class AddressStream(Component):
                 "kernel": In(bits_for(len(program.kernels))),
                 "level": In(level),
                 "slot": In(bits_for(program.slots)),
-                "tile": In(bits_for(program.tiles)),
+                "first_tile": In(1),
                 "row": Out(bits_for(depth)),
                 "lane": Out(bits_for(program.lanes)),
+                "ahead": Out(1),
                 "active": Out(1),
                 "bank": Out(bits_for(len(self.banks))),
             }
@@ -55,8 +57,10 @@ class AddressStream(Component):
         program = self.program
         lanes = program.lanes
         width = len(self.row)
-        row_step = Signal(width)
+        # A cycle ahead: what to add to the row, also if the lane runs over, and to the lane.
+        row_step, wrapped_step = Signal(width), Signal(width)
         lane_step = Signal(bits_for(lanes))
+        next_row_step, next_wrapped_step, next_lane_step = (Signal.like(s) for s in (row_step, wrapped_step, lane_step))
         with m.Switch(self.kernel):
             for index, operand in self.operands.items():
                 kernel = program.kernels[index]
@@ -64,7 +68,12 @@ class AddressStream(Component):
 
                 def step(row, position, elements=place.elements):
                     rows, lane = divmod(position, lanes)
-                    m.d.comb += [row_step.eq((row + rows * elements) % (1 << width)), lane_step.eq(lane)]
+                    row += rows * elements
+                    m.d.comb += [
+                        next_row_step.eq(row % (1 << width)),
+                        next_wrapped_step.eq((row + elements) % (1 << width)),
+                        next_lane_step.eq(lane),
+                    ]
 
                 with m.Case(index), m.Switch(self.level):
                     for level, (row, position) in enumerate(increments(kernel, operand)):
@@ -72,49 +81,52 @@ class AddressStream(Component):
                             step(row, position)
                     with m.Case(self.layout.start):
                         step(place.base + operand.base, operand.position)
-        origin = self._origin(m)
-        starts = self.level == self.layout.start
-        m.d.sync += self.active.eq(self.trigger)
-        carry = Signal(width)
+        starts = Signal()
+        used = self.trigger & member(m, self.kernel, self.operands, "used")
+        m.d.sync += [
+            self.ahead.eq(used),
+            self.active.eq(self.ahead),
+            starts.eq(self.level == self.layout.start),
+            row_step.eq(next_row_step),
+            wrapped_step.eq(next_wrapped_step),
+            lane_step.eq(next_lane_step),
+        ]
+        chosen = {i: self.banks.index(program.placements[o.array].bank) for i, o in self.operands.items()}
+        bank = Signal.like(self.bank)
+        m.d.sync += bank.eq(table(m, self.kernel, chosen, len(self.bank), "chosen"))
+        origin = self._origin(m, used)
+        step = row_step
         if self.picks_lanes:
             lane = Signal(range(2 * lanes))
-            m.d.comb += lane.eq(Mux(starts, 0, self.lane) + lane_step)
+            m.d.comb += lane.eq(self.lane + lane_step)
             wraps = lane >= lanes
-            elements = {i: program.placements[o.array].elements for i, o in self.operands.items()}
-            m.d.comb += carry.eq(Mux(wraps, table(m, self.kernel, elements, width, "elements"), 0))
-            with m.If(self.trigger):
-                m.d.sync += self.lane.eq(Mux(wraps, lane - lanes, lane))
-        with m.If(self.trigger):
-            m.d.sync += self.row.eq(Mux(starts, origin, self.row) + row_step + carry)
-            if len(self.banks) > 1:
-                chosen = {
-                    index: self.banks.index(program.placements[operand.array].bank)
-                    for index, operand in self.operands.items()
-                }
-                m.d.sync += self.bank.eq(table(m, self.kernel, chosen, len(self.bank), "chosen"))
+            step = Mux(wraps, wrapped_step, row_step)
+            with m.If(self.ahead):
+                m.d.sync += self.lane.eq(Mux(starts, lane_step, Mux(wraps, lane - lanes, lane)))
+        with m.If(self.ahead):
+            # Loading beside the adder, not before it, takes no logic of its own on iCE40.
+            m.d.sync += [self.row.eq(Mux(starts, row_step + origin, self.row + step)), self.bank.eq(bank)]
         return m
 
-    def _origin(self, m):
-        """Where the slot of the data set, or the tile of the predictions, begins."""
+    def _origin(self, m, used):
+        """Where the slot of the data set, or the tile of the predictions, begins; a cycle ahead."""
         program = self.program
-        origin = Signal(len(self.row))
-        for index_signal, copies, name in ((self.slot, program.slots, "slot"), (self.tile, program.tiles, "tile")):
-            ringed = {
-                index: program.placements[operand.array]
-                for index, operand in self.operands.items()
-                if program.placements[operand.array].slots > 1
-                and (operand.array in program.outputs) == (name == "tile")
-            }
-            if copies > 1 and ringed:
-                rows = sorted({place.slot_rows for place in ringed.values()})
-                offsets = {
-                    size: table(
-                        m, index_signal, {i: i * size for i in range(copies)}, len(self.row), f"{name}_offset_{size}"
-                    )
-                    for size in rows
-                }
-                with m.Switch(self.kernel):
-                    for index, place in ringed.items():
-                        with m.Case(index):
-                            m.d.comb += origin.eq(offsets[place.slot_rows])
+        places = {index: program.placements[operand.array] for index, operand in self.operands.items()}
+        ringed = {index: place for index, place in places.items() if place.slots > 1}
+        origin = Const(0, 1)
+        for index, place in ringed.items():
+            mine = Signal(len(self.row), name=f"origin_{index}")
+            begins = used & (self.kernel == index) & (self.level == self.layout.start)
+            if place.array in program.outputs:
+                with m.If(begins):
+                    m.d.sync += mine.eq(Mux(self.first_tile, 0, mine + place.slot_rows))
+            else:
+                offsets = {slot: slot * place.slot_rows for slot in range(place.slots)}
+                with m.If(begins):
+                    m.d.sync += mine.eq(table(m, self.slot, offsets, len(self.row), f"slot_offset_{index}"))
+            if len(places) > 1:
+                is_mine = Signal(name=f"is_ringed_{index}")
+                m.d.sync += is_mine.eq(self.kernel == index)
+                mine = Mux(is_mine, mine, 0)
+            origin = origin | mine
         return origin

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import saturated_for
-from catgrad_hw.gateware.tag import Delayed, Edge, TagLayout, member, table
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
@@ -41,14 +41,19 @@ class Draw(Component):
 class SumPath(Component):
     """Finishes the tree's sums.
 
-    ``tag`` and ``total`` are those of the finished sum, ``tag.valid`` high for one cycle. ``index`` (the word's among
-    its array's, for a draw) arrives one cycle later, ``old`` (the word to update) and ``partial`` (the sum of the tiles
-    so far) :data:`timing.WORD_LATENCY` cycles later. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE` where
-    ``partial_write`` is high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is; ``write_tag`` is one cycle ahead
-    of that.
+    ``total`` is the finished sum; ``tag``, ``tag.valid`` high for one cycle, is two cycles ahead of it. ``partial``
+    (the sum of the tiles so far) comes with it, ``old`` (the word to update) :data:`timing.SUM_UPDATE` cycles later,
+    ``index`` (of a draw) :attr:`draw_lead` cycles earlier. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE`
+    where ``partial_write`` is high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is (``writes_soon``: a cycle
+    before); ``write_tag`` and
+    ``partial_tag`` are two cycles ahead of that.
+    ``loaded`` takes the place of ``word`` in the cycle after ``loads``.
     """
 
-    def __init__(self, program: Program, old_bits, index_bits):
+    draw_lead = Draw.latency - timing.PARTIAL_WRITE
+    """The draw is there with the sum to which it is added."""
+
+    def __init__(self, program: Program, old_bits):
         self.program = program
         self.layout = TagLayout(program)
         self.kernels = {i: k.sum for i, k in enumerate(program.kernels) if k.sum}
@@ -60,14 +65,17 @@ class SumPath(Component):
                 "total": In(signed(bits)),
                 "old": In(signed(old_bits)),
                 "partial": In(signed(bits)),
-                "index": In(index_bits),
+                "index": In(32),
                 "key": In(32),
+                "loads": In(1),
+                "loaded": In(signed(word)),
                 "partial_sum": Out(signed(bits)),
                 "partial_write": Out(1),
                 "partial_tag": Out(self.layout),
                 "write_tag": Out(self.layout),
                 "word": Out(signed(word)),
                 "write": Out(1),
+                "writes_soon": Out(1),
                 "clamped": Out(1),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
             }
@@ -79,75 +87,82 @@ class SumPath(Component):
         kernels = self.kernels
         bits = program.sum_accumulator
         tiled = [i for i in kernels if program.tiles > 1 and program.kernels[i].sums_samples]
+        ahead = timing.ADDRESS
         stage = Delayed(m, self.tag, "stage")
-        total = Delayed(m, self.total, "total")
+        kernel = self.tag.kernel
 
         # Add the partial sum of the tiles before; keep it for the tiles to come.
-        read, kept = timing.WORD_LATENCY, timing.PARTIAL_WRITE
+        kept = ahead + timing.PARTIAL_WRITE
         sum_ = Signal(signed(bits), name="sum", reset_less=True)
-        begins = stage[read].tile == 0
-        is_tiled = member(m, stage[read].kernel, tiled, "is_tiled")
-        m.d.sync += sum_.eq(total[read] + Mux(is_tiled & ~begins, self.partial, 0) if tiled else total[read])
-        complete = Signal()
+        complete = Const(1)
         if tiled:
-            m.d.comb += complete.eq(
-                ~member(m, stage[kept].kernel, tiled, "was_tiled") | (stage[kept].tile == program.tiles - 1)
-            )
-            m.d.comb += self.partial_write.eq(stage[kept].valid & ~complete)
+            is_tiled = Signal()
+            continues, unfinished = Signal(), Signal()
+            m.d.comb += is_tiled.eq(member(m, kernel, tiled, "tiled"))
+            m.d.comb += [
+                continues.eq(is_tiled & ~self.tag.first_tile),
+                unfinished.eq(is_tiled & ~self.tag.last_tile),
+            ]
+            adds = Delayed(m, continues, "continues", reset_less=True)[ahead]
+            m.d.sync += sum_.eq(Mux(adds, self.total + self.partial, self.total))
+            complete = ~unfinished
+            m.d.comb += self.partial_write.eq(Delayed(m, self.tag.valid & unfinished, "keeps")[kept])
         else:
-            m.d.comb += complete.eq(1)
-        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[read])]
+            m.d.sync += sum_.eq(self.total)
+        finishes = Delayed(m, self.tag.valid & complete, "finishes")
+        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[kept - timing.ADDRESS])]
 
-        # Round, to nearest or by a draw.
+        # Add half of the last place, or a draw below it; shift.
         shifts = {i: s.narrowing.shift for i, s in kernels.items()}
         drawn = {i: s for i, s in kernels.items() if s.draw is not None}
-        value = Const(0, 16)
+        draw = Const(0, 16)
         if drawn:
-            m.submodules.draw = draw = Draw()
-            offset = table(m, stage[1].kernel, {i: s.draw for i, s in drawn.items()}, 32, "draw_offset")
-            m.d.comb += [draw.key.eq(self.key), draw.index.eq(self.index + offset)]
-            value = Delayed(m, draw.value, "draw")[kept - 1 - Draw.latency]
-        kernel = stage[kept].kernel
-        half = Signal(bits, name="half")
-        result_bits = bits + 1 - min(0, *shifts.values(), 0)
-        nearest = Signal(signed(result_bits), reset_less=True)
-        for shift, stochastic in sorted({(shifts[i], i in drawn) for i in kernels}):
-            members = [i for i in kernels if (shifts[i], i in drawn) == (shift, stochastic)]
-            with m.If(member(m, kernel, members, f"rounds_{shift % 256}_{int(stochastic)}")):
-                if shift > 0:
-                    if stochastic:
-                        m.d.comb += half.eq(value >> (16 - shift) if shift <= 16 else value << (shift - 16))
-                    else:
-                        m.d.comb += half.eq(1 << (shift - 1))
-                    m.d.sync += nearest.eq((sum_ + half) >> shift)
-                else:
-                    m.d.sync += nearest.eq(sum_ << -shift)
+            m.submodules.draw = unit = Draw()
+            m.d.comb += [unit.key.eq(self.key), unit.index.eq(self.index)]
+            draw = unit.value
+
+        def below(form):
+            shift, draws = form
+            if not draws:
+                return Const((1 << shift) >> 1, bits)
+            return draw >> (16 - shift) if shift <= 16 else draw << (shift - 16)
+
+        half = Choice(m, kernel, {i: (max(shift, 0), i in drawn) for i, shift in shifts.items()}, "half", delay=kept)
+        near = Signal(signed(bits + 1), reset_less=True)
+        m.d.sync += near.eq(sum_ + half.of(below))
+        shift = Choice(m, kernel, shifts, "shift", delay=kept + 1)
+        result_bits = bits + 1 - min(shifts.values())
+        inverse = Signal(signed(result_bits), reset_less=True)  # so the subtraction needs no inverters
+        nearest = ~inverse
+        m.d.sync += inverse.eq(~shift.of(lambda s: near >> s if s > 0 else near << -s))
 
         # Update; saturate.
+        updated = ahead + timing.SUM_UPDATE
         updates = [i for i, s in kernels.items() if s.update]
-        old = Delayed(m, self.old, "old")[kept + 1 - read]
         changed = Signal(signed(max(result_bits, len(self.old)) + 1), reset_less=True)
-        m.d.sync += changed.eq(Mux(member(m, stage[kept + 1].kernel, updates, "updates"), old - nearest, nearest))
-        is_complete = Delayed(m, complete, "complete")
-        widths = {i: s.narrowing.width for i, s in kernels.items()}
-        clamped, clamps = saturated_for(m, changed, widths, stage[kept + 2].kernel, "changed")
+        updating = Delayed(m, member(m, kernel, updates, "updates"), "updates", reset_less=True)[updated]
+        m.d.sync += changed.eq(Mux(updating, self.old - nearest, nearest))
+        width = Choice(m, kernel, {i: s.narrowing.width for i, s in kernels.items()}, "width", delay=updated + 1)
+        clamped, clamps = saturated_for(m, changed, width, "changed")
+        of_rows = [i for i, s in kernels.items() if s.source == "row"]
+        is_present = member(m, kernel, of_rows, "of_rows") | (self.tag.edge != Edge.EMPTY)
+        present = Delayed(m, is_present, "present", reset_less=True)[updated + 1]
         word = Signal.like(self.word, reset_less=True)
         flag = Signal()
-        of_rows = [i for i, s in kernels.items() if s.source == "row"]
-        is_row = member(m, stage[kept + 2].kernel, of_rows, "is_of_rows")
-        present = is_row | (stage[kept + 2].edge != Edge.EMPTY)
         m.d.sync += [
-            word.eq(Mux(present, clamped, 0)),
-            flag.eq(clamps & present & stage[kept + 2].valid & is_complete[2]),
+            word.eq(Mux(self.loads, self.loaded, Mux(present, clamped, 0))),
+            flag.eq(clamps & present & finishes[updated + 1]),
         ]
 
         # Write.
+        written = ahead + timing.SUM_WRITE
         m.d.comb += [
             self.word.eq(word),
-            self.write.eq(stage[timing.SUM_WRITE].valid & is_complete[3]),
-            self.write_tag.eq(stage[timing.SUM_WRITE - 1]),
-            self.write_tag.valid.eq(stage[timing.SUM_WRITE - 1].valid),
+            self.write.eq(finishes[written]),
+            self.writes_soon.eq(finishes[written - 1]),
+            self.write_tag.eq(stage[written - timing.ADDRESS]),
+            self.write_tag.valid.eq(finishes[written - timing.ADDRESS]),
             self.clamped.eq(flag),
-            self.clamped_kernel.eq(stage[timing.SUM_WRITE].kernel),
+            self.clamped_kernel.eq(stage[written].kernel),
         ]
         return m

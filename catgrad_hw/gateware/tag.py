@@ -1,6 +1,9 @@
 """The tag that travels down the pipeline beside each iteration, and small helpers shared by the components."""
 
-from amaranth.hdl import Array, Const, Module, Signal, Value
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from catgrad_hw.schedule.program import Program
@@ -17,7 +20,8 @@ class TagLayout(data.StructLayout):
     ``level``: the loop level that advanced to reach this iteration (0 is the innermost; ``start`` marks the first
     iteration of the kernel); ``row_level`` and ``sum_level``: the same since the previous output of the lanes, and of
     the tree. ``first``/``last`` delimit a reduction in the lanes, ``sum_first``/``sum_last`` one in the tree.
-    ``edge``: which lanes of the row mean something, see ``Edge``. ``slot`` of the data set and ``tile`` of the batch.
+    ``edge``: which lanes of the row mean something, see ``Edge``. ``slot`` of the data set; whether the tile is the
+    batch's first or last.
     """
 
     def __init__(self, program: Program):
@@ -36,7 +40,8 @@ class TagLayout(data.StructLayout):
                 "sum_level": level,
                 "kernel": bits_for(len(program.kernels)),
                 "slot": bits_for(program.slots),
-                "tile": bits_for(program.tiles),
+                "first_tile": 1,
+                "last_tile": 1,
             }
         )
 
@@ -60,14 +65,14 @@ def partial_lanes(program: Program, kernel) -> int:
 class Delayed:
     """A signal and its delayed copies: ``d[n]`` is the signal ``n`` cycles later, built when first asked for."""
 
-    def __init__(self, m: Module, signal, name: str):
-        self.m, self.name = m, name
+    def __init__(self, m: Module, signal, name: str, reset_less=False):
+        self.m, self.name, self.reset_less = m, name, reset_less
         self.stages = [signal]
 
     def __getitem__(self, cycles: int):
         while len(self.stages) <= cycles:
             previous = self.stages[-1]
-            stage = Signal.like(previous, name=f"{self.name}_{len(self.stages)}")
+            stage = Signal.like(previous, name=f"{self.name}_{len(self.stages)}", reset_less=self.reset_less)
             self.m.d.sync += stage.eq(previous)
             self.stages.append(stage)
         return self.stages[cycles]
@@ -99,6 +104,41 @@ def member(m: Module, index: Value, members, name: str):
         with m.Case(*members):
             m.d.comb += result.eq(1)
     return result
+
+
+class Choice:
+    """Which of a few values each kernel uses, decoded ahead of time: from ``kernel``, for use ``delay`` cycles later.
+
+    ``values`` maps kernel indices to what is chosen between; others are don't-cares. Where ``load`` is given, the
+    choice of the cycles in which it is high is kept, and in use from the next cycle on.
+    """
+
+    def __init__(self, m: Module, kernel: Value, values: dict, name: str, delay=1, load=None):
+        self.values = sorted(set(values.values()))
+        self.chosen = []
+        # One of two is told by a bit, one of more by a bit each.
+        for index, value in enumerate(self.values):
+            if len(self.values) > 2 or (len(self.values) == 2 and index == 1):
+                users = [key for key, found in values.items() if found == value]
+                chosen = member(m, kernel, users, f"{name}_{index}")
+                if load is not None:
+                    kept = Signal(name=f"{name}_{index}_kept", reset_less=True)
+                    with m.If(load):
+                        m.d.sync += kept.eq(chosen)
+                    chosen = kept
+                else:
+                    chosen = Delayed(m, chosen, f"{name}_{index}", reset_less=True)[delay]
+                self.chosen.append(chosen)
+
+    def of(self, results):
+        """The one that is chosen of ``results``, a list or a function of each of ``values``."""
+        if callable(results):
+            results = [results(value) for value in self.values]
+        if len(results) == 1:
+            return results[0]
+        if len(results) == 2:
+            return Mux(self.chosen[0], results[1], results[0])
+        return reduce(or_, (Mux(chosen, result, 0) for chosen, result in zip(self.chosen, results, strict=True)))
 
 
 def choose(values, index: Value):

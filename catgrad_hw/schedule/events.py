@@ -86,7 +86,8 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         return found
 
     every = np.arange(grid.shape[1], dtype=np.int64)
-    reads = [use(o, every, timing.operand_trigger(o.row) + 1) for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
+    factors = [o for o in (kernel.a, kernel.b) if isinstance(o, Operand)]
+    reads = [use(o, every, timing.presented(timing.operand_trigger(o.row))) for o in factors]
     writes: list[Use] = []
     units: list[Use] = []
     row_last = last(kernel.reduced)
@@ -98,20 +99,20 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         if words:
             units.append(Use(TREE, NO_ROWS, issue + timing.PRODUCT))
         if slow.bias:
-            reads.append(use(slow.bias, outputs, timing.held_trigger(capture, slow.bias.row) + 1))
+            reads.append(use(slow.bias, outputs, timing.presented(timing.held_trigger(capture))))
         for beat in range(1 if words else program.beats):
             units.append(Use(CAPTURE_REGISTER, NO_ROWS, issue[outputs] + capture + beat))
             writes += [use(w.target, outputs, capture + timing.SLOW_STAGES + beat) for w in slow.writes]
         for write in slow.writes:
             if write.subtraction:
                 other = write.subtraction.other
-                trigger = timing.held_trigger(capture + timing.SUBTRACT_STAGE, other.row)
-                reads.append(use(other, outputs, trigger + 1))
+                trigger = timing.held_trigger(capture + timing.SUBTRACT_STAGE)
+                reads.append(use(other, outputs, timing.presented(trigger)))
     if kernel.full:
         units.append(Use(FULL_PATH, NO_ROWS, issue[row_last] + timing.ACCUMULATOR + 1))
         writes.append(use(kernel.full.target, row_last, timing.FULL_WRITE))
         if kernel.full.update:
-            reads.append(use(kernel.full.target, row_last, timing.old_row_trigger() + 1))
+            reads.append(use(kernel.full.target, row_last, timing.presented(timing.old_row_trigger())))
     if kernel.sum:
         total = kernel.sum
         entry = timing.PRODUCT if total.source == "product" else timing.FULL_WRITE
@@ -120,10 +121,11 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         ready = timing.sum_ready(lanes, total.source)
         writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
         if total.update:
-            reads.append(use(total.target, sum_last, ready + 1))
+            trigger = ready + timing.SUM_UPDATE - timing.ROW_LATENCY
+            reads.append(use(total.target, sum_last, timing.presented(trigger)))
         if program.tiles > 1 and kernel.sums_samples:
             operand = replace(total.flat, array=partial_name(total.target.array))
-            reads.append(use(operand, sum_last, ready + 1))
+            reads.append(use(operand, sum_last, timing.presented(ready - timing.OUTPUT)))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
     return Events(tuple(reads), tuple(writes), tuple(units))
 

@@ -3,7 +3,8 @@
 Arrays that one kernel uses in the same cycle lie in different banks (a bank has one read and one write port); networkx
 colours the conflict graph to tell how many banks that takes. Arrays that never hold values at the same time may share
 rows; the scheduler then keeps the later's writes behind the earlier's reads. Arrays of different word width never share
-a bank, nor do packed arrays with others. The data set has banks of its own, which the loader writes.
+a bank, nor do packed arrays with others. The data set has banks of its own, which the loader writes; or, where only a
+few samples are on chip at a time, it lies among the other arrays, and the loader writes when no kernel does.
 """
 
 from __future__ import annotations
@@ -81,11 +82,13 @@ def place(
     tiles: int,
     slots: int,
     kinds: Mapping[str, BankKind],
+    shared: bool = False,
 ) -> tuple[dict[str, Bank], dict[str, Placement]]:
     """Choose banks and rows for every array that the kernels of ``routines`` touch.
 
     ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
-    ``kinds``: the kind of a bank by its name, where it isn't block RAM.
+    ``kinds``: the kind of a bank by its name, where it isn't block RAM; ``shared``: the data set, too, lies in banks
+    that the kernels write.
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
@@ -122,7 +125,7 @@ def place(
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(used):
         width = program.formats[name].width
-        key = name if name in data else f"{'row' if axes[name] is not None else 'word'}{width}"
+        key = name if name in data and not shared else f"{'row' if axes[name] is not None else 'word'}{width}"
         groups.setdefault(key, []).append(name)
 
     banks: dict[str, Bank] = {}

@@ -71,6 +71,11 @@ class BlockRams:
     kbit: int
 
 
+COUNTER_BITS = 32
+OWN_COUNTERS = 2
+"""Of cycles and of steps, beside those of clamped words."""
+
+
 def table_bits(table: Table) -> int:
     """Bits of a table's entries, which are never negative."""
     return max(1, max(table.entries).bit_length())
@@ -94,17 +99,20 @@ def _bank(bank: Bank) -> Memory:
 
 
 def memories(program: Program) -> Sequence[Memory]:
-    """All memories: banks, partial sums among them, and a copy of each table for every word of the slow path."""
+    """All memories: banks, partial sums among them, a copy of each table for every word of the slow path, and the
+    counters, which no choice of tile or packing changes: with the data set, they are beside the budget."""
     used = {write.table for k in program.kernels if k.slow for write in k.slow.writes if write.table}
     # a draft has no kernels yet: all tables count
     tables = [(name, program.tables[name]) for name in sorted(used or program.tables)]
     return [
         *(_bank(bank) for bank in program.banks.values()),
         *(Memory(n, program.slow_words, 1, table_bits(t), len(t.entries), False, True) for n, t in tables),
+        Memory("counters", 1, 1, COUNTER_BITS, len(program.counters) + OWN_COUNTERS, True, True),
     ]
 
 
 def block_rams(program: Program, family: Family = "ice40", *, data_set: bool = False) -> BlockRams:
-    """The block RAM of ``program``: banks, partial sums and tables; with ``data_set``, the banks of x and y, too."""
+    """The block RAM of ``program``: banks, partial sums and tables; with ``data_set``, the banks of x and y and the
+    counters, too."""
     count = sum(memory.blocks(family) for memory in memories(program) if data_set or not memory.data_set)
     return BlockRams(count, count * BLOCK[family].kbit)

@@ -272,6 +272,11 @@ class Program:
         return self.placements[self.inputs[0]].slots
 
     @property
+    def data_set_banks(self) -> tuple[str, ...]:
+        """The banks that hold samples."""
+        return tuple(sorted({self.placements[name].bank for name in (*self.inputs, *self.targets)}))
+
+    @property
     def kernels(self) -> tuple[MachineKernel, ...]:
         """All kernels of all routines, in the order in which the sequencer numbers them."""
         return tuple(k for r in self.routines for k in (*r.tile.kernels, *r.final.kernels))

@@ -148,7 +148,9 @@ def _draft(
     )
     resident = samples is not None and samples % batch == 0 and samples * width <= RESIDENT_BITS
     slots = tiles * samples // batch if resident and samples is not None else 2
-    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds)
+    data = {*program.kernels.inputs, *program.kernels.targets}
+    shared = not resident and "step" in parsed and not data & bank_kinds.keys()
+    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, shared)
     samples_bits = (tiles * tile + lanes).bit_length()
     lane_bits, sum_bits = [], []
     for kernel in kernels:

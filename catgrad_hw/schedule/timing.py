@@ -7,22 +7,27 @@ address, data and enable are. A read sees a write that was presented at least on
 ::
 
     0      the sequencer holds the iteration
-    1      addresses of words at the ports of their banks; 2, of rows
-    3, 4   memory output, output register, for rows
-    5      bank (and lane) chosen; a weight rounded to its compute copy
-    6      operand registers of the multipliers
-    7      products; the tree's first adders for a dot             PRODUCT
-    8      lane accumulators                                       ACCUMULATOR
-    9      slow path captures the row; beats follow                CAPTURE
-    11     full-width path writes; its row may enter the tree      FULL_WRITE
-    18     slow path writes its first beat                         SLOW_WRITE
+    1      increments of addresses of words; 2, of rows
+    2      addresses of words at the ports of their banks; 3, of rows
+    4, 5   memory output, output register, for rows
+    6      bank (and lane) chosen; a weight rounded to its compute copy
+    7      operand registers of the multipliers
+    8      products; the tree's first adders for a dot             PRODUCT
+    9      lane accumulators                                       ACCUMULATOR
+    10     slow path captures the row; beats follow                CAPTURE
+    12     full-width path writes; its row may enter the tree      FULL_WRITE
+    19     slow path writes its first beat                         SLOW_WRITE
 """
 
 from __future__ import annotations
 
-ROW_LATENCY = 4
-"""Cycles from a stream's trigger to its row: address, memory, output register, choice of the bank."""
-WORD_LATENCY = 5
+ADDRESS = 2
+"""Cycles from a stream's trigger to its address: the increment is looked up, and added."""
+OUTPUT = ADDRESS + 2
+"""Cycles from a stream's trigger until the output register of the memory holds its row."""
+ROW_LATENCY = OUTPUT + 1
+"""Cycles from a stream's trigger to its row: the bank is chosen."""
+WORD_LATENCY = ROW_LATENCY + 1
 """The same for a word, which is then picked out of its row."""
 
 FETCHED = WORD_LATENCY
@@ -42,11 +47,14 @@ SUBTRACT_STAGE = 7
 
 SLOW_WRITE = CAPTURE + SLOW_STAGES
 
-SUM_WRITE_STAGES = 3
-PARTIAL_WRITE = WORD_LATENCY + 1
+PARTIAL_WRITE = 1
 """From the tree's finished sum (:func:`sum_ready`): the partial sum of the tiles before is added, and kept."""
-SUM_WRITE = PARTIAL_WRITE + SUM_WRITE_STAGES
-"""Rounded, subtracted from the old value, saturated."""
+SUM_LEAD = 6
+"""Cycles by which what finishes a sum is known before it."""
+SUM_UPDATE = PARTIAL_WRITE + 2
+"""From the tree's finished sum until the old value is subtracted from: half of the last place added, shifted."""
+SUM_WRITE = SUM_UPDATE + 2
+"""Subtracted, saturated."""
 
 
 def latency(row: bool) -> int:
@@ -59,14 +67,19 @@ def operand_trigger(row: bool) -> int:
     return FETCHED - latency(row)
 
 
-def held_trigger(stage: int, row: bool) -> int:
+def held_trigger(stage: int) -> int:
     """The cycle that triggers a stream whose word or row is held in a register from cycle ``stage`` on."""
-    return stage - 1 - latency(row)
+    return stage - 1 - OUTPUT
 
 
 def old_row_trigger() -> int:
     """The cycle that triggers the row which the full-width path updates."""
     return ACCUMULATOR + 1 - ROW_LATENCY
+
+
+def presented(trigger: int) -> int:
+    """The cycle in which a stream presents the address that is triggered in cycle ``trigger``."""
+    return trigger + ADDRESS
 
 
 def tree_levels(lanes: int) -> int:
@@ -86,7 +99,7 @@ def capture(lanes: int, words: bool) -> int:
 
 def sample_reads(lanes: int) -> int:
     """Cycles from an iteration's issue to its last read of a sample: a target, subtracted in the slow path."""
-    return max(held_trigger(capture(lanes, words) + SUBTRACT_STAGE, not words) + 1 for words in (False, True))
+    return max(presented(held_trigger(capture(lanes, words) + SUBTRACT_STAGE)) for words in (False, True))
 
 
 def drain(lanes: int) -> int:

@@ -1,4 +1,4 @@
-// A core of 8 lanes that trains a model; identity 1ccb47b236be9b2c.
+// A core of 8 lanes that trains a model; identity 4206c99ce14b0980.
 // Generated: change what it was generated from. Widths and incomplete cases follow Verilog's own rules on purpose.
 /* verilator lint_off WIDTHEXPAND */
 /* verilator lint_off WIDTHTRUNC */
@@ -36,11 +36,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   output results__valid;
   wire results__valid;
   output [31:0] bus__read_data;
-  reg [31:0] bus__read_data = 32'd0;
+  wire [31:0] bus__read_data;
   input signed [15:0] samples__payload;
   wire signed [15:0] samples__payload;
-  wire [32:0] \$1 ;
-  wire [32:0] \$10 ;
+  wire [15:0] \$1 ;
+  wire [15:0] \$10 ;
   wire \$100 ;
   wire \$101 ;
   wire \$102 ;
@@ -73,7 +73,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$127 ;
   wire \$128 ;
   wire \$129 ;
-  wire [32:0] \$13 ;
+  wire \$13 ;
   wire \$130 ;
   wire \$131 ;
   wire \$132 ;
@@ -86,7 +86,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$139 ;
   wire \$14 ;
   wire \$140 ;
-  wire [7:0] \$141 ;
+  wire \$141 ;
   wire \$142 ;
   wire \$143 ;
   wire \$144 ;
@@ -117,7 +117,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire [32:0] \$17 ;
+  wire \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -150,8 +150,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$197 ;
   wire \$198 ;
   wire \$199 ;
-  wire \$2 ;
-  wire \$20 ;
+  wire [15:0] \$2 ;
+  wire [31:0] \$20 ;
   wire \$200 ;
   wire \$201 ;
   wire \$202 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire [32:0] \$21 ;
+  wire \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -175,7 +175,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$219 ;
   wire \$22 ;
   wire \$220 ;
-  wire [7:0] \$221 ;
+  wire \$221 ;
   wire \$222 ;
   wire \$223 ;
   wire \$224 ;
@@ -184,7 +184,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$227 ;
   wire \$228 ;
   wire \$229 ;
-  wire \$23 ;
+  wire [1:0] \$23 ;
   wire \$230 ;
   wire \$231 ;
   wire \$232 ;
@@ -195,7 +195,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$237 ;
   wire \$238 ;
   wire \$239 ;
-  wire \$24 ;
+  wire [1:0] \$24 ;
   wire \$240 ;
   wire \$241 ;
   wire \$242 ;
@@ -205,8 +205,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$246 ;
   wire \$247 ;
   wire \$248 ;
-  wire [7:0] \$249 ;
-  wire [32:0] \$25 ;
+  wire \$249 ;
+  wire [2:0] \$25 ;
   wire \$250 ;
   wire \$251 ;
   wire \$252 ;
@@ -217,7 +217,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$257 ;
   wire \$258 ;
   wire \$259 ;
-  wire \$26 ;
+  wire [1:0] \$26 ;
   wire \$260 ;
   wire \$261 ;
   wire \$262 ;
@@ -228,18 +228,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$267 ;
   wire \$268 ;
   wire \$269 ;
-  wire \$27 ;
+  wire [1:0] \$27 ;
   wire \$270 ;
   wire \$271 ;
   wire \$272 ;
   wire \$273 ;
   wire \$274 ;
   wire \$275 ;
-  wire [7:0] \$276 ;
+  wire \$276 ;
   wire \$277 ;
   wire \$278 ;
   wire \$279 ;
-  wire \$28 ;
+  wire [2:0] \$28 ;
   wire \$280 ;
   wire \$281 ;
   wire \$282 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire [32:0] \$29 ;
+  wire [1:0] \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -261,19 +261,19 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$297 ;
   wire \$298 ;
   wire \$299 ;
-  wire \$3 ;
-  wire \$30 ;
+  wire [15:0] \$3 ;
+  wire [1:0] \$30 ;
   wire \$300 ;
   wire \$301 ;
   wire \$302 ;
   wire \$303 ;
   wire \$304 ;
   wire \$305 ;
-  wire [7:0] \$306 ;
+  wire \$306 ;
   wire \$307 ;
   wire \$308 ;
   wire \$309 ;
-  wire \$31 ;
+  wire [2:0] \$31 ;
   wire \$310 ;
   wire \$311 ;
   wire \$312 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire \$32 ;
+  wire [1:0] \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -295,18 +295,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$327 ;
   wire \$328 ;
   wire \$329 ;
-  wire [32:0] \$33 ;
+  wire [1:0] \$33 ;
   wire \$330 ;
   wire \$331 ;
   wire \$332 ;
   wire \$333 ;
-  wire [7:0] \$334 ;
+  wire \$334 ;
   wire \$335 ;
   wire \$336 ;
   wire \$337 ;
   wire \$338 ;
   wire \$339 ;
-  wire \$34 ;
+  wire [2:0] \$34 ;
   wire \$340 ;
   wire \$341 ;
   wire \$342 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire \$35 ;
+  wire [1:0] \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -328,9 +328,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$357 ;
   wire \$358 ;
   wire \$359 ;
-  wire \$36 ;
+  wire [3:0] \$36 ;
   wire \$360 ;
-  wire [7:0] \$361 ;
+  wire \$361 ;
   wire \$362 ;
   wire \$363 ;
   wire \$364 ;
@@ -339,7 +339,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire [32:0] \$37 ;
+  wire [4:0] \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire \$38 ;
+  wire [1:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -366,173 +366,333 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$391 ;
   wire \$392 ;
   wire \$393 ;
-  wire [31:0] \$394 ;
+  wire \$394 ;
   wire \$395 ;
   wire \$396 ;
   wire \$397 ;
   wire \$398 ;
   wire \$399 ;
-  wire \$4 ;
-  wire \$40 ;
+  wire [15:0] \$4 ;
+  wire [2:0] \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
-  reg [18:0] \$403 ;
-  reg [18:0] \$404 ;
-  reg [18:0] \$405 ;
-  reg [18:0] \$406 ;
-  reg [18:0] \$407 ;
-  reg [1:0] \$408 ;
-  reg [1:0] \$409 ;
-  wire [32:0] \$41 ;
-  reg [2:0] \$410 ;
-  reg [2:0] \$411 ;
-  reg \$412 ;
-  reg \$413 ;
-  reg [2:0] \$414 ;
-  reg [2:0] \$415 ;
-  reg [3:0] \$416 ;
-  reg [3:0] \$417 ;
-  reg [3:0] \$418 ;
-  reg [3:0] \$419 ;
-  wire \$42 ;
-  reg [1:0] \$420 ;
-  reg [1:0] \$421 ;
-  reg [2:0] \$422 ;
-  reg [2:0] \$423 ;
-  reg [18:0] \$424 ;
-  reg [18:0] \$425 ;
-  reg [18:0] \$426 ;
-  reg \$427 ;
-  reg \$428 ;
-  reg [2:0] \$429 ;
-  wire \$43 ;
-  reg [2:0] \$430 ;
-  reg [18:0] \$431 ;
-  reg [18:0] \$432 ;
-  reg [18:0] \$433 ;
-  reg [18:0] \$434 ;
-  reg [18:0] \$435 ;
-  reg [18:0] \$436 ;
-  reg [18:0] \$437 ;
-  reg \$438 ;
-  reg \$439 ;
-  wire \$44 ;
-  reg [2:0] \$440 ;
-  reg [2:0] \$441 ;
-  reg \$442 ;
-  reg \$443 ;
-  reg [2:0] \$444 ;
-  reg [2:0] \$445 ;
-  reg \$446 ;
-  reg \$447 ;
-  reg \$448 ;
-  reg \$449 ;
-  wire [32:0] \$45 ;
-  reg \$450 ;
-  reg \$451 ;
-  reg \$452 ;
-  reg \$453 ;
-  reg \$454 ;
-  reg \$455 ;
-  reg \$456 ;
-  reg \$457 ;
-  reg \$458 ;
-  reg \$459 ;
-  wire \$46 ;
-  reg \$460 ;
-  reg \$461 ;
-  reg [31:0] \$462 ;
-  reg [31:0] \$463 ;
-  reg [31:0] \$464 ;
-  reg \$465 ;
-  reg [31:0] \$466 ;
-  reg \$467 ;
-  reg [31:0] \$468 ;
-  reg [31:0] \$469 ;
-  wire \$47 ;
-  reg [31:0] \$470 ;
-  reg [31:0] \$471 ;
-  reg [31:0] \$472 ;
-  reg [31:0] \$473 ;
-  reg [31:0] \$474 ;
-  reg [31:0] \$475 ;
-  reg [31:0] \$476 ;
-  reg [31:0] \$477 ;
-  reg [31:0] \$478 ;
-  reg [31:0] \$479 ;
+  wire \$403 ;
+  wire \$404 ;
+  wire \$405 ;
+  wire \$406 ;
+  wire \$407 ;
+  wire \$408 ;
+  wire \$409 ;
+  wire [1:0] \$41 ;
+  wire \$410 ;
+  wire \$411 ;
+  wire \$412 ;
+  wire \$413 ;
+  wire \$414 ;
+  wire \$415 ;
+  wire \$416 ;
+  wire \$417 ;
+  wire \$418 ;
+  wire \$419 ;
+  wire [3:0] \$42 ;
+  wire \$420 ;
+  wire \$421 ;
+  wire \$422 ;
+  wire \$423 ;
+  wire \$424 ;
+  wire \$425 ;
+  wire \$426 ;
+  wire \$427 ;
+  wire \$428 ;
+  wire \$429 ;
+  wire [4:0] \$43 ;
+  wire \$430 ;
+  wire \$431 ;
+  wire \$432 ;
+  wire \$433 ;
+  wire \$434 ;
+  wire \$435 ;
+  wire \$436 ;
+  wire \$437 ;
+  wire \$438 ;
+  wire \$439 ;
+  wire [1:0] \$44 ;
+  wire \$440 ;
+  wire \$441 ;
+  wire \$442 ;
+  wire \$443 ;
+  wire \$444 ;
+  wire \$445 ;
+  wire \$446 ;
+  wire \$447 ;
+  wire \$448 ;
+  wire \$449 ;
+  wire [3:0] \$45 ;
+  wire \$450 ;
+  wire \$451 ;
+  wire \$452 ;
+  wire \$453 ;
+  wire \$454 ;
+  wire \$455 ;
+  wire \$456 ;
+  wire \$457 ;
+  wire \$458 ;
+  wire \$459 ;
+  wire [4:0] \$46 ;
+  wire \$460 ;
+  wire \$461 ;
+  wire \$462 ;
+  wire \$463 ;
+  wire \$464 ;
+  wire \$465 ;
+  wire \$466 ;
+  wire \$467 ;
+  wire \$468 ;
+  wire \$469 ;
+  wire [1:0] \$47 ;
+  wire \$470 ;
+  wire \$471 ;
+  wire \$472 ;
+  wire \$473 ;
+  wire \$474 ;
+  wire \$475 ;
+  wire \$476 ;
+  wire \$477 ;
+  wire \$478 ;
+  wire \$479 ;
   wire \$48 ;
-  reg [31:0] \$480 ;
-  reg [31:0] \$481 ;
-  reg [31:0] \$482 ;
-  reg [31:0] \$483 ;
-  reg [31:0] \$484 ;
-  wire [32:0] \$49 ;
-  wire \$5 ;
-  wire \$50 ;
+  wire \$480 ;
+  wire \$481 ;
+  wire \$482 ;
+  wire \$483 ;
+  wire \$484 ;
+  wire \$485 ;
+  wire \$486 ;
+  wire \$487 ;
+  wire \$488 ;
+  wire \$489 ;
+  wire [2:0] \$49 ;
+  wire \$490 ;
+  wire \$491 ;
+  wire \$492 ;
+  wire \$493 ;
+  wire \$494 ;
+  wire \$495 ;
+  wire \$496 ;
+  wire \$497 ;
+  wire \$498 ;
+  wire \$499 ;
+  wire [15:0] \$5 ;
+  wire [1:0] \$50 ;
+  wire \$500 ;
+  wire \$501 ;
+  wire \$502 ;
+  wire \$503 ;
+  wire \$504 ;
+  wire \$505 ;
+  wire \$506 ;
+  wire \$507 ;
+  wire \$508 ;
+  wire \$509 ;
   wire \$51 ;
-  wire \$52 ;
-  wire [32:0] \$53 ;
+  wire \$510 ;
+  wire \$511 ;
+  wire \$512 ;
+  wire \$513 ;
+  wire \$514 ;
+  wire \$515 ;
+  wire \$516 ;
+  wire \$517 ;
+  wire \$518 ;
+  wire \$519 ;
+  wire [2:0] \$52 ;
+  wire \$520 ;
+  wire \$521 ;
+  wire \$522 ;
+  wire \$523 ;
+  wire \$524 ;
+  wire \$525 ;
+  wire \$526 ;
+  wire \$527 ;
+  wire \$528 ;
+  wire \$529 ;
+  wire [1:0] \$53 ;
+  wire \$530 ;
+  wire \$531 ;
+  wire \$532 ;
+  wire \$533 ;
+  wire \$534 ;
+  wire \$535 ;
+  wire \$536 ;
+  wire \$537 ;
+  wire \$538 ;
+  wire \$539 ;
   wire \$54 ;
-  wire \$55 ;
-  wire \$56 ;
-  wire [32:0] \$57 ;
-  wire \$58 ;
-  wire \$59 ;
-  wire \$6 ;
-  wire \$60 ;
-  wire [32:0] \$61 ;
-  wire \$62 ;
-  wire \$63 ;
-  wire \$64 ;
-  wire [32:0] \$65 ;
-  wire \$66 ;
-  wire \$67 ;
+  wire \$540 ;
+  wire \$541 ;
+  wire \$542 ;
+  wire \$543 ;
+  wire \$544 ;
+  wire \$545 ;
+  wire \$546 ;
+  wire \$547 ;
+  wire \$548 ;
+  wire [8:0] \$549 ;
+  wire [2:0] \$55 ;
+  wire \$550 ;
+  wire [8:0] \$551 ;
+  wire \$552 ;
+  wire \$553 ;
+  wire \$554 ;
+  reg [19:0] \$555 ;
+  reg [1:0] \$556 ;
+  reg [1:0] \$557 ;
+  reg [2:0] \$558 ;
+  reg [2:0] \$559 ;
+  wire [1:0] \$56 ;
+  reg \$560 ;
+  reg \$561 ;
+  reg \$562 ;
+  reg \$563 ;
+  reg \$564 ;
+  reg \$565 ;
+  reg [2:0] \$566 ;
+  reg [2:0] \$567 ;
+  reg \$568 ;
+  reg \$569 ;
+  wire [3:0] \$57 ;
+  reg \$570 ;
+  reg \$571 ;
+  reg \$572 ;
+  reg [19:0] \$573 ;
+  reg [19:0] \$574 ;
+  reg [19:0] \$575 ;
+  reg [19:0] \$576 ;
+  reg [1:0] \$577 ;
+  reg [1:0] \$578 ;
+  reg [2:0] \$579 ;
+  wire [4:0] \$58 ;
+  reg [2:0] \$580 ;
+  reg [19:0] \$581 ;
+  reg [19:0] \$582 ;
+  reg [19:0] \$583 ;
+  reg \$584 ;
+  reg \$585 ;
+  reg [2:0] \$586 ;
+  reg [2:0] \$587 ;
+  reg [19:0] \$588 ;
+  reg [19:0] \$589 ;
+  wire [1:0] \$59 ;
+  reg \$590 ;
+  reg [19:0] \$591 ;
+  reg [19:0] \$592 ;
+  reg [19:0] \$593 ;
+  reg [19:0] \$594 ;
+  reg [19:0] \$595 ;
+  reg [19:0] \$596 ;
+  reg \$597 ;
+  reg \$598 ;
+  reg [2:0] \$599 ;
+  wire [15:0] \$6 ;
+  wire [3:0] \$60 ;
+  reg [2:0] \$600 ;
+  reg [19:0] \$601 ;
+  reg [19:0] \$602 ;
+  reg [19:0] \$603 ;
+  reg \$604 ;
+  reg \$605 ;
+  reg [2:0] \$606 ;
+  reg [2:0] \$607 ;
+  reg \$608 ;
+  reg [3:0] \$609 ;
+  wire [4:0] \$61 ;
+  reg [31:0] \$610 ;
+  reg \$611 ;
+  reg \$612 ;
+  reg [1:0] \$613 ;
+  reg [1:0] \$614 ;
+  reg [1:0] \$615 ;
+  reg [1:0] \$616 ;
+  reg [3:0] \$617 ;
+  reg \$618 ;
+  reg [3:0] \$619 ;
+  wire [1:0] \$62 ;
+  reg [3:0] \$620 ;
+  reg \$621 ;
+  reg \$622 ;
+  reg \$623 ;
+  reg [3:0] \$624 ;
+  reg [3:0] \$625 ;
+  reg [3:0] \$626 ;
+  reg [3:0] \$627 ;
+  reg [6:0] \$628 ;
+  wire [3:0] \$63 ;
+  wire [4:0] \$64 ;
+  wire [1:0] \$65 ;
+  wire [3:0] \$66 ;
+  wire [4:0] \$67 ;
   wire \$68 ;
-  wire [32:0] \$69 ;
-  wire [32:0] \$7 ;
-  wire \$70 ;
-  wire \$71 ;
-  wire \$72 ;
+  wire [7:0] \$69 ;
+  wire [15:0] \$7 ;
+  wire [23:0] \$70 ;
+  wire [18:0] \$71 ;
+  wire [18:0] \$72 ;
   wire \$73 ;
   wire \$74 ;
   wire \$75 ;
-  wire \$76 ;
-  wire [23:0] \$77 ;
-  wire [18:0] \$78 ;
-  wire [18:0] \$79 ;
-  wire \$8 ;
-  wire \$80 ;
-  wire \$81 ;
-  wire \$82 ;
+  wire [15:0] \$76 ;
+  wire [15:0] \$77 ;
+  wire [15:0] \$78 ;
+  wire [15:0] \$79 ;
+  wire [15:0] \$8 ;
+  wire [15:0] \$80 ;
+  wire [15:0] \$81 ;
+  wire [15:0] \$82 ;
   wire [15:0] \$83 ;
-  wire \$84 ;
-  wire \$85 ;
-  wire \$86 ;
-  wire \$87 ;
-  wire \$88 ;
-  wire \$89 ;
-  wire \$9 ;
-  wire \$90 ;
-  wire \$91 ;
-  wire \$92 ;
+  wire [15:0] \$84 ;
+  wire [15:0] \$85 ;
+  wire [15:0] \$86 ;
+  wire [15:0] \$87 ;
+  wire [15:0] \$88 ;
+  wire [15:0] \$89 ;
+  wire [15:0] \$9 ;
+  wire [15:0] \$90 ;
+  wire [15:0] \$91 ;
+  wire [15:0] \$92 ;
   wire \$93 ;
   wire \$94 ;
-  wire [7:0] \$95 ;
+  wire [19:0] \$95 ;
   wire \$96 ;
   wire \$97 ;
   wire \$98 ;
   wire \$99 ;
-  reg [31:0] \$signal  = 32'd0;
-  reg [31:0] \$signal$169  = 32'd0;
-  reg signed [15:0] a;
-  reg signed [15:0] \a$240 ;
-  reg signed [15:0] \a$246 ;
-  reg signed [15:0] \a$252 ;
-  reg signed [15:0] \a$258 ;
-  reg signed [15:0] \a$264 ;
-  reg signed [15:0] \a$270 ;
-  reg signed [15:0] \a$276 ;
+  reg [19:0] \$signal  = 20'h00000;
+  reg \$signal$144  = 1'h1;
+  reg [3:0] \$signal$148  = 4'h0;
+  wire [1:0] \$signal.edge ;
+  wire \$signal.first ;
+  wire \$signal.first_tile ;
+  wire [3:0] \$signal.kernel ;
+  wire \$signal.last ;
+  wire \$signal.last_tile ;
+  wire [1:0] \$signal.level ;
+  wire [1:0] \$signal.row_level ;
+  wire \$signal.slot ;
+  wire \$signal.sum_first ;
+  wire \$signal.sum_last ;
+  wire [1:0] \$signal.sum_level ;
+  wire \$signal.valid ;
+  wire signed [15:0] a;
+  wire signed [15:0] \a$216 ;
+  wire signed [15:0] \a$220 ;
+  wire signed [15:0] \a$224 ;
+  wire signed [15:0] \a$228 ;
+  wire signed [15:0] \a$232 ;
+  wire signed [15:0] \a$236 ;
+  wire signed [15:0] \a$240 ;
+  reg signed [15:0] a_constant = 16'h0000;
+  reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
   reg signed [15:0] a_row_1 = 16'h0000;
   reg signed [15:0] a_row_2 = 16'h0000;
@@ -545,6 +705,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [1:0] a_row_bank_2 = 2'h0;
   reg [2:0] a_row_lane_1 = 3'h0;
   reg [2:0] a_row_lane_2 = 3'h0;
+  reg a_row_needed;
+  reg a_row_needed_1 = 1'h0;
+  reg a_row_needed_2 = 1'h0;
+  reg a_row_needed_3 = 1'h0;
+  reg a_row_needed_4 = 1'h0;
   reg signed [15:0] a_row_raw_0;
   reg signed [15:0] a_row_raw_1;
   reg signed [15:0] a_row_raw_2;
@@ -553,7 +718,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [15:0] a_row_raw_5;
   reg signed [15:0] a_row_raw_6;
   reg signed [15:0] a_row_raw_7;
-  reg a_row_used;
   reg signed [15:0] a_word_0 = 16'h0000;
   reg a_word_bank_1 = 1'h0;
   reg a_word_bank_2 = 1'h0;
@@ -561,44 +725,70 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [16:0] a_word_copy_0_rounded;
   wire signed [15:0] a_word_copy_0_saturated;
   wire signed [17:0] a_word_copy_0_scaled;
-  reg [3:0] a_word_kernel_1 = 4'h0;
-  reg [3:0] a_word_kernel_2 = 4'h0;
-  reg [3:0] a_word_kernel_3 = 4'h0;
-  reg [3:0] a_word_kernel_4 = 4'h0;
   reg [2:0] a_word_lane_1 = 3'h0;
   reg [2:0] a_word_lane_2 = 3'h0;
+  reg a_word_needed;
+  reg a_word_needed_1 = 1'h0;
+  reg a_word_needed_2 = 1'h0;
+  reg a_word_needed_3 = 1'h0;
+  reg a_word_needed_4 = 1'h0;
+  reg a_word_needed_5 = 1'h0;
   reg signed [23:0] a_word_picked = 24'h000000;
   reg signed [23:0] a_word_raw_0;
-  reg a_word_used;
   wire accumulate;
-  wire \accumulate$244 ;
-  wire \accumulate$250 ;
-  wire \accumulate$256 ;
-  wire \accumulate$262 ;
-  wire \accumulate$268 ;
-  wire \accumulate$274 ;
-  wire \accumulate$280 ;
-  wire \accumulate$322 ;
+  wire \accumulate$218 ;
+  wire \accumulate$222 ;
+  wire \accumulate$226 ;
+  wire \accumulate$230 ;
+  wire \accumulate$234 ;
+  wire \accumulate$238 ;
+  wire \accumulate$242 ;
+  wire \accumulate$282 ;
   wire active;
-  wire \active$390 ;
-  wire \active$398 ;
+  wire \active$371 ;
+  wire \active$378 ;
+  wire add_0;
+  wire add_1;
+  (* init = 1'h0 *)
+  wire add_10;
+  (* init = 1'h0 *)
+  wire add_11;
+  (* init = 1'h0 *)
+  wire add_12;
+  (* init = 4'h0 *)
+  wire [3:0] add_13;
+  (* init = 4'h0 *)
+  wire [3:0] add_14;
+  (* init = 4'h0 *)
+  wire [3:0] add_15;
+  (* init = 4'h0 *)
+  wire [3:0] add_16;
+  (* init = 2'h0 *)
+  wire [1:0] add_2;
+  (* init = 2'h0 *)
+  wire [1:0] add_3;
+  (* init = 2'h0 *)
+  wire [1:0] add_4;
+  (* init = 2'h0 *)
+  wire [1:0] add_5;
+  (* init = 4'h0 *)
+  wire [3:0] add_6;
+  (* init = 1'h0 *)
+  wire add_7;
+  (* init = 4'h0 *)
+  wire [3:0] add_8;
+  (* init = 4'h0 *)
+  wire [3:0] add_9;
+  wire [4:0] address;
   wire available;
-  (* init = 16'h0000 *)
   wire signed [15:0] b;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$243 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$249 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$255 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$261 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$267 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$273 ;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \b$279 ;
+  wire signed [15:0] \b$217 ;
+  wire signed [15:0] \b$221 ;
+  wire signed [15:0] \b$225 ;
+  wire signed [15:0] \b$229 ;
+  wire signed [15:0] \b$233 ;
+  wire signed [15:0] \b$237 ;
+  wire signed [15:0] \b$241 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -619,123 +809,156 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [15:0] b_row_raw_5;
   reg signed [15:0] b_row_raw_6;
   reg signed [15:0] b_row_raw_7;
-  reg b_row_used;
   wire [1:0] bank;
-  wire \bank$113 ;
-  wire \bank$122 ;
-  wire [1:0] \bank$379 ;
-  wire \bank$426 ;
-  wire \bank$44 ;
-  wire [1:0] \bank$58 ;
-  wire \bank$83 ;
-  (* init = 24'h000000 *)
+  wire \bank$130 ;
+  wire \bank$139 ;
+  wire [1:0] \bank$364 ;
+  wire \bank$404 ;
+  wire \bank$45 ;
+  wire [1:0] \bank$67 ;
+  wire \bank$92 ;
   wire signed [23:0] bias_word;
-  reg signed [23:0] bias_word_0 = 24'h000000;
+  wire signed [23:0] bias_word_0;
   reg bias_word_bank_1 = 1'h0;
   reg bias_word_bank_2 = 1'h0;
   reg [2:0] bias_word_lane_1 = 3'h0;
   reg [2:0] bias_word_lane_2 = 3'h0;
-  reg signed [23:0] bias_word_picked = 24'h000000;
   reg signed [23:0] bias_word_raw_0;
-  reg bias_word_used;
   wire blocked;
   wire busy;
-  wire \busy$165 ;
+  wire \busy$146 ;
   wire [3:0] clamped;
-  wire \clamped$187 ;
+  wire \clamped$170 ;
+  reg [1:0] clamped_0 = 2'h0;
+  reg [1:0] clamped_1 = 2'h0;
+  reg clamped_10 = 1'h0;
+  reg [3:0] clamped_11 = 4'h0;
+  reg [3:0] clamped_12 = 4'h0;
+  reg [3:0] clamped_13 = 4'h0;
+  reg [3:0] clamped_14 = 4'h0;
+  reg [1:0] clamped_2 = 2'h0;
+  reg [1:0] clamped_3 = 2'h0;
+  reg [3:0] clamped_4 = 4'h0;
+  reg clamped_5 = 1'h0;
+  reg [3:0] clamped_6 = 4'h0;
+  reg [3:0] clamped_7 = 4'h0;
+  reg clamped_8 = 1'h0;
+  reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$464 ;
-  reg [3:0] command;
+  wire [3:0] \clamped_kernel$447 ;
+  wire clear_0;
+  wire clear_1;
+  wire clear_10;
+  wire clear_11;
+  wire clear_12;
+  wire clear_13;
+  wire clear_14;
+  wire clear_15;
+  wire clear_16;
+  wire clear_2;
+  wire clear_3;
+  wire clear_4;
+  wire clear_5;
+  wire clear_6;
+  wire clear_7;
+  wire clear_8;
+  wire clear_9;
   wire consume;
-  reg [31:0] count;
-  reg counts_0;
-  reg counts_1;
-  reg counts_10;
-  reg counts_11;
-  reg counts_12;
-  reg counts_13;
-  reg counts_14;
-  reg counts_2;
-  reg counts_3;
-  reg counts_4;
-  reg counts_5;
-  reg counts_6;
-  reg counts_7;
-  reg counts_8;
-  reg counts_9;
+  reg [31:0] count = 32'd0;
+  (* init = 32'd0 *)
+  wire [31:0] \count$420 ;
+  reg counts_0_1;
+  reg counts_10_3;
+  reg counts_11_0;
+  reg counts_12_0;
+  reg counts_13_0;
+  reg counts_14_0;
+  reg counts_1_1;
+  reg counts_2_1;
+  reg counts_3_2;
+  reg counts_4_0;
+  reg counts_5_3;
+  reg counts_6_0;
+  reg counts_7_0;
+  reg counts_8_3;
+  reg counts_9_3;
   wire [1:0] difference_clamped;
   wire [3:0] difference_kernel;
   wire enable;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
-  reg [18:0] entering;
-  wire [1:0] \entering.edge ;
-  wire \entering.first ;
-  wire [3:0] \entering.kernel ;
-  wire \entering.last ;
-  wire [1:0] \entering.level ;
-  wire [1:0] \entering.row_level ;
-  wire \entering.slot ;
-  wire \entering.sum_first ;
-  wire \entering.sum_last ;
-  wire [1:0] \entering.sum_level ;
-  wire \entering.tile ;
-  wire \entering.valid ;
   reg finishes_sum;
   wire first;
-  wire \first$245 ;
-  wire \first$251 ;
-  wire \first$257 ;
-  wire \first$263 ;
-  wire \first$269 ;
-  wire \first$275 ;
-  wire \first$281 ;
-  wire \first$323 ;
+  wire \first$219 ;
+  wire \first$223 ;
+  wire \first$227 ;
+  wire \first$231 ;
+  wire \first$235 ;
+  wire \first$239 ;
+  wire \first$243 ;
+  wire \first$283 ;
+  wire first_tile;
+  wire \first_tile$202 ;
+  wire \first_tile$211 ;
+  wire \first_tile$258 ;
+  wire \first_tile$266 ;
+  wire \first_tile$300 ;
+  wire \first_tile$308 ;
+  wire \first_tile$332 ;
+  wire \first_tile$337 ;
+  wire \first_tile$347 ;
   wire forget;
-  reg full_write_used;
   wire group;
+  wire hold;
+  wire \hold$351 ;
+  wire \hold$369 ;
+  wire \hold$396 ;
+  wire idle;
   wire [3:0] kernel;
-  wire [3:0] \kernel$220 ;
-  wire [3:0] \kernel$230 ;
-  wire [3:0] \kernel$294 ;
-  wire [3:0] \kernel$303 ;
-  wire [3:0] \kernel$332 ;
-  wire [3:0] \kernel$339 ;
-  wire [3:0] \kernel$348 ;
-  wire [3:0] \kernel$354 ;
-  wire [3:0] \kernel$366 ;
-  reg [31:0] key = 32'd0;
-  (* init = 32'd0 *)
-  wire [31:0] \key$370 ;
+  wire [3:0] \kernel$199 ;
+  wire [3:0] \kernel$208 ;
+  wire [3:0] \kernel$255 ;
+  wire [3:0] \kernel$263 ;
+  wire [3:0] \kernel$297 ;
+  wire [3:0] \kernel$305 ;
+  wire [3:0] \kernel$329 ;
+  wire [3:0] \kernel$334 ;
+  wire [3:0] \kernel$344 ;
   wire [2:0] lane;
-  wire [2:0] \lane$116 ;
-  wire [2:0] \lane$125 ;
-  wire [2:0] \lane$384 ;
-  wire [2:0] \lane$388 ;
-  wire [2:0] \lane$424 ;
-  wire [2:0] \lane$429 ;
-  wire [2:0] \lane$435 ;
-  wire [2:0] \lane$47 ;
-  wire [2:0] \lane$61 ;
-  wire [2:0] \lane$86 ;
+  wire [2:0] \lane$133 ;
+  wire [2:0] \lane$142 ;
+  wire [2:0] \lane$365 ;
+  wire [2:0] \lane$367 ;
+  wire [2:0] \lane$409 ;
+  wire [2:0] \lane$411 ;
+  wire [2:0] \lane$417 ;
+  wire [2:0] \lane$48 ;
+  wire [2:0] \lane$70 ;
+  wire [2:0] \lane$95 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
+  reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$221 ;
-  wire [1:0] \level$231 ;
-  wire [1:0] \level$295 ;
-  wire [1:0] \level$304 ;
-  wire [1:0] \level$333 ;
-  wire [1:0] \level$340 ;
-  wire [1:0] \level$349 ;
-  wire [1:0] \level$355 ;
-  wire [1:0] \level$367 ;
+  wire [1:0] \level$200 ;
+  wire [1:0] \level$209 ;
+  wire [1:0] \level$256 ;
+  wire [1:0] \level$264 ;
+  wire [1:0] \level$298 ;
+  wire [1:0] \level$306 ;
+  wire [1:0] \level$330 ;
+  wire [1:0] \level$335 ;
+  wire [1:0] \level$345 ;
   wire [2:0] missing;
-  wire [2:0] \missing$443 ;
-  reg [31:0] next_key = 32'd0;
+  wire [2:0] \missing$426 ;
+  reg of_row = 1'h0;
+  reg of_row_1 = 1'h0;
+  reg of_row_2 = 1'h0;
+  reg of_row_3 = 1'h0;
+  reg of_row_4 = 1'h0;
+  reg of_row_5 = 1'h0;
   wire [191:0] old;
-  wire signed \old$362 ;
+  wire signed \old$340 ;
   wire signed [23:0] \old[0] ;
   wire signed [23:0] \old[1] ;
   wire signed [23:0] \old[2] ;
@@ -764,7 +987,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_raw_5;
   reg signed [23:0] old_row_raw_6;
   reg signed [23:0] old_row_raw_7;
-  reg old_row_used;
+  reg once;
+  reg [31:0] other;
   wire [127:0] other_rows;
   wire signed [15:0] \other_rows[0] ;
   wire signed [15:0] \other_rows[1] ;
@@ -774,14 +998,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] \other_rows[5] ;
   wire signed [15:0] \other_rows[6] ;
   wire signed [15:0] \other_rows[7] ;
-  reg signed [15:0] other_rows_0 = 16'h0000;
-  reg signed [15:0] other_rows_1 = 16'h0000;
-  reg signed [15:0] other_rows_2 = 16'h0000;
-  reg signed [15:0] other_rows_3 = 16'h0000;
-  reg signed [15:0] other_rows_4 = 16'h0000;
-  reg signed [15:0] other_rows_5 = 16'h0000;
-  reg signed [15:0] other_rows_6 = 16'h0000;
-  reg signed [15:0] other_rows_7 = 16'h0000;
+  wire signed [15:0] other_rows_0;
+  wire signed [15:0] other_rows_1;
+  wire signed [15:0] other_rows_2;
+  wire signed [15:0] other_rows_3;
+  wire signed [15:0] other_rows_4;
+  wire signed [15:0] other_rows_5;
+  wire signed [15:0] other_rows_6;
+  wire signed [15:0] other_rows_7;
   reg other_rows_bank_1 = 1'h0;
   reg other_rows_bank_2 = 1'h0;
   reg [2:0] other_rows_lane_1 = 3'h0;
@@ -794,65 +1018,149 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_5;
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
-  reg other_rows_used;
-  wire signed [23:0] \parameters__payload$454 ;
-  wire \parameters__ready$455 ;
-  wire \parameters__valid$453 ;
+  wire signed [23:0] \parameters__payload$437 ;
+  wire \parameters__ready$438 ;
+  wire \parameters__valid$436 ;
   wire pending;
   wire signed [31:0] product;
-  wire signed [31:0] \product$313 ;
-  wire signed [31:0] \product$314 ;
-  wire signed [31:0] \product$315 ;
-  wire signed [31:0] \product$316 ;
-  wire signed [31:0] \product$317 ;
-  wire signed [31:0] \product$318 ;
-  wire signed [31:0] \product$319 ;
+  wire signed [31:0] \product$270 ;
+  wire signed [31:0] \product$271 ;
+  wire signed [31:0] \product$272 ;
+  wire signed [31:0] \product$273 ;
+  wire signed [31:0] \product$274 ;
+  wire signed [31:0] \product$275 ;
+  wire signed [31:0] \product$276 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$389 ;
-  reg [6:0] \read_address$396 ;
-  wire [5:0] \read_address$407 ;
-  reg [10:0] \read_address$415 ;
-  reg [8:0] \read_address$430 ;
+  reg [1:0] \read_address$370 ;
+  reg [6:0] \read_address$376 ;
+  wire [5:0] \read_address$387 ;
+  reg [10:0] \read_address$397 ;
+  reg [8:0] \read_address$412 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$216 ;
-  wire [127:0] \read_data$217 ;
-  wire [191:0] \read_data$224 ;
-  wire [191:0] \read_data$298 ;
-  wire [127:0] \read_data$343 ;
-  wire [18:0] ready;
-  wire [1:0] \ready.edge ;
-  wire \ready.first ;
-  wire [3:0] \ready.kernel ;
-  wire \ready.last ;
-  wire [1:0] \ready.level ;
-  wire [1:0] \ready.row_level ;
-  wire \ready.slot ;
-  wire \ready.sum_first ;
-  wire \ready.sum_last ;
-  wire [1:0] \ready.sum_level ;
-  wire \ready.tile ;
-  wire \ready.valid ;
+  wire [127:0] \read_data$196 ;
+  wire [127:0] \read_data$197 ;
+  wire [191:0] \read_data$203 ;
+  wire [191:0] \read_data$259 ;
+  wire [127:0] \read_data$310 ;
+  wire [19:0] ready_0;
+  wire [1:0] \ready_0.edge ;
+  wire \ready_0.first ;
+  wire \ready_0.first_tile ;
+  wire [3:0] \ready_0.kernel ;
+  wire \ready_0.last ;
+  wire \ready_0.last_tile ;
+  wire [1:0] \ready_0.level ;
+  wire [1:0] \ready_0.row_level ;
+  wire \ready_0.slot ;
+  wire \ready_0.sum_first ;
+  wire \ready_0.sum_last ;
+  wire [1:0] \ready_0.sum_level ;
+  wire \ready_0.valid ;
+  wire [19:0] ready_1;
+  wire [1:0] \ready_1.edge ;
+  wire \ready_1.first ;
+  wire \ready_1.first_tile ;
+  wire [3:0] \ready_1.kernel ;
+  wire \ready_1.last ;
+  wire \ready_1.last_tile ;
+  wire [1:0] \ready_1.level ;
+  wire [1:0] \ready_1.row_level ;
+  wire \ready_1.slot ;
+  wire \ready_1.sum_first ;
+  wire \ready_1.sum_last ;
+  wire [1:0] \ready_1.sum_level ;
+  wire \ready_1.valid ;
+  wire [19:0] ready_2;
+  wire [1:0] \ready_2.edge ;
+  wire \ready_2.first ;
+  wire \ready_2.first_tile ;
+  wire [3:0] \ready_2.kernel ;
+  wire \ready_2.last ;
+  wire \ready_2.last_tile ;
+  wire [1:0] \ready_2.level ;
+  wire [1:0] \ready_2.row_level ;
+  wire \ready_2.slot ;
+  wire \ready_2.sum_first ;
+  wire \ready_2.sum_last ;
+  wire [1:0] \ready_2.sum_level ;
+  wire \ready_2.valid ;
+  wire [19:0] ready_3;
+  wire [1:0] \ready_3.edge ;
+  wire \ready_3.first ;
+  wire \ready_3.first_tile ;
+  wire [3:0] \ready_3.kernel ;
+  wire \ready_3.last ;
+  wire \ready_3.last_tile ;
+  wire [1:0] \ready_3.level ;
+  wire [1:0] \ready_3.row_level ;
+  wire \ready_3.slot ;
+  wire \ready_3.sum_first ;
+  wire \ready_3.sum_last ;
+  wire [1:0] \ready_3.sum_level ;
+  wire \ready_3.valid ;
+  wire [19:0] ready_4;
+  wire [1:0] \ready_4.edge ;
+  wire \ready_4.first ;
+  wire \ready_4.first_tile ;
+  wire [3:0] \ready_4.kernel ;
+  wire \ready_4.last ;
+  wire \ready_4.last_tile ;
+  wire [1:0] \ready_4.level ;
+  wire [1:0] \ready_4.row_level ;
+  wire \ready_4.slot ;
+  wire \ready_4.sum_first ;
+  wire \ready_4.sum_last ;
+  wire [1:0] \ready_4.sum_level ;
+  wire \ready_4.valid ;
+  wire [19:0] ready_5;
+  wire [1:0] \ready_5.edge ;
+  wire \ready_5.first ;
+  wire \ready_5.first_tile ;
+  wire [3:0] \ready_5.kernel ;
+  wire \ready_5.last ;
+  wire \ready_5.last_tile ;
+  wire [1:0] \ready_5.level ;
+  wire [1:0] \ready_5.row_level ;
+  wire \ready_5.slot ;
+  wire \ready_5.sum_first ;
+  wire \ready_5.sum_last ;
+  wire [1:0] \ready_5.sum_level ;
+  wire \ready_5.valid ;
+  wire [19:0] ready_6;
+  wire [1:0] \ready_6.edge ;
+  wire \ready_6.first ;
+  wire \ready_6.first_tile ;
+  wire [3:0] \ready_6.kernel ;
+  wire \ready_6.last ;
+  wire \ready_6.last_tile ;
+  wire [1:0] \ready_6.level ;
+  wire [1:0] \ready_6.row_level ;
+  wire \ready_6.slot ;
+  wire \ready_6.sum_first ;
+  wire \ready_6.sum_last ;
+  wire [1:0] \ready_6.sum_level ;
+  wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$448 ;
-  wire signed [23:0] \results__payload$459 ;
-  wire \results__ready$460 ;
-  wire \results__valid$458 ;
+  wire \resident$431 ;
+  wire signed [23:0] \results__payload$442 ;
+  wire \results__ready$443 ;
+  wire \results__valid$441 ;
   wire rewind;
   reg routine;
   wire [191:0] row;
-  wire [4:0] \row$373 ;
-  wire [4:0] \row$375 ;
-  wire [10:0] \row$376 ;
-  wire [10:0] \row$381 ;
-  wire [4:0] \row$386 ;
-  wire [1:0] \row$391 ;
-  wire [10:0] \row$397 ;
-  wire [10:0] \row$399 ;
-  wire [5:0] \row$408 ;
-  wire [10:0] \row$422 ;
-  wire [10:0] \row$427 ;
-  wire [8:0] \row$434 ;
+  wire [4:0] \row$353 ;
+  wire [4:0] \row$355 ;
+  wire [10:0] \row$356 ;
+  wire [10:0] \row$358 ;
+  wire [4:0] \row$361 ;
+  wire [1:0] \row$372 ;
+  wire [10:0] \row$377 ;
+  wire [10:0] \row$379 ;
+  wire [5:0] \row$388 ;
+  wire [10:0] \row$401 ;
+  wire [10:0] \row$405 ;
+  wire [8:0] \row$415 ;
   wire signed [23:0] \row[0] ;
   wire signed [23:0] \row[1] ;
   wire signed [23:0] \row[2] ;
@@ -889,389 +1197,391 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] \rows[1][6] ;
   wire signed [15:0] \rows[1][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$451 ;
-  wire \samples__ready$452 ;
-  wire \samples__valid$450 ;
+  wire signed [15:0] \samples__payload$434 ;
+  wire \samples__ready$435 ;
+  wire \samples__valid$433 ;
   wire samples_ready;
-  reg [31:0] saturations_0 = 32'd0;
-  reg [31:0] saturations_1 = 32'd0;
-  reg [31:0] saturations_10 = 32'd0;
-  reg [31:0] saturations_11 = 32'd0;
-  reg [31:0] saturations_12 = 32'd0;
-  reg [31:0] saturations_13 = 32'd0;
-  reg [31:0] saturations_14 = 32'd0;
-  reg [31:0] saturations_2 = 32'd0;
-  reg [31:0] saturations_3 = 32'd0;
-  reg [31:0] saturations_4 = 32'd0;
-  reg [31:0] saturations_5 = 32'd0;
-  reg [31:0] saturations_6 = 32'd0;
-  reg [31:0] saturations_7 = 32'd0;
-  reg [31:0] saturations_8 = 32'd0;
-  reg [31:0] saturations_9 = 32'd0;
-  reg selects_0;
-  reg \selects_0$236 ;
-  reg selects_1;
-  reg \selects_1$242 ;
-  reg selects_2;
-  reg \selects_2$248 ;
-  reg selects_3;
-  reg \selects_3$254 ;
-  reg selects_4;
-  reg \selects_4$260 ;
-  reg selects_5;
-  reg \selects_5$266 ;
-  reg selects_6;
-  reg \selects_6$272 ;
-  reg selects_7;
-  reg \selects_7$278 ;
+  wire select;
   wire slot;
-  wire \slot$222 ;
-  wire \slot$232 ;
-  wire \slot$296 ;
-  wire \slot$305 ;
-  wire \slot$334 ;
-  wire \slot$341 ;
-  wire \slot$350 ;
-  wire \slot$356 ;
-  wire \slot$368 ;
-  wire \slot$444 ;
-  wire \slot$445 ;
-  reg slow_write_0_used;
-  reg slow_write_1_used;
+  wire \slot$201 ;
+  wire \slot$210 ;
+  wire \slot$257 ;
+  wire \slot$265 ;
+  wire \slot$299 ;
+  wire \slot$307 ;
+  wire \slot$331 ;
+  wire \slot$336 ;
+  wire \slot$346 ;
+  wire \slot$427 ;
+  wire \slot$428 ;
+  wire [19:0] source;
+  wire [1:0] \source.edge ;
+  wire \source.first ;
+  wire \source.first_tile ;
+  wire [3:0] \source.kernel ;
+  wire \source.last ;
+  wire \source.last_tile ;
+  wire [1:0] \source.level ;
+  wire [1:0] \source.row_level ;
+  wire \source.slot ;
+  wire \source.sum_first ;
+  wire \source.sum_last ;
+  wire [1:0] \source.sum_level ;
+  wire \source.valid ;
   reg start;
-  wire \start$438 ;
+  wire \start$421 ;
   wire step_done;
-  wire step_start;
-  reg step_start_1 = 1'h0;
-  reg step_start_10 = 1'h0;
-  reg step_start_11 = 1'h0;
-  reg step_start_12 = 1'h0;
-  reg step_start_13 = 1'h0;
-  reg step_start_14 = 1'h0;
-  reg step_start_15 = 1'h0;
-  reg step_start_16 = 1'h0;
-  reg step_start_2 = 1'h0;
-  reg step_start_3 = 1'h0;
-  reg step_start_4 = 1'h0;
-  reg step_start_5 = 1'h0;
-  reg step_start_6 = 1'h0;
-  reg step_start_7 = 1'h0;
-  reg step_start_8 = 1'h0;
-  reg step_start_9 = 1'h0;
   reg stepping = 1'h0;
-  reg [31:0] steps = 32'd0;
   wire signed [34:0] sum;
-  wire [18:0] sum_tag;
+  wire signed [26:0] \sum$281 ;
+  wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
+  wire \sum_tag.first_tile ;
   wire [3:0] \sum_tag.kernel ;
   wire \sum_tag.last ;
+  wire \sum_tag.last_tile ;
   wire [1:0] \sum_tag.level ;
   wire [1:0] \sum_tag.row_level ;
   wire \sum_tag.slot ;
   wire \sum_tag.sum_first ;
   wire \sum_tag.sum_last ;
   wire [1:0] \sum_tag.sum_level ;
-  wire \sum_tag.tile ;
   wire \sum_tag.valid ;
   wire signed [38:0] sum_total;
-  reg sum_write_used;
-  reg [18:0] summed_1 = 19'h00000;
+  reg [19:0] summed_1 = 20'h00000;
   wire [1:0] \summed_1.edge ;
   wire \summed_1.first ;
+  wire \summed_1.first_tile ;
   wire [3:0] \summed_1.kernel ;
   wire \summed_1.last ;
+  wire \summed_1.last_tile ;
   wire [1:0] \summed_1.level ;
   wire [1:0] \summed_1.row_level ;
   wire \summed_1.slot ;
   wire \summed_1.sum_first ;
   wire \summed_1.sum_last ;
   wire [1:0] \summed_1.sum_level ;
-  wire \summed_1.tile ;
   wire \summed_1.valid ;
-  reg [18:0] summed_2 = 19'h00000;
+  reg [19:0] summed_2 = 20'h00000;
   wire [1:0] \summed_2.edge ;
   wire \summed_2.first ;
+  wire \summed_2.first_tile ;
   wire [3:0] \summed_2.kernel ;
   wire \summed_2.last ;
+  wire \summed_2.last_tile ;
   wire [1:0] \summed_2.level ;
   wire [1:0] \summed_2.row_level ;
   wire \summed_2.slot ;
   wire \summed_2.sum_first ;
   wire \summed_2.sum_last ;
   wire [1:0] \summed_2.sum_level ;
-  wire \summed_2.tile ;
   wire \summed_2.valid ;
-  reg [18:0] summed_3 = 19'h00000;
+  reg [19:0] summed_3 = 20'h00000;
   wire [1:0] \summed_3.edge ;
   wire \summed_3.first ;
+  wire \summed_3.first_tile ;
   wire [3:0] \summed_3.kernel ;
   wire \summed_3.last ;
+  wire \summed_3.last_tile ;
   wire [1:0] \summed_3.level ;
   wire [1:0] \summed_3.row_level ;
   wire \summed_3.slot ;
   wire \summed_3.sum_first ;
   wire \summed_3.sum_last ;
   wire [1:0] \summed_3.sum_level ;
-  wire \summed_3.tile ;
   wire \summed_3.valid ;
-  reg [18:0] summed_4 = 19'h00000;
+  reg [19:0] summed_4 = 20'h00000;
   wire [1:0] \summed_4.edge ;
   wire \summed_4.first ;
+  wire \summed_4.first_tile ;
   wire [3:0] \summed_4.kernel ;
   wire \summed_4.last ;
+  wire \summed_4.last_tile ;
   wire [1:0] \summed_4.level ;
   wire [1:0] \summed_4.row_level ;
   wire \summed_4.slot ;
   wire \summed_4.sum_first ;
   wire \summed_4.sum_last ;
   wire [1:0] \summed_4.sum_level ;
-  wire \summed_4.tile ;
   wire \summed_4.valid ;
+  reg [19:0] summed_5 = 20'h00000;
+  wire [1:0] \summed_5.edge ;
+  wire \summed_5.first ;
+  wire \summed_5.first_tile ;
+  wire [3:0] \summed_5.kernel ;
+  wire \summed_5.last ;
+  wire \summed_5.last_tile ;
+  wire [1:0] \summed_5.level ;
+  wire [1:0] \summed_5.row_level ;
+  wire \summed_5.slot ;
+  wire \summed_5.sum_first ;
+  wire \summed_5.sum_last ;
+  wire [1:0] \summed_5.sum_level ;
+  wire \summed_5.valid ;
+  reg [19:0] summed_6 = 20'h00000;
+  wire [1:0] \summed_6.edge ;
+  wire \summed_6.first ;
+  wire \summed_6.first_tile ;
+  wire [3:0] \summed_6.kernel ;
+  wire \summed_6.last ;
+  wire \summed_6.last_tile ;
+  wire [1:0] \summed_6.level ;
+  wire [1:0] \summed_6.row_level ;
+  wire \summed_6.slot ;
+  wire \summed_6.sum_first ;
+  wire \summed_6.sum_last ;
+  wire [1:0] \summed_6.sum_level ;
+  wire \summed_6.valid ;
   reg sums_products;
-  wire sums_row;
   reg sums_rows;
-  wire [18:0] tag;
-  (* init = 19'h00000 *)
-  wire [18:0] \tag$282 ;
-  wire [1:0] \tag$282.edge ;
-  wire \tag$282.first ;
-  wire [3:0] \tag$282.kernel ;
-  wire \tag$282.last ;
-  wire [1:0] \tag$282.level ;
-  wire [1:0] \tag$282.row_level ;
-  wire \tag$282.slot ;
-  wire \tag$282.sum_first ;
-  wire \tag$282.sum_last ;
-  wire [1:0] \tag$282.sum_level ;
-  wire \tag$282.tile ;
-  wire \tag$282.valid ;
-  (* init = 19'h00000 *)
-  wire [18:0] \tag$325 ;
-  wire [1:0] \tag$325.edge ;
-  wire \tag$325.first ;
-  wire [3:0] \tag$325.kernel ;
-  wire \tag$325.last ;
-  wire [1:0] \tag$325.level ;
-  wire [1:0] \tag$325.row_level ;
-  wire \tag$325.slot ;
-  wire \tag$325.sum_first ;
-  wire \tag$325.sum_last ;
-  wire [1:0] \tag$325.sum_level ;
-  wire \tag$325.tile ;
-  wire \tag$325.valid ;
-  wire [18:0] \tag$359 ;
-  wire [1:0] \tag$359.edge ;
-  wire \tag$359.first ;
-  wire [3:0] \tag$359.kernel ;
-  wire \tag$359.last ;
-  wire [1:0] \tag$359.level ;
-  wire [1:0] \tag$359.row_level ;
-  wire \tag$359.slot ;
-  wire \tag$359.sum_first ;
-  wire \tag$359.sum_last ;
-  wire [1:0] \tag$359.sum_level ;
-  wire \tag$359.tile ;
-  wire \tag$359.valid ;
-  wire [18:0] \tag$360 ;
-  wire [1:0] \tag$360.edge ;
-  wire \tag$360.first ;
-  wire [3:0] \tag$360.kernel ;
-  wire \tag$360.last ;
-  wire [1:0] \tag$360.level ;
-  wire [1:0] \tag$360.row_level ;
-  wire \tag$360.slot ;
-  wire \tag$360.sum_first ;
-  wire \tag$360.sum_last ;
-  wire [1:0] \tag$360.sum_level ;
-  wire \tag$360.tile ;
-  wire \tag$360.valid ;
+  wire [19:0] tag;
+  (* init = 20'h00000 *)
+  wire [19:0] \tag$244 ;
+  wire [1:0] \tag$244.edge ;
+  wire \tag$244.first ;
+  wire \tag$244.first_tile ;
+  wire [3:0] \tag$244.kernel ;
+  wire \tag$244.last ;
+  wire \tag$244.last_tile ;
+  wire [1:0] \tag$244.level ;
+  wire [1:0] \tag$244.row_level ;
+  wire \tag$244.slot ;
+  wire \tag$244.sum_first ;
+  wire \tag$244.sum_last ;
+  wire [1:0] \tag$244.sum_level ;
+  wire \tag$244.valid ;
+  (* init = 20'h00000 *)
+  wire [19:0] \tag$291 ;
+  wire [1:0] \tag$291.edge ;
+  wire \tag$291.first ;
+  wire \tag$291.first_tile ;
+  wire [3:0] \tag$291.kernel ;
+  wire \tag$291.last ;
+  wire \tag$291.last_tile ;
+  wire [1:0] \tag$291.level ;
+  wire [1:0] \tag$291.row_level ;
+  wire \tag$291.slot ;
+  wire \tag$291.sum_first ;
+  wire \tag$291.sum_last ;
+  wire [1:0] \tag$291.sum_level ;
+  wire \tag$291.valid ;
+  wire [19:0] \tag$338 ;
+  wire [1:0] \tag$338.edge ;
+  wire \tag$338.first ;
+  wire \tag$338.first_tile ;
+  wire [3:0] \tag$338.kernel ;
+  wire \tag$338.last ;
+  wire \tag$338.last_tile ;
+  wire [1:0] \tag$338.level ;
+  wire [1:0] \tag$338.row_level ;
+  wire \tag$338.slot ;
+  wire \tag$338.sum_first ;
+  wire \tag$338.sum_last ;
+  wire [1:0] \tag$338.sum_level ;
+  wire \tag$338.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
+  wire \tag.first_tile ;
   wire [3:0] \tag.kernel ;
   wire \tag.last ;
+  wire \tag.last_tile ;
   wire [1:0] \tag.level ;
   wire [1:0] \tag.row_level ;
   wire \tag.slot ;
   wire \tag.sum_first ;
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
-  wire \tag.tile ;
   wire \tag.valid ;
-  reg [18:0] tag_1 = 19'h00000;
+  reg [19:0] tag_1 = 20'h00000;
   wire [1:0] \tag_1.edge ;
   wire \tag_1.first ;
+  wire \tag_1.first_tile ;
   wire [3:0] \tag_1.kernel ;
   wire \tag_1.last ;
+  wire \tag_1.last_tile ;
   wire [1:0] \tag_1.level ;
   wire [1:0] \tag_1.row_level ;
   wire \tag_1.slot ;
   wire \tag_1.sum_first ;
   wire \tag_1.sum_last ;
   wire [1:0] \tag_1.sum_level ;
-  wire \tag_1.tile ;
   wire \tag_1.valid ;
-  reg [18:0] tag_10 = 19'h00000;
+  reg [19:0] tag_10 = 20'h00000;
   wire [1:0] \tag_10.edge ;
   wire \tag_10.first ;
+  wire \tag_10.first_tile ;
   wire [3:0] \tag_10.kernel ;
   wire \tag_10.last ;
+  wire \tag_10.last_tile ;
   wire [1:0] \tag_10.level ;
   wire [1:0] \tag_10.row_level ;
   wire \tag_10.slot ;
   wire \tag_10.sum_first ;
   wire \tag_10.sum_last ;
   wire [1:0] \tag_10.sum_level ;
-  wire \tag_10.tile ;
   wire \tag_10.valid ;
-  reg [18:0] tag_11 = 19'h00000;
+  reg [19:0] tag_11 = 20'h00000;
   wire [1:0] \tag_11.edge ;
   wire \tag_11.first ;
+  wire \tag_11.first_tile ;
   wire [3:0] \tag_11.kernel ;
   wire \tag_11.last ;
+  wire \tag_11.last_tile ;
   wire [1:0] \tag_11.level ;
   wire [1:0] \tag_11.row_level ;
   wire \tag_11.slot ;
   wire \tag_11.sum_first ;
   wire \tag_11.sum_last ;
   wire [1:0] \tag_11.sum_level ;
-  wire \tag_11.tile ;
   wire \tag_11.valid ;
-  reg [18:0] tag_2 = 19'h00000;
+  reg [19:0] tag_12 = 20'h00000;
+  wire [1:0] \tag_12.edge ;
+  wire \tag_12.first ;
+  wire \tag_12.first_tile ;
+  wire [3:0] \tag_12.kernel ;
+  wire \tag_12.last ;
+  wire \tag_12.last_tile ;
+  wire [1:0] \tag_12.level ;
+  wire [1:0] \tag_12.row_level ;
+  wire \tag_12.slot ;
+  wire \tag_12.sum_first ;
+  wire \tag_12.sum_last ;
+  wire [1:0] \tag_12.sum_level ;
+  wire \tag_12.valid ;
+  reg [19:0] tag_2 = 20'h00000;
   wire [1:0] \tag_2.edge ;
   wire \tag_2.first ;
+  wire \tag_2.first_tile ;
   wire [3:0] \tag_2.kernel ;
   wire \tag_2.last ;
+  wire \tag_2.last_tile ;
   wire [1:0] \tag_2.level ;
   wire [1:0] \tag_2.row_level ;
   wire \tag_2.slot ;
   wire \tag_2.sum_first ;
   wire \tag_2.sum_last ;
   wire [1:0] \tag_2.sum_level ;
-  wire \tag_2.tile ;
   wire \tag_2.valid ;
-  reg [18:0] tag_3 = 19'h00000;
+  reg [19:0] tag_3 = 20'h00000;
   wire [1:0] \tag_3.edge ;
   wire \tag_3.first ;
+  wire \tag_3.first_tile ;
   wire [3:0] \tag_3.kernel ;
   wire \tag_3.last ;
+  wire \tag_3.last_tile ;
   wire [1:0] \tag_3.level ;
   wire [1:0] \tag_3.row_level ;
   wire \tag_3.slot ;
   wire \tag_3.sum_first ;
   wire \tag_3.sum_last ;
   wire [1:0] \tag_3.sum_level ;
-  wire \tag_3.tile ;
   wire \tag_3.valid ;
-  reg [18:0] tag_4 = 19'h00000;
+  reg [19:0] tag_4 = 20'h00000;
   wire [1:0] \tag_4.edge ;
   wire \tag_4.first ;
+  wire \tag_4.first_tile ;
   wire [3:0] \tag_4.kernel ;
   wire \tag_4.last ;
+  wire \tag_4.last_tile ;
   wire [1:0] \tag_4.level ;
   wire [1:0] \tag_4.row_level ;
   wire \tag_4.slot ;
   wire \tag_4.sum_first ;
   wire \tag_4.sum_last ;
   wire [1:0] \tag_4.sum_level ;
-  wire \tag_4.tile ;
   wire \tag_4.valid ;
-  reg [18:0] tag_5 = 19'h00000;
+  reg [19:0] tag_5 = 20'h00000;
   wire [1:0] \tag_5.edge ;
   wire \tag_5.first ;
+  wire \tag_5.first_tile ;
   wire [3:0] \tag_5.kernel ;
   wire \tag_5.last ;
+  wire \tag_5.last_tile ;
   wire [1:0] \tag_5.level ;
   wire [1:0] \tag_5.row_level ;
   wire \tag_5.slot ;
   wire \tag_5.sum_first ;
   wire \tag_5.sum_last ;
   wire [1:0] \tag_5.sum_level ;
-  wire \tag_5.tile ;
   wire \tag_5.valid ;
-  reg [18:0] tag_6 = 19'h00000;
+  reg [19:0] tag_6 = 20'h00000;
   wire [1:0] \tag_6.edge ;
   wire \tag_6.first ;
+  wire \tag_6.first_tile ;
   wire [3:0] \tag_6.kernel ;
   wire \tag_6.last ;
+  wire \tag_6.last_tile ;
   wire [1:0] \tag_6.level ;
   wire [1:0] \tag_6.row_level ;
   wire \tag_6.slot ;
   wire \tag_6.sum_first ;
   wire \tag_6.sum_last ;
   wire [1:0] \tag_6.sum_level ;
-  wire \tag_6.tile ;
   wire \tag_6.valid ;
-  reg [18:0] tag_7 = 19'h00000;
+  reg [19:0] tag_7 = 20'h00000;
   wire [1:0] \tag_7.edge ;
   wire \tag_7.first ;
+  wire \tag_7.first_tile ;
   wire [3:0] \tag_7.kernel ;
   wire \tag_7.last ;
+  wire \tag_7.last_tile ;
   wire [1:0] \tag_7.level ;
   wire [1:0] \tag_7.row_level ;
   wire \tag_7.slot ;
   wire \tag_7.sum_first ;
   wire \tag_7.sum_last ;
   wire [1:0] \tag_7.sum_level ;
-  wire \tag_7.tile ;
   wire \tag_7.valid ;
-  reg [18:0] tag_8 = 19'h00000;
+  reg [19:0] tag_8 = 20'h00000;
   wire [1:0] \tag_8.edge ;
   wire \tag_8.first ;
+  wire \tag_8.first_tile ;
   wire [3:0] \tag_8.kernel ;
   wire \tag_8.last ;
+  wire \tag_8.last_tile ;
   wire [1:0] \tag_8.level ;
   wire [1:0] \tag_8.row_level ;
   wire \tag_8.slot ;
   wire \tag_8.sum_first ;
   wire \tag_8.sum_last ;
   wire [1:0] \tag_8.sum_level ;
-  wire \tag_8.tile ;
   wire \tag_8.valid ;
-  reg [18:0] tag_9 = 19'h00000;
+  reg [19:0] tag_9 = 20'h00000;
   wire [1:0] \tag_9.edge ;
   wire \tag_9.first ;
+  wire \tag_9.first_tile ;
   wire [3:0] \tag_9.kernel ;
   wire \tag_9.last ;
+  wire \tag_9.last_tile ;
   wire [1:0] \tag_9.level ;
   wire [1:0] \tag_9.row_level ;
   wire \tag_9.slot ;
   wire \tag_9.sum_first ;
   wire \tag_9.sum_last ;
   wire [1:0] \tag_9.sum_level ;
-  wire \tag_9.tile ;
   wire \tag_9.valid ;
-  wire tile;
-  wire \tile$223 ;
-  wire \tile$233 ;
-  wire \tile$297 ;
-  wire \tile$306 ;
-  wire \tile$335 ;
-  wire \tile$342 ;
-  wire \tile$351 ;
-  wire \tile$357 ;
-  wire \tile$369 ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$285 ;
-  wire signed [35:0] \total$286 ;
-  wire signed [35:0] \total$287 ;
-  wire signed [35:0] \total$288 ;
-  wire signed [35:0] \total$289 ;
-  wire signed [35:0] \total$290 ;
-  wire signed [35:0] \total$291 ;
-  wire signed [38:0] \total$329 ;
-  wire signed [38:0] \total$361 ;
+  wire signed [35:0] \total$247 ;
+  wire signed [35:0] \total$248 ;
+  wire signed [35:0] \total$249 ;
+  wire signed [35:0] \total$250 ;
+  wire signed [35:0] \total$251 ;
+  wire signed [35:0] \total$252 ;
+  wire signed [35:0] \total$253 ;
+  wire signed [38:0] \total$295 ;
+  wire signed [38:0] \total$339 ;
   wire [287:0] totals;
-  wire [287:0] \totals$326 ;
-  wire signed [35:0] \totals$326[0] ;
-  wire signed [35:0] \totals$326[1] ;
-  wire signed [35:0] \totals$326[2] ;
-  wire signed [35:0] \totals$326[3] ;
-  wire signed [35:0] \totals$326[4] ;
-  wire signed [35:0] \totals$326[5] ;
-  wire signed [35:0] \totals$326[6] ;
-  wire signed [35:0] \totals$326[7] ;
+  wire [287:0] \totals$292 ;
+  wire signed [35:0] \totals$292[0] ;
+  wire signed [35:0] \totals$292[1] ;
+  wire signed [35:0] \totals$292[2] ;
+  wire signed [35:0] \totals$292[3] ;
+  wire signed [35:0] \totals$292[4] ;
+  wire signed [35:0] \totals$292[5] ;
+  wire signed [35:0] \totals$292[6] ;
+  wire signed [35:0] \totals$292[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1281,22 +1591,32 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$219 ;
-  wire \trigger$229 ;
-  wire \trigger$293 ;
-  wire \trigger$302 ;
-  wire \trigger$331 ;
-  wire \trigger$338 ;
-  wire \trigger$347 ;
-  wire \trigger$353 ;
-  wire \trigger$365 ;
+  wire \trigger$198 ;
+  wire \trigger$207 ;
+  wire \trigger$254 ;
+  wire \trigger$261 ;
+  wire \trigger$296 ;
+  wire \trigger$304 ;
+  wire \trigger$327 ;
+  wire \trigger$333 ;
+  wire \trigger$342 ;
+  wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
-  wire signed [23:0] \word$387 ;
-  wire signed [15:0] \word$403 ;
-  wire signed [15:0] \word$428 ;
+  wire signed [23:0] \word$362 ;
+  wire signed [15:0] \word$383 ;
+  wire signed [15:0] \word$406 ;
   wire [1:0] word_enables;
-  reg [255:0] words;
+  wire [255:0] words;
+  wire [191:0] \words$277 ;
+  wire signed [23:0] \words$277[0] ;
+  wire signed [23:0] \words$277[1] ;
+  wire signed [23:0] \words$277[2] ;
+  wire signed [23:0] \words$277[3] ;
+  wire signed [23:0] \words$277[4] ;
+  wire signed [23:0] \words$277[5] ;
+  wire signed [23:0] \words$277[6] ;
+  wire signed [23:0] \words$277[7] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1306,493 +1626,278 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   wire write;
-  wire \write$425 ;
+  wire \write$403 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$393 ;
-  wire [6:0] \write_address$400 ;
-  wire [5:0] \write_address$409 ;
-  reg [10:0] \write_address$417 ;
-  reg [8:0] \write_address$431 ;
+  reg [1:0] \write_address$373 ;
+  wire [6:0] \write_address$380 ;
+  wire [5:0] \write_address$389 ;
+  reg [10:0] \write_address$398 ;
+  reg [8:0] \write_address$413 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$394 ;
-  wire [127:0] \write_data$402 ;
-  wire [127:0] \write_data$411 ;
-  reg [127:0] \write_data$418 ;
-  reg [127:0] \write_data$432 ;
-  reg [7:0] write_enable;
-  reg [7:0] \write_enable$395 ;
-  wire [7:0] \write_enable$404 ;
-  wire [7:0] \write_enable$412 ;
-  reg [7:0] \write_enable$419 ;
-  reg [7:0] \write_enable$433 ;
-  wire [18:0] write_tag;
-  wire [18:0] \write_tag$345 ;
-  wire [1:0] \write_tag$345.edge ;
-  wire \write_tag$345.first ;
-  wire [3:0] \write_tag$345.kernel ;
-  wire \write_tag$345.last ;
-  wire [1:0] \write_tag$345.level ;
-  wire [1:0] \write_tag$345.row_level ;
-  wire \write_tag$345.slot ;
-  wire \write_tag$345.sum_first ;
-  wire \write_tag$345.sum_last ;
-  wire [1:0] \write_tag$345.sum_level ;
-  wire \write_tag$345.tile ;
-  wire \write_tag$345.valid ;
-  wire [18:0] \write_tag$363 ;
-  wire [1:0] \write_tag$363.edge ;
-  wire \write_tag$363.first ;
-  wire [3:0] \write_tag$363.kernel ;
-  wire \write_tag$363.last ;
-  wire [1:0] \write_tag$363.level ;
-  wire [1:0] \write_tag$363.row_level ;
-  wire \write_tag$363.slot ;
-  wire \write_tag$363.sum_first ;
-  wire \write_tag$363.sum_last ;
-  wire [1:0] \write_tag$363.sum_level ;
-  wire \write_tag$363.tile ;
-  wire \write_tag$363.valid ;
+  reg [191:0] \write_data$374 ;
+  wire [127:0] \write_data$382 ;
+  wire [127:0] \write_data$391 ;
+  reg [127:0] \write_data$399 ;
+  reg [127:0] \write_data$414 ;
+  wire [7:0] write_enable;
+  wire [7:0] \write_enable$375 ;
+  wire [7:0] \write_enable$384 ;
+  wire [7:0] \write_enable$392 ;
+  wire [7:0] \write_enable$407 ;
+  wire [7:0] \write_enable$416 ;
+  wire [19:0] write_tag;
+  wire [19:0] \write_tag$328 ;
+  wire [1:0] \write_tag$328.edge ;
+  wire \write_tag$328.first ;
+  wire \write_tag$328.first_tile ;
+  wire [3:0] \write_tag$328.kernel ;
+  wire \write_tag$328.last ;
+  wire \write_tag$328.last_tile ;
+  wire [1:0] \write_tag$328.level ;
+  wire [1:0] \write_tag$328.row_level ;
+  wire \write_tag$328.slot ;
+  wire \write_tag$328.sum_first ;
+  wire \write_tag$328.sum_last ;
+  wire [1:0] \write_tag$328.sum_level ;
+  wire \write_tag$328.valid ;
+  wire [19:0] \write_tag$343 ;
+  wire [1:0] \write_tag$343.edge ;
+  wire \write_tag$343.first ;
+  wire \write_tag$343.first_tile ;
+  wire [3:0] \write_tag$343.kernel ;
+  wire \write_tag$343.last ;
+  wire \write_tag$343.last_tile ;
+  wire [1:0] \write_tag$343.level ;
+  wire [1:0] \write_tag$343.row_level ;
+  wire \write_tag$343.slot ;
+  wire \write_tag$343.sum_first ;
+  wire \write_tag$343.sum_last ;
+  wire [1:0] \write_tag$343.sum_level ;
+  wire \write_tag$343.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
+  wire \write_tag.first_tile ;
   wire [3:0] \write_tag.kernel ;
   wire \write_tag.last ;
+  wire \write_tag.last_tile ;
   wire [1:0] \write_tag.level ;
   wire [1:0] \write_tag.row_level ;
   wire \write_tag.slot ;
   wire \write_tag.sum_first ;
   wire \write_tag.sum_last ;
   wire [1:0] \write_tag.sum_level ;
-  wire \write_tag.tile ;
   wire \write_tag.valid ;
+  wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
+  assign \$322  = \$318  & \$321 ;
+  assign \$323  = | { \$322 , \$317 , \$313  };
+  assign \$324  = ! \bank$364 ;
+  assign \$328  = \$324  & \$327 ;
+  assign \$333  = ! \bank$404 ;
+  assign \$334  = \lane$411  == 2'h2;
+  assign \$335  = \write$403  & \$334 ;
+  assign \$337  = \$333  & \$336 ;
+  assign \$338  = | { \$337 , \$332 , \$328  };
+  assign \$339  = ! \bank$364 ;
+  assign \$343  = \$339  & \$342 ;
+  assign \$348  = ! \bank$404 ;
+  assign \$349  = \lane$411  == 2'h3;
+  assign \$350  = \write$403  & \$349 ;
+  assign \$352  = \$348  & \$351 ;
+  assign \$353  = | { \$352 , \$347 , \$343  };
+  assign \$354  = ! \bank$364 ;
+  assign \$358  = \$354  & \$357 ;
+  assign \$363  = ! \bank$404 ;
+  assign \$364  = \lane$411  == 3'h4;
+  assign \$365  = \write$403  & \$364 ;
+  assign \$367  = \$363  & \$366 ;
+  assign \$368  = | { \$367 , \$362 , \$358  };
+  assign \$369  = ! \bank$364 ;
+  assign \$373  = \$369  & \$372 ;
+  assign \$378  = ! \bank$404 ;
+  assign \$379  = \lane$411  == 3'h5;
+  assign \$380  = \write$403  & \$379 ;
+  assign \$382  = \$378  & \$381 ;
+  assign \$383  = | { \$382 , \$377 , \$373  };
+  assign \$384  = ! \bank$364 ;
+  assign \$388  = \$384  & \$387 ;
+  assign \$393  = ! \bank$404 ;
+  assign \$394  = \lane$411  == 3'h6;
+  assign \$395  = \write$403  & \$394 ;
+  assign \$397  = \$393  & \$396 ;
+  assign \$398  = | { \$397 , \$392 , \$388  };
+  assign \$399  = ! \bank$364 ;
+  assign \$403  = \$399  & \$402 ;
+  assign \$408  = ! \bank$404 ;
+  assign \$409  = \lane$411  == 3'h7;
+  assign \$410  = \write$403  & \$409 ;
+  assign \$412  = \$408  & \$411 ;
+  assign \$413  = | { \$412 , \$407 , \$403  };
+  assign \$414  = \bank$67  == 1'h1;
+  assign \$415  = \active$378  & \$414 ;
+  assign \$418  = \write$403  & \$417 ;
+  assign \$419  = \bank$364  == 1'h1;
+  assign \$423  = \$419  & \$422 ;
+  assign \$426  = \$425  | row_enables[8];
+  assign \$429  = ! \lane$411 ;
+  assign \$430  = \write$403  & \$429 ;
+  assign \$432  = \$428  & \$431 ;
+  assign \$433  = | { \$432 , \$427 , \$423  };
+  assign \$434  = \bank$364  == 1'h1;
+  assign \$438  = \$434  & \$437 ;
+  assign \$444  = \lane$411  == 1'h1;
+  assign \$445  = \write$403  & \$444 ;
+  assign \$447  = \$443  & \$446 ;
+  assign \$448  = | { \$447 , \$442 , \$438  };
+  assign \$449  = \bank$364  == 1'h1;
+  assign \$453  = \$449  & \$452 ;
+  assign \$459  = \lane$411  == 2'h2;
+  assign \$460  = \write$403  & \$459 ;
+  assign \$462  = \$458  & \$461 ;
+  assign \$463  = | { \$462 , \$457 , \$453  };
+  assign \$464  = \bank$364  == 1'h1;
+  assign \$468  = \$464  & \$467 ;
+  assign \$474  = \lane$411  == 2'h3;
+  assign \$475  = \write$403  & \$474 ;
+  assign \$477  = \$473  & \$476 ;
+  assign \$478  = | { \$477 , \$472 , \$468  };
+  assign \$479  = \bank$364  == 1'h1;
+  assign \$483  = \$479  & \$482 ;
+  assign \$489  = \lane$411  == 3'h4;
+  assign \$490  = \write$403  & \$489 ;
+  assign \$492  = \$488  & \$491 ;
+  assign \$493  = | { \$492 , \$487 , \$483  };
+  assign \$494  = \bank$364  == 1'h1;
+  assign \$498  = \$494  & \$497 ;
+  assign \$504  = \lane$411  == 3'h5;
+  assign \$505  = \write$403  & \$504 ;
+  assign \$507  = \$503  & \$506 ;
+  assign \$508  = | { \$507 , \$502 , \$498  };
+  assign \$509  = \bank$364  == 1'h1;
+  assign \$513  = \$509  & \$512 ;
+  assign \$519  = \lane$411  == 3'h6;
+  assign \$520  = \write$403  & \$519 ;
+  assign \$522  = \$518  & \$521 ;
+  assign \$523  = | { \$522 , \$517 , \$513  };
+  assign \$524  = \bank$364  == 1'h1;
+  assign \$528  = \$524  & \$527 ;
+  assign \$534  = \lane$411  == 3'h7;
+  assign \$535  = \write$403  & \$534 ;
+  assign \$537  = \$533  & \$536 ;
+  assign \$538  = | { \$537 , \$532 , \$528  };
+  assign \$539  = ! \$signal$148 ;
+  assign parameters__ready = \$signal$144  & \$539 ;
+  assign \$540  = \$signal$148  == 1'h1;
+  assign \$541  = \$signal$148  == 2'h2;
+  assign \$542  = \$signal$148  == 2'h3;
+  assign \$543  = \$signal$148  == 3'h4;
+  assign \start$421  = \$542  | \$543 ;
+  assign group = \$signal$148  == 3'h4;
+  assign forget = \$signal$148  == 3'h5;
+  assign rewind = \$signal$148  == 3'h6;
+  assign \$544  = | bus__address[7:4];
+  assign \$545  = bus__address == 3'h5;
+  assign \$546  = bus__address == 3'h7;
+  assign \$547  = | { \$546 , \$545  };
+  assign select = \$544  | \$547 ;
+  assign \$548  = | bus__address[7:4];
+  assign \$549  = bus__address - 4'he;
+  assign \$550  = bus__address == 3'h7;
+  assign \$551  = \$548  ? \$549  : { 8'h00, \$550  };
+  assign add_1 = step_done & stepping;
+  assign clear_2 = \$signal$148  == 3'h7;
+  assign clear_3 = \$signal$148  == 3'h7;
+  assign clear_4 = \$signal$148  == 3'h7;
+  assign clear_5 = \$signal$148  == 3'h7;
+  assign clear_6 = \$signal$148  == 3'h7;
+  assign clear_7 = \$signal$148  == 3'h7;
+  assign clear_8 = \$signal$148  == 3'h7;
+  assign clear_9 = \$signal$148  == 3'h7;
+  assign clear_10 = \$signal$148  == 3'h7;
+  assign clear_11 = \$signal$148  == 3'h7;
+  assign clear_12 = \$signal$148  == 3'h7;
+  assign clear_13 = \$signal$148  == 3'h7;
+  assign clear_14 = \$signal$148  == 3'h7;
+  assign clear_15 = \$signal$148  == 3'h7;
+  assign clear_16 = \$signal$148  == 3'h7;
+  assign \$552  = ! left;
+  assign \$553  = parameters__ready & \$552 ;
+  assign \$554  = ~ \$553 ;
   always @(posedge clk)
-    old_row_bank_2 <= \$428 ;
+    tag_1 <= \$555 ;
   always @(posedge clk)
-    old_row_lane_1 <= \$429 ;
+    a_row_bank_1 <= \$556 ;
   always @(posedge clk)
-    old_row_lane_2 <= \$430 ;
+    a_row_bank_2 <= \$557 ;
   always @(posedge clk)
-    old_row_0 <= old_row_raw_0;
+    a_row_lane_1 <= \$558 ;
   always @(posedge clk)
-    old_row_1 <= old_row_raw_1;
+    a_row_lane_2 <= \$559 ;
   always @(posedge clk)
-    old_row_2 <= old_row_raw_2;
+    a_row_needed_1 <= \$560 ;
   always @(posedge clk)
-    old_row_3 <= old_row_raw_3;
+    a_row_needed_2 <= \$561 ;
   always @(posedge clk)
-    old_row_4 <= old_row_raw_4;
+    a_row_needed_3 <= \$562 ;
   always @(posedge clk)
-    old_row_5 <= old_row_raw_5;
+    a_row_needed_4 <= \$563 ;
   always @(posedge clk)
-    old_row_6 <= old_row_raw_6;
+    a_row_0 <= \$1 ;
   always @(posedge clk)
-    old_row_7 <= old_row_raw_7;
+    a_row_1 <= \$2 ;
   always @(posedge clk)
-    tag_9 <= \$431 ;
+    a_row_2 <= \$3 ;
   always @(posedge clk)
-    tag_10 <= \$432 ;
+    a_row_3 <= \$4 ;
   always @(posedge clk)
-    tag_11 <= \$433 ;
+    a_row_4 <= \$5 ;
   always @(posedge clk)
-    summed_1 <= \$434 ;
+    a_row_5 <= \$6 ;
   always @(posedge clk)
-    summed_2 <= \$435 ;
+    a_row_6 <= \$7 ;
   always @(posedge clk)
-    summed_3 <= \$436 ;
+    a_row_7 <= \$8 ;
   always @(posedge clk)
-    summed_4 <= \$437 ;
+    a_word_bank_1 <= \$564 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$438 ;
+    a_word_bank_2 <= \$565 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$439 ;
+    a_word_lane_1 <= \$566 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$440 ;
+    a_word_lane_2 <= \$567 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$441 ;
+    a_word_needed_1 <= \$568 ;
   always @(posedge clk)
-    bias_word_picked <= bias_word_raw_0;
+    a_word_needed_2 <= \$569 ;
   always @(posedge clk)
-    bias_word_0 <= bias_word_picked;
+    a_word_needed_3 <= \$570 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$442 ;
+    a_word_needed_4 <= \$571 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$443 ;
-  always @(posedge clk)
-    other_rows_lane_1 <= \$444 ;
-  always @(posedge clk)
-    other_rows_lane_2 <= \$445 ;
-  always @(posedge clk)
-    other_rows_0 <= \read_data$343 [15:0];
-  always @(posedge clk)
-    other_rows_1 <= \read_data$343 [31:16];
-  always @(posedge clk)
-    other_rows_2 <= \read_data$343 [47:32];
-  always @(posedge clk)
-    other_rows_3 <= \read_data$343 [63:48];
-  always @(posedge clk)
-    other_rows_4 <= \read_data$343 [79:64];
-  always @(posedge clk)
-    other_rows_5 <= \read_data$343 [95:80];
-  always @(posedge clk)
-    other_rows_6 <= \read_data$343 [111:96];
-  always @(posedge clk)
-    other_rows_7 <= \read_data$343 [127:112];
-  always @(posedge clk)
-    step_start_1 <= \$446 ;
-  always @(posedge clk)
-    step_start_2 <= \$447 ;
-  always @(posedge clk)
-    step_start_3 <= \$448 ;
-  always @(posedge clk)
-    step_start_4 <= \$449 ;
-  always @(posedge clk)
-    step_start_5 <= \$450 ;
-  always @(posedge clk)
-    step_start_6 <= \$451 ;
-  always @(posedge clk)
-    step_start_7 <= \$452 ;
-  always @(posedge clk)
-    step_start_8 <= \$453 ;
-  always @(posedge clk)
-    step_start_9 <= \$454 ;
-  always @(posedge clk)
-    step_start_10 <= \$455 ;
-  always @(posedge clk)
-    step_start_11 <= \$456 ;
-  always @(posedge clk)
-    step_start_12 <= \$457 ;
-  always @(posedge clk)
-    step_start_13 <= \$458 ;
-  always @(posedge clk)
-    step_start_14 <= \$459 ;
-  always @(posedge clk)
-    step_start_15 <= \$460 ;
-  always @(posedge clk)
-    step_start_16 <= \$461 ;
-  always @(posedge clk)
-    key <= \$462 ;
-  always @(posedge clk)
-    next_key <= \$463 ;
-  always @(posedge clk)
-    \$signal  <= \$464 ;
-  always @(posedge clk)
-    resident <= \$465 ;
-  always @(posedge clk)
-    \$signal$169  <= \$466 ;
-  always @(posedge clk)
-    stepping <= \$467 ;
-  always @(posedge clk)
-    steps <= \$468 ;
-  always @(posedge clk)
-    saturations_0 <= \$469 ;
-  always @(posedge clk)
-    saturations_1 <= \$470 ;
-  always @(posedge clk)
-    saturations_2 <= \$471 ;
-  always @(posedge clk)
-    saturations_3 <= \$472 ;
-  always @(posedge clk)
-    saturations_4 <= \$473 ;
-  always @(posedge clk)
-    saturations_5 <= \$474 ;
-  always @(posedge clk)
-    saturations_6 <= \$475 ;
-  always @(posedge clk)
-    saturations_7 <= \$476 ;
-  always @(posedge clk)
-    saturations_8 <= \$477 ;
-  always @(posedge clk)
-    saturations_9 <= \$478 ;
-  always @(posedge clk)
-    saturations_10 <= \$479 ;
-  always @(posedge clk)
-    saturations_11 <= \$480 ;
-  always @(posedge clk)
-    saturations_12 <= \$481 ;
-  always @(posedge clk)
-    saturations_13 <= \$482 ;
-  always @(posedge clk)
-    saturations_14 <= \$483 ;
-  always @(posedge clk)
-    bus__read_data <= \$484 ;
-  assign \$1  = next_key + 32'd2654435761;
-  assign \$2  = ~ busy;
-  assign \$3  = ~ \busy$165 ;
-  assign \$4  = \$2  & \$3 ;
-  assign \$7  = \$signal$169  + 1'h1;
-  assign \$8  = command == 1'h1;
-  assign \$9  = step_done & stepping;
-  assign \$10  = steps + \$9 ;
-  assign \$11  = | z_clamped;
-  assign \$12  = \$11  & counts_0;
-  assign \$13  = saturations_0 + z_clamped;
-  assign \$14  = command == 3'h7;
-  assign \$15  = | z_clamped;
-  assign \$16  = \$15  & counts_1;
-  assign \$17  = saturations_1 + z_clamped;
-  assign \$18  = command == 3'h7;
-  assign \$19  = | z_clamped;
-  assign \$20  = \$19  & counts_2;
-  assign \$21  = saturations_2 + z_clamped;
-  assign \$22  = command == 3'h7;
-  assign \$23  = | difference_clamped;
-  assign \$24  = \$23  & counts_3;
-  assign \$25  = saturations_3 + difference_clamped;
-  assign \$26  = command == 3'h7;
-  assign \$27  = | clamped;
-  assign \$28  = \$27  & counts_4;
-  assign \$29  = saturations_4 + clamped;
-  assign \$30  = command == 3'h7;
-  assign \$32  = \$31  & counts_5;
-  assign \$33  = saturations_5 + \clamped$187 ;
-  assign \$34  = command == 3'h7;
-  assign \$35  = | clamped;
-  assign \$36  = \$35  & counts_6;
-  assign \$37  = saturations_6 + clamped;
-  assign \$38  = command == 3'h7;
-  assign \$39  = | clamped;
-  assign \$40  = \$39  & counts_7;
-  assign \$41  = saturations_7 + clamped;
-  assign \$42  = command == 3'h7;
-  assign \$44  = \$43  & counts_8;
-  assign \$45  = saturations_8 + \clamped$187 ;
-  assign \$46  = command == 3'h7;
-  assign \$48  = \$47  & counts_9;
-  assign \$49  = saturations_9 + \clamped$187 ;
-  assign \$50  = command == 3'h7;
-  assign \$52  = \$51  & counts_10;
-  assign \$53  = saturations_10 + \clamped$187 ;
-  assign \$54  = command == 3'h7;
-  assign \$55  = | clamped;
-  assign \$56  = \$55  & counts_11;
-  assign \$57  = saturations_11 + clamped;
-  assign \$58  = command == 3'h7;
-  assign \$59  = | clamped;
-  assign \$60  = \$59  & counts_12;
-  assign \$61  = saturations_12 + clamped;
-  assign \$62  = command == 3'h7;
-  assign \$63  = | clamped;
-  assign \$64  = \$63  & counts_13;
-  assign \$65  = saturations_13 + clamped;
-  assign \$66  = command == 3'h7;
-  assign \$67  = | clamped;
-  assign \$68  = \$67  & counts_14;
-  assign \$69  = saturations_14 + clamped;
-  assign \$70  = command == 3'h7;
-  assign \$71  = ~ busy;
-  assign \$72  = ~ \busy$165 ;
-  assign \$73  = \$71  & \$72 ;
-  assign \$76  = ~ \$75 ;
-  assign trigger = tag_1[0] & a_row_used;
-  assign \trigger$219  = tag[0] & a_word_used;
-  assign \$78  = $signed(\$77 [17:0]) + $signed(2'h1);
-  assign \$80  = & \$79 [16:15];
-  assign \$81  = ~ \$80 ;
-  assign \$82  = | \$79 [16:15];
-  assign a_word_copy_0_clamped = \$79 [16] ? \$81  : \$82 ;
-  assign \$83  = \$79 [16] ? 16'h8000 : 16'h7fff;
-  assign a_word_copy_0_saturated = a_word_copy_0_clamped ? \$83  : \$79 [15:0];
-  assign \trigger$229  = tag_1[0] & b_row_used;
-  assign \$84  = tag_5[0] & tag_5[2];
-  assign \trigger$293  = \$84  & old_row_used;
-  assign \trigger$302  = write_tag[0] & full_write_used;
-  assign \$85  = tag_7[0] & sums_products;
-  assign \$86  = tag_11[0] & tag_11[2];
-  assign sums_row = \$86  & sums_rows;
-  assign \$87  = summed_4[0] & summed_4[4];
-  assign \$88  = tag_3[0] & tag_3[2];
-  assign \trigger$331  = \$88  & bias_word_used;
-  assign \$89  = tag_11[0] & tag_11[2];
-  assign \trigger$338  = \$89  & other_rows_used;
-  assign \$90  = \write_tag$345 [0] & \write_tag$345 [1];
-  assign \trigger$347  = \$90  & slow_write_0_used;
-  assign \$91  = \write_tag$345 [0] & \write_tag$345 [1];
-  assign \trigger$353  = \$91  & slow_write_1_used;
-  assign \$92  = ready[0] & finishes_sum;
-  assign \trigger$365  = \write_tag$363 [0] & sum_write_used;
-  assign \$93  = ! \bank$83 ;
-  assign \$94  = active & \$93 ;
-  assign \$97  = \bank$379  == 2'h2;
-  assign \$98  = \$96  & \$97 ;
-  assign \$123  = ! \lane$388 ;
-  assign \$125  = \lane$388  == 1'h1;
-  assign \$127  = \lane$388  == 2'h2;
-  assign \$129  = \lane$388  == 2'h3;
-  assign \$131  = \lane$388  == 3'h4;
-  assign \$133  = \lane$388  == 3'h5;
-  assign \$135  = \lane$388  == 3'h6;
-  assign \$137  = \lane$388  == 3'h7;
-  assign \$143  = \bank$379  == 2'h3;
-  assign \$144  = \$142  & \$143 ;
-  assign \$169  = ! \lane$388 ;
-  assign \$171  = \lane$388  == 1'h1;
-  assign \$173  = \lane$388  == 2'h2;
-  assign \$175  = \lane$388  == 2'h3;
-  assign \$177  = \lane$388  == 3'h4;
-  assign \$179  = \lane$388  == 3'h5;
-  assign \$181  = \lane$388  == 3'h6;
-  assign \$183  = \lane$388  == 3'h7;
-  assign \$185  = \bank$58  == 2'h2;
-  assign \$186  = \active$398  & \$185 ;
-  assign \$187  = ! lane_x;
-  assign \$188  = enable_x & \$187 ;
-  assign \$189  = lane_x == 1'h1;
-  assign \$190  = enable_x & \$189 ;
-  assign \$191  = lane_x == 2'h2;
-  assign \$192  = enable_x & \$191 ;
-  assign \$193  = lane_x == 2'h3;
-  assign \$194  = enable_x & \$193 ;
-  assign \$195  = lane_x == 3'h4;
-  assign \$196  = enable_x & \$195 ;
-  assign \$197  = lane_x == 3'h5;
-  assign \$198  = enable_x & \$197 ;
-  assign \$199  = lane_x == 3'h6;
-  assign \$200  = enable_x & \$199 ;
-  assign \$201  = lane_x == 3'h7;
-  assign \$202  = enable_x & \$201 ;
-  assign \$203  = ! lane_y;
-  assign \$204  = enable_y & \$203 ;
-  assign \$205  = lane_y == 1'h1;
-  assign \$206  = enable_y & \$205 ;
-  assign \$207  = lane_y == 2'h2;
-  assign \$208  = enable_y & \$207 ;
-  assign \$209  = lane_y == 2'h3;
-  assign \$210  = enable_y & \$209 ;
-  assign \$211  = lane_y == 3'h4;
-  assign \$212  = enable_y & \$211 ;
-  assign \$213  = lane_y == 3'h5;
-  assign \$214  = enable_y & \$213 ;
-  assign \$215  = lane_y == 3'h6;
-  assign \$216  = enable_y & \$215 ;
-  assign \$217  = lane_y == 3'h7;
-  assign \$218  = enable_y & \$217 ;
-  assign \$219  = ! \bank$58 ;
-  assign \$220  = \active$398  & \$219 ;
-  assign \$223  = ! \bank$379 ;
-  assign \$224  = \$222  & \$223 ;
-  assign \$249  = row_enables[7:0] | { 7'h00, word_enables[0] };
-  assign \$250  = | \$249 ;
-  assign \$254  = \$253  | row_enables[0];
-  assign \$278  = ! \bank$426 ;
-  assign \$279  = \$277  & \$278 ;
-  assign \$280  = ! \lane$429 ;
-  assign \$281  = \write$425  & \$280 ;
-  assign \$283  = \lane$429  == 1'h1;
-  assign \$284  = \write$425  & \$283 ;
-  assign \$286  = \lane$429  == 2'h2;
-  assign \$287  = \write$425  & \$286 ;
-  assign \$289  = \lane$429  == 2'h3;
-  assign \$290  = \write$425  & \$289 ;
-  assign \$292  = \lane$429  == 3'h4;
-  assign \$293  = \write$425  & \$292 ;
-  assign \$295  = \lane$429  == 3'h5;
-  assign \$296  = \write$425  & \$295 ;
-  assign \$298  = \lane$429  == 3'h6;
-  assign \$299  = \write$425  & \$298 ;
-  assign \$301  = \lane$429  == 3'h7;
-  assign \$302  = \write$425  & \$301 ;
-  assign \$304  = \bank$58  == 1'h1;
-  assign \$305  = \active$398  & \$304 ;
-  assign \$308  = \bank$379  == 1'h1;
-  assign \$309  = \$307  & \$308 ;
-  assign \$334  = row_enables[15:8] | { 7'h00, word_enables[1] };
-  assign \$335  = | \$334 ;
-  assign \$339  = \$338  | row_enables[8];
-  assign \$364  = \$362  & \$363 ;
-  assign \$365  = ! \lane$429 ;
-  assign \$366  = \write$425  & \$365 ;
-  assign \$368  = \lane$429  == 1'h1;
-  assign \$369  = \write$425  & \$368 ;
-  assign \$371  = \lane$429  == 2'h2;
-  assign \$372  = \write$425  & \$371 ;
-  assign \$374  = \lane$429  == 2'h3;
-  assign \$375  = \write$425  & \$374 ;
-  assign \$377  = \lane$429  == 3'h4;
-  assign \$378  = \write$425  & \$377 ;
-  assign \$380  = \lane$429  == 3'h5;
-  assign \$381  = \write$425  & \$380 ;
-  assign \$383  = \lane$429  == 3'h6;
-  assign \$384  = \write$425  & \$383 ;
-  assign \$386  = \lane$429  == 3'h7;
-  assign \$387  = \write$425  & \$386 ;
-  assign \$389  = ~ busy;
-  assign \$390  = ~ \busy$165 ;
-  assign \$391  = \$389  & \$390 ;
-  assign \$394  = \$393  ? bus__write_data : 32'd0;
-  assign \$395  = command == 1'h1;
-  assign \$396  = command == 2'h2;
-  assign \$397  = command == 2'h3;
-  assign \$398  = command == 3'h4;
-  assign \start$438  = \$397  | \$398 ;
-  assign group = command == 3'h4;
-  assign forget = command == 3'h5;
-  assign \$399  = ~ busy;
-  assign \$400  = ~ \busy$165 ;
-  assign \$401  = \$399  & \$400 ;
-  assign rewind = command == 3'h6;
-  always @(posedge clk)
-    tag_1 <= \$403 ;
-  always @(posedge clk)
-    tag_2 <= \$404 ;
-  always @(posedge clk)
-    tag_3 <= \$405 ;
-  always @(posedge clk)
-    tag_4 <= \$406 ;
-  always @(posedge clk)
-    tag_5 <= \$407 ;
-  always @(posedge clk)
-    a_row_bank_1 <= \$408 ;
-  always @(posedge clk)
-    a_row_bank_2 <= \$409 ;
-  always @(posedge clk)
-    a_row_lane_1 <= \$410 ;
-  always @(posedge clk)
-    a_row_lane_2 <= \$411 ;
-  always @(posedge clk)
-    a_row_0 <= a_row_raw_0;
-  always @(posedge clk)
-    a_row_1 <= a_row_raw_1;
-  always @(posedge clk)
-    a_row_2 <= a_row_raw_2;
-  always @(posedge clk)
-    a_row_3 <= a_row_raw_3;
-  always @(posedge clk)
-    a_row_4 <= a_row_raw_4;
-  always @(posedge clk)
-    a_row_5 <= a_row_raw_5;
-  always @(posedge clk)
-    a_row_6 <= a_row_raw_6;
-  always @(posedge clk)
-    a_row_7 <= a_row_raw_7;
-  always @(posedge clk)
-    a_word_bank_1 <= \$412 ;
-  always @(posedge clk)
-    a_word_bank_2 <= \$413 ;
-  always @(posedge clk)
-    a_word_lane_1 <= \$414 ;
-  always @(posedge clk)
-    a_word_lane_2 <= \$415 ;
+    a_word_needed_5 <= \$572 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
-    a_word_kernel_1 <= \$416 ;
+    a_word_0 <= \$9 ;
   always @(posedge clk)
-    a_word_kernel_2 <= \$417 ;
+    tag_2 <= \$573 ;
   always @(posedge clk)
-    a_word_kernel_3 <= \$418 ;
+    tag_3 <= \$574 ;
   always @(posedge clk)
-    a_word_kernel_4 <= \$419 ;
+    tag_4 <= \$575 ;
   always @(posedge clk)
-    a_word_0 <= a_word_copy_0_saturated;
+    tag_5 <= \$576 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$420 ;
+    a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$421 ;
+    b_row_bank_1 <= \$577 ;
   always @(posedge clk)
-    b_row_lane_1 <= \$422 ;
+    b_row_bank_2 <= \$578 ;
   always @(posedge clk)
-    b_row_lane_2 <= \$423 ;
+    b_row_lane_1 <= \$579 ;
+  always @(posedge clk)
+    b_row_lane_2 <= \$580 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1810,269 +1915,707 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$424 ;
+    tag_6 <= \$581 ;
   always @(posedge clk)
-    tag_7 <= \$425 ;
+    tag_7 <= \$582 ;
   always @(posedge clk)
-    tag_8 <= \$426 ;
+    tag_8 <= \$583 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$427 ;
+    old_row_bank_1 <= \$584 ;
+  always @(posedge clk)
+    old_row_bank_2 <= \$585 ;
+  always @(posedge clk)
+    old_row_lane_1 <= \$586 ;
+  always @(posedge clk)
+    old_row_lane_2 <= \$587 ;
+  always @(posedge clk)
+    old_row_0 <= old_row_raw_0;
+  always @(posedge clk)
+    old_row_1 <= old_row_raw_1;
+  always @(posedge clk)
+    old_row_2 <= old_row_raw_2;
+  always @(posedge clk)
+    old_row_3 <= old_row_raw_3;
+  always @(posedge clk)
+    old_row_4 <= old_row_raw_4;
+  always @(posedge clk)
+    old_row_5 <= old_row_raw_5;
+  always @(posedge clk)
+    old_row_6 <= old_row_raw_6;
+  always @(posedge clk)
+    old_row_7 <= old_row_raw_7;
+  always @(posedge clk)
+    tag_9 <= \$588 ;
+  always @(posedge clk)
+    \$signal  <= \$589 ;
+  always @(posedge clk)
+    of_row <= \$590 ;
+  always @(posedge clk)
+    summed_1 <= \$591 ;
+  always @(posedge clk)
+    summed_2 <= \$592 ;
+  always @(posedge clk)
+    summed_3 <= \$593 ;
+  always @(posedge clk)
+    summed_4 <= \$594 ;
+  always @(posedge clk)
+    summed_5 <= \$595 ;
+  always @(posedge clk)
+    of_row_1 <= of_row;
+  always @(posedge clk)
+    of_row_2 <= of_row_1;
+  always @(posedge clk)
+    of_row_3 <= of_row_2;
+  always @(posedge clk)
+    of_row_4 <= of_row_3;
+  always @(posedge clk)
+    of_row_5 <= of_row_4;
+  always @(posedge clk)
+    summed_6 <= \$596 ;
+  always @(posedge clk)
+    bias_word_bank_1 <= \$597 ;
+  always @(posedge clk)
+    bias_word_bank_2 <= \$598 ;
+  always @(posedge clk)
+    bias_word_lane_1 <= \$599 ;
+  always @(posedge clk)
+    bias_word_lane_2 <= \$600 ;
+  always @(posedge clk)
+    tag_10 <= \$601 ;
+  always @(posedge clk)
+    tag_11 <= \$602 ;
+  always @(posedge clk)
+    tag_12 <= \$603 ;
+  always @(posedge clk)
+    other_rows_bank_1 <= \$604 ;
+  always @(posedge clk)
+    other_rows_bank_2 <= \$605 ;
+  always @(posedge clk)
+    other_rows_lane_1 <= \$606 ;
+  always @(posedge clk)
+    other_rows_lane_2 <= \$607 ;
+  always @(posedge clk)
+    \$signal$144  <= \$608 ;
+  always @(posedge clk)
+    \$signal$148  <= \$609 ;
+  always @(posedge clk)
+    count <= \$610 ;
+  always @(posedge clk)
+    resident <= \$611 ;
+  always @(posedge clk)
+    stepping <= \$612 ;
+  always @(posedge clk)
+    clamped_0 <= \$613 ;
+  always @(posedge clk)
+    clamped_1 <= \$614 ;
+  always @(posedge clk)
+    clamped_2 <= \$615 ;
+  always @(posedge clk)
+    clamped_3 <= \$616 ;
+  always @(posedge clk)
+    clamped_4 <= \$617 ;
+  always @(posedge clk)
+    clamped_5 <= \$618 ;
+  always @(posedge clk)
+    clamped_6 <= \$619 ;
+  always @(posedge clk)
+    clamped_7 <= \$620 ;
+  always @(posedge clk)
+    clamped_8 <= \$621 ;
+  always @(posedge clk)
+    clamped_9 <= \$622 ;
+  always @(posedge clk)
+    clamped_10 <= \$623 ;
+  always @(posedge clk)
+    clamped_11 <= \$624 ;
+  always @(posedge clk)
+    clamped_12 <= \$625 ;
+  always @(posedge clk)
+    clamped_13 <= \$626 ;
+  always @(posedge clk)
+    clamped_14 <= \$627 ;
+  always @(posedge clk)
+    left <= \$628 ;
+  assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
+  assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
+  assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
+  assign \$4  = a_row_needed_4 ? a_row_raw_3 : 16'h0000;
+  assign \$5  = a_row_needed_4 ? a_row_raw_4 : 16'h0000;
+  assign \$6  = a_row_needed_4 ? a_row_raw_5 : 16'h0000;
+  assign \$7  = a_row_needed_4 ? a_row_raw_6 : 16'h0000;
+  assign \$8  = a_row_needed_4 ? a_row_raw_7 : 16'h0000;
+  assign \$9  = a_word_needed_5 ? a_word_copy_0_saturated : 16'h0000;
+  assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
+  assign \$11  = tag_9[0] & tag_9[2];
+  assign \$12  = \$11  & sums_rows;
+  assign \$13  = ~ busy;
+  assign \$14  = ~ \busy$146 ;
+  assign \$15  = \$13  & \$14 ;
+  assign \$18  = ! \$signal$148 ;
+  assign \$19  = \$17  & \$18 ;
+  assign \$20  = parameters__ready ? bus__write_data : 32'd0;
+  assign \$21  = ~ running;
+  assign \$22  = \$signal$148  == 1'h1;
+  assign \$24  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$25  = 2'h0 + \$24 ;
+  assign \$27  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$28  = 2'h0 + \$27 ;
+  assign \$30  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$31  = 2'h0 + \$30 ;
+  assign \$33  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$34  = 2'h0 + \$33 ;
+  assign \$36  = counts_4_0 ? clamped : 4'h0;
+  assign \$37  = 2'h0 + \$36 ;
+  assign \$39  = counts_5_3 ? \clamped$170  : 1'h0;
+  assign \$40  = 2'h0 + \$39 ;
+  assign \$42  = counts_6_0 ? clamped : 4'h0;
+  assign \$43  = 2'h0 + \$42 ;
+  assign \$45  = counts_7_0 ? clamped : 4'h0;
+  assign \$46  = 2'h0 + \$45 ;
+  assign \$48  = counts_8_3 ? \clamped$170  : 1'h0;
+  assign \$49  = 2'h0 + \$48 ;
+  assign \$51  = counts_9_3 ? \clamped$170  : 1'h0;
+  assign \$52  = 2'h0 + \$51 ;
+  assign \$54  = counts_10_3 ? \clamped$170  : 1'h0;
+  assign \$55  = 2'h0 + \$54 ;
+  assign \$57  = counts_11_0 ? clamped : 4'h0;
+  assign \$58  = 2'h0 + \$57 ;
+  assign \$60  = counts_12_0 ? clamped : 4'h0;
+  assign \$61  = 2'h0 + \$60 ;
+  assign \$63  = counts_13_0 ? clamped : 4'h0;
+  assign \$64  = 2'h0 + \$63 ;
+  assign \$66  = counts_14_0 ? clamped : 4'h0;
+  assign \$67  = 2'h0 + \$66 ;
+  assign \$68  = | left;
+  assign \$69  = left - 1'h1;
+  assign \$71  = $signed(\$70 [17:0]) + $signed(2'h1);
+  assign \$73  = & \$72 [16:15];
+  assign \$74  = ~ \$73 ;
+  assign \$75  = | \$72 [16:15];
+  assign a_word_copy_0_clamped = \$72 [16] ? \$74  : \$75 ;
+  assign \$76  = \$72 [16] ? 16'h8000 : 16'h7fff;
+  assign a_word_copy_0_saturated = a_word_copy_0_clamped ? \$76  : \$72 [15:0];
+  assign \$78  = \$77  | a_word_0;
+  assign a = \$78  | a_constant;
+  assign \$80  = \$79  | a_word_0;
+  assign \a$216  = \$80  | a_constant;
+  assign \$82  = \$81  | a_word_0;
+  assign \a$220  = \$82  | a_constant;
+  assign \$84  = \$83  | a_word_0;
+  assign \a$224  = \$84  | a_constant;
+  assign \$86  = \$85  | a_word_0;
+  assign \a$228  = \$86  | a_constant;
+  assign \$88  = \$87  | a_word_0;
+  assign \a$232  = \$88  | a_constant;
+  assign \$90  = \$89  | a_word_0;
+  assign \a$236  = \$90  | a_constant;
+  assign \$92  = \$91  | a_word_0;
+  assign \a$240  = \$92  | a_constant;
+  assign \trigger$254  = tag_5[0] & tag_5[2];
+  assign \$93  = tag_9[0] & tag_9[2];
+  assign \$94  = \$93  & sums_rows;
+  assign \$95  = \$94  ? tag_9 : tag_5;
+  assign \$96  = tag_5[0] & sums_products;
+  assign \$97  = tag_9[0] & tag_9[2];
+  assign \$98  = \$97  & sums_rows;
+  assign \$99  = \$96  | \$98 ;
+  assign word = of_row_5 ? { \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281  } : sum;
+  assign \$100  = \$signal [0] & \$signal [4];
+  assign \$101  = summed_1[0] & summed_1[4];
+  assign \$102  = summed_2[0] & summed_2[4];
+  assign \$103  = summed_3[0] & summed_3[4];
+  assign \$104  = summed_4[0] & summed_4[4];
+  assign \$105  = summed_5[0] & summed_5[4];
+  assign \$106  = summed_6[0] & summed_6[4];
+  assign \trigger$296  = tag_5[0] & tag_5[2];
+  assign \trigger$304  = tag_12[0] & tag_12[2];
+  assign \trigger$327  = \write_tag$328 [0] & \write_tag$328 [1];
+  assign \trigger$333  = \write_tag$328 [0] & \write_tag$328 [1];
+  assign \$107  = ready_4[0] & finishes_sum;
+  assign \$108  = ! \bank$92 ;
+  assign \$109  = active & \$108 ;
+  assign \$110  = \bank$364  == 2'h2;
+  assign \$114  = \$110  & \$113 ;
+  assign \$115  = ! \lane$367 ;
+  assign \$116  = enables[0] & \$115 ;
+  assign \$117  = | { \$116 , \$114  };
+  assign \$118  = \bank$364  == 2'h2;
+  assign \$122  = \$118  & \$121 ;
+  assign \$123  = \lane$367  == 1'h1;
+  assign \$124  = enables[0] & \$123 ;
+  assign \$125  = | { \$124 , \$122  };
+  assign \$126  = \bank$364  == 2'h2;
+  assign \$130  = \$126  & \$129 ;
+  assign \$131  = \lane$367  == 2'h2;
+  assign \$132  = enables[0] & \$131 ;
+  assign \$133  = | { \$132 , \$130  };
+  assign \$134  = \bank$364  == 2'h2;
+  assign \$138  = \$134  & \$137 ;
+  assign \$139  = \lane$367  == 2'h3;
+  assign \$140  = enables[0] & \$139 ;
+  assign \$141  = | { \$140 , \$138  };
+  assign \$142  = \bank$364  == 2'h2;
+  assign \$146  = \$142  & \$145 ;
+  assign \$147  = \lane$367  == 3'h4;
+  assign \$148  = enables[0] & \$147 ;
+  assign \$149  = | { \$148 , \$146  };
+  assign \$150  = \bank$364  == 2'h2;
+  assign \$154  = \$150  & \$153 ;
+  assign \$155  = \lane$367  == 3'h5;
+  assign \$156  = enables[0] & \$155 ;
+  assign \$157  = | { \$156 , \$154  };
+  assign \$158  = \bank$364  == 2'h2;
+  assign \$162  = \$158  & \$161 ;
+  assign \$163  = \lane$367  == 3'h6;
+  assign \$164  = enables[0] & \$163 ;
+  assign \$165  = | { \$164 , \$162  };
+  assign \$166  = \bank$364  == 2'h2;
+  assign \$170  = \$166  & \$169 ;
+  assign \$171  = \lane$367  == 3'h7;
+  assign \$172  = enables[0] & \$171 ;
+  assign \$173  = | { \$172 , \$170  };
+  assign \$175  = \bank$364  == 2'h3;
+  assign \$179  = \$175  & \$178 ;
+  assign \$180  = ! \lane$367 ;
+  assign \$181  = enables[1] & \$180 ;
+  assign \$182  = | { \$181 , \$179  };
+  assign \$183  = \bank$364  == 2'h3;
+  assign \$187  = \$183  & \$186 ;
+  assign \$188  = \lane$367  == 1'h1;
+  assign \$189  = enables[1] & \$188 ;
+  assign \$190  = | { \$189 , \$187  };
+  assign \$191  = \bank$364  == 2'h3;
+  assign \$195  = \$191  & \$194 ;
+  assign \$196  = \lane$367  == 2'h2;
+  assign \$197  = enables[1] & \$196 ;
+  assign \$198  = | { \$197 , \$195  };
+  assign \$199  = \bank$364  == 2'h3;
+  assign \$203  = \$199  & \$202 ;
+  assign \$204  = \lane$367  == 2'h3;
+  assign \$205  = enables[1] & \$204 ;
+  assign \$206  = | { \$205 , \$203  };
+  assign \$207  = \bank$364  == 2'h3;
+  assign \$211  = \$207  & \$210 ;
+  assign \$212  = \lane$367  == 3'h4;
+  assign \$213  = enables[1] & \$212 ;
+  assign \$214  = | { \$213 , \$211  };
+  assign \$215  = \bank$364  == 2'h3;
+  assign \$219  = \$215  & \$218 ;
+  assign \$220  = \lane$367  == 3'h5;
+  assign \$221  = enables[1] & \$220 ;
+  assign \$222  = | { \$221 , \$219  };
+  assign \$223  = \bank$364  == 2'h3;
+  assign \$227  = \$223  & \$226 ;
+  assign \$228  = \lane$367  == 3'h6;
+  assign \$229  = enables[1] & \$228 ;
+  assign \$230  = | { \$229 , \$227  };
+  assign \$231  = \bank$364  == 2'h3;
+  assign \$235  = \$231  & \$234 ;
+  assign \$236  = \lane$367  == 3'h7;
+  assign \$237  = enables[1] & \$236 ;
+  assign \$238  = | { \$237 , \$235  };
+  assign \$239  = \bank$67  == 2'h2;
+  assign \$240  = \active$378  & \$239 ;
+  assign \$241  = ! lane_x;
+  assign \$242  = enable_x & \$241 ;
+  assign \$244  = lane_x == 1'h1;
+  assign \$245  = enable_x & \$244 ;
+  assign \$247  = lane_x == 2'h2;
+  assign \$248  = enable_x & \$247 ;
+  assign \$250  = lane_x == 2'h3;
+  assign \$251  = enable_x & \$250 ;
+  assign \$253  = lane_x == 3'h4;
+  assign \$254  = enable_x & \$253 ;
+  assign \$256  = lane_x == 3'h5;
+  assign \$257  = enable_x & \$256 ;
+  assign \$259  = lane_x == 3'h6;
+  assign \$260  = enable_x & \$259 ;
+  assign \$262  = lane_x == 3'h7;
+  assign \$263  = enable_x & \$262 ;
+  assign \$265  = ! lane_y;
+  assign \$266  = enable_y & \$265 ;
+  assign \$268  = lane_y == 1'h1;
+  assign \$269  = enable_y & \$268 ;
+  assign \$271  = lane_y == 2'h2;
+  assign \$272  = enable_y & \$271 ;
+  assign \$274  = lane_y == 2'h3;
+  assign \$275  = enable_y & \$274 ;
+  assign \$277  = lane_y == 3'h4;
+  assign \$278  = enable_y & \$277 ;
+  assign \$280  = lane_y == 3'h5;
+  assign \$281  = enable_y & \$280 ;
+  assign \$283  = lane_y == 3'h6;
+  assign \$284  = enable_y & \$283 ;
+  assign \$286  = lane_y == 3'h7;
+  assign \$287  = enable_y & \$286 ;
+  assign \$289  = ! \bank$67 ;
+  assign \$290  = \active$378  & \$289 ;
+  assign \$292  = ! \bank$404 ;
+  assign \$293  = \write$403  & \$292 ;
+  assign \$294  = ! \bank$364 ;
+  assign \$298  = \$294  & \$297 ;
+  assign \$301  = \$300  | row_enables[0];
+  assign \$303  = ! \bank$404 ;
+  assign \$304  = ! \lane$411 ;
+  assign \$305  = \write$403  & \$304 ;
+  assign \$307  = \$303  & \$306 ;
+  assign \$308  = | { \$307 , \$302 , \$298  };
+  assign \$309  = ! \bank$364 ;
+  assign \$313  = \$309  & \$312 ;
+  assign \$318  = ! \bank$404 ;
+  assign \$319  = \lane$411  == 1'h1;
+  assign \$320  = \write$403  & \$319 ;
   \core.a_row  a_row (
-    .bank(bank),
+    .\bank$18 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$397 ),
+    .row(\row$377 ),
     .rst(rst),
-    .trigger(trigger)
+    .trigger(tag_1[0])
   );
   \core.a_word  a_word (
+    .\bank$19 (\bank$45 ),
     .clk(clk),
     .kernel(tag[16:13]),
-    .\lane$5 (\lane$47 ),
+    .\lane$7 (\lane$48 ),
     .level(tag[8:7]),
-    .row(\row$373 ),
+    .row(\row$353 ),
     .rst(rst),
-    .trigger(\trigger$219 )
+    .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$398 ),
-    .bank(\bank$58 ),
+    .active(\active$378 ),
+    .\bank$18 (\bank$67 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$399 ),
+    .row(\row$379 ),
     .rst(rst),
-    .trigger(\trigger$229 )
+    .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
-    .read__addr(\read_address$415 ),
+    .hold(hold),
+    .\port$431$0 (\$308 ),
+    .\port$446$0 (\$323 ),
+    .\port$461$0 (\$338 ),
+    .\port$476$0 (\$353 ),
+    .\port$491$0 (\$368 ),
+    .\port$506$0 (\$383 ),
+    .\port$521$0 (\$398 ),
+    .\port$536$0 (\$413 ),
+    .read__addr(\read_address$397 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$417 ),
-    .write__data(\write_data$418 ),
-    .write__en(\write_enable$419 )
+    .write__addr(\write_address$398 ),
+    .write__data(\write_data$399 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .read__addr(\read_address$430 ),
-    .read_data(\read_data$216 ),
+    .\port$562$0 (\$433 ),
+    .\port$577$0 (\$448 ),
+    .\port$592$0 (\$463 ),
+    .\port$607$0 (\$478 ),
+    .\port$622$0 (\$493 ),
+    .\port$637$0 (\$508 ),
+    .\port$652$0 (\$523 ),
+    .\port$667$0 (\$538 ),
+    .read__addr(\read_address$412 ),
+    .read_data(\read_data$196 ),
     .rst(rst),
-    .write__addr(\write_address$431 ),
-    .write__data(\write_data$432 ),
-    .write__en(\write_enable$433 )
+    .write__addr(\write_address$413 ),
+    .write__data(\write_data$414 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
+    .hold(hold),
+    .\port$228$0 (\$117 ),
+    .\port$236$0 (\$125 ),
+    .\port$244$0 (\$133 ),
+    .\port$252$0 (\$141 ),
+    .\port$260$0 (\$149 ),
+    .\port$268$0 (\$157 ),
+    .\port$276$0 (\$165 ),
+    .\port$284$0 (\$173 ),
     .read__addr(read_address),
-    .read_data(\read_data$224 ),
+    .read_data(\read_data$203 ),
     .rst(rst),
     .write__addr(write_address),
-    .write__data(write_data),
-    .write__en(write_enable)
+    .write__data(write_data)
   );
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
-    .read__addr(\read_address$389 ),
-    .read_data(\read_data$298 ),
+    .hold(hold),
+    .\port$297$0 (\$182 ),
+    .\port$305$0 (\$190 ),
+    .\port$313$0 (\$198 ),
+    .\port$321$0 (\$206 ),
+    .\port$329$0 (\$214 ),
+    .\port$337$0 (\$222 ),
+    .\port$345$0 (\$230 ),
+    .\port$353$0 (\$238 ),
+    .read__addr(\read_address$370 ),
+    .read_data(\read_data$259 ),
     .rst(rst),
-    .write__addr(\write_address$393 ),
-    .write__data(\write_data$394 ),
-    .write__en(\write_enable$395 )
+    .write__addr(\write_address$373 ),
+    .write__data(\write_data$374 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2612$0 (\word$403 ),
-    .\port$437$0 (\$188 ),
-    .\port$439$0 (\$190 ),
-    .\port$441$0 (\$192 ),
-    .\port$443$0 (\$194 ),
-    .\port$445$0 (\$196 ),
-    .\port$447$0 (\$198 ),
-    .\port$449$0 (\$200 ),
-    .\port$451$0 (\$202 ),
-    .read__addr(\read_address$396 ),
-    .read_data(\read_data$217 ),
+    .\port$2829$0 (\word$383 ),
+    .\port$360$0 (\$243 ),
+    .\port$363$0 (\$246 ),
+    .\port$366$0 (\$249 ),
+    .\port$369$0 (\$252 ),
+    .\port$372$0 (\$255 ),
+    .\port$375$0 (\$258 ),
+    .\port$378$0 (\$261 ),
+    .\port$381$0 (\$264 ),
+    .read__addr(\read_address$376 ),
+    .read_data(\read_data$197 ),
     .rst(rst),
-    .write__addr(\write_address$400 )
+    .write__addr(\write_address$380 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2612$0 (\word$403 ),
-    .\port$453$0 (\$204 ),
-    .\port$455$0 (\$206 ),
-    .\port$457$0 (\$208 ),
-    .\port$459$0 (\$210 ),
-    .\port$461$0 (\$212 ),
-    .\port$463$0 (\$214 ),
-    .\port$465$0 (\$216 ),
-    .\port$467$0 (\$218 ),
-    .read__addr(\read_address$407 ),
-    .read_data(\read_data$343 ),
+    .\port$2829$0 (\word$383 ),
+    .\port$384$0 (\$267 ),
+    .\port$387$0 (\$270 ),
+    .\port$390$0 (\$273 ),
+    .\port$393$0 (\$276 ),
+    .\port$396$0 (\$279 ),
+    .\port$399$0 (\$282 ),
+    .\port$402$0 (\$285 ),
+    .\port$405$0 (\$288 ),
+    .read__addr(\read_address$387 ),
+    .read_data(\read_data$310 ),
     .rst(rst),
-    .write__addr(\write_address$409 )
+    .write__addr(\write_address$389 )
   );
-  \core.bias_word$492  \bias_word$492  (
-    .active(\active$390 ),
+  \core.bias_word$516  \bias_word$516  (
+    .active(\active$371 ),
+    .\bank$19 (\bank$130 ),
     .clk(clk),
-    .kernel(tag_3[16:13]),
-    .\lane$5 (\lane$116 ),
-    .level(tag_3[10:9]),
-    .row(\row$391 ),
+    .kernel(tag_5[16:13]),
+    .\lane$7 (\lane$133 ),
+    .level(tag_5[10:9]),
+    .row(\row$372 ),
     .rst(rst),
-    .trigger(\trigger$331 )
+    .trigger(\trigger$296 )
+  );
+  \core.counters  counters (
+    .add_0(running),
+    .add_1(add_1),
+    .add_10(clamped_8),
+    .add_11(clamped_9),
+    .add_12(clamped_10),
+    .add_13(clamped_11),
+    .add_14(clamped_12),
+    .add_15(clamped_13),
+    .add_16(clamped_14),
+    .add_2(clamped_0),
+    .add_3(clamped_1),
+    .add_4(clamped_2),
+    .add_5(clamped_3),
+    .add_6(clamped_4),
+    .add_7(clamped_5),
+    .add_8(clamped_6),
+    .add_9(clamped_7),
+    .address(\$551 [4:0]),
+    .clear_0(start),
+    .clear_10(clear_10),
+    .clear_11(clear_11),
+    .clear_12(clear_12),
+    .clear_13(clear_13),
+    .clear_14(clear_14),
+    .clear_15(clear_15),
+    .clear_16(clear_16),
+    .clear_2(clear_2),
+    .clear_3(clear_3),
+    .clear_4(clear_4),
+    .clear_5(clear_5),
+    .clear_6(clear_6),
+    .clear_7(clear_7),
+    .clear_8(clear_8),
+    .clear_9(clear_9),
+    .clk(clk),
+    .other(other),
+    .rst(rst),
+    .select(select),
+    .value(bus__read_data)
   );
   \core.full_path  full_path (
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2332$0 (old_row_0),
-    .\port$2333$0 (old_row_1),
-    .\port$2334$0 (old_row_2),
-    .\port$2335$0 (old_row_3),
-    .\port$2336$0 (old_row_4),
-    .\port$2337$0 (old_row_5),
-    .\port$2338$0 (old_row_6),
-    .\port$2339$0 (old_row_7),
-    .\port$2842$0 (total),
-    .\port$2847$0 (\total$285 ),
-    .\port$2852$0 (\total$286 ),
-    .\port$2857$0 (\total$287 ),
-    .\port$2862$0 (\total$288 ),
-    .\port$2867$0 (\total$289 ),
-    .\port$2872$0 (\total$290 ),
-    .\port$2877$0 (\total$291 ),
-    .row(row),
+    .\port$2604$0 (old_row_0),
+    .\port$2605$0 (old_row_1),
+    .\port$2606$0 (old_row_2),
+    .\port$2607$0 (old_row_3),
+    .\port$2608$0 (old_row_4),
+    .\port$2609$0 (old_row_5),
+    .\port$2610$0 (old_row_6),
+    .\port$2611$0 (old_row_7),
+    .\port$3091$0 (total),
+    .\port$3096$0 (\total$247 ),
+    .\port$3101$0 (\total$248 ),
+    .\port$3106$0 (\total$249 ),
+    .\port$3111$0 (\total$250 ),
+    .\port$3116$0 (\total$251 ),
+    .\port$3121$0 (\total$252 ),
+    .\port$3126$0 (\total$253 ),
+    .row(\words$277 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write  full_write (
-    .bank(\bank$379 ),
+    .\bank$18 (\bank$364 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$381 ),
+    .row(\row$358 ),
     .rst(rst),
-    .trigger(\trigger$302 )
+    .trigger(write_tag[0])
   );
   \core.lane_0  lane_0 (
     .a(a),
-    .b(b_row_0),
+    .b(b),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
+    .\port$2595$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$240 ),
-    .b(b_row_1),
+    .a(\a$216 ),
+    .b(\b$217 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$313 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$270 ),
     .rst(rst),
-    .total(\total$285 )
+    .total(\total$247 )
   );
   \core.lane_2  lane_2 (
-    .a(\a$246 ),
-    .b(b_row_2),
+    .a(\a$220 ),
+    .b(\b$221 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$314 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$271 ),
     .rst(rst),
-    .total(\total$286 )
+    .total(\total$248 )
   );
   \core.lane_3  lane_3 (
-    .a(\a$252 ),
-    .b(b_row_3),
+    .a(\a$224 ),
+    .b(\b$225 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$315 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$272 ),
     .rst(rst),
-    .total(\total$287 )
+    .total(\total$249 )
   );
   \core.lane_4  lane_4 (
-    .a(\a$258 ),
-    .b(b_row_4),
+    .a(\a$228 ),
+    .b(\b$229 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$316 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$273 ),
     .rst(rst),
-    .total(\total$288 )
+    .total(\total$250 )
   );
   \core.lane_5  lane_5 (
-    .a(\a$264 ),
-    .b(b_row_5),
+    .a(\a$232 ),
+    .b(\b$233 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$317 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$274 ),
     .rst(rst),
-    .total(\total$289 )
+    .total(\total$251 )
   );
   \core.lane_6  lane_6 (
-    .a(\a$270 ),
-    .b(b_row_6),
+    .a(\a$236 ),
+    .b(\b$237 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$318 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$275 ),
     .rst(rst),
-    .total(\total$290 )
+    .total(\total$252 )
   );
   \core.lane_7  lane_7 (
-    .a(\a$276 ),
-    .b(b_row_7),
+    .a(\a$240 ),
+    .b(\b$241 ),
     .clk(clk),
-    .\port$2321$0 (tag_7[1:0]),
-    .product(\product$319 ),
+    .\port$2595$0 (tag_8[1:0]),
+    .product(\product$276 ),
     .rst(rst),
-    .total(\total$291 )
+    .total(\total$253 )
   );
   \core.old_row  old_row (
     .active(active),
-    .bank(\bank$83 ),
+    .\bank$18 (\bank$92 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$375 ),
+    .row(\row$355 ),
     .rst(rst),
-    .trigger(\trigger$293 )
+    .trigger(\trigger$254 )
   );
-  \core.other_rows$493  \other_rows$493  (
+  \core.other_rows$517  \other_rows$517  (
+    .\bank$17 (\bank$139 ),
     .clk(clk),
-    .kernel(tag_11[16:13]),
-    .level(tag_11[10:9]),
-    .row(\read_address$407 ),
+    .kernel(tag_12[16:13]),
+    .level(tag_12[10:9]),
+    .row(\read_address$387 ),
     .rst(rst),
-    .trigger(\trigger$338 )
+    .trigger(\trigger$304 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
     .enables(enables),
-    .lane(\lane$388 ),
+    .lane(\lane$367 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$386 ),
+    .row(\row$361 ),
     .rst(rst),
-    .word(\word$387 )
+    .word(\word$362 )
+  );
+  \core.product_tree  product_tree (
+    .clk(clk),
+    .\port$3094$0 (product),
+    .\port$3099$0 (\product$270 ),
+    .\port$3104$0 (\product$271 ),
+    .\port$3109$0 (\product$272 ),
+    .\port$3114$0 (\product$273 ),
+    .\port$3119$0 (\product$274 ),
+    .\port$3124$0 (\product$275 ),
+    .\port$3129$0 (\product$276 ),
+    .rst(rst),
+    .sum_2_0(sum)
   );
   \core.reader  reader (
-    .busy(\busy$165 ),
+    .busy(\busy$146 ),
     .clk(clk),
-    .\group$39 (group),
-    .restart(\start$438 ),
+    .\group$34 (group),
+    .hold(hold),
+    .restart(\start$421 ),
     .results__payload(results__payload),
+    .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$376 ),
+    .row(\row$356 ),
     .row_row16_0(read_data),
-    .row_row24_0(\read_data$224 ),
-    .row_row24_1(\read_data$298 ),
+    .row_row24_0(\read_data$203 ),
+    .row_row24_1(\read_data$259 ),
+    .rst(rst)
+  );
+  \core.row_tree  row_tree (
+    .clk(clk),
     .rst(rst),
-    .words__ready(results__ready)
+    .sum_2_0(\sum$281 ),
+    .words(\words$277 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2085,403 +2628,512 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$400 ),
-    .row_y(\write_address$409 ),
+    .row_x(\write_address$380 ),
+    .row_y(\write_address$389 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$444 ),
-    .word(\word$403 )
+    .slot(\slot$427 ),
+    .word(\word$383 )
   );
   \core.sequencer  sequencer (
     .busy(busy),
     .clk(clk),
     .count(count),
+    .once(once),
     .routine(routine),
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$444 ),
+    .slot(\slot$427 ),
     .start(start),
     .step_done(step_done),
-    .step_start(step_start),
     .tag(tag),
     .tile_done(consume),
     .waiting(waiting)
   );
   \core.slow_path  slow_path (
-    .bias_word(bias_word_0),
+    .bias_word(bias_word_raw_0),
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .\port$2372$0 (other_rows_0),
-    .\port$2373$0 (other_rows_1),
-    .\port$2374$0 (other_rows_2),
-    .\port$2375$0 (other_rows_3),
-    .\port$2376$0 (other_rows_4),
-    .\port$2377$0 (other_rows_5),
-    .\port$2378$0 (other_rows_6),
-    .\port$2379$0 (other_rows_7),
-    .\port$2842$0 (total),
-    .\port$2847$0 (\total$285 ),
-    .\port$2852$0 (\total$286 ),
-    .\port$2857$0 (\total$287 ),
-    .\port$2862$0 (\total$288 ),
-    .\port$2867$0 (\total$289 ),
-    .\port$2872$0 (\total$290 ),
-    .\port$2877$0 (\total$291 ),
+    .other_rows(\read_data$310 ),
+    .\port$3091$0 (total),
+    .\port$3096$0 (\total$247 ),
+    .\port$3101$0 (\total$248 ),
+    .\port$3106$0 (\total$249 ),
+    .\port$3111$0 (\total$250 ),
+    .\port$3116$0 (\total$251 ),
+    .\port$3121$0 (\total$252 ),
+    .\port$3126$0 (\total$253 ),
     .row_enables(row_enables),
     .rows(rows),
     .rst(rst),
-    .sum_tag(ready),
+    .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$345 ),
+    .write_tag(\write_tag$328 ),
+    .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$345 [16:13]),
-    .level(\write_tag$345 [10:9]),
-    .row(\row$422 ),
+    .kernel(\write_tag$328 [16:13]),
+    .level(\write_tag$328 [10:9]),
+    .row(\row$401 ),
     .rst(rst),
-    .trigger(\trigger$347 )
+    .trigger(\trigger$327 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$345 [16:13]),
-    .level(\write_tag$345 [10:9]),
-    .row(\row$434 ),
+    .kernel(\write_tag$328 [16:13]),
+    .level(\write_tag$328 [10:9]),
+    .row(\row$415 ),
     .rst(rst),
-    .trigger(\trigger$353 )
+    .trigger(\trigger$333 )
   );
   \core.sum_accumulator  sum_accumulator (
-    .accumulate(summed_3[0]),
+    .accumulate(summed_5[0]),
     .clk(clk),
-    .first(summed_3[3]),
+    .first(summed_5[3]),
     .rst(rst),
     .total(sum_total),
     .word(word)
   );
   \core.sum_path  sum_path (
-    .clamped_kernel(\clamped_kernel$464 ),
+    .clamped_kernel(\clamped_kernel$447 ),
     .clk(clk),
-    .flag(\clamped$187 ),
+    .finishes_7(\write$403 ),
+    .flag(\clamped$170 ),
     .rst(rst),
-    .tag(\tag$359 ),
+    .tag(\tag$338 ),
     .total(sum_total),
-    .word(\word$428 ),
-    .write(\write$425 ),
-    .write_tag(\write_tag$363 )
+    .word(\word$406 ),
+    .write_tag(\write_tag$343 )
   );
   \core.sum_write  sum_write (
-    .bank(\bank$426 ),
+    .\bank$20 (\bank$404 ),
     .clk(clk),
-    .\lane$5 (\lane$429 ),
-    .\port$3258$11 (\write_tag$363 [16:11]),
-    .row(\row$427 ),
+    .\lane$8 (\lane$411 ),
+    .\port$3644$11 (\write_tag$343 [16:11]),
+    .row(\row$405 ),
     .rst(rst),
-    .trigger(\trigger$365 )
-  );
-  \core.tree  tree (
-    .clk(clk),
-    .rst(rst),
-    .sum_2_0(word),
-    .words(words)
+    .trigger(\write_tag$343 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$428  = old_row_bank_1;
+    \$555  = tag;
     if (rst) begin
-      \$428  = 1'h0;
+      \$555  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$429  = 3'h0;
+    \$556  = bank;
     if (rst) begin
-      \$429  = 3'h0;
+      \$556  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$430  = old_row_lane_1;
+    \$557  = a_row_bank_1;
     if (rst) begin
-      \$430  = 3'h0;
+      \$557  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$431  = tag_8;
+    \$558  = 3'h0;
     if (rst) begin
-      \$431  = 19'h00000;
+      \$558  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$432  = tag_9;
+    \$559  = a_row_lane_1;
     if (rst) begin
-      \$432  = 19'h00000;
+      \$559  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$433  = tag_10;
+    \$560  = a_row_needed;
     if (rst) begin
-      \$433  = 19'h00000;
+      \$560  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$434  = entering;
+    \$561  = a_row_needed_1;
     if (rst) begin
-      \$434  = 19'h00000;
+      \$561  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$435  = summed_1;
+    \$562  = a_row_needed_2;
     if (rst) begin
-      \$435  = 19'h00000;
+      \$562  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$436  = summed_2;
+    \$563  = a_row_needed_3;
     if (rst) begin
-      \$436  = 19'h00000;
+      \$563  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$437  = summed_3;
+    \$564  = \bank$45 ;
     if (rst) begin
-      \$437  = 19'h00000;
+      \$564  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$438  = 1'h0;
+    \$565  = a_word_bank_1;
     if (rst) begin
-      \$438  = 1'h0;
+      \$565  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$439  = bias_word_bank_1;
+    \$566  = \lane$48 ;
     if (rst) begin
-      \$439  = 1'h0;
+      \$566  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$440  = \lane$116 ;
+    \$567  = a_word_lane_1;
     if (rst) begin
-      \$440  = 3'h0;
+      \$567  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$441  = bias_word_lane_1;
+    \$568  = a_word_needed;
     if (rst) begin
-      \$441  = 3'h0;
+      \$568  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$442  = 1'h0;
+    \$569  = a_word_needed_1;
     if (rst) begin
-      \$442  = 1'h0;
+      \$569  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$443  = other_rows_bank_1;
+    \$570  = a_word_needed_2;
     if (rst) begin
-      \$443  = 1'h0;
+      \$570  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$444  = 3'h0;
+    \$571  = a_word_needed_3;
     if (rst) begin
-      \$444  = 3'h0;
+      \$571  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$445  = other_rows_lane_1;
+    \$572  = a_word_needed_4;
     if (rst) begin
-      \$445  = 3'h0;
+      \$572  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$446  = step_start;
+    \$573  = tag_1;
     if (rst) begin
-      \$446  = 1'h0;
+      \$573  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$447  = step_start_1;
+    \$574  = tag_2;
     if (rst) begin
-      \$447  = 1'h0;
+      \$574  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$448  = step_start_2;
+    \$575  = tag_3;
     if (rst) begin
-      \$448  = 1'h0;
+      \$575  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$449  = step_start_3;
+    \$576  = tag_4;
     if (rst) begin
-      \$449  = 1'h0;
+      \$576  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$450  = step_start_4;
+    \$577  = \bank$67 ;
     if (rst) begin
-      \$450  = 1'h0;
+      \$577  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$451  = step_start_5;
+    \$578  = b_row_bank_1;
     if (rst) begin
-      \$451  = 1'h0;
+      \$578  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$452  = step_start_6;
+    \$579  = 3'h0;
     if (rst) begin
-      \$452  = 1'h0;
+      \$579  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$453  = step_start_7;
+    \$580  = b_row_lane_1;
     if (rst) begin
-      \$453  = 1'h0;
+      \$580  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$454  = step_start_8;
+    \$581  = tag_5;
     if (rst) begin
-      \$454  = 1'h0;
+      \$581  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$455  = step_start_9;
+    \$582  = tag_6;
     if (rst) begin
-      \$455  = 1'h0;
+      \$582  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$456  = step_start_10;
+    \$583  = tag_7;
     if (rst) begin
-      \$456  = 1'h0;
+      \$583  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$457  = step_start_11;
+    \$584  = \bank$92 ;
     if (rst) begin
-      \$457  = 1'h0;
+      \$584  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$458  = step_start_12;
+    \$585  = old_row_bank_1;
     if (rst) begin
-      \$458  = 1'h0;
+      \$585  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$459  = step_start_13;
+    \$586  = 3'h0;
     if (rst) begin
-      \$459  = 1'h0;
+      \$586  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$460  = step_start_14;
+    \$587  = old_row_lane_1;
     if (rst) begin
-      \$460  = 1'h0;
+      \$587  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$461  = step_start_15;
+    \$588  = tag_8;
     if (rst) begin
-      \$461  = 1'h0;
+      \$588  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$462  = key;
-    if (step_start_16) begin
-      \$462  = next_key;
-    end
+    \$589  = source;
     if (rst) begin
-      \$462  = 32'd0;
+      \$589  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$463  = next_key;
-    if (step_start_16) begin
-      \$463  = \$1 [31:0];
+    \$590  = \$12 ;
+    if (rst) begin
+      \$590  = 1'h0;
     end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$591  = \$signal ;
+    if (rst) begin
+      \$591  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$592  = summed_1;
+    if (rst) begin
+      \$592  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$593  = summed_2;
+    if (rst) begin
+      \$593  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$594  = summed_3;
+    if (rst) begin
+      \$594  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$595  = summed_4;
+    if (rst) begin
+      \$595  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$596  = summed_5;
+    if (rst) begin
+      \$596  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$597  = \bank$130 ;
+    if (rst) begin
+      \$597  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$598  = bias_word_bank_1;
+    if (rst) begin
+      \$598  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$599  = \lane$133 ;
+    if (rst) begin
+      \$599  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$600  = bias_word_lane_1;
+    if (rst) begin
+      \$600  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$601  = tag_9;
+    if (rst) begin
+      \$601  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$602  = tag_10;
+    if (rst) begin
+      \$602  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$603  = tag_11;
+    if (rst) begin
+      \$603  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$604  = \bank$139 ;
+    if (rst) begin
+      \$604  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$605  = other_rows_bank_1;
+    if (rst) begin
+      \$605  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$606  = 3'h0;
+    if (rst) begin
+      \$606  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$607  = other_rows_lane_1;
+    if (rst) begin
+      \$607  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$608  = \$19 ;
+    if (rst) begin
+      \$608  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$609  = 4'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$609  = \$20 [3:0];
+      endcase
+    end
+    if (rst) begin
+      \$609  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$610  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            /* empty */;
-        8'h08:
-            /* empty */;
-        8'h06:
-            if (\$6 ) begin
-              \$463  = bus__write_data;
+            if (\$21 ) begin
+              \$610  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$463  = 32'd0;
+      \$610  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$464  = \$signal ;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            /* empty */;
-        8'h04:
-            \$464  = bus__write_data;
-      endcase
-    end
-    if (rst) begin
-      \$464  = 32'd0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$465  = resident;
+    \$611  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -2489,1004 +3141,466 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$465  = bus__write_data[0];
+            \$611  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$465  = 1'h0;
+      \$611  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$466  = \$signal$169 ;
+    \$612  = stepping;
     if (start) begin
-      \$466  = 32'd0;
-    end else if (running) begin
-      \$466  = \$7 [31:0];
+      \$612  = \$22 ;
     end
     if (rst) begin
-      \$466  = 32'd0;
+      \$612  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$467  = stepping;
-    if (start) begin
-      \$467  = \$8 ;
-    end
+    \$613  = \$25 [1:0];
     if (rst) begin
-      \$467  = 1'h0;
+      \$613  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$468  = \$10 [31:0];
+    \$614  = \$28 [1:0];
     if (rst) begin
-      \$468  = 32'd0;
+      \$614  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$469  = saturations_0;
-    if (\$12 ) begin
-      \$469  = \$13 [31:0];
-    end
-    if (\$14 ) begin
-      \$469  = 32'd0;
-    end
+    \$615  = \$31 [1:0];
     if (rst) begin
-      \$469  = 32'd0;
+      \$615  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$470  = saturations_1;
-    if (\$16 ) begin
-      \$470  = \$17 [31:0];
-    end
-    if (\$18 ) begin
-      \$470  = 32'd0;
-    end
+    \$616  = \$34 [1:0];
     if (rst) begin
-      \$470  = 32'd0;
+      \$616  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$471  = saturations_2;
-    if (\$20 ) begin
-      \$471  = \$21 [31:0];
-    end
-    if (\$22 ) begin
-      \$471  = 32'd0;
-    end
+    \$617  = \$37 [3:0];
     if (rst) begin
-      \$471  = 32'd0;
+      \$617  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$472  = saturations_3;
-    if (\$24 ) begin
-      \$472  = \$25 [31:0];
-    end
-    if (\$26 ) begin
-      \$472  = 32'd0;
-    end
+    \$618  = \$40 [0];
     if (rst) begin
-      \$472  = 32'd0;
+      \$618  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$473  = saturations_4;
-    if (\$28 ) begin
-      \$473  = \$29 [31:0];
-    end
-    if (\$30 ) begin
-      \$473  = 32'd0;
-    end
+    \$619  = \$43 [3:0];
     if (rst) begin
-      \$473  = 32'd0;
+      \$619  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$474  = saturations_5;
-    if (\$32 ) begin
-      \$474  = \$33 [31:0];
-    end
-    if (\$34 ) begin
-      \$474  = 32'd0;
-    end
+    \$620  = \$46 [3:0];
     if (rst) begin
-      \$474  = 32'd0;
+      \$620  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$475  = saturations_6;
-    if (\$36 ) begin
-      \$475  = \$37 [31:0];
-    end
-    if (\$38 ) begin
-      \$475  = 32'd0;
-    end
+    \$621  = \$49 [0];
     if (rst) begin
-      \$475  = 32'd0;
+      \$621  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$476  = saturations_7;
-    if (\$40 ) begin
-      \$476  = \$41 [31:0];
-    end
-    if (\$42 ) begin
-      \$476  = 32'd0;
-    end
+    \$622  = \$52 [0];
     if (rst) begin
-      \$476  = 32'd0;
+      \$622  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$477  = saturations_8;
-    if (\$44 ) begin
-      \$477  = \$45 [31:0];
-    end
-    if (\$46 ) begin
-      \$477  = 32'd0;
-    end
+    \$623  = \$55 [0];
     if (rst) begin
-      \$477  = 32'd0;
+      \$623  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$478  = saturations_9;
-    if (\$48 ) begin
-      \$478  = \$49 [31:0];
-    end
-    if (\$50 ) begin
-      \$478  = 32'd0;
-    end
+    \$624  = \$58 [3:0];
     if (rst) begin
-      \$478  = 32'd0;
+      \$624  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$479  = saturations_10;
-    if (\$52 ) begin
-      \$479  = \$53 [31:0];
-    end
-    if (\$54 ) begin
-      \$479  = 32'd0;
-    end
+    \$625  = \$61 [3:0];
     if (rst) begin
-      \$479  = 32'd0;
+      \$625  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$480  = saturations_11;
-    if (\$56 ) begin
-      \$480  = \$57 [31:0];
-    end
-    if (\$58 ) begin
-      \$480  = 32'd0;
-    end
+    \$626  = \$64 [3:0];
     if (rst) begin
-      \$480  = 32'd0;
+      \$626  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$481  = saturations_12;
-    if (\$60 ) begin
-      \$481  = \$61 [31:0];
-    end
-    if (\$62 ) begin
-      \$481  = 32'd0;
-    end
+    \$627  = \$67 [3:0];
     if (rst) begin
-      \$481  = 32'd0;
+      \$627  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$482  = saturations_13;
-    if (\$64 ) begin
-      \$482  = \$65 [31:0];
-    end
-    if (\$66 ) begin
-      \$482  = 32'd0;
+    \$628  = left;
+    if (busy) begin
+      \$628  = 7'h57;
+    end else if (\$68 ) begin
+      \$628  = \$69 [6:0];
     end
     if (rst) begin
-      \$482  = 32'd0;
+      \$628  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$483  = saturations_14;
-    if (\$68 ) begin
-      \$483  = \$69 [31:0];
-    end
-    if (\$70 ) begin
-      \$483  = 32'd0;
-    end
-    if (rst) begin
-      \$483  = 32'd0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    (* full_case = 32'd1 *)
-    casez (bus__address)
-      8'h00:
-          \$484  = 32'd918461228;
-      8'h01:
-          \$484  = 32'd483084210;
-      8'h02:
-          \$484  = { 30'h00000000, waiting, \$76  };
-      8'h04:
-          \$484  = \$signal ;
-      8'h05:
-          \$484  = \$signal$169 ;
-      8'h06:
-          \$484  = next_key;
-      8'h07:
-          \$484  = steps;
-      8'h08:
-          \$484  = { 31'h00000000, resident };
-      8'h10:
-          \$484  = saturations_0;
-      8'h11:
-          \$484  = saturations_1;
-      8'h12:
-          \$484  = saturations_2;
-      8'h13:
-          \$484  = saturations_3;
-      8'h14:
-          \$484  = saturations_4;
-      8'h15:
-          \$484  = saturations_5;
-      8'h16:
-          \$484  = saturations_6;
-      8'h17:
-          \$484  = saturations_7;
-      8'h18:
-          \$484  = saturations_8;
-      8'h19:
-          \$484  = saturations_9;
-      8'h1a:
-          \$484  = saturations_10;
-      8'h1b:
-          \$484  = saturations_11;
-      8'h1c:
-          \$484  = saturations_12;
-      8'h1d:
-          \$484  = saturations_13;
-      8'h1e:
-          \$484  = saturations_14;
-      default:
-          \$484  = 32'd0;
-    endcase
-    if (rst) begin
-      \$484  = 32'd0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    a_row_used = 1'h0;
+    a_row_needed = 1'h0;
     casez (tag_1[16:13])
       4'h2, 4'h4, 4'h5, 4'h6:
-          a_row_used = 1'h1;
+          a_row_needed = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    a_word_used = 1'h0;
+    a_word_needed = 1'h0;
     casez (tag[16:13])
       4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          a_word_used = 1'h1;
+          a_word_needed = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    b_row_used = 1'h0;
-    casez (tag_1[16:13])
-      4'h0, 4'h1, 4'h2, 4'h3, 4'h4, 4'h5, 4'h6, 4'h7, 4'h8, 4'h9, 4'ha, 4'hb, 4'hc:
-          b_row_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    a = a_row_0;
-    if (selects_0) begin
-      a = a_word_0;
-    end
-    if (\selects_0$236 ) begin
-      a = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_0 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_0 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_0$236  = 1'h0;
+    a_is_constant = 1'h0;
     casez (tag_5[16:13])
       4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_0$236  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$240  = a_row_1;
-    if (selects_1) begin
-      \a$240  = a_word_0;
-    end
-    if (\selects_1$242 ) begin
-      \a$240  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_1 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_1 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_1$242  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_1$242  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$246  = a_row_2;
-    if (selects_2) begin
-      \a$246  = a_word_0;
-    end
-    if (\selects_2$248 ) begin
-      \a$246  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_2 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_2 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_2$248  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_2$248  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$252  = a_row_3;
-    if (selects_3) begin
-      \a$252  = a_word_0;
-    end
-    if (\selects_3$254 ) begin
-      \a$252  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_3 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_3 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_3$254  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_3$254  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$258  = a_row_4;
-    if (selects_4) begin
-      \a$258  = a_word_0;
-    end
-    if (\selects_4$260 ) begin
-      \a$258  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_4 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_4 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_4$260  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_4$260  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$264  = a_row_5;
-    if (selects_5) begin
-      \a$264  = a_word_0;
-    end
-    if (\selects_5$266 ) begin
-      \a$264  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_5 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_5 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_5$266  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_5$266  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$270  = a_row_6;
-    if (selects_6) begin
-      \a$270  = a_word_0;
-    end
-    if (\selects_6$272 ) begin
-      \a$270  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_6 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_6 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_6$272  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_6$272  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \a$276  = a_row_7;
-    if (selects_7) begin
-      \a$276  = a_word_0;
-    end
-    if (\selects_7$278 ) begin
-      \a$276  = 16'h51ec;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    selects_7 = 1'h0;
-    casez (tag_5[16:13])
-      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
-          selects_7 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \selects_7$278  = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          \selects_7$278  = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    old_row_used = 1'h0;
-    casez (tag_5[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          old_row_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    full_write_used = 1'h0;
-    casez (write_tag[16:13])
-      4'h2, 4'h3, 4'h4, 4'h7, 4'h8, 4'h9, 4'ha:
-          full_write_used = 1'h1;
+          a_is_constant = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     sums_products = 1'h0;
-    casez (tag_7[16:13])
+    casez (tag_5[16:13])
       4'h5, 4'h6:
           sums_products = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    entering[18:1] = tag_7[18:1];
-    entering[0] = \$85 ;
-    if (sums_row) begin
-      entering[18:1] = tag_11[18:1];
-      entering[0] = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     sums_rows = 1'h0;
-    casez (tag_11[16:13])
+    casez (tag_9[16:13])
       4'h2, 4'h4:
           sums_rows = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    words[31:0] = product;
-    if (sums_row) begin
-      words[31:0] = { row[23], row[23], row[23], row[23], row[23], row[23], row[23], row[23], row[23:0] };
-    end
-    begin
-        words[63:32] = \product$313 ;
-    end
-    if (sums_row) begin
-      words[63:32] = { row[47], row[47], row[47], row[47], row[47], row[47], row[47], row[47], row[47:24] };
-    end
-    begin
-        words[95:64] = \product$314 ;
-    end
-    if (sums_row) begin
-      words[95:64] = { row[71], row[71], row[71], row[71], row[71], row[71], row[71], row[71], row[71:48] };
-    end
-    begin
-        words[127:96] = \product$315 ;
-    end
-    if (sums_row) begin
-      words[127:96] = { row[95], row[95], row[95], row[95], row[95], row[95], row[95], row[95], row[95:72] };
-    end
-    begin
-        words[159:128] = \product$316 ;
-    end
-    if (sums_row) begin
-      words[159:128] = { row[119], row[119], row[119], row[119], row[119], row[119], row[119], row[119], row[119:96] };
-    end
-    begin
-        words[191:160] = \product$317 ;
-    end
-    if (sums_row) begin
-      words[191:160] = { row[143], row[143], row[143], row[143], row[143], row[143], row[143], row[143], row[143:120] };
-    end
-    begin
-        words[223:192] = \product$318 ;
-    end
-    if (sums_row) begin
-      words[223:192] = { row[167], row[167], row[167], row[167], row[167], row[167], row[167], row[167], row[167:144] };
-    end
-    begin
-        words[255:224] = \product$319 ;
-    end
-    if (sums_row) begin
-      words[255:224] = { row[191], row[191], row[191], row[191], row[191], row[191], row[191], row[191], row[191:168] };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    bias_word_used = 1'h0;
-    casez (tag_3[16:13])
-      4'h0, 4'h1, 4'hb, 4'hc:
-          bias_word_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    other_rows_used = 1'h0;
-    casez (tag_11[16:13])
-      4'h1:
-          other_rows_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    slow_write_0_used = 1'h0;
-    casez (\write_tag$345 [16:13])
-      4'h0, 4'h1, 4'hb, 4'hc:
-          slow_write_0_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    slow_write_1_used = 1'h0;
-    casez (\write_tag$345 [16:13])
-      4'h0, 4'h1:
-          slow_write_1_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     finishes_sum = 1'h0;
-    casez (ready[16:13])
+    casez (ready_4[16:13])
       4'h2, 4'h4, 4'h5, 4'h6:
           finishes_sum = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    sum_write_used = 1'h0;
-    casez (\write_tag$363 [16:13])
-      4'h2, 4'h4, 4'h5, 4'h6:
-          sum_write_used = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    read_address = \row$373 ;
-    if (\$94 ) begin
-      read_address = \row$375 ;
+    read_address = \row$353 ;
+    if (\$109 ) begin
+      read_address = \row$355 ;
     end
-    if (\busy$165 ) begin
-      read_address = \row$376 [4:0];
+    if (\busy$146 ) begin
+      read_address = \row$356 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_address = 5'h00;
-    if (\$98 ) begin
-      write_address = \row$381 [4:0];
-    end
+    write_address = \row$358 [4:0];
     if (enables[0]) begin
-      write_address = \row$386 ;
+      write_address = \row$361 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_data = 192'h000000000000000000000000000000000000000000000000;
-    if (\$98 ) begin
-      write_data = row;
-    end
+    write_data = \words$277 ;
     if (enables[0]) begin
-      write_data = { \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387  };
+      write_data = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_enable = 8'h00;
-    if (\$98 ) begin
-      write_enable = { \$122 , \$119 , \$116 , \$113 , \$110 , \$107 , \$104 , \$101  };
+    \read_address$370  = \row$355 [1:0];
+    if (\$174 ) begin
+      \read_address$370  = \row$372 ;
     end
-    if (enables[0]) begin
-      write_enable = { \$138 , \$136 , \$134 , \$132 , \$130 , \$128 , \$126 , \$124  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$389  = \row$375 [1:0];
-    if (\$140 ) begin
-      \read_address$389  = \row$391 ;
-    end
-    if (\busy$165 ) begin
-      \read_address$389  = \row$376 [1:0];
+    if (\busy$146 ) begin
+      \read_address$370  = \row$356 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$393  = 2'h0;
-    if (\$144 ) begin
-      \write_address$393  = \row$381 [1:0];
-    end
+    \write_address$373  = \row$358 [1:0];
     if (enables[1]) begin
-      \write_address$393  = \row$386 [1:0];
+      \write_address$373  = \row$361 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$394  = 192'h000000000000000000000000000000000000000000000000;
-    if (\$144 ) begin
-      \write_data$394  = row;
-    end
+    \write_data$374  = \words$277 ;
     if (enables[1]) begin
-      \write_data$394  = { \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387 , \word$387  };
+      \write_data$374  = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_enable$395  = 8'h00;
-    if (\$144 ) begin
-      \write_enable$395  = { \$168 , \$165 , \$162 , \$159 , \$156 , \$153 , \$150 , \$147  };
-    end
-    if (enables[1]) begin
-      \write_enable$395  = { \$184 , \$182 , \$180 , \$178 , \$176 , \$174 , \$172 , \$170  };
+    \read_address$376  = \row$377 [6:0];
+    if (\$240 ) begin
+      \read_address$376  = \row$379 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$396  = \row$397 [6:0];
-    if (\$186 ) begin
-      \read_address$396  = \row$399 [6:0];
+    \read_address$397  = \row$377 ;
+    if (\$290 ) begin
+      \read_address$397  = \row$379 ;
+    end
+    if (\busy$146 ) begin
+      \read_address$397  = \row$356 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$415  = \row$397 ;
-    if (\$220 ) begin
-      \read_address$415  = \row$399 ;
+    \write_address$398  = \row$358 ;
+    if (\$291 ) begin
+      \write_address$398  = \row$401 ;
     end
-    if (\busy$165 ) begin
-      \read_address$415  = \row$376 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$417  = 11'h000;
-    if (\$224 ) begin
-      \write_address$417  = \row$381 ;
-    end
-    if (\$251 ) begin
-      \write_address$417  = \row$422 ;
-    end
-    if (\$279 ) begin
-      \write_address$417  = \row$427 ;
+    if (\$293 ) begin
+      \write_address$398  = \row$405 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$418  = 128'h00000000000000000000000000000000;
-    if (\$224 ) begin
-      \write_data$418  = { row[183:168], row[159:144], row[135:120], row[111:96], row[87:72], row[63:48], row[39:24], row[15:0] };
+    \write_data$399  = { \words$277 [183:168], \words$277 [159:144], \words$277 [135:120], \words$277 [111:96], \words$277 [87:72], \words$277 [63:48], \words$277 [39:24], \words$277 [15:0] };
+    if (\$291 ) begin
+      \write_data$399  = rows[127:0];
     end
-    if (\$251 ) begin
-      \write_data$418  = rows[127:0];
-    end
-    if (\$279 ) begin
-      \write_data$418  = { \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428  };
+    if (\$293 ) begin
+      \write_data$399  = { \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_enable$419  = 8'h00;
-    if (\$224 ) begin
-      \write_enable$419  = { \$248 , \$245 , \$242 , \$239 , \$236 , \$233 , \$230 , \$227  };
-    end
-    if (\$251 ) begin
-      \write_enable$419  = { \$275 , \$272 , \$269 , \$266 , \$263 , \$260 , \$257 , \$254  };
-    end
-    if (\$279 ) begin
-      \write_enable$419  = { \$303 , \$300 , \$297 , \$294 , \$291 , \$288 , \$285 , \$282  };
+    \read_address$412  = \row$377 [8:0];
+    if (\$415 ) begin
+      \read_address$412  = \row$379 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$430  = \row$397 [8:0];
-    if (\$305 ) begin
-      \read_address$430  = \row$399 [8:0];
+    \write_address$413  = \row$358 [8:0];
+    if (\$416 ) begin
+      \write_address$413  = \row$415 ;
+    end
+    if (\$418 ) begin
+      \write_address$413  = \row$405 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$431  = 9'h000;
-    if (\$309 ) begin
-      \write_address$431  = \row$381 [8:0];
+    \write_data$414  = { \words$277 [183:168], \words$277 [159:144], \words$277 [135:120], \words$277 [111:96], \words$277 [87:72], \words$277 [63:48], \words$277 [39:24], \words$277 [15:0] };
+    if (\$416 ) begin
+      \write_data$414  = rows[255:128];
     end
-    if (\$336 ) begin
-      \write_address$431  = \row$434 ;
-    end
-    if (\$364 ) begin
-      \write_address$431  = \row$427 [8:0];
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$432  = 128'h00000000000000000000000000000000;
-    if (\$309 ) begin
-      \write_data$432  = { row[183:168], row[159:144], row[135:120], row[111:96], row[87:72], row[63:48], row[39:24], row[15:0] };
-    end
-    if (\$336 ) begin
-      \write_data$432  = rows[255:128];
-    end
-    if (\$364 ) begin
-      \write_data$432  = { \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428 , \word$428  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_enable$433  = 8'h00;
-    if (\$309 ) begin
-      \write_enable$433  = { \$333 , \$330 , \$327 , \$324 , \$321 , \$318 , \$315 , \$312  };
-    end
-    if (\$336 ) begin
-      \write_enable$433  = { \$360 , \$357 , \$354 , \$351 , \$348 , \$345 , \$342 , \$339  };
-    end
-    if (\$364 ) begin
-      \write_enable$433  = { \$388 , \$385 , \$382 , \$379 , \$376 , \$373 , \$370 , \$367  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    command = 4'h0;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            command = \$394 [3:0];
-      endcase
+    if (\$418 ) begin
+      \write_data$414  = { \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     start = 1'h0;
-    if (\$395 ) begin
+    if (\$540 ) begin
       start = 1'h1;
     end
-    if (\$396 ) begin
+    if (\$541 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     routine = 1'h0;
-    if (\$395 ) begin
+    if (\$540 ) begin
       routine = 1'h0;
     end
-    if (\$396 ) begin
+    if (\$541 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    count = 32'd0;
-    if (\$395 ) begin
-      count = \$signal ;
+    once = 1'h0;
+    if (\$540 ) begin
+      once = 1'h0;
     end
-    if (\$396 ) begin
-      count = 32'd1;
+    if (\$541 ) begin
+      once = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_0 = 1'h0;
+    counts_0_1 = 1'h0;
     casez (z_kernel)
       4'h0, 4'hb:
-          counts_0 = 1'h1;
+          counts_0_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_1 = 1'h0;
+    counts_1_1 = 1'h0;
     casez (z_kernel)
       4'hc:
-          counts_1 = 1'h1;
+          counts_1_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_2 = 1'h0;
+    counts_2_1 = 1'h0;
     casez (z_kernel)
       4'h1:
-          counts_2 = 1'h1;
+          counts_2_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_3 = 1'h0;
+    counts_3_2 = 1'h0;
     casez (difference_kernel)
       4'h1:
-          counts_3 = 1'h1;
+          counts_3_2 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_4 = 1'h0;
+    counts_4_0 = 1'h0;
     casez (clamped_kernel)
       4'h2:
-          counts_4 = 1'h1;
+          counts_4_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_5 = 1'h0;
-    casez (\clamped_kernel$464 )
+    counts_5_3 = 1'h0;
+    casez (\clamped_kernel$447 )
       4'h2:
-          counts_5 = 1'h1;
+          counts_5_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_6 = 1'h0;
+    counts_6_0 = 1'h0;
     casez (clamped_kernel)
       4'h3:
-          counts_6 = 1'h1;
+          counts_6_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_7 = 1'h0;
+    counts_7_0 = 1'h0;
     casez (clamped_kernel)
       4'h4:
-          counts_7 = 1'h1;
+          counts_7_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_8 = 1'h0;
-    casez (\clamped_kernel$464 )
+    counts_8_3 = 1'h0;
+    casez (\clamped_kernel$447 )
       4'h4:
-          counts_8 = 1'h1;
+          counts_8_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_9 = 1'h0;
-    casez (\clamped_kernel$464 )
+    counts_9_3 = 1'h0;
+    casez (\clamped_kernel$447 )
       4'h5:
-          counts_9 = 1'h1;
+          counts_9_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_10 = 1'h0;
-    casez (\clamped_kernel$464 )
+    counts_10_3 = 1'h0;
+    casez (\clamped_kernel$447 )
       4'h6:
-          counts_10 = 1'h1;
+          counts_10_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_11 = 1'h0;
+    counts_11_0 = 1'h0;
     casez (clamped_kernel)
       4'h7:
-          counts_11 = 1'h1;
+          counts_11_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_12 = 1'h0;
+    counts_12_0 = 1'h0;
     casez (clamped_kernel)
       4'h8:
-          counts_12 = 1'h1;
+          counts_12_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_13 = 1'h0;
+    counts_13_0 = 1'h0;
     casez (clamped_kernel)
       4'h9:
-          counts_13 = 1'h1;
+          counts_13_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    counts_14 = 1'h0;
+    counts_14_0 = 1'h0;
     casez (clamped_kernel)
       4'ha:
-          counts_14 = 1'h1;
+          counts_14_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    other = 32'd0;
+    casez (bus__address)
+      8'h00:
+          other = 32'd3779791232;
+      8'h01:
+          other = 32'd1107741084;
+      8'h02:
+          other = { 30'h00000000, waiting, \$554  };
+      8'h04:
+          other = count;
+      8'h06:
+          other = 32'd0;
+      8'h08:
+          other = { 31'h00000000, resident };
     endcase
   end
   always @* begin
@@ -3496,9 +3610,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$216 [15:0];
+          a_row_raw_0 = \read_data$196 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$217 [15:0];
+          a_row_raw_0 = \read_data$197 [15:0];
     endcase
   end
   always @* begin
@@ -3508,9 +3622,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$216 [31:16];
+          a_row_raw_1 = \read_data$196 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$217 [31:16];
+          a_row_raw_1 = \read_data$197 [31:16];
     endcase
   end
   always @* begin
@@ -3520,9 +3634,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$216 [47:32];
+          a_row_raw_2 = \read_data$196 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$217 [47:32];
+          a_row_raw_2 = \read_data$197 [47:32];
     endcase
   end
   always @* begin
@@ -3532,9 +3646,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$216 [63:48];
+          a_row_raw_3 = \read_data$196 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$217 [63:48];
+          a_row_raw_3 = \read_data$197 [63:48];
     endcase
   end
   always @* begin
@@ -3544,9 +3658,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$216 [79:64];
+          a_row_raw_4 = \read_data$196 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$217 [79:64];
+          a_row_raw_4 = \read_data$197 [79:64];
     endcase
   end
   always @* begin
@@ -3556,9 +3670,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$216 [95:80];
+          a_row_raw_5 = \read_data$196 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$217 [95:80];
+          a_row_raw_5 = \read_data$197 [95:80];
     endcase
   end
   always @* begin
@@ -3568,9 +3682,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$216 [111:96];
+          a_row_raw_6 = \read_data$196 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$217 [111:96];
+          a_row_raw_6 = \read_data$197 [111:96];
     endcase
   end
   always @* begin
@@ -3580,9 +3694,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$216 [127:112];
+          a_row_raw_7 = \read_data$196 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$217 [127:112];
+          a_row_raw_7 = \read_data$197 [127:112];
     endcase
   end
   always @* begin
@@ -3590,21 +3704,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          a_word_raw_0 = \read_data$224 [23:0];
+          a_word_raw_0 = \read_data$203 [23:0];
       3'h1:
-          a_word_raw_0 = \read_data$224 [47:24];
+          a_word_raw_0 = \read_data$203 [47:24];
       3'h2:
-          a_word_raw_0 = \read_data$224 [71:48];
+          a_word_raw_0 = \read_data$203 [71:48];
       3'h3:
-          a_word_raw_0 = \read_data$224 [95:72];
+          a_word_raw_0 = \read_data$203 [95:72];
       3'h4:
-          a_word_raw_0 = \read_data$224 [119:96];
+          a_word_raw_0 = \read_data$203 [119:96];
       3'h5:
-          a_word_raw_0 = \read_data$224 [143:120];
+          a_word_raw_0 = \read_data$203 [143:120];
       3'h6:
-          a_word_raw_0 = \read_data$224 [167:144];
+          a_word_raw_0 = \read_data$203 [167:144];
       3'h7:
-          a_word_raw_0 = \read_data$224 [191:168];
+          a_word_raw_0 = \read_data$203 [191:168];
     endcase
   end
   always @* begin
@@ -3614,9 +3728,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$216 [15:0];
+          b_row_raw_0 = \read_data$196 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$217 [15:0];
+          b_row_raw_0 = \read_data$197 [15:0];
     endcase
   end
   always @* begin
@@ -3626,9 +3740,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$216 [31:16];
+          b_row_raw_1 = \read_data$196 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$217 [31:16];
+          b_row_raw_1 = \read_data$197 [31:16];
     endcase
   end
   always @* begin
@@ -3638,9 +3752,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$216 [47:32];
+          b_row_raw_2 = \read_data$196 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$217 [47:32];
+          b_row_raw_2 = \read_data$197 [47:32];
     endcase
   end
   always @* begin
@@ -3650,9 +3764,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$216 [63:48];
+          b_row_raw_3 = \read_data$196 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$217 [63:48];
+          b_row_raw_3 = \read_data$197 [63:48];
     endcase
   end
   always @* begin
@@ -3662,9 +3776,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$216 [79:64];
+          b_row_raw_4 = \read_data$196 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$217 [79:64];
+          b_row_raw_4 = \read_data$197 [79:64];
     endcase
   end
   always @* begin
@@ -3674,9 +3788,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$216 [95:80];
+          b_row_raw_5 = \read_data$196 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$217 [95:80];
+          b_row_raw_5 = \read_data$197 [95:80];
     endcase
   end
   always @* begin
@@ -3686,9 +3800,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$216 [111:96];
+          b_row_raw_6 = \read_data$196 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$217 [111:96];
+          b_row_raw_6 = \read_data$197 [111:96];
     endcase
   end
   always @* begin
@@ -3698,9 +3812,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$216 [127:112];
+          b_row_raw_7 = \read_data$196 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$217 [127:112];
+          b_row_raw_7 = \read_data$197 [127:112];
     endcase
   end
   always @* begin
@@ -3708,9 +3822,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_0 = \read_data$224 [23:0];
+          old_row_raw_0 = \read_data$203 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$298 [23:0];
+          old_row_raw_0 = \read_data$259 [23:0];
     endcase
   end
   always @* begin
@@ -3718,9 +3832,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_1 = \read_data$224 [47:24];
+          old_row_raw_1 = \read_data$203 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$298 [47:24];
+          old_row_raw_1 = \read_data$259 [47:24];
     endcase
   end
   always @* begin
@@ -3728,9 +3842,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_2 = \read_data$224 [71:48];
+          old_row_raw_2 = \read_data$203 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$298 [71:48];
+          old_row_raw_2 = \read_data$259 [71:48];
     endcase
   end
   always @* begin
@@ -3738,9 +3852,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_3 = \read_data$224 [95:72];
+          old_row_raw_3 = \read_data$203 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$298 [95:72];
+          old_row_raw_3 = \read_data$259 [95:72];
     endcase
   end
   always @* begin
@@ -3748,9 +3862,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_4 = \read_data$224 [119:96];
+          old_row_raw_4 = \read_data$203 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$298 [119:96];
+          old_row_raw_4 = \read_data$259 [119:96];
     endcase
   end
   always @* begin
@@ -3758,9 +3872,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_5 = \read_data$224 [143:120];
+          old_row_raw_5 = \read_data$203 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$298 [143:120];
+          old_row_raw_5 = \read_data$259 [143:120];
     endcase
   end
   always @* begin
@@ -3768,9 +3882,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_6 = \read_data$224 [167:144];
+          old_row_raw_6 = \read_data$203 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$298 [167:144];
+          old_row_raw_6 = \read_data$259 [167:144];
     endcase
   end
   always @* begin
@@ -3778,9 +3892,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_7 = \read_data$224 [191:168];
+          old_row_raw_7 = \read_data$203 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$298 [191:168];
+          old_row_raw_7 = \read_data$259 [191:168];
     endcase
   end
   always @* begin
@@ -3788,325 +3902,181 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$298 [23:0];
+          bias_word_raw_0 = \read_data$259 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$298 [47:24];
+          bias_word_raw_0 = \read_data$259 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$298 [71:48];
+          bias_word_raw_0 = \read_data$259 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$298 [95:72];
+          bias_word_raw_0 = \read_data$259 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$298 [119:96];
+          bias_word_raw_0 = \read_data$259 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$298 [143:120];
+          bias_word_raw_0 = \read_data$259 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$298 [167:144];
+          bias_word_raw_0 = \read_data$259 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$298 [191:168];
+          bias_word_raw_0 = \read_data$259 [191:168];
     endcase
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$403  = tag;
-    if (rst) begin
-      \$403  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$404  = tag_1;
-    if (rst) begin
-      \$404  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$405  = tag_2;
-    if (rst) begin
-      \$405  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$406  = tag_3;
-    if (rst) begin
-      \$406  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$407  = tag_4;
-    if (rst) begin
-      \$407  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$408  = bank;
-    if (rst) begin
-      \$408  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$409  = a_row_bank_1;
-    if (rst) begin
-      \$409  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$410  = 3'h0;
-    if (rst) begin
-      \$410  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$411  = a_row_lane_1;
-    if (rst) begin
-      \$411  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$412  = 1'h0;
-    if (rst) begin
-      \$412  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$413  = a_word_bank_1;
-    if (rst) begin
-      \$413  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$414  = \lane$47 ;
-    if (rst) begin
-      \$414  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$415  = a_word_lane_1;
-    if (rst) begin
-      \$415  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$416  = tag[16:13];
-    if (rst) begin
-      \$416  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$417  = a_word_kernel_1;
-    if (rst) begin
-      \$417  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$418  = a_word_kernel_2;
-    if (rst) begin
-      \$418  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$419  = a_word_kernel_3;
-    if (rst) begin
-      \$419  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$420  = \bank$58 ;
-    if (rst) begin
-      \$420  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$421  = b_row_bank_1;
-    if (rst) begin
-      \$421  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$422  = 3'h0;
-    if (rst) begin
-      \$422  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$423  = b_row_lane_1;
-    if (rst) begin
-      \$423  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$424  = tag_5;
-    if (rst) begin
-      \$424  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$425  = tag_6;
-    if (rst) begin
-      \$425  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$426  = tag_7;
-    if (rst) begin
-      \$426  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$427  = \bank$83 ;
-    if (rst) begin
-      \$427  = 1'h0;
-    end
-  end
   assign lane = 3'h0;
-  assign \bank$44  = 1'h0;
-  assign \lane$61  = 3'h0;
-  assign \lane$86  = 3'h0;
-  assign \bank$113  = 1'h0;
-  assign \bank$122  = 1'h0;
-  assign \lane$125  = 3'h0;
-  assign other_rows_raw_0 = \read_data$343 [15:0];
-  assign other_rows_raw_1 = \read_data$343 [31:16];
-  assign other_rows_raw_2 = \read_data$343 [47:32];
-  assign other_rows_raw_3 = \read_data$343 [63:48];
-  assign other_rows_raw_4 = \read_data$343 [79:64];
-  assign other_rows_raw_5 = \read_data$343 [95:80];
-  assign other_rows_raw_6 = \read_data$343 [111:96];
-  assign other_rows_raw_7 = \read_data$343 [127:112];
+  assign \lane$70  = 3'h0;
+  assign \lane$95  = 3'h0;
+  assign \lane$142  = 3'h0;
   assign pending = 1'h0;
+  assign idle = parameters__ready;
+  assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
-  assign tile = tag_1[18];
-  assign \kernel$220  = tag[16:13];
-  assign \level$221  = tag[8:7];
-  assign \slot$222  = tag[17];
-  assign \tile$223  = tag[18];
-  assign a_word_copy_0_scaled = \$77 [17:0];
-  assign a_word_copy_0_rounded = \$79 [16:0];
-  assign \kernel$230  = tag_1[16:13];
-  assign \level$231  = tag_1[8:7];
-  assign \slot$232  = tag_1[17];
-  assign \tile$233  = tag_1[18];
-  assign b = b_row_0;
-  assign accumulate = tag_7[0];
-  assign first = tag_7[1];
-  assign \b$243  = b_row_1;
-  assign \accumulate$244  = tag_7[0];
-  assign \first$245  = tag_7[1];
-  assign \b$249  = b_row_2;
-  assign \accumulate$250  = tag_7[0];
-  assign \first$251  = tag_7[1];
-  assign \b$255  = b_row_3;
-  assign \accumulate$256  = tag_7[0];
-  assign \first$257  = tag_7[1];
-  assign \b$261  = b_row_4;
-  assign \accumulate$262  = tag_7[0];
-  assign \first$263  = tag_7[1];
-  assign \b$267  = b_row_5;
-  assign \accumulate$268  = tag_7[0];
-  assign \first$269  = tag_7[1];
-  assign \b$273  = b_row_6;
-  assign \accumulate$274  = tag_7[0];
-  assign \first$275  = tag_7[1];
-  assign \b$279  = b_row_7;
-  assign \accumulate$280  = tag_7[0];
-  assign \first$281  = tag_7[1];
-  assign \tag$282  = tag_8;
-  assign totals = { \total$291 , \total$290 , \total$289 , \total$288 , \total$287 , \total$286 , \total$285 , total };
-  assign \kernel$294  = tag_5[16:13];
-  assign \level$295  = tag_5[10:9];
-  assign \slot$296  = tag_5[17];
-  assign \tile$297  = tag_5[18];
+  assign first_tile = tag_1[18];
+  assign \trigger$198  = tag[0];
+  assign \kernel$199  = tag[16:13];
+  assign \level$200  = tag[8:7];
+  assign \slot$201  = tag[17];
+  assign \first_tile$202  = tag[18];
+  assign a_word_copy_0_scaled = \$70 [17:0];
+  assign a_word_copy_0_rounded = \$72 [16:0];
+  assign \trigger$207  = tag_1[0];
+  assign \kernel$208  = tag_1[16:13];
+  assign \level$209  = tag_1[8:7];
+  assign \slot$210  = tag_1[17];
+  assign \first_tile$211  = tag_1[18];
+  assign accumulate = tag_8[0];
+  assign first = tag_8[1];
+  assign \accumulate$218  = tag_8[0];
+  assign \first$219  = tag_8[1];
+  assign \accumulate$222  = tag_8[0];
+  assign \first$223  = tag_8[1];
+  assign \accumulate$226  = tag_8[0];
+  assign \first$227  = tag_8[1];
+  assign \accumulate$230  = tag_8[0];
+  assign \first$231  = tag_8[1];
+  assign \accumulate$234  = tag_8[0];
+  assign \first$235  = tag_8[1];
+  assign \accumulate$238  = tag_8[0];
+  assign \first$239  = tag_8[1];
+  assign \accumulate$242  = tag_8[0];
+  assign \first$243  = tag_8[1];
+  assign \tag$244  = tag_8;
+  assign totals = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
+  assign \kernel$255  = tag_5[16:13];
+  assign \level$256  = tag_5[10:9];
+  assign \slot$257  = tag_5[17];
+  assign \first_tile$258  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \kernel$303  = write_tag[16:13];
-  assign \level$304  = write_tag[10:9];
-  assign \slot$305  = write_tag[17];
-  assign \tile$306  = write_tag[18];
-  assign sum = word;
-  assign \accumulate$322  = summed_3[0];
-  assign \first$323  = summed_3[3];
-  assign \tag$325  = tag_8;
-  assign \totals$326  = { \total$291 , \total$290 , \total$289 , \total$288 , \total$287 , \total$286 , \total$285 , total };
-  assign sum_tag = ready;
-  assign \total$329  = sum_total;
-  assign \kernel$332  = tag_3[16:13];
-  assign \level$333  = tag_3[10:9];
-  assign \slot$334  = tag_3[17];
-  assign \tile$335  = tag_3[18];
-  assign bias_word = bias_word_0;
-  assign \kernel$339  = tag_11[16:13];
-  assign \level$340  = tag_11[10:9];
-  assign \slot$341  = tag_11[17];
-  assign \tile$342  = tag_11[18];
-  assign other_rows = { other_rows_7, other_rows_6, other_rows_5, other_rows_4, other_rows_3, other_rows_2, other_rows_1, other_rows_0 };
-  assign \kernel$348  = \write_tag$345 [16:13];
-  assign \level$349  = \write_tag$345 [10:9];
-  assign \slot$350  = \write_tag$345 [17];
-  assign \tile$351  = \write_tag$345 [18];
-  assign \kernel$354  = \write_tag$345 [16:13];
-  assign \level$355  = \write_tag$345 [10:9];
-  assign \slot$356  = \write_tag$345 [17];
-  assign \tile$357  = \write_tag$345 [18];
-  assign \tag$360  = \tag$359 ;
-  assign \total$361  = sum_total;
-  assign \old$362  = 1'h0;
-  assign \kernel$366  = \write_tag$363 [16:13];
-  assign \level$367  = \write_tag$363 [12:11];
-  assign \slot$368  = \write_tag$363 [17];
-  assign \tile$369  = \write_tag$363 [18];
-  assign \key$370  = key;
-  assign row_row24_0 = \read_data$224 ;
-  assign \lane$384  = 3'h0;
-  assign row_row24_1 = \read_data$298 ;
-  assign row_x = \write_address$400 ;
-  assign \write_data$402  = { \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403  };
-  assign \write_enable$404  = { \$202 , \$200 , \$198 , \$196 , \$194 , \$192 , \$190 , \$188  };
-  assign \row$408  = \read_address$407 ;
-  assign row_y = \write_address$409 ;
-  assign \write_data$411  = { \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403 , \word$403  };
-  assign \write_enable$412  = { \$218 , \$216 , \$214 , \$212 , \$210 , \$208 , \$206 , \$204  };
+  assign \trigger$261  = write_tag[0];
+  assign \kernel$263  = write_tag[16:13];
+  assign \level$264  = write_tag[10:9];
+  assign \slot$265  = write_tag[17];
+  assign \first_tile$266  = write_tag[18];
+  assign words = { \product$276 , \product$275 , \product$274 , \product$273 , \product$272 , \product$271 , \product$270 , product };
+  assign row = \words$277 ;
+  assign \accumulate$282  = summed_5[0];
+  assign \first$283  = summed_5[3];
+  assign \tag$291  = tag_8;
+  assign \totals$292  = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
+  assign sum_tag = ready_5;
+  assign \total$295  = sum_total;
+  assign \kernel$297  = tag_5[16:13];
+  assign \level$298  = tag_5[10:9];
+  assign \slot$299  = tag_5[17];
+  assign \first_tile$300  = tag_5[18];
+  assign bias_word_0 = bias_word_raw_0;
+  assign bias_word = bias_word_raw_0;
+  assign \kernel$305  = tag_12[16:13];
+  assign \level$306  = tag_12[10:9];
+  assign \slot$307  = tag_12[17];
+  assign \first_tile$308  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$310 [15:0];
+  assign other_rows_0 = \read_data$310 [15:0];
+  assign other_rows_raw_1 = \read_data$310 [31:16];
+  assign other_rows_1 = \read_data$310 [31:16];
+  assign other_rows_raw_2 = \read_data$310 [47:32];
+  assign other_rows_2 = \read_data$310 [47:32];
+  assign other_rows_raw_3 = \read_data$310 [63:48];
+  assign other_rows_3 = \read_data$310 [63:48];
+  assign other_rows_raw_4 = \read_data$310 [79:64];
+  assign other_rows_4 = \read_data$310 [79:64];
+  assign other_rows_raw_5 = \read_data$310 [95:80];
+  assign other_rows_5 = \read_data$310 [95:80];
+  assign other_rows_raw_6 = \read_data$310 [111:96];
+  assign other_rows_6 = \read_data$310 [111:96];
+  assign other_rows_raw_7 = \read_data$310 [127:112];
+  assign other_rows_7 = \read_data$310 [127:112];
+  assign other_rows = \read_data$310 ;
+  assign \kernel$329  = \write_tag$328 [16:13];
+  assign \level$330  = \write_tag$328 [10:9];
+  assign \slot$331  = \write_tag$328 [17];
+  assign \first_tile$332  = \write_tag$328 [18];
+  assign \kernel$334  = \write_tag$328 [16:13];
+  assign \level$335  = \write_tag$328 [10:9];
+  assign \slot$336  = \write_tag$328 [17];
+  assign \first_tile$337  = \write_tag$328 [18];
+  assign \total$339  = sum_total;
+  assign \old$340  = 1'h0;
+  assign \trigger$342  = \write_tag$343 [0];
+  assign \kernel$344  = \write_tag$343 [16:13];
+  assign \level$345  = \write_tag$343 [12:11];
+  assign \slot$346  = \write_tag$343 [17];
+  assign \first_tile$347  = \write_tag$343 [18];
+  assign row_row24_0 = \read_data$203 ;
+  assign \hold$351  = hold;
+  assign write_enable = { \$173 , \$165 , \$157 , \$149 , \$141 , \$133 , \$125 , \$117  };
+  assign \lane$365  = 3'h0;
+  assign row_row24_1 = \read_data$259 ;
+  assign \hold$369  = hold;
+  assign \write_enable$375  = { \$238 , \$230 , \$222 , \$214 , \$206 , \$198 , \$190 , \$182  };
+  assign row_x = \write_address$380 ;
+  assign \write_data$382  = { \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383  };
+  assign \write_enable$384  = { \$264 , \$261 , \$258 , \$255 , \$252 , \$249 , \$246 , \$243  };
+  assign \row$388  = \read_address$387 ;
+  assign row_y = \write_address$389 ;
+  assign \write_data$391  = { \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383  };
+  assign \write_enable$392  = { \$288 , \$285 , \$282 , \$279 , \$276 , \$273 , \$270 , \$267  };
   assign row_row16_0 = read_data;
-  assign \lane$424  = 3'h0;
-  assign \lane$435  = 3'h0;
+  assign \hold$396  = hold;
+  assign \write_enable$407  = { \$413 , \$398 , \$383 , \$368 , \$353 , \$338 , \$323 , \$308  };
+  assign \lane$409  = 3'h0;
+  assign \write_enable$416  = { \$538 , \$523 , \$508 , \$493 , \$478 , \$463 , \$448 , \$433  };
+  assign \lane$417  = 3'h0;
+  assign \count$420  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$443  = 3'h0;
-  assign \slot$445  = \slot$444 ;
+  assign \missing$426  = 3'h0;
+  assign \slot$428  = \slot$427 ;
   assign tile_done = consume;
-  assign \resident$448  = resident;
-  assign \samples__valid$450  = samples__valid;
-  assign \samples__payload$451  = samples__payload;
-  assign \samples__ready$452  = samples__ready;
-  assign \parameters__valid$453  = parameters__valid;
-  assign \parameters__payload$454  = parameters__payload;
-  assign \parameters__ready$455  = parameters__ready;
+  assign \resident$431  = resident;
+  assign \samples__valid$433  = samples__valid;
+  assign \samples__payload$434  = samples__payload;
+  assign \samples__ready$435  = samples__ready;
+  assign \parameters__valid$436  = parameters__valid;
+  assign \parameters__payload$437  = parameters__payload;
+  assign \parameters__ready$438  = parameters__ready;
   assign enable = parameters__ready;
-  assign \results__valid$458  = results__valid;
-  assign \results__payload$459  = results__payload;
-  assign \results__ready$460  = results__ready;
+  assign \results__valid$441  = results__valid;
+  assign \results__payload$442  = results__payload;
+  assign \results__ready$443  = results__ready;
+  assign address = \$551 [4:0];
+  assign add_0 = running;
+  assign clear_0 = start;
+  assign clear_1 = 1'h0;
+  assign add_2 = clamped_0;
+  assign add_3 = clamped_1;
+  assign add_4 = clamped_2;
+  assign add_5 = clamped_3;
+  assign add_6 = clamped_4;
+  assign add_7 = clamped_5;
+  assign add_8 = clamped_6;
+  assign add_9 = clamped_7;
+  assign add_10 = clamped_8;
+  assign add_11 = clamped_9;
+  assign add_12 = clamped_10;
+  assign add_13 = clamped_11;
+  assign add_14 = clamped_12;
+  assign add_15 = clamped_13;
+  assign add_16 = clamped_14;
+  assign value = bus__read_data;
   assign \tag_1.valid  = tag_1[0];
   assign \tag_1.first  = tag_1[1];
   assign \tag_1.last  = tag_1[2];
@@ -4118,7 +4088,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_1.sum_level  = tag_1[12:11];
   assign \tag_1.kernel  = tag_1[16:13];
   assign \tag_1.slot  = tag_1[17];
-  assign \tag_1.tile  = tag_1[18];
+  assign \tag_1.first_tile  = tag_1[18];
+  assign \tag_1.last_tile  = tag_1[19];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -4130,7 +4101,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag.sum_level  = tag[12:11];
   assign \tag.kernel  = tag[16:13];
   assign \tag.slot  = tag[17];
-  assign \tag.tile  = tag[18];
+  assign \tag.first_tile  = tag[18];
+  assign \tag.last_tile  = tag[19];
   assign \tag_2.valid  = tag_2[0];
   assign \tag_2.first  = tag_2[1];
   assign \tag_2.last  = tag_2[2];
@@ -4142,7 +4114,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_2.sum_level  = tag_2[12:11];
   assign \tag_2.kernel  = tag_2[16:13];
   assign \tag_2.slot  = tag_2[17];
-  assign \tag_2.tile  = tag_2[18];
+  assign \tag_2.first_tile  = tag_2[18];
+  assign \tag_2.last_tile  = tag_2[19];
   assign \tag_3.valid  = tag_3[0];
   assign \tag_3.first  = tag_3[1];
   assign \tag_3.last  = tag_3[2];
@@ -4154,7 +4127,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_3.sum_level  = tag_3[12:11];
   assign \tag_3.kernel  = tag_3[16:13];
   assign \tag_3.slot  = tag_3[17];
-  assign \tag_3.tile  = tag_3[18];
+  assign \tag_3.first_tile  = tag_3[18];
+  assign \tag_3.last_tile  = tag_3[19];
   assign \tag_4.valid  = tag_4[0];
   assign \tag_4.first  = tag_4[1];
   assign \tag_4.last  = tag_4[2];
@@ -4166,7 +4140,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_4.sum_level  = tag_4[12:11];
   assign \tag_4.kernel  = tag_4[16:13];
   assign \tag_4.slot  = tag_4[17];
-  assign \tag_4.tile  = tag_4[18];
+  assign \tag_4.first_tile  = tag_4[18];
+  assign \tag_4.last_tile  = tag_4[19];
   assign \tag_5.valid  = tag_5[0];
   assign \tag_5.first  = tag_5[1];
   assign \tag_5.last  = tag_5[2];
@@ -4178,7 +4153,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_5.sum_level  = tag_5[12:11];
   assign \tag_5.kernel  = tag_5[16:13];
   assign \tag_5.slot  = tag_5[17];
-  assign \tag_5.tile  = tag_5[18];
+  assign \tag_5.first_tile  = tag_5[18];
+  assign \tag_5.last_tile  = tag_5[19];
   assign \tag_6.valid  = tag_6[0];
   assign \tag_6.first  = tag_6[1];
   assign \tag_6.last  = tag_6[2];
@@ -4190,7 +4166,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_6.sum_level  = tag_6[12:11];
   assign \tag_6.kernel  = tag_6[16:13];
   assign \tag_6.slot  = tag_6[17];
-  assign \tag_6.tile  = tag_6[18];
+  assign \tag_6.first_tile  = tag_6[18];
+  assign \tag_6.last_tile  = tag_6[19];
   assign \tag_7.valid  = tag_7[0];
   assign \tag_7.first  = tag_7[1];
   assign \tag_7.last  = tag_7[2];
@@ -4202,7 +4179,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_7.sum_level  = tag_7[12:11];
   assign \tag_7.kernel  = tag_7[16:13];
   assign \tag_7.slot  = tag_7[17];
-  assign \tag_7.tile  = tag_7[18];
+  assign \tag_7.first_tile  = tag_7[18];
+  assign \tag_7.last_tile  = tag_7[19];
   assign \tag_8.valid  = tag_8[0];
   assign \tag_8.first  = tag_8[1];
   assign \tag_8.last  = tag_8[2];
@@ -4214,7 +4192,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_8.sum_level  = tag_8[12:11];
   assign \tag_8.kernel  = tag_8[16:13];
   assign \tag_8.slot  = tag_8[17];
-  assign \tag_8.tile  = tag_8[18];
+  assign \tag_8.first_tile  = tag_8[18];
+  assign \tag_8.last_tile  = tag_8[19];
   assign \tag_9.valid  = tag_9[0];
   assign \tag_9.first  = tag_9[1];
   assign \tag_9.last  = tag_9[2];
@@ -4226,31 +4205,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_9.sum_level  = tag_9[12:11];
   assign \tag_9.kernel  = tag_9[16:13];
   assign \tag_9.slot  = tag_9[17];
-  assign \tag_9.tile  = tag_9[18];
-  assign \tag_10.valid  = tag_10[0];
-  assign \tag_10.first  = tag_10[1];
-  assign \tag_10.last  = tag_10[2];
-  assign \tag_10.sum_first  = tag_10[3];
-  assign \tag_10.sum_last  = tag_10[4];
-  assign \tag_10.edge  = tag_10[6:5];
-  assign \tag_10.level  = tag_10[8:7];
-  assign \tag_10.row_level  = tag_10[10:9];
-  assign \tag_10.sum_level  = tag_10[12:11];
-  assign \tag_10.kernel  = tag_10[16:13];
-  assign \tag_10.slot  = tag_10[17];
-  assign \tag_10.tile  = tag_10[18];
-  assign \tag_11.valid  = tag_11[0];
-  assign \tag_11.first  = tag_11[1];
-  assign \tag_11.last  = tag_11[2];
-  assign \tag_11.sum_first  = tag_11[3];
-  assign \tag_11.sum_last  = tag_11[4];
-  assign \tag_11.edge  = tag_11[6:5];
-  assign \tag_11.level  = tag_11[8:7];
-  assign \tag_11.row_level  = tag_11[10:9];
-  assign \tag_11.sum_level  = tag_11[12:11];
-  assign \tag_11.kernel  = tag_11[16:13];
-  assign \tag_11.slot  = tag_11[17];
-  assign \tag_11.tile  = tag_11[18];
+  assign \tag_9.first_tile  = tag_9[18];
+  assign \tag_9.last_tile  = tag_9[19];
+  assign \$signal.valid  = \$signal [0];
+  assign \$signal.first  = \$signal [1];
+  assign \$signal.last  = \$signal [2];
+  assign \$signal.sum_first  = \$signal [3];
+  assign \$signal.sum_last  = \$signal [4];
+  assign \$signal.edge  = \$signal [6:5];
+  assign \$signal.level  = \$signal [8:7];
+  assign \$signal.row_level  = \$signal [10:9];
+  assign \$signal.sum_level  = \$signal [12:11];
+  assign \$signal.kernel  = \$signal [16:13];
+  assign \$signal.slot  = \$signal [17];
+  assign \$signal.first_tile  = \$signal [18];
+  assign \$signal.last_tile  = \$signal [19];
+  assign \source.valid  = source[0];
+  assign \source.first  = source[1];
+  assign \source.last  = source[2];
+  assign \source.sum_first  = source[3];
+  assign \source.sum_last  = source[4];
+  assign \source.edge  = source[6:5];
+  assign \source.level  = source[8:7];
+  assign \source.row_level  = source[10:9];
+  assign \source.sum_level  = source[12:11];
+  assign \source.kernel  = source[16:13];
+  assign \source.slot  = source[17];
+  assign \source.first_tile  = source[18];
+  assign \source.last_tile  = source[19];
   assign \summed_1.valid  = summed_1[0];
   assign \summed_1.first  = summed_1[1];
   assign \summed_1.last  = summed_1[2];
@@ -4262,19 +4244,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \summed_1.sum_level  = summed_1[12:11];
   assign \summed_1.kernel  = summed_1[16:13];
   assign \summed_1.slot  = summed_1[17];
-  assign \summed_1.tile  = summed_1[18];
-  assign \entering.valid  = entering[0];
-  assign \entering.first  = entering[1];
-  assign \entering.last  = entering[2];
-  assign \entering.sum_first  = entering[3];
-  assign \entering.sum_last  = entering[4];
-  assign \entering.edge  = entering[6:5];
-  assign \entering.level  = entering[8:7];
-  assign \entering.row_level  = entering[10:9];
-  assign \entering.sum_level  = entering[12:11];
-  assign \entering.kernel  = entering[16:13];
-  assign \entering.slot  = entering[17];
-  assign \entering.tile  = entering[18];
+  assign \summed_1.first_tile  = summed_1[18];
+  assign \summed_1.last_tile  = summed_1[19];
   assign \summed_2.valid  = summed_2[0];
   assign \summed_2.first  = summed_2[1];
   assign \summed_2.last  = summed_2[2];
@@ -4286,7 +4257,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \summed_2.sum_level  = summed_2[12:11];
   assign \summed_2.kernel  = summed_2[16:13];
   assign \summed_2.slot  = summed_2[17];
-  assign \summed_2.tile  = summed_2[18];
+  assign \summed_2.first_tile  = summed_2[18];
+  assign \summed_2.last_tile  = summed_2[19];
   assign \summed_3.valid  = summed_3[0];
   assign \summed_3.first  = summed_3[1];
   assign \summed_3.last  = summed_3[2];
@@ -4298,7 +4270,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \summed_3.sum_level  = summed_3[12:11];
   assign \summed_3.kernel  = summed_3[16:13];
   assign \summed_3.slot  = summed_3[17];
-  assign \summed_3.tile  = summed_3[18];
+  assign \summed_3.first_tile  = summed_3[18];
+  assign \summed_3.last_tile  = summed_3[19];
   assign \summed_4.valid  = summed_4[0];
   assign \summed_4.first  = summed_4[1];
   assign \summed_4.last  = summed_4[2];
@@ -4310,27 +4283,94 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \summed_4.sum_level  = summed_4[12:11];
   assign \summed_4.kernel  = summed_4[16:13];
   assign \summed_4.slot  = summed_4[17];
-  assign \summed_4.tile  = summed_4[18];
-  assign \tag$282.valid  = tag_8[0];
-  assign \tag$282.first  = tag_8[1];
-  assign \tag$282.last  = tag_8[2];
-  assign \tag$282.sum_first  = tag_8[3];
-  assign \tag$282.sum_last  = tag_8[4];
-  assign \tag$282.edge  = tag_8[6:5];
-  assign \tag$282.level  = tag_8[8:7];
-  assign \tag$282.row_level  = tag_8[10:9];
-  assign \tag$282.sum_level  = tag_8[12:11];
-  assign \tag$282.kernel  = tag_8[16:13];
-  assign \tag$282.slot  = tag_8[17];
-  assign \tag$282.tile  = tag_8[18];
+  assign \summed_4.first_tile  = summed_4[18];
+  assign \summed_4.last_tile  = summed_4[19];
+  assign \summed_5.valid  = summed_5[0];
+  assign \summed_5.first  = summed_5[1];
+  assign \summed_5.last  = summed_5[2];
+  assign \summed_5.sum_first  = summed_5[3];
+  assign \summed_5.sum_last  = summed_5[4];
+  assign \summed_5.edge  = summed_5[6:5];
+  assign \summed_5.level  = summed_5[8:7];
+  assign \summed_5.row_level  = summed_5[10:9];
+  assign \summed_5.sum_level  = summed_5[12:11];
+  assign \summed_5.kernel  = summed_5[16:13];
+  assign \summed_5.slot  = summed_5[17];
+  assign \summed_5.first_tile  = summed_5[18];
+  assign \summed_5.last_tile  = summed_5[19];
+  assign \summed_6.valid  = summed_6[0];
+  assign \summed_6.first  = summed_6[1];
+  assign \summed_6.last  = summed_6[2];
+  assign \summed_6.sum_first  = summed_6[3];
+  assign \summed_6.sum_last  = summed_6[4];
+  assign \summed_6.edge  = summed_6[6:5];
+  assign \summed_6.level  = summed_6[8:7];
+  assign \summed_6.row_level  = summed_6[10:9];
+  assign \summed_6.sum_level  = summed_6[12:11];
+  assign \summed_6.kernel  = summed_6[16:13];
+  assign \summed_6.slot  = summed_6[17];
+  assign \summed_6.first_tile  = summed_6[18];
+  assign \summed_6.last_tile  = summed_6[19];
+  assign \tag_10.valid  = tag_10[0];
+  assign \tag_10.first  = tag_10[1];
+  assign \tag_10.last  = tag_10[2];
+  assign \tag_10.sum_first  = tag_10[3];
+  assign \tag_10.sum_last  = tag_10[4];
+  assign \tag_10.edge  = tag_10[6:5];
+  assign \tag_10.level  = tag_10[8:7];
+  assign \tag_10.row_level  = tag_10[10:9];
+  assign \tag_10.sum_level  = tag_10[12:11];
+  assign \tag_10.kernel  = tag_10[16:13];
+  assign \tag_10.slot  = tag_10[17];
+  assign \tag_10.first_tile  = tag_10[18];
+  assign \tag_10.last_tile  = tag_10[19];
+  assign \tag_11.valid  = tag_11[0];
+  assign \tag_11.first  = tag_11[1];
+  assign \tag_11.last  = tag_11[2];
+  assign \tag_11.sum_first  = tag_11[3];
+  assign \tag_11.sum_last  = tag_11[4];
+  assign \tag_11.edge  = tag_11[6:5];
+  assign \tag_11.level  = tag_11[8:7];
+  assign \tag_11.row_level  = tag_11[10:9];
+  assign \tag_11.sum_level  = tag_11[12:11];
+  assign \tag_11.kernel  = tag_11[16:13];
+  assign \tag_11.slot  = tag_11[17];
+  assign \tag_11.first_tile  = tag_11[18];
+  assign \tag_11.last_tile  = tag_11[19];
+  assign \tag_12.valid  = tag_12[0];
+  assign \tag_12.first  = tag_12[1];
+  assign \tag_12.last  = tag_12[2];
+  assign \tag_12.sum_first  = tag_12[3];
+  assign \tag_12.sum_last  = tag_12[4];
+  assign \tag_12.edge  = tag_12[6:5];
+  assign \tag_12.level  = tag_12[8:7];
+  assign \tag_12.row_level  = tag_12[10:9];
+  assign \tag_12.sum_level  = tag_12[12:11];
+  assign \tag_12.kernel  = tag_12[16:13];
+  assign \tag_12.slot  = tag_12[17];
+  assign \tag_12.first_tile  = tag_12[18];
+  assign \tag_12.last_tile  = tag_12[19];
+  assign \tag$244.valid  = tag_8[0];
+  assign \tag$244.first  = tag_8[1];
+  assign \tag$244.last  = tag_8[2];
+  assign \tag$244.sum_first  = tag_8[3];
+  assign \tag$244.sum_last  = tag_8[4];
+  assign \tag$244.edge  = tag_8[6:5];
+  assign \tag$244.level  = tag_8[8:7];
+  assign \tag$244.row_level  = tag_8[10:9];
+  assign \tag$244.sum_level  = tag_8[12:11];
+  assign \tag$244.kernel  = tag_8[16:13];
+  assign \tag$244.slot  = tag_8[17];
+  assign \tag$244.first_tile  = tag_8[18];
+  assign \tag$244.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$285 ;
-  assign \totals[2]  = \total$286 ;
-  assign \totals[3]  = \total$287 ;
-  assign \totals[4]  = \total$288 ;
-  assign \totals[5]  = \total$289 ;
-  assign \totals[6]  = \total$290 ;
-  assign \totals[7]  = \total$291 ;
+  assign \totals[1]  = \total$247 ;
+  assign \totals[2]  = \total$248 ;
+  assign \totals[3]  = \total$249 ;
+  assign \totals[4]  = \total$250 ;
+  assign \totals[5]  = \total$251 ;
+  assign \totals[6]  = \total$252 ;
+  assign \totals[7]  = \total$253 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4350,125 +4390,204 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.sum_level  = write_tag[12:11];
   assign \write_tag.kernel  = write_tag[16:13];
   assign \write_tag.slot  = write_tag[17];
-  assign \write_tag.tile  = write_tag[18];
-  assign \words[0]  = words[31:0];
-  assign \words[1]  = words[63:32];
-  assign \words[2]  = words[95:64];
-  assign \words[3]  = words[127:96];
-  assign \words[4]  = words[159:128];
-  assign \words[5]  = words[191:160];
-  assign \words[6]  = words[223:192];
-  assign \words[7]  = words[255:224];
-  assign \row[0]  = row[23:0];
-  assign \row[1]  = row[47:24];
-  assign \row[2]  = row[71:48];
-  assign \row[3]  = row[95:72];
-  assign \row[4]  = row[119:96];
-  assign \row[5]  = row[143:120];
-  assign \row[6]  = row[167:144];
-  assign \row[7]  = row[191:168];
-  assign \ready.valid  = ready[0];
-  assign \ready.first  = ready[1];
-  assign \ready.last  = ready[2];
-  assign \ready.sum_first  = ready[3];
-  assign \ready.sum_last  = ready[4];
-  assign \ready.edge  = ready[6:5];
-  assign \ready.level  = ready[8:7];
-  assign \ready.row_level  = ready[10:9];
-  assign \ready.sum_level  = ready[12:11];
-  assign \ready.kernel  = ready[16:13];
-  assign \ready.slot  = ready[17];
-  assign \ready.tile  = ready[18];
-  assign \tag$325.valid  = tag_8[0];
-  assign \tag$325.first  = tag_8[1];
-  assign \tag$325.last  = tag_8[2];
-  assign \tag$325.sum_first  = tag_8[3];
-  assign \tag$325.sum_last  = tag_8[4];
-  assign \tag$325.edge  = tag_8[6:5];
-  assign \tag$325.level  = tag_8[8:7];
-  assign \tag$325.row_level  = tag_8[10:9];
-  assign \tag$325.sum_level  = tag_8[12:11];
-  assign \tag$325.kernel  = tag_8[16:13];
-  assign \tag$325.slot  = tag_8[17];
-  assign \tag$325.tile  = tag_8[18];
-  assign \totals$326[0]  = total;
-  assign \totals$326[1]  = \total$285 ;
-  assign \totals$326[2]  = \total$286 ;
-  assign \totals$326[3]  = \total$287 ;
-  assign \totals$326[4]  = \total$288 ;
-  assign \totals$326[5]  = \total$289 ;
-  assign \totals$326[6]  = \total$290 ;
-  assign \totals$326[7]  = \total$291 ;
-  assign \sum_tag.valid  = ready[0];
-  assign \sum_tag.first  = ready[1];
-  assign \sum_tag.last  = ready[2];
-  assign \sum_tag.sum_first  = ready[3];
-  assign \sum_tag.sum_last  = ready[4];
-  assign \sum_tag.edge  = ready[6:5];
-  assign \sum_tag.level  = ready[8:7];
-  assign \sum_tag.row_level  = ready[10:9];
-  assign \sum_tag.sum_level  = ready[12:11];
-  assign \sum_tag.kernel  = ready[16:13];
-  assign \sum_tag.slot  = ready[17];
-  assign \sum_tag.tile  = ready[18];
-  assign \other_rows[0]  = other_rows_0;
-  assign \other_rows[1]  = other_rows_1;
-  assign \other_rows[2]  = other_rows_2;
-  assign \other_rows[3]  = other_rows_3;
-  assign \other_rows[4]  = other_rows_4;
-  assign \other_rows[5]  = other_rows_5;
-  assign \other_rows[6]  = other_rows_6;
-  assign \other_rows[7]  = other_rows_7;
-  assign \write_tag$345.valid  = \write_tag$345 [0];
-  assign \write_tag$345.first  = \write_tag$345 [1];
-  assign \write_tag$345.last  = \write_tag$345 [2];
-  assign \write_tag$345.sum_first  = \write_tag$345 [3];
-  assign \write_tag$345.sum_last  = \write_tag$345 [4];
-  assign \write_tag$345.edge  = \write_tag$345 [6:5];
-  assign \write_tag$345.level  = \write_tag$345 [8:7];
-  assign \write_tag$345.row_level  = \write_tag$345 [10:9];
-  assign \write_tag$345.sum_level  = \write_tag$345 [12:11];
-  assign \write_tag$345.kernel  = \write_tag$345 [16:13];
-  assign \write_tag$345.slot  = \write_tag$345 [17];
-  assign \write_tag$345.tile  = \write_tag$345 [18];
-  assign \tag$359.valid  = \tag$359 [0];
-  assign \tag$359.first  = \tag$359 [1];
-  assign \tag$359.last  = \tag$359 [2];
-  assign \tag$359.sum_first  = \tag$359 [3];
-  assign \tag$359.sum_last  = \tag$359 [4];
-  assign \tag$359.edge  = \tag$359 [6:5];
-  assign \tag$359.level  = \tag$359 [8:7];
-  assign \tag$359.row_level  = \tag$359 [10:9];
-  assign \tag$359.sum_level  = \tag$359 [12:11];
-  assign \tag$359.kernel  = \tag$359 [16:13];
-  assign \tag$359.slot  = \tag$359 [17];
-  assign \tag$359.tile  = \tag$359 [18];
-  assign \tag$360.valid  = \tag$359 [0];
-  assign \tag$360.first  = \tag$359 [1];
-  assign \tag$360.last  = \tag$359 [2];
-  assign \tag$360.sum_first  = \tag$359 [3];
-  assign \tag$360.sum_last  = \tag$359 [4];
-  assign \tag$360.edge  = \tag$359 [6:5];
-  assign \tag$360.level  = \tag$359 [8:7];
-  assign \tag$360.row_level  = \tag$359 [10:9];
-  assign \tag$360.sum_level  = \tag$359 [12:11];
-  assign \tag$360.kernel  = \tag$359 [16:13];
-  assign \tag$360.slot  = \tag$359 [17];
-  assign \tag$360.tile  = \tag$359 [18];
-  assign \write_tag$363.valid  = \write_tag$363 [0];
-  assign \write_tag$363.first  = \write_tag$363 [1];
-  assign \write_tag$363.last  = \write_tag$363 [2];
-  assign \write_tag$363.sum_first  = \write_tag$363 [3];
-  assign \write_tag$363.sum_last  = \write_tag$363 [4];
-  assign \write_tag$363.edge  = \write_tag$363 [6:5];
-  assign \write_tag$363.level  = \write_tag$363 [8:7];
-  assign \write_tag$363.row_level  = \write_tag$363 [10:9];
-  assign \write_tag$363.sum_level  = \write_tag$363 [12:11];
-  assign \write_tag$363.kernel  = \write_tag$363 [16:13];
-  assign \write_tag$363.slot  = \write_tag$363 [17];
-  assign \write_tag$363.tile  = \write_tag$363 [18];
-  assign \row_enables[0]  = row_enables[7:0];
-  assign \row_enables[1]  = row_enables[15:8];
+  assign \write_tag.first_tile  = write_tag[18];
+  assign \write_tag.last_tile  = write_tag[19];
+  assign \words[0]  = product;
+  assign \words[1]  = \product$270 ;
+  assign \words[2]  = \product$271 ;
+  assign \words[3]  = \product$272 ;
+  assign \words[4]  = \product$273 ;
+  assign \words[5]  = \product$274 ;
+  assign \words[6]  = \product$275 ;
+  assign \words[7]  = \product$276 ;
+  assign \words$277[0]  = \words$277 [23:0];
+  assign \words$277[1]  = \words$277 [47:24];
+  assign \words$277[2]  = \words$277 [71:48];
+  assign \words$277[3]  = \words$277 [95:72];
+  assign \words$277[4]  = \words$277 [119:96];
+  assign \words$277[5]  = \words$277 [143:120];
+  assign \words$277[6]  = \words$277 [167:144];
+  assign \words$277[7]  = \words$277 [191:168];
+  assign \row[0]  = \words$277 [23:0];
+  assign \row[1]  = \words$277 [47:24];
+  assign \row[2]  = \words$277 [71:48];
+  assign \row[3]  = \words$277 [95:72];
+  assign \row[4]  = \words$277 [119:96];
+  assign \row[5]  = \words$277 [143:120];
+  assign \row[6]  = \words$277 [167:144];
+  assign \row[7]  = \words$277 [191:168];
+  assign \ready_0.valid  = ready_0[0];
+  assign \ready_0.first  = ready_0[1];
+  assign \ready_0.last  = ready_0[2];
+  assign \ready_0.sum_first  = ready_0[3];
+  assign \ready_0.sum_last  = ready_0[4];
+  assign \ready_0.edge  = ready_0[6:5];
+  assign \ready_0.level  = ready_0[8:7];
+  assign \ready_0.row_level  = ready_0[10:9];
+  assign \ready_0.sum_level  = ready_0[12:11];
+  assign \ready_0.kernel  = ready_0[16:13];
+  assign \ready_0.slot  = ready_0[17];
+  assign \ready_0.first_tile  = ready_0[18];
+  assign \ready_0.last_tile  = ready_0[19];
+  assign \ready_1.valid  = ready_1[0];
+  assign \ready_1.first  = ready_1[1];
+  assign \ready_1.last  = ready_1[2];
+  assign \ready_1.sum_first  = ready_1[3];
+  assign \ready_1.sum_last  = ready_1[4];
+  assign \ready_1.edge  = ready_1[6:5];
+  assign \ready_1.level  = ready_1[8:7];
+  assign \ready_1.row_level  = ready_1[10:9];
+  assign \ready_1.sum_level  = ready_1[12:11];
+  assign \ready_1.kernel  = ready_1[16:13];
+  assign \ready_1.slot  = ready_1[17];
+  assign \ready_1.first_tile  = ready_1[18];
+  assign \ready_1.last_tile  = ready_1[19];
+  assign \ready_2.valid  = ready_2[0];
+  assign \ready_2.first  = ready_2[1];
+  assign \ready_2.last  = ready_2[2];
+  assign \ready_2.sum_first  = ready_2[3];
+  assign \ready_2.sum_last  = ready_2[4];
+  assign \ready_2.edge  = ready_2[6:5];
+  assign \ready_2.level  = ready_2[8:7];
+  assign \ready_2.row_level  = ready_2[10:9];
+  assign \ready_2.sum_level  = ready_2[12:11];
+  assign \ready_2.kernel  = ready_2[16:13];
+  assign \ready_2.slot  = ready_2[17];
+  assign \ready_2.first_tile  = ready_2[18];
+  assign \ready_2.last_tile  = ready_2[19];
+  assign \ready_3.valid  = ready_3[0];
+  assign \ready_3.first  = ready_3[1];
+  assign \ready_3.last  = ready_3[2];
+  assign \ready_3.sum_first  = ready_3[3];
+  assign \ready_3.sum_last  = ready_3[4];
+  assign \ready_3.edge  = ready_3[6:5];
+  assign \ready_3.level  = ready_3[8:7];
+  assign \ready_3.row_level  = ready_3[10:9];
+  assign \ready_3.sum_level  = ready_3[12:11];
+  assign \ready_3.kernel  = ready_3[16:13];
+  assign \ready_3.slot  = ready_3[17];
+  assign \ready_3.first_tile  = ready_3[18];
+  assign \ready_3.last_tile  = ready_3[19];
+  assign \ready_4.valid  = ready_4[0];
+  assign \ready_4.first  = ready_4[1];
+  assign \ready_4.last  = ready_4[2];
+  assign \ready_4.sum_first  = ready_4[3];
+  assign \ready_4.sum_last  = ready_4[4];
+  assign \ready_4.edge  = ready_4[6:5];
+  assign \ready_4.level  = ready_4[8:7];
+  assign \ready_4.row_level  = ready_4[10:9];
+  assign \ready_4.sum_level  = ready_4[12:11];
+  assign \ready_4.kernel  = ready_4[16:13];
+  assign \ready_4.slot  = ready_4[17];
+  assign \ready_4.first_tile  = ready_4[18];
+  assign \ready_4.last_tile  = ready_4[19];
+  assign \ready_5.valid  = ready_5[0];
+  assign \ready_5.first  = ready_5[1];
+  assign \ready_5.last  = ready_5[2];
+  assign \ready_5.sum_first  = ready_5[3];
+  assign \ready_5.sum_last  = ready_5[4];
+  assign \ready_5.edge  = ready_5[6:5];
+  assign \ready_5.level  = ready_5[8:7];
+  assign \ready_5.row_level  = ready_5[10:9];
+  assign \ready_5.sum_level  = ready_5[12:11];
+  assign \ready_5.kernel  = ready_5[16:13];
+  assign \ready_5.slot  = ready_5[17];
+  assign \ready_5.first_tile  = ready_5[18];
+  assign \ready_5.last_tile  = ready_5[19];
+  assign \ready_6.valid  = ready_6[0];
+  assign \ready_6.first  = ready_6[1];
+  assign \ready_6.last  = ready_6[2];
+  assign \ready_6.sum_first  = ready_6[3];
+  assign \ready_6.sum_last  = ready_6[4];
+  assign \ready_6.edge  = ready_6[6:5];
+  assign \ready_6.level  = ready_6[8:7];
+  assign \ready_6.row_level  = ready_6[10:9];
+  assign \ready_6.sum_level  = ready_6[12:11];
+  assign \ready_6.kernel  = ready_6[16:13];
+  assign \ready_6.slot  = ready_6[17];
+  assign \ready_6.first_tile  = ready_6[18];
+  assign \ready_6.last_tile  = ready_6[19];
+  assign \tag$291.valid  = tag_8[0];
+  assign \tag$291.first  = tag_8[1];
+  assign \tag$291.last  = tag_8[2];
+  assign \tag$291.sum_first  = tag_8[3];
+  assign \tag$291.sum_last  = tag_8[4];
+  assign \tag$291.edge  = tag_8[6:5];
+  assign \tag$291.level  = tag_8[8:7];
+  assign \tag$291.row_level  = tag_8[10:9];
+  assign \tag$291.sum_level  = tag_8[12:11];
+  assign \tag$291.kernel  = tag_8[16:13];
+  assign \tag$291.slot  = tag_8[17];
+  assign \tag$291.first_tile  = tag_8[18];
+  assign \tag$291.last_tile  = tag_8[19];
+  assign \totals$292[0]  = total;
+  assign \totals$292[1]  = \total$247 ;
+  assign \totals$292[2]  = \total$248 ;
+  assign \totals$292[3]  = \total$249 ;
+  assign \totals$292[4]  = \total$250 ;
+  assign \totals$292[5]  = \total$251 ;
+  assign \totals$292[6]  = \total$252 ;
+  assign \totals$292[7]  = \total$253 ;
+  assign \sum_tag.valid  = ready_5[0];
+  assign \sum_tag.first  = ready_5[1];
+  assign \sum_tag.last  = ready_5[2];
+  assign \sum_tag.sum_first  = ready_5[3];
+  assign \sum_tag.sum_last  = ready_5[4];
+  assign \sum_tag.edge  = ready_5[6:5];
+  assign \sum_tag.level  = ready_5[8:7];
+  assign \sum_tag.row_level  = ready_5[10:9];
+  assign \sum_tag.sum_level  = ready_5[12:11];
+  assign \sum_tag.kernel  = ready_5[16:13];
+  assign \sum_tag.slot  = ready_5[17];
+  assign \sum_tag.first_tile  = ready_5[18];
+  assign \sum_tag.last_tile  = ready_5[19];
+  assign \other_rows[0]  = \read_data$310 [15:0];
+  assign \other_rows[1]  = \read_data$310 [31:16];
+  assign \other_rows[2]  = \read_data$310 [47:32];
+  assign \other_rows[3]  = \read_data$310 [63:48];
+  assign \other_rows[4]  = \read_data$310 [79:64];
+  assign \other_rows[5]  = \read_data$310 [95:80];
+  assign \other_rows[6]  = \read_data$310 [111:96];
+  assign \other_rows[7]  = \read_data$310 [127:112];
+  assign \write_tag$328.valid  = \write_tag$328 [0];
+  assign \write_tag$328.first  = \write_tag$328 [1];
+  assign \write_tag$328.last  = \write_tag$328 [2];
+  assign \write_tag$328.sum_first  = \write_tag$328 [3];
+  assign \write_tag$328.sum_last  = \write_tag$328 [4];
+  assign \write_tag$328.edge  = \write_tag$328 [6:5];
+  assign \write_tag$328.level  = \write_tag$328 [8:7];
+  assign \write_tag$328.row_level  = \write_tag$328 [10:9];
+  assign \write_tag$328.sum_level  = \write_tag$328 [12:11];
+  assign \write_tag$328.kernel  = \write_tag$328 [16:13];
+  assign \write_tag$328.slot  = \write_tag$328 [17];
+  assign \write_tag$328.first_tile  = \write_tag$328 [18];
+  assign \write_tag$328.last_tile  = \write_tag$328 [19];
+  assign \tag$338.valid  = \tag$338 [0];
+  assign \tag$338.first  = \tag$338 [1];
+  assign \tag$338.last  = \tag$338 [2];
+  assign \tag$338.sum_first  = \tag$338 [3];
+  assign \tag$338.sum_last  = \tag$338 [4];
+  assign \tag$338.edge  = \tag$338 [6:5];
+  assign \tag$338.level  = \tag$338 [8:7];
+  assign \tag$338.row_level  = \tag$338 [10:9];
+  assign \tag$338.sum_level  = \tag$338 [12:11];
+  assign \tag$338.kernel  = \tag$338 [16:13];
+  assign \tag$338.slot  = \tag$338 [17];
+  assign \tag$338.first_tile  = \tag$338 [18];
+  assign \tag$338.last_tile  = \tag$338 [19];
+  assign \write_tag$343.valid  = \write_tag$343 [0];
+  assign \write_tag$343.first  = \write_tag$343 [1];
+  assign \write_tag$343.last  = \write_tag$343 [2];
+  assign \write_tag$343.sum_first  = \write_tag$343 [3];
+  assign \write_tag$343.sum_last  = \write_tag$343 [4];
+  assign \write_tag$343.edge  = \write_tag$343 [6:5];
+  assign \write_tag$343.level  = \write_tag$343 [8:7];
+  assign \write_tag$343.row_level  = \write_tag$343 [10:9];
+  assign \write_tag$343.sum_level  = \write_tag$343 [12:11];
+  assign \write_tag$343.kernel  = \write_tag$343 [16:13];
+  assign \write_tag$343.slot  = \write_tag$343 [17];
+  assign \write_tag$343.first_tile  = \write_tag$343 [18];
+  assign \write_tag$343.last_tile  = \write_tag$343 [19];
   assign \rows[0]  = rows[127:0];
   assign \rows[0][0]  = rows[15:0];
   assign \rows[0][1]  = rows[31:16];
@@ -4487,219 +4606,267 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \rows[1][5]  = rows[223:208];
   assign \rows[1][6]  = rows[239:224];
   assign \rows[1][7]  = rows[255:240];
-  assign \tag$359 [0] = \$92 ;
-  assign \tag$359 [18:1] = ready[18:1];
-  assign ready[0] = \$87 ;
-  assign ready[18:1] = summed_4[18:1];
-  assign \$5  = 1'h1;
-  assign \$6  = \$4 ;
-  assign \$74  = 1'h1;
-  assign \$75  = \$73 ;
-  assign \$77  = { a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23:7] };
-  assign \$79  = { \$78 [18], \$78 [18:1] };
+  assign \row_enables[0]  = row_enables[7:0];
+  assign \row_enables[1]  = row_enables[15:8];
+  assign \tag$338 [0] = \$107 ;
+  assign \tag$338 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$106 ;
+  assign ready_6[19:1] = summed_6[19:1];
+  assign ready_5[0] = \$105 ;
+  assign ready_5[19:1] = summed_5[19:1];
+  assign ready_4[0] = \$104 ;
+  assign ready_4[19:1] = summed_4[19:1];
+  assign ready_3[0] = \$103 ;
+  assign ready_3[19:1] = summed_3[19:1];
+  assign ready_2[0] = \$102 ;
+  assign ready_2[19:1] = summed_2[19:1];
+  assign ready_1[0] = \$101 ;
+  assign ready_1[19:1] = summed_1[19:1];
+  assign ready_0[0] = \$100 ;
+  assign ready_0[19:1] = \$signal [19:1];
+  assign source[0] = \$99 ;
+  assign source[19:1] = \$95 [19:1];
+  assign \$70  = { a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23:7] };
+  assign \$72  = { \$71 [18], \$71 [18:1] };
+  assign \$16  = 1'h1;
+  assign \$17  = \$15 ;
+  assign \$23  = 2'h0;
+  assign \$26  = 2'h0;
+  assign \$29  = 2'h0;
+  assign \$32  = 2'h0;
+  assign \$35  = 2'h0;
+  assign \$38  = 2'h0;
+  assign \$41  = 2'h0;
+  assign \$44  = 2'h0;
+  assign \$47  = 2'h0;
+  assign \$50  = 2'h0;
+  assign \$53  = 2'h0;
+  assign \$56  = 2'h0;
+  assign \$59  = 2'h0;
+  assign \$62  = 2'h0;
+  assign \$65  = 2'h0;
+  assign \$77  = a_row_0;
+  assign b = b_row_0;
+  assign \$79  = a_row_1;
+  assign \b$217  = b_row_1;
+  assign \$81  = a_row_2;
+  assign \b$221  = b_row_2;
+  assign \$83  = a_row_3;
+  assign \b$225  = b_row_3;
+  assign \$85  = a_row_4;
+  assign \b$229  = b_row_4;
+  assign \$87  = a_row_5;
+  assign \b$233  = b_row_5;
+  assign \$89  = a_row_6;
+  assign \b$237  = b_row_6;
+  assign \$91  = a_row_7;
+  assign \b$241  = b_row_7;
   assign blocked = 1'h0;
-  assign \$95  = { write, write, write, write, write, write, write, write };
-  assign \$96  = write;
-  assign \$99  = 1'h1;
-  assign \$100  = 1'h0;
-  assign \$101  = write;
-  assign \$102  = 1'h0;
-  assign \$103  = 1'h0;
-  assign \$104  = write;
-  assign \$105  = 1'h0;
-  assign \$106  = 1'h0;
-  assign \$107  = write;
-  assign \$108  = 1'h0;
-  assign \$109  = 1'h0;
-  assign \$110  = write;
-  assign \$111  = 1'h0;
+  assign \$111  = 1'h1;
   assign \$112  = 1'h0;
   assign \$113  = write;
-  assign \$114  = 1'h0;
-  assign \$115  = 1'h0;
-  assign \$116  = write;
-  assign \$117  = 1'h0;
-  assign \$118  = 1'h0;
-  assign \$119  = write;
+  assign \$119  = 1'h0;
   assign \$120  = 1'h0;
-  assign \$121  = 1'h0;
-  assign \$122  = write;
-  assign \$124  = \$123 ;
-  assign \$126  = \$125 ;
-  assign \$128  = \$127 ;
-  assign \$130  = \$129 ;
-  assign \$132  = \$131 ;
-  assign \$134  = \$133 ;
-  assign \$136  = \$135 ;
-  assign \$138  = \$137 ;
-  assign \$139  = 1'h1;
-  assign \$140  = \active$390 ;
-  assign \$141  = { write, write, write, write, write, write, write, write };
-  assign \$142  = write;
-  assign \$145  = 1'h1;
-  assign \$146  = 1'h0;
-  assign \$147  = write;
-  assign \$148  = 1'h0;
-  assign \$149  = 1'h0;
-  assign \$150  = write;
+  assign \$121  = write;
+  assign \$127  = 1'h0;
+  assign \$128  = 1'h0;
+  assign \$129  = write;
+  assign \$135  = 1'h0;
+  assign \$136  = 1'h0;
+  assign \$137  = write;
+  assign \$143  = 1'h0;
+  assign \$144  = 1'h0;
+  assign \$145  = write;
   assign \$151  = 1'h0;
   assign \$152  = 1'h0;
   assign \$153  = write;
-  assign \$154  = 1'h0;
-  assign \$155  = 1'h0;
-  assign \$156  = write;
-  assign \$157  = 1'h0;
-  assign \$158  = 1'h0;
-  assign \$159  = write;
+  assign \$159  = 1'h0;
   assign \$160  = 1'h0;
-  assign \$161  = 1'h0;
-  assign \$162  = write;
-  assign \$163  = 1'h0;
-  assign \$164  = 1'h0;
-  assign \$165  = write;
-  assign \$166  = 1'h0;
+  assign \$161  = write;
   assign \$167  = 1'h0;
-  assign \$168  = write;
-  assign \$170  = \$169 ;
-  assign \$172  = \$171 ;
-  assign \$174  = \$173 ;
-  assign \$176  = \$175 ;
-  assign \$178  = \$177 ;
-  assign \$180  = \$179 ;
-  assign \$182  = \$181 ;
-  assign \$184  = \$183 ;
-  assign \$221  = { write, write, write, write, write, write, write, write };
-  assign \$222  = write;
-  assign \$225  = 1'h1;
-  assign \$226  = 1'h0;
-  assign \$227  = write;
-  assign \$228  = 1'h0;
-  assign \$229  = 1'h0;
-  assign \$230  = write;
-  assign \$231  = 1'h0;
+  assign \$168  = 1'h0;
+  assign \$169  = write;
+  assign \$174  = \active$371 ;
+  assign \$176  = 1'h1;
+  assign \$177  = 1'h0;
+  assign \$178  = write;
+  assign \$184  = 1'h0;
+  assign \$185  = 1'h0;
+  assign \$186  = write;
+  assign \$192  = 1'h0;
+  assign \$193  = 1'h0;
+  assign \$194  = write;
+  assign \$200  = 1'h0;
+  assign \$201  = 1'h0;
+  assign \$202  = write;
+  assign \$208  = 1'h0;
+  assign \$209  = 1'h0;
+  assign \$210  = write;
+  assign \$216  = 1'h0;
+  assign \$217  = 1'h0;
+  assign \$218  = write;
+  assign \$224  = 1'h0;
+  assign \$225  = 1'h0;
+  assign \$226  = write;
   assign \$232  = 1'h0;
-  assign \$233  = write;
-  assign \$234  = 1'h0;
-  assign \$235  = 1'h0;
-  assign \$236  = write;
-  assign \$237  = 1'h0;
-  assign \$238  = 1'h0;
-  assign \$239  = write;
-  assign \$240  = 1'h0;
-  assign \$241  = 1'h0;
-  assign \$242  = write;
-  assign \$243  = 1'h0;
-  assign \$244  = 1'h0;
-  assign \$245  = write;
-  assign \$246  = 1'h0;
-  assign \$247  = 1'h0;
-  assign \$248  = write;
-  assign \$251  = \$250 ;
-  assign \$252  = 1'h1;
-  assign \$253  = word_enables[0];
-  assign \$255  = 1'h0;
-  assign \$256  = 1'h0;
-  assign \$257  = row_enables[1];
-  assign \$258  = 1'h0;
-  assign \$259  = 1'h0;
-  assign \$260  = row_enables[2];
-  assign \$261  = 1'h0;
-  assign \$262  = 1'h0;
-  assign \$263  = row_enables[3];
-  assign \$264  = 1'h0;
-  assign \$265  = 1'h0;
-  assign \$266  = row_enables[4];
-  assign \$267  = 1'h0;
-  assign \$268  = 1'h0;
-  assign \$269  = row_enables[5];
-  assign \$270  = 1'h0;
-  assign \$271  = 1'h0;
-  assign \$272  = row_enables[6];
-  assign \$273  = 1'h0;
-  assign \$274  = 1'h0;
-  assign \$275  = row_enables[7];
-  assign \$276  = { 7'h00, \write$425  };
-  assign \$277  = \write$425 ;
+  assign \$233  = 1'h0;
+  assign \$234  = write;
+  assign \$243  = \$242 ;
+  assign \$246  = \$245 ;
+  assign \$249  = \$248 ;
+  assign \$252  = \$251 ;
+  assign \$255  = \$254 ;
+  assign \$258  = \$257 ;
+  assign \$261  = \$260 ;
+  assign \$264  = \$263 ;
+  assign \$267  = \$266 ;
+  assign \$270  = \$269 ;
+  assign \$273  = \$272 ;
+  assign \$276  = \$275 ;
+  assign \$279  = \$278 ;
   assign \$282  = \$281 ;
   assign \$285  = \$284 ;
   assign \$288  = \$287 ;
-  assign \$291  = \$290 ;
-  assign \$294  = \$293 ;
-  assign \$297  = \$296 ;
-  assign \$300  = \$299 ;
-  assign \$303  = \$302 ;
-  assign \$306  = { write, write, write, write, write, write, write, write };
-  assign \$307  = write;
-  assign \$310  = 1'h1;
+  assign \$291  = writing[0];
+  assign \$295  = 1'h1;
+  assign \$296  = 1'h0;
+  assign \$297  = write;
+  assign \$299  = 1'h1;
+  assign \$300  = word_enables[0];
+  assign \$302  = \$301 ;
+  assign \$306  = \$305 ;
+  assign \$310  = 1'h0;
   assign \$311  = 1'h0;
   assign \$312  = write;
-  assign \$313  = 1'h0;
   assign \$314  = 1'h0;
-  assign \$315  = write;
-  assign \$316  = 1'h0;
-  assign \$317  = 1'h0;
-  assign \$318  = write;
-  assign \$319  = 1'h0;
-  assign \$320  = 1'h0;
-  assign \$321  = write;
-  assign \$322  = 1'h0;
-  assign \$323  = 1'h0;
-  assign \$324  = write;
+  assign \$315  = 1'h0;
+  assign \$316  = row_enables[1];
+  assign \$317  = row_enables[1];
+  assign \$321  = \$320 ;
   assign \$325  = 1'h0;
   assign \$326  = 1'h0;
   assign \$327  = write;
-  assign \$328  = 1'h0;
   assign \$329  = 1'h0;
-  assign \$330  = write;
-  assign \$331  = 1'h0;
-  assign \$332  = 1'h0;
-  assign \$333  = write;
+  assign \$330  = 1'h0;
+  assign \$331  = row_enables[2];
+  assign \$332  = row_enables[2];
   assign \$336  = \$335 ;
-  assign \$337  = 1'h1;
-  assign \$338  = word_enables[1];
   assign \$340  = 1'h0;
   assign \$341  = 1'h0;
-  assign \$342  = row_enables[9];
-  assign \$343  = 1'h0;
+  assign \$342  = write;
   assign \$344  = 1'h0;
-  assign \$345  = row_enables[10];
-  assign \$346  = 1'h0;
-  assign \$347  = 1'h0;
-  assign \$348  = row_enables[11];
-  assign \$349  = 1'h0;
-  assign \$350  = 1'h0;
-  assign \$351  = row_enables[12];
-  assign \$352  = 1'h0;
-  assign \$353  = 1'h0;
-  assign \$354  = row_enables[13];
+  assign \$345  = 1'h0;
+  assign \$346  = row_enables[3];
+  assign \$347  = row_enables[3];
+  assign \$351  = \$350 ;
   assign \$355  = 1'h0;
   assign \$356  = 1'h0;
-  assign \$357  = row_enables[14];
-  assign \$358  = 1'h0;
+  assign \$357  = write;
   assign \$359  = 1'h0;
-  assign \$360  = row_enables[15];
-  assign \$361  = { 7'h00, \write$425  };
-  assign \$362  = \write$425 ;
-  assign \$363  = \bank$426 ;
-  assign \$367  = \$366 ;
-  assign \$370  = \$369 ;
-  assign \$373  = \$372 ;
-  assign \$376  = \$375 ;
-  assign \$379  = \$378 ;
-  assign \$382  = \$381 ;
-  assign \$385  = \$384 ;
-  assign \$388  = \$387 ;
-  assign \$392  = 1'h1;
-  assign \$393  = \$391 ;
-  assign \$402  = 1'h1;
-  assign parameters__ready = \$401 ;
-  assign \$31  = \clamped$187 ;
-  assign \$43  = \clamped$187 ;
-  assign \$47  = \clamped$187 ;
-  assign \$51  = \clamped$187 ;
+  assign \$360  = 1'h0;
+  assign \$361  = row_enables[4];
+  assign \$362  = row_enables[4];
+  assign \$366  = \$365 ;
+  assign \$370  = 1'h0;
+  assign \$371  = 1'h0;
+  assign \$372  = write;
+  assign \$374  = 1'h0;
+  assign \$375  = 1'h0;
+  assign \$376  = row_enables[5];
+  assign \$377  = row_enables[5];
+  assign \$381  = \$380 ;
+  assign \$385  = 1'h0;
+  assign \$386  = 1'h0;
+  assign \$387  = write;
+  assign \$389  = 1'h0;
+  assign \$390  = 1'h0;
+  assign \$391  = row_enables[6];
+  assign \$392  = row_enables[6];
+  assign \$396  = \$395 ;
+  assign \$400  = 1'h0;
+  assign \$401  = 1'h0;
+  assign \$402  = write;
+  assign \$404  = 1'h0;
+  assign \$405  = 1'h0;
+  assign \$406  = row_enables[7];
+  assign \$407  = row_enables[7];
+  assign \$411  = \$410 ;
+  assign \$416  = writing[1];
+  assign \$417  = \bank$404 ;
+  assign \$420  = 1'h1;
+  assign \$421  = 1'h0;
+  assign \$422  = write;
+  assign \$424  = 1'h1;
+  assign \$425  = word_enables[1];
+  assign \$427  = \$426 ;
+  assign \$428  = \bank$404 ;
+  assign \$431  = \$430 ;
+  assign \$435  = 1'h0;
+  assign \$436  = 1'h0;
+  assign \$437  = write;
+  assign \$439  = 1'h0;
+  assign \$440  = 1'h0;
+  assign \$441  = row_enables[9];
+  assign \$442  = row_enables[9];
+  assign \$443  = \bank$404 ;
+  assign \$446  = \$445 ;
+  assign \$450  = 1'h0;
+  assign \$451  = 1'h0;
+  assign \$452  = write;
+  assign \$454  = 1'h0;
+  assign \$455  = 1'h0;
+  assign \$456  = row_enables[10];
+  assign \$457  = row_enables[10];
+  assign \$458  = \bank$404 ;
+  assign \$461  = \$460 ;
+  assign \$465  = 1'h0;
+  assign \$466  = 1'h0;
+  assign \$467  = write;
+  assign \$469  = 1'h0;
+  assign \$470  = 1'h0;
+  assign \$471  = row_enables[11];
+  assign \$472  = row_enables[11];
+  assign \$473  = \bank$404 ;
+  assign \$476  = \$475 ;
+  assign \$480  = 1'h0;
+  assign \$481  = 1'h0;
+  assign \$482  = write;
+  assign \$484  = 1'h0;
+  assign \$485  = 1'h0;
+  assign \$486  = row_enables[12];
+  assign \$487  = row_enables[12];
+  assign \$488  = \bank$404 ;
+  assign \$491  = \$490 ;
+  assign \$495  = 1'h0;
+  assign \$496  = 1'h0;
+  assign \$497  = write;
+  assign \$499  = 1'h0;
+  assign \$500  = 1'h0;
+  assign \$501  = row_enables[13];
+  assign \$502  = row_enables[13];
+  assign \$503  = \bank$404 ;
+  assign \$506  = \$505 ;
+  assign \$510  = 1'h0;
+  assign \$511  = 1'h0;
+  assign \$512  = write;
+  assign \$514  = 1'h0;
+  assign \$515  = 1'h0;
+  assign \$516  = row_enables[14];
+  assign \$517  = row_enables[14];
+  assign \$518  = \bank$404 ;
+  assign \$521  = \$520 ;
+  assign \$525  = 1'h0;
+  assign \$526  = 1'h0;
+  assign \$527  = write;
+  assign \$529  = 1'h0;
+  assign \$530  = 1'h0;
+  assign \$531  = row_enables[15];
+  assign \$532  = row_enables[15];
+  assign \$533  = \bank$404 ;
+  assign \$536  = \$535 ;
 endmodule
 
-module \core.a_row (rst, trigger, level, kernel, row, bank, clk);
+module \core.a_row (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$2  = 0;
   input rst;
   wire rst;
@@ -4711,174 +4878,293 @@ module \core.a_row (rst, trigger, level, kernel, row, bank, clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] bank;
-  reg [1:0] bank = 2'h0;
+  output [1:0] \bank$18 ;
+  reg [1:0] \bank$18  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [10:0] \$2 ;
+  reg [10:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg [1:0] \$12 ;
+  reg [10:0] \$13 ;
+  reg [1:0] \$14 ;
+  wire \$2 ;
   wire [11:0] \$3 ;
-  wire [12:0] \$4 ;
-  reg \$5 ;
-  reg [10:0] \$6 ;
-  reg [1:0] \$7 ;
+  wire [11:0] \$4 ;
+  wire [11:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [10:0] \$9 ;
+  reg [10:0] \$like ;
+  reg [10:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [10:0] \$signal  = 11'h000;
   reg active = 1'h0;
-  wire [10:0] carry;
+  reg ahead = 1'h0;
+  reg [1:0] bank = 2'h0;
   reg [1:0] chosen;
-  reg [2:0] lane_step;
-  wire [10:0] origin;
-  reg [10:0] row_step;
-  assign \$3  = \$2  + row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [10:0] wrapped_step = 11'h000;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
+    active <= \$7 ;
   always @(posedge clk)
-    bank <= \$7 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 11'h000 : row;
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$18  <= \$14 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    row_step = 11'h000;
+    \$like  = 11'h000;
     casez (kernel)
       4'h2:
           casez (level)
             2'h0:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h1:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h1:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h004;
+                \$like  = 11'h004;
             2'h1:
-                row_step = 11'h7b8;
+                \$like  = 11'h7b8;
             2'h2:
-                row_step = 11'h7b9;
+                \$like  = 11'h7b9;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h1:
-                row_step = 11'h698;
+                \$like  = 11'h698;
             2'h2:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    lane_step = 3'h0;
+    \$like$3  = 11'h000;
     casez (kernel)
       4'h2:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h17f;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h008;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7bc;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7bd;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ac;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    chosen = 2'h0;
-    if (trigger) begin
-      chosen = 2'h1;
-      casez (kernel)
-        4'h6:
-            chosen = 2'h0;
-        4'h5:
-            chosen = 2'h2;
-      endcase
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h2:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h4:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h5:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h6:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h2, 4'h4, 4'h5, 4'h6:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    chosen = 2'h1;
+    casez (kernel)
+      4'h6:
+          chosen = 2'h0;
+      4'h5:
+          chosen = 2'h2;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$6  = \$1 ;
+    if (rst) begin
+      \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$5  = trigger;
+    \$7  = ahead;
     if (rst) begin
-      \$5  = 1'h0;
+      \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [10:0];
-    end
+    \$8  = \$2 ;
     if (rst) begin
-      \$6  = 11'h000;
+      \$8  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$7  = bank;
-    if (trigger) begin
-      \$7  = chosen;
-    end
+    \$9  = \$like ;
     if (rst) begin
-      \$7  = 2'h0;
+      \$9  = 11'h000;
     end
   end
-  assign origin = 11'h000;
-  assign carry = 11'h000;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$12  = chosen;
+    if (rst) begin
+      \$12  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [10:0];
+    end
+    if (rst) begin
+      \$13  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$14  = \bank$18 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 2'h0;
+    end
+  end
 endmodule
 
-module \core.a_word (rst, trigger, level, kernel, \lane$5 , row, clk);
+module \core.a_word (rst, trigger, level, kernel, \lane$7 , row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$3  = 0;
   input rst;
   wire rst;
@@ -4888,221 +5174,367 @@ module \core.a_word (rst, trigger, level, kernel, \lane$5 , row, clk);
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
-  output [2:0] \lane$5 ;
-  reg [2:0] \lane$5  = 3'h0;
+  output [2:0] \lane$7 ;
+  reg [2:0] \lane$7  = 3'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
+  output \bank$19 ;
+  reg \bank$19  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [6:0] \$10 ;
-  reg \$11 ;
-  reg [2:0] \$12 ;
-  reg [4:0] \$13 ;
-  wire [2:0] \$2 ;
+  wire [5:0] \$10 ;
+  wire [5:0] \$11 ;
+  reg \$12 ;
+  reg \$13 ;
+  reg \$14 ;
+  reg [4:0] \$15 ;
+  reg [4:0] \$16 ;
+  reg [2:0] \$17 ;
+  reg \$18 ;
+  reg [2:0] \$19 ;
+  wire \$2 ;
+  reg [4:0] \$20 ;
+  reg \$21 ;
   wire \$3 ;
-  wire \$4 ;
+  wire [4:0] \$4 ;
   wire [4:0] \$5 ;
   wire [4:0] \$6 ;
-  wire \$7 ;
-  wire [4:0] \$8 ;
-  wire [5:0] \$9 ;
+  wire [5:0] \$7 ;
+  wire \$8 ;
+  wire [4:0] \$9 ;
+  reg [4:0] \$like ;
+  reg [4:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [4:0] \$signal  = 5'h00;
   reg active = 1'h0;
-  wire [4:0] carry;
-  reg [4:0] elements;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
   wire [3:0] lane;
-  reg [2:0] lane_step;
-  wire [4:0] origin;
-  reg [4:0] row_step;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 3'h0 : \lane$5 ;
-  assign lane = \$2  + lane_step;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [4:0] wrapped_step = 5'h00;
+  assign lane = \lane$7  + lane_step;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
   assign \$3  = lane >= 4'h8;
-  assign carry = \$3  ? elements : 5'h00;
-  assign \$4  = lane >= 4'h8;
-  assign \$5  = lane - 4'h8;
-  assign \$6  = \$4  ? \$5  : { 1'h0, lane };
-  assign \$7  = level == 2'h3;
-  assign \$8  = \$7  ? 5'h00 : row;
-  assign \$9  = \$8  + row_step;
-  assign \$10  = \$9  + carry;
+  assign \$4  = lane - 4'h8;
+  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
+  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
+  assign \$7  = \$signal  + 1'h0;
+  assign \$8  = lane >= 4'h8;
+  assign \$9  = \$8  ? wrapped_step : \$signal ;
+  assign \$10  = row + \$9 ;
+  assign \$11  = starts ? \$7  : \$10 ;
   always @(posedge clk)
-    active <= \$11 ;
+    ahead <= \$12 ;
   always @(posedge clk)
-    \lane$5  <= \$12 ;
+    active <= \$13 ;
   always @(posedge clk)
-    row <= \$13 ;
+    starts <= \$14 ;
+  always @(posedge clk)
+    \$signal  <= \$15 ;
+  always @(posedge clk)
+    wrapped_step <= \$16 ;
+  always @(posedge clk)
+    lane_step <= \$17 ;
+  always @(posedge clk)
+    bank <= \$18 ;
+  always @(posedge clk)
+    \lane$7  <= \$19 ;
+  always @(posedge clk)
+    row <= \$20 ;
+  always @(posedge clk)
+    \bank$19  <= \$21 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    row_step = 5'h00;
+    \$like  = 5'h00;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h1:
-                row_step = 5'h1d;
+                \$like  = 5'h1d;
             2'h2:
-                row_step = 5'h1d;
+                \$like  = 5'h1d;
             2'h3:
-                row_step = 5'h00;
+                \$like  = 5'h00;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 5'h00;
+                \$like  = 5'h00;
             2'h1:
-                row_step = 5'h17;
+                \$like  = 5'h17;
             2'h2:
-                row_step = 5'h18;
+                \$like  = 5'h18;
             2'h3:
-                row_step = 5'h0c;
+                \$like  = 5'h0c;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h1:
-                row_step = 5'h1e;
+                \$like  = 5'h1e;
             2'h2:
-                row_step = 5'h1e;
+                \$like  = 5'h1e;
             2'h3:
-                row_step = 5'h0c;
+                \$like  = 5'h0c;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h1:
-                row_step = 5'h1d;
+                \$like  = 5'h1d;
             2'h2:
-                row_step = 5'h1d;
+                \$like  = 5'h1d;
             2'h3:
-                row_step = 5'h00;
+                \$like  = 5'h00;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 5'h00;
+                \$like  = 5'h00;
             2'h1:
-                row_step = 5'h17;
+                \$like  = 5'h17;
             2'h2:
-                row_step = 5'h18;
+                \$like  = 5'h18;
             2'h3:
-                row_step = 5'h0c;
+                \$like  = 5'h0c;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    lane_step = 3'h0;
+    \$like$3  = 5'h00;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h05;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 5'h01;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 5'h01;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h1;
+                \$like$3  = 5'h03;
             2'h1:
-                lane_step = 3'h5;
+                \$like$3  = 5'h1a;
             2'h2:
-                lane_step = 3'h5;
+                \$like$3  = 5'h1b;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h0f;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 5'h01;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 5'h01;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h0f;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h05;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 5'h01;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 5'h01;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h1;
+                \$like$3  = 5'h03;
             2'h1:
-                lane_step = 3'h5;
+                \$like$3  = 5'h1a;
             2'h2:
-                lane_step = 3'h5;
+                \$like$3  = 5'h1b;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h0f;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    elements = 5'h03;
+    \$like$4  = 3'h0;
     casez (kernel)
-      4'h0, 4'hb:
-          elements = 5'h04;
+      4'h0:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h1;
+            2'h1:
+                \$like$4  = 3'h5;
+            2'h2:
+                \$like$4  = 3'h5;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h3:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hb:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hc:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h1;
+            2'h1:
+                \$like$4  = 3'h5;
+            2'h2:
+                \$like$4  = 3'h5;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$11  = trigger;
+    used = 1'h0;
+    casez (kernel)
+      4'h0, 4'h1, 4'h3, 4'hb, 4'hc:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$12  = \$1 ;
     if (rst) begin
-      \$11  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$12  = \lane$5 ;
-    if (trigger) begin
-      \$12  = \$6 [2:0];
-    end
+    \$13  = ahead;
     if (rst) begin
-      \$12  = 3'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$13  = row;
-    if (trigger) begin
-      \$13  = \$10 [4:0];
-    end
+    \$14  = \$2 ;
     if (rst) begin
-      \$13  = 5'h00;
+      \$14  = 1'h0;
     end
   end
-  assign origin = 5'h00;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$15  = \$like ;
+    if (rst) begin
+      \$15  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$16  = \$like$3 ;
+    if (rst) begin
+      \$16  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$17  = \$like$4 ;
+    if (rst) begin
+      \$17  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$18  = 1'h0;
+    if (rst) begin
+      \$18  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$19  = \lane$7 ;
+    if (ahead) begin
+      \$19  = \$6 [2:0];
+    end
+    if (rst) begin
+      \$19  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$20  = row;
+    if (ahead) begin
+      \$20  = \$11 [4:0];
+    end
+    if (rst) begin
+      \$20  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$21  = \bank$19 ;
+    if (ahead) begin
+      \$21  = bank;
+    end
+    if (rst) begin
+      \$21  = 1'h0;
+    end
+  end
 endmodule
 
-module \core.b_row (rst, trigger, level, kernel, active, row, bank, clk);
+module \core.b_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$4  = 0;
   input rst;
   wire rst;
@@ -5116,375 +5548,605 @@ module \core.b_row (rst, trigger, level, kernel, active, row, bank, clk);
   reg active = 1'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] bank;
-  reg [1:0] bank = 2'h0;
+  output [1:0] \bank$18 ;
+  reg [1:0] \bank$18  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [10:0] \$2 ;
+  reg [10:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg [1:0] \$12 ;
+  reg [10:0] \$13 ;
+  reg [1:0] \$14 ;
+  wire \$2 ;
   wire [11:0] \$3 ;
-  wire [12:0] \$4 ;
-  reg \$5 ;
-  reg [10:0] \$6 ;
-  reg [1:0] \$7 ;
-  wire [10:0] carry;
+  wire [11:0] \$4 ;
+  wire [11:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [10:0] \$9 ;
+  reg [10:0] \$like ;
+  reg [10:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [10:0] \$signal  = 11'h000;
+  reg ahead = 1'h0;
+  reg [1:0] bank = 2'h0;
   reg [1:0] chosen;
-  reg [2:0] lane_step;
-  wire [10:0] origin;
-  reg [10:0] row_step;
-  assign \$3  = \$2  + row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [10:0] wrapped_step = 11'h000;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
+    active <= \$7 ;
   always @(posedge clk)
-    bank <= \$7 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 11'h000 : row;
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$18  <= \$14 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    row_step = 11'h000;
+    \$like  = 11'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h7b5;
+                \$like  = 11'h7b5;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h685;
+                \$like  = 11'h685;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h2:
           casez (level)
             2'h0:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h1:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h7c8;
+                \$like  = 11'h7c8;
             2'h3:
-                row_step = 11'h1b5;
+                \$like  = 11'h1b5;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h1:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h1:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h2:
-                row_step = 11'h685;
+                \$like  = 11'h685;
             2'h3:
-                row_step = 11'h2f8;
+                \$like  = 11'h2f8;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h1:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h2:
-                row_step = 11'h7c8;
+                \$like  = 11'h7c8;
             2'h3:
-                row_step = 11'h1b5;
+                \$like  = 11'h1b5;
           endcase
       4'h7:
           casez (level)
             2'h0:
-                row_step = 11'h004;
+                \$like  = 11'h004;
             2'h1:
-                row_step = 11'h7f9;
+                \$like  = 11'h7f9;
             2'h3:
-                row_step = 11'h474;
+                \$like  = 11'h474;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h1ee;
+                \$like  = 11'h1ee;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h480;
+                \$like  = 11'h480;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h489;
+                \$like  = 11'h489;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h7b5;
+                \$like  = 11'h7b5;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h685;
+                \$like  = 11'h685;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    lane_step = 3'h0;
+    \$like$3  = 11'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h005;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h005;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7b9;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h015;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h015;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h699;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
       4'h2:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h17f;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7cb;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h1b8;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h190;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h699;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h30c;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7cb;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h1b8;
           endcase
       4'h7:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h008;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7fd;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h478;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h002;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h1ef;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h483;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h002;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h48a;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h005;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h005;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7b9;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h015;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h015;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h699;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h0:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h2:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h3:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h4:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h5:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h6:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h7:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h8:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h9:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'ha:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hb:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hc:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h0, 4'h1, 4'h2, 4'h3, 4'h4, 4'h5, 4'h6, 4'h7, 4'h8, 4'h9, 4'ha, 4'hb, 4'hc:
+          used = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
     chosen = 2'h0;
-    if (trigger) begin
-      chosen = 2'h0;
-      casez (kernel)
-        4'h3, 4'h6, 4'h8:
-            chosen = 2'h1;
-        4'h0, 4'hb:
-            chosen = 2'h2;
-      endcase
+    casez (kernel)
+      4'h3, 4'h6, 4'h8:
+          chosen = 2'h1;
+      4'h0, 4'hb:
+          chosen = 2'h2;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$6  = \$1 ;
+    if (rst) begin
+      \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$5  = trigger;
+    \$7  = ahead;
     if (rst) begin
-      \$5  = 1'h0;
+      \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [10:0];
-    end
+    \$8  = \$2 ;
     if (rst) begin
-      \$6  = 11'h000;
+      \$8  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$7  = bank;
-    if (trigger) begin
-      \$7  = chosen;
-    end
+    \$9  = \$like ;
     if (rst) begin
-      \$7  = 2'h0;
+      \$9  = 11'h000;
     end
   end
-  assign origin = 11'h000;
-  assign carry = 11'h000;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$12  = chosen;
+    if (rst) begin
+      \$12  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [10:0];
+    end
+    if (rst) begin
+      \$13  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$14  = \bank$18 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 2'h0;
+    end
+  end
 endmodule
 
-module \core.bank_row16_0 (rst, read__addr, write__addr, write__data, write__en, read_data, clk);
+module \core.bank_row16_0 (rst, \port$431$0 , \port$446$0 , \port$461$0 , \port$476$0 , \port$491$0 , \port$506$0 , \port$521$0 , \port$536$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$5  = 0;
   input rst;
   wire rst;
+  input \port$431$0 ;
+  wire \port$431$0 ;
+  input \port$446$0 ;
+  wire \port$446$0 ;
+  input \port$461$0 ;
+  wire \port$461$0 ;
+  input \port$476$0 ;
+  wire \port$476$0 ;
+  input \port$491$0 ;
+  wire \port$491$0 ;
+  input \port$506$0 ;
+  wire \port$506$0 ;
+  input \port$521$0 ;
+  wire \port$521$0 ;
+  input \port$536$0 ;
+  wire \port$536$0 ;
+  input hold;
+  wire hold;
   input [10:0] read__addr;
   wire [10:0] read__addr;
   input [10:0] write__addr;
   wire [10:0] write__addr;
   input [127:0] write__data;
   wire [127:0] write__data;
-  input [7:0] write__en;
-  wire [7:0] write__en;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
   input clk;
   wire clk;
-  reg [127:0] \$1 ;
+  wire \$1 ;
+  reg [127:0] \$2 ;
   wire [127:0] read__data;
+  wire read__en;
   wire [10:0] read_address;
+  wire [7:0] write__en;
   wire [10:0] write_address;
   wire [127:0] write_data;
   wire [7:0] write_enable;
@@ -6655,62 +7317,88 @@ module \core.bank_row16_0 (rst, read__addr, write__addr, write__data, write__en,
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (write__en[0])
+    if (\port$431$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (write__en[1])
+    if (\port$446$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (write__en[2])
+    if (\port$461$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (write__en[3])
+    if (\port$476$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (write__en[4])
+    if (\port$491$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (write__en[5])
+    if (\port$506$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (write__en[6])
+    if (\port$521$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (write__en[7])
+    if (\port$536$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[read__addr];
+    if (read__en) begin
+      _0_ <= memory[read__addr];
+    end
   end
   assign read__data = _0_;
+  assign read__en = ~ hold;
+  assign \$1  = ~ hold;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$5 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 128'h00000000000000000000000000000000;
+      \$2  = 128'h00000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write_enable = write__en;
+  assign write__en = { \port$536$0 , \port$521$0 , \port$506$0 , \port$491$0 , \port$476$0 , \port$461$0 , \port$446$0 , \port$431$0  };
+  assign write_enable = { \port$536$0 , \port$521$0 , \port$506$0 , \port$491$0 , \port$476$0 , \port$461$0 , \port$446$0 , \port$431$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_row16_1 (rst, read__addr, write__addr, write__data, write__en, read_data, clk);
+module \core.bank_row16_1 (rst, \port$562$0 , \port$577$0 , \port$592$0 , \port$607$0 , \port$622$0 , \port$637$0 , \port$652$0 , \port$667$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$6  = 0;
   input rst;
   wire rst;
+  input \port$562$0 ;
+  wire \port$562$0 ;
+  input \port$577$0 ;
+  wire \port$577$0 ;
+  input \port$592$0 ;
+  wire \port$592$0 ;
+  input \port$607$0 ;
+  wire \port$607$0 ;
+  input \port$622$0 ;
+  wire \port$622$0 ;
+  input \port$637$0 ;
+  wire \port$637$0 ;
+  input \port$652$0 ;
+  wire \port$652$0 ;
+  input \port$667$0 ;
+  wire \port$667$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
   wire [8:0] write__addr;
   input [127:0] write__data;
   wire [127:0] write__data;
-  input [7:0] write__en;
-  wire [7:0] write__en;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
   input clk;
   wire clk;
-  reg [127:0] \$1 ;
+  wire \$1 ;
+  reg [127:0] \$2 ;
+  wire hold;
   wire [127:0] read__data;
+  wire read__en;
   wire [8:0] read_address;
+  wire [7:0] write__en;
   wire [8:0] write_address;
   wire [127:0] write_data;
   wire [7:0] write_enable;
@@ -7216,21 +7904,21 @@ module \core.bank_row16_1 (rst, read__addr, write__addr, write__data, write__en,
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (write__en[0])
+    if (\port$562$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (write__en[1])
+    if (\port$577$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (write__en[2])
+    if (\port$592$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (write__en[3])
+    if (\port$607$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (write__en[4])
+    if (\port$622$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (write__en[5])
+    if (\port$637$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (write__en[6])
+    if (\port$652$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (write__en[7])
+    if (\port$667$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7239,39 +7927,65 @@ module \core.bank_row16_1 (rst, read__addr, write__addr, write__data, write__en,
   end
   assign read__data = _0_;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$6 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 128'h00000000000000000000000000000000;
+      \$2  = 128'h00000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write_enable = write__en;
+  assign write__en = { \port$667$0 , \port$652$0 , \port$637$0 , \port$622$0 , \port$607$0 , \port$592$0 , \port$577$0 , \port$562$0  };
+  assign write_enable = { \port$667$0 , \port$652$0 , \port$637$0 , \port$622$0 , \port$607$0 , \port$592$0 , \port$577$0 , \port$562$0  };
   assign read_address = read__addr;
+  assign hold = 1'h0;
+  assign read__en = 1'h1;
+  assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, read__addr, write__addr, write__data, write__en, read_data, clk);
+module \core.bank_row24_0 (rst, \port$228$0 , \port$236$0 , \port$244$0 , \port$252$0 , \port$260$0 , \port$268$0 , \port$276$0 , \port$284$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$7  = 0;
   input rst;
   wire rst;
+  input \port$228$0 ;
+  wire \port$228$0 ;
+  input \port$236$0 ;
+  wire \port$236$0 ;
+  input \port$244$0 ;
+  wire \port$244$0 ;
+  input \port$252$0 ;
+  wire \port$252$0 ;
+  input \port$260$0 ;
+  wire \port$260$0 ;
+  input \port$268$0 ;
+  wire \port$268$0 ;
+  input \port$276$0 ;
+  wire \port$276$0 ;
+  input \port$284$0 ;
+  wire \port$284$0 ;
+  input hold;
+  wire hold;
   input [4:0] read__addr;
   wire [4:0] read__addr;
   input [4:0] write__addr;
   wire [4:0] write__addr;
   input [191:0] write__data;
   wire [191:0] write__data;
-  input [7:0] write__en;
-  wire [7:0] write__en;
   output [191:0] read_data;
   reg [191:0] read_data = 192'h000000000000000000000000000000000000000000000000;
   input clk;
   wire clk;
-  reg [191:0] \$1 ;
+  wire \$1 ;
+  reg [191:0] \$2 ;
   wire [191:0] read__data;
+  wire read__en;
   wire [4:0] read_address;
+  wire [7:0] write__en;
   wire [4:0] write_address;
   wire [191:0] write_data;
   wire [7:0] write_enable;
@@ -7301,62 +8015,89 @@ module \core.bank_row24_0 (rst, read__addr, write__addr, write__data, write__en,
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (write__en[0])
+    if (\port$228$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (write__en[1])
+    if (\port$236$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (write__en[2])
+    if (\port$244$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (write__en[3])
+    if (\port$252$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (write__en[4])
+    if (\port$260$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (write__en[5])
+    if (\port$268$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (write__en[6])
+    if (\port$276$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (write__en[7])
+    if (\port$284$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[read__addr];
+    if (read__en) begin
+      _0_ <= memory[read__addr];
+    end
   end
   assign read__data = _0_;
+  assign read__en = ~ hold;
+  assign \$1  = ~ hold;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$7 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 192'h000000000000000000000000000000000000000000000000;
+      \$2  = 192'h000000000000000000000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write_enable = write__en;
+  assign write__en = { \port$284$0 , \port$276$0 , \port$268$0 , \port$260$0 , \port$252$0 , \port$244$0 , \port$236$0 , \port$228$0  };
+  assign write_enable = { \port$284$0 , \port$276$0 , \port$268$0 , \port$260$0 , \port$252$0 , \port$244$0 , \port$236$0 , \port$228$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_row24_1 (rst, read__addr, write__addr, write__data, write__en, read_data, clk);
+module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$321$0 , \port$329$0 , \port$337$0 , \port$345$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$8  = 0;
   input rst;
   wire rst;
+  input \port$297$0 ;
+  wire \port$297$0 ;
+  input \port$305$0 ;
+  wire \port$305$0 ;
+  input \port$313$0 ;
+  wire \port$313$0 ;
+  input \port$321$0 ;
+  wire \port$321$0 ;
+  input \port$329$0 ;
+  wire \port$329$0 ;
+  input \port$337$0 ;
+  wire \port$337$0 ;
+  input \port$345$0 ;
+  wire \port$345$0 ;
+  input \port$353$0 ;
+  wire \port$353$0 ;
+  input hold;
+  wire hold;
   input [1:0] read__addr;
   wire [1:0] read__addr;
   input [1:0] write__addr;
   wire [1:0] write__addr;
   input [191:0] write__data;
   wire [191:0] write__data;
-  input [7:0] write__en;
-  wire [7:0] write__en;
   output [191:0] read_data;
   reg [191:0] read_data = 192'h000000000000000000000000000000000000000000000000;
   input clk;
   wire clk;
-  reg [191:0] \$1 ;
+  wire \$1 ;
+  reg [191:0] \$2 ;
   wire [191:0] read__data;
+  wire read__en;
   wire [1:0] read_address;
+  wire [7:0] write__en;
   wire [1:0] write_address;
   wire [191:0] write_data;
   wire [7:0] write_enable;
@@ -7369,75 +8110,86 @@ module \core.bank_row24_1 (rst, read__addr, write__addr, write__data, write__en,
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (write__en[0])
+    if (\port$297$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (write__en[1])
+    if (\port$305$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (write__en[2])
+    if (\port$313$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (write__en[3])
+    if (\port$321$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (write__en[4])
+    if (\port$329$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (write__en[5])
+    if (\port$337$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (write__en[6])
+    if (\port$345$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (write__en[7])
+    if (\port$353$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[read__addr];
+    if (read__en) begin
+      _0_ <= memory[read__addr];
+    end
   end
   assign read__data = _0_;
+  assign read__en = ~ hold;
+  assign \$1  = ~ hold;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$8 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 192'h000000000000000000000000000000000000000000000000;
+      \$2  = 192'h000000000000000000000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write_enable = write__en;
+  assign write__en = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
+  assign write_enable = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$437$0 , \port$439$0 , \port$441$0 , \port$443$0 , \port$445$0 , \port$447$0 , \port$449$0 , \port$451$0 , read__addr, read_data, \port$2612$0 , write__addr, clk);
+module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2829$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
-  input \port$437$0 ;
-  wire \port$437$0 ;
-  input \port$439$0 ;
-  wire \port$439$0 ;
-  input \port$441$0 ;
-  wire \port$441$0 ;
-  input \port$443$0 ;
-  wire \port$443$0 ;
-  input \port$445$0 ;
-  wire \port$445$0 ;
-  input \port$447$0 ;
-  wire \port$447$0 ;
-  input \port$449$0 ;
-  wire \port$449$0 ;
-  input \port$451$0 ;
-  wire \port$451$0 ;
+  input \port$360$0 ;
+  wire \port$360$0 ;
+  input \port$363$0 ;
+  wire \port$363$0 ;
+  input \port$366$0 ;
+  wire \port$366$0 ;
+  input \port$369$0 ;
+  wire \port$369$0 ;
+  input \port$372$0 ;
+  wire \port$372$0 ;
+  input \port$375$0 ;
+  wire \port$375$0 ;
+  input \port$378$0 ;
+  wire \port$378$0 ;
+  input \port$381$0 ;
+  wire \port$381$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2612$0 ;
-  wire [15:0] \port$2612$0 ;
+  input [15:0] \port$2829$0 ;
+  wire [15:0] \port$2829$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
   wire clk;
-  reg [127:0] \$1 ;
+  wire \$1 ;
+  reg [127:0] \$2 ;
+  wire hold;
   wire [127:0] read__data;
+  wire read__en;
   wire [6:0] read_address;
   wire [127:0] write__data;
   wire [7:0] write__en;
@@ -7525,22 +8277,22 @@ module \core.bank_x (rst, \port$437$0 , \port$439$0 , \port$441$0 , \port$443$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$437$0 )
-      memory[write__addr][15:0] <= \port$2612$0 ;
-    if (\port$439$0 )
-      memory[write__addr][31:16] <= \port$2612$0 ;
-    if (\port$441$0 )
-      memory[write__addr][47:32] <= \port$2612$0 ;
-    if (\port$443$0 )
-      memory[write__addr][63:48] <= \port$2612$0 ;
-    if (\port$445$0 )
-      memory[write__addr][79:64] <= \port$2612$0 ;
-    if (\port$447$0 )
-      memory[write__addr][95:80] <= \port$2612$0 ;
-    if (\port$449$0 )
-      memory[write__addr][111:96] <= \port$2612$0 ;
-    if (\port$451$0 )
-      memory[write__addr][127:112] <= \port$2612$0 ;
+    if (\port$360$0 )
+      memory[write__addr][15:0] <= \port$2829$0 ;
+    if (\port$363$0 )
+      memory[write__addr][31:16] <= \port$2829$0 ;
+    if (\port$366$0 )
+      memory[write__addr][47:32] <= \port$2829$0 ;
+    if (\port$369$0 )
+      memory[write__addr][63:48] <= \port$2829$0 ;
+    if (\port$372$0 )
+      memory[write__addr][79:64] <= \port$2829$0 ;
+    if (\port$375$0 )
+      memory[write__addr][95:80] <= \port$2829$0 ;
+    if (\port$378$0 )
+      memory[write__addr][111:96] <= \port$2829$0 ;
+    if (\port$381$0 )
+      memory[write__addr][127:112] <= \port$2829$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -7548,54 +8300,63 @@ module \core.bank_x (rst, \port$437$0 , \port$439$0 , \port$441$0 , \port$443$0 
   end
   assign read__data = _0_;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$9 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 128'h00000000000000000000000000000000;
+      \$2  = 128'h00000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0  };
-  assign write_data = { \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0  };
-  assign write__en = { \port$451$0 , \port$449$0 , \port$447$0 , \port$445$0 , \port$443$0 , \port$441$0 , \port$439$0 , \port$437$0  };
-  assign write_enable = { \port$451$0 , \port$449$0 , \port$447$0 , \port$445$0 , \port$443$0 , \port$441$0 , \port$439$0 , \port$437$0  };
+  assign write__data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write_data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
+  assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign read_address = read__addr;
+  assign hold = 1'h0;
+  assign read__en = 1'h1;
+  assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$453$0 , \port$455$0 , \port$457$0 , \port$459$0 , \port$461$0 , \port$463$0 , \port$465$0 , \port$467$0 , read_data, \port$2612$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2829$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
-  input \port$453$0 ;
-  wire \port$453$0 ;
-  input \port$455$0 ;
-  wire \port$455$0 ;
-  input \port$457$0 ;
-  wire \port$457$0 ;
-  input \port$459$0 ;
-  wire \port$459$0 ;
-  input \port$461$0 ;
-  wire \port$461$0 ;
-  input \port$463$0 ;
-  wire \port$463$0 ;
-  input \port$465$0 ;
-  wire \port$465$0 ;
-  input \port$467$0 ;
-  wire \port$467$0 ;
+  input \port$384$0 ;
+  wire \port$384$0 ;
+  input \port$387$0 ;
+  wire \port$387$0 ;
+  input \port$390$0 ;
+  wire \port$390$0 ;
+  input \port$393$0 ;
+  wire \port$393$0 ;
+  input \port$396$0 ;
+  wire \port$396$0 ;
+  input \port$399$0 ;
+  wire \port$399$0 ;
+  input \port$402$0 ;
+  wire \port$402$0 ;
+  input \port$405$0 ;
+  wire \port$405$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2612$0 ;
-  wire [15:0] \port$2612$0 ;
+  input [15:0] \port$2829$0 ;
+  wire [15:0] \port$2829$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
   wire [5:0] read__addr;
   input clk;
   wire clk;
-  reg [127:0] \$1 ;
+  wire \$1 ;
+  reg [127:0] \$2 ;
+  wire hold;
   wire [127:0] read__data;
+  wire read__en;
   wire [5:0] read_address;
   wire [127:0] write__data;
   wire [7:0] write__en;
@@ -7664,22 +8425,22 @@ module \core.bank_y (rst, \port$453$0 , \port$455$0 , \port$457$0 , \port$459$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$453$0 )
-      memory[write__addr][15:0] <= \port$2612$0 ;
-    if (\port$455$0 )
-      memory[write__addr][31:16] <= \port$2612$0 ;
-    if (\port$457$0 )
-      memory[write__addr][47:32] <= \port$2612$0 ;
-    if (\port$459$0 )
-      memory[write__addr][63:48] <= \port$2612$0 ;
-    if (\port$461$0 )
-      memory[write__addr][79:64] <= \port$2612$0 ;
-    if (\port$463$0 )
-      memory[write__addr][95:80] <= \port$2612$0 ;
-    if (\port$465$0 )
-      memory[write__addr][111:96] <= \port$2612$0 ;
-    if (\port$467$0 )
-      memory[write__addr][127:112] <= \port$2612$0 ;
+    if (\port$384$0 )
+      memory[write__addr][15:0] <= \port$2829$0 ;
+    if (\port$387$0 )
+      memory[write__addr][31:16] <= \port$2829$0 ;
+    if (\port$390$0 )
+      memory[write__addr][47:32] <= \port$2829$0 ;
+    if (\port$393$0 )
+      memory[write__addr][63:48] <= \port$2829$0 ;
+    if (\port$396$0 )
+      memory[write__addr][79:64] <= \port$2829$0 ;
+    if (\port$399$0 )
+      memory[write__addr][95:80] <= \port$2829$0 ;
+    if (\port$402$0 )
+      memory[write__addr][111:96] <= \port$2829$0 ;
+    if (\port$405$0 )
+      memory[write__addr][127:112] <= \port$2829$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -7687,23 +8448,29 @@ module \core.bank_y (rst, \port$453$0 , \port$455$0 , \port$457$0 , \port$459$0 
   end
   assign read__data = _0_;
   always @(posedge clk)
-    read_data <= \$1 ;
+    read_data <= \$2 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$10 ) begin end
-    \$1  = read__data;
+    \$2  = read_data;
+    if (\$1 ) begin
+      \$2  = read__data;
+    end
     if (rst) begin
-      \$1  = 128'h00000000000000000000000000000000;
+      \$2  = 128'h00000000000000000000000000000000;
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0  };
-  assign write_data = { \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0 , \port$2612$0  };
-  assign write__en = { \port$467$0 , \port$465$0 , \port$463$0 , \port$461$0 , \port$459$0 , \port$457$0 , \port$455$0 , \port$453$0  };
-  assign write_enable = { \port$467$0 , \port$465$0 , \port$463$0 , \port$461$0 , \port$459$0 , \port$457$0 , \port$455$0 , \port$453$0  };
+  assign write__data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write_data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
+  assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign read_address = read__addr;
+  assign hold = 1'h0;
+  assign read__en = 1'h1;
+  assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$492 (rst, trigger, level, kernel, active, \lane$5 , row, clk);
+module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$11  = 0;
   input rst;
   wire rst;
@@ -7715,229 +8482,1319 @@ module \core.bias_word$492 (rst, trigger, level, kernel, active, \lane$5 , row, 
   wire [3:0] kernel;
   output active;
   reg active = 1'h0;
-  output [2:0] \lane$5 ;
-  reg [2:0] \lane$5  = 3'h0;
+  output [2:0] \lane$7 ;
+  reg [2:0] \lane$7  = 3'h0;
   output [1:0] row;
   reg [1:0] row = 2'h0;
+  output \bank$19 ;
+  reg \bank$19  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [3:0] \$10 ;
-  reg \$11 ;
-  reg [2:0] \$12 ;
-  reg [1:0] \$13 ;
-  wire [2:0] \$2 ;
+  wire [2:0] \$10 ;
+  wire [2:0] \$11 ;
+  reg \$12 ;
+  reg \$13 ;
+  reg \$14 ;
+  reg [1:0] \$15 ;
+  reg [1:0] \$16 ;
+  reg [2:0] \$17 ;
+  reg \$18 ;
+  reg [2:0] \$19 ;
+  wire \$2 ;
+  reg [1:0] \$20 ;
+  reg \$21 ;
   wire \$3 ;
-  wire \$4 ;
+  wire [4:0] \$4 ;
   wire [4:0] \$5 ;
   wire [4:0] \$6 ;
-  wire \$7 ;
-  wire [1:0] \$8 ;
-  wire [2:0] \$9 ;
-  wire [1:0] carry;
+  wire [2:0] \$7 ;
+  wire \$8 ;
+  wire [1:0] \$9 ;
+  reg [1:0] \$like ;
+  reg [1:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [1:0] \$signal  = 2'h0;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
   wire [3:0] lane;
-  reg [2:0] lane_step;
-  wire [1:0] origin;
-  reg [1:0] row_step;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 3'h0 : \lane$5 ;
-  assign lane = \$2  + lane_step;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [1:0] wrapped_step = 2'h0;
+  assign lane = \lane$7  + lane_step;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
   assign \$3  = lane >= 4'h8;
-  assign carry = \$3  ? 2'h1 : 2'h0;
-  assign \$4  = lane >= 4'h8;
-  assign \$5  = lane - 4'h8;
-  assign \$6  = \$4  ? \$5  : { 1'h0, lane };
-  assign \$7  = level == 2'h3;
-  assign \$8  = \$7  ? 2'h0 : row;
-  assign \$9  = \$8  + row_step;
-  assign \$10  = \$9  + carry;
+  assign \$4  = lane - 4'h8;
+  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
+  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
+  assign \$7  = \$signal  + 1'h0;
+  assign \$8  = lane >= 4'h8;
+  assign \$9  = \$8  ? wrapped_step : \$signal ;
+  assign \$10  = row + \$9 ;
+  assign \$11  = starts ? \$7  : \$10 ;
   always @(posedge clk)
-    active <= \$11 ;
+    ahead <= \$12 ;
   always @(posedge clk)
-    \lane$5  <= \$12 ;
+    active <= \$13 ;
   always @(posedge clk)
-    row <= \$13 ;
+    starts <= \$14 ;
+  always @(posedge clk)
+    \$signal  <= \$15 ;
+  always @(posedge clk)
+    wrapped_step <= \$16 ;
+  always @(posedge clk)
+    lane_step <= \$17 ;
+  always @(posedge clk)
+    bank <= \$18 ;
+  always @(posedge clk)
+    \lane$7  <= \$19 ;
+  always @(posedge clk)
+    row <= \$20 ;
+  always @(posedge clk)
+    \bank$19  <= \$21 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    row_step = 2'h0;
+    \$like  = 2'h0;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h1:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h2:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h3:
-                row_step = 2'h0;
+                \$like  = 2'h0;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h1:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h2:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h3:
-                row_step = 2'h3;
+                \$like  = 2'h3;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h1:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h2:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h3:
-                row_step = 2'h0;
+                \$like  = 2'h0;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h1:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h2:
-                row_step = 2'h0;
+                \$like  = 2'h0;
             2'h3:
-                row_step = 2'h3;
+                \$like  = 2'h3;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    lane_step = 3'h0;
+    \$like$3  = 2'h0;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 2'h1;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 2'h1;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 2'h0;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 2'h1;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 2'h1;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 2'h1;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 2'h0;
           endcase
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$11  = trigger;
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h0:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hb:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hc:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h0, 4'h1, 4'hb, 4'hc:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$12  = \$1 ;
     if (rst) begin
-      \$11  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$12  = \lane$5 ;
-    if (trigger) begin
-      \$12  = \$6 [2:0];
-    end
+    \$13  = ahead;
     if (rst) begin
-      \$12  = 3'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$13  = row;
-    if (trigger) begin
-      \$13  = \$10 [1:0];
-    end
+    \$14  = \$2 ;
     if (rst) begin
-      \$13  = 2'h0;
+      \$14  = 1'h0;
     end
   end
-  assign origin = 2'h0;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$15  = \$like ;
+    if (rst) begin
+      \$15  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$16  = \$like$3 ;
+    if (rst) begin
+      \$16  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$17  = \$like$4 ;
+    if (rst) begin
+      \$17  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$18  = 1'h0;
+    if (rst) begin
+      \$18  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$19  = \lane$7 ;
+    if (ahead) begin
+      \$19  = \$6 [2:0];
+    end
+    if (rst) begin
+      \$19  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$20  = row;
+    if (ahead) begin
+      \$20  = \$11 [1:0];
+    end
+    if (rst) begin
+      \$20  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$21  = \bank$19 ;
+    if (ahead) begin
+      \$21  = bank;
+    end
+    if (rst) begin
+      \$21  = 1'h0;
+    end
+  end
 endmodule
 
-module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \port$2335$0 , \port$2336$0 , \port$2337$0 , \port$2338$0 , \port$2339$0 , \port$2842$0 , \port$2847$0 , \port$2852$0 , \port$2857$0 , \port$2862$0 , \port$2867$0 , \port$2872$0 , \port$2877$0 , row, write_tag, write
-, clamped, clamped_kernel, clk);
+module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, clear_15, clear_16, add_0, value
+, add_2, add_3, add_4, add_5, add_6, add_7, add_8, add_9, add_10, add_11, add_12, add_13, add_14, add_15, add_16, clear_0, other, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$12  = 0;
   input rst;
   wire rst;
-  input [18:0] tag;
-  wire [18:0] tag;
-  input [23:0] \port$2332$0 ;
-  wire [23:0] \port$2332$0 ;
-  input [23:0] \port$2333$0 ;
-  wire [23:0] \port$2333$0 ;
-  input [23:0] \port$2334$0 ;
-  wire [23:0] \port$2334$0 ;
-  input [23:0] \port$2335$0 ;
-  wire [23:0] \port$2335$0 ;
-  input [23:0] \port$2336$0 ;
-  wire [23:0] \port$2336$0 ;
-  input [23:0] \port$2337$0 ;
-  wire [23:0] \port$2337$0 ;
-  input [23:0] \port$2338$0 ;
-  wire [23:0] \port$2338$0 ;
-  input [23:0] \port$2339$0 ;
-  wire [23:0] \port$2339$0 ;
-  input [35:0] \port$2842$0 ;
-  wire [35:0] \port$2842$0 ;
-  input [35:0] \port$2847$0 ;
-  wire [35:0] \port$2847$0 ;
-  input [35:0] \port$2852$0 ;
-  wire [35:0] \port$2852$0 ;
-  input [35:0] \port$2857$0 ;
-  wire [35:0] \port$2857$0 ;
-  input [35:0] \port$2862$0 ;
-  wire [35:0] \port$2862$0 ;
-  input [35:0] \port$2867$0 ;
-  wire [35:0] \port$2867$0 ;
-  input [35:0] \port$2872$0 ;
-  wire [35:0] \port$2872$0 ;
-  input [35:0] \port$2877$0 ;
-  wire [35:0] \port$2877$0 ;
+  input select;
+  wire select;
+  input [4:0] address;
+  wire [4:0] address;
+  input add_1;
+  wire add_1;
+  input clear_2;
+  wire clear_2;
+  input clear_3;
+  wire clear_3;
+  input clear_4;
+  wire clear_4;
+  input clear_5;
+  wire clear_5;
+  input clear_6;
+  wire clear_6;
+  input clear_7;
+  wire clear_7;
+  input clear_8;
+  wire clear_8;
+  input clear_9;
+  wire clear_9;
+  input clear_10;
+  wire clear_10;
+  input clear_11;
+  wire clear_11;
+  input clear_12;
+  wire clear_12;
+  input clear_13;
+  wire clear_13;
+  input clear_14;
+  wire clear_14;
+  input clear_15;
+  wire clear_15;
+  input clear_16;
+  wire clear_16;
+  input add_0;
+  wire add_0;
+  output [31:0] value;
+  wire [31:0] value;
+  input [1:0] add_2;
+  wire [1:0] add_2;
+  input [1:0] add_3;
+  wire [1:0] add_3;
+  input [1:0] add_4;
+  wire [1:0] add_4;
+  input [1:0] add_5;
+  wire [1:0] add_5;
+  input [3:0] add_6;
+  wire [3:0] add_6;
+  input add_7;
+  wire add_7;
+  input [3:0] add_8;
+  wire [3:0] add_8;
+  input [3:0] add_9;
+  wire [3:0] add_9;
+  input add_10;
+  wire add_10;
+  input add_11;
+  wire add_11;
+  input add_12;
+  wire add_12;
+  input [3:0] add_13;
+  wire [3:0] add_13;
+  input [3:0] add_14;
+  wire [3:0] add_14;
+  input [3:0] add_15;
+  wire [3:0] add_15;
+  input [3:0] add_16;
+  wire [3:0] add_16;
+  input clear_0;
+  wire clear_0;
+  input [31:0] other;
+  wire [31:0] other;
+  input clk;
+  wire clk;
+  wire \$1 ;
+  wire \$10 ;
+  wire \$100 ;
+  wire \$101 ;
+  wire \$102 ;
+  wire [7:0] \$103 ;
+  wire [7:0] \$104 ;
+  wire \$105 ;
+  wire \$106 ;
+  wire \$107 ;
+  wire \$108 ;
+  wire \$109 ;
+  wire \$11 ;
+  wire \$110 ;
+  wire \$111 ;
+  wire [7:0] \$112 ;
+  wire [7:0] \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
+  wire \$117 ;
+  wire \$118 ;
+  wire \$119 ;
+  wire \$12 ;
+  wire \$120 ;
+  wire [7:0] \$121 ;
+  wire [7:0] \$122 ;
+  wire \$123 ;
+  wire \$124 ;
+  wire \$125 ;
+  wire \$126 ;
+  wire \$127 ;
+  wire \$128 ;
+  wire \$129 ;
+  wire [7:0] \$13 ;
+  wire [10:0] \$130 ;
+  wire [10:0] \$131 ;
+  wire \$132 ;
+  wire \$133 ;
+  wire \$134 ;
+  wire \$135 ;
+  wire \$136 ;
+  wire \$137 ;
+  wire \$138 ;
+  wire [10:0] \$139 ;
+  wire [7:0] \$14 ;
+  wire [10:0] \$140 ;
+  wire \$141 ;
+  wire \$142 ;
+  wire \$143 ;
+  wire \$144 ;
+  wire \$145 ;
+  wire \$146 ;
+  wire \$147 ;
+  wire [10:0] \$148 ;
+  wire [10:0] \$149 ;
+  wire \$15 ;
+  wire \$150 ;
+  wire \$151 ;
+  wire \$152 ;
+  wire \$153 ;
+  wire \$154 ;
+  wire \$155 ;
+  wire \$156 ;
+  wire [10:0] \$157 ;
+  wire [10:0] \$158 ;
+  wire \$159 ;
+  wire \$16 ;
+  wire \$160 ;
+  wire \$161 ;
+  wire \$162 ;
+  wire [31:0] \$163 ;
+  wire \$164 ;
+  wire \$165 ;
+  wire \$166 ;
+  wire \$167 ;
+  wire \$168 ;
+  wire \$169 ;
+  wire \$17 ;
+  wire \$170 ;
+  wire \$171 ;
+  wire [31:0] \$172 ;
+  reg \$173 ;
+  reg \$174 ;
+  reg [4:0] \$175 ;
+  reg \$176 ;
+  reg \$177 ;
+  reg \$178 ;
+  reg [4:0] \$179 ;
+  wire \$18 ;
+  reg [31:0] \$180 ;
+  reg \$181 ;
+  reg [6:0] \$182 ;
+  reg [16:0] \$183 ;
+  reg [6:0] \$184 ;
+  reg [7:0] \$185 ;
+  reg [7:0] \$186 ;
+  reg [7:0] \$187 ;
+  reg [7:0] \$188 ;
+  reg [9:0] \$189 ;
+  wire \$19 ;
+  reg [6:0] \$190 ;
+  reg [9:0] \$191 ;
+  reg [9:0] \$192 ;
+  reg [6:0] \$193 ;
+  reg [6:0] \$194 ;
+  reg [6:0] \$195 ;
+  reg [9:0] \$196 ;
+  reg [9:0] \$197 ;
+  reg [9:0] \$198 ;
+  reg [9:0] \$199 ;
+  wire \$2 ;
+  wire \$20 ;
+  reg \$200 ;
+  wire \$21 ;
+  wire [7:0] \$22 ;
+  wire [7:0] \$23 ;
+  wire \$24 ;
+  wire \$25 ;
+  wire \$26 ;
+  wire \$27 ;
+  wire \$28 ;
+  wire \$29 ;
+  wire \$3 ;
+  wire \$30 ;
+  wire [8:0] \$31 ;
+  wire [8:0] \$32 ;
+  wire \$33 ;
+  wire \$34 ;
+  wire \$35 ;
+  wire \$36 ;
+  wire \$37 ;
+  wire \$38 ;
+  wire \$39 ;
+  wire [5:0] \$4 ;
+  wire [8:0] \$40 ;
+  wire [8:0] \$41 ;
+  wire \$42 ;
+  wire \$43 ;
+  wire \$44 ;
+  wire \$45 ;
+  wire \$46 ;
+  wire \$47 ;
+  wire \$48 ;
+  wire [8:0] \$49 ;
+  wire [5:0] \$5 ;
+  wire [8:0] \$50 ;
+  wire \$51 ;
+  wire \$52 ;
+  wire \$53 ;
+  wire \$54 ;
+  wire \$55 ;
+  wire \$56 ;
+  wire \$57 ;
+  wire [8:0] \$58 ;
+  wire [8:0] \$59 ;
+  wire \$6 ;
+  wire \$60 ;
+  wire \$61 ;
+  wire \$62 ;
+  wire \$63 ;
+  wire \$64 ;
+  wire \$65 ;
+  wire \$66 ;
+  wire [10:0] \$67 ;
+  wire [10:0] \$68 ;
+  wire \$69 ;
+  wire [32:0] \$7 ;
+  wire \$70 ;
+  wire \$71 ;
+  wire \$72 ;
+  wire \$73 ;
+  wire \$74 ;
+  wire \$75 ;
+  wire [7:0] \$76 ;
+  wire [7:0] \$77 ;
+  wire \$78 ;
+  wire \$79 ;
+  wire [32:0] \$8 ;
+  wire \$80 ;
+  wire \$81 ;
+  wire \$82 ;
+  wire \$83 ;
+  wire \$84 ;
+  wire [10:0] \$85 ;
+  wire [10:0] \$86 ;
+  wire \$87 ;
+  wire \$88 ;
+  wire \$89 ;
+  wire \$9 ;
+  wire \$90 ;
+  wire \$91 ;
+  wire \$92 ;
+  wire \$93 ;
+  wire [10:0] \$94 ;
+  wire [10:0] \$95 ;
+  wire \$96 ;
+  wire \$97 ;
+  wire \$98 ;
+  wire \$99 ;
+  reg [4:0] \$like  = 5'h00;
+  wire \$signal ;
+  reg \$signal$8  = 1'h0;
+  reg \$signal$9  = 1'h1;
+  (* init = 5'h00 *)
+  wire [4:0] \$signature__addr ;
+  (* init = 32'd0 *)
+  wire [31:0] \$signature__data ;
+  wire \$signature__en ;
+  reg [16:0] anew = 17'h1ffff;
+  reg changes_1 = 1'h0;
+  wire clear_1;
+  reg [9:0] hand;
+  reg [6:0] hand_0 = 7'h00;
+  reg [6:0] hand_1 = 7'h00;
+  reg [6:0] hand_10 = 7'h00;
+  reg [6:0] hand_11 = 7'h00;
+  reg [6:0] hand_12 = 7'h00;
+  reg [9:0] hand_13 = 10'h000;
+  reg [9:0] hand_14 = 10'h000;
+  reg [9:0] hand_15 = 10'h000;
+  reg [9:0] hand_16 = 10'h000;
+  reg [7:0] hand_2 = 8'h00;
+  reg [7:0] hand_3 = 8'h00;
+  reg [7:0] hand_4 = 8'h00;
+  reg [7:0] hand_5 = 8'h00;
+  reg [9:0] hand_6 = 10'h000;
+  reg [6:0] hand_7 = 7'h00;
+  reg [9:0] hand_8 = 10'h000;
+  reg [9:0] hand_9 = 10'h000;
+  reg [31:0] held = 32'd0;
+  wire hosts;
+  reg hosts_1 = 1'h0;
+  wire [4:0] read__addr;
+  wire [31:0] read__data;
+  reg selected = 1'h0;
+  reg [31:0] total = 32'd0;
+  reg [4:0] turn = 5'h00;
+  reg voids = 1'h0;
+  reg writes = 1'h0;
+  (* ram_style = "block" *)
+  reg [31:0] memory [31:0];
+  initial begin
+    memory[0] = 32'd0;
+    memory[1] = 32'd0;
+    memory[2] = 32'd0;
+    memory[3] = 32'd0;
+    memory[4] = 32'd0;
+    memory[5] = 32'd0;
+    memory[6] = 32'd0;
+    memory[7] = 32'd0;
+    memory[8] = 32'd0;
+    memory[9] = 32'd0;
+    memory[10] = 32'd0;
+    memory[11] = 32'd0;
+    memory[12] = 32'd0;
+    memory[13] = 32'd0;
+    memory[14] = 32'd0;
+    memory[15] = 32'd0;
+    memory[16] = 32'd0;
+    memory[17] = 32'd0;
+    memory[18] = 32'd0;
+    memory[19] = 32'd0;
+    memory[20] = 32'd0;
+    memory[21] = 32'd0;
+    memory[22] = 32'd0;
+    memory[23] = 32'd0;
+    memory[24] = 32'd0;
+    memory[25] = 32'd0;
+    memory[26] = 32'd0;
+    memory[27] = 32'd0;
+    memory[28] = 32'd0;
+    memory[29] = 32'd0;
+    memory[30] = 32'd0;
+    memory[31] = 32'd0;
+  end
+  always @(posedge clk) begin
+    if (\$signature__en )
+      memory[turn] <= total;
+  end
+  reg [31:0] _0_;
+  always @(posedge clk) begin
+    _0_ <= memory[read__addr];
+  end
+  assign read__data = _0_;
+  assign \$1  = ~ \$signal ;
+  assign \$2  = \$signal$8  | \$1 ;
+  assign \$3  = turn == 5'h10;
+  assign \$4  = turn + 1'h1;
+  assign \$5  = \$3  ? 6'h00 : \$4 ;
+  assign \$6  = anew >> turn;
+  assign \$7  = read__data + hand;
+  assign \$8  = \$6  ? { 23'h000000, hand } : \$7 ;
+  assign \$9  = { clear_16, clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, 1'h0, clear_0 } >> turn;
+  assign \$10  = ! turn;
+  assign \$11  = \$signal$8  & \$10 ;
+  assign \$12  = \$11  | clear_0;
+  assign \$13  = hand_0 + add_0;
+  assign \$14  = \$12  ? { 7'h00, add_0 } : \$13 ;
+  assign \$15  = ! turn;
+  assign \$16  = \$signature__en  & \$15 ;
+  assign \$17  = ~ voids;
+  assign \$18  = \$16  & \$17 ;
+  assign \$19  = turn == 1'h1;
+  assign \$20  = \$signal$8  & \$19 ;
+  assign \$22  = hand_1 + add_1;
+  assign \$23  = \$21  ? { 7'h00, add_1 } : \$22 ;
+  assign \$24  = turn == 1'h1;
+  assign \$25  = \$signature__en  & \$24 ;
+  assign \$26  = ~ voids;
+  assign \$27  = \$25  & \$26 ;
+  assign \$28  = turn == 2'h2;
+  assign \$29  = \$signal$8  & \$28 ;
+  assign \$30  = \$29  | clear_2;
+  assign \$31  = hand_2 + add_2;
+  assign \$32  = \$30  ? { 7'h00, add_2 } : \$31 ;
+  assign \$33  = turn == 2'h2;
+  assign \$34  = \$signature__en  & \$33 ;
+  assign \$35  = ~ voids;
+  assign \$36  = \$34  & \$35 ;
+  assign \$37  = turn == 2'h3;
+  assign \$38  = \$signal$8  & \$37 ;
+  assign \$39  = \$38  | clear_3;
+  assign \$40  = hand_3 + add_3;
+  assign \$41  = \$39  ? { 7'h00, add_3 } : \$40 ;
+  assign \$42  = turn == 2'h3;
+  assign \$43  = \$signature__en  & \$42 ;
+  assign \$44  = ~ voids;
+  assign \$45  = \$43  & \$44 ;
+  assign \$46  = turn == 3'h4;
+  assign \$47  = \$signal$8  & \$46 ;
+  assign \$48  = \$47  | clear_4;
+  assign \$49  = hand_4 + add_4;
+  assign \$50  = \$48  ? { 7'h00, add_4 } : \$49 ;
+  assign \$51  = turn == 3'h4;
+  assign \$52  = \$signature__en  & \$51 ;
+  assign \$53  = ~ voids;
+  assign \$54  = \$52  & \$53 ;
+  assign \$55  = turn == 3'h5;
+  assign \$56  = \$signal$8  & \$55 ;
+  assign \$57  = \$56  | clear_5;
+  assign \$58  = hand_5 + add_5;
+  assign \$59  = \$57  ? { 7'h00, add_5 } : \$58 ;
+  assign \$60  = turn == 3'h5;
+  assign \$61  = \$signature__en  & \$60 ;
+  assign \$62  = ~ voids;
+  assign \$63  = \$61  & \$62 ;
+  assign \$64  = turn == 3'h6;
+  assign \$65  = \$signal$8  & \$64 ;
+  assign \$66  = \$65  | clear_6;
+  assign \$67  = hand_6 + add_6;
+  assign \$68  = \$66  ? { 7'h00, add_6 } : \$67 ;
+  assign \$69  = turn == 3'h6;
+  assign \$70  = \$signature__en  & \$69 ;
+  assign \$71  = ~ voids;
+  assign \$72  = \$70  & \$71 ;
+  assign \$73  = turn == 3'h7;
+  assign \$74  = \$signal$8  & \$73 ;
+  assign \$75  = \$74  | clear_7;
+  assign \$76  = hand_7 + add_7;
+  assign \$77  = \$75  ? { 7'h00, add_7 } : \$76 ;
+  assign \$78  = turn == 3'h7;
+  assign \$79  = \$signature__en  & \$78 ;
+  assign \$80  = ~ voids;
+  assign \$81  = \$79  & \$80 ;
+  assign \$82  = turn == 4'h8;
+  assign \$83  = \$signal$8  & \$82 ;
+  assign \$84  = \$83  | clear_8;
+  assign \$85  = hand_8 + add_8;
+  assign \$86  = \$84  ? { 7'h00, add_8 } : \$85 ;
+  assign \$87  = turn == 4'h8;
+  assign \$88  = \$signature__en  & \$87 ;
+  assign \$89  = ~ voids;
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = turn == 4'h9;
+  assign \$92  = \$signal$8  & \$91 ;
+  assign \$93  = \$92  | clear_9;
+  assign \$94  = hand_9 + add_9;
+  assign \$95  = \$93  ? { 7'h00, add_9 } : \$94 ;
+  assign \$96  = turn == 4'h9;
+  assign \$97  = \$signature__en  & \$96 ;
+  assign \$98  = ~ voids;
+  assign \$99  = \$97  & \$98 ;
+  assign \$100  = turn == 4'ha;
+  assign \$101  = \$signal$8  & \$100 ;
+  assign \$102  = \$101  | clear_10;
+  assign \$103  = hand_10 + add_10;
+  assign \$104  = \$102  ? { 7'h00, add_10 } : \$103 ;
+  assign \$105  = turn == 4'ha;
+  assign \$106  = \$signature__en  & \$105 ;
+  assign \$107  = ~ voids;
+  assign \$108  = \$106  & \$107 ;
+  assign \$109  = turn == 4'hb;
+  assign \$110  = \$signal$8  & \$109 ;
+  assign \$111  = \$110  | clear_11;
+  assign \$112  = hand_11 + add_11;
+  assign \$113  = \$111  ? { 7'h00, add_11 } : \$112 ;
+  assign \$114  = turn == 4'hb;
+  assign \$115  = \$signature__en  & \$114 ;
+  assign \$116  = ~ voids;
+  assign \$117  = \$115  & \$116 ;
+  assign \$118  = turn == 4'hc;
+  assign \$119  = \$signal$8  & \$118 ;
+  assign \$120  = \$119  | clear_12;
+  assign \$121  = hand_12 + add_12;
+  assign \$122  = \$120  ? { 7'h00, add_12 } : \$121 ;
+  assign \$123  = turn == 4'hc;
+  assign \$124  = \$signature__en  & \$123 ;
+  assign \$125  = ~ voids;
+  assign \$126  = \$124  & \$125 ;
+  assign \$127  = turn == 4'hd;
+  assign \$128  = \$signal$8  & \$127 ;
+  assign \$129  = \$128  | clear_13;
+  assign \$130  = hand_13 + add_13;
+  assign \$131  = \$129  ? { 7'h00, add_13 } : \$130 ;
+  assign \$132  = turn == 4'hd;
+  assign \$133  = \$signature__en  & \$132 ;
+  assign \$134  = ~ voids;
+  assign \$135  = \$133  & \$134 ;
+  assign \$136  = turn == 4'he;
+  assign \$137  = \$signal$8  & \$136 ;
+  assign \$138  = \$137  | clear_14;
+  assign \$139  = hand_14 + add_14;
+  assign \$140  = \$138  ? { 7'h00, add_14 } : \$139 ;
+  assign \$141  = turn == 4'he;
+  assign \$142  = \$signature__en  & \$141 ;
+  assign \$143  = ~ voids;
+  assign \$144  = \$142  & \$143 ;
+  assign \$145  = turn == 4'hf;
+  assign \$146  = \$signal$8  & \$145 ;
+  assign \$147  = \$146  | clear_15;
+  assign \$148  = hand_15 + add_15;
+  assign \$149  = \$147  ? { 7'h00, add_15 } : \$148 ;
+  assign \$150  = turn == 4'hf;
+  assign \$151  = \$signature__en  & \$150 ;
+  assign \$152  = ~ voids;
+  assign \$153  = \$151  & \$152 ;
+  assign \$154  = turn == 5'h10;
+  assign \$155  = \$signal$8  & \$154 ;
+  assign \$156  = \$155  | clear_16;
+  assign \$157  = hand_16 + add_16;
+  assign \$158  = \$156  ? { 7'h00, add_16 } : \$157 ;
+  assign \$159  = turn == 5'h10;
+  assign \$160  = \$signature__en  & \$159 ;
+  assign \$161  = ~ voids;
+  assign \$162  = \$160  & \$161 ;
+  assign \$163  = select ? value : other;
+  assign \$164  = ~ selected;
+  assign \$165  = address != \$like ;
+  assign \$166  = \$164  | \$165 ;
+  assign \$167  = select & \$166 ;
+  assign \$168  = ~ changes_1;
+  assign \$signal  = \$167  & \$168 ;
+  assign \$169  = select & \$signal$8 ;
+  assign hosts = \$signal  | \$169 ;
+  assign read__addr = hosts ? address : turn;
+  assign \$170  = ~ \$signal ;
+  assign \$signature__en  = writes & \$170 ;
+  assign \$171  = anew >> \$like ;
+  assign \$172  = \$171  ? 32'd0 : read__data;
+  assign value = hosts_1 ? \$172  : held;
+  always @(posedge clk)
+    changes_1 <= \$173 ;
+  always @(posedge clk)
+    selected <= \$174 ;
+  always @(posedge clk)
+    \$like  <= \$175 ;
+  always @(posedge clk)
+    \$signal$8  <= \$176 ;
+  always @(posedge clk)
+    writes <= \$177 ;
+  always @(posedge clk)
+    \$signal$9  <= \$178 ;
+  always @(posedge clk)
+    turn <= \$179 ;
+  always @(posedge clk)
+    total <= \$180 ;
+  always @(posedge clk)
+    voids <= \$181 ;
+  always @(posedge clk)
+    hand_0 <= \$182 ;
+  always @(posedge clk)
+    anew <= \$183 ;
+  always @(posedge clk)
+    hand_1 <= \$184 ;
+  always @(posedge clk)
+    hand_2 <= \$185 ;
+  always @(posedge clk)
+    hand_3 <= \$186 ;
+  always @(posedge clk)
+    hand_4 <= \$187 ;
+  always @(posedge clk)
+    hand_5 <= \$188 ;
+  always @(posedge clk)
+    hand_6 <= \$189 ;
+  always @(posedge clk)
+    hand_7 <= \$190 ;
+  always @(posedge clk)
+    hand_8 <= \$191 ;
+  always @(posedge clk)
+    hand_9 <= \$192 ;
+  always @(posedge clk)
+    hand_10 <= \$193 ;
+  always @(posedge clk)
+    hand_11 <= \$194 ;
+  always @(posedge clk)
+    hand_12 <= \$195 ;
+  always @(posedge clk)
+    hand_13 <= \$196 ;
+  always @(posedge clk)
+    hand_14 <= \$197 ;
+  always @(posedge clk)
+    hand_15 <= \$198 ;
+  always @(posedge clk)
+    hand_16 <= \$199 ;
+  always @(posedge clk)
+    hosts_1 <= \$200 ;
+  always @(posedge clk)
+    held <= \$163 ;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    hand = 10'h000;
+    casez (turn)
+      5'h00:
+          hand = { 3'h0, hand_0 };
+      5'h01:
+          hand = { 3'h0, hand_1 };
+      5'h02:
+          hand = { 2'h0, hand_2 };
+      5'h03:
+          hand = { 2'h0, hand_3 };
+      5'h04:
+          hand = { 2'h0, hand_4 };
+      5'h05:
+          hand = { 2'h0, hand_5 };
+      5'h06:
+          hand = hand_6;
+      5'h07:
+          hand = { 3'h0, hand_7 };
+      5'h08:
+          hand = hand_8;
+      5'h09:
+          hand = hand_9;
+      5'h0a:
+          hand = { 3'h0, hand_10 };
+      5'h0b:
+          hand = { 3'h0, hand_11 };
+      5'h0c:
+          hand = { 3'h0, hand_12 };
+      5'h0d:
+          hand = hand_13;
+      5'h0e:
+          hand = hand_14;
+      5'h0f:
+          hand = hand_15;
+      5'h10:
+          hand = hand_16;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$173  = \$signal ;
+    if (rst) begin
+      \$173  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$174  = select;
+    if (rst) begin
+      \$174  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$175  = \$like ;
+    if (select) begin
+      \$175  = address;
+    end
+    if (rst) begin
+      \$175  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$176  = \$signal$8 ;
+    if (\$2 ) begin
+      \$176  = \$signal$9 ;
+    end
+    if (rst) begin
+      \$176  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$177  = writes;
+    if (\$2 ) begin
+      \$177  = \$signal$8 ;
+    end
+    if (rst) begin
+      \$177  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$178  = \$signal$9 ;
+    if (\$2 ) begin
+      \$178  = writes;
+    end
+    if (rst) begin
+      \$178  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$179  = turn;
+    if (\$signature__en ) begin
+      \$179  = \$5 [4:0];
+    end
+    if (rst) begin
+      \$179  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$180  = total;
+    if (\$signal$8 ) begin
+      \$180  = \$8 [31:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$181  = voids;
+    if (\$signal$8 ) begin
+      \$181  = 1'h0;
+    end
+    if (\$9 ) begin
+      \$181  = 1'h1;
+    end
+    if (rst) begin
+      \$181  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$182  = \$14 [6:0];
+    if (rst) begin
+      \$182  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$183  = anew;
+    if (clear_0) begin
+      \$183 [0] = 1'h1;
+    end else if (\$18 ) begin
+      \$183 [0] = 1'h0;
+    end
+    casez ({ \$27 , 1'h0 })
+      2'b1?:
+          \$183 [1] = 1'h0;
+    endcase
+    if (clear_2) begin
+      \$183 [2] = 1'h1;
+    end else if (\$36 ) begin
+      \$183 [2] = 1'h0;
+    end
+    if (clear_3) begin
+      \$183 [3] = 1'h1;
+    end else if (\$45 ) begin
+      \$183 [3] = 1'h0;
+    end
+    if (clear_4) begin
+      \$183 [4] = 1'h1;
+    end else if (\$54 ) begin
+      \$183 [4] = 1'h0;
+    end
+    if (clear_5) begin
+      \$183 [5] = 1'h1;
+    end else if (\$63 ) begin
+      \$183 [5] = 1'h0;
+    end
+    if (clear_6) begin
+      \$183 [6] = 1'h1;
+    end else if (\$72 ) begin
+      \$183 [6] = 1'h0;
+    end
+    if (clear_7) begin
+      \$183 [7] = 1'h1;
+    end else if (\$81 ) begin
+      \$183 [7] = 1'h0;
+    end
+    if (clear_8) begin
+      \$183 [8] = 1'h1;
+    end else if (\$90 ) begin
+      \$183 [8] = 1'h0;
+    end
+    if (clear_9) begin
+      \$183 [9] = 1'h1;
+    end else if (\$99 ) begin
+      \$183 [9] = 1'h0;
+    end
+    if (clear_10) begin
+      \$183 [10] = 1'h1;
+    end else if (\$108 ) begin
+      \$183 [10] = 1'h0;
+    end
+    if (clear_11) begin
+      \$183 [11] = 1'h1;
+    end else if (\$117 ) begin
+      \$183 [11] = 1'h0;
+    end
+    if (clear_12) begin
+      \$183 [12] = 1'h1;
+    end else if (\$126 ) begin
+      \$183 [12] = 1'h0;
+    end
+    if (clear_13) begin
+      \$183 [13] = 1'h1;
+    end else if (\$135 ) begin
+      \$183 [13] = 1'h0;
+    end
+    if (clear_14) begin
+      \$183 [14] = 1'h1;
+    end else if (\$144 ) begin
+      \$183 [14] = 1'h0;
+    end
+    if (clear_15) begin
+      \$183 [15] = 1'h1;
+    end else if (\$153 ) begin
+      \$183 [15] = 1'h0;
+    end
+    if (clear_16) begin
+      \$183 [16] = 1'h1;
+    end else if (\$162 ) begin
+      \$183 [16] = 1'h0;
+    end
+    if (rst) begin
+      \$183  = 17'h1ffff;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$184  = \$23 [6:0];
+    if (rst) begin
+      \$184  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$185  = \$32 [7:0];
+    if (rst) begin
+      \$185  = 8'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$186  = \$41 [7:0];
+    if (rst) begin
+      \$186  = 8'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$187  = \$50 [7:0];
+    if (rst) begin
+      \$187  = 8'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$188  = \$59 [7:0];
+    if (rst) begin
+      \$188  = 8'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$189  = \$68 [9:0];
+    if (rst) begin
+      \$189  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$190  = \$77 [6:0];
+    if (rst) begin
+      \$190  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$191  = \$86 [9:0];
+    if (rst) begin
+      \$191  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$192  = \$95 [9:0];
+    if (rst) begin
+      \$192  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$193  = \$104 [6:0];
+    if (rst) begin
+      \$193  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$194  = \$113 [6:0];
+    if (rst) begin
+      \$194  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$195  = \$122 [6:0];
+    if (rst) begin
+      \$195  = 7'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$196  = \$131 [9:0];
+    if (rst) begin
+      \$196  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$197  = \$140 [9:0];
+    if (rst) begin
+      \$197  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$198  = \$149 [9:0];
+    if (rst) begin
+      \$198  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$199  = \$158 [9:0];
+    if (rst) begin
+      \$199  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$200  = hosts;
+    if (rst) begin
+      \$200  = 1'h0;
+    end
+  end
+  assign clear_1 = 1'h0;
+  assign \$signature__addr  = turn;
+  assign \$signature__data  = total;
+  assign \$21  = \$20 ;
+endmodule
+
+module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \port$2607$0 , \port$2608$0 , \port$2609$0 , \port$2610$0 , \port$2611$0 , \port$3091$0 , \port$3096$0 , \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , row, write_tag, write
+, clamped, clamped_kernel, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
+  input rst;
+  wire rst;
+  input [19:0] tag;
+  wire [19:0] tag;
+  input [23:0] \port$2604$0 ;
+  wire [23:0] \port$2604$0 ;
+  input [23:0] \port$2605$0 ;
+  wire [23:0] \port$2605$0 ;
+  input [23:0] \port$2606$0 ;
+  wire [23:0] \port$2606$0 ;
+  input [23:0] \port$2607$0 ;
+  wire [23:0] \port$2607$0 ;
+  input [23:0] \port$2608$0 ;
+  wire [23:0] \port$2608$0 ;
+  input [23:0] \port$2609$0 ;
+  wire [23:0] \port$2609$0 ;
+  input [23:0] \port$2610$0 ;
+  wire [23:0] \port$2610$0 ;
+  input [23:0] \port$2611$0 ;
+  wire [23:0] \port$2611$0 ;
+  input [35:0] \port$3091$0 ;
+  wire [35:0] \port$3091$0 ;
+  input [35:0] \port$3096$0 ;
+  wire [35:0] \port$3096$0 ;
+  input [35:0] \port$3101$0 ;
+  wire [35:0] \port$3101$0 ;
+  input [35:0] \port$3106$0 ;
+  wire [35:0] \port$3106$0 ;
+  input [35:0] \port$3111$0 ;
+  wire [35:0] \port$3111$0 ;
+  input [35:0] \port$3116$0 ;
+  wire [35:0] \port$3116$0 ;
+  input [35:0] \port$3121$0 ;
+  wire [35:0] \port$3121$0 ;
+  input [35:0] \port$3126$0 ;
+  wire [35:0] \port$3126$0 ;
   output [191:0] row;
   wire [191:0] row;
-  output [18:0] write_tag;
-  wire [18:0] write_tag;
+  output [19:0] write_tag;
+  wire [19:0] write_tag;
   output write;
   reg write = 1'h0;
   output [3:0] clamped;
@@ -7947,192 +9804,187 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   input clk;
   wire clk;
   wire [35:0] \$1 ;
-  wire [15:0] \$10 ;
-  wire [35:0] \$100 ;
-  wire [35:0] \$101 ;
-  wire [35:0] \$102 ;
-  wire [28:0] \$103 ;
-  wire [28:0] \$104 ;
-  wire \$105 ;
-  wire \$106 ;
-  wire \$107 ;
-  wire [15:0] \$108 ;
-  wire \$109 ;
-  wire \$11 ;
-  wire \$110 ;
-  wire \$111 ;
-  wire [23:0] \$112 ;
-  wire [27:0] \$113 ;
-  wire [27:0] \$114 ;
-  wire \$115 ;
-  wire \$116 ;
-  wire \$117 ;
-  wire \$118 ;
+  wire [35:0] \$10 ;
+  wire \$100 ;
+  wire [15:0] \$101 ;
+  wire \$102 ;
+  wire \$103 ;
+  wire \$104 ;
+  wire [23:0] \$105 ;
+  wire [35:0] \$106 ;
+  wire [35:0] \$107 ;
+  wire [35:0] \$108 ;
+  wire [35:0] \$109 ;
+  wire [35:0] \$11 ;
+  wire [35:0] \$110 ;
+  wire [35:0] \$111 ;
+  wire [35:0] \$112 ;
+  wire [35:0] \$113 ;
+  wire [35:0] \$114 ;
+  wire [35:0] \$115 ;
+  wire [35:0] \$116 ;
+  wire [28:0] \$117 ;
+  wire [28:0] \$118 ;
   wire \$119 ;
-  wire \$12 ;
+  wire [28:0] \$12 ;
   wire \$120 ;
   wire \$121 ;
-  wire [23:0] \$122 ;
+  wire [15:0] \$122 ;
   wire \$123 ;
   wire \$124 ;
   wire \$125 ;
-  wire \$126 ;
-  wire \$127 ;
-  wire \$128 ;
-  wire \$129 ;
-  wire \$13 ;
-  wire [27:0] \$130 ;
-  wire [27:0] \$131 ;
-  wire \$132 ;
-  wire \$133 ;
-  wire \$134 ;
-  wire \$135 ;
-  wire \$136 ;
-  wire [23:0] \$137 ;
-  wire \$138 ;
-  wire \$139 ;
-  wire [23:0] \$14 ;
+  wire [23:0] \$126 ;
+  wire [35:0] \$127 ;
+  wire [35:0] \$128 ;
+  wire [35:0] \$129 ;
+  wire [28:0] \$13 ;
+  wire [35:0] \$130 ;
+  wire [35:0] \$131 ;
+  wire [35:0] \$132 ;
+  wire [35:0] \$133 ;
+  wire [35:0] \$134 ;
+  wire [35:0] \$135 ;
+  wire [35:0] \$136 ;
+  wire [35:0] \$137 ;
+  wire [28:0] \$138 ;
+  wire [28:0] \$139 ;
+  wire \$14 ;
   wire \$140 ;
   wire \$141 ;
   wire \$142 ;
-  wire \$143 ;
+  wire [15:0] \$143 ;
   wire \$144 ;
-  wire [27:0] \$145 ;
-  wire [27:0] \$146 ;
-  wire \$147 ;
-  wire \$148 ;
-  wire \$149 ;
-  wire [35:0] \$15 ;
-  wire \$150 ;
-  wire \$151 ;
-  wire [23:0] \$152 ;
-  wire \$153 ;
-  wire \$154 ;
-  wire \$155 ;
-  wire \$156 ;
-  wire \$157 ;
-  wire \$158 ;
-  wire \$159 ;
-  wire [35:0] \$16 ;
-  wire [27:0] \$160 ;
-  wire [27:0] \$161 ;
+  wire \$145 ;
+  wire \$146 ;
+  wire [23:0] \$147 ;
+  wire [35:0] \$148 ;
+  wire [35:0] \$149 ;
+  wire \$15 ;
+  wire [35:0] \$150 ;
+  wire [35:0] \$151 ;
+  wire [35:0] \$152 ;
+  wire [35:0] \$153 ;
+  wire [35:0] \$154 ;
+  wire [35:0] \$155 ;
+  wire [35:0] \$156 ;
+  wire [35:0] \$157 ;
+  wire [35:0] \$158 ;
+  wire [28:0] \$159 ;
+  wire \$16 ;
+  wire [28:0] \$160 ;
+  wire \$161 ;
   wire \$162 ;
   wire \$163 ;
-  wire \$164 ;
+  wire [15:0] \$164 ;
   wire \$165 ;
   wire \$166 ;
-  wire [23:0] \$167 ;
-  wire \$168 ;
-  wire \$169 ;
-  wire [35:0] \$17 ;
-  wire \$170 ;
+  wire \$167 ;
+  wire [23:0] \$168 ;
+  wire [27:0] \$169 ;
+  wire [15:0] \$17 ;
+  wire [27:0] \$170 ;
   wire \$171 ;
   wire \$172 ;
-  wire \$173 ;
-  wire \$174 ;
-  wire [27:0] \$175 ;
-  wire [27:0] \$176 ;
+  wire [23:0] \$173 ;
+  wire [23:0] \$174 ;
+  wire \$175 ;
+  wire \$176 ;
   wire \$177 ;
-  wire \$178 ;
-  wire \$179 ;
-  wire [35:0] \$18 ;
-  wire \$180 ;
-  wire \$181 ;
-  wire [23:0] \$182 ;
+  wire [27:0] \$178 ;
+  wire [27:0] \$179 ;
+  wire \$18 ;
+  wire [23:0] \$180 ;
+  wire [23:0] \$181 ;
+  wire \$182 ;
   wire \$183 ;
   wire \$184 ;
-  wire \$185 ;
-  wire \$186 ;
-  wire \$187 ;
-  wire \$188 ;
+  wire [27:0] \$185 ;
+  wire [27:0] \$186 ;
+  wire [23:0] \$187 ;
+  wire [23:0] \$188 ;
   wire \$189 ;
-  wire [28:0] \$19 ;
-  wire [27:0] \$190 ;
-  wire [27:0] \$191 ;
-  wire \$192 ;
-  wire \$193 ;
-  wire \$194 ;
-  wire \$195 ;
+  wire \$19 ;
+  wire \$190 ;
+  wire \$191 ;
+  wire [27:0] \$192 ;
+  wire [27:0] \$193 ;
+  wire [23:0] \$194 ;
+  wire [23:0] \$195 ;
   wire \$196 ;
-  wire [23:0] \$197 ;
+  wire \$197 ;
   wire \$198 ;
-  wire \$199 ;
+  wire [27:0] \$199 ;
   wire [35:0] \$2 ;
-  wire [28:0] \$20 ;
-  wire \$200 ;
-  wire \$201 ;
-  wire \$202 ;
+  wire \$20 ;
+  wire [27:0] \$200 ;
+  wire [23:0] \$201 ;
+  wire [23:0] \$202 ;
   wire \$203 ;
   wire \$204 ;
-  wire [27:0] \$205 ;
+  wire \$205 ;
   wire [27:0] \$206 ;
-  wire \$207 ;
-  wire \$208 ;
-  wire \$209 ;
-  wire \$21 ;
+  wire [27:0] \$207 ;
+  wire [23:0] \$208 ;
+  wire [23:0] \$209 ;
+  wire [23:0] \$21 ;
   wire \$210 ;
   wire \$211 ;
-  wire [23:0] \$212 ;
-  wire \$213 ;
-  wire \$214 ;
-  wire \$215 ;
-  wire \$216 ;
+  wire \$212 ;
+  wire [27:0] \$213 ;
+  wire [27:0] \$214 ;
+  wire [23:0] \$215 ;
+  wire [23:0] \$216 ;
   wire \$217 ;
   wire \$218 ;
   wire \$219 ;
-  wire \$22 ;
+  wire [35:0] \$22 ;
   wire [27:0] \$220 ;
   wire [27:0] \$221 ;
-  wire \$222 ;
-  wire \$223 ;
+  wire [23:0] \$222 ;
+  wire [23:0] \$223 ;
   wire \$224 ;
   wire \$225 ;
   wire \$226 ;
-  wire [23:0] \$227 ;
-  wire \$228 ;
-  wire \$229 ;
-  wire \$23 ;
-  wire \$230 ;
-  wire \$231 ;
-  wire \$232 ;
-  wire \$233 ;
-  wire \$234 ;
-  wire [1:0] \$235 ;
-  wire [1:0] \$236 ;
-  wire [1:0] \$237 ;
-  wire [1:0] \$238 ;
-  wire [2:0] \$239 ;
-  wire [15:0] \$24 ;
-  wire [2:0] \$240 ;
-  wire [3:0] \$241 ;
-  reg [18:0] \$242 ;
-  reg [18:0] \$243 ;
+  wire [1:0] \$227 ;
+  wire [1:0] \$228 ;
+  wire [1:0] \$229 ;
+  wire [35:0] \$23 ;
+  wire [1:0] \$230 ;
+  wire [2:0] \$231 ;
+  wire [2:0] \$232 ;
+  wire [3:0] \$233 ;
+  reg [19:0] \$234 ;
+  reg [19:0] \$235 ;
+  reg [7:0] \$236 ;
+  reg \$237 ;
+  reg \$238 ;
+  reg \$239 ;
+  wire [35:0] \$24 ;
+  reg \$240 ;
+  reg \$241 ;
+  reg \$242 ;
+  reg \$243 ;
   reg \$244 ;
   reg \$245 ;
   reg \$246 ;
   reg \$247 ;
   reg \$248 ;
-  reg \$249 ;
-  wire \$25 ;
-  reg \$250 ;
-  reg \$251 ;
-  reg \$252 ;
-  reg \$253 ;
-  reg \$254 ;
-  reg [1:0] \$255 ;
-  reg [1:0] \$256 ;
-  reg [1:0] \$257 ;
-  reg [1:0] \$258 ;
-  reg [2:0] \$259 ;
-  wire \$26 ;
-  reg [2:0] \$260 ;
-  reg [3:0] \$261 ;
-  reg [18:0] \$262 ;
-  reg [18:0] \$263 ;
-  reg [18:0] \$264 ;
-  reg [18:0] \$265 ;
-  wire \$27 ;
-  wire [23:0] \$28 ;
+  reg [1:0] \$249 ;
+  wire [35:0] \$25 ;
+  reg [1:0] \$250 ;
+  reg [1:0] \$251 ;
+  reg [1:0] \$252 ;
+  reg [2:0] \$253 ;
+  reg [2:0] \$254 ;
+  reg [3:0] \$255 ;
+  reg [19:0] \$256 ;
+  reg [19:0] \$257 ;
+  reg [19:0] \$258 ;
+  reg [19:0] \$259 ;
+  wire [35:0] \$26 ;
+  reg [19:0] \$260 ;
+  wire [35:0] \$27 ;
+  wire [35:0] \$28 ;
   wire [35:0] \$29 ;
   wire [35:0] \$3 ;
   wire [35:0] \$30 ;
@@ -8153,33 +10005,33 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire [35:0] \$44 ;
   wire [35:0] \$45 ;
   wire [35:0] \$46 ;
-  wire [28:0] \$47 ;
-  wire [28:0] \$48 ;
-  wire \$49 ;
-  wire [28:0] \$5 ;
-  wire \$50 ;
-  wire \$51 ;
-  wire [15:0] \$52 ;
-  wire \$53 ;
-  wire \$54 ;
-  wire \$55 ;
-  wire [23:0] \$56 ;
-  wire [35:0] \$57 ;
-  wire [35:0] \$58 ;
-  wire [35:0] \$59 ;
-  wire [28:0] \$6 ;
-  wire [35:0] \$60 ;
-  wire [28:0] \$61 ;
-  wire [28:0] \$62 ;
-  wire \$63 ;
-  wire \$64 ;
-  wire \$65 ;
-  wire [15:0] \$66 ;
-  wire \$67 ;
-  wire \$68 ;
-  wire \$69 ;
-  wire \$7 ;
-  wire [23:0] \$70 ;
+  wire [35:0] \$47 ;
+  wire [35:0] \$48 ;
+  wire [35:0] \$49 ;
+  wire [35:0] \$5 ;
+  wire [35:0] \$50 ;
+  wire [35:0] \$51 ;
+  wire [35:0] \$52 ;
+  wire [35:0] \$53 ;
+  wire [28:0] \$54 ;
+  wire [28:0] \$55 ;
+  wire \$56 ;
+  wire \$57 ;
+  wire \$58 ;
+  wire [15:0] \$59 ;
+  wire [35:0] \$6 ;
+  wire \$60 ;
+  wire \$61 ;
+  wire \$62 ;
+  wire [23:0] \$63 ;
+  wire [35:0] \$64 ;
+  wire [35:0] \$65 ;
+  wire [35:0] \$66 ;
+  wire [35:0] \$67 ;
+  wire [35:0] \$68 ;
+  wire [35:0] \$69 ;
+  wire [35:0] \$7 ;
+  wire [35:0] \$70 ;
   wire [35:0] \$71 ;
   wire [35:0] \$72 ;
   wire [35:0] \$73 ;
@@ -8189,7 +10041,7 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire \$77 ;
   wire \$78 ;
   wire \$79 ;
-  wire \$8 ;
+  wire [35:0] \$8 ;
   wire [15:0] \$80 ;
   wire \$81 ;
   wire \$82 ;
@@ -8199,18 +10051,18 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire [35:0] \$86 ;
   wire [35:0] \$87 ;
   wire [35:0] \$88 ;
-  wire [28:0] \$89 ;
-  wire \$9 ;
-  wire [28:0] \$90 ;
-  wire \$91 ;
-  wire \$92 ;
-  wire \$93 ;
-  wire [15:0] \$94 ;
-  wire \$95 ;
-  wire \$96 ;
-  wire \$97 ;
-  wire [23:0] \$98 ;
-  wire [35:0] \$99 ;
+  wire [35:0] \$89 ;
+  wire [35:0] \$9 ;
+  wire [35:0] \$90 ;
+  wire [35:0] \$91 ;
+  wire [35:0] \$92 ;
+  wire [35:0] \$93 ;
+  wire [35:0] \$94 ;
+  wire [35:0] \$95 ;
+  wire [28:0] \$96 ;
+  wire [28:0] \$97 ;
+  wire \$98 ;
+  wire \$99 ;
   reg signed [27:0] changed_0 = 28'h0000000;
   reg signed [27:0] changed_1 = 28'h0000000;
   reg signed [27:0] changed_2 = 28'h0000000;
@@ -8240,82 +10092,50 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire signed [15:0] lane_0_16_saturated;
   wire lane_0_24_clamped;
   wire signed [23:0] lane_0_24_saturated;
-  reg lane_0_flag;
-  reg signed [23:0] lane_0_narrow;
   wire signed [26:0] lane_0_rounded;
-  reg signed [27:0] lane_0_scaled;
-  reg [1:0] lane_0_shift;
-  reg lane_0_width;
+  wire signed [27:0] lane_0_scaled;
   wire lane_1_16_clamped;
   wire signed [15:0] lane_1_16_saturated;
   wire lane_1_24_clamped;
   wire signed [23:0] lane_1_24_saturated;
-  reg lane_1_flag;
-  reg signed [23:0] lane_1_narrow;
   wire signed [26:0] lane_1_rounded;
-  reg signed [27:0] lane_1_scaled;
-  reg [1:0] lane_1_shift;
-  reg lane_1_width;
+  wire signed [27:0] lane_1_scaled;
   wire lane_2_16_clamped;
   wire signed [15:0] lane_2_16_saturated;
   wire lane_2_24_clamped;
   wire signed [23:0] lane_2_24_saturated;
-  reg lane_2_flag;
-  reg signed [23:0] lane_2_narrow;
   wire signed [26:0] lane_2_rounded;
-  reg signed [27:0] lane_2_scaled;
-  reg [1:0] lane_2_shift;
-  reg lane_2_width;
+  wire signed [27:0] lane_2_scaled;
   wire lane_3_16_clamped;
   wire signed [15:0] lane_3_16_saturated;
   wire lane_3_24_clamped;
   wire signed [23:0] lane_3_24_saturated;
-  reg lane_3_flag;
-  reg signed [23:0] lane_3_narrow;
   wire signed [26:0] lane_3_rounded;
-  reg signed [27:0] lane_3_scaled;
-  reg [1:0] lane_3_shift;
-  reg lane_3_width;
+  wire signed [27:0] lane_3_scaled;
   wire lane_4_16_clamped;
   wire signed [15:0] lane_4_16_saturated;
   wire lane_4_24_clamped;
   wire signed [23:0] lane_4_24_saturated;
-  reg lane_4_flag;
-  reg signed [23:0] lane_4_narrow;
   wire signed [26:0] lane_4_rounded;
-  reg signed [27:0] lane_4_scaled;
-  reg [1:0] lane_4_shift;
-  reg lane_4_width;
+  wire signed [27:0] lane_4_scaled;
   wire lane_5_16_clamped;
   wire signed [15:0] lane_5_16_saturated;
   wire lane_5_24_clamped;
   wire signed [23:0] lane_5_24_saturated;
-  reg lane_5_flag;
-  reg signed [23:0] lane_5_narrow;
   wire signed [26:0] lane_5_rounded;
-  reg signed [27:0] lane_5_scaled;
-  reg [1:0] lane_5_shift;
-  reg lane_5_width;
+  wire signed [27:0] lane_5_scaled;
   wire lane_6_16_clamped;
   wire signed [15:0] lane_6_16_saturated;
   wire lane_6_24_clamped;
   wire signed [23:0] lane_6_24_saturated;
-  reg lane_6_flag;
-  reg signed [23:0] lane_6_narrow;
   wire signed [26:0] lane_6_rounded;
-  reg signed [27:0] lane_6_scaled;
-  reg [1:0] lane_6_shift;
-  reg lane_6_width;
+  wire signed [27:0] lane_6_scaled;
   wire lane_7_16_clamped;
   wire signed [15:0] lane_7_16_saturated;
   wire lane_7_24_clamped;
   wire signed [23:0] lane_7_24_saturated;
-  reg lane_7_flag;
-  reg signed [23:0] lane_7_narrow;
   wire signed [26:0] lane_7_rounded;
-  reg signed [27:0] lane_7_scaled;
-  reg [1:0] lane_7_shift;
-  reg lane_7_width;
+  wire signed [27:0] lane_7_scaled;
   reg signed [26:0] narrow_0 = 27'h0000000;
   reg signed [26:0] narrow_1 = 27'h0000000;
   reg signed [26:0] narrow_2 = 27'h0000000;
@@ -8333,7 +10153,8 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire signed [23:0] \old[5] ;
   wire signed [23:0] \old[6] ;
   wire signed [23:0] \old[7] ;
-  reg [2:0] partial_lanes;
+  reg [7:0] partial;
+  reg [7:0] present = 8'h00;
   wire signed [23:0] \row[0] ;
   wire signed [23:0] \row[1] ;
   wire signed [23:0] \row[2] ;
@@ -8342,95 +10163,124 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire signed [23:0] \row[5] ;
   wire signed [23:0] \row[6] ;
   wire signed [23:0] \row[7] ;
-  reg [18:0] stage_1 = 19'h00000;
+  reg shift_0;
+  reg shift_0_1 = 1'h0;
+  reg shift_1;
+  reg shift_1_1 = 1'h0;
+  reg shift_2;
+  reg shift_2_1 = 1'h0;
+  reg shift_3;
+  reg shift_3_1 = 1'h0;
+  reg [19:0] stage_1 = 20'h00000;
   wire [1:0] \stage_1.edge ;
   wire \stage_1.first ;
+  wire \stage_1.first_tile ;
   wire [3:0] \stage_1.kernel ;
   wire \stage_1.last ;
+  wire \stage_1.last_tile ;
   wire [1:0] \stage_1.level ;
   wire [1:0] \stage_1.row_level ;
   wire \stage_1.slot ;
   wire \stage_1.sum_first ;
   wire \stage_1.sum_last ;
   wire [1:0] \stage_1.sum_level ;
-  wire \stage_1.tile ;
   wire \stage_1.valid ;
-  reg [18:0] stage_2 = 19'h00000;
+  reg [19:0] stage_2 = 20'h00000;
   wire [1:0] \stage_2.edge ;
   wire \stage_2.first ;
+  wire \stage_2.first_tile ;
   wire [3:0] \stage_2.kernel ;
   wire \stage_2.last ;
+  wire \stage_2.last_tile ;
   wire [1:0] \stage_2.level ;
   wire [1:0] \stage_2.row_level ;
   wire \stage_2.slot ;
   wire \stage_2.sum_first ;
   wire \stage_2.sum_last ;
   wire [1:0] \stage_2.sum_level ;
-  wire \stage_2.tile ;
   wire \stage_2.valid ;
-  reg [18:0] stage_3 = 19'h00000;
+  reg [19:0] stage_3 = 20'h00000;
   wire [1:0] \stage_3.edge ;
   wire \stage_3.first ;
+  wire \stage_3.first_tile ;
   wire [3:0] \stage_3.kernel ;
   wire \stage_3.last ;
+  wire \stage_3.last_tile ;
   wire [1:0] \stage_3.level ;
   wire [1:0] \stage_3.row_level ;
   wire \stage_3.slot ;
   wire \stage_3.sum_first ;
   wire \stage_3.sum_last ;
   wire [1:0] \stage_3.sum_level ;
-  wire \stage_3.tile ;
   wire \stage_3.valid ;
-  reg [18:0] stage_4 = 19'h00000;
+  reg [19:0] stage_4 = 20'h00000;
   wire [1:0] \stage_4.edge ;
   wire \stage_4.first ;
+  wire \stage_4.first_tile ;
   wire [3:0] \stage_4.kernel ;
   wire \stage_4.last ;
+  wire \stage_4.last_tile ;
   wire [1:0] \stage_4.level ;
   wire [1:0] \stage_4.row_level ;
   wire \stage_4.slot ;
   wire \stage_4.sum_first ;
   wire \stage_4.sum_last ;
   wire [1:0] \stage_4.sum_level ;
-  wire \stage_4.tile ;
   wire \stage_4.valid ;
-  reg [18:0] stage_5 = 19'h00000;
+  reg [19:0] stage_5 = 20'h00000;
   wire [1:0] \stage_5.edge ;
   wire \stage_5.first ;
+  wire \stage_5.first_tile ;
   wire [3:0] \stage_5.kernel ;
   wire \stage_5.last ;
+  wire \stage_5.last_tile ;
   wire [1:0] \stage_5.level ;
   wire [1:0] \stage_5.row_level ;
   wire \stage_5.slot ;
   wire \stage_5.sum_first ;
   wire \stage_5.sum_last ;
   wire [1:0] \stage_5.sum_level ;
-  wire \stage_5.tile ;
   wire \stage_5.valid ;
-  reg [18:0] stage_6 = 19'h00000;
+  reg [19:0] stage_6 = 20'h00000;
   wire [1:0] \stage_6.edge ;
   wire \stage_6.first ;
+  wire \stage_6.first_tile ;
   wire [3:0] \stage_6.kernel ;
   wire \stage_6.last ;
+  wire \stage_6.last_tile ;
   wire [1:0] \stage_6.level ;
   wire [1:0] \stage_6.row_level ;
   wire \stage_6.slot ;
   wire \stage_6.sum_first ;
   wire \stage_6.sum_last ;
   wire [1:0] \stage_6.sum_level ;
-  wire \stage_6.tile ;
   wire \stage_6.valid ;
+  reg [19:0] stage_7 = 20'h00000;
+  wire [1:0] \stage_7.edge ;
+  wire \stage_7.first ;
+  wire \stage_7.first_tile ;
+  wire [3:0] \stage_7.kernel ;
+  wire \stage_7.last ;
+  wire \stage_7.last_tile ;
+  wire [1:0] \stage_7.level ;
+  wire [1:0] \stage_7.row_level ;
+  wire \stage_7.slot ;
+  wire \stage_7.sum_first ;
+  wire \stage_7.sum_last ;
+  wire [1:0] \stage_7.sum_level ;
+  wire \stage_7.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
+  wire \tag.first_tile ;
   wire [3:0] \tag.kernel ;
   wire \tag.last ;
+  wire \tag.last_tile ;
   wire [1:0] \tag.level ;
   wire [1:0] \tag.row_level ;
   wire \tag.slot ;
   wire \tag.sum_first ;
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
-  wire \tag.tile ;
   wire \tag.valid ;
   wire [287:0] totals;
   wire signed [35:0] \totals[0] ;
@@ -8442,6 +10292,12 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   reg updates;
+  reg updating_1 = 1'h0;
+  reg updating_2 = 1'h0;
+  reg width_1;
+  reg width_1_1 = 1'h0;
+  reg width_1_2 = 1'h0;
+  reg width_1_3 = 1'h0;
   reg signed [23:0] word_0 = 24'h000000;
   reg signed [23:0] word_1 = 24'h000000;
   reg signed [23:0] word_2 = 24'h000000;
@@ -8454,349 +10310,417 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   reg working_2 = 1'h0;
   (* init = 1'h0 *)
   wire working_3;
+  (* init = 1'h0 *)
+  wire working_4;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
+  wire \write_tag.first_tile ;
   wire [3:0] \write_tag.kernel ;
   wire \write_tag.last ;
+  wire \write_tag.last_tile ;
   wire [1:0] \write_tag.level ;
   wire [1:0] \write_tag.row_level ;
   wire \write_tag.slot ;
   wire \write_tag.sum_first ;
   wire \write_tag.sum_last ;
   wire [1:0] \write_tag.sum_level ;
-  wire \write_tag.tile ;
   wire \write_tag.valid ;
-  assign \$5  = $signed(lane_0_scaled) + $signed(2'h1);
-  assign \$7  = & changed_0[27:15];
-  assign \$8  = ~ \$7 ;
-  assign \$9  = | changed_0[27:15];
-  assign lane_0_16_clamped = changed_0[27] ? \$8  : \$9 ;
-  assign \$10  = changed_0[27] ? 16'h8000 : 16'h7fff;
-  assign lane_0_16_saturated = lane_0_16_clamped ? \$10  : changed_0[15:0];
-  assign \$11  = & changed_0[27:23];
-  assign \$12  = ~ \$11 ;
-  assign \$13  = | changed_0[27:23];
-  assign lane_0_24_clamped = changed_0[27] ? \$12  : \$13 ;
-  assign \$14  = changed_0[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_0_24_saturated = lane_0_24_clamped ? \$14  : changed_0[23:0];
-  assign \$19  = $signed(lane_1_scaled) + $signed(2'h1);
-  assign \$21  = & changed_1[27:15];
-  assign \$22  = ~ \$21 ;
-  assign \$23  = | changed_1[27:15];
-  assign lane_1_16_clamped = changed_1[27] ? \$22  : \$23 ;
-  assign \$24  = changed_1[27] ? 16'h8000 : 16'h7fff;
-  assign lane_1_16_saturated = lane_1_16_clamped ? \$24  : changed_1[15:0];
-  assign \$25  = & changed_1[27:23];
-  assign \$26  = ~ \$25 ;
-  assign \$27  = | changed_1[27:23];
-  assign lane_1_24_clamped = changed_1[27] ? \$26  : \$27 ;
-  assign \$28  = changed_1[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_1_24_saturated = lane_1_24_clamped ? \$28  : changed_1[23:0];
-  assign \$33  = $signed(lane_2_scaled) + $signed(2'h1);
-  assign \$35  = & changed_2[27:15];
+  reg writes_soon = 1'h0;
+  assign \$2  = shift_0_1 ? \$1  : 36'h000000000;
+  assign \$4  = shift_1_1 ? \$3  : 36'h000000000;
+  assign \$5  = \$2  | \$4 ;
+  assign \$7  = shift_2_1 ? \$6  : 36'h000000000;
+  assign \$8  = \$5  | \$7 ;
+  assign \$10  = shift_3_1 ? \$9  : 36'h000000000;
+  assign \$11  = \$8  | \$10 ;
+  assign \$12  = $signed(\$11 [27:0]) + $signed(2'h1);
+  assign \$14  = & changed_0[27:15];
+  assign \$15  = ~ \$14 ;
+  assign \$16  = | changed_0[27:15];
+  assign lane_0_16_clamped = changed_0[27] ? \$15  : \$16 ;
+  assign \$17  = changed_0[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_16_saturated = lane_0_16_clamped ? \$17  : changed_0[15:0];
+  assign \$18  = & changed_0[27:23];
+  assign \$19  = ~ \$18 ;
+  assign \$20  = | changed_0[27:23];
+  assign lane_0_24_clamped = changed_0[27] ? \$19  : \$20 ;
+  assign \$21  = changed_0[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_24_saturated = lane_0_24_clamped ? \$21  : changed_0[23:0];
+  assign \$23  = shift_0_1 ? \$22  : 36'h000000000;
+  assign \$25  = shift_1_1 ? \$24  : 36'h000000000;
+  assign \$26  = \$23  | \$25 ;
+  assign \$28  = shift_2_1 ? \$27  : 36'h000000000;
+  assign \$29  = \$26  | \$28 ;
+  assign \$31  = shift_3_1 ? \$30  : 36'h000000000;
+  assign \$32  = \$29  | \$31 ;
+  assign \$33  = $signed(\$32 [27:0]) + $signed(2'h1);
+  assign \$35  = & changed_1[27:15];
   assign \$36  = ~ \$35 ;
-  assign \$37  = | changed_2[27:15];
-  assign lane_2_16_clamped = changed_2[27] ? \$36  : \$37 ;
-  assign \$38  = changed_2[27] ? 16'h8000 : 16'h7fff;
-  assign lane_2_16_saturated = lane_2_16_clamped ? \$38  : changed_2[15:0];
-  assign \$39  = & changed_2[27:23];
+  assign \$37  = | changed_1[27:15];
+  assign lane_1_16_clamped = changed_1[27] ? \$36  : \$37 ;
+  assign \$38  = changed_1[27] ? 16'h8000 : 16'h7fff;
+  assign lane_1_16_saturated = lane_1_16_clamped ? \$38  : changed_1[15:0];
+  assign \$39  = & changed_1[27:23];
   assign \$40  = ~ \$39 ;
-  assign \$41  = | changed_2[27:23];
-  assign lane_2_24_clamped = changed_2[27] ? \$40  : \$41 ;
-  assign \$42  = changed_2[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_2_24_saturated = lane_2_24_clamped ? \$42  : changed_2[23:0];
-  assign \$47  = $signed(lane_3_scaled) + $signed(2'h1);
-  assign \$49  = & changed_3[27:15];
-  assign \$50  = ~ \$49 ;
-  assign \$51  = | changed_3[27:15];
-  assign lane_3_16_clamped = changed_3[27] ? \$50  : \$51 ;
-  assign \$52  = changed_3[27] ? 16'h8000 : 16'h7fff;
-  assign lane_3_16_saturated = lane_3_16_clamped ? \$52  : changed_3[15:0];
-  assign \$53  = & changed_3[27:23];
-  assign \$54  = ~ \$53 ;
-  assign \$55  = | changed_3[27:23];
-  assign lane_3_24_clamped = changed_3[27] ? \$54  : \$55 ;
-  assign \$56  = changed_3[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_3_24_saturated = lane_3_24_clamped ? \$56  : changed_3[23:0];
-  assign \$61  = $signed(lane_4_scaled) + $signed(2'h1);
-  assign \$63  = & changed_4[27:15];
-  assign \$64  = ~ \$63 ;
-  assign \$65  = | changed_4[27:15];
-  assign lane_4_16_clamped = changed_4[27] ? \$64  : \$65 ;
-  assign \$66  = changed_4[27] ? 16'h8000 : 16'h7fff;
-  assign lane_4_16_saturated = lane_4_16_clamped ? \$66  : changed_4[15:0];
-  assign \$67  = & changed_4[27:23];
-  assign \$68  = ~ \$67 ;
-  assign \$69  = | changed_4[27:23];
-  assign lane_4_24_clamped = changed_4[27] ? \$68  : \$69 ;
-  assign \$70  = changed_4[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_4_24_saturated = lane_4_24_clamped ? \$70  : changed_4[23:0];
-  assign \$75  = $signed(lane_5_scaled) + $signed(2'h1);
-  assign \$77  = & changed_5[27:15];
+  assign \$41  = | changed_1[27:23];
+  assign lane_1_24_clamped = changed_1[27] ? \$40  : \$41 ;
+  assign \$42  = changed_1[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_1_24_saturated = lane_1_24_clamped ? \$42  : changed_1[23:0];
+  assign \$44  = shift_0_1 ? \$43  : 36'h000000000;
+  assign \$46  = shift_1_1 ? \$45  : 36'h000000000;
+  assign \$47  = \$44  | \$46 ;
+  assign \$49  = shift_2_1 ? \$48  : 36'h000000000;
+  assign \$50  = \$47  | \$49 ;
+  assign \$52  = shift_3_1 ? \$51  : 36'h000000000;
+  assign \$53  = \$50  | \$52 ;
+  assign \$54  = $signed(\$53 [27:0]) + $signed(2'h1);
+  assign \$56  = & changed_2[27:15];
+  assign \$57  = ~ \$56 ;
+  assign \$58  = | changed_2[27:15];
+  assign lane_2_16_clamped = changed_2[27] ? \$57  : \$58 ;
+  assign \$59  = changed_2[27] ? 16'h8000 : 16'h7fff;
+  assign lane_2_16_saturated = lane_2_16_clamped ? \$59  : changed_2[15:0];
+  assign \$60  = & changed_2[27:23];
+  assign \$61  = ~ \$60 ;
+  assign \$62  = | changed_2[27:23];
+  assign lane_2_24_clamped = changed_2[27] ? \$61  : \$62 ;
+  assign \$63  = changed_2[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_2_24_saturated = lane_2_24_clamped ? \$63  : changed_2[23:0];
+  assign \$65  = shift_0_1 ? \$64  : 36'h000000000;
+  assign \$67  = shift_1_1 ? \$66  : 36'h000000000;
+  assign \$68  = \$65  | \$67 ;
+  assign \$70  = shift_2_1 ? \$69  : 36'h000000000;
+  assign \$71  = \$68  | \$70 ;
+  assign \$73  = shift_3_1 ? \$72  : 36'h000000000;
+  assign \$74  = \$71  | \$73 ;
+  assign \$75  = $signed(\$74 [27:0]) + $signed(2'h1);
+  assign \$77  = & changed_3[27:15];
   assign \$78  = ~ \$77 ;
-  assign \$79  = | changed_5[27:15];
-  assign lane_5_16_clamped = changed_5[27] ? \$78  : \$79 ;
-  assign \$80  = changed_5[27] ? 16'h8000 : 16'h7fff;
-  assign lane_5_16_saturated = lane_5_16_clamped ? \$80  : changed_5[15:0];
-  assign \$81  = & changed_5[27:23];
+  assign \$79  = | changed_3[27:15];
+  assign lane_3_16_clamped = changed_3[27] ? \$78  : \$79 ;
+  assign \$80  = changed_3[27] ? 16'h8000 : 16'h7fff;
+  assign lane_3_16_saturated = lane_3_16_clamped ? \$80  : changed_3[15:0];
+  assign \$81  = & changed_3[27:23];
   assign \$82  = ~ \$81 ;
-  assign \$83  = | changed_5[27:23];
-  assign lane_5_24_clamped = changed_5[27] ? \$82  : \$83 ;
-  assign \$84  = changed_5[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_5_24_saturated = lane_5_24_clamped ? \$84  : changed_5[23:0];
-  assign \$89  = $signed(lane_6_scaled) + $signed(2'h1);
-  assign \$91  = & changed_6[27:15];
-  assign \$92  = ~ \$91 ;
-  assign \$93  = | changed_6[27:15];
-  assign lane_6_16_clamped = changed_6[27] ? \$92  : \$93 ;
-  assign \$94  = changed_6[27] ? 16'h8000 : 16'h7fff;
-  assign lane_6_16_saturated = lane_6_16_clamped ? \$94  : changed_6[15:0];
-  assign \$95  = & changed_6[27:23];
-  assign \$96  = ~ \$95 ;
-  assign \$97  = | changed_6[27:23];
-  assign lane_6_24_clamped = changed_6[27] ? \$96  : \$97 ;
-  assign \$98  = changed_6[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_6_24_saturated = lane_6_24_clamped ? \$98  : changed_6[23:0];
-  assign \$103  = $signed(lane_7_scaled) + $signed(2'h1);
-  assign \$105  = & changed_7[27:15];
-  assign \$106  = ~ \$105 ;
-  assign \$107  = | changed_7[27:15];
-  assign lane_7_16_clamped = changed_7[27] ? \$106  : \$107 ;
-  assign \$108  = changed_7[27] ? 16'h8000 : 16'h7fff;
-  assign lane_7_16_saturated = lane_7_16_clamped ? \$108  : changed_7[15:0];
-  assign \$109  = & changed_7[27:23];
-  assign \$110  = ~ \$109 ;
-  assign \$111  = | changed_7[27:23];
-  assign lane_7_24_clamped = changed_7[27] ? \$110  : \$111 ;
-  assign \$112  = changed_7[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_7_24_saturated = lane_7_24_clamped ? \$112  : changed_7[23:0];
-  assign \$113  = $signed(\port$2332$0 ) - $signed(narrow_0);
-  assign \$114  = updates ? \$113  : { narrow_0[26], narrow_0 };
-  assign \$115  = tag[0] & tag[2];
-  assign \$116  = \$115  & is_full;
-  assign \$117  = ! stage_2[6:5];
-  assign \$118  = stage_2[6:5] == 1'h1;
-  assign \$119  = partial_lanes > 1'h0;
-  assign \$120  = \$118  & \$119 ;
-  assign \$121  = \$117  | \$120 ;
-  assign \$122  = \$121  ? lane_0_narrow : 24'h000000;
-  assign \$123  = ! stage_2[6:5];
-  assign \$124  = stage_2[6:5] == 1'h1;
-  assign \$125  = partial_lanes > 1'h0;
-  assign \$126  = \$124  & \$125 ;
-  assign \$127  = \$123  | \$126 ;
-  assign \$128  = lane_0_flag & \$127 ;
-  assign \$129  = \$128  & working_2;
-  assign \$130  = $signed(\port$2333$0 ) - $signed(narrow_1);
-  assign \$131  = updates ? \$130  : { narrow_1[26], narrow_1 };
-  assign \$132  = ! stage_2[6:5];
-  assign \$133  = stage_2[6:5] == 1'h1;
-  assign \$134  = partial_lanes > 1'h1;
-  assign \$135  = \$133  & \$134 ;
-  assign \$136  = \$132  | \$135 ;
-  assign \$137  = \$136  ? lane_1_narrow : 24'h000000;
-  assign \$138  = ! stage_2[6:5];
-  assign \$139  = stage_2[6:5] == 1'h1;
-  assign \$140  = partial_lanes > 1'h1;
-  assign \$141  = \$139  & \$140 ;
-  assign \$142  = \$138  | \$141 ;
-  assign \$143  = lane_1_flag & \$142 ;
-  assign \$144  = \$143  & working_2;
-  assign \$145  = $signed(\port$2334$0 ) - $signed(narrow_2);
-  assign \$146  = updates ? \$145  : { narrow_2[26], narrow_2 };
-  assign \$147  = ! stage_2[6:5];
-  assign \$148  = stage_2[6:5] == 1'h1;
-  assign \$149  = partial_lanes > 2'h2;
-  assign \$150  = \$148  & \$149 ;
-  assign \$151  = \$147  | \$150 ;
-  assign \$152  = \$151  ? lane_2_narrow : 24'h000000;
-  assign \$153  = ! stage_2[6:5];
-  assign \$154  = stage_2[6:5] == 1'h1;
-  assign \$155  = partial_lanes > 2'h2;
-  assign \$156  = \$154  & \$155 ;
-  assign \$157  = \$153  | \$156 ;
-  assign \$158  = lane_2_flag & \$157 ;
-  assign \$159  = \$158  & working_2;
-  assign \$160  = $signed(\port$2335$0 ) - $signed(narrow_3);
-  assign \$161  = updates ? \$160  : { narrow_3[26], narrow_3 };
-  assign \$162  = ! stage_2[6:5];
-  assign \$163  = stage_2[6:5] == 1'h1;
-  assign \$164  = partial_lanes > 2'h3;
-  assign \$165  = \$163  & \$164 ;
-  assign \$166  = \$162  | \$165 ;
-  assign \$167  = \$166  ? lane_3_narrow : 24'h000000;
-  assign \$168  = ! stage_2[6:5];
-  assign \$169  = stage_2[6:5] == 1'h1;
-  assign \$170  = partial_lanes > 2'h3;
-  assign \$171  = \$169  & \$170 ;
-  assign \$172  = \$168  | \$171 ;
-  assign \$173  = lane_3_flag & \$172 ;
-  assign \$174  = \$173  & working_2;
-  assign \$175  = $signed(\port$2336$0 ) - $signed(narrow_4);
-  assign \$176  = updates ? \$175  : { narrow_4[26], narrow_4 };
-  assign \$177  = ! stage_2[6:5];
-  assign \$178  = stage_2[6:5] == 1'h1;
-  assign \$179  = partial_lanes > 3'h4;
-  assign \$180  = \$178  & \$179 ;
-  assign \$181  = \$177  | \$180 ;
-  assign \$182  = \$181  ? lane_4_narrow : 24'h000000;
-  assign \$183  = ! stage_2[6:5];
-  assign \$184  = stage_2[6:5] == 1'h1;
-  assign \$185  = partial_lanes > 3'h4;
-  assign \$186  = \$184  & \$185 ;
-  assign \$187  = \$183  | \$186 ;
-  assign \$188  = lane_4_flag & \$187 ;
-  assign \$189  = \$188  & working_2;
-  assign \$190  = $signed(\port$2337$0 ) - $signed(narrow_5);
-  assign \$191  = updates ? \$190  : { narrow_5[26], narrow_5 };
-  assign \$192  = ! stage_2[6:5];
-  assign \$193  = stage_2[6:5] == 1'h1;
-  assign \$194  = partial_lanes > 3'h5;
-  assign \$195  = \$193  & \$194 ;
-  assign \$196  = \$192  | \$195 ;
-  assign \$197  = \$196  ? lane_5_narrow : 24'h000000;
-  assign \$198  = ! stage_2[6:5];
-  assign \$199  = stage_2[6:5] == 1'h1;
-  assign \$200  = partial_lanes > 3'h5;
-  assign \$201  = \$199  & \$200 ;
-  assign \$202  = \$198  | \$201 ;
-  assign \$203  = lane_5_flag & \$202 ;
-  assign \$204  = \$203  & working_2;
-  assign \$205  = $signed(\port$2338$0 ) - $signed(narrow_6);
-  assign \$206  = updates ? \$205  : { narrow_6[26], narrow_6 };
-  assign \$207  = ! stage_2[6:5];
-  assign \$208  = stage_2[6:5] == 1'h1;
-  assign \$209  = partial_lanes > 3'h6;
-  assign \$210  = \$208  & \$209 ;
-  assign \$211  = \$207  | \$210 ;
-  assign \$212  = \$211  ? lane_6_narrow : 24'h000000;
-  assign \$213  = ! stage_2[6:5];
-  assign \$214  = stage_2[6:5] == 1'h1;
-  assign \$215  = partial_lanes > 3'h6;
-  assign \$216  = \$214  & \$215 ;
-  assign \$217  = \$213  | \$216 ;
-  assign \$218  = lane_6_flag & \$217 ;
-  assign \$219  = \$218  & working_2;
-  assign \$220  = $signed(\port$2339$0 ) - $signed(narrow_7);
-  assign \$221  = updates ? \$220  : { narrow_7[26], narrow_7 };
-  assign \$222  = ! stage_2[6:5];
-  assign \$223  = stage_2[6:5] == 1'h1;
-  assign \$224  = partial_lanes > 3'h7;
-  assign \$225  = \$223  & \$224 ;
-  assign \$226  = \$222  | \$225 ;
-  assign \$227  = \$226  ? lane_7_narrow : 24'h000000;
-  assign \$228  = ! stage_2[6:5];
-  assign \$229  = stage_2[6:5] == 1'h1;
-  assign \$230  = partial_lanes > 3'h7;
-  assign \$231  = \$229  & \$230 ;
-  assign \$232  = \$228  | \$231 ;
-  assign \$233  = lane_7_flag & \$232 ;
-  assign \$234  = \$233  & working_2;
-  assign \$235  = flag_0 + flag_1;
-  assign \$236  = flag_2 + flag_3;
-  assign \$237  = flag_4 + flag_5;
-  assign \$238  = flag_6 + flag_7;
-  assign \$239  = count_0_0 + count_0_1;
-  assign \$240  = count_0_2 + count_0_3;
-  assign \$241  = count_1_0 + count_1_1;
+  assign \$83  = | changed_3[27:23];
+  assign lane_3_24_clamped = changed_3[27] ? \$82  : \$83 ;
+  assign \$84  = changed_3[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_3_24_saturated = lane_3_24_clamped ? \$84  : changed_3[23:0];
+  assign \$86  = shift_0_1 ? \$85  : 36'h000000000;
+  assign \$88  = shift_1_1 ? \$87  : 36'h000000000;
+  assign \$89  = \$86  | \$88 ;
+  assign \$91  = shift_2_1 ? \$90  : 36'h000000000;
+  assign \$92  = \$89  | \$91 ;
+  assign \$94  = shift_3_1 ? \$93  : 36'h000000000;
+  assign \$95  = \$92  | \$94 ;
+  assign \$96  = $signed(\$95 [27:0]) + $signed(2'h1);
+  assign \$98  = & changed_4[27:15];
+  assign \$99  = ~ \$98 ;
+  assign \$100  = | changed_4[27:15];
+  assign lane_4_16_clamped = changed_4[27] ? \$99  : \$100 ;
+  assign \$101  = changed_4[27] ? 16'h8000 : 16'h7fff;
+  assign lane_4_16_saturated = lane_4_16_clamped ? \$101  : changed_4[15:0];
+  assign \$102  = & changed_4[27:23];
+  assign \$103  = ~ \$102 ;
+  assign \$104  = | changed_4[27:23];
+  assign lane_4_24_clamped = changed_4[27] ? \$103  : \$104 ;
+  assign \$105  = changed_4[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_4_24_saturated = lane_4_24_clamped ? \$105  : changed_4[23:0];
+  assign \$107  = shift_0_1 ? \$106  : 36'h000000000;
+  assign \$109  = shift_1_1 ? \$108  : 36'h000000000;
+  assign \$110  = \$107  | \$109 ;
+  assign \$112  = shift_2_1 ? \$111  : 36'h000000000;
+  assign \$113  = \$110  | \$112 ;
+  assign \$115  = shift_3_1 ? \$114  : 36'h000000000;
+  assign \$116  = \$113  | \$115 ;
+  assign \$117  = $signed(\$116 [27:0]) + $signed(2'h1);
+  assign \$119  = & changed_5[27:15];
+  assign \$120  = ~ \$119 ;
+  assign \$121  = | changed_5[27:15];
+  assign lane_5_16_clamped = changed_5[27] ? \$120  : \$121 ;
+  assign \$122  = changed_5[27] ? 16'h8000 : 16'h7fff;
+  assign lane_5_16_saturated = lane_5_16_clamped ? \$122  : changed_5[15:0];
+  assign \$123  = & changed_5[27:23];
+  assign \$124  = ~ \$123 ;
+  assign \$125  = | changed_5[27:23];
+  assign lane_5_24_clamped = changed_5[27] ? \$124  : \$125 ;
+  assign \$126  = changed_5[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_5_24_saturated = lane_5_24_clamped ? \$126  : changed_5[23:0];
+  assign \$128  = shift_0_1 ? \$127  : 36'h000000000;
+  assign \$130  = shift_1_1 ? \$129  : 36'h000000000;
+  assign \$131  = \$128  | \$130 ;
+  assign \$133  = shift_2_1 ? \$132  : 36'h000000000;
+  assign \$134  = \$131  | \$133 ;
+  assign \$136  = shift_3_1 ? \$135  : 36'h000000000;
+  assign \$137  = \$134  | \$136 ;
+  assign \$138  = $signed(\$137 [27:0]) + $signed(2'h1);
+  assign \$140  = & changed_6[27:15];
+  assign \$141  = ~ \$140 ;
+  assign \$142  = | changed_6[27:15];
+  assign lane_6_16_clamped = changed_6[27] ? \$141  : \$142 ;
+  assign \$143  = changed_6[27] ? 16'h8000 : 16'h7fff;
+  assign lane_6_16_saturated = lane_6_16_clamped ? \$143  : changed_6[15:0];
+  assign \$144  = & changed_6[27:23];
+  assign \$145  = ~ \$144 ;
+  assign \$146  = | changed_6[27:23];
+  assign lane_6_24_clamped = changed_6[27] ? \$145  : \$146 ;
+  assign \$147  = changed_6[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_6_24_saturated = lane_6_24_clamped ? \$147  : changed_6[23:0];
+  assign \$149  = shift_0_1 ? \$148  : 36'h000000000;
+  assign \$151  = shift_1_1 ? \$150  : 36'h000000000;
+  assign \$152  = \$149  | \$151 ;
+  assign \$154  = shift_2_1 ? \$153  : 36'h000000000;
+  assign \$155  = \$152  | \$154 ;
+  assign \$157  = shift_3_1 ? \$156  : 36'h000000000;
+  assign \$158  = \$155  | \$157 ;
+  assign \$159  = $signed(\$158 [27:0]) + $signed(2'h1);
+  assign \$161  = & changed_7[27:15];
+  assign \$162  = ~ \$161 ;
+  assign \$163  = | changed_7[27:15];
+  assign lane_7_16_clamped = changed_7[27] ? \$162  : \$163 ;
+  assign \$164  = changed_7[27] ? 16'h8000 : 16'h7fff;
+  assign lane_7_16_saturated = lane_7_16_clamped ? \$164  : changed_7[15:0];
+  assign \$165  = & changed_7[27:23];
+  assign \$166  = ~ \$165 ;
+  assign \$167  = | changed_7[27:23];
+  assign lane_7_24_clamped = changed_7[27] ? \$166  : \$167 ;
+  assign \$168  = changed_7[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_7_24_saturated = lane_7_24_clamped ? \$168  : changed_7[23:0];
+  assign \$169  = $signed(\port$2604$0 ) - $signed(narrow_0);
+  assign \$170  = updating_2 ? \$169  : { narrow_0[26], narrow_0 };
+  assign \$171  = tag[0] & tag[2];
+  assign \$172  = \$171  & is_full;
+  assign \$173  = width_1_3 ? lane_0_24_saturated : { lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated };
+  assign \$174  = present[0] ? \$173  : 24'h000000;
+  assign \$175  = width_1_3 ? lane_0_24_clamped : lane_0_16_clamped;
+  assign \$176  = \$175  & present[0];
+  assign \$177  = \$176  & writes_soon;
+  assign \$178  = $signed(\port$2605$0 ) - $signed(narrow_1);
+  assign \$179  = updating_2 ? \$178  : { narrow_1[26], narrow_1 };
+  assign \$180  = width_1_3 ? lane_1_24_saturated : { lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated };
+  assign \$181  = present[1] ? \$180  : 24'h000000;
+  assign \$182  = width_1_3 ? lane_1_24_clamped : lane_1_16_clamped;
+  assign \$183  = \$182  & present[1];
+  assign \$184  = \$183  & writes_soon;
+  assign \$185  = $signed(\port$2606$0 ) - $signed(narrow_2);
+  assign \$186  = updating_2 ? \$185  : { narrow_2[26], narrow_2 };
+  assign \$187  = width_1_3 ? lane_2_24_saturated : { lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated };
+  assign \$188  = present[2] ? \$187  : 24'h000000;
+  assign \$189  = width_1_3 ? lane_2_24_clamped : lane_2_16_clamped;
+  assign \$190  = \$189  & present[2];
+  assign \$191  = \$190  & writes_soon;
+  assign \$192  = $signed(\port$2607$0 ) - $signed(narrow_3);
+  assign \$193  = updating_2 ? \$192  : { narrow_3[26], narrow_3 };
+  assign \$194  = width_1_3 ? lane_3_24_saturated : { lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated };
+  assign \$195  = present[3] ? \$194  : 24'h000000;
+  assign \$196  = width_1_3 ? lane_3_24_clamped : lane_3_16_clamped;
+  assign \$197  = \$196  & present[3];
+  assign \$198  = \$197  & writes_soon;
+  assign \$199  = $signed(\port$2608$0 ) - $signed(narrow_4);
+  assign \$200  = updating_2 ? \$199  : { narrow_4[26], narrow_4 };
+  assign \$201  = width_1_3 ? lane_4_24_saturated : { lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated };
+  assign \$202  = present[4] ? \$201  : 24'h000000;
+  assign \$203  = width_1_3 ? lane_4_24_clamped : lane_4_16_clamped;
+  assign \$204  = \$203  & present[4];
+  assign \$205  = \$204  & writes_soon;
+  assign \$206  = $signed(\port$2609$0 ) - $signed(narrow_5);
+  assign \$207  = updating_2 ? \$206  : { narrow_5[26], narrow_5 };
+  assign \$208  = width_1_3 ? lane_5_24_saturated : { lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated };
+  assign \$209  = present[5] ? \$208  : 24'h000000;
+  assign \$210  = width_1_3 ? lane_5_24_clamped : lane_5_16_clamped;
+  assign \$211  = \$210  & present[5];
+  assign \$212  = \$211  & writes_soon;
+  assign \$213  = $signed(\port$2610$0 ) - $signed(narrow_6);
+  assign \$214  = updating_2 ? \$213  : { narrow_6[26], narrow_6 };
+  assign \$215  = width_1_3 ? lane_6_24_saturated : { lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated };
+  assign \$216  = present[6] ? \$215  : 24'h000000;
+  assign \$217  = width_1_3 ? lane_6_24_clamped : lane_6_16_clamped;
+  assign \$218  = \$217  & present[6];
+  assign \$219  = \$218  & writes_soon;
+  assign \$220  = $signed(\port$2611$0 ) - $signed(narrow_7);
+  assign \$221  = updating_2 ? \$220  : { narrow_7[26], narrow_7 };
+  assign \$222  = width_1_3 ? lane_7_24_saturated : { lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated };
+  assign \$223  = present[7] ? \$222  : 24'h000000;
+  assign \$224  = width_1_3 ? lane_7_24_clamped : lane_7_16_clamped;
+  assign \$225  = \$224  & present[7];
+  assign \$226  = \$225  & writes_soon;
+  assign \$227  = flag_0 + flag_1;
+  assign \$228  = flag_2 + flag_3;
+  assign \$229  = flag_4 + flag_5;
+  assign \$230  = flag_6 + flag_7;
+  assign \$231  = count_0_0 + count_0_1;
+  assign \$232  = count_0_2 + count_0_3;
+  assign \$233  = count_1_0 + count_1_1;
   always @(posedge clk)
-    stage_1 <= \$242 ;
+    shift_0_1 <= shift_0;
   always @(posedge clk)
-    stage_2 <= \$243 ;
+    shift_1_1 <= shift_1;
   always @(posedge clk)
-    narrow_0 <= \$6 [26:0];
+    shift_2_1 <= shift_2;
   always @(posedge clk)
-    changed_0 <= \$114 ;
+    shift_3_1 <= shift_3;
   always @(posedge clk)
-    working_1 <= \$244 ;
+    width_1_1 <= width_1;
   always @(posedge clk)
-    working_2 <= \$245 ;
+    width_1_2 <= width_1_1;
   always @(posedge clk)
-    word_0 <= \$122 ;
+    width_1_3 <= width_1_2;
   always @(posedge clk)
-    flag_0 <= \$246 ;
+    updating_1 <= updates;
   always @(posedge clk)
-    narrow_1 <= \$20 [26:0];
+    updating_2 <= updating_1;
   always @(posedge clk)
-    changed_1 <= \$131 ;
+    stage_1 <= \$234 ;
   always @(posedge clk)
-    word_1 <= \$137 ;
+    stage_2 <= \$235 ;
   always @(posedge clk)
-    flag_1 <= \$247 ;
+    present <= \$236 ;
   always @(posedge clk)
-    narrow_2 <= \$34 [26:0];
+    narrow_0 <= \$13 [26:0];
   always @(posedge clk)
-    changed_2 <= \$146 ;
+    changed_0 <= \$170 ;
   always @(posedge clk)
-    word_2 <= \$152 ;
+    working_1 <= \$237 ;
   always @(posedge clk)
-    flag_2 <= \$248 ;
+    working_2 <= \$238 ;
   always @(posedge clk)
-    narrow_3 <= \$48 [26:0];
+    writes_soon <= \$239 ;
   always @(posedge clk)
-    changed_3 <= \$161 ;
+    word_0 <= \$174 ;
   always @(posedge clk)
-    word_3 <= \$167 ;
+    flag_0 <= \$240 ;
   always @(posedge clk)
-    flag_3 <= \$249 ;
+    narrow_1 <= \$34 [26:0];
   always @(posedge clk)
-    narrow_4 <= \$62 [26:0];
+    changed_1 <= \$179 ;
   always @(posedge clk)
-    changed_4 <= \$176 ;
+    word_1 <= \$181 ;
   always @(posedge clk)
-    word_4 <= \$182 ;
+    flag_1 <= \$241 ;
   always @(posedge clk)
-    flag_4 <= \$250 ;
+    narrow_2 <= \$55 [26:0];
   always @(posedge clk)
-    narrow_5 <= \$76 [26:0];
+    changed_2 <= \$186 ;
   always @(posedge clk)
-    changed_5 <= \$191 ;
+    word_2 <= \$188 ;
   always @(posedge clk)
-    word_5 <= \$197 ;
+    flag_2 <= \$242 ;
   always @(posedge clk)
-    flag_5 <= \$251 ;
+    narrow_3 <= \$76 [26:0];
   always @(posedge clk)
-    narrow_6 <= \$90 [26:0];
+    changed_3 <= \$193 ;
   always @(posedge clk)
-    changed_6 <= \$206 ;
+    word_3 <= \$195 ;
   always @(posedge clk)
-    word_6 <= \$212 ;
+    flag_3 <= \$243 ;
   always @(posedge clk)
-    flag_6 <= \$252 ;
+    narrow_4 <= \$97 [26:0];
   always @(posedge clk)
-    narrow_7 <= \$104 [26:0];
+    changed_4 <= \$200 ;
+  always @(posedge clk)
+    word_4 <= \$202 ;
+  always @(posedge clk)
+    flag_4 <= \$244 ;
+  always @(posedge clk)
+    narrow_5 <= \$118 [26:0];
+  always @(posedge clk)
+    changed_5 <= \$207 ;
+  always @(posedge clk)
+    word_5 <= \$209 ;
+  always @(posedge clk)
+    flag_5 <= \$245 ;
+  always @(posedge clk)
+    narrow_6 <= \$139 [26:0];
+  always @(posedge clk)
+    changed_6 <= \$214 ;
+  always @(posedge clk)
+    word_6 <= \$216 ;
+  always @(posedge clk)
+    flag_6 <= \$246 ;
+  always @(posedge clk)
+    narrow_7 <= \$160 [26:0];
   always @(posedge clk)
     changed_7 <= \$221 ;
   always @(posedge clk)
-    word_7 <= \$227 ;
+    word_7 <= \$223 ;
   always @(posedge clk)
-    flag_7 <= \$253 ;
+    flag_7 <= \$247 ;
   always @(posedge clk)
-    write <= \$254 ;
+    write <= \$248 ;
   always @(posedge clk)
-    count_0_0 <= \$255 ;
+    count_0_0 <= \$249 ;
   always @(posedge clk)
-    count_0_1 <= \$256 ;
+    count_0_1 <= \$250 ;
   always @(posedge clk)
-    count_0_2 <= \$257 ;
+    count_0_2 <= \$251 ;
   always @(posedge clk)
-    count_0_3 <= \$258 ;
+    count_0_3 <= \$252 ;
   always @(posedge clk)
-    count_1_0 <= \$259 ;
+    count_1_0 <= \$253 ;
   always @(posedge clk)
-    count_1_1 <= \$260 ;
+    count_1_1 <= \$254 ;
   always @(posedge clk)
-    clamped <= \$261 ;
+    clamped <= \$255 ;
   always @(posedge clk)
-    stage_3 <= \$262 ;
+    stage_3 <= \$256 ;
   always @(posedge clk)
-    stage_4 <= \$263 ;
+    stage_4 <= \$257 ;
   always @(posedge clk)
-    stage_5 <= \$264 ;
+    stage_5 <= \$258 ;
   always @(posedge clk)
-    stage_6 <= \$265 ;
+    stage_6 <= \$259 ;
+  always @(posedge clk)
+    stage_7 <= \$260 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_0 = 1'h0;
+    casez (tag[16:13])
+      4'ha:
+          shift_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_1 = 1'h0;
+    casez (tag[16:13])
+      4'h7:
+          shift_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_2 = 1'h0;
+    casez (tag[16:13])
+      4'h8, 4'h9:
+          shift_2 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_3 = 1'h0;
+    casez (tag[16:13])
+      4'h2, 4'h3, 4'h4:
+          shift_3 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    width_1 = 1'h0;
+    casez (tag[16:13])
+      4'h7, 4'h8, 4'h9, 4'ha:
+          width_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    updates = 1'h0;
+    casez (tag[16:13])
+      4'h7, 4'h8, 4'h9, 4'ha:
+          updates = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
     is_full = 1'h0;
     casez (tag[16:13])
       4'h2, 4'h3, 4'h4, 4'h7, 4'h8, 4'h9, 4'ha:
@@ -8804,636 +10728,231 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    updates = 1'h0;
-    casez (stage_1[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          updates = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    partial_lanes = 3'h4;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    partial = 8'h0f;
     casez (stage_2[16:13])
       4'ha:
-          partial_lanes = 3'h3;
+          partial = 8'h07;
       4'h2, 4'h3, 4'h4:
-          partial_lanes = 3'h6;
+          partial = 8'h3f;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_0_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_0_shift = 2'h0;
-      4'h7:
-          lane_0_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_0_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_0_shift)
-      2'h0:
-          lane_0_scaled = \$1 [27:0];
-      2'h1:
-          lane_0_scaled = \$2 [27:0];
-      2'h2:
-          lane_0_scaled = \$3 [27:0];
-      2'h3:
-          lane_0_scaled = \$4 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_0_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_0_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_0_width)
-      1'h0:
-          lane_0_narrow = { lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated };
-      1'h1:
-          lane_0_narrow = lane_0_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_0_width)
-      1'h0:
-          lane_0_flag = lane_0_16_clamped;
-      1'h1:
-          lane_0_flag = lane_0_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_1_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_1_shift = 2'h0;
-      4'h7:
-          lane_1_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_1_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_1_shift)
-      2'h0:
-          lane_1_scaled = \$15 [27:0];
-      2'h1:
-          lane_1_scaled = \$16 [27:0];
-      2'h2:
-          lane_1_scaled = \$17 [27:0];
-      2'h3:
-          lane_1_scaled = \$18 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_1_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_1_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_1_width)
-      1'h0:
-          lane_1_narrow = { lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated };
-      1'h1:
-          lane_1_narrow = lane_1_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_1_width)
-      1'h0:
-          lane_1_flag = lane_1_16_clamped;
-      1'h1:
-          lane_1_flag = lane_1_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_2_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_2_shift = 2'h0;
-      4'h7:
-          lane_2_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_2_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_2_shift)
-      2'h0:
-          lane_2_scaled = \$29 [27:0];
-      2'h1:
-          lane_2_scaled = \$30 [27:0];
-      2'h2:
-          lane_2_scaled = \$31 [27:0];
-      2'h3:
-          lane_2_scaled = \$32 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_2_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_2_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_2_width)
-      1'h0:
-          lane_2_narrow = { lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated };
-      1'h1:
-          lane_2_narrow = lane_2_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_2_width)
-      1'h0:
-          lane_2_flag = lane_2_16_clamped;
-      1'h1:
-          lane_2_flag = lane_2_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_3_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_3_shift = 2'h0;
-      4'h7:
-          lane_3_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_3_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_3_shift)
-      2'h0:
-          lane_3_scaled = \$43 [27:0];
-      2'h1:
-          lane_3_scaled = \$44 [27:0];
-      2'h2:
-          lane_3_scaled = \$45 [27:0];
-      2'h3:
-          lane_3_scaled = \$46 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_3_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_3_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_3_width)
-      1'h0:
-          lane_3_narrow = { lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated };
-      1'h1:
-          lane_3_narrow = lane_3_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_3_width)
-      1'h0:
-          lane_3_flag = lane_3_16_clamped;
-      1'h1:
-          lane_3_flag = lane_3_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_4_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_4_shift = 2'h0;
-      4'h7:
-          lane_4_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_4_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_4_shift)
-      2'h0:
-          lane_4_scaled = \$57 [27:0];
-      2'h1:
-          lane_4_scaled = \$58 [27:0];
-      2'h2:
-          lane_4_scaled = \$59 [27:0];
-      2'h3:
-          lane_4_scaled = \$60 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_4_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_4_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_4_width)
-      1'h0:
-          lane_4_narrow = { lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated };
-      1'h1:
-          lane_4_narrow = lane_4_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_4_width)
-      1'h0:
-          lane_4_flag = lane_4_16_clamped;
-      1'h1:
-          lane_4_flag = lane_4_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_5_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_5_shift = 2'h0;
-      4'h7:
-          lane_5_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_5_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_5_shift)
-      2'h0:
-          lane_5_scaled = \$71 [27:0];
-      2'h1:
-          lane_5_scaled = \$72 [27:0];
-      2'h2:
-          lane_5_scaled = \$73 [27:0];
-      2'h3:
-          lane_5_scaled = \$74 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_5_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_5_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_5_width)
-      1'h0:
-          lane_5_narrow = { lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated };
-      1'h1:
-          lane_5_narrow = lane_5_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_5_width)
-      1'h0:
-          lane_5_flag = lane_5_16_clamped;
-      1'h1:
-          lane_5_flag = lane_5_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_6_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_6_shift = 2'h0;
-      4'h7:
-          lane_6_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_6_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_6_shift)
-      2'h0:
-          lane_6_scaled = \$85 [27:0];
-      2'h1:
-          lane_6_scaled = \$86 [27:0];
-      2'h2:
-          lane_6_scaled = \$87 [27:0];
-      2'h3:
-          lane_6_scaled = \$88 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_6_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_6_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_6_width)
-      1'h0:
-          lane_6_narrow = { lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated };
-      1'h1:
-          lane_6_narrow = lane_6_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_6_width)
-      1'h0:
-          lane_6_flag = lane_6_16_clamped;
-      1'h1:
-          lane_6_flag = lane_6_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_7_shift = 2'h3;
-    casez (tag[16:13])
-      4'ha:
-          lane_7_shift = 2'h0;
-      4'h7:
-          lane_7_shift = 2'h1;
-      4'h8, 4'h9:
-          lane_7_shift = 2'h2;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_7_shift)
-      2'h0:
-          lane_7_scaled = \$99 [27:0];
-      2'h1:
-          lane_7_scaled = \$100 [27:0];
-      2'h2:
-          lane_7_scaled = \$101 [27:0];
-      2'h3:
-          lane_7_scaled = \$102 [27:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    lane_7_width = 1'h1;
-    casez (stage_2[16:13])
-      4'h2, 4'h3, 4'h4:
-          lane_7_width = 1'h0;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_7_width)
-      1'h0:
-          lane_7_narrow = { lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated };
-      1'h1:
-          lane_7_narrow = lane_7_24_saturated;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    (* full_case = 32'd1 *)
-    casez (lane_7_width)
-      1'h0:
-          lane_7_flag = lane_7_16_clamped;
-      1'h1:
-          lane_7_flag = lane_7_24_clamped;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$242  = tag;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$234  = tag;
     if (rst) begin
-      \$242  = 19'h00000;
+      \$234  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$243  = stage_1;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$235  = stage_1;
     if (rst) begin
-      \$243  = 19'h00000;
+      \$235  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$244  = \$116 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    (* full_case = 32'd1 *)
+    casez (stage_2[6:5])
+      2'h0:
+          \$236  = 8'hff;
+      2'h1:
+          \$236  = partial;
+      default:
+          \$236  = 8'h00;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$237  = \$172 ;
+    if (rst) begin
+      \$237  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$238  = working_1;
+    if (rst) begin
+      \$238  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$239  = working_2;
+    if (rst) begin
+      \$239  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$240  = \$177 ;
+    if (rst) begin
+      \$240  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$241  = \$184 ;
+    if (rst) begin
+      \$241  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$242  = \$191 ;
+    if (rst) begin
+      \$242  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$243  = \$198 ;
+    if (rst) begin
+      \$243  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$244  = \$205 ;
     if (rst) begin
       \$244  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$245  = working_1;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$245  = \$212 ;
     if (rst) begin
       \$245  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$246  = \$129 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$246  = \$219 ;
     if (rst) begin
       \$246  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$247  = \$144 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$247  = \$226 ;
     if (rst) begin
       \$247  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$248  = \$159 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$248  = writes_soon;
     if (rst) begin
       \$248  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$249  = \$174 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$249  = \$227 ;
     if (rst) begin
-      \$249  = 1'h0;
+      \$249  = 2'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$250  = \$189 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$250  = \$228 ;
     if (rst) begin
-      \$250  = 1'h0;
+      \$250  = 2'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$251  = \$204 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$251  = \$229 ;
     if (rst) begin
-      \$251  = 1'h0;
+      \$251  = 2'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$252  = \$219 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$252  = \$230 ;
     if (rst) begin
-      \$252  = 1'h0;
+      \$252  = 2'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$253  = \$234 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$253  = \$231 ;
     if (rst) begin
-      \$253  = 1'h0;
+      \$253  = 3'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$254  = working_2;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$254  = \$232 ;
     if (rst) begin
-      \$254  = 1'h0;
+      \$254  = 3'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$255  = \$235 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$255  = \$233 ;
     if (rst) begin
-      \$255  = 2'h0;
+      \$255  = 4'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$256  = \$236 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$256  = stage_2;
     if (rst) begin
-      \$256  = 2'h0;
+      \$256  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$257  = \$237 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$257  = stage_3;
     if (rst) begin
-      \$257  = 2'h0;
+      \$257  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$258  = \$238 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$258  = stage_4;
     if (rst) begin
-      \$258  = 2'h0;
+      \$258  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$259  = \$239 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$259  = stage_5;
     if (rst) begin
-      \$259  = 3'h0;
+      \$259  = 20'h00000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$260  = \$240 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$260  = stage_6;
     if (rst) begin
-      \$260  = 3'h0;
+      \$260  = 20'h00000;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$261  = \$241 ;
-    if (rst) begin
-      \$261  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$262  = stage_2;
-    if (rst) begin
-      \$262  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$263  = stage_3;
-    if (rst) begin
-      \$263  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$264  = stage_4;
-    if (rst) begin
-      \$264  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$265  = stage_5;
-    if (rst) begin
-      \$265  = 19'h00000;
-    end
-  end
-  assign totals = { \port$2877$0 , \port$2872$0 , \port$2867$0 , \port$2862$0 , \port$2857$0 , \port$2852$0 , \port$2847$0 , \port$2842$0  };
-  assign lane_0_rounded = \$6 [26:0];
-  assign lane_1_rounded = \$20 [26:0];
-  assign lane_2_rounded = \$34 [26:0];
-  assign lane_3_rounded = \$48 [26:0];
-  assign lane_4_rounded = \$62 [26:0];
-  assign lane_5_rounded = \$76 [26:0];
-  assign lane_6_rounded = \$90 [26:0];
-  assign lane_7_rounded = \$104 [26:0];
-  assign working_3 = write;
+  assign lane_0_scaled = \$11 [27:0];
+  assign totals = { \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0 , \port$3096$0 , \port$3091$0  };
+  assign lane_0_rounded = \$13 [26:0];
+  assign lane_1_scaled = \$32 [27:0];
+  assign lane_1_rounded = \$34 [26:0];
+  assign lane_2_scaled = \$53 [27:0];
+  assign lane_2_rounded = \$55 [26:0];
+  assign lane_3_scaled = \$74 [27:0];
+  assign lane_3_rounded = \$76 [26:0];
+  assign lane_4_scaled = \$95 [27:0];
+  assign lane_4_rounded = \$97 [26:0];
+  assign lane_5_scaled = \$116 [27:0];
+  assign lane_5_rounded = \$118 [26:0];
+  assign lane_6_scaled = \$137 [27:0];
+  assign lane_6_rounded = \$139 [26:0];
+  assign lane_7_scaled = \$158 [27:0];
+  assign lane_7_rounded = \$160 [26:0];
+  assign working_4 = write;
+  assign working_3 = writes_soon;
   assign count_2_0 = clamped;
-  assign old = { \port$2339$0 , \port$2338$0 , \port$2337$0 , \port$2336$0 , \port$2335$0 , \port$2334$0 , \port$2333$0 , \port$2332$0  };
-  assign clamped_kernel = stage_6[16:13];
+  assign old = { \port$2611$0 , \port$2610$0 , \port$2609$0 , \port$2608$0 , \port$2607$0 , \port$2606$0 , \port$2605$0 , \port$2604$0  };
+  assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -9445,19 +10964,8 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \tag.sum_level  = tag[12:11];
   assign \tag.kernel  = tag[16:13];
   assign \tag.slot  = tag[17];
-  assign \tag.tile  = tag[18];
-  assign \stage_1.valid  = stage_1[0];
-  assign \stage_1.first  = stage_1[1];
-  assign \stage_1.last  = stage_1[2];
-  assign \stage_1.sum_first  = stage_1[3];
-  assign \stage_1.sum_last  = stage_1[4];
-  assign \stage_1.edge  = stage_1[6:5];
-  assign \stage_1.level  = stage_1[8:7];
-  assign \stage_1.row_level  = stage_1[10:9];
-  assign \stage_1.sum_level  = stage_1[12:11];
-  assign \stage_1.kernel  = stage_1[16:13];
-  assign \stage_1.slot  = stage_1[17];
-  assign \stage_1.tile  = stage_1[18];
+  assign \tag.first_tile  = tag[18];
+  assign \tag.last_tile  = tag[19];
   assign \stage_2.valid  = stage_2[0];
   assign \stage_2.first  = stage_2[1];
   assign \stage_2.last  = stage_2[2];
@@ -9469,15 +10977,16 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \stage_2.sum_level  = stage_2[12:11];
   assign \stage_2.kernel  = stage_2[16:13];
   assign \stage_2.slot  = stage_2[17];
-  assign \stage_2.tile  = stage_2[18];
-  assign \totals[0]  = \port$2842$0 ;
-  assign \totals[1]  = \port$2847$0 ;
-  assign \totals[2]  = \port$2852$0 ;
-  assign \totals[3]  = \port$2857$0 ;
-  assign \totals[4]  = \port$2862$0 ;
-  assign \totals[5]  = \port$2867$0 ;
-  assign \totals[6]  = \port$2872$0 ;
-  assign \totals[7]  = \port$2877$0 ;
+  assign \stage_2.first_tile  = stage_2[18];
+  assign \stage_2.last_tile  = stage_2[19];
+  assign \totals[0]  = \port$3091$0 ;
+  assign \totals[1]  = \port$3096$0 ;
+  assign \totals[2]  = \port$3101$0 ;
+  assign \totals[3]  = \port$3106$0 ;
+  assign \totals[4]  = \port$3111$0 ;
+  assign \totals[5]  = \port$3116$0 ;
+  assign \totals[6]  = \port$3121$0 ;
+  assign \totals[7]  = \port$3126$0 ;
   assign \row[0]  = row[23:0];
   assign \row[1]  = row[47:24];
   assign \row[2]  = row[71:48];
@@ -9497,27 +11006,42 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \write_tag.sum_level  = write_tag[12:11];
   assign \write_tag.kernel  = write_tag[16:13];
   assign \write_tag.slot  = write_tag[17];
-  assign \write_tag.tile  = write_tag[18];
-  assign \stage_6.valid  = stage_6[0];
-  assign \stage_6.first  = stage_6[1];
-  assign \stage_6.last  = stage_6[2];
-  assign \stage_6.sum_first  = stage_6[3];
-  assign \stage_6.sum_last  = stage_6[4];
-  assign \stage_6.edge  = stage_6[6:5];
-  assign \stage_6.level  = stage_6[8:7];
-  assign \stage_6.row_level  = stage_6[10:9];
-  assign \stage_6.sum_level  = stage_6[12:11];
-  assign \stage_6.kernel  = stage_6[16:13];
-  assign \stage_6.slot  = stage_6[17];
-  assign \stage_6.tile  = stage_6[18];
-  assign \old[0]  = \port$2332$0 ;
-  assign \old[1]  = \port$2333$0 ;
-  assign \old[2]  = \port$2334$0 ;
-  assign \old[3]  = \port$2335$0 ;
-  assign \old[4]  = \port$2336$0 ;
-  assign \old[5]  = \port$2337$0 ;
-  assign \old[6]  = \port$2338$0 ;
-  assign \old[7]  = \port$2339$0 ;
+  assign \write_tag.first_tile  = write_tag[18];
+  assign \write_tag.last_tile  = write_tag[19];
+  assign \stage_7.valid  = stage_7[0];
+  assign \stage_7.first  = stage_7[1];
+  assign \stage_7.last  = stage_7[2];
+  assign \stage_7.sum_first  = stage_7[3];
+  assign \stage_7.sum_last  = stage_7[4];
+  assign \stage_7.edge  = stage_7[6:5];
+  assign \stage_7.level  = stage_7[8:7];
+  assign \stage_7.row_level  = stage_7[10:9];
+  assign \stage_7.sum_level  = stage_7[12:11];
+  assign \stage_7.kernel  = stage_7[16:13];
+  assign \stage_7.slot  = stage_7[17];
+  assign \stage_7.first_tile  = stage_7[18];
+  assign \stage_7.last_tile  = stage_7[19];
+  assign \stage_1.valid  = stage_1[0];
+  assign \stage_1.first  = stage_1[1];
+  assign \stage_1.last  = stage_1[2];
+  assign \stage_1.sum_first  = stage_1[3];
+  assign \stage_1.sum_last  = stage_1[4];
+  assign \stage_1.edge  = stage_1[6:5];
+  assign \stage_1.level  = stage_1[8:7];
+  assign \stage_1.row_level  = stage_1[10:9];
+  assign \stage_1.sum_level  = stage_1[12:11];
+  assign \stage_1.kernel  = stage_1[16:13];
+  assign \stage_1.slot  = stage_1[17];
+  assign \stage_1.first_tile  = stage_1[18];
+  assign \stage_1.last_tile  = stage_1[19];
+  assign \old[0]  = \port$2604$0 ;
+  assign \old[1]  = \port$2605$0 ;
+  assign \old[2]  = \port$2606$0 ;
+  assign \old[3]  = \port$2607$0 ;
+  assign \old[4]  = \port$2608$0 ;
+  assign \old[5]  = \port$2609$0 ;
+  assign \old[6]  = \port$2610$0 ;
+  assign \old[7]  = \port$2611$0 ;
   assign \stage_3.valid  = stage_3[0];
   assign \stage_3.first  = stage_3[1];
   assign \stage_3.last  = stage_3[2];
@@ -9529,7 +11053,8 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \stage_3.sum_level  = stage_3[12:11];
   assign \stage_3.kernel  = stage_3[16:13];
   assign \stage_3.slot  = stage_3[17];
-  assign \stage_3.tile  = stage_3[18];
+  assign \stage_3.first_tile  = stage_3[18];
+  assign \stage_3.last_tile  = stage_3[19];
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -9541,7 +11066,8 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \stage_4.sum_level  = stage_4[12:11];
   assign \stage_4.kernel  = stage_4[16:13];
   assign \stage_4.slot  = stage_4[17];
-  assign \stage_4.tile  = stage_4[18];
+  assign \stage_4.first_tile  = stage_4[18];
+  assign \stage_4.last_tile  = stage_4[19];
   assign \stage_5.valid  = stage_5[0];
   assign \stage_5.first  = stage_5[1];
   assign \stage_5.last  = stage_5[2];
@@ -9553,9 +11079,23 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign \stage_5.sum_level  = stage_5[12:11];
   assign \stage_5.kernel  = stage_5[16:13];
   assign \stage_5.slot  = stage_5[17];
-  assign \stage_5.tile  = stage_5[18];
+  assign \stage_5.first_tile  = stage_5[18];
+  assign \stage_5.last_tile  = stage_5[19];
+  assign \stage_6.valid  = stage_6[0];
+  assign \stage_6.first  = stage_6[1];
+  assign \stage_6.last  = stage_6[2];
+  assign \stage_6.sum_first  = stage_6[3];
+  assign \stage_6.sum_last  = stage_6[4];
+  assign \stage_6.edge  = stage_6[6:5];
+  assign \stage_6.level  = stage_6[8:7];
+  assign \stage_6.row_level  = stage_6[10:9];
+  assign \stage_6.sum_level  = stage_6[12:11];
+  assign \stage_6.kernel  = stage_6[16:13];
+  assign \stage_6.slot  = stage_6[17];
+  assign \stage_6.first_tile  = stage_6[18];
+  assign \stage_6.last_tile  = stage_6[19];
   assign write_tag[0] = working_2;
-  assign write_tag[18:1] = stage_2[18:1];
+  assign write_tag[19:1] = stage_2[19:1];
   assign row[191:168] = word_7;
   assign row[167:144] = word_6;
   assign row[143:120] = word_5;
@@ -9564,50 +11104,50 @@ module \core.full_path (rst, tag, \port$2332$0 , \port$2333$0 , \port$2334$0 , \
   assign row[71:48] = word_2;
   assign row[47:24] = word_1;
   assign row[23:0] = word_0;
-  assign \$1  = { \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35:9] };
-  assign \$2  = { \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35:10] };
-  assign \$3  = { \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35:11] };
-  assign \$4  = { \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35], \port$2842$0 [35:13] };
-  assign \$6  = { \$5 [28], \$5 [28:1] };
-  assign \$15  = { \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35:9] };
-  assign \$16  = { \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35:10] };
-  assign \$17  = { \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35:11] };
-  assign \$18  = { \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35], \port$2847$0 [35:13] };
-  assign \$20  = { \$19 [28], \$19 [28:1] };
-  assign \$29  = { \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35:9] };
-  assign \$30  = { \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35:10] };
-  assign \$31  = { \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35:11] };
-  assign \$32  = { \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35], \port$2852$0 [35:13] };
+  assign \$1  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:9] };
+  assign \$3  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:10] };
+  assign \$6  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:11] };
+  assign \$9  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:13] };
+  assign \$13  = { \$12 [28], \$12 [28:1] };
+  assign \$22  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:9] };
+  assign \$24  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:10] };
+  assign \$27  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:11] };
+  assign \$30  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35:9] };
-  assign \$44  = { \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35:10] };
-  assign \$45  = { \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35:11] };
-  assign \$46  = { \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35], \port$2857$0 [35:13] };
-  assign \$48  = { \$47 [28], \$47 [28:1] };
-  assign \$57  = { \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35:9] };
-  assign \$58  = { \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35:10] };
-  assign \$59  = { \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35:11] };
-  assign \$60  = { \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35], \port$2862$0 [35:13] };
-  assign \$62  = { \$61 [28], \$61 [28:1] };
-  assign \$71  = { \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35:9] };
-  assign \$72  = { \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35:10] };
-  assign \$73  = { \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35:11] };
-  assign \$74  = { \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35], \port$2867$0 [35:13] };
+  assign \$43  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:9] };
+  assign \$45  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:10] };
+  assign \$48  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:11] };
+  assign \$51  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:13] };
+  assign \$55  = { \$54 [28], \$54 [28:1] };
+  assign \$64  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:9] };
+  assign \$66  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:10] };
+  assign \$69  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:11] };
+  assign \$72  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35:9] };
-  assign \$86  = { \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35:10] };
-  assign \$87  = { \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35:11] };
-  assign \$88  = { \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35], \port$2872$0 [35:13] };
-  assign \$90  = { \$89 [28], \$89 [28:1] };
-  assign \$99  = { \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35:9] };
-  assign \$100  = { \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35:10] };
-  assign \$101  = { \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35:11] };
-  assign \$102  = { \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35], \port$2877$0 [35:13] };
-  assign \$104  = { \$103 [28], \$103 [28:1] };
+  assign \$85  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:9] };
+  assign \$87  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:10] };
+  assign \$90  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:11] };
+  assign \$93  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:13] };
+  assign \$97  = { \$96 [28], \$96 [28:1] };
+  assign \$106  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:9] };
+  assign \$108  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:10] };
+  assign \$111  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:11] };
+  assign \$114  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:13] };
+  assign \$118  = { \$117 [28], \$117 [28:1] };
+  assign \$127  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:9] };
+  assign \$129  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:10] };
+  assign \$132  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:11] };
+  assign \$135  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:13] };
+  assign \$139  = { \$138 [28], \$138 [28:1] };
+  assign \$148  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:9] };
+  assign \$150  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:10] };
+  assign \$153  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:11] };
+  assign \$156  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:13] };
+  assign \$160  = { \$159 [28], \$159 [28:1] };
 endmodule
 
-module \core.full_write (rst, trigger, level, kernel, row, bank, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
+module \core.full_write (rst, trigger, level, kernel, row, \bank$18 , clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$14  = 0;
   input rst;
   wire rst;
   input trigger;
@@ -9618,225 +11158,364 @@ module \core.full_write (rst, trigger, level, kernel, row, bank, clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] bank;
-  reg [1:0] bank = 2'h0;
+  output [1:0] \bank$18 ;
+  reg [1:0] \bank$18  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [10:0] \$2 ;
+  reg [10:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg [1:0] \$12 ;
+  reg [10:0] \$13 ;
+  reg [1:0] \$14 ;
+  wire \$2 ;
   wire [11:0] \$3 ;
-  wire [12:0] \$4 ;
-  reg \$5 ;
-  reg [10:0] \$6 ;
-  reg [1:0] \$7 ;
+  wire [11:0] \$4 ;
+  wire [11:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [10:0] \$9 ;
+  reg [10:0] \$like ;
+  reg [10:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [10:0] \$signal  = 11'h000;
   reg active = 1'h0;
-  wire [10:0] carry;
+  reg ahead = 1'h0;
+  reg [1:0] bank = 2'h0;
   reg [1:0] chosen;
-  reg [2:0] lane_step;
-  wire [10:0] origin;
-  reg [10:0] row_step;
-  assign \$3  = \$2  + row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [10:0] wrapped_step = 11'h000;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
+    active <= \$7 ;
   always @(posedge clk)
-    bank <= \$7 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 11'h000 : row;
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$18  <= \$14 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    row_step = 11'h000;
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$like  = 11'h000;
     casez (kernel)
       4'h2:
           casez (level)
             2'h0:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h1:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h3:
-                row_step = 11'h1b5;
+                \$like  = 11'h1b5;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h2:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h1:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h2f8;
+                \$like  = 11'h2f8;
           endcase
       4'h7:
           casez (level)
             2'h0:
-                row_step = 11'h004;
+                \$like  = 11'h004;
             2'h1:
-                row_step = 11'h7f9;
+                \$like  = 11'h7f9;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h00c;
+                \$like  = 11'h00c;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h3:
-                row_step = 11'h003;
+                \$like  = 11'h003;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    lane_step = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$like$3  = 11'h000;
     casez (kernel)
       4'h2:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h1b8;
           endcase
       4'h3:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h190;
           endcase
       4'h4:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h30c;
           endcase
       4'h7:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h008;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7fd;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h002;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h001;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h00f;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h002;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h2:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h3:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h4:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h7:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h8:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h9:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'ha:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h2, 4'h3, 4'h4, 4'h7, 4'h8, 4'h9, 4'ha:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
     chosen = 2'h0;
-    if (trigger) begin
-      chosen = 2'h0;
-      casez (kernel)
-        4'h2:
-            chosen = 2'h1;
-        4'h7, 4'h9:
-            chosen = 2'h2;
-        4'h8, 4'ha:
-            chosen = 2'h3;
-      endcase
+    casez (kernel)
+      4'h2:
+          chosen = 2'h1;
+      4'h7, 4'h9:
+          chosen = 2'h2;
+      4'h8, 4'ha:
+          chosen = 2'h3;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$6  = \$1 ;
+    if (rst) begin
+      \$6  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$5  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$7  = ahead;
     if (rst) begin
-      \$5  = 1'h0;
+      \$7  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [10:0];
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$8  = \$2 ;
     if (rst) begin
-      \$6  = 11'h000;
+      \$8  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$7  = bank;
-    if (trigger) begin
-      \$7  = chosen;
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$9  = \$like ;
     if (rst) begin
-      \$7  = 2'h0;
+      \$9  = 11'h000;
     end
   end
-  assign origin = 11'h000;
-  assign carry = 11'h000;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$12  = chosen;
+    if (rst) begin
+      \$12  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [10:0];
+    end
+    if (rst) begin
+      \$13  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$14  = \bank$18 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 2'h0;
+    end
+  end
 endmodule
 
-module \core.lane_0 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$14  = 0;
+module \core.lane_0 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -9863,11 +11542,11 @@ module \core.lane_0 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -9878,17 +11557,17 @@ module \core.lane_0 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_0.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -9908,16 +11587,16 @@ module \core.lane_0.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
+module \core.lane_1 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -9944,11 +11623,11 @@ module \core.lane_1 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -9959,17 +11638,17 @@ module \core.lane_1 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_1.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -9989,16 +11668,16 @@ module \core.lane_1.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
+module \core.lane_2 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10025,11 +11704,11 @@ module \core.lane_2 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10040,17 +11719,17 @@ module \core.lane_2 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_2.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10070,16 +11749,16 @@ module \core.lane_2.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
+module \core.lane_3 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10106,11 +11785,11 @@ module \core.lane_3 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10121,17 +11800,17 @@ module \core.lane_3 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_3.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10151,16 +11830,16 @@ module \core.lane_3.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
+module \core.lane_4 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10187,11 +11866,11 @@ module \core.lane_4 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10202,17 +11881,17 @@ module \core.lane_4 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_4.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10232,16 +11911,16 @@ module \core.lane_4.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
+module \core.lane_5 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10268,11 +11947,11 @@ module \core.lane_5 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10283,17 +11962,17 @@ module \core.lane_5 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_5.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10313,16 +11992,16 @@ module \core.lane_5.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
+module \core.lane_6 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10349,11 +12028,11 @@ module \core.lane_6 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10364,17 +12043,17 @@ module \core.lane_6 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_6.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10394,16 +12073,16 @@ module \core.lane_6.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, b, \port$2321$0 , a, total, product, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
+module \core.lane_7 (rst, a, b, \port$2595$0 , total, product, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
-  input signed [15:0] b;
-  wire signed [15:0] b;
-  input [1:0] \port$2321$0 ;
-  wire [1:0] \port$2321$0 ;
   input signed [15:0] a;
   wire signed [15:0] a;
+  input signed [15:0] b;
+  wire signed [15:0] b;
+  input [1:0] \port$2595$0 ;
+  wire [1:0] \port$2595$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -10430,11 +12109,11 @@ module \core.lane_7 (rst, b, \port$2321$0 , a, total, product, clk);
     .rst(rst)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2321$0 [0]) begin
+    if (\port$2595$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2321$0 [1]) begin
+      if (\port$2595$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -10445,17 +12124,17 @@ module \core.lane_7 (rst, b, \port$2321$0 , a, total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2321$0 [0];
-  assign first = \port$2321$0 [1];
+  assign accumulate = \port$2595$0 [0];
+  assign first = \port$2595$0 [1];
 endmodule
 
-module \core.lane_7.multiplier (rst, \b$5 , \a$3 , product, clk);
+module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   input rst;
   wire rst;
-  input signed [15:0] \b$5 ;
-  wire signed [15:0] \b$5 ;
   input signed [15:0] \a$3 ;
   wire signed [15:0] \a$3 ;
+  input signed [15:0] \b$5 ;
+  wire signed [15:0] \b$5 ;
   output signed [31:0] product;
   reg signed [31:0] product = 32'd0;
   input clk;
@@ -10475,8 +12154,8 @@ module \core.lane_7.multiplier (rst, \b$5 , \a$3 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row (rst, trigger, level, kernel, active, row, bank, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
+module \core.old_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$23  = 0;
   input rst;
   wire rst;
   input trigger;
@@ -10489,152 +12168,261 @@ module \core.old_row (rst, trigger, level, kernel, active, row, bank, clk);
   reg active = 1'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
-  output bank;
-  reg bank = 1'h0;
+  output \bank$18 ;
+  reg \bank$18  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [4:0] \$2 ;
+  reg [4:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg \$12 ;
+  reg [4:0] \$13 ;
+  reg \$14 ;
+  wire \$2 ;
   wire [5:0] \$3 ;
-  wire [6:0] \$4 ;
-  reg \$5 ;
-  reg [4:0] \$6 ;
+  wire [5:0] \$4 ;
+  wire [5:0] \$5 ;
+  reg \$6 ;
   reg \$7 ;
-  wire [4:0] carry;
+  reg \$8 ;
+  reg [4:0] \$9 ;
+  reg [4:0] \$like ;
+  reg [4:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [4:0] \$signal  = 5'h00;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
   reg chosen;
-  reg [2:0] lane_step;
-  wire [4:0] origin;
-  reg [4:0] row_step;
-  assign \$3  = \$2  + row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [4:0] wrapped_step = 5'h00;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
+    active <= \$7 ;
   always @(posedge clk)
-    bank <= \$7 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 5'h00 : row;
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$18  <= \$14 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
-    row_step = 5'h00;
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$like  = 5'h00;
     casez (kernel)
       4'h7:
           casez (level)
             2'h0:
-                row_step = 5'h04;
+                \$like  = 5'h04;
             2'h1:
-                row_step = 5'h19;
+                \$like  = 5'h19;
             2'h3:
-                row_step = 5'h00;
+                \$like  = 5'h00;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h3:
-                row_step = 5'h00;
+                \$like  = 5'h00;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h1:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h3:
-                row_step = 5'h0c;
+                \$like  = 5'h0c;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                row_step = 5'h01;
+                \$like  = 5'h01;
             2'h3:
-                row_step = 5'h03;
+                \$like  = 5'h03;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
-    lane_step = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$like$3  = 5'h00;
     casez (kernel)
       4'h7:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h08;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 5'h1d;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
           endcase
       4'h8:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h02;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h01;
           endcase
       4'h9:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h0f;
           endcase
       4'ha:
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 5'h02;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 5'h04;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h7:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h8:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h9:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'ha:
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h7, 4'h8, 4'h9, 4'ha:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
     chosen = 1'h0;
-    if (trigger) begin
-      chosen = 1'h0;
-      casez (kernel)
-        4'h8, 4'ha:
-            chosen = 1'h1;
-      endcase
-    end
+    casez (kernel)
+      4'h8, 4'ha:
+          chosen = 1'h1;
+    endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
-    \$5  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$6  = \$1 ;
     if (rst) begin
-      \$5  = 1'h0;
+      \$6  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [4:0];
-    end
-    if (rst) begin
-      \$6  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
-    \$7  = bank;
-    if (trigger) begin
-      \$7  = chosen;
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$7  = ahead;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
-  assign origin = 5'h00;
-  assign carry = 5'h00;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$8  = \$2 ;
+    if (rst) begin
+      \$8  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$9  = \$like ;
+    if (rst) begin
+      \$9  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$12  = chosen;
+    if (rst) begin
+      \$12  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [4:0];
+    end
+    if (rst) begin
+      \$13  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$14  = \bank$18 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 1'h0;
+    end
+  end
 endmodule
 
-module \core.other_rows$493 (rst, trigger, level, kernel, row, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$23  = 0;
+module \core.other_rows$517 (rst, trigger, level, kernel, row, \bank$17 , clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$24  = 0;
   input rst;
   wire rst;
   input trigger;
@@ -10645,86 +12433,193 @@ module \core.other_rows$493 (rst, trigger, level, kernel, row, clk);
   wire [3:0] kernel;
   output [5:0] row;
   reg [5:0] row = 6'h00;
+  output \bank$17 ;
+  reg \bank$17  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [5:0] \$2 ;
+  reg [5:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg \$12 ;
+  reg [5:0] \$13 ;
+  reg \$14 ;
+  wire \$2 ;
   wire [6:0] \$3 ;
-  wire [7:0] \$4 ;
-  reg \$5 ;
-  reg [5:0] \$6 ;
+  wire [6:0] \$4 ;
+  wire [6:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [5:0] \$9 ;
+  reg [5:0] \$like ;
+  reg [5:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [5:0] \$signal  = 6'h00;
   reg active = 1'h0;
-  wire [5:0] carry;
-  reg [2:0] lane_step;
-  wire [5:0] origin;
-  reg [5:0] row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [5:0] wrapped_step = 6'h00;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 6'h00 : row;
-  assign \$3  = \$2  + row_step;
+    active <= \$7 ;
+  always @(posedge clk)
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$17  <= \$14 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    row_step = 6'h00;
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$like  = 6'h00;
     casez (kernel)
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 6'h00;
+                \$like  = 6'h00;
             2'h1:
-                row_step = 6'h03;
+                \$like  = 6'h03;
             2'h2:
-                row_step = 6'h0b;
+                \$like  = 6'h0b;
             2'h3:
-                row_step = 6'h00;
+                \$like  = 6'h00;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    lane_step = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$like$3  = 6'h00;
     casez (kernel)
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 6'h03;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 6'h06;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 6'h0e;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 6'h03;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$5  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h1:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$6  = \$1 ;
     if (rst) begin
-      \$5  = 1'h0;
+      \$6  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [5:0];
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$7  = ahead;
     if (rst) begin
-      \$6  = 6'h00;
+      \$7  = 1'h0;
     end
   end
-  assign origin = 6'h00;
-  assign carry = 6'h00;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$8  = \$2 ;
+    if (rst) begin
+      \$8  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$9  = \$like ;
+    if (rst) begin
+      \$9  = 6'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 6'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$12  = 1'h0;
+    if (rst) begin
+      \$12  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [5:0];
+    end
+    if (rst) begin
+      \$13  = 6'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$14  = \bank$17 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 1'h0;
+    end
+  end
 endmodule
 
 module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, restart, word, row, lane, enables, parameters__payload);
-  reg \$auto$verilog_backend.cc:2505:dump_module$24  = 0;
+  reg \$auto$verilog_backend.cc:2505:dump_module$25  = 0;
   input parameters__valid;
   wire parameters__valid;
   input clk;
@@ -10751,15 +12646,16 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
   reg [1:0] \$4 ;
   wire [1:0] array;
   wire enable;
-  wire [2:0] \lane$13 ;
+  wire [2:0] \lane$14 ;
   wire rewind;
-  wire [4:0] \row$11 ;
+  wire [4:0] \row$12 ;
   wire step;
+  wire takes;
   always @(posedge clk)
     lane <= \$3 ;
   always @(posedge clk)
     enables <= \$4 ;
-  assign step = parameters__ready & parameters__valid;
+  assign takes = parameters__ready & parameters__valid;
   always @(posedge clk)
     word <= \$1 ;
   always @(posedge clk)
@@ -10767,32 +12663,32 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
   \core.parameter_loader.walk  walk (
     .array(array),
     .clk(clk),
-    .lane(\lane$13 ),
+    .lane(\lane$14 ),
     .restart(restart),
-    .row(\row$11 ),
+    .row(\row$12 ),
     .rst(rst),
-    .step(step)
+    .step(takes)
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$3  = \lane$13 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    \$3  = \lane$14 ;
     if (rst) begin
       \$3  = 3'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
     (* full_case = 32'd1 *)
     casez (array)
       2'h0, 2'h2:
-          \$4 [0] = step;
+          \$4 [0] = takes;
       default:
           \$4 [0] = 1'h0;
     endcase
     (* full_case = 32'd1 *)
     casez (array)
       2'h1, 2'h3:
-          \$4 [1] = step;
+          \$4 [1] = takes;
       default:
           \$4 [1] = 1'h0;
     endcase
@@ -10801,25 +12697,26 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
     \$1  = parameters__payload;
     if (rst) begin
       \$1  = 24'h000000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$2  = \row$11 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    \$2  = \row$12 ;
     if (rst) begin
       \$2  = 5'h00;
     end
   end
   assign enable = parameters__ready;
+  assign step = takes;
   assign rewind = restart;
 endmodule
 
 module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$25  = 0;
+  reg \$auto$verilog_backend.cc:2505:dump_module$26  = 0;
   input rst;
   wire rst;
   input restart;
@@ -10916,7 +12813,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   always @(posedge clk)
     array <= \$28 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     last_0 = 3'h0;
     casez (array)
       2'h0:
@@ -10924,7 +12821,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     last_1 = 5'h13;
     casez (array)
       2'h3:
@@ -10932,7 +12829,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     last_2 = 2'h0;
     casez (array)
       2'h2:
@@ -10940,7 +12837,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     inner_size = 5'h01;
     casez (array)
       2'h2:
@@ -10948,7 +12845,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     elements = 5'h01;
     casez (array)
       2'h2:
@@ -10958,7 +12855,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     base = 5'h00;
     casez (array)
       2'h3:
@@ -10968,7 +12865,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$22  = inner;
     if (step) begin
       \$22  = \$10 [1:0];
@@ -10984,7 +12881,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$23  = along;
     if (step) begin
       if (\$11 ) begin
@@ -11002,7 +12899,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$24  = lane;
     if (step) begin
       if (\$11 ) begin
@@ -11023,7 +12920,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$25  = group;
     if (step) begin
       if (\$11 ) begin
@@ -11043,7 +12940,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$26  = outer;
     if (step) begin
       if (\$11 ) begin
@@ -11063,7 +12960,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$27  = block;
     if (step) begin
       if (\$11 ) begin
@@ -11083,7 +12980,7 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     \$28  = array;
     if (step) begin
       if (\$11 ) begin
@@ -11106,186 +13003,252 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.reader (clk, rst, restart, \group$39 , busy, row, results__valid, row_row24_0, row_row24_1, row_row16_0, results__payload, words__ready);
-  reg \$auto$verilog_backend.cc:2505:dump_module$26  = 0;
+module \core.product_tree (rst, \port$3094$0 , \port$3099$0 , \port$3104$0 , \port$3109$0 , \port$3114$0 , \port$3119$0 , \port$3124$0 , \port$3129$0 , sum_2_0, clk);
+  input rst;
+  wire rst;
+  input [31:0] \port$3094$0 ;
+  wire [31:0] \port$3094$0 ;
+  input [31:0] \port$3099$0 ;
+  wire [31:0] \port$3099$0 ;
+  input [31:0] \port$3104$0 ;
+  wire [31:0] \port$3104$0 ;
+  input [31:0] \port$3109$0 ;
+  wire [31:0] \port$3109$0 ;
+  input [31:0] \port$3114$0 ;
+  wire [31:0] \port$3114$0 ;
+  input [31:0] \port$3119$0 ;
+  wire [31:0] \port$3119$0 ;
+  input [31:0] \port$3124$0 ;
+  wire [31:0] \port$3124$0 ;
+  input [31:0] \port$3129$0 ;
+  wire [31:0] \port$3129$0 ;
+  output signed [34:0] sum_2_0;
+  reg signed [34:0] sum_2_0 = 35'h000000000;
+  input clk;
+  wire clk;
+  wire [32:0] \$1 ;
+  wire [32:0] \$2 ;
+  wire [32:0] \$3 ;
+  wire [32:0] \$4 ;
+  wire [33:0] \$5 ;
+  wire [33:0] \$6 ;
+  wire [34:0] \$7 ;
+  (* init = 35'h000000000 *)
+  wire signed [34:0] sum;
+  reg signed [32:0] sum_0_0 = 33'h000000000;
+  reg signed [32:0] sum_0_1 = 33'h000000000;
+  reg signed [32:0] sum_0_2 = 33'h000000000;
+  reg signed [32:0] sum_0_3 = 33'h000000000;
+  reg signed [33:0] sum_1_0 = 34'h000000000;
+  reg signed [33:0] sum_1_1 = 34'h000000000;
+  wire [255:0] words;
+  wire signed [31:0] \words[0] ;
+  wire signed [31:0] \words[1] ;
+  wire signed [31:0] \words[2] ;
+  wire signed [31:0] \words[3] ;
+  wire signed [31:0] \words[4] ;
+  wire signed [31:0] \words[5] ;
+  wire signed [31:0] \words[6] ;
+  wire signed [31:0] \words[7] ;
+  assign \$3  = $signed(\port$3114$0 ) + $signed(\port$3119$0 );
+  assign \$4  = $signed(\port$3124$0 ) + $signed(\port$3129$0 );
+  assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
+  assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
+  assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
+  always @(posedge clk)
+    sum_0_0 <= \$1 ;
+  always @(posedge clk)
+    sum_0_1 <= \$2 ;
+  always @(posedge clk)
+    sum_0_2 <= \$3 ;
+  always @(posedge clk)
+    sum_0_3 <= \$4 ;
+  always @(posedge clk)
+    sum_1_0 <= \$5 ;
+  always @(posedge clk)
+    sum_1_1 <= \$6 ;
+  always @(posedge clk)
+    sum_2_0 <= \$7 ;
+  assign \$1  = $signed(\port$3094$0 ) + $signed(\port$3099$0 );
+  assign \$2  = $signed(\port$3104$0 ) + $signed(\port$3109$0 );
+  assign words = { \port$3129$0 , \port$3124$0 , \port$3119$0 , \port$3114$0 , \port$3109$0 , \port$3104$0 , \port$3099$0 , \port$3094$0  };
+  assign sum = sum_2_0;
+  assign \words[0]  = \port$3094$0 ;
+  assign \words[1]  = \port$3099$0 ;
+  assign \words[2]  = \port$3104$0 ;
+  assign \words[3]  = \port$3109$0 ;
+  assign \words[4]  = \port$3114$0 ;
+  assign \words[5]  = \port$3119$0 ;
+  assign \words[6]  = \port$3124$0 ;
+  assign \words[7]  = \port$3129$0 ;
+endmodule
+
+module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, results__ready);
+  reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
   input clk;
   wire clk;
   input rst;
   wire rst;
   input restart;
   wire restart;
-  input \group$39 ;
-  wire \group$39 ;
+  input \group$34 ;
+  wire \group$34 ;
+  output hold;
+  wire hold;
   output busy;
   wire busy;
   output [10:0] row;
   wire [10:0] row;
-  output results__valid;
-  wire results__valid;
+  output signed [23:0] results__payload;
+  reg signed [23:0] results__payload;
   input [191:0] row_row24_0;
   wire [191:0] row_row24_0;
   input [191:0] row_row24_1;
   wire [191:0] row_row24_1;
   input [127:0] row_row16_0;
   wire [127:0] row_row16_0;
-  output signed [23:0] results__payload;
-  wire signed [23:0] results__payload;
-  input words__ready;
-  wire words__ready;
+  output results__valid;
+  reg results__valid = 1'h0;
+  input results__ready;
+  wire results__ready;
   wire \$1 ;
-  wire \$10 ;
+  wire [9:0] \$10 ;
   wire \$11 ;
   wire \$12 ;
-  wire [1:0] \$13 ;
-  reg [2:0] \$14 ;
-  reg \$15 ;
+  wire \$13 ;
+  wire [11:0] \$14 ;
+  wire \$15 ;
   reg \$16 ;
-  reg [8:0] \$17 ;
+  reg \$17 ;
   reg \$18 ;
   reg \$19 ;
   wire \$2 ;
-  reg \$20 ;
-  reg [2:0] \$21 ;
-  reg [2:0] \$22 ;
-  reg [1:0] \$23 ;
-  reg [1:0] \$24 ;
+  reg [8:0] \$20 ;
+  reg [10:0] \$21 ;
+  reg [4:0] \$22 ;
+  reg [4:0] \$23 ;
   wire \$3 ;
   wire \$4 ;
-  reg [15:0] \$5 ;
-  wire [3:0] \$6 ;
-  wire \$7 ;
-  wire [4:0] \$8 ;
-  wire [9:0] \$9 ;
+  wire \$5 ;
+  wire [2:0] \$6 ;
+  wire [1:0] \$7 ;
+  reg [15:0] \$8 ;
+  wire \$9 ;
+  reg [4:0] \$like  = 5'h00;
+  wire [1:0] \$like.bank ;
+  wire [2:0] \$like.lane ;
+  reg \$signal  = 1'h0;
   wire [1:0] array;
-  wire [1:0] bank;
   reg [1:0] bank_0;
-  reg [1:0] bank_1 = 2'h0;
-  reg [1:0] bank_2 = 2'h0;
   wire ends;
-  wire \ends$42 ;
+  wire \ends$37 ;
   reg group = 1'h0;
   wire issue;
   wire [2:0] lane;
-  wire [2:0] \lane$17 ;
-  wire [2:0] \lane$18 ;
-  reg [2:0] lane_1 = 3'h0;
-  reg [2:0] lane_2 = 3'h0;
+  wire [2:0] \lane$23 ;
   reg [8:0] left = 9'h000;
-  wire [10:0] origin;
-  reg [2:0] outstanding = 3'h0;
-  reg push = 1'h0;
-  wire \restart$11 ;
-  wire results__ready;
-  wire [4:0] \row$14 ;
-  wire [10:0] \row$15 ;
+  reg [10:0] origin = 11'h000;
+  (* init = 11'h000 *)
+  wire [10:0] \origin$17 ;
+  reg [4:0] out = 5'h00;
+  wire [1:0] \out.bank ;
+  wire [2:0] \out.lane ;
+  wire \restart$15 ;
+  wire [4:0] \row$19 ;
+  wire [10:0] \row$20 ;
   reg running = 1'h0;
   wire start;
   wire step;
-  wire \step$10 ;
-  reg tile = 1'h0;
-  reg valid_1 = 1'h0;
+  wire \step$14 ;
   (* init = 1'h0 *)
-  wire valid_2;
-  reg [23:0] word;
+  wire there;
+  wire [4:0] where;
+  wire [1:0] \where.bank ;
+  wire [2:0] \where.lane ;
   wire signed [23:0] word_row16_0;
   reg signed [23:0] word_row24_0;
   reg signed [23:0] word_row24_1;
-  wire signed [23:0] words__payload;
-  wire words__valid;
-  assign \$1  = outstanding != 3'h4;
-  assign issue = running & \$1 ;
-  assign \$2  = | outstanding;
-  assign busy = running | \$2 ;
-  assign \$3  = ! group;
-  assign step = issue & \$3 ;
-  assign \step$10  = issue & \$4 ;
-  assign row = group ? \row$15  : { 6'h00, \row$14  };
-  assign lane = group ? \lane$18  : \lane$17 ;
-  assign bank = group ? 2'h0 : bank_0;
-  assign \$6  = outstanding + issue;
-  assign \$7  = results__valid & words__ready;
-  assign \$8  = \$6  - \$7 ;
-  assign \$9  = left - 1'h1;
-  assign \$10  = left == 1'h1;
-  assign \$11  = group ? \$10  : ends;
-  assign \$12  = group & \ends$42 ;
-  assign \$13  = tile + 1'h1;
+  assign \$1  = ~ results__ready;
+  assign hold = results__valid & \$1 ;
+  assign \$2  = ~ hold;
+  assign issue = running & \$2 ;
+  assign \$3  = running | \$signal ;
+  assign busy = \$3  | results__valid;
+  assign \$4  = ! group;
+  assign step = issue & \$4 ;
+  assign \step$14  = issue & \$5 ;
+  assign row = group ? \row$20  : { 6'h00, \row$19  };
+  assign \$6  = group ? \lane$23  : lane;
+  assign \$7  = group ? 2'h0 : bank_0;
+  assign \$9  = ~ hold;
+  assign \$10  = left - 1'h1;
+  assign \$11  = left == 1'h1;
+  assign \$12  = group ? \$11  : ends;
+  assign \$13  = group & \ends$37 ;
+  assign \$14  = origin + 6'h39;
+  assign \$15  = ~ hold;
   always @(posedge clk)
-    outstanding <= \$14 ;
+    \$signal  <= \$16 ;
   always @(posedge clk)
-    running <= \$15 ;
+    results__valid <= \$17 ;
   always @(posedge clk)
-    group <= \$16 ;
+    running <= \$18 ;
   always @(posedge clk)
-    left <= \$17 ;
+    group <= \$19 ;
   always @(posedge clk)
-    tile <= \$18 ;
+    left <= \$20 ;
   always @(posedge clk)
-    valid_1 <= \$19 ;
+    origin <= \$21 ;
   always @(posedge clk)
-    push <= \$20 ;
+    \$like  <= \$22 ;
   always @(posedge clk)
-    lane_1 <= \$21 ;
-  always @(posedge clk)
-    lane_2 <= \$22 ;
-  always @(posedge clk)
-    bank_1 <= \$23 ;
-  always @(posedge clk)
-    bank_2 <= \$24 ;
-  \core.reader.queue  queue (
-    .clk(clk),
-    .push(push),
-    .rst(rst),
-    .word(word),
-    .words__payload(results__payload),
-    .words__ready(words__ready),
-    .words__valid(results__valid)
-  );
+    out <= \$23 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
-    .lane(\lane$17 ),
+    .lane(lane),
     .restart(restart),
-    .row(\row$14 ),
+    .row(\row$19 ),
     .rst(rst),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$42 ),
-    .lane(\lane$18 ),
+    .ends(\ends$37 ),
+    .lane(\lane$23 ),
+    .origin(origin),
     .restart(restart),
-    .row(\row$15 ),
+    .row(\row$20 ),
     .rst(rst),
-    .step(\step$10 )
+    .step(\step$14 )
   );
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     (* full_case = 32'd1 *)
-    casez (lane_2)
+    casez (out[2:0])
       3'h0:
-          \$5  = row_row16_0[15:0];
+          \$8  = row_row16_0[15:0];
       3'h1:
-          \$5  = row_row16_0[31:16];
+          \$8  = row_row16_0[31:16];
       3'h2:
-          \$5  = row_row16_0[47:32];
+          \$8  = row_row16_0[47:32];
       3'h3:
-          \$5  = row_row16_0[63:48];
+          \$8  = row_row16_0[63:48];
       3'h4:
-          \$5  = row_row16_0[79:64];
+          \$8  = row_row16_0[79:64];
       3'h5:
-          \$5  = row_row16_0[95:80];
+          \$8  = row_row16_0[95:80];
       3'h6:
-          \$5  = row_row16_0[111:96];
+          \$8  = row_row16_0[111:96];
       3'h7:
-          \$5  = row_row16_0[127:112];
+          \$8  = row_row16_0[127:112];
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     (* full_case = 32'd1 *)
-    casez (lane_2)
+    casez (out[2:0])
       3'h0:
           word_row24_0 = row_row24_0[23:0];
       3'h1:
@@ -11305,9 +13268,9 @@ module \core.reader (clk, rst, restart, \group$39 , busy, row, results__valid, r
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     (* full_case = 32'd1 *)
-    casez (lane_2)
+    casez (out[2:0])
       3'h0:
           word_row24_1 = row_row24_1[23:0];
       3'h1:
@@ -11327,19 +13290,19 @@ module \core.reader (clk, rst, restart, \group$39 , busy, row, results__valid, r
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    word = 24'h000000;
-    casez (bank_2)
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    results__payload = 24'h000000;
+    casez (out[4:3])
       2'h0:
-          word = { \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5  };
+          results__payload = { \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8  };
       2'h1:
-          word = word_row24_0;
+          results__payload = word_row24_0;
       2'h2:
-          word = word_row24_1;
+          results__payload = word_row24_1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     bank_0 = 2'h1;
     casez (array)
       2'h1, 2'h3:
@@ -11347,238 +13310,106 @@ module \core.reader (clk, rst, restart, \group$39 , busy, row, results__valid, r
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$14  = \$8 [2:0];
-    if (rst) begin
-      \$14  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$15  = running;
-    if (restart) begin
-      \$15  = 1'h1;
-    end
-    if (issue) begin
-      if (\$11 ) begin
-        \$15  = 1'h0;
-      end
-    end
-    if (rst) begin
-      \$15  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$16  = group;
-    if (restart) begin
-      \$16  = \group$39 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$16  = \$signal ;
+    if (\$9 ) begin
+      \$16  = issue;
     end
     if (rst) begin
       \$16  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$17  = left;
-    if (issue) begin
-      \$17  = \$9 [8:0];
-    end
-    if (restart) begin
-      \$17  = 9'h1c2;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$17  = results__valid;
+    if (\$9 ) begin
+      \$17  = \$signal ;
     end
     if (rst) begin
-      \$17  = 9'h000;
+      \$17  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$18  = tile;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$18  = running;
+    if (restart) begin
+      \$18  = 1'h1;
+    end
     if (issue) begin
       if (\$12 ) begin
-        \$18  = \$13 [0];
+        \$18  = 1'h0;
       end
-    end
-    if (restart) begin
-      \$18  = 1'h0;
     end
     if (rst) begin
       \$18  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$19  = issue;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$19  = group;
+    if (restart) begin
+      \$19  = \group$34 ;
+    end
     if (rst) begin
       \$19  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$20  = valid_1;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$20  = left;
+    if (issue) begin
+      \$20  = \$10 [8:0];
+    end
+    if (restart) begin
+      \$20  = 9'h1c2;
+    end
     if (rst) begin
-      \$20  = 1'h0;
+      \$20  = 9'h000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$21  = lane;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$21  = origin;
+    if (issue) begin
+      if (\$13 ) begin
+        \$21  = \$14 [10:0];
+      end
+    end
+    if (restart) begin
+      \$21  = 11'h000;
+    end
     if (rst) begin
-      \$21  = 3'h0;
+      \$21  = 11'h000;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$22  = lane_1;
-    if (rst) begin
-      \$22  = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$22  = \$like ;
+    if (\$15 ) begin
+      \$22  = where;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$23  = bank;
-    if (rst) begin
-      \$23  = 2'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$23  = out;
+    if (\$15 ) begin
+      \$23  = \$like ;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$24  = bank_1;
-    if (rst) begin
-      \$24  = 2'h0;
-    end
-  end
+  assign there = results__valid;
   assign start = restart;
-  assign \restart$11  = restart;
-  assign origin = 11'h000;
-  assign word_row16_0 = { \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5 [15], \$5  };
-  assign valid_2 = push;
-  assign words__valid = results__valid;
-  assign words__payload = results__payload;
-  assign results__ready = words__ready;
-  assign \$4  = group;
-endmodule
-
-module \core.reader.queue (clk, rst, word, words__valid, push, words__payload, words__ready);
-  reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
-  input clk;
-  wire clk;
-  input rst;
-  wire rst;
-  input [23:0] word;
-  wire [23:0] word;
-  output words__valid;
-  wire words__valid;
-  input push;
-  wire push;
-  output signed [23:0] words__payload;
-  reg signed [23:0] words__payload = 24'h000000;
-  input words__ready;
-  wire words__ready;
-  wire [3:0] \$1 ;
-  wire \$10 ;
-  wire [23:0] \$11 ;
-  wire \$12 ;
-  wire \$13 ;
-  wire \$14 ;
-  wire [23:0] \$15 ;
-  wire \$16 ;
-  wire \$17 ;
-  wire \$18 ;
-  wire [23:0] \$19 ;
-  wire \$2 ;
-  reg [2:0] \$20 ;
-  reg [23:0] \$21 ;
-  reg [23:0] \$22 ;
-  reg [23:0] \$23 ;
-  reg [23:0] \$24 ;
-  wire [4:0] \$3 ;
-  wire \$4 ;
-  wire \$5 ;
-  wire \$6 ;
-  wire [23:0] \$7 ;
-  wire \$8 ;
-  wire \$9 ;
-  (* init = 24'h000000 *)
-  wire [23:0] held_0;
-  reg [23:0] held_1 = 24'h000000;
-  reg [23:0] held_2 = 24'h000000;
-  reg [23:0] held_3 = 24'h000000;
-  reg [2:0] level = 3'h0;
-  assign words__valid = | level;
-  assign \$1  = level + push;
-  assign \$2  = words__valid & words__ready;
-  assign \$3  = \$1  - \$2 ;
-  assign \$4  = words__valid & words__ready;
-  assign \$5  = ! level;
-  assign \$6  = level == 1'h1;
-  assign \$7  = \$6  ? word : held_1;
-  assign \$8  = words__valid & words__ready;
-  assign \$9  = level == 1'h1;
-  assign \$10  = level == 2'h2;
-  assign \$11  = \$10  ? word : held_2;
-  assign \$12  = words__valid & words__ready;
-  assign \$13  = level == 2'h2;
-  assign \$14  = level == 2'h3;
-  assign \$15  = \$14  ? word : held_3;
-  assign \$16  = words__valid & words__ready;
-  assign \$17  = level == 2'h3;
-  assign \$18  = level == 3'h4;
-  always @(posedge clk)
-    level <= \$20 ;
-  always @(posedge clk)
-    words__payload <= \$21 ;
-  always @(posedge clk)
-    held_1 <= \$22 ;
-  always @(posedge clk)
-    held_2 <= \$23 ;
-  always @(posedge clk)
-    held_3 <= \$24 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$20  = \$3 [2:0];
-    if (rst) begin
-      \$20  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$21  = words__payload;
-    if (\$4 ) begin
-      \$21  = \$7 ;
-    end else if (\$5 ) begin
-      \$21  = word;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$22  = held_1;
-    if (\$8 ) begin
-      \$22  = \$11 ;
-    end else if (\$9 ) begin
-      \$22  = word;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$23  = held_2;
-    if (\$12 ) begin
-      \$23  = \$15 ;
-    end else if (\$13 ) begin
-      \$23  = word;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$24  = held_3;
-    if (\$16 ) begin
-      \$24  = \$19 ;
-    end else if (\$17 ) begin
-      \$24  = word;
-    end
-  end
-  assign held_0 = words__payload;
-  assign \$19  = word;
+  assign \restart$15  = restart;
+  assign \origin$17  = origin;
+  assign word_row16_0 = { \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8  };
+  assign \where.lane  = where[2:0];
+  assign \where.bank  = where[4:3];
+  assign \out.lane  = out[2:0];
+  assign \out.bank  = out[4:3];
+  assign \$like.lane  = \$like [2:0];
+  assign \$like.bank  = \$like [4:3];
+  assign where[4:3] = \$7 ;
+  assign where[2:0] = \$6 ;
+  assign \$5  = group;
 endmodule
 
 module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
@@ -11870,7 +13701,7 @@ module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.reader.walk_1 (rst, restart, step, row, ends, lane, clk);
+module \core.reader.walk_1 (rst, restart, step, row, ends, origin, lane, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$29  = 0;
   input rst;
   wire rst;
@@ -11882,6 +13713,8 @@ module \core.reader.walk_1 (rst, restart, step, row, ends, lane, clk);
   wire [10:0] row;
   output ends;
   wire ends;
+  input [10:0] origin;
+  wire [10:0] origin;
   output [2:0] lane;
   reg [2:0] lane = 3'h0;
   input clk;
@@ -11922,9 +13755,9 @@ module \core.reader.walk_1 (rst, restart, step, row, ends, lane, clk);
   reg [1:0] inner = 2'h0;
   (* init = 3'h0 *)
   wire [2:0] \lane$6 ;
-  wire [10:0] origin;
   reg outer = 1'h0;
-  assign \$2  = 12'h17c + block;
+  assign \$1  = origin + 9'h17c;
+  assign \$2  = \$1  + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
   assign \$5  = ! outer;
@@ -12094,10 +13927,72 @@ module \core.reader.walk_1 (rst, restart, step, row, ends, lane, clk);
       \$28  = 1'h0;
     end
   end
-  assign origin = 11'h000;
   assign \lane$6  = lane;
   assign row = \$4 [10:0];
-  assign \$1  = 12'h17c;
+endmodule
+
+module \core.row_tree (rst, words, sum_2_0, clk);
+  input rst;
+  wire rst;
+  input [191:0] words;
+  wire [191:0] words;
+  output signed [26:0] sum_2_0;
+  reg signed [26:0] sum_2_0 = 27'h0000000;
+  input clk;
+  wire clk;
+  wire [24:0] \$1 ;
+  wire [24:0] \$2 ;
+  wire [24:0] \$3 ;
+  wire [24:0] \$4 ;
+  wire [25:0] \$5 ;
+  wire [25:0] \$6 ;
+  wire [26:0] \$7 ;
+  (* init = 27'h0000000 *)
+  wire signed [26:0] sum;
+  reg signed [24:0] sum_0_0 = 25'h0000000;
+  reg signed [24:0] sum_0_1 = 25'h0000000;
+  reg signed [24:0] sum_0_2 = 25'h0000000;
+  reg signed [24:0] sum_0_3 = 25'h0000000;
+  reg signed [25:0] sum_1_0 = 26'h0000000;
+  reg signed [25:0] sum_1_1 = 26'h0000000;
+  wire signed [23:0] \words[0] ;
+  wire signed [23:0] \words[1] ;
+  wire signed [23:0] \words[2] ;
+  wire signed [23:0] \words[3] ;
+  wire signed [23:0] \words[4] ;
+  wire signed [23:0] \words[5] ;
+  wire signed [23:0] \words[6] ;
+  wire signed [23:0] \words[7] ;
+  assign \$3  = $signed(words[119:96]) + $signed(words[143:120]);
+  assign \$4  = $signed(words[167:144]) + $signed(words[191:168]);
+  assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
+  assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
+  assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
+  always @(posedge clk)
+    sum_0_0 <= \$1 ;
+  always @(posedge clk)
+    sum_0_1 <= \$2 ;
+  always @(posedge clk)
+    sum_0_2 <= \$3 ;
+  always @(posedge clk)
+    sum_0_3 <= \$4 ;
+  always @(posedge clk)
+    sum_1_0 <= \$5 ;
+  always @(posedge clk)
+    sum_1_1 <= \$6 ;
+  always @(posedge clk)
+    sum_2_0 <= \$7 ;
+  assign \$1  = $signed(words[23:0]) + $signed(words[47:24]);
+  assign \$2  = $signed(words[71:48]) + $signed(words[95:72]);
+  assign sum = sum_2_0;
+  assign \words[0]  = words[23:0];
+  assign \words[1]  = words[47:24];
+  assign \words[2]  = words[71:48];
+  assign \words[3]  = words[95:72];
+  assign \words[4]  = words[119:96];
+  assign \words[5]  = words[143:120];
+  assign \words[6]  = words[167:144];
+  assign \words[7]  = words[191:168];
 endmodule
 
 module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__ready, available, resident, consume, word, row_x, lane_x, enable_x, row_y, lane_y, enable_y, slot, samples__payload);
@@ -12200,6 +14095,9 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg \$63 ;
   reg \$64 ;
   reg \$65 ;
+  reg \$66 ;
+  reg \$67 ;
+  reg \$68 ;
   wire \$7 ;
   wire \$8 ;
   wire [7:0] \$9 ;
@@ -12214,6 +14112,9 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg freed_12 = 1'h0;
   reg freed_13 = 1'h0;
   reg freed_14 = 1'h0;
+  reg freed_15 = 1'h0;
+  reg freed_16 = 1'h0;
+  reg freed_17 = 1'h0;
   reg freed_2 = 1'h0;
   reg freed_3 = 1'h0;
   reg freed_4 = 1'h0;
@@ -12236,12 +14137,15 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg [1:0] size;
   wire step;
   wire \step$17 ;
-  wire take;
+  wire takes;
   reg tile = 1'h0;
+  assign \$25  = consume & \$24 ;
+  assign \$26  = loaded + filled;
+  assign \$27  = ~ resident;
   assign \$28  = consume & \$27 ;
   assign \$29  = \$26  - \$28 ;
   assign \$30  = occupied + filled;
-  assign \$31  = \$30  - freed_14;
+  assign \$31  = \$30  - freed_17;
   assign \$32  = loaded - 1'h1;
   assign \$33  = resident ? \$32  : 2'h0;
   assign \$34  = slot == \$33 ;
@@ -12300,15 +14204,21 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @(posedge clk)
     freed_14 <= \$62 ;
   always @(posedge clk)
-    loaded <= \$63 ;
+    freed_15 <= \$63 ;
   always @(posedge clk)
-    occupied <= \$64 ;
+    freed_16 <= \$64 ;
   always @(posedge clk)
-    slot <= \$65 ;
+    freed_17 <= \$65 ;
+  always @(posedge clk)
+    loaded <= \$66 ;
+  always @(posedge clk)
+    occupied <= \$67 ;
+  always @(posedge clk)
+    slot <= \$68 ;
   assign \$1  = ~ occupied;
   assign \$2  = ~ blocked;
   assign samples__ready = \$1  & \$2 ;
-  assign take = samples__ready & samples__valid;
+  assign takes = samples__ready & samples__valid;
   assign \$3  = ! filling;
   assign \$4  = filling + 1'h1;
   assign \$5  = filling ? \$4  : 2'h0;
@@ -12316,9 +14226,9 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   assign \$8  = ! tile;
   assign \$10  = sample == 8'h95;
   assign \$11  = ! array;
-  assign step = take & \$11 ;
+  assign step = takes & \$11 ;
   assign restart = filled | forget;
-  assign \step$17  = take & \$12 ;
+  assign \step$17  = takes & \$12 ;
   assign \restart$18  = filled | forget;
   assign \$13  = element + 1'h1;
   assign \$14  = element == size;
@@ -12330,9 +14240,6 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   assign \$22  = tile + 1'h1;
   assign \$23  = tile ? \$22  : 2'h0;
   assign \$24  = ~ resident;
-  assign \$25  = consume & \$24 ;
-  assign \$26  = loaded + filled;
-  assign \$27  = ~ resident;
   \core.sample_loader.walk_x  walk_x (
     .clk(clk),
     .lane(lane),
@@ -12360,7 +14267,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     filled = 1'h0;
-    if (take) begin
+    if (takes) begin
       if (\$6 ) begin
         if (\$7 ) begin
           if (\$10 ) begin
@@ -12380,7 +14287,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$38  = element;
-    if (take) begin
+    if (takes) begin
       \$38  = \$13 [1:0];
       if (\$14 ) begin
         \$38  = 2'h0;
@@ -12396,7 +14303,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$39  = array;
-    if (take) begin
+    if (takes) begin
       if (\$14 ) begin
         \$39  = \$15 [0];
         if (\$16 ) begin
@@ -12414,7 +14321,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$40  = sample;
-    if (take) begin
+    if (takes) begin
       if (\$14 ) begin
         if (\$16 ) begin
           \$40  = \$17 [7:0];
@@ -12434,7 +14341,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$41  = tile;
-    if (take) begin
+    if (takes) begin
       if (\$14 ) begin
         if (\$16 ) begin
           if (\$20 ) begin
@@ -12453,7 +14360,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$42  = filling;
-    if (take) begin
+    if (takes) begin
       if (\$14 ) begin
         if (\$16 ) begin
           if (\$20 ) begin
@@ -12611,35 +14518,56 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$63  = \$29 [0];
-    if (forget) begin
-      \$63  = 1'h0;
-    end
+    \$63  = freed_14;
     if (rst) begin
       \$63  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$64  = \$31 [0];
-    if (forget) begin
-      \$64  = 1'h0;
-    end
+    \$64  = freed_15;
     if (rst) begin
       \$64  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$65  = slot;
+    \$65  = freed_16;
+    if (rst) begin
+      \$65  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$66  = \$29 [0];
+    if (forget) begin
+      \$66  = 1'h0;
+    end
+    if (rst) begin
+      \$66  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$67  = \$31 [0];
+    if (forget) begin
+      \$67  = 1'h0;
+    end
+    if (rst) begin
+      \$67  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$68  = slot;
     if (consume) begin
-      \$65  = \$36 [0];
+      \$68  = \$36 [0];
     end
     if (forget) begin
-      \$65  = 1'h0;
+      \$68  = 1'h0;
     end
     if (rst) begin
-      \$65  = 1'h0;
+      \$68  = 1'h0;
     end
   end
   assign following = \$5 [0];
@@ -13111,7 +15039,7 @@ module \core.sample_loader.walk_y (rst, step, restart, row, lane, clk);
   assign \$1  = 7'h00;
 endmodule
 
-module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, start, routine, count, tag, tile_done, step_done, slot, clk);
+module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start, routine, once, tag, tile_done, step_done, slot, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
@@ -13121,18 +15049,18 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   wire waiting;
   output busy;
   wire busy;
-  output step_start;
-  wire step_start;
   input samples_ready;
   wire samples_ready;
+  input [31:0] count;
+  wire [31:0] count;
   input start;
   wire start;
   input routine;
   wire routine;
-  input [31:0] count;
-  wire [31:0] count;
-  output [18:0] tag;
-  wire [18:0] tag;
+  input once;
+  wire once;
+  output [19:0] tag;
+  wire [19:0] tag;
   output tile_done;
   reg tile_done;
   output step_done;
@@ -13143,6 +15071,11 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   wire clk;
   wire \$1 ;
   wire \$10 ;
+  reg [1:0] \$100 ;
+  reg [4:0] \$101 ;
+  reg [4:0] \$102 ;
+  reg [4:0] \$103 ;
+  reg [3:0] \$104 ;
   wire \$11 ;
   wire \$12 ;
   wire \$13 ;
@@ -13204,7 +15137,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   wire \$64 ;
   wire \$65 ;
   wire \$66 ;
-  wire [5:0] \$67 ;
+  wire [6:0] \$67 ;
   wire \$68 ;
   wire \$69 ;
   wire \$7 ;
@@ -13212,38 +15145,41 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   wire \$71 ;
   wire \$72 ;
   wire \$73 ;
-  wire [5:0] \$74 ;
+  wire [32:0] \$74 ;
   wire \$75 ;
-  wire [5:0] \$76 ;
-  wire \$77 ;
-  wire [5:0] \$78 ;
-  wire [4:0] \$79 ;
+  wire \$76 ;
+  wire [5:0] \$77 ;
+  wire \$78 ;
+  wire [5:0] \$79 ;
   wire \$8 ;
-  wire [5:0] \$80 ;
-  wire \$81 ;
+  wire \$80 ;
+  wire [5:0] \$81 ;
   wire [4:0] \$82 ;
-  wire [1:0] \$83 ;
-  wire [32:0] \$84 ;
-  wire \$85 ;
-  wire [4:0] \$86 ;
-  reg [1:0] \$87 ;
-  reg [1:0] \$88 ;
-  reg [4:0] \$89 ;
+  wire [5:0] \$83 ;
+  wire \$84 ;
+  wire [4:0] \$85 ;
+  wire [1:0] \$86 ;
+  wire [32:0] \$87 ;
+  wire \$88 ;
+  wire [4:0] \$89 ;
   wire \$9 ;
-  reg [31:0] \$90 ;
-  reg [3:0] \$91 ;
-  reg \$92 ;
-  reg [1:0] \$93 ;
-  reg [1:0] \$94 ;
-  reg [4:0] \$95 ;
-  reg [4:0] \$96 ;
-  reg [4:0] \$97 ;
-  reg [3:0] \$98 ;
+  reg \$90 ;
+  reg [1:0] \$91 ;
+  reg [1:0] \$92 ;
+  reg [5:0] \$93 ;
+  reg \$94 ;
+  reg [31:0] \$95 ;
+  reg [3:0] \$96 ;
+  reg \$97 ;
+  reg [1:0] \$98 ;
+  reg \$99 ;
   wire \$signal ;
+  wire counted;
   reg [4:0] counter_0 = 5'h00;
   reg [4:0] counter_1 = 5'h00;
   reg [4:0] counter_2 = 5'h00;
-  reg [4:0] drain = 5'h00;
+  reg [5:0] drain = 6'h00;
+  reg draining = 1'h0;
   reg [1:0] \edge ;
   reg ends_routine;
   reg ends_tile;
@@ -13256,11 +15192,12 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   reg [3:0] kernel = 4'h0;
   wire last_issue;
   reg leave;
-  reg [31:0] left = 32'd0;
   reg [1:0] level = 2'h0;
   reg [3:0] loop_entry;
   wire loops;
   reg [1:0] next_level;
+  reg \once$59  = 1'h0;
+  reg reached = 1'h0;
   reg [4:0] reload_0;
   reg [4:0] reload_1;
   reg [4:0] reload_2;
@@ -13269,6 +15206,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   reg row_last;
   wire [1:0] row_level;
   reg [1:0] row_levels;
+  reg [31:0] runs = 32'd0;
   wire stalled;
   (* enum_base_type = "State" *)
   (* enum_value_00 = "IDLE" *)
@@ -13276,6 +15214,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   (* enum_value_10 = "ISSUE" *)
   (* enum_value_11 = "GAP" *)
   reg [1:0] state = 2'h0;
+  wire step_start;
   wire sum_first;
   reg [1:0] sum_held = 2'h0;
   reg sum_last;
@@ -13283,20 +15222,23 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   reg [1:0] sum_levels;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
+  wire \tag.first_tile ;
   wire [3:0] \tag.kernel ;
   wire \tag.last ;
+  wire \tag.last_tile ;
   wire [1:0] \tag.level ;
   wire [1:0] \tag.row_level ;
   wire \tag.slot ;
   wire \tag.sum_first ;
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
-  wire \tag.tile ;
   wire \tag.valid ;
   reg tile = 1'h0;
   wire to_samples;
   reg valid;
   reg [3:0] \wait  = 4'h0;
+  assign counted = runs == count;
+  assign \$1  = ! counter_2;
   assign \$2  = ~ \$1 ;
   assign \$3  = ! counter_1;
   assign \$4  = ~ \$3 ;
@@ -13336,15 +15278,15 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   assign \$42  = ! counter_1;
   assign \$43  = ! counter_1;
   assign \$44  = \$signal  & valid;
-  assign \$46  = state == 2'h2;
-  assign \$48  = \$signal  & finished;
-  assign \$49  = \$48  & ends_routine;
+  assign \$45  = ! tile;
+  assign \$47  = state == 2'h2;
+  assign \$49  = \$signal  & finished;
+  assign \$50  = \$49  & ends_routine;
   assign running = | state;
-  assign \$51  = state == 1'h1;
-  assign \$52  = ~ samples_ready;
-  assign waiting = \$51  & \$52 ;
-  assign \$53  = | drain;
-  assign busy = running | \$53 ;
+  assign \$52  = state == 1'h1;
+  assign \$53  = ~ samples_ready;
+  assign waiting = \$52  & \$53 ;
+  assign busy = running | draining;
   assign \$54  = level == 2'h3;
   assign \$55  = \$signal  & \$54 ;
   assign \$56  = ! kernel;
@@ -13353,57 +15295,65 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   assign step_start = \$57  & \$58 ;
   assign \$59  = ~ busy;
   assign \$60  = start & \$59 ;
-  assign \$61  = | count;
-  assign \$62  = \$60  & \$61 ;
-  assign \$63  = ~ finished;
-  assign \$64  = gap == to_samples;
-  assign \$65  = ! \wait ;
-  assign \$66  = | drain;
+  assign \$61  = ~ counted;
+  assign \$62  = once | \$61 ;
+  assign \$63  = \$60  & \$62 ;
+  assign \$64  = ~ finished;
+  assign \$65  = gap == to_samples;
+  assign \$66  = ! \wait ;
   assign \$67  = drain - 1'h1;
-  assign \$68  = ~ busy;
-  assign \$69  = start & \$68 ;
-  assign \$70  = | count;
-  assign \$71  = \$69  & \$70 ;
-  assign \$72  = ~ finished;
-  assign \$73  = ! next_level;
-  assign \$74  = counter_0 - 1'h1;
-  assign \$75  = next_level == 1'h1;
-  assign \$76  = counter_1 - 1'h1;
-  assign \$77  = next_level == 2'h2;
-  assign \$78  = counter_2 - 1'h1;
-  assign \$79  = gap - 1'h1;
-  assign \$80  = $signed(\$79 ) - $signed({ 1'h0, to_samples });
-  assign \$81  = gap == to_samples;
-  assign \$82  = \wait  - 1'h1;
-  assign \$83  = tile + 1'h1;
-  assign \$84  = left - 1'h1;
-  assign \$85  = left == 1'h1;
-  assign \$86  = kernel + 1'h1;
+  assign \$68  = drain != 1'h1;
+  assign \$69  = ~ busy;
+  assign \$70  = start & \$69 ;
+  assign \$71  = ~ counted;
+  assign \$72  = once | \$71 ;
+  assign \$73  = \$70  & \$72 ;
+  assign \$74  = runs + 1'h1;
+  assign \$75  = ~ finished;
+  assign \$76  = ! next_level;
+  assign \$77  = counter_0 - 1'h1;
+  assign \$78  = next_level == 1'h1;
+  assign \$79  = counter_1 - 1'h1;
+  assign \$80  = next_level == 2'h2;
+  assign \$81  = counter_2 - 1'h1;
+  assign \$82  = gap - 1'h1;
+  assign \$83  = $signed(\$82 ) - $signed({ 1'h0, to_samples });
+  assign \$84  = gap == to_samples;
+  assign \$85  = \wait  - 1'h1;
+  assign \$86  = tile + 1'h1;
+  assign \$87  = runs + 1'h1;
+  assign \$88  = \once$59  | reached;
+  assign \$89  = kernel + 1'h1;
   always @(posedge clk)
-    row_held <= \$87 ;
+    reached <= \$90 ;
   always @(posedge clk)
-    sum_held <= \$88 ;
+    row_held <= \$91 ;
   always @(posedge clk)
-    drain <= \$89 ;
+    sum_held <= \$92 ;
   always @(posedge clk)
-    left <= \$90 ;
+    drain <= \$93 ;
   always @(posedge clk)
-    kernel <= \$91 ;
+    draining <= \$94 ;
   always @(posedge clk)
-    tile <= \$92 ;
+    runs <= \$95 ;
   always @(posedge clk)
-    state <= \$93 ;
+    kernel <= \$96 ;
   always @(posedge clk)
-    level <= \$94 ;
+    tile <= \$97 ;
   always @(posedge clk)
-    counter_0 <= \$95 ;
+    state <= \$98 ;
   always @(posedge clk)
-    counter_1 <= \$96 ;
+    \once$59  <= \$99 ;
   always @(posedge clk)
-    counter_2 <= \$97 ;
+    level <= \$100 ;
   always @(posedge clk)
-    \wait  <= \$98 ;
-  assign \$1  = ! counter_2;
+    counter_0 <= \$101 ;
+  always @(posedge clk)
+    counter_1 <= \$102 ;
+  always @(posedge clk)
+    counter_2 <= \$103 ;
+  always @(posedge clk)
+    \wait  <= \$104 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     reload_0 = 5'h02;
@@ -13631,7 +15581,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     gap = 4'h0;
     casez (kernel)
-      4'hc:
+      4'h2, 4'hc:
           gap = 4'h1;
       4'h4, 4'ha:
           gap = 4'h4;
@@ -13652,7 +15602,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
     entry = 4'h0;
     casez (state)
       2'h0:
-          if (\$62 ) begin
+          if (\$63 ) begin
             entry = 4'h0;
             if (routine) begin
               entry = 4'hb;
@@ -13670,7 +15620,7 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$63 , 1'h0 })
+          casez ({ \$64 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
@@ -13689,16 +15639,16 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$63 , 1'h0 })
+          casez ({ \$64 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
-                if (\$64 ) begin
+                if (\$65 ) begin
                   leave = 1'h1;
                 end
           endcase
       2'h3:
-          leave = \$65 ;
+          leave = \$66 ;
     endcase
   end
   always @* begin
@@ -13777,160 +15727,201 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$87  = row_held;
-    if (tag[0]) begin
-      \$87  = row_level;
-    end
+    \$90  = counted;
     if (rst) begin
-      \$87  = 2'h0;
+      \$90  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$88  = sum_held;
+    \$91  = row_held;
     if (tag[0]) begin
-      \$88  = sum_level;
+      \$91  = row_level;
     end
     if (rst) begin
-      \$88  = 2'h0;
+      \$91  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$89  = drain;
-    if (\$66 ) begin
-      \$89  = \$67 [4:0];
+    \$92  = sum_held;
+    if (tag[0]) begin
+      \$92  = sum_level;
+    end
+    if (rst) begin
+      \$92  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$93  = drain;
+    if (draining) begin
+      \$93  = \$67 [5:0];
     end
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
-        if (\$85 ) begin
-          \$89  = 5'h1f;
+        if (\$88 ) begin
+          \$93  = 6'h20;
         end
       end
     end
     if (rst) begin
-      \$89  = 5'h00;
+      \$93  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$90  = left;
+    \$94  = draining;
+    if (draining) begin
+      \$94  = \$68 ;
+    end
+    if (leave) begin
+      if (loops) begin
+      end else if (ends_routine) begin
+        if (\$88 ) begin
+          \$94  = 1'h1;
+        end
+      end
+    end
+    if (rst) begin
+      \$94  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$95  = runs;
     casez (state)
       2'h0:
-          if (\$71 ) begin
-            \$90  = count;
+          if (\$73 ) begin
+            \$95  = \$74 [31:0];
           end
     endcase
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
-        \$90  = \$84 [31:0];
+        \$95  = \$87 [31:0];
+        if (\$88 ) begin
+          \$95  = 32'd0;
+        end
       end
     end
     if (rst) begin
-      \$90  = 32'd0;
+      \$95  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$91  = kernel;
+    \$96  = kernel;
     casez (state)
       2'h0:
-          if (\$71 ) begin
-            \$91  = entry;
+          if (\$73 ) begin
+            \$96  = entry;
           end
     endcase
     if (leave) begin
       (* full_case = 32'd1 *)
       if (loops) begin
-        \$91  = loop_entry;
+        \$96  = loop_entry;
       end else if (ends_routine) begin
-        \$91  = loop_entry;
+        \$96  = loop_entry;
       end else begin
-        \$91  = \$86 [3:0];
+        \$96  = \$89 [3:0];
       end
     end
     if (rst) begin
-      \$91  = 4'h0;
+      \$96  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$92  = tile;
+    \$97  = tile;
     casez (state)
       2'h0:
-          if (\$71 ) begin
-            \$92  = 1'h0;
+          if (\$73 ) begin
+            \$97  = 1'h0;
           end
     endcase
     if (leave) begin
       if (loops) begin
-        \$92  = \$83 [0];
+        \$97  = \$86 [0];
       end else if (ends_routine) begin
-        \$92  = 1'h0;
+        \$97  = 1'h0;
       end
     end
     if (rst) begin
-      \$92  = 1'h0;
+      \$97  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$93  = state;
+    \$98  = state;
     casez (state)
       2'h0:
-          if (\$71 ) begin
-            \$93  = 2'h1;
+          if (\$73 ) begin
+            \$98  = 2'h1;
           end
       2'h1:
           if (samples_ready) begin
-            \$93  = 2'h2;
+            \$98  = 2'h2;
           end
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
                 (* full_case = 32'd1 *)
-                if (\$81 ) begin
+                if (\$84 ) begin
                 end else begin
-                  \$93  = 2'h3;
+                  \$98  = 2'h3;
                 end
           endcase
     endcase
     if (leave) begin
       (* full_case = 32'd1 *)
       if (loops) begin
-        \$93  = 2'h1;
+        \$98  = 2'h1;
       end else if (ends_routine) begin
-        \$93  = 2'h1;
-        if (\$85 ) begin
-          \$93  = 2'h0;
+        \$98  = 2'h1;
+        if (\$88 ) begin
+          \$98  = 2'h0;
         end
       end else begin
-        \$93  = 2'h2;
+        \$98  = 2'h2;
       end
     end
     if (rst) begin
-      \$93  = 2'h0;
+      \$98  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$94  = level;
+    \$99  = \once$59 ;
+    casez (state)
+      2'h0:
+          if (\$73 ) begin
+            \$99  = once;
+          end
+    endcase
+    if (rst) begin
+      \$99  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$100  = level;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$94  = 2'h3;
+            \$100  = 2'h3;
           end
       2'h2:
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
-                \$94  = next_level;
+                \$100  = next_level;
           endcase
     endcase
     if (leave) begin
@@ -13938,35 +15929,35 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
       if (loops) begin
       end else if (ends_routine) begin
       end else begin
-        \$94  = 2'h3;
+        \$100  = 2'h3;
       end
     end
     if (rst) begin
-      \$94  = 2'h0;
+      \$100  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$95  = counter_0;
+    \$101  = counter_0;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$95  = reload_0;
+            \$101  = reload_0;
           end
       2'h2:
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
               begin
-                if (\$73 ) begin
-                  \$95  = \$74 [4:0];
+                if (\$76 ) begin
+                  \$101  = \$77 [4:0];
                 end
-                if (\$75 ) begin
-                  \$95  = reload_0;
+                if (\$78 ) begin
+                  \$101  = reload_0;
                 end
-                if (\$77 ) begin
-                  \$95  = reload_0;
+                if (\$80 ) begin
+                  \$101  = reload_0;
                 end
               end
           endcase
@@ -13976,32 +15967,32 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
       if (loops) begin
       end else if (ends_routine) begin
       end else begin
-        \$95  = following_0;
+        \$101  = following_0;
       end
     end
     if (rst) begin
-      \$95  = 5'h00;
+      \$101  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$96  = counter_1;
+    \$102  = counter_1;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$96  = reload_1;
+            \$102  = reload_1;
           end
       2'h2:
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
               begin
-                if (\$75 ) begin
-                  \$96  = \$76 [4:0];
+                if (\$78 ) begin
+                  \$102  = \$79 [4:0];
                 end
-                if (\$77 ) begin
-                  \$96  = reload_1;
+                if (\$80 ) begin
+                  \$102  = reload_1;
                 end
               end
           endcase
@@ -14011,28 +16002,28 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
       if (loops) begin
       end else if (ends_routine) begin
       end else begin
-        \$96  = following_1;
+        \$102  = following_1;
       end
     end
     if (rst) begin
-      \$96  = 5'h00;
+      \$102  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$97  = counter_2;
+    \$103  = counter_2;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$97  = reload_2;
+            \$103  = reload_2;
           end
       2'h2:
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
-                if (\$77 ) begin
-                  \$97  = \$78 [4:0];
+                if (\$80 ) begin
+                  \$103  = \$81 [4:0];
                 end
           endcase
     endcase
@@ -14041,16 +16032,16 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
       if (loops) begin
       end else if (ends_routine) begin
       end else begin
-        \$97  = following_2;
+        \$103  = following_2;
       end
     end
     if (rst) begin
-      \$97  = 5'h00;
+      \$103  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$98  = \wait ;
+    \$104  = \wait ;
     (* full_case = 32'd1 *)
     casez (state)
       2'h0:
@@ -14059,17 +16050,17 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$72 , 1'h0 })
+          casez ({ \$75 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
-                \$98  = \$80 [3:0];
+                \$104  = \$83 [3:0];
           endcase
       2'h3:
-          \$98  = \$82 [3:0];
+          \$104  = \$85 [3:0];
     endcase
     if (rst) begin
-      \$98  = 4'h0;
+      \$104  = 4'h0;
     end
   end
   assign stalled = 1'h0;
@@ -14084,8 +16075,10 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   assign \tag.sum_level  = tag[12:11];
   assign \tag.kernel  = tag[16:13];
   assign \tag.slot  = tag[17];
-  assign \tag.tile  = tag[18];
-  assign tag[18] = tile;
+  assign \tag.first_tile  = tag[18];
+  assign \tag.last_tile  = tag[19];
+  assign tag[19] = 1'h1;
+  assign tag[18] = \$45 ;
   assign tag[17] = slot;
   assign tag[16:13] = kernel;
   assign tag[12:11] = sum_level;
@@ -14106,68 +16099,56 @@ module \core.sequencer (rst, running, waiting, busy, step_start, samples_ready, 
   assign \$26  = \$25 ;
   assign \$29  = \$28 ;
   assign \$32  = \$31 ;
-  assign \$47  = 1'h1;
-  assign \$signal  = \$46 ;
-  assign \$45  = 1'h0;
+  assign \$48  = 1'h1;
+  assign \$signal  = \$47 ;
+  assign \$46  = 1'h0;
   assign loops = 1'h0;
   assign to_samples = ends_routine;
-  assign \$50  = 1'h1;
-  assign last_issue = \$49 ;
+  assign \$51  = 1'h1;
+  assign last_issue = \$50 ;
 endmodule
 
-module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port$2374$0 , \port$2375$0 , \port$2376$0 , \port$2377$0 , \port$2378$0 , \port$2379$0 , sum_tag, \port$2842$0 , \port$2847$0 , \port$2852$0 , \port$2857$0 , \port$2862$0 , \port$2867$0 , \port$2872$0 , \port$2877$0 , sum_total
-, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel, difference_clamped, difference_kernel, clk);
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 , \port$3096$0 , \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+, difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input [18:0] tag;
-  wire [18:0] tag;
   input signed [23:0] bias_word;
   wire signed [23:0] bias_word;
-  input [15:0] \port$2372$0 ;
-  wire [15:0] \port$2372$0 ;
-  input [15:0] \port$2373$0 ;
-  wire [15:0] \port$2373$0 ;
-  input [15:0] \port$2374$0 ;
-  wire [15:0] \port$2374$0 ;
-  input [15:0] \port$2375$0 ;
-  wire [15:0] \port$2375$0 ;
-  input [15:0] \port$2376$0 ;
-  wire [15:0] \port$2376$0 ;
-  input [15:0] \port$2377$0 ;
-  wire [15:0] \port$2377$0 ;
-  input [15:0] \port$2378$0 ;
-  wire [15:0] \port$2378$0 ;
-  input [15:0] \port$2379$0 ;
-  wire [15:0] \port$2379$0 ;
-  input [18:0] sum_tag;
-  wire [18:0] sum_tag;
-  input [35:0] \port$2842$0 ;
-  wire [35:0] \port$2842$0 ;
-  input [35:0] \port$2847$0 ;
-  wire [35:0] \port$2847$0 ;
-  input [35:0] \port$2852$0 ;
-  wire [35:0] \port$2852$0 ;
-  input [35:0] \port$2857$0 ;
-  wire [35:0] \port$2857$0 ;
-  input [35:0] \port$2862$0 ;
-  wire [35:0] \port$2862$0 ;
-  input [35:0] \port$2867$0 ;
-  wire [35:0] \port$2867$0 ;
-  input [35:0] \port$2872$0 ;
-  wire [35:0] \port$2872$0 ;
-  input [35:0] \port$2877$0 ;
-  wire [35:0] \port$2877$0 ;
+  input [19:0] tag;
+  wire [19:0] tag;
+  input [19:0] sum_tag;
+  wire [19:0] sum_tag;
+  input [127:0] other_rows;
+  wire [127:0] other_rows;
+  input [35:0] \port$3091$0 ;
+  wire [35:0] \port$3091$0 ;
+  input [35:0] \port$3096$0 ;
+  wire [35:0] \port$3096$0 ;
+  input [35:0] \port$3101$0 ;
+  wire [35:0] \port$3101$0 ;
+  input [35:0] \port$3106$0 ;
+  wire [35:0] \port$3106$0 ;
+  input [35:0] \port$3111$0 ;
+  wire [35:0] \port$3111$0 ;
+  input [35:0] \port$3116$0 ;
+  wire [35:0] \port$3116$0 ;
+  input [35:0] \port$3121$0 ;
+  wire [35:0] \port$3121$0 ;
+  input [35:0] \port$3126$0 ;
+  wire [35:0] \port$3126$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
-  output [1:0] word_enables;
-  wire [1:0] word_enables;
   output [255:0] rows;
   wire [255:0] rows;
+  output [19:0] write_tag;
+  wire [19:0] write_tag;
+  output [1:0] writing;
+  reg [1:0] writing = 2'h0;
+  output [1:0] word_enables;
+  reg [1:0] word_enables = 2'h0;
   output [15:0] row_enables;
-  wire [15:0] row_enables;
-  output [18:0] write_tag;
-  wire [18:0] write_tag;
+  reg [15:0] row_enables = 16'h0000;
   output [1:0] z_clamped;
   reg [1:0] z_clamped = 2'h0;
   output [3:0] z_kernel;
@@ -14183,110 +16164,156 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire \$100 ;
   wire \$101 ;
   wire \$102 ;
-  wire [287:0] \$103 ;
-  wire [7:0] \$104 ;
-  wire [2:0] \$105 ;
+  wire \$103 ;
+  wire \$104 ;
+  wire \$105 ;
   wire \$106 ;
   wire \$107 ;
   wire \$108 ;
-  wire [15:0] \$109 ;
-  wire [15:0] \$11 ;
-  wire [15:0] \$110 ;
-  wire [15:0] \$111 ;
-  wire [15:0] \$112 ;
-  wire [15:0] \$113 ;
-  wire [15:0] \$114 ;
-  wire [15:0] \$115 ;
-  wire [15:0] \$116 ;
-  wire [127:0] \$117 ;
-  wire [36:0] \$118 ;
+  wire \$109 ;
+  wire \$11 ;
+  wire \$110 ;
+  wire \$111 ;
+  wire \$112 ;
+  wire \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
+  wire \$117 ;
+  wire \$118 ;
   wire \$119 ;
-  wire [19:0] \$12 ;
+  wire \$12 ;
   wire \$120 ;
-  wire [15:0] \$121 ;
-  wire [15:0] \$122 ;
-  wire [16:0] \$123 ;
-  wire [18:0] \$124 ;
-  wire [19:0] \$125 ;
-  wire [15:0] \$126 ;
+  wire \$121 ;
+  wire \$122 ;
+  wire \$123 ;
+  wire \$124 ;
+  wire \$125 ;
+  wire \$126 ;
   wire \$127 ;
   wire \$128 ;
   wire \$129 ;
-  wire [21:0] \$13 ;
-  wire [36:0] \$130 ;
+  wire [15:0] \$13 ;
+  wire \$130 ;
   wire \$131 ;
   wire \$132 ;
-  wire [15:0] \$133 ;
-  wire [15:0] \$134 ;
-  wire [16:0] \$135 ;
-  wire [18:0] \$136 ;
-  wire [19:0] \$137 ;
-  wire [15:0] \$138 ;
+  wire \$133 ;
+  wire \$134 ;
+  wire \$135 ;
+  wire \$136 ;
+  wire \$137 ;
+  wire \$138 ;
   wire \$139 ;
-  wire [21:0] \$14 ;
+  wire [19:0] \$14 ;
   wire \$140 ;
   wire \$141 ;
-  wire [1:0] \$142 ;
-  wire [2:0] \$143 ;
-  wire [1:0] \$144 ;
-  wire [2:0] \$145 ;
-  reg [287:0] \$146 ;
-  reg [23:0] \$147 ;
-  reg \$148 ;
-  reg [7:0] \$149 ;
-  wire \$15 ;
-  reg [23:0] \$150 ;
-  reg [23:0] \$151 ;
-  reg [23:0] \$152 ;
-  reg [23:0] \$153 ;
-  reg [23:0] \$154 ;
-  reg [23:0] \$155 ;
-  reg [23:0] \$156 ;
-  reg [127:0] \$157 ;
-  reg \$158 ;
-  reg [23:0] \$159 ;
-  wire \$16 ;
-  reg [23:0] \$160 ;
-  reg [15:0] \$161 ;
-  reg [19:0] \$162 ;
-  reg \$163 ;
-  reg \$164 ;
-  reg [15:0] \$165 ;
-  reg [19:0] \$166 ;
-  reg \$167 ;
-  reg [23:0] \$168 ;
-  reg [1:0] \$169 ;
+  wire \$142 ;
+  wire \$143 ;
+  wire \$144 ;
+  wire \$145 ;
+  wire \$146 ;
+  wire \$147 ;
+  wire \$148 ;
+  wire \$149 ;
+  wire [21:0] \$15 ;
+  wire \$150 ;
+  wire \$151 ;
+  wire \$152 ;
+  wire \$153 ;
+  wire \$154 ;
+  wire \$155 ;
+  wire \$156 ;
+  wire \$157 ;
+  wire \$158 ;
+  wire \$159 ;
+  wire [21:0] \$16 ;
+  wire \$160 ;
+  wire \$161 ;
+  wire \$162 ;
+  wire \$163 ;
+  wire \$164 ;
+  wire \$165 ;
+  wire \$166 ;
+  wire \$167 ;
+  wire \$168 ;
+  wire [1:0] \$169 ;
   wire \$17 ;
-  reg [3:0] \$170 ;
-  reg [1:0] \$171 ;
-  reg [3:0] \$172 ;
-  wire [14:0] \$173 ;
-  wire [14:0] \$174 ;
-  wire [15:0] \$18 ;
-  wire [26:0] \$19 ;
-  wire [26:0] \$2 ;
-  wire [30:0] \$20 ;
-  wire [35:0] \$21 ;
-  wire [35:0] \$22 ;
-  wire [27:0] \$23 ;
-  wire [27:0] \$24 ;
-  wire \$25 ;
-  wire \$26 ;
-  wire \$27 ;
-  wire [15:0] \$28 ;
-  wire [19:0] \$29 ;
-  wire [30:0] \$3 ;
-  wire [21:0] \$30 ;
-  wire [21:0] \$31 ;
-  wire \$32 ;
-  wire \$33 ;
-  wire \$34 ;
-  wire [15:0] \$35 ;
+  wire [2:0] \$170 ;
+  wire [1:0] \$171 ;
+  wire [2:0] \$172 ;
+  reg [19:0] \$173 ;
+  reg \$174 ;
+  reg \$175 ;
+  reg [287:0] \$176 ;
+  reg [24:0] \$177 ;
+  reg \$178 ;
+  reg [7:0] \$179 ;
+  wire \$18 ;
+  reg [23:0] \$180 ;
+  reg \$181 ;
+  reg [24:0] \$182 ;
+  reg [24:0] \$183 ;
+  reg [24:0] \$184 ;
+  reg [24:0] \$185 ;
+  reg [24:0] \$186 ;
+  reg [24:0] \$187 ;
+  reg [127:0] \$188 ;
+  reg \$189 ;
+  wire \$19 ;
+  reg [24:0] \$190 ;
+  reg [24:0] \$191 ;
+  reg \$192 ;
+  reg \$193 ;
+  reg \$194 ;
+  reg \$195 ;
+  reg \$196 ;
+  reg \$197 ;
+  reg \$198 ;
+  reg \$199 ;
+  wire [30:0] \$2 ;
+  wire [15:0] \$20 ;
+  reg \$200 ;
+  reg \$201 ;
+  reg \$202 ;
+  reg [1:0] \$203 ;
+  reg [1:0] \$204 ;
+  reg [15:0] \$205 ;
+  reg \$206 ;
+  reg \$207 ;
+  reg \$208 ;
+  reg \$209 ;
+  wire [30:0] \$21 ;
+  reg \$210 ;
+  reg \$211 ;
+  reg \$212 ;
+  reg \$213 ;
+  reg [24:0] \$214 ;
+  reg [1:0] \$215 ;
+  reg [3:0] \$216 ;
+  reg [1:0] \$217 ;
+  reg [3:0] \$218 ;
+  wire [14:0] \$219 ;
+  wire [26:0] \$22 ;
+  wire [14:0] \$220 ;
+  wire [30:0] \$23 ;
+  wire [35:0] \$24 ;
+  wire [35:0] \$25 ;
+  wire [35:0] \$26 ;
+  wire [27:0] \$27 ;
+  wire [27:0] \$28 ;
+  wire \$29 ;
+  wire [26:0] \$3 ;
+  wire \$30 ;
+  wire \$31 ;
+  wire [15:0] \$32 ;
+  wire [19:0] \$33 ;
+  wire [21:0] \$34 ;
+  wire [21:0] \$35 ;
   wire \$36 ;
   wire \$37 ;
   wire \$38 ;
-  wire \$39 ;
-  wire [35:0] \$4 ;
+  wire [15:0] \$39 ;
+  wire [30:0] \$4 ;
   wire \$40 ;
   wire \$41 ;
   wire \$42 ;
@@ -14295,45 +16322,45 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire \$45 ;
   wire \$46 ;
   wire \$47 ;
-  wire \$48 ;
-  wire \$49 ;
+  wire [287:0] \$48 ;
+  wire [7:0] \$49 ;
   wire [35:0] \$5 ;
-  wire \$50 ;
+  wire [2:0] \$50 ;
   wire \$51 ;
   wire \$52 ;
   wire \$53 ;
-  wire \$54 ;
-  wire \$55 ;
+  wire [127:0] \$54 ;
+  wire [36:0] \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire \$58 ;
-  wire \$59 ;
-  wire [27:0] \$6 ;
-  wire \$60 ;
+  wire [16:0] \$58 ;
+  wire [18:0] \$59 ;
+  wire [35:0] \$6 ;
+  wire [19:0] \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire \$64 ;
-  wire \$65 ;
-  wire \$66 ;
-  wire \$67 ;
-  wire \$68 ;
-  wire \$69 ;
-  wire [27:0] \$7 ;
+  wire [15:0] \$64 ;
+  wire [15:0] \$65 ;
+  wire [15:0] \$66 ;
+  wire [15:0] \$67 ;
+  wire [15:0] \$68 ;
+  wire [36:0] \$69 ;
+  wire [35:0] \$7 ;
   wire \$70 ;
   wire \$71 ;
-  wire \$72 ;
-  wire \$73 ;
-  wire \$74 ;
+  wire [16:0] \$72 ;
+  wire [18:0] \$73 ;
+  wire [19:0] \$74 ;
   wire \$75 ;
   wire \$76 ;
   wire \$77 ;
-  wire \$78 ;
-  wire \$79 ;
-  wire \$8 ;
-  wire \$80 ;
-  wire \$81 ;
-  wire \$82 ;
+  wire [15:0] \$78 ;
+  wire [15:0] \$79 ;
+  wire [27:0] \$8 ;
+  wire [15:0] \$80 ;
+  wire [15:0] \$81 ;
+  wire [15:0] \$82 ;
   wire \$83 ;
   wire \$84 ;
   wire \$85 ;
@@ -14341,7 +16368,7 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire \$87 ;
   wire \$88 ;
   wire \$89 ;
-  wire \$9 ;
+  wire [27:0] \$9 ;
   wire \$90 ;
   wire \$91 ;
   wire \$92 ;
@@ -14352,221 +16379,244 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire \$97 ;
   wire \$98 ;
   wire \$99 ;
-  wire \$signal ;
-  wire \$signal$3 ;
-  reg signed [35:0] addend_0;
-  reg signed [35:0] addend_1;
-  reg [23:0] beat_1 = 24'h000000;
+  reg \$signal  = 1'h0;
+  wire signed [35:0] addend_0;
+  wire signed [35:0] addend_1;
+  reg [19:0] ahead;
+  wire [1:0] \ahead.edge ;
+  wire \ahead.first ;
+  wire \ahead.first_tile ;
+  wire [3:0] \ahead.kernel ;
+  wire \ahead.last ;
+  wire \ahead.last_tile ;
+  wire [1:0] \ahead.level ;
+  wire [1:0] \ahead.row_level ;
+  wire \ahead.slot ;
+  wire \ahead.sum_first ;
+  wire \ahead.sum_last ;
+  wire [1:0] \ahead.sum_level ;
+  wire \ahead.valid ;
+  reg [24:0] beat_1 = 25'h0000000;
   wire \beat_1.active ;
   wire [1:0] \beat_1.beat ;
   wire [1:0] \beat_1.present ;
-  wire [18:0] \beat_1.tag ;
+  wire [19:0] \beat_1.tag ;
   wire [1:0] \beat_1.tag.edge ;
   wire \beat_1.tag.first ;
+  wire \beat_1.tag.first_tile ;
   wire [3:0] \beat_1.tag.kernel ;
   wire \beat_1.tag.last ;
+  wire \beat_1.tag.last_tile ;
   wire [1:0] \beat_1.tag.level ;
   wire [1:0] \beat_1.tag.row_level ;
   wire \beat_1.tag.slot ;
   wire \beat_1.tag.sum_first ;
   wire \beat_1.tag.sum_last ;
   wire [1:0] \beat_1.tag.sum_level ;
-  wire \beat_1.tag.tile ;
   wire \beat_1.tag.valid ;
-  reg [23:0] beat_2 = 24'h000000;
+  reg [24:0] beat_2 = 25'h0000000;
   wire \beat_2.active ;
   wire [1:0] \beat_2.beat ;
   wire [1:0] \beat_2.present ;
-  wire [18:0] \beat_2.tag ;
+  wire [19:0] \beat_2.tag ;
   wire [1:0] \beat_2.tag.edge ;
   wire \beat_2.tag.first ;
+  wire \beat_2.tag.first_tile ;
   wire [3:0] \beat_2.tag.kernel ;
   wire \beat_2.tag.last ;
+  wire \beat_2.tag.last_tile ;
   wire [1:0] \beat_2.tag.level ;
   wire [1:0] \beat_2.tag.row_level ;
   wire \beat_2.tag.slot ;
   wire \beat_2.tag.sum_first ;
   wire \beat_2.tag.sum_last ;
   wire [1:0] \beat_2.tag.sum_level ;
-  wire \beat_2.tag.tile ;
   wire \beat_2.tag.valid ;
-  reg [23:0] beat_3 = 24'h000000;
+  reg [24:0] beat_3 = 25'h0000000;
   wire \beat_3.active ;
   wire [1:0] \beat_3.beat ;
   wire [1:0] \beat_3.present ;
-  wire [18:0] \beat_3.tag ;
+  wire [19:0] \beat_3.tag ;
   wire [1:0] \beat_3.tag.edge ;
   wire \beat_3.tag.first ;
+  wire \beat_3.tag.first_tile ;
   wire [3:0] \beat_3.tag.kernel ;
   wire \beat_3.tag.last ;
+  wire \beat_3.tag.last_tile ;
   wire [1:0] \beat_3.tag.level ;
   wire [1:0] \beat_3.tag.row_level ;
   wire \beat_3.tag.slot ;
   wire \beat_3.tag.sum_first ;
   wire \beat_3.tag.sum_last ;
   wire [1:0] \beat_3.tag.sum_level ;
-  wire \beat_3.tag.tile ;
   wire \beat_3.tag.valid ;
-  reg [23:0] beat_4 = 24'h000000;
+  reg [24:0] beat_4 = 25'h0000000;
   wire \beat_4.active ;
   wire [1:0] \beat_4.beat ;
   wire [1:0] \beat_4.present ;
-  wire [18:0] \beat_4.tag ;
+  wire [19:0] \beat_4.tag ;
   wire [1:0] \beat_4.tag.edge ;
   wire \beat_4.tag.first ;
+  wire \beat_4.tag.first_tile ;
   wire [3:0] \beat_4.tag.kernel ;
   wire \beat_4.tag.last ;
+  wire \beat_4.tag.last_tile ;
   wire [1:0] \beat_4.tag.level ;
   wire [1:0] \beat_4.tag.row_level ;
   wire \beat_4.tag.slot ;
   wire \beat_4.tag.sum_first ;
   wire \beat_4.tag.sum_last ;
   wire [1:0] \beat_4.tag.sum_level ;
-  wire \beat_4.tag.tile ;
   wire \beat_4.tag.valid ;
-  reg [23:0] beat_5 = 24'h000000;
+  reg [24:0] beat_5 = 25'h0000000;
   wire \beat_5.active ;
   wire [1:0] \beat_5.beat ;
   wire [1:0] \beat_5.present ;
-  wire [18:0] \beat_5.tag ;
+  wire [19:0] \beat_5.tag ;
   wire [1:0] \beat_5.tag.edge ;
   wire \beat_5.tag.first ;
+  wire \beat_5.tag.first_tile ;
   wire [3:0] \beat_5.tag.kernel ;
   wire \beat_5.tag.last ;
+  wire \beat_5.tag.last_tile ;
   wire [1:0] \beat_5.tag.level ;
   wire [1:0] \beat_5.tag.row_level ;
   wire \beat_5.tag.slot ;
   wire \beat_5.tag.sum_first ;
   wire \beat_5.tag.sum_last ;
   wire [1:0] \beat_5.tag.sum_level ;
-  wire \beat_5.tag.tile ;
   wire \beat_5.tag.valid ;
-  reg [23:0] beat_6 = 24'h000000;
+  reg [24:0] beat_6 = 25'h0000000;
   wire \beat_6.active ;
   wire [1:0] \beat_6.beat ;
   wire [1:0] \beat_6.present ;
-  wire [18:0] \beat_6.tag ;
+  wire [19:0] \beat_6.tag ;
   wire [1:0] \beat_6.tag.edge ;
   wire \beat_6.tag.first ;
+  wire \beat_6.tag.first_tile ;
   wire [3:0] \beat_6.tag.kernel ;
   wire \beat_6.tag.last ;
+  wire \beat_6.tag.last_tile ;
   wire [1:0] \beat_6.tag.level ;
   wire [1:0] \beat_6.tag.row_level ;
   wire \beat_6.tag.slot ;
   wire \beat_6.tag.sum_first ;
   wire \beat_6.tag.sum_last ;
   wire [1:0] \beat_6.tag.sum_level ;
-  wire \beat_6.tag.tile ;
   wire \beat_6.tag.valid ;
-  reg [23:0] beat_7 = 24'h000000;
+  reg [24:0] beat_7 = 25'h0000000;
   wire \beat_7.active ;
   wire [1:0] \beat_7.beat ;
   wire [1:0] \beat_7.present ;
-  wire [18:0] \beat_7.tag ;
+  wire [19:0] \beat_7.tag ;
   wire [1:0] \beat_7.tag.edge ;
   wire \beat_7.tag.first ;
+  wire \beat_7.tag.first_tile ;
   wire [3:0] \beat_7.tag.kernel ;
   wire \beat_7.tag.last ;
+  wire \beat_7.tag.last_tile ;
   wire [1:0] \beat_7.tag.level ;
   wire [1:0] \beat_7.tag.row_level ;
   wire \beat_7.tag.slot ;
   wire \beat_7.tag.sum_first ;
   wire \beat_7.tag.sum_last ;
   wire [1:0] \beat_7.tag.sum_level ;
-  wire \beat_7.tag.tile ;
   wire \beat_7.tag.valid ;
-  reg [23:0] beat_8 = 24'h000000;
+  reg [24:0] beat_8 = 25'h0000000;
   wire \beat_8.active ;
   wire [1:0] \beat_8.beat ;
   wire [1:0] \beat_8.present ;
-  wire [18:0] \beat_8.tag ;
+  wire [19:0] \beat_8.tag ;
   wire [1:0] \beat_8.tag.edge ;
   wire \beat_8.tag.first ;
+  wire \beat_8.tag.first_tile ;
   wire [3:0] \beat_8.tag.kernel ;
   wire \beat_8.tag.last ;
+  wire \beat_8.tag.last_tile ;
   wire [1:0] \beat_8.tag.level ;
   wire [1:0] \beat_8.tag.row_level ;
   wire \beat_8.tag.slot ;
   wire \beat_8.tag.sum_first ;
   wire \beat_8.tag.sum_last ;
   wire [1:0] \beat_8.tag.sum_level ;
-  wire \beat_8.tag.tile ;
   wire \beat_8.tag.valid ;
-  reg [23:0] beat_9 = 24'h000000;
+  reg [24:0] beat_9 = 25'h0000000;
   wire \beat_9.active ;
   wire [1:0] \beat_9.beat ;
   wire [1:0] \beat_9.present ;
-  wire [18:0] \beat_9.tag ;
+  wire [19:0] \beat_9.tag ;
   wire [1:0] \beat_9.tag.edge ;
   wire \beat_9.tag.first ;
+  wire \beat_9.tag.first_tile ;
   wire [3:0] \beat_9.tag.kernel ;
   wire \beat_9.tag.last ;
+  wire \beat_9.tag.last_tile ;
   wire [1:0] \beat_9.tag.level ;
   wire [1:0] \beat_9.tag.row_level ;
   wire \beat_9.tag.slot ;
   wire \beat_9.tag.sum_first ;
   wire \beat_9.tag.sum_last ;
   wire [1:0] \beat_9.tag.sum_level ;
-  wire \beat_9.tag.tile ;
   wire \beat_9.tag.valid ;
   reg signed [23:0] bias_held = 24'h000000;
+  reg bias_shift_1;
+  reg bias_shift_1_kept = 1'h0;
   reg signed [35:0] biased_0 = 36'h000000000;
   reg signed [35:0] biased_1 = 36'h000000000;
-  wire capture;
   reg signed [19:0] difference_0 = 20'h00000;
-  wire difference_0_clamped;
+  wire difference_0_16_clamped;
+  wire signed [15:0] difference_0_16_saturated;
   wire signed [19:0] difference_0_rounded;
-  wire signed [15:0] difference_0_saturated;
   wire signed [20:0] difference_0_scaled;
   reg signed [19:0] difference_1 = 20'h00000;
-  wire difference_1_clamped;
+  wire difference_1_16_clamped;
+  wire signed [15:0] difference_1_16_saturated;
   wire signed [19:0] difference_1_rounded;
-  wire signed [15:0] difference_1_saturated;
   wire signed [20:0] difference_1_scaled;
   reg difference_flag_0 = 1'h0;
   reg difference_flag_1 = 1'h0;
-  wire enable_0;
-  wire enable_1;
-  reg [23:0] entering = 24'h000000;
+  reg [24:0] entering = 25'h0000000;
   wire \entering.active ;
   wire [1:0] \entering.beat ;
   wire [1:0] \entering.present ;
-  wire [18:0] \entering.tag ;
+  wire [19:0] \entering.tag ;
   wire [1:0] \entering.tag.edge ;
   wire \entering.tag.first ;
+  wire \entering.tag.first_tile ;
   wire [3:0] \entering.tag.kernel ;
   wire \entering.tag.last ;
+  wire \entering.tag.last_tile ;
   wire [1:0] \entering.tag.level ;
   wire [1:0] \entering.tag.row_level ;
   wire \entering.tag.slot ;
   wire \entering.tag.sum_first ;
   wire \entering.tag.sum_last ;
   wire [1:0] \entering.tag.sum_level ;
-  wire \entering.tag.tile ;
   wire \entering.tag.valid ;
-  wire [23:0] first_beat;
+  wire [24:0] first_beat;
   wire \first_beat.active ;
   wire [1:0] \first_beat.beat ;
   wire [1:0] \first_beat.present ;
-  wire [18:0] \first_beat.tag ;
+  wire [19:0] \first_beat.tag ;
   wire [1:0] \first_beat.tag.edge ;
   wire \first_beat.tag.first ;
+  wire \first_beat.tag.first_tile ;
   wire [3:0] \first_beat.tag.kernel ;
   wire \first_beat.tag.last ;
+  wire \first_beat.tag.last_tile ;
   wire [1:0] \first_beat.tag.level ;
   wire [1:0] \first_beat.tag.row_level ;
   wire \first_beat.tag.slot ;
   wire \first_beat.tag.sum_first ;
   wire \first_beat.tag.sum_last ;
   wire [1:0] \first_beat.tag.sum_level ;
-  wire \first_beat.tag.tile ;
   wire \first_beat.tag.valid ;
   reg is_row;
+  wire signed [15:0] loaded;
+  wire [1:0] loads;
   reg signed [25:0] narrow_0 = 26'h0000000;
   reg signed [25:0] narrow_1 = 26'h0000000;
-  reg other_of_row;
   reg [127:0] other_pending = 128'h00000000000000000000000000000000;
-  wire [127:0] other_rows;
   wire signed [15:0] \other_rows[0] ;
   wire signed [15:0] \other_rows[1] ;
   wire signed [15:0] \other_rows[2] ;
@@ -14575,7 +16625,6 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire signed [15:0] \other_rows[5] ;
   wire signed [15:0] \other_rows[6] ;
   wire signed [15:0] \other_rows[7] ;
-  wire signed [15:0] other_word;
   reg signed [15:0] output_0_0 = 16'h0000;
   reg signed [15:0] output_0_1 = 16'h0000;
   reg signed [15:0] output_1_0 = 16'h0000;
@@ -14607,44 +16656,55 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire signed [15:0] \rows[1][6] ;
   wire signed [15:0] \rows[1][7] ;
   reg single = 1'h0;
-  reg [18:0] source;
+  reg [19:0] source = 20'h00000;
   wire [1:0] \source.edge ;
   wire \source.first ;
+  wire \source.first_tile ;
   wire [3:0] \source.kernel ;
   wire \source.last ;
+  wire \source.last_tile ;
   wire [1:0] \source.level ;
   wire [1:0] \source.row_level ;
   wire \source.slot ;
   wire \source.sum_first ;
   wire \source.sum_last ;
   wire [1:0] \source.sum_level ;
-  wire \source.tile ;
   wire \source.valid ;
-  reg subtracts_0;
-  reg subtracts_1;
+  reg subtracts;
+  reg subtracts_1 = 1'h0;
+  reg subtracts_2 = 1'h0;
+  reg subtracts_3 = 1'h0;
+  reg subtracts_4 = 1'h0;
+  reg subtracts_5 = 1'h0;
+  reg subtracts_6 = 1'h0;
+  reg subtracts_7 = 1'h0;
+  reg subtracts_8 = 1'h0;
+  reg sum_capture = 1'h0;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
+  wire \sum_tag.first_tile ;
   wire [3:0] \sum_tag.kernel ;
   wire \sum_tag.last ;
+  wire \sum_tag.last_tile ;
   wire [1:0] \sum_tag.level ;
   wire [1:0] \sum_tag.row_level ;
   wire \sum_tag.slot ;
   wire \sum_tag.sum_first ;
   wire \sum_tag.sum_last ;
   wire [1:0] \sum_tag.sum_level ;
-  wire \sum_tag.tile ;
   wire \sum_tag.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
+  wire \tag.first_tile ;
   wire [3:0] \tag.kernel ;
   wire \tag.last ;
+  wire \tag.last_tile ;
   wire [1:0] \tag.level ;
   wire [1:0] \tag.row_level ;
   wire \tag.slot ;
   wire \tag.sum_first ;
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
-  wire \tag.tile ;
   wire \tag.valid ;
   wire [287:0] totals;
   wire signed [35:0] \totals[0] ;
@@ -14655,189 +16715,287 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   wire signed [35:0] \totals[5] ;
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
-  wire signed [15:0] value;
-  wire signed [15:0] \value$83 ;
-  wire signed [15:0] \value$93 ;
-  wire signed [15:0] \value$95 ;
+  wire signed [15:0] value_0;
+  wire signed [15:0] \value_0$98 ;
   reg signed [15:0] value_0_0 = 16'h0000;
   reg signed [15:0] value_0_1 = 16'h0000;
+  wire signed [15:0] value_1;
+  wire signed [15:0] \value_1$100 ;
   reg signed [15:0] value_1_0 = 16'h0000;
   reg signed [15:0] value_1_1 = 16'h0000;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
+  wire \write_tag.first_tile ;
   wire [3:0] \write_tag.kernel ;
   wire \write_tag.last ;
+  wire \write_tag.last_tile ;
   wire [1:0] \write_tag.level ;
   wire [1:0] \write_tag.row_level ;
   wire \write_tag.slot ;
   wire \write_tag.sum_first ;
   wire \write_tag.sum_last ;
   wire [1:0] \write_tag.sum_level ;
-  wire \write_tag.tile ;
   wire \write_tag.valid ;
   reg writes_0;
+  reg writes_0_1 = 1'h0;
+  reg writes_0_2 = 1'h0;
+  reg writes_0_3 = 1'h0;
+  reg writes_0_4 = 1'h0;
+  reg writes_0_5 = 1'h0;
+  reg writes_0_6 = 1'h0;
+  reg writes_0_7 = 1'h0;
+  reg writes_0_8 = 1'h0;
   reg writes_1;
+  reg writes_1_1 = 1'h0;
+  reg writes_1_2 = 1'h0;
+  reg writes_1_3 = 1'h0;
+  reg writes_1_4 = 1'h0;
+  reg writes_1_5 = 1'h0;
+  reg writes_1_6 = 1'h0;
+  reg writes_1_7 = 1'h0;
+  reg writes_1_8 = 1'h0;
+  wire [1:0] writes_soon;
+  reg writes_sum_1 = 1'h0;
+  reg writes_sum_2 = 1'h0;
+  reg writes_sum_3 = 1'h0;
+  reg writes_sum_4 = 1'h0;
+  reg writes_sum_5 = 1'h0;
+  reg writes_sum_6 = 1'h0;
+  reg writes_sum_7 = 1'h0;
+  reg writes_sum_8 = 1'h0;
   reg signed [15:0] z = 16'h0000;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \z$24 ;
-  reg signed [15:0] \z$40  = 16'h0000;
-  (* init = 16'h0000 *)
-  wire signed [15:0] \z$42 ;
+  reg signed [15:0] \z$35  = 16'h0000;
   (* init = 16'h0000 *)
   wire signed [15:0] z_0;
   reg signed [15:0] z_0_1 = 16'h0000;
+  wire z_0_16_clamped;
+  wire signed [15:0] z_0_16_saturated;
   reg signed [15:0] z_0_2 = 16'h0000;
   reg signed [15:0] z_0_3 = 16'h0000;
-  wire z_0_clamped;
   wire signed [25:0] z_0_rounded;
-  wire signed [15:0] z_0_saturated;
-  reg signed [26:0] z_0_scaled;
-  reg z_0_shift;
+  wire signed [26:0] z_0_scaled;
   (* init = 16'h0000 *)
   wire signed [15:0] z_1;
   reg signed [15:0] z_1_1 = 16'h0000;
+  wire z_1_16_clamped;
+  wire signed [15:0] z_1_16_saturated;
   reg signed [15:0] z_1_2 = 16'h0000;
   reg signed [15:0] z_1_3 = 16'h0000;
-  wire z_1_clamped;
   wire signed [25:0] z_1_rounded;
-  wire signed [15:0] z_1_saturated;
-  reg signed [26:0] z_1_scaled;
-  reg z_1_shift;
+  wire signed [26:0] z_1_scaled;
   reg z_flag_0 = 1'h0;
   reg z_flag_1 = 1'h0;
-  assign \$1  = tag[0] & tag[2];
-  assign \$signal  = \$1  & is_row;
-  assign \$6  = $signed(z_0_scaled) + $signed(2'h1);
-  assign \$8  = & narrow_0[25:15];
-  assign \$9  = ~ \$8 ;
-  assign \$10  = | narrow_0[25:15];
-  assign z_0_clamped = narrow_0[25] ? \$9  : \$10 ;
-  assign \$11  = narrow_0[25] ? 16'h8000 : 16'h7fff;
-  assign z_0_saturated = z_0_clamped ? \$11  : narrow_0[15:0];
-  assign \$13  = $signed(\$12 ) + $signed(2'h1);
-  assign \$15  = & \$14 [19:15];
-  assign \$16  = ~ \$15 ;
-  assign \$17  = | \$14 [19:15];
-  assign difference_0_clamped = \$14 [19] ? \$16  : \$17 ;
-  assign \$18  = \$14 [19] ? 16'h8000 : 16'h7fff;
-  assign difference_0_saturated = difference_0_clamped ? \$18  : \$14 [15:0];
-  assign \$23  = $signed(z_1_scaled) + $signed(2'h1);
-  assign \$25  = & narrow_1[25:15];
-  assign \$26  = ~ \$25 ;
-  assign \$27  = | narrow_1[25:15];
-  assign z_1_clamped = narrow_1[25] ? \$26  : \$27 ;
-  assign \$28  = narrow_1[25] ? 16'h8000 : 16'h7fff;
-  assign z_1_saturated = z_1_clamped ? \$28  : narrow_1[15:0];
-  assign \$30  = $signed(\$29 ) + $signed(2'h1);
-  assign \$32  = & \$31 [19:15];
-  assign \$33  = ~ \$32 ;
-  assign \$34  = | \$31 [19:15];
-  assign difference_1_clamped = \$31 [19] ? \$33  : \$34 ;
-  assign \$35  = \$31 [19] ? 16'h8000 : 16'h7fff;
-  assign difference_1_saturated = difference_1_clamped ? \$35  : \$31 [15:0];
-  assign enable_0 = beat_9[19] & writes_0;
-  assign \$39  = ! beat_9[21:20];
-  assign \$40  = \$38  & \$39 ;
-  assign \$43  = ! beat_9[21:20];
-  assign \$44  = \$42  & \$43 ;
-  assign \$47  = beat_9[21:20] == 1'h1;
-  assign \$48  = \$46  & \$47 ;
-  assign \$51  = beat_9[21:20] == 1'h1;
-  assign \$52  = \$50  & \$51 ;
-  assign \$55  = beat_9[21:20] == 2'h2;
-  assign \$56  = \$54  & \$55 ;
-  assign \$59  = beat_9[21:20] == 2'h2;
-  assign \$60  = \$58  & \$59 ;
-  assign \$63  = beat_9[21:20] == 2'h3;
-  assign \$64  = \$62  & \$63 ;
-  assign \$67  = beat_9[21:20] == 2'h3;
-  assign \$68  = \$66  & \$67 ;
-  assign enable_1 = beat_9[19] & writes_1;
-  assign \$72  = ! beat_9[21:20];
-  assign \$73  = \$71  & \$72 ;
-  assign \$76  = ! beat_9[21:20];
-  assign \$77  = \$75  & \$76 ;
-  assign \$80  = beat_9[21:20] == 1'h1;
-  assign \$81  = \$79  & \$80 ;
-  assign \$84  = beat_9[21:20] == 1'h1;
-  assign \$85  = \$83  & \$84 ;
-  assign \$88  = beat_9[21:20] == 2'h2;
-  assign \$89  = \$87  & \$88 ;
-  assign \$92  = beat_9[21:20] == 2'h2;
+  reg z_shift_1;
+  reg z_shift_1_1 = 1'h0;
+  assign \$4  = bias_shift_1_kept ? \$2  : { \$3 [26], \$3 [26], \$3 [26], \$3 [26], \$3  };
+  assign \$7  = z_shift_1_1 ? \$5  : \$6 ;
+  assign \$8  = $signed(\$7 [26:0]) + $signed(2'h1);
+  assign \$10  = & narrow_0[25:15];
+  assign \$11  = ~ \$10 ;
+  assign \$12  = | narrow_0[25:15];
+  assign z_0_16_clamped = narrow_0[25] ? \$11  : \$12 ;
+  assign \$13  = narrow_0[25] ? 16'h8000 : 16'h7fff;
+  assign z_0_16_saturated = z_0_16_clamped ? \$13  : narrow_0[15:0];
+  assign \$15  = $signed(\$14 ) + $signed(2'h1);
+  assign \$17  = & \$16 [19:15];
+  assign \$18  = ~ \$17 ;
+  assign \$19  = | \$16 [19:15];
+  assign difference_0_16_clamped = \$16 [19] ? \$18  : \$19 ;
+  assign \$20  = \$16 [19] ? 16'h8000 : 16'h7fff;
+  assign difference_0_16_saturated = difference_0_16_clamped ? \$20  : \$16 [15:0];
+  assign \$23  = bias_shift_1_kept ? \$21  : { \$22 [26], \$22 [26], \$22 [26], \$22 [26], \$22  };
+  assign \$26  = z_shift_1_1 ? \$24  : \$25 ;
+  assign \$27  = $signed(\$26 [26:0]) + $signed(2'h1);
+  assign \$29  = & narrow_1[25:15];
+  assign \$30  = ~ \$29 ;
+  assign \$31  = | narrow_1[25:15];
+  assign z_1_16_clamped = narrow_1[25] ? \$30  : \$31 ;
+  assign \$32  = narrow_1[25] ? 16'h8000 : 16'h7fff;
+  assign z_1_16_saturated = z_1_16_clamped ? \$32  : narrow_1[15:0];
+  assign \$34  = $signed(\$33 ) + $signed(2'h1);
+  assign \$36  = & \$35 [19:15];
+  assign \$37  = ~ \$36 ;
+  assign \$38  = | \$35 [19:15];
+  assign difference_1_16_clamped = \$35 [19] ? \$37  : \$38 ;
+  assign \$39  = \$35 [19] ? 16'h8000 : 16'h7fff;
+  assign difference_1_16_saturated = difference_1_16_clamped ? \$39  : \$35 [15:0];
+  assign \$40  = beat_8[20] & writes_0_8;
+  assign \$41  = beat_8[20] & writes_1_8;
+  assign \$42  = tag[0] & tag[2];
+  assign \$43  = \$42  & is_row;
+  assign \$47  = source[6:5] != 2'h2;
+  assign \$50  = entering[22:21] + 1'h1;
+  assign \$51  = entering[22:21] == 2'h3;
+  assign \$52  = \$51  | single;
+  assign \$53  = beat_6[20] & beat_6[1];
+  assign \$55  = $signed(row[35:0]) + $signed(\$4 );
+  assign \$56  = z_0_16_clamped & beat_2[23];
+  assign \$57  = \$56  & beat_2[20];
+  assign \$60  = $signed(\$58 ) - $signed(\$59 );
+  assign \$61  = difference_0_16_clamped & subtracts_8;
+  assign \$62  = \$61  & beat_8[23];
+  assign \$63  = \$62  & beat_8[20];
+  assign \$64  = subtracts_8 ? difference_0_16_saturated : passed_0_0_1;
+  assign \$65  = beat_8[23] ? \$64  : 16'h0000;
+  assign \$67  = beat_8[23] ? passed_0_1_1 : 16'h0000;
+  assign \$69  = $signed(row[71:36]) + $signed(\$23 );
+  assign \$70  = z_1_16_clamped & beat_2[24];
+  assign \$71  = \$70  & beat_2[20];
+  assign \$74  = $signed(\$72 ) - $signed(\$73 );
+  assign \$75  = difference_1_16_clamped & subtracts_8;
+  assign \$76  = \$75  & beat_8[24];
+  assign \$77  = \$76  & beat_8[20];
+  assign \$78  = subtracts_8 ? difference_1_16_saturated : passed_1_0_1;
+  assign \$79  = beat_8[24] ? \$78  : 16'h0000;
+  assign \$81  = beat_8[24] ? passed_1_1_1 : 16'h0000;
+  assign \$83  = beat_8[20] & writes_0_8;
+  assign \$84  = beat_8[20] & writes_0_8;
+  assign \$85  = \$84  & writes_sum_8;
+  assign \$86  = beat_8[20] & writes_0_8;
+  assign \$87  = ~ writes_sum_8;
+  assign \$88  = \$86  & \$87 ;
+  assign \$89  = ! beat_8[22:21];
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = beat_8[20] & writes_0_8;
+  assign \$92  = ~ writes_sum_8;
   assign \$93  = \$91  & \$92 ;
-  assign \$96  = beat_9[21:20] == 2'h3;
-  assign \$97  = \$95  & \$96 ;
-  assign \$100  = beat_9[21:20] == 2'h3;
-  assign \$101  = \$99  & \$100 ;
-  assign \$102  = source[6:5] != 2'h2;
-  assign \$105  = entering[21:20] + 1'h1;
-  assign \$106  = entering[21:20] == 2'h3;
-  assign \$107  = \$106  | single;
-  assign \$108  = beat_6[19] & beat_6[1];
-  assign \$109  = other_of_row ? \port$2372$0  : 16'h0000;
-  assign \$110  = other_of_row ? \port$2373$0  : 16'h0000;
-  assign \$111  = other_of_row ? \port$2374$0  : 16'h0000;
-  assign \$112  = other_of_row ? \port$2375$0  : 16'h0000;
-  assign \$113  = other_of_row ? \port$2376$0  : 16'h0000;
-  assign \$114  = other_of_row ? \port$2377$0  : 16'h0000;
-  assign \$115  = other_of_row ? \port$2378$0  : 16'h0000;
-  assign \$116  = other_of_row ? \port$2379$0  : 16'h0000;
-  assign \$118  = $signed(row[35:0]) + $signed(addend_0);
-  assign \$119  = z_0_clamped & beat_2[22];
-  assign \$120  = \$119  & beat_2[19];
-  assign \$121  = beat_8[22] ? passed_0_0_1 : 16'h0000;
-  assign \$122  = beat_8[22] ? passed_0_1_1 : 16'h0000;
-  assign \$125  = $signed(\$123 ) - $signed(\$124 );
-  assign \$126  = beat_8[22] ? difference_0_saturated : 16'h0000;
-  assign \$127  = difference_0_clamped & subtracts_0;
-  assign \$128  = \$127  & beat_8[22];
-  assign \$129  = \$128  & beat_8[19];
-  assign \$130  = $signed(row[71:36]) + $signed(addend_1);
-  assign \$131  = z_1_clamped & beat_2[23];
-  assign \$132  = \$131  & beat_2[19];
-  assign \$133  = beat_8[23] ? passed_1_0_1 : 16'h0000;
-  assign \$134  = beat_8[23] ? passed_1_1_1 : 16'h0000;
-  assign \$137  = $signed(\$135 ) - $signed(\$136 );
-  assign \$138  = beat_8[23] ? difference_1_saturated : 16'h0000;
-  assign \$139  = difference_1_clamped & subtracts_1;
-  assign \$140  = \$139  & beat_8[23];
-  assign \$141  = \$140  & beat_8[19];
-  assign \$142  = 1'h0 + z_flag_0;
-  assign \$143  = \$142  + z_flag_1;
-  assign \$144  = 1'h0 + difference_flag_0;
-  assign \$145  = \$144  + difference_flag_1;
+  assign \$94  = ! beat_8[22:21];
+  assign \$95  = \$93  & \$94 ;
+  assign \$96  = beat_8[20] & writes_0_8;
+  assign \$97  = ~ writes_sum_8;
+  assign \$98  = \$96  & \$97 ;
+  assign \$99  = beat_8[22:21] == 1'h1;
+  assign \$100  = \$98  & \$99 ;
+  assign \$101  = beat_8[20] & writes_0_8;
+  assign \$102  = ~ writes_sum_8;
+  assign \$103  = \$101  & \$102 ;
+  assign \$104  = beat_8[22:21] == 1'h1;
+  assign \$105  = \$103  & \$104 ;
+  assign \$106  = beat_8[20] & writes_0_8;
+  assign \$107  = ~ writes_sum_8;
+  assign \$108  = \$106  & \$107 ;
+  assign \$109  = beat_8[22:21] == 2'h2;
+  assign \$110  = \$108  & \$109 ;
+  assign \$111  = beat_8[20] & writes_0_8;
+  assign \$112  = ~ writes_sum_8;
+  assign \$113  = \$111  & \$112 ;
+  assign \$114  = beat_8[22:21] == 2'h2;
+  assign \$115  = \$113  & \$114 ;
+  assign \$116  = beat_8[20] & writes_0_8;
+  assign \$117  = ~ writes_sum_8;
+  assign \$118  = \$116  & \$117 ;
+  assign \$119  = beat_8[22:21] == 2'h3;
+  assign \$120  = \$118  & \$119 ;
+  assign \$121  = beat_8[20] & writes_0_8;
+  assign \$122  = ~ writes_sum_8;
+  assign \$123  = \$121  & \$122 ;
+  assign \$124  = beat_8[22:21] == 2'h3;
+  assign \$125  = \$123  & \$124 ;
+  assign \$126  = beat_8[20] & writes_1_8;
+  assign \$127  = beat_8[20] & writes_1_8;
+  assign \$128  = \$127  & writes_sum_8;
+  assign \$129  = beat_8[20] & writes_1_8;
+  assign \$130  = ~ writes_sum_8;
+  assign \$131  = \$129  & \$130 ;
+  assign \$132  = ! beat_8[22:21];
+  assign \$133  = \$131  & \$132 ;
+  assign \$134  = beat_8[20] & writes_1_8;
+  assign \$135  = ~ writes_sum_8;
+  assign \$136  = \$134  & \$135 ;
+  assign \$137  = ! beat_8[22:21];
+  assign \$138  = \$136  & \$137 ;
+  assign \$139  = beat_8[20] & writes_1_8;
+  assign \$140  = ~ writes_sum_8;
+  assign \$141  = \$139  & \$140 ;
+  assign \$142  = beat_8[22:21] == 1'h1;
+  assign \$143  = \$141  & \$142 ;
+  assign \$144  = beat_8[20] & writes_1_8;
+  assign \$145  = ~ writes_sum_8;
+  assign \$146  = \$144  & \$145 ;
+  assign \$147  = beat_8[22:21] == 1'h1;
+  assign \$148  = \$146  & \$147 ;
+  assign \$149  = beat_8[20] & writes_1_8;
+  assign \$150  = ~ writes_sum_8;
+  assign \$151  = \$149  & \$150 ;
+  assign \$152  = beat_8[22:21] == 2'h2;
+  assign \$153  = \$151  & \$152 ;
+  assign \$154  = beat_8[20] & writes_1_8;
+  assign \$155  = ~ writes_sum_8;
+  assign \$156  = \$154  & \$155 ;
+  assign \$157  = beat_8[22:21] == 2'h2;
+  assign \$158  = \$156  & \$157 ;
+  assign \$159  = beat_8[20] & writes_1_8;
+  assign \$160  = ~ writes_sum_8;
+  assign \$161  = \$159  & \$160 ;
+  assign \$162  = beat_8[22:21] == 2'h3;
+  assign \$163  = \$161  & \$162 ;
+  assign \$164  = beat_8[20] & writes_1_8;
+  assign \$165  = ~ writes_sum_8;
+  assign \$166  = \$164  & \$165 ;
+  assign \$167  = beat_8[22:21] == 2'h3;
+  assign \$168  = \$166  & \$167 ;
+  assign \$169  = 1'h0 + z_flag_0;
+  assign \$170  = \$169  + z_flag_1;
+  assign \$171  = 1'h0 + difference_flag_0;
+  assign \$172  = \$171  + difference_flag_1;
   always @(posedge clk)
-    row <= \$146 ;
+    source <= \$173 ;
   always @(posedge clk)
-    entering <= \$147 ;
+    \$signal  <= \$174 ;
   always @(posedge clk)
-    single <= \$148 ;
+    sum_capture <= \$175 ;
   always @(posedge clk)
-    present <= \$149 ;
+    row <= \$176 ;
   always @(posedge clk)
-    bias_held <= \$150 ;
+    entering <= \$177 ;
   always @(posedge clk)
-    beat_1 <= \$151 ;
+    single <= \$178 ;
   always @(posedge clk)
-    beat_2 <= \$152 ;
+    present <= \$179 ;
   always @(posedge clk)
-    beat_3 <= \$153 ;
+    bias_held <= \$180 ;
   always @(posedge clk)
-    beat_4 <= \$154 ;
+    bias_shift_1_kept <= \$181 ;
   always @(posedge clk)
-    beat_5 <= \$155 ;
+    beat_1 <= \$182 ;
   always @(posedge clk)
-    beat_6 <= \$156 ;
+    beat_2 <= \$183 ;
   always @(posedge clk)
-    other_pending <= \$157 ;
+    beat_3 <= \$184 ;
   always @(posedge clk)
-    biased_0 <= \$118 [35:0];
+    beat_4 <= \$185 ;
   always @(posedge clk)
-    narrow_0 <= \$7 [25:0];
+    beat_5 <= \$186 ;
   always @(posedge clk)
-    z <= z_0_saturated;
+    beat_6 <= \$187 ;
   always @(posedge clk)
-    z_flag_0 <= \$158 ;
+    other_pending <= \$188 ;
+  always @(posedge clk)
+    subtracts_1 <= subtracts;
+  always @(posedge clk)
+    subtracts_2 <= subtracts_1;
+  always @(posedge clk)
+    subtracts_3 <= subtracts_2;
+  always @(posedge clk)
+    subtracts_4 <= subtracts_3;
+  always @(posedge clk)
+    subtracts_5 <= subtracts_4;
+  always @(posedge clk)
+    subtracts_6 <= subtracts_5;
+  always @(posedge clk)
+    subtracts_7 <= subtracts_6;
+  always @(posedge clk)
+    subtracts_8 <= subtracts_7;
+  always @(posedge clk)
+    z_shift_1_1 <= z_shift_1;
+  always @(posedge clk)
+    biased_0 <= \$55 [35:0];
+  always @(posedge clk)
+    narrow_0 <= \$9 [25:0];
+  always @(posedge clk)
+    z <= z_0_16_saturated;
+  always @(posedge clk)
+    z_flag_0 <= \$189 ;
   always @(posedge clk)
     z_0_1 <= z;
   always @(posedge clk)
@@ -14845,88 +17003,132 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   always @(posedge clk)
     z_0_3 <= z_0_2;
   always @(posedge clk)
-    value_0_0 <= value;
+    value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$173  };
+    value_1_0 <= { 1'h0, \$219  };
   always @(posedge clk)
-    beat_7 <= \$159 ;
+    beat_7 <= \$190 ;
   always @(posedge clk)
-    beat_8 <= \$160 ;
+    beat_8 <= \$191 ;
+  always @(posedge clk)
+    difference_0 <= \$60 ;
+  always @(posedge clk)
+    difference_flag_0 <= \$192 ;
   always @(posedge clk)
     passed_0_0_1 <= value_0_0;
   always @(posedge clk)
-    output_0_0 <= \$161 ;
+    output_0_0 <= \$66 ;
   always @(posedge clk)
     passed_0_1_1 <= value_1_0;
   always @(posedge clk)
-    output_1_0 <= \$122 ;
+    output_1_0 <= \$68 ;
   always @(posedge clk)
-    difference_0 <= \$162 ;
+    biased_1 <= \$69 [35:0];
   always @(posedge clk)
-    difference_flag_0 <= \$163 ;
+    narrow_1 <= \$28 [25:0];
   always @(posedge clk)
-    biased_1 <= \$130 [35:0];
+    \z$35  <= z_1_16_saturated;
   always @(posedge clk)
-    narrow_1 <= \$24 [25:0];
+    z_flag_1 <= \$193 ;
   always @(posedge clk)
-    \z$40  <= z_1_saturated;
-  always @(posedge clk)
-    z_flag_1 <= \$164 ;
-  always @(posedge clk)
-    z_1_1 <= \z$40 ;
+    z_1_1 <= \z$35 ;
   always @(posedge clk)
     z_1_2 <= z_1_1;
   always @(posedge clk)
     z_1_3 <= z_1_2;
   always @(posedge clk)
-    value_0_1 <= \value$93 ;
+    value_0_1 <= \value_0$98 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$174  };
+    value_1_1 <= { 1'h0, \$220  };
+  always @(posedge clk)
+    difference_1 <= \$74 ;
+  always @(posedge clk)
+    difference_flag_1 <= \$194 ;
   always @(posedge clk)
     passed_1_0_1 <= value_0_1;
   always @(posedge clk)
-    output_0_1 <= \$165 ;
+    output_0_1 <= \$80 ;
   always @(posedge clk)
     passed_1_1_1 <= value_1_1;
   always @(posedge clk)
-    output_1_1 <= \$134 ;
+    output_1_1 <= \$82 ;
   always @(posedge clk)
-    difference_1 <= \$166 ;
+    writes_0_1 <= \$195 ;
   always @(posedge clk)
-    difference_flag_1 <= \$167 ;
+    writes_0_2 <= \$196 ;
   always @(posedge clk)
-    beat_9 <= \$168 ;
+    writes_0_3 <= \$197 ;
   always @(posedge clk)
-    z_clamped <= \$169 ;
+    writes_0_4 <= \$198 ;
   always @(posedge clk)
-    z_kernel <= \$170 ;
+    writes_0_5 <= \$199 ;
   always @(posedge clk)
-    difference_clamped <= \$171 ;
+    writes_0_6 <= \$200 ;
   always @(posedge clk)
-    difference_kernel <= \$172 ;
-  \core.slow_path.sigmoid_0  sigmoid_0 (
+    writes_0_7 <= \$201 ;
+  always @(posedge clk)
+    writes_0_8 <= \$202 ;
+  always @(posedge clk)
+    writes_sum_1 <= 1'h0;
+  always @(posedge clk)
+    writes_sum_2 <= writes_sum_1;
+  always @(posedge clk)
+    writes_sum_3 <= writes_sum_2;
+  always @(posedge clk)
+    writes_sum_4 <= writes_sum_3;
+  always @(posedge clk)
+    writes_sum_5 <= writes_sum_4;
+  always @(posedge clk)
+    writes_sum_6 <= writes_sum_5;
+  always @(posedge clk)
+    writes_sum_7 <= writes_sum_6;
+  always @(posedge clk)
+    writes_sum_8 <= writes_sum_7;
+  always @(posedge clk)
+    writing <= \$203 ;
+  always @(posedge clk)
+    word_enables <= \$204 ;
+  always @(posedge clk)
+    row_enables <= \$205 ;
+  always @(posedge clk)
+    writes_1_1 <= \$206 ;
+  always @(posedge clk)
+    writes_1_2 <= \$207 ;
+  always @(posedge clk)
+    writes_1_3 <= \$208 ;
+  always @(posedge clk)
+    writes_1_4 <= \$209 ;
+  always @(posedge clk)
+    writes_1_5 <= \$210 ;
+  always @(posedge clk)
+    writes_1_6 <= \$211 ;
+  always @(posedge clk)
+    writes_1_7 <= \$212 ;
+  always @(posedge clk)
+    writes_1_8 <= \$213 ;
+  always @(posedge clk)
+    beat_9 <= \$214 ;
+  always @(posedge clk)
+    z_clamped <= \$215 ;
+  always @(posedge clk)
+    z_kernel <= \$216 ;
+  always @(posedge clk)
+    difference_clamped <= \$217 ;
+  always @(posedge clk)
+    difference_kernel <= \$218 ;
+  \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
+    .entry_1(\$219 ),
     .rst(rst),
-    .value(value),
+    .value_0(value_0),
     .z(z)
   );
-  \core.slow_path.sigmoid_1  sigmoid_1 (
+  \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
+    .entry_1(\$220 ),
     .rst(rst),
-    .value(\value$93 ),
-    .z(\z$40 )
-  );
-  \core.slow_path.sigmoid_derivative_0  sigmoid_derivative_0 (
-    .clk(clk),
-    .entry(\$173 ),
-    .rst(rst),
-    .z(z)
-  );
-  \core.slow_path.sigmoid_derivative_1  sigmoid_derivative_1 (
-    .clk(clk),
-    .entry(\$174 ),
-    .rst(rst),
-    .z(\z$40 )
+    .value_0(\value_0$98 ),
+    .z(\z$35 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
@@ -14938,96 +17140,40 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    source = tag;
-    if (\$signal$3 ) begin
-      { source[18:11], source[8:0] } = { sum_tag[18:11], sum_tag[8:0] };
-      source[10:9] = sum_tag[12:11];
+    ahead = tag;
+    if (\$1 ) begin
+      { ahead[19:11], ahead[8:0] } = { sum_tag[19:11], sum_tag[8:0] };
+      ahead[10:9] = sum_tag[12:11];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    other_of_row = 1'h0;
-    casez (beat_6[16:13])
+    bias_shift_1 = 1'h0;
+    casez (source[16:13])
+      4'h1, 4'hc:
+          bias_shift_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    subtracts = 1'h0;
+    casez (entering[16:13])
       4'h1:
-          other_of_row = 1'h1;
+          subtracts = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    addend_0 = 36'h000000000;
-    casez (first_beat[16:13])
-      4'h0, 4'hb:
-          addend_0 = { \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2 [26], \$2  };
+    z_shift_1 = 1'h0;
+    casez (entering[16:13])
       4'h1, 4'hc:
-          addend_0 = { \$3 [30], \$3 [30], \$3 [30], \$3 [30], \$3 [30], \$3  };
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    z_0_shift = 1'h0;
-    casez (beat_1[16:13])
-      4'h1, 4'hc:
-          z_0_shift = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    casez (z_0_shift)
-      1'h0:
-          z_0_scaled = \$4 [26:0];
-      1'h1:
-          z_0_scaled = \$5 [26:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    subtracts_0 = 1'h0;
-    casez (beat_8[16:13])
-      4'h1:
-          subtracts_0 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    addend_1 = 36'h000000000;
-    casez (first_beat[16:13])
-      4'h0, 4'hb:
-          addend_1 = { \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19 [26], \$19  };
-      4'h1, 4'hc:
-          addend_1 = { \$20 [30], \$20 [30], \$20 [30], \$20 [30], \$20 [30], \$20  };
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    z_1_shift = 1'h0;
-    casez (beat_1[16:13])
-      4'h1, 4'hc:
-          z_1_shift = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    casez (z_1_shift)
-      1'h0:
-          z_1_scaled = \$21 [26:0];
-      1'h1:
-          z_1_scaled = \$22 [26:0];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    subtracts_1 = 1'h0;
-    casez (beat_8[16:13])
-      4'h1:
-          subtracts_1 = 1'h1;
+          z_shift_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     writes_0 = 1'h0;
-    casez (beat_9[16:13])
+    casez (entering[16:13])
       4'h0, 4'h1, 4'hb, 4'hc:
           writes_0 = 1'h1;
     endcase
@@ -15035,270 +17181,420 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     writes_1 = 1'h0;
-    casez (beat_9[16:13])
+    casez (entering[16:13])
       4'h0, 4'h1:
           writes_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    if (capture) begin
-      \$146 [35:0] = \port$2842$0 ;
-      \$146 [71:36] = \port$2847$0 ;
-      \$146 [107:72] = \port$2852$0 ;
-      \$146 [143:108] = \port$2857$0 ;
-      \$146 [179:144] = \port$2862$0 ;
-      \$146 [215:180] = \port$2867$0 ;
-      \$146 [251:216] = \port$2872$0 ;
-      \$146 [287:252] = \port$2877$0 ;
-      if (\$signal$3 ) begin
-        \$146 [35:0] = sum_total[35:0];
-      end
-    end else begin
-      \$146  = \$103 ;
+    \$173  = ahead;
+    if (rst) begin
+      \$173  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    { \$147 [23:22], \$147 [19:2], \$147 [0] } = { entering[23:22], entering[19:2], entering[0] };
+    \$174  = \$45 ;
+    if (rst) begin
+      \$174  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$175  = \$46 ;
+    if (rst) begin
+      \$175  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
-    if (capture) begin
-      { \$147 [18:2], \$147 [0] } = { source[18:2], source[0] };
-      \$147 [1] = 1'h1;
-      \$147 [19] = 1'h1;
-      \$147 [21:20] = 2'h0;
+    if (\$signal ) begin
+      \$176 [35:0] = \port$3091$0 ;
+      \$176 [71:36] = \port$3096$0 ;
+      \$176 [107:72] = \port$3101$0 ;
+      \$176 [143:108] = \port$3106$0 ;
+      \$176 [179:144] = \port$3111$0 ;
+      \$176 [215:180] = \port$3116$0 ;
+      \$176 [251:216] = \port$3121$0 ;
+      \$176 [287:252] = \port$3126$0 ;
+      if (sum_capture) begin
+        \$176 [35:0] = sum_total[35:0];
+      end
     end else begin
-      \$147 [1] = 1'h0;
-      \$147 [21:20] = \$105 [1:0];
-      if (\$107 ) begin
-        \$147 [19] = 1'h0;
+      \$176  = \$48 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    { \$177 [24:23], \$177 [20:2], \$177 [0] } = { entering[24:23], entering[20:2], entering[0] };
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      { \$177 [19:2], \$177 [0] } = { source[19:2], source[0] };
+      \$177 [1] = 1'h1;
+      \$177 [20] = 1'h1;
+      \$177 [22:21] = 2'h0;
+    end else begin
+      \$177 [1] = 1'h0;
+      \$177 [22:21] = \$50 [1:0];
+      if (\$52 ) begin
+        \$177 [20] = 1'h0;
       end
     end
     if (rst) begin
-      \$147  = 24'h000000;
+      \$177  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$148  = single;
-    if (capture) begin
-      \$148  = \$signal$3 ;
+    \$178  = single;
+    if (\$signal ) begin
+      \$178  = sum_capture;
     end
     if (rst) begin
-      \$148  = 1'h0;
+      \$178  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
-    if (capture) begin
+    if (\$signal ) begin
       (* full_case = 32'd1 *)
       casez (source[6:5])
         2'h0:
-            \$149  = 8'hff;
+            \$179  = 8'hff;
         2'h1:
-            \$149  = 8'h3f;
+            \$179  = 8'h3f;
         default:
-            \$149  = 8'h00;
+            \$179  = 8'h00;
       endcase
-      if (\$signal$3 ) begin
-        \$149  = { 7'h00, \$102  };
+      if (sum_capture) begin
+        \$179  = { 7'h00, \$47  };
       end
     end else begin
-      \$149  = \$104 ;
+      \$179  = \$49 ;
     end
     if (rst) begin
-      \$149  = 8'h00;
+      \$179  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$150  = bias_held;
-    if (capture) begin
-      \$150  = bias_word;
+    \$180  = bias_held;
+    if (\$signal ) begin
+      \$180  = bias_word;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$151  = first_beat;
-    if (rst) begin
-      \$151  = 24'h000000;
+    \$181  = bias_shift_1_kept;
+    if (\$signal ) begin
+      \$181  = bias_shift_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$152  = beat_1;
+    \$182  = first_beat;
     if (rst) begin
-      \$152  = 24'h000000;
+      \$182  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$153  = beat_2;
+    \$183  = beat_1;
     if (rst) begin
-      \$153  = 24'h000000;
+      \$183  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$154  = beat_3;
+    \$184  = beat_2;
     if (rst) begin
-      \$154  = 24'h000000;
+      \$184  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$155  = beat_4;
+    \$185  = beat_3;
     if (rst) begin
-      \$155  = 24'h000000;
+      \$185  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$156  = beat_5;
+    \$186  = beat_4;
     if (rst) begin
-      \$156  = 24'h000000;
+      \$186  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$187  = beat_5;
+    if (rst) begin
+      \$187  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
-    if (\$108 ) begin
-      \$157 [15:0] = \$109 ;
-      \$157 [31:16] = \$110 ;
-      \$157 [47:32] = \$111 ;
-      \$157 [63:48] = \$112 ;
-      \$157 [79:64] = \$113 ;
-      \$157 [95:80] = \$114 ;
-      \$157 [111:96] = \$115 ;
-      \$157 [127:112] = \$116 ;
+    if (\$53 ) begin
+      \$188 [15:0] = other_rows[15:0];
+      \$188 [31:16] = other_rows[31:16];
+      \$188 [47:32] = other_rows[47:32];
+      \$188 [63:48] = other_rows[63:48];
+      \$188 [79:64] = other_rows[79:64];
+      \$188 [95:80] = other_rows[95:80];
+      \$188 [111:96] = other_rows[111:96];
+      \$188 [127:112] = other_rows[127:112];
     end else begin
-      \$157  = \$117 ;
+      \$188  = \$54 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$158  = \$120 ;
+    \$189  = \$57 ;
     if (rst) begin
-      \$158  = 1'h0;
+      \$189  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$159  = beat_6;
+    \$190  = beat_6;
     if (rst) begin
-      \$159  = 24'h000000;
+      \$190  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$160  = beat_7;
+    \$191  = beat_7;
     if (rst) begin
-      \$160  = 24'h000000;
+      \$191  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$161  = \$121 ;
-    if (subtracts_0) begin
-      \$161  = \$126 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$162  = difference_0;
-    casez (beat_7[16:13])
-      4'h1:
-          \$162  = \$125 ;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$163  = \$129 ;
+    \$192  = \$63 ;
     if (rst) begin
-      \$163  = 1'h0;
+      \$192  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$164  = \$132 ;
+    \$193  = \$71 ;
     if (rst) begin
-      \$164  = 1'h0;
+      \$193  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$165  = \$133 ;
-    if (subtracts_1) begin
-      \$165  = \$138 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$166  = difference_1;
-    casez (beat_7[16:13])
-      4'h1:
-          \$166  = \$137 ;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$167  = \$141 ;
+    \$194  = \$77 ;
     if (rst) begin
-      \$167  = 1'h0;
+      \$194  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$168  = beat_8;
+    \$195  = writes_0;
     if (rst) begin
-      \$168  = 24'h000000;
+      \$195  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$169  = \$143 [1:0];
+    \$196  = writes_0_1;
     if (rst) begin
-      \$169  = 2'h0;
+      \$196  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$170  = beat_3[16:13];
+    \$197  = writes_0_2;
     if (rst) begin
-      \$170  = 4'h0;
+      \$197  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$171  = \$145 [1:0];
+    \$198  = writes_0_3;
     if (rst) begin
-      \$171  = 2'h0;
+      \$198  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$172  = beat_9[16:13];
+    \$199  = writes_0_4;
     if (rst) begin
-      \$172  = 4'h0;
+      \$199  = 1'h0;
     end
   end
-  assign z_0_rounded = \$7 [25:0];
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$200  = writes_0_5;
+    if (rst) begin
+      \$200  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$201  = writes_0_6;
+    if (rst) begin
+      \$201  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$202  = writes_0_7;
+    if (rst) begin
+      \$202  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$203 [0] = \$83 ;
+    \$203 [1] = \$126 ;
+    if (rst) begin
+      \$203  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$204 [0] = \$85 ;
+    \$204 [1] = \$128 ;
+    if (rst) begin
+      \$204  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$205 [0] = \$90 ;
+    \$205 [1] = \$95 ;
+    \$205 [2] = \$100 ;
+    \$205 [3] = \$105 ;
+    \$205 [4] = \$110 ;
+    \$205 [5] = \$115 ;
+    \$205 [6] = \$120 ;
+    \$205 [7] = \$125 ;
+    \$205 [8] = \$133 ;
+    \$205 [9] = \$138 ;
+    \$205 [10] = \$143 ;
+    \$205 [11] = \$148 ;
+    \$205 [12] = \$153 ;
+    \$205 [13] = \$158 ;
+    \$205 [14] = \$163 ;
+    \$205 [15] = \$168 ;
+    if (rst) begin
+      \$205  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$206  = writes_1;
+    if (rst) begin
+      \$206  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$207  = writes_1_1;
+    if (rst) begin
+      \$207  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$208  = writes_1_2;
+    if (rst) begin
+      \$208  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$209  = writes_1_3;
+    if (rst) begin
+      \$209  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$210  = writes_1_4;
+    if (rst) begin
+      \$210  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$211  = writes_1_5;
+    if (rst) begin
+      \$211  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$212  = writes_1_6;
+    if (rst) begin
+      \$212  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$213  = writes_1_7;
+    if (rst) begin
+      \$213  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$214  = beat_8;
+    if (rst) begin
+      \$214  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$215  = \$170 [1:0];
+    if (rst) begin
+      \$215  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$216  = beat_3[16:13];
+    if (rst) begin
+      \$216  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$217  = \$172 [1:0];
+    if (rst) begin
+      \$217  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$218  = beat_9[16:13];
+    if (rst) begin
+      \$218  = 4'h0;
+    end
+  end
+  assign addend_0 = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
+  assign z_0_scaled = \$7 [26:0];
+  assign z_0_rounded = \$9 [25:0];
   assign z_0 = z;
-  assign \z$24  = z;
-  assign difference_0_scaled = { \$12 [19], \$12  };
-  assign difference_0_rounded = \$14 [19:0];
-  assign z_1_rounded = \$24 [25:0];
-  assign z_1 = \z$40 ;
-  assign \z$42  = \z$40 ;
-  assign difference_1_scaled = { \$29 [19], \$29  };
-  assign difference_1_rounded = \$31 [19:0];
-  assign totals = { \port$2877$0 , \port$2872$0 , \port$2867$0 , \port$2862$0 , \port$2857$0 , \port$2852$0 , \port$2847$0 , \port$2842$0  };
-  assign other_word = 16'h0000;
-  assign other_rows = { \port$2379$0 , \port$2378$0 , \port$2377$0 , \port$2376$0 , \port$2375$0 , \port$2374$0 , \port$2373$0 , \port$2372$0  };
-  assign \value$83  = { 1'h0, \$173  };
-  assign \value$95  = { 1'h0, \$174  };
+  assign difference_0_scaled = { \$14 [19], \$14  };
+  assign difference_0_rounded = \$16 [19:0];
+  assign addend_1 = { \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23  };
+  assign z_1_scaled = \$26 [26:0];
+  assign z_1_rounded = \$28 [25:0];
+  assign z_1 = \z$35 ;
+  assign difference_1_scaled = { \$33 [19], \$33  };
+  assign difference_1_rounded = \$35 [19:0];
+  assign totals = { \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0 , \port$3096$0 , \port$3091$0  };
+  assign value_1 = { 1'h0, \$219  };
+  assign loads = 2'h0;
+  assign loaded = 16'h0000;
+  assign \value_1$100  = { 1'h0, \$220  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -15310,7 +17606,21 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \tag.sum_level  = tag[12:11];
   assign \tag.kernel  = tag[16:13];
   assign \tag.slot  = tag[17];
-  assign \tag.tile  = tag[18];
+  assign \tag.first_tile  = tag[18];
+  assign \tag.last_tile  = tag[19];
+  assign \ahead.valid  = ahead[0];
+  assign \ahead.first  = ahead[1];
+  assign \ahead.last  = ahead[2];
+  assign \ahead.sum_first  = ahead[3];
+  assign \ahead.sum_last  = ahead[4];
+  assign \ahead.edge  = ahead[6:5];
+  assign \ahead.level  = ahead[8:7];
+  assign \ahead.row_level  = ahead[10:9];
+  assign \ahead.sum_level  = ahead[12:11];
+  assign \ahead.kernel  = ahead[16:13];
+  assign \ahead.slot  = ahead[17];
+  assign \ahead.first_tile  = ahead[18];
+  assign \ahead.last_tile  = ahead[19];
   assign \sum_tag.valid  = sum_tag[0];
   assign \sum_tag.first  = sum_tag[1];
   assign \sum_tag.last  = sum_tag[2];
@@ -15322,20 +17632,9 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \sum_tag.sum_level  = sum_tag[12:11];
   assign \sum_tag.kernel  = sum_tag[16:13];
   assign \sum_tag.slot  = sum_tag[17];
-  assign \sum_tag.tile  = sum_tag[18];
-  assign \source.valid  = source[0];
-  assign \source.first  = source[1];
-  assign \source.last  = source[2];
-  assign \source.sum_first  = source[3];
-  assign \source.sum_last  = source[4];
-  assign \source.edge  = source[6:5];
-  assign \source.level  = source[8:7];
-  assign \source.row_level  = source[10:9];
-  assign \source.sum_level  = source[12:11];
-  assign \source.kernel  = source[16:13];
-  assign \source.slot  = source[17];
-  assign \source.tile  = source[18];
-  assign \first_beat.tag  = first_beat[18:0];
+  assign \sum_tag.first_tile  = sum_tag[18];
+  assign \sum_tag.last_tile  = sum_tag[19];
+  assign \first_beat.tag  = first_beat[19:0];
   assign \first_beat.tag.valid  = first_beat[0];
   assign \first_beat.tag.first  = first_beat[1];
   assign \first_beat.tag.last  = first_beat[2];
@@ -15347,11 +17646,12 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \first_beat.tag.sum_level  = first_beat[12:11];
   assign \first_beat.tag.kernel  = first_beat[16:13];
   assign \first_beat.tag.slot  = first_beat[17];
-  assign \first_beat.tag.tile  = first_beat[18];
-  assign \first_beat.active  = first_beat[19];
-  assign \first_beat.beat  = first_beat[21:20];
-  assign \first_beat.present  = first_beat[23:22];
-  assign \entering.tag  = entering[18:0];
+  assign \first_beat.tag.first_tile  = first_beat[18];
+  assign \first_beat.tag.last_tile  = first_beat[19];
+  assign \first_beat.active  = first_beat[20];
+  assign \first_beat.beat  = first_beat[22:21];
+  assign \first_beat.present  = first_beat[24:23];
+  assign \entering.tag  = entering[19:0];
   assign \entering.tag.valid  = entering[0];
   assign \entering.tag.first  = entering[1];
   assign \entering.tag.last  = entering[2];
@@ -15363,43 +17663,25 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \entering.tag.sum_level  = entering[12:11];
   assign \entering.tag.kernel  = entering[16:13];
   assign \entering.tag.slot  = entering[17];
-  assign \entering.tag.tile  = entering[18];
-  assign \entering.active  = entering[19];
-  assign \entering.beat  = entering[21:20];
-  assign \entering.present  = entering[23:22];
-  assign \beat_6.tag  = beat_6[18:0];
-  assign \beat_6.tag.valid  = beat_6[0];
-  assign \beat_6.tag.first  = beat_6[1];
-  assign \beat_6.tag.last  = beat_6[2];
-  assign \beat_6.tag.sum_first  = beat_6[3];
-  assign \beat_6.tag.sum_last  = beat_6[4];
-  assign \beat_6.tag.edge  = beat_6[6:5];
-  assign \beat_6.tag.level  = beat_6[8:7];
-  assign \beat_6.tag.row_level  = beat_6[10:9];
-  assign \beat_6.tag.sum_level  = beat_6[12:11];
-  assign \beat_6.tag.kernel  = beat_6[16:13];
-  assign \beat_6.tag.slot  = beat_6[17];
-  assign \beat_6.tag.tile  = beat_6[18];
-  assign \beat_6.active  = beat_6[19];
-  assign \beat_6.beat  = beat_6[21:20];
-  assign \beat_6.present  = beat_6[23:22];
-  assign \beat_1.tag  = beat_1[18:0];
-  assign \beat_1.tag.valid  = beat_1[0];
-  assign \beat_1.tag.first  = beat_1[1];
-  assign \beat_1.tag.last  = beat_1[2];
-  assign \beat_1.tag.sum_first  = beat_1[3];
-  assign \beat_1.tag.sum_last  = beat_1[4];
-  assign \beat_1.tag.edge  = beat_1[6:5];
-  assign \beat_1.tag.level  = beat_1[8:7];
-  assign \beat_1.tag.row_level  = beat_1[10:9];
-  assign \beat_1.tag.sum_level  = beat_1[12:11];
-  assign \beat_1.tag.kernel  = beat_1[16:13];
-  assign \beat_1.tag.slot  = beat_1[17];
-  assign \beat_1.tag.tile  = beat_1[18];
-  assign \beat_1.active  = beat_1[19];
-  assign \beat_1.beat  = beat_1[21:20];
-  assign \beat_1.present  = beat_1[23:22];
-  assign \beat_8.tag  = beat_8[18:0];
+  assign \entering.tag.first_tile  = entering[18];
+  assign \entering.tag.last_tile  = entering[19];
+  assign \entering.active  = entering[20];
+  assign \entering.beat  = entering[22:21];
+  assign \entering.present  = entering[24:23];
+  assign \source.valid  = source[0];
+  assign \source.first  = source[1];
+  assign \source.last  = source[2];
+  assign \source.sum_first  = source[3];
+  assign \source.sum_last  = source[4];
+  assign \source.edge  = source[6:5];
+  assign \source.level  = source[8:7];
+  assign \source.row_level  = source[10:9];
+  assign \source.sum_level  = source[12:11];
+  assign \source.kernel  = source[16:13];
+  assign \source.slot  = source[17];
+  assign \source.first_tile  = source[18];
+  assign \source.last_tile  = source[19];
+  assign \beat_8.tag  = beat_8[19:0];
   assign \beat_8.tag.valid  = beat_8[0];
   assign \beat_8.tag.first  = beat_8[1];
   assign \beat_8.tag.last  = beat_8[2];
@@ -15411,26 +17693,11 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \beat_8.tag.sum_level  = beat_8[12:11];
   assign \beat_8.tag.kernel  = beat_8[16:13];
   assign \beat_8.tag.slot  = beat_8[17];
-  assign \beat_8.tag.tile  = beat_8[18];
-  assign \beat_8.active  = beat_8[19];
-  assign \beat_8.beat  = beat_8[21:20];
-  assign \beat_8.present  = beat_8[23:22];
-  assign \beat_9.tag  = beat_9[18:0];
-  assign \beat_9.tag.valid  = beat_9[0];
-  assign \beat_9.tag.first  = beat_9[1];
-  assign \beat_9.tag.last  = beat_9[2];
-  assign \beat_9.tag.sum_first  = beat_9[3];
-  assign \beat_9.tag.sum_last  = beat_9[4];
-  assign \beat_9.tag.edge  = beat_9[6:5];
-  assign \beat_9.tag.level  = beat_9[8:7];
-  assign \beat_9.tag.row_level  = beat_9[10:9];
-  assign \beat_9.tag.sum_level  = beat_9[12:11];
-  assign \beat_9.tag.kernel  = beat_9[16:13];
-  assign \beat_9.tag.slot  = beat_9[17];
-  assign \beat_9.tag.tile  = beat_9[18];
-  assign \beat_9.active  = beat_9[19];
-  assign \beat_9.beat  = beat_9[21:20];
-  assign \beat_9.present  = beat_9[23:22];
+  assign \beat_8.tag.first_tile  = beat_8[18];
+  assign \beat_8.tag.last_tile  = beat_8[19];
+  assign \beat_8.active  = beat_8[20];
+  assign \beat_8.beat  = beat_8[22:21];
+  assign \beat_8.present  = beat_8[24:23];
   assign \rows[0]  = rows[127:0];
   assign \rows[0][0]  = rows[15:0];
   assign \rows[0][1]  = rows[31:16];
@@ -15449,8 +17716,6 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \rows[1][5]  = rows[223:208];
   assign \rows[1][6]  = rows[239:224];
   assign \rows[1][7]  = rows[255:240];
-  assign \row_enables[0]  = row_enables[7:0];
-  assign \row_enables[1]  = row_enables[15:8];
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -15462,88 +17727,9 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \write_tag.sum_level  = write_tag[12:11];
   assign \write_tag.kernel  = write_tag[16:13];
   assign \write_tag.slot  = write_tag[17];
-  assign \write_tag.tile  = write_tag[18];
-  assign \totals[0]  = \port$2842$0 ;
-  assign \totals[1]  = \port$2847$0 ;
-  assign \totals[2]  = \port$2852$0 ;
-  assign \totals[3]  = \port$2857$0 ;
-  assign \totals[4]  = \port$2862$0 ;
-  assign \totals[5]  = \port$2867$0 ;
-  assign \totals[6]  = \port$2872$0 ;
-  assign \totals[7]  = \port$2877$0 ;
-  assign \beat_2.tag  = beat_2[18:0];
-  assign \beat_2.tag.valid  = beat_2[0];
-  assign \beat_2.tag.first  = beat_2[1];
-  assign \beat_2.tag.last  = beat_2[2];
-  assign \beat_2.tag.sum_first  = beat_2[3];
-  assign \beat_2.tag.sum_last  = beat_2[4];
-  assign \beat_2.tag.edge  = beat_2[6:5];
-  assign \beat_2.tag.level  = beat_2[8:7];
-  assign \beat_2.tag.row_level  = beat_2[10:9];
-  assign \beat_2.tag.sum_level  = beat_2[12:11];
-  assign \beat_2.tag.kernel  = beat_2[16:13];
-  assign \beat_2.tag.slot  = beat_2[17];
-  assign \beat_2.tag.tile  = beat_2[18];
-  assign \beat_2.active  = beat_2[19];
-  assign \beat_2.beat  = beat_2[21:20];
-  assign \beat_2.present  = beat_2[23:22];
-  assign \beat_3.tag  = beat_3[18:0];
-  assign \beat_3.tag.valid  = beat_3[0];
-  assign \beat_3.tag.first  = beat_3[1];
-  assign \beat_3.tag.last  = beat_3[2];
-  assign \beat_3.tag.sum_first  = beat_3[3];
-  assign \beat_3.tag.sum_last  = beat_3[4];
-  assign \beat_3.tag.edge  = beat_3[6:5];
-  assign \beat_3.tag.level  = beat_3[8:7];
-  assign \beat_3.tag.row_level  = beat_3[10:9];
-  assign \beat_3.tag.sum_level  = beat_3[12:11];
-  assign \beat_3.tag.kernel  = beat_3[16:13];
-  assign \beat_3.tag.slot  = beat_3[17];
-  assign \beat_3.tag.tile  = beat_3[18];
-  assign \beat_3.active  = beat_3[19];
-  assign \beat_3.beat  = beat_3[21:20];
-  assign \beat_3.present  = beat_3[23:22];
-  assign \beat_4.tag  = beat_4[18:0];
-  assign \beat_4.tag.valid  = beat_4[0];
-  assign \beat_4.tag.first  = beat_4[1];
-  assign \beat_4.tag.last  = beat_4[2];
-  assign \beat_4.tag.sum_first  = beat_4[3];
-  assign \beat_4.tag.sum_last  = beat_4[4];
-  assign \beat_4.tag.edge  = beat_4[6:5];
-  assign \beat_4.tag.level  = beat_4[8:7];
-  assign \beat_4.tag.row_level  = beat_4[10:9];
-  assign \beat_4.tag.sum_level  = beat_4[12:11];
-  assign \beat_4.tag.kernel  = beat_4[16:13];
-  assign \beat_4.tag.slot  = beat_4[17];
-  assign \beat_4.tag.tile  = beat_4[18];
-  assign \beat_4.active  = beat_4[19];
-  assign \beat_4.beat  = beat_4[21:20];
-  assign \beat_4.present  = beat_4[23:22];
-  assign \beat_5.tag  = beat_5[18:0];
-  assign \beat_5.tag.valid  = beat_5[0];
-  assign \beat_5.tag.first  = beat_5[1];
-  assign \beat_5.tag.last  = beat_5[2];
-  assign \beat_5.tag.sum_first  = beat_5[3];
-  assign \beat_5.tag.sum_last  = beat_5[4];
-  assign \beat_5.tag.edge  = beat_5[6:5];
-  assign \beat_5.tag.level  = beat_5[8:7];
-  assign \beat_5.tag.row_level  = beat_5[10:9];
-  assign \beat_5.tag.sum_level  = beat_5[12:11];
-  assign \beat_5.tag.kernel  = beat_5[16:13];
-  assign \beat_5.tag.slot  = beat_5[17];
-  assign \beat_5.tag.tile  = beat_5[18];
-  assign \beat_5.active  = beat_5[19];
-  assign \beat_5.beat  = beat_5[21:20];
-  assign \beat_5.present  = beat_5[23:22];
-  assign \other_rows[0]  = \port$2372$0 ;
-  assign \other_rows[1]  = \port$2373$0 ;
-  assign \other_rows[2]  = \port$2374$0 ;
-  assign \other_rows[3]  = \port$2375$0 ;
-  assign \other_rows[4]  = \port$2376$0 ;
-  assign \other_rows[5]  = \port$2377$0 ;
-  assign \other_rows[6]  = \port$2378$0 ;
-  assign \other_rows[7]  = \port$2379$0 ;
-  assign \beat_7.tag  = beat_7[18:0];
+  assign \write_tag.first_tile  = write_tag[18];
+  assign \write_tag.last_tile  = write_tag[19];
+  assign \beat_7.tag  = beat_7[19:0];
   assign \beat_7.tag.valid  = beat_7[0];
   assign \beat_7.tag.first  = beat_7[1];
   assign \beat_7.tag.last  = beat_7[2];
@@ -15555,28 +17741,150 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign \beat_7.tag.sum_level  = beat_7[12:11];
   assign \beat_7.tag.kernel  = beat_7[16:13];
   assign \beat_7.tag.slot  = beat_7[17];
-  assign \beat_7.tag.tile  = beat_7[18];
-  assign \beat_7.active  = beat_7[19];
-  assign \beat_7.beat  = beat_7[21:20];
-  assign \beat_7.present  = beat_7[23:22];
-  assign write_tag[0] = beat_8[19];
-  assign write_tag[18:1] = beat_8[18:1];
-  assign row_enables[15] = \$101 ;
-  assign row_enables[14] = \$97 ;
-  assign row_enables[13] = \$93 ;
-  assign row_enables[12] = \$89 ;
-  assign row_enables[11] = \$85 ;
-  assign row_enables[10] = \$81 ;
-  assign row_enables[9] = \$77 ;
-  assign row_enables[8] = \$73 ;
-  assign row_enables[7] = \$68 ;
-  assign row_enables[6] = \$64 ;
-  assign row_enables[5] = \$60 ;
-  assign row_enables[4] = \$56 ;
-  assign row_enables[3] = \$52 ;
-  assign row_enables[2] = \$48 ;
-  assign row_enables[1] = \$44 ;
-  assign row_enables[0] = \$40 ;
+  assign \beat_7.tag.first_tile  = beat_7[18];
+  assign \beat_7.tag.last_tile  = beat_7[19];
+  assign \beat_7.active  = beat_7[20];
+  assign \beat_7.beat  = beat_7[22:21];
+  assign \beat_7.present  = beat_7[24:23];
+  assign \totals[0]  = \port$3091$0 ;
+  assign \totals[1]  = \port$3096$0 ;
+  assign \totals[2]  = \port$3101$0 ;
+  assign \totals[3]  = \port$3106$0 ;
+  assign \totals[4]  = \port$3111$0 ;
+  assign \totals[5]  = \port$3116$0 ;
+  assign \totals[6]  = \port$3121$0 ;
+  assign \totals[7]  = \port$3126$0 ;
+  assign \beat_1.tag  = beat_1[19:0];
+  assign \beat_1.tag.valid  = beat_1[0];
+  assign \beat_1.tag.first  = beat_1[1];
+  assign \beat_1.tag.last  = beat_1[2];
+  assign \beat_1.tag.sum_first  = beat_1[3];
+  assign \beat_1.tag.sum_last  = beat_1[4];
+  assign \beat_1.tag.edge  = beat_1[6:5];
+  assign \beat_1.tag.level  = beat_1[8:7];
+  assign \beat_1.tag.row_level  = beat_1[10:9];
+  assign \beat_1.tag.sum_level  = beat_1[12:11];
+  assign \beat_1.tag.kernel  = beat_1[16:13];
+  assign \beat_1.tag.slot  = beat_1[17];
+  assign \beat_1.tag.first_tile  = beat_1[18];
+  assign \beat_1.tag.last_tile  = beat_1[19];
+  assign \beat_1.active  = beat_1[20];
+  assign \beat_1.beat  = beat_1[22:21];
+  assign \beat_1.present  = beat_1[24:23];
+  assign \beat_2.tag  = beat_2[19:0];
+  assign \beat_2.tag.valid  = beat_2[0];
+  assign \beat_2.tag.first  = beat_2[1];
+  assign \beat_2.tag.last  = beat_2[2];
+  assign \beat_2.tag.sum_first  = beat_2[3];
+  assign \beat_2.tag.sum_last  = beat_2[4];
+  assign \beat_2.tag.edge  = beat_2[6:5];
+  assign \beat_2.tag.level  = beat_2[8:7];
+  assign \beat_2.tag.row_level  = beat_2[10:9];
+  assign \beat_2.tag.sum_level  = beat_2[12:11];
+  assign \beat_2.tag.kernel  = beat_2[16:13];
+  assign \beat_2.tag.slot  = beat_2[17];
+  assign \beat_2.tag.first_tile  = beat_2[18];
+  assign \beat_2.tag.last_tile  = beat_2[19];
+  assign \beat_2.active  = beat_2[20];
+  assign \beat_2.beat  = beat_2[22:21];
+  assign \beat_2.present  = beat_2[24:23];
+  assign \beat_3.tag  = beat_3[19:0];
+  assign \beat_3.tag.valid  = beat_3[0];
+  assign \beat_3.tag.first  = beat_3[1];
+  assign \beat_3.tag.last  = beat_3[2];
+  assign \beat_3.tag.sum_first  = beat_3[3];
+  assign \beat_3.tag.sum_last  = beat_3[4];
+  assign \beat_3.tag.edge  = beat_3[6:5];
+  assign \beat_3.tag.level  = beat_3[8:7];
+  assign \beat_3.tag.row_level  = beat_3[10:9];
+  assign \beat_3.tag.sum_level  = beat_3[12:11];
+  assign \beat_3.tag.kernel  = beat_3[16:13];
+  assign \beat_3.tag.slot  = beat_3[17];
+  assign \beat_3.tag.first_tile  = beat_3[18];
+  assign \beat_3.tag.last_tile  = beat_3[19];
+  assign \beat_3.active  = beat_3[20];
+  assign \beat_3.beat  = beat_3[22:21];
+  assign \beat_3.present  = beat_3[24:23];
+  assign \beat_4.tag  = beat_4[19:0];
+  assign \beat_4.tag.valid  = beat_4[0];
+  assign \beat_4.tag.first  = beat_4[1];
+  assign \beat_4.tag.last  = beat_4[2];
+  assign \beat_4.tag.sum_first  = beat_4[3];
+  assign \beat_4.tag.sum_last  = beat_4[4];
+  assign \beat_4.tag.edge  = beat_4[6:5];
+  assign \beat_4.tag.level  = beat_4[8:7];
+  assign \beat_4.tag.row_level  = beat_4[10:9];
+  assign \beat_4.tag.sum_level  = beat_4[12:11];
+  assign \beat_4.tag.kernel  = beat_4[16:13];
+  assign \beat_4.tag.slot  = beat_4[17];
+  assign \beat_4.tag.first_tile  = beat_4[18];
+  assign \beat_4.tag.last_tile  = beat_4[19];
+  assign \beat_4.active  = beat_4[20];
+  assign \beat_4.beat  = beat_4[22:21];
+  assign \beat_4.present  = beat_4[24:23];
+  assign \beat_5.tag  = beat_5[19:0];
+  assign \beat_5.tag.valid  = beat_5[0];
+  assign \beat_5.tag.first  = beat_5[1];
+  assign \beat_5.tag.last  = beat_5[2];
+  assign \beat_5.tag.sum_first  = beat_5[3];
+  assign \beat_5.tag.sum_last  = beat_5[4];
+  assign \beat_5.tag.edge  = beat_5[6:5];
+  assign \beat_5.tag.level  = beat_5[8:7];
+  assign \beat_5.tag.row_level  = beat_5[10:9];
+  assign \beat_5.tag.sum_level  = beat_5[12:11];
+  assign \beat_5.tag.kernel  = beat_5[16:13];
+  assign \beat_5.tag.slot  = beat_5[17];
+  assign \beat_5.tag.first_tile  = beat_5[18];
+  assign \beat_5.tag.last_tile  = beat_5[19];
+  assign \beat_5.active  = beat_5[20];
+  assign \beat_5.beat  = beat_5[22:21];
+  assign \beat_5.present  = beat_5[24:23];
+  assign \beat_6.tag  = beat_6[19:0];
+  assign \beat_6.tag.valid  = beat_6[0];
+  assign \beat_6.tag.first  = beat_6[1];
+  assign \beat_6.tag.last  = beat_6[2];
+  assign \beat_6.tag.sum_first  = beat_6[3];
+  assign \beat_6.tag.sum_last  = beat_6[4];
+  assign \beat_6.tag.edge  = beat_6[6:5];
+  assign \beat_6.tag.level  = beat_6[8:7];
+  assign \beat_6.tag.row_level  = beat_6[10:9];
+  assign \beat_6.tag.sum_level  = beat_6[12:11];
+  assign \beat_6.tag.kernel  = beat_6[16:13];
+  assign \beat_6.tag.slot  = beat_6[17];
+  assign \beat_6.tag.first_tile  = beat_6[18];
+  assign \beat_6.tag.last_tile  = beat_6[19];
+  assign \beat_6.active  = beat_6[20];
+  assign \beat_6.beat  = beat_6[22:21];
+  assign \beat_6.present  = beat_6[24:23];
+  assign \other_rows[0]  = other_rows[15:0];
+  assign \other_rows[1]  = other_rows[31:16];
+  assign \other_rows[2]  = other_rows[47:32];
+  assign \other_rows[3]  = other_rows[63:48];
+  assign \other_rows[4]  = other_rows[79:64];
+  assign \other_rows[5]  = other_rows[95:80];
+  assign \other_rows[6]  = other_rows[111:96];
+  assign \other_rows[7]  = other_rows[127:112];
+  assign \row_enables[0]  = row_enables[7:0];
+  assign \row_enables[1]  = row_enables[15:8];
+  assign \beat_9.tag  = beat_9[19:0];
+  assign \beat_9.tag.valid  = beat_9[0];
+  assign \beat_9.tag.first  = beat_9[1];
+  assign \beat_9.tag.last  = beat_9[2];
+  assign \beat_9.tag.sum_first  = beat_9[3];
+  assign \beat_9.tag.sum_last  = beat_9[4];
+  assign \beat_9.tag.edge  = beat_9[6:5];
+  assign \beat_9.tag.level  = beat_9[8:7];
+  assign \beat_9.tag.row_level  = beat_9[10:9];
+  assign \beat_9.tag.sum_level  = beat_9[12:11];
+  assign \beat_9.tag.kernel  = beat_9[16:13];
+  assign \beat_9.tag.slot  = beat_9[17];
+  assign \beat_9.tag.first_tile  = beat_9[18];
+  assign \beat_9.tag.last_tile  = beat_9[19];
+  assign \beat_9.active  = beat_9[20];
+  assign \beat_9.beat  = beat_9[22:21];
+  assign \beat_9.present  = beat_9[24:23];
+  assign write_tag[0] = beat_7[20];
+  assign write_tag[19:1] = beat_7[19:1];
   assign rows[255:240] = output_1_1;
   assign rows[239:224] = output_1_0;
   assign rows[223:208] = output_1_1;
@@ -15593,85 +17901,56 @@ module \core.slow_path (rst, tag, bias_word, \port$2372$0 , \port$2373$0 , \port
   assign rows[47:32] = output_0_0;
   assign rows[31:16] = output_0_1;
   assign rows[15:0] = output_0_0;
-  assign word_enables[1] = \$69 ;
-  assign word_enables[0] = \$36 ;
-  assign first_beat[23:22] = present[1:0];
-  assign first_beat[21:0] = entering[21:0];
-  assign \$signal$3  = 1'h0;
-  assign capture = \$signal ;
-  assign \$2  = { bias_held[23], bias_held, 2'h0 };
-  assign \$3  = { bias_held[23], bias_held[23], bias_held, 5'h00 };
-  assign \$4  = { biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35:10] };
+  assign writes_soon[1] = \$41 ;
+  assign writes_soon[0] = \$40 ;
+  assign first_beat[24:23] = present[1:0];
+  assign first_beat[22:0] = entering[22:0];
+  assign \$1  = 1'h0;
+  assign \$2  = { bias_held[23], bias_held[23], bias_held, 5'h00 };
+  assign \$3  = { bias_held[23], bias_held, 2'h0 };
   assign \$5  = { biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35:14] };
-  assign \$7  = { \$6 [27], \$6 [27:1] };
-  assign \$12  = difference_0;
-  assign \$14  = { \$13 [21], \$13 [21:1] };
-  assign \$19  = { bias_held[23], bias_held, 2'h0 };
-  assign \$20  = { bias_held[23], bias_held[23], bias_held, 5'h00 };
-  assign \$21  = { biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35:10] };
-  assign \$22  = { biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35:14] };
-  assign \$24  = { \$23 [27], \$23 [27:1] };
-  assign \$29  = difference_1;
-  assign \$31  = { \$30 [21], \$30 [21:1] };
-  assign \$36  = 1'h0;
-  assign \$37  = 1'h1;
-  assign \$38  = enable_0;
-  assign \$41  = 1'h1;
-  assign \$42  = enable_0;
-  assign \$45  = 1'h1;
-  assign \$46  = enable_0;
-  assign \$49  = 1'h1;
-  assign \$50  = enable_0;
-  assign \$53  = 1'h1;
-  assign \$54  = enable_0;
-  assign \$57  = 1'h1;
-  assign \$58  = enable_0;
-  assign \$61  = 1'h1;
-  assign \$62  = enable_0;
-  assign \$65  = 1'h1;
-  assign \$66  = enable_0;
-  assign \$69  = 1'h0;
-  assign \$70  = 1'h1;
-  assign \$71  = enable_1;
-  assign \$74  = 1'h1;
-  assign \$75  = enable_1;
-  assign \$78  = 1'h1;
-  assign \$79  = enable_1;
-  assign \$82  = 1'h1;
-  assign \$83  = enable_1;
-  assign \$86  = 1'h1;
-  assign \$87  = enable_1;
-  assign \$90  = 1'h1;
-  assign \$91  = enable_1;
-  assign \$94  = 1'h1;
-  assign \$95  = enable_1;
-  assign \$98  = 1'h1;
-  assign \$99  = enable_1;
-  assign \$103  = { 72'h000000000000000000, row[287:72] };
-  assign \$104  = { 2'h0, present[7:2] };
-  assign \$117  = { 32'h00000000, other_pending[127:32] };
-  assign \$123  = { value_0_0[15], value_0_0 };
-  assign \$124  = { other_pending[15], other_pending[15:0], 2'h0 };
-  assign \$135  = { value_0_1[15], value_0_1 };
-  assign \$136  = { other_pending[31], other_pending[31:16], 2'h0 };
+  assign \$6  = { biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35], biased_0[35:10] };
+  assign \$9  = { \$8 [27], \$8 [27:1] };
+  assign \$14  = difference_0;
+  assign \$16  = { \$15 [21], \$15 [21:1] };
+  assign \$21  = { bias_held[23], bias_held[23], bias_held, 5'h00 };
+  assign \$22  = { bias_held[23], bias_held, 2'h0 };
+  assign \$24  = { biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35:14] };
+  assign \$25  = { biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35], biased_1[35:10] };
+  assign \$28  = { \$27 [27], \$27 [27:1] };
+  assign \$33  = difference_1;
+  assign \$35  = { \$34 [21], \$34 [21:1] };
+  assign \$44  = 1'h0;
+  assign \$45  = \$43 ;
+  assign \$46  = 1'h0;
+  assign \$48  = { 72'h000000000000000000, row[287:72] };
+  assign \$49  = { 2'h0, present[7:2] };
+  assign \$54  = { 32'h00000000, other_pending[127:32] };
+  assign \$58  = { value_0_0[15], value_0_0 };
+  assign \$59  = { other_pending[15], other_pending[15:0], 2'h0 };
+  assign \$66  = \$65 ;
+  assign \$68  = \$67 ;
+  assign \$72  = { value_0_1[15], value_0_1 };
+  assign \$73  = { other_pending[31], other_pending[31:16], 2'h0 };
+  assign \$80  = \$79 ;
+  assign \$82  = \$81 ;
 endmodule
 
-module \core.slow_path.sigmoid_0 (rst, value, z, clk);
+module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  output signed [15:0] value;
-  wire signed [15:0] value;
+  output signed [15:0] value_0;
+  wire signed [15:0] value_0;
   input signed [15:0] z;
   wire signed [15:0] z;
+  output [14:0] entry_1;
+  reg [14:0] entry_1 = 15'h0000;
   input clk;
   wire clk;
   wire [15:0] \$1 ;
   wire [15:0] \$10 ;
   reg [9:0] \$11 ;
-  reg \$12 ;
-  reg \$13 ;
-  reg \$14 ;
   wire [15:0] \$2 ;
   wire [5:0] \$3 ;
   wire [16:0] \$4 ;
@@ -15680,7 +17959,7 @@ module \core.slow_path.sigmoid_0 (rst, value, z, clk);
   wire [15:0] \$7 ;
   wire \$8 ;
   wire [15:0] \$9 ;
-  reg [14:0] entry = 15'h0000;
+  reg [14:0] entry_0 = 15'h0000;
   (* init = 10'h000 *)
   wire [9:0] index;
   wire [15:0] magnitude;
@@ -15688,1058 +17967,2097 @@ module \core.slow_path.sigmoid_0 (rst, value, z, clk);
   reg negative_2 = 1'h0;
   reg negative_3 = 1'h0;
   reg [9:0] port__addr = 10'h000;
+  (* init = 10'h000 *)
+  wire [9:0] \port__addr$7 ;
   wire [14:0] port__data;
+  wire [14:0] \port__data$15 ;
+  wire signed [15:0] value_1;
   (* ram_style = "block" *)
-  reg [14:0] memory [1023:0];
+  reg [14:0] sigmoid [1023:0];
   initial begin
-    memory[0] = 15'h4000;
-    memory[1] = 15'h4040;
-    memory[2] = 15'h4080;
-    memory[3] = 15'h40c0;
-    memory[4] = 15'h4100;
-    memory[5] = 15'h4140;
-    memory[6] = 15'h4180;
-    memory[7] = 15'h41c0;
-    memory[8] = 15'h4200;
-    memory[9] = 15'h4240;
-    memory[10] = 15'h4280;
-    memory[11] = 15'h42c0;
-    memory[12] = 15'h42ff;
-    memory[13] = 15'h433f;
-    memory[14] = 15'h437f;
-    memory[15] = 15'h43bf;
-    memory[16] = 15'h43ff;
-    memory[17] = 15'h443e;
-    memory[18] = 15'h447e;
-    memory[19] = 15'h44be;
-    memory[20] = 15'h44fd;
-    memory[21] = 15'h453d;
-    memory[22] = 15'h457d;
-    memory[23] = 15'h45bc;
-    memory[24] = 15'h45fc;
-    memory[25] = 15'h463b;
-    memory[26] = 15'h467a;
-    memory[27] = 15'h46ba;
-    memory[28] = 15'h46f9;
-    memory[29] = 15'h4738;
-    memory[30] = 15'h4777;
-    memory[31] = 15'h47b6;
-    memory[32] = 15'h47f5;
-    memory[33] = 15'h4834;
-    memory[34] = 15'h4873;
-    memory[35] = 15'h48b2;
-    memory[36] = 15'h48f1;
-    memory[37] = 15'h4930;
-    memory[38] = 15'h496e;
-    memory[39] = 15'h49ad;
-    memory[40] = 15'h49eb;
-    memory[41] = 15'h4a2a;
-    memory[42] = 15'h4a68;
-    memory[43] = 15'h4aa6;
-    memory[44] = 15'h4ae5;
-    memory[45] = 15'h4b23;
-    memory[46] = 15'h4b61;
-    memory[47] = 15'h4b9f;
-    memory[48] = 15'h4bdc;
-    memory[49] = 15'h4c1a;
-    memory[50] = 15'h4c58;
-    memory[51] = 15'h4c95;
-    memory[52] = 15'h4cd3;
-    memory[53] = 15'h4d10;
-    memory[54] = 15'h4d4e;
-    memory[55] = 15'h4d8b;
-    memory[56] = 15'h4dc8;
-    memory[57] = 15'h4e05;
-    memory[58] = 15'h4e42;
-    memory[59] = 15'h4e7f;
-    memory[60] = 15'h4ebb;
-    memory[61] = 15'h4ef8;
-    memory[62] = 15'h4f34;
-    memory[63] = 15'h4f71;
-    memory[64] = 15'h4fad;
-    memory[65] = 15'h4fe9;
-    memory[66] = 15'h5025;
-    memory[67] = 15'h5061;
-    memory[68] = 15'h509c;
-    memory[69] = 15'h50d8;
-    memory[70] = 15'h5114;
-    memory[71] = 15'h514f;
-    memory[72] = 15'h518a;
-    memory[73] = 15'h51c5;
-    memory[74] = 15'h5200;
-    memory[75] = 15'h523b;
-    memory[76] = 15'h5276;
-    memory[77] = 15'h52b1;
-    memory[78] = 15'h52eb;
-    memory[79] = 15'h5325;
-    memory[80] = 15'h5360;
-    memory[81] = 15'h539a;
-    memory[82] = 15'h53d4;
-    memory[83] = 15'h540d;
-    memory[84] = 15'h5447;
-    memory[85] = 15'h5481;
-    memory[86] = 15'h54ba;
-    memory[87] = 15'h54f3;
-    memory[88] = 15'h552c;
-    memory[89] = 15'h5565;
-    memory[90] = 15'h559e;
-    memory[91] = 15'h55d6;
-    memory[92] = 15'h560f;
-    memory[93] = 15'h5647;
-    memory[94] = 15'h567f;
-    memory[95] = 15'h56b7;
-    memory[96] = 15'h56ef;
-    memory[97] = 15'h5727;
-    memory[98] = 15'h575f;
-    memory[99] = 15'h5796;
-    memory[100] = 15'h57cd;
-    memory[101] = 15'h5804;
-    memory[102] = 15'h583b;
-    memory[103] = 15'h5872;
-    memory[104] = 15'h58a8;
-    memory[105] = 15'h58df;
-    memory[106] = 15'h5915;
-    memory[107] = 15'h594b;
-    memory[108] = 15'h5981;
-    memory[109] = 15'h59b7;
-    memory[110] = 15'h59ed;
-    memory[111] = 15'h5a22;
-    memory[112] = 15'h5a57;
-    memory[113] = 15'h5a8c;
-    memory[114] = 15'h5ac1;
-    memory[115] = 15'h5af6;
-    memory[116] = 15'h5b2a;
-    memory[117] = 15'h5b5f;
-    memory[118] = 15'h5b93;
-    memory[119] = 15'h5bc7;
-    memory[120] = 15'h5bfb;
-    memory[121] = 15'h5c2f;
-    memory[122] = 15'h5c62;
-    memory[123] = 15'h5c95;
-    memory[124] = 15'h5cc9;
-    memory[125] = 15'h5cfc;
-    memory[126] = 15'h5d2e;
-    memory[127] = 15'h5d61;
-    memory[128] = 15'h5d93;
-    memory[129] = 15'h5dc6;
-    memory[130] = 15'h5df8;
-    memory[131] = 15'h5e2a;
-    memory[132] = 15'h5e5b;
-    memory[133] = 15'h5e8d;
-    memory[134] = 15'h5ebe;
-    memory[135] = 15'h5eef;
-    memory[136] = 15'h5f20;
-    memory[137] = 15'h5f51;
-    memory[138] = 15'h5f81;
-    memory[139] = 15'h5fb2;
-    memory[140] = 15'h5fe2;
-    memory[141] = 15'h6012;
-    memory[142] = 15'h6042;
-    memory[143] = 15'h6072;
-    memory[144] = 15'h60a1;
-    memory[145] = 15'h60d0;
-    memory[146] = 15'h60ff;
-    memory[147] = 15'h612e;
-    memory[148] = 15'h615d;
-    memory[149] = 15'h618c;
-    memory[150] = 15'h61ba;
-    memory[151] = 15'h61e8;
-    memory[152] = 15'h6216;
-    memory[153] = 15'h6244;
-    memory[154] = 15'h6271;
-    memory[155] = 15'h629f;
-    memory[156] = 15'h62cc;
-    memory[157] = 15'h62f9;
-    memory[158] = 15'h6326;
-    memory[159] = 15'h6352;
-    memory[160] = 15'h637f;
-    memory[161] = 15'h63ab;
-    memory[162] = 15'h63d7;
-    memory[163] = 15'h6403;
-    memory[164] = 15'h642e;
-    memory[165] = 15'h645a;
-    memory[166] = 15'h6485;
-    memory[167] = 15'h64b0;
-    memory[168] = 15'h64db;
-    memory[169] = 15'h6506;
-    memory[170] = 15'h6530;
-    memory[171] = 15'h655a;
-    memory[172] = 15'h6584;
-    memory[173] = 15'h65ae;
-    memory[174] = 15'h65d8;
-    memory[175] = 15'h6602;
-    memory[176] = 15'h662b;
-    memory[177] = 15'h6654;
-    memory[178] = 15'h667d;
-    memory[179] = 15'h66a6;
-    memory[180] = 15'h66ce;
-    memory[181] = 15'h66f7;
-    memory[182] = 15'h671f;
-    memory[183] = 15'h6747;
-    memory[184] = 15'h676f;
-    memory[185] = 15'h6796;
-    memory[186] = 15'h67be;
-    memory[187] = 15'h67e5;
-    memory[188] = 15'h680c;
-    memory[189] = 15'h6833;
-    memory[190] = 15'h685a;
-    memory[191] = 15'h6880;
-    memory[192] = 15'h68a6;
-    memory[193] = 15'h68cc;
-    memory[194] = 15'h68f2;
-    memory[195] = 15'h6918;
-    memory[196] = 15'h693d;
-    memory[197] = 15'h6963;
-    memory[198] = 15'h6988;
-    memory[199] = 15'h69ad;
-    memory[200] = 15'h69d2;
-    memory[201] = 15'h69f6;
-    memory[202] = 15'h6a1b;
-    memory[203] = 15'h6a3f;
-    memory[204] = 15'h6a63;
-    memory[205] = 15'h6a87;
-    memory[206] = 15'h6aaa;
-    memory[207] = 15'h6ace;
-    memory[208] = 15'h6af1;
-    memory[209] = 15'h6b14;
-    memory[210] = 15'h6b37;
-    memory[211] = 15'h6b5a;
-    memory[212] = 15'h6b7c;
-    memory[213] = 15'h6b9f;
-    memory[214] = 15'h6bc1;
-    memory[215] = 15'h6be3;
-    memory[216] = 15'h6c05;
-    memory[217] = 15'h6c26;
-    memory[218] = 15'h6c48;
-    memory[219] = 15'h6c69;
-    memory[220] = 15'h6c8a;
-    memory[221] = 15'h6cab;
-    memory[222] = 15'h6ccc;
-    memory[223] = 15'h6cec;
-    memory[224] = 15'h6d0d;
-    memory[225] = 15'h6d2d;
-    memory[226] = 15'h6d4d;
-    memory[227] = 15'h6d6d;
-    memory[228] = 15'h6d8d;
-    memory[229] = 15'h6dac;
-    memory[230] = 15'h6dcb;
-    memory[231] = 15'h6dea;
-    memory[232] = 15'h6e09;
-    memory[233] = 15'h6e28;
-    memory[234] = 15'h6e47;
-    memory[235] = 15'h6e65;
-    memory[236] = 15'h6e84;
-    memory[237] = 15'h6ea2;
-    memory[238] = 15'h6ec0;
-    memory[239] = 15'h6edd;
-    memory[240] = 15'h6efb;
-    memory[241] = 15'h6f18;
-    memory[242] = 15'h6f36;
-    memory[243] = 15'h6f53;
-    memory[244] = 15'h6f70;
-    memory[245] = 15'h6f8c;
-    memory[246] = 15'h6fa9;
-    memory[247] = 15'h6fc6;
-    memory[248] = 15'h6fe2;
-    memory[249] = 15'h6ffe;
-    memory[250] = 15'h701a;
-    memory[251] = 15'h7036;
-    memory[252] = 15'h7051;
-    memory[253] = 15'h706d;
-    memory[254] = 15'h7088;
-    memory[255] = 15'h70a3;
-    memory[256] = 15'h70be;
-    memory[257] = 15'h70d9;
-    memory[258] = 15'h70f3;
-    memory[259] = 15'h710e;
-    memory[260] = 15'h7128;
-    memory[261] = 15'h7142;
-    memory[262] = 15'h715c;
-    memory[263] = 15'h7176;
-    memory[264] = 15'h7190;
-    memory[265] = 15'h71a9;
-    memory[266] = 15'h71c3;
-    memory[267] = 15'h71dc;
-    memory[268] = 15'h71f5;
-    memory[269] = 15'h720e;
-    memory[270] = 15'h7227;
-    memory[271] = 15'h723f;
-    memory[272] = 15'h7258;
-    memory[273] = 15'h7270;
-    memory[274] = 15'h7288;
-    memory[275] = 15'h72a0;
-    memory[276] = 15'h72b8;
-    memory[277] = 15'h72d0;
-    memory[278] = 15'h72e8;
-    memory[279] = 15'h72ff;
-    memory[280] = 15'h7316;
-    memory[281] = 15'h732e;
-    memory[282] = 15'h7345;
-    memory[283] = 15'h735b;
-    memory[284] = 15'h7372;
-    memory[285] = 15'h7389;
-    memory[286] = 15'h739f;
-    memory[287] = 15'h73b5;
-    memory[288] = 15'h73cc;
-    memory[289] = 15'h73e2;
-    memory[290] = 15'h73f7;
-    memory[291] = 15'h740d;
-    memory[292] = 15'h7423;
-    memory[293] = 15'h7438;
-    memory[294] = 15'h744e;
-    memory[295] = 15'h7463;
-    memory[296] = 15'h7478;
-    memory[297] = 15'h748d;
-    memory[298] = 15'h74a2;
-    memory[299] = 15'h74b6;
-    memory[300] = 15'h74cb;
-    memory[301] = 15'h74df;
-    memory[302] = 15'h74f3;
-    memory[303] = 15'h7507;
-    memory[304] = 15'h751b;
-    memory[305] = 15'h752f;
-    memory[306] = 15'h7543;
-    memory[307] = 15'h7557;
-    memory[308] = 15'h756a;
-    memory[309] = 15'h757e;
-    memory[310] = 15'h7591;
-    memory[311] = 15'h75a4;
-    memory[312] = 15'h75b7;
-    memory[313] = 15'h75ca;
-    memory[314] = 15'h75dc;
-    memory[315] = 15'h75ef;
-    memory[316] = 15'h7602;
-    memory[317] = 15'h7614;
-    memory[318] = 15'h7626;
-    memory[319] = 15'h7638;
-    memory[320] = 15'h764a;
-    memory[321] = 15'h765c;
-    memory[322] = 15'h766e;
-    memory[323] = 15'h7680;
-    memory[324] = 15'h7691;
-    memory[325] = 15'h76a3;
-    memory[326] = 15'h76b4;
-    memory[327] = 15'h76c5;
-    memory[328] = 15'h76d6;
-    memory[329] = 15'h76e7;
-    memory[330] = 15'h76f8;
-    memory[331] = 15'h7709;
-    memory[332] = 15'h7719;
-    memory[333] = 15'h772a;
-    memory[334] = 15'h773a;
-    memory[335] = 15'h774a;
-    memory[336] = 15'h775b;
-    memory[337] = 15'h776b;
-    memory[338] = 15'h777b;
-    memory[339] = 15'h778b;
-    memory[340] = 15'h779a;
-    memory[341] = 15'h77aa;
-    memory[342] = 15'h77b9;
-    memory[343] = 15'h77c9;
-    memory[344] = 15'h77d8;
-    memory[345] = 15'h77e7;
-    memory[346] = 15'h77f7;
-    memory[347] = 15'h7806;
-    memory[348] = 15'h7814;
-    memory[349] = 15'h7823;
-    memory[350] = 15'h7832;
-    memory[351] = 15'h7841;
-    memory[352] = 15'h784f;
-    memory[353] = 15'h785d;
-    memory[354] = 15'h786c;
-    memory[355] = 15'h787a;
-    memory[356] = 15'h7888;
-    memory[357] = 15'h7896;
-    memory[358] = 15'h78a4;
-    memory[359] = 15'h78b2;
-    memory[360] = 15'h78c0;
-    memory[361] = 15'h78cd;
-    memory[362] = 15'h78db;
-    memory[363] = 15'h78e8;
-    memory[364] = 15'h78f6;
-    memory[365] = 15'h7903;
-    memory[366] = 15'h7910;
-    memory[367] = 15'h791d;
-    memory[368] = 15'h792a;
-    memory[369] = 15'h7937;
-    memory[370] = 15'h7944;
-    memory[371] = 15'h7950;
-    memory[372] = 15'h795d;
-    memory[373] = 15'h796a;
-    memory[374] = 15'h7976;
-    memory[375] = 15'h7982;
-    memory[376] = 15'h798f;
-    memory[377] = 15'h799b;
-    memory[378] = 15'h79a7;
-    memory[379] = 15'h79b3;
-    memory[380] = 15'h79bf;
-    memory[381] = 15'h79cb;
-    memory[382] = 15'h79d7;
-    memory[383] = 15'h79e2;
-    memory[384] = 15'h79ee;
-    memory[385] = 15'h79f9;
-    memory[386] = 15'h7a05;
-    memory[387] = 15'h7a10;
-    memory[388] = 15'h7a1c;
-    memory[389] = 15'h7a27;
-    memory[390] = 15'h7a32;
-    memory[391] = 15'h7a3d;
-    memory[392] = 15'h7a48;
-    memory[393] = 15'h7a53;
-    memory[394] = 15'h7a5e;
-    memory[395] = 15'h7a68;
-    memory[396] = 15'h7a73;
-    memory[397] = 15'h7a7e;
-    memory[398] = 15'h7a88;
-    memory[399] = 15'h7a93;
-    memory[400] = 15'h7a9d;
-    memory[401] = 15'h7aa7;
-    memory[402] = 15'h7ab1;
-    memory[403] = 15'h7abc;
-    memory[404] = 15'h7ac6;
-    memory[405] = 15'h7ad0;
-    memory[406] = 15'h7ad9;
-    memory[407] = 15'h7ae3;
-    memory[408] = 15'h7aed;
-    memory[409] = 15'h7af7;
-    memory[410] = 15'h7b00;
-    memory[411] = 15'h7b0a;
-    memory[412] = 15'h7b14;
-    memory[413] = 15'h7b1d;
-    memory[414] = 15'h7b26;
-    memory[415] = 15'h7b30;
-    memory[416] = 15'h7b39;
-    memory[417] = 15'h7b42;
-    memory[418] = 15'h7b4b;
-    memory[419] = 15'h7b54;
-    memory[420] = 15'h7b5d;
-    memory[421] = 15'h7b66;
-    memory[422] = 15'h7b6f;
-    memory[423] = 15'h7b78;
-    memory[424] = 15'h7b80;
-    memory[425] = 15'h7b89;
-    memory[426] = 15'h7b92;
-    memory[427] = 15'h7b9a;
-    memory[428] = 15'h7ba3;
-    memory[429] = 15'h7bab;
-    memory[430] = 15'h7bb3;
-    memory[431] = 15'h7bbc;
-    memory[432] = 15'h7bc4;
-    memory[433] = 15'h7bcc;
-    memory[434] = 15'h7bd4;
-    memory[435] = 15'h7bdc;
-    memory[436] = 15'h7be4;
-    memory[437] = 15'h7bec;
-    memory[438] = 15'h7bf4;
-    memory[439] = 15'h7bfc;
-    memory[440] = 15'h7c03;
-    memory[441] = 15'h7c0b;
-    memory[442] = 15'h7c13;
-    memory[443] = 15'h7c1a;
-    memory[444] = 15'h7c22;
-    memory[445] = 15'h7c29;
-    memory[446] = 15'h7c31;
-    memory[447] = 15'h7c38;
-    memory[448] = 15'h7c3f;
-    memory[449] = 15'h7c47;
-    memory[450] = 15'h7c4e;
-    memory[451] = 15'h7c55;
-    memory[452] = 15'h7c5c;
-    memory[453] = 15'h7c63;
-    memory[454] = 15'h7c6a;
-    memory[455] = 15'h7c71;
-    memory[456] = 15'h7c78;
-    memory[457] = 15'h7c7f;
-    memory[458] = 15'h7c86;
-    memory[459] = 15'h7c8c;
-    memory[460] = 15'h7c93;
-    memory[461] = 15'h7c9a;
-    memory[462] = 15'h7ca0;
-    memory[463] = 15'h7ca7;
-    memory[464] = 15'h7cad;
-    memory[465] = 15'h7cb4;
-    memory[466] = 15'h7cba;
-    memory[467] = 15'h7cc1;
-    memory[468] = 15'h7cc7;
-    memory[469] = 15'h7ccd;
-    memory[470] = 15'h7cd3;
-    memory[471] = 15'h7cda;
-    memory[472] = 15'h7ce0;
-    memory[473] = 15'h7ce6;
-    memory[474] = 15'h7cec;
-    memory[475] = 15'h7cf2;
-    memory[476] = 15'h7cf8;
-    memory[477] = 15'h7cfe;
-    memory[478] = 15'h7d03;
-    memory[479] = 15'h7d09;
-    memory[480] = 15'h7d0f;
-    memory[481] = 15'h7d15;
-    memory[482] = 15'h7d1a;
-    memory[483] = 15'h7d20;
-    memory[484] = 15'h7d26;
-    memory[485] = 15'h7d2b;
-    memory[486] = 15'h7d31;
-    memory[487] = 15'h7d36;
-    memory[488] = 15'h7d3c;
-    memory[489] = 15'h7d41;
-    memory[490] = 15'h7d46;
-    memory[491] = 15'h7d4c;
-    memory[492] = 15'h7d51;
-    memory[493] = 15'h7d56;
-    memory[494] = 15'h7d5b;
-    memory[495] = 15'h7d61;
-    memory[496] = 15'h7d66;
-    memory[497] = 15'h7d6b;
-    memory[498] = 15'h7d70;
-    memory[499] = 15'h7d75;
-    memory[500] = 15'h7d7a;
-    memory[501] = 15'h7d7f;
-    memory[502] = 15'h7d84;
-    memory[503] = 15'h7d89;
-    memory[504] = 15'h7d8d;
-    memory[505] = 15'h7d92;
-    memory[506] = 15'h7d97;
-    memory[507] = 15'h7d9c;
-    memory[508] = 15'h7da0;
-    memory[509] = 15'h7da5;
-    memory[510] = 15'h7daa;
-    memory[511] = 15'h7dae;
-    memory[512] = 15'h7db3;
-    memory[513] = 15'h7db7;
-    memory[514] = 15'h7dbc;
-    memory[515] = 15'h7dc0;
-    memory[516] = 15'h7dc4;
-    memory[517] = 15'h7dc9;
-    memory[518] = 15'h7dcd;
-    memory[519] = 15'h7dd1;
-    memory[520] = 15'h7dd6;
-    memory[521] = 15'h7dda;
-    memory[522] = 15'h7dde;
-    memory[523] = 15'h7de2;
-    memory[524] = 15'h7de7;
-    memory[525] = 15'h7deb;
-    memory[526] = 15'h7def;
-    memory[527] = 15'h7df3;
-    memory[528] = 15'h7df7;
-    memory[529] = 15'h7dfb;
-    memory[530] = 15'h7dff;
-    memory[531] = 15'h7e03;
-    memory[532] = 15'h7e07;
-    memory[533] = 15'h7e0a;
-    memory[534] = 15'h7e0e;
-    memory[535] = 15'h7e12;
-    memory[536] = 15'h7e16;
-    memory[537] = 15'h7e1a;
-    memory[538] = 15'h7e1d;
-    memory[539] = 15'h7e21;
-    memory[540] = 15'h7e25;
-    memory[541] = 15'h7e28;
-    memory[542] = 15'h7e2c;
-    memory[543] = 15'h7e30;
-    memory[544] = 15'h7e33;
-    memory[545] = 15'h7e37;
-    memory[546] = 15'h7e3a;
-    memory[547] = 15'h7e3e;
-    memory[548] = 15'h7e41;
-    memory[549] = 15'h7e45;
-    memory[550] = 15'h7e48;
-    memory[551] = 15'h7e4b;
-    memory[552] = 15'h7e4f;
-    memory[553] = 15'h7e52;
-    memory[554] = 15'h7e55;
-    memory[555] = 15'h7e59;
-    memory[556] = 15'h7e5c;
-    memory[557] = 15'h7e5f;
-    memory[558] = 15'h7e62;
-    memory[559] = 15'h7e65;
-    memory[560] = 15'h7e69;
-    memory[561] = 15'h7e6c;
-    memory[562] = 15'h7e6f;
-    memory[563] = 15'h7e72;
-    memory[564] = 15'h7e75;
-    memory[565] = 15'h7e78;
-    memory[566] = 15'h7e7b;
-    memory[567] = 15'h7e7e;
-    memory[568] = 15'h7e81;
-    memory[569] = 15'h7e84;
-    memory[570] = 15'h7e87;
-    memory[571] = 15'h7e8a;
-    memory[572] = 15'h7e8d;
-    memory[573] = 15'h7e90;
-    memory[574] = 15'h7e92;
-    memory[575] = 15'h7e95;
-    memory[576] = 15'h7e98;
-    memory[577] = 15'h7e9b;
-    memory[578] = 15'h7e9e;
-    memory[579] = 15'h7ea0;
-    memory[580] = 15'h7ea3;
-    memory[581] = 15'h7ea6;
-    memory[582] = 15'h7ea8;
-    memory[583] = 15'h7eab;
-    memory[584] = 15'h7eae;
-    memory[585] = 15'h7eb0;
-    memory[586] = 15'h7eb3;
-    memory[587] = 15'h7eb5;
-    memory[588] = 15'h7eb8;
-    memory[589] = 15'h7eba;
-    memory[590] = 15'h7ebd;
-    memory[591] = 15'h7ebf;
-    memory[592] = 15'h7ec2;
-    memory[593] = 15'h7ec4;
-    memory[594] = 15'h7ec7;
-    memory[595] = 15'h7ec9;
-    memory[596] = 15'h7ecc;
-    memory[597] = 15'h7ece;
-    memory[598] = 15'h7ed0;
-    memory[599] = 15'h7ed3;
-    memory[600] = 15'h7ed5;
-    memory[601] = 15'h7ed7;
-    memory[602] = 15'h7eda;
-    memory[603] = 15'h7edc;
-    memory[604] = 15'h7ede;
-    memory[605] = 15'h7ee0;
-    memory[606] = 15'h7ee3;
-    memory[607] = 15'h7ee5;
-    memory[608] = 15'h7ee7;
-    memory[609] = 15'h7ee9;
-    memory[610] = 15'h7eeb;
-    memory[611] = 15'h7eed;
-    memory[612] = 15'h7ef0;
-    memory[613] = 15'h7ef2;
-    memory[614] = 15'h7ef4;
-    memory[615] = 15'h7ef6;
-    memory[616] = 15'h7ef8;
-    memory[617] = 15'h7efa;
-    memory[618] = 15'h7efc;
-    memory[619] = 15'h7efe;
-    memory[620] = 15'h7f00;
-    memory[621] = 15'h7f02;
-    memory[622] = 15'h7f04;
-    memory[623] = 15'h7f06;
-    memory[624] = 15'h7f08;
-    memory[625] = 15'h7f0a;
-    memory[626] = 15'h7f0c;
-    memory[627] = 15'h7f0d;
-    memory[628] = 15'h7f0f;
-    memory[629] = 15'h7f11;
-    memory[630] = 15'h7f13;
-    memory[631] = 15'h7f15;
-    memory[632] = 15'h7f17;
-    memory[633] = 15'h7f18;
-    memory[634] = 15'h7f1a;
-    memory[635] = 15'h7f1c;
-    memory[636] = 15'h7f1e;
-    memory[637] = 15'h7f20;
-    memory[638] = 15'h7f21;
-    memory[639] = 15'h7f23;
-    memory[640] = 15'h7f25;
-    memory[641] = 15'h7f26;
-    memory[642] = 15'h7f28;
-    memory[643] = 15'h7f2a;
-    memory[644] = 15'h7f2b;
-    memory[645] = 15'h7f2d;
-    memory[646] = 15'h7f2f;
-    memory[647] = 15'h7f30;
-    memory[648] = 15'h7f32;
-    memory[649] = 15'h7f33;
-    memory[650] = 15'h7f35;
-    memory[651] = 15'h7f37;
-    memory[652] = 15'h7f38;
-    memory[653] = 15'h7f3a;
-    memory[654] = 15'h7f3b;
-    memory[655] = 15'h7f3d;
-    memory[656] = 15'h7f3e;
-    memory[657] = 15'h7f40;
-    memory[658] = 15'h7f41;
-    memory[659] = 15'h7f43;
-    memory[660] = 15'h7f44;
-    memory[661] = 15'h7f46;
-    memory[662] = 15'h7f47;
-    memory[663] = 15'h7f49;
-    memory[664] = 15'h7f4a;
-    memory[665] = 15'h7f4b;
-    memory[666] = 15'h7f4d;
-    memory[667] = 15'h7f4e;
-    memory[668] = 15'h7f50;
-    memory[669] = 15'h7f51;
-    memory[670] = 15'h7f52;
-    memory[671] = 15'h7f54;
-    memory[672] = 15'h7f55;
-    memory[673] = 15'h7f56;
-    memory[674] = 15'h7f58;
-    memory[675] = 15'h7f59;
-    memory[676] = 15'h7f5a;
-    memory[677] = 15'h7f5b;
-    memory[678] = 15'h7f5d;
-    memory[679] = 15'h7f5e;
-    memory[680] = 15'h7f5f;
-    memory[681] = 15'h7f61;
-    memory[682] = 15'h7f62;
-    memory[683] = 15'h7f63;
-    memory[684] = 15'h7f64;
-    memory[685] = 15'h7f65;
-    memory[686] = 15'h7f67;
-    memory[687] = 15'h7f68;
-    memory[688] = 15'h7f69;
-    memory[689] = 15'h7f6a;
-    memory[690] = 15'h7f6b;
-    memory[691] = 15'h7f6c;
-    memory[692] = 15'h7f6e;
-    memory[693] = 15'h7f6f;
-    memory[694] = 15'h7f70;
-    memory[695] = 15'h7f71;
-    memory[696] = 15'h7f72;
-    memory[697] = 15'h7f73;
-    memory[698] = 15'h7f74;
-    memory[699] = 15'h7f75;
-    memory[700] = 15'h7f76;
-    memory[701] = 15'h7f77;
-    memory[702] = 15'h7f79;
-    memory[703] = 15'h7f7a;
-    memory[704] = 15'h7f7b;
-    memory[705] = 15'h7f7c;
-    memory[706] = 15'h7f7d;
-    memory[707] = 15'h7f7e;
-    memory[708] = 15'h7f7f;
-    memory[709] = 15'h7f80;
-    memory[710] = 15'h7f81;
-    memory[711] = 15'h7f82;
-    memory[712] = 15'h7f83;
-    memory[713] = 15'h7f84;
-    memory[714] = 15'h7f85;
-    memory[715] = 15'h7f86;
-    memory[716] = 15'h7f87;
-    memory[717] = 15'h7f87;
-    memory[718] = 15'h7f88;
-    memory[719] = 15'h7f89;
-    memory[720] = 15'h7f8a;
-    memory[721] = 15'h7f8b;
-    memory[722] = 15'h7f8c;
-    memory[723] = 15'h7f8d;
-    memory[724] = 15'h7f8e;
-    memory[725] = 15'h7f8f;
-    memory[726] = 15'h7f90;
-    memory[727] = 15'h7f90;
-    memory[728] = 15'h7f91;
-    memory[729] = 15'h7f92;
-    memory[730] = 15'h7f93;
-    memory[731] = 15'h7f94;
-    memory[732] = 15'h7f95;
-    memory[733] = 15'h7f96;
-    memory[734] = 15'h7f96;
-    memory[735] = 15'h7f97;
-    memory[736] = 15'h7f98;
-    memory[737] = 15'h7f99;
-    memory[738] = 15'h7f9a;
-    memory[739] = 15'h7f9a;
-    memory[740] = 15'h7f9b;
-    memory[741] = 15'h7f9c;
-    memory[742] = 15'h7f9d;
-    memory[743] = 15'h7f9e;
-    memory[744] = 15'h7f9e;
-    memory[745] = 15'h7f9f;
-    memory[746] = 15'h7fa0;
-    memory[747] = 15'h7fa1;
-    memory[748] = 15'h7fa1;
-    memory[749] = 15'h7fa2;
-    memory[750] = 15'h7fa3;
-    memory[751] = 15'h7fa4;
-    memory[752] = 15'h7fa4;
-    memory[753] = 15'h7fa5;
-    memory[754] = 15'h7fa6;
-    memory[755] = 15'h7fa6;
-    memory[756] = 15'h7fa7;
-    memory[757] = 15'h7fa8;
-    memory[758] = 15'h7fa8;
-    memory[759] = 15'h7fa9;
-    memory[760] = 15'h7faa;
-    memory[761] = 15'h7faa;
-    memory[762] = 15'h7fab;
-    memory[763] = 15'h7fac;
-    memory[764] = 15'h7fac;
-    memory[765] = 15'h7fad;
-    memory[766] = 15'h7fae;
-    memory[767] = 15'h7fae;
-    memory[768] = 15'h7faf;
-    memory[769] = 15'h7fb0;
-    memory[770] = 15'h7fb0;
-    memory[771] = 15'h7fb1;
-    memory[772] = 15'h7fb1;
-    memory[773] = 15'h7fb2;
-    memory[774] = 15'h7fb3;
-    memory[775] = 15'h7fb3;
-    memory[776] = 15'h7fb4;
-    memory[777] = 15'h7fb4;
-    memory[778] = 15'h7fb5;
-    memory[779] = 15'h7fb6;
-    memory[780] = 15'h7fb6;
-    memory[781] = 15'h7fb7;
-    memory[782] = 15'h7fb7;
-    memory[783] = 15'h7fb8;
-    memory[784] = 15'h7fb8;
-    memory[785] = 15'h7fb9;
-    memory[786] = 15'h7fba;
-    memory[787] = 15'h7fba;
-    memory[788] = 15'h7fbb;
-    memory[789] = 15'h7fbb;
-    memory[790] = 15'h7fbc;
-    memory[791] = 15'h7fbc;
-    memory[792] = 15'h7fbd;
-    memory[793] = 15'h7fbd;
-    memory[794] = 15'h7fbe;
-    memory[795] = 15'h7fbe;
-    memory[796] = 15'h7fbf;
-    memory[797] = 15'h7fbf;
-    memory[798] = 15'h7fc0;
-    memory[799] = 15'h7fc0;
-    memory[800] = 15'h7fc1;
-    memory[801] = 15'h7fc1;
-    memory[802] = 15'h7fc2;
-    memory[803] = 15'h7fc2;
-    memory[804] = 15'h7fc3;
-    memory[805] = 15'h7fc3;
-    memory[806] = 15'h7fc4;
-    memory[807] = 15'h7fc4;
-    memory[808] = 15'h7fc5;
-    memory[809] = 15'h7fc5;
-    memory[810] = 15'h7fc6;
-    memory[811] = 15'h7fc6;
-    memory[812] = 15'h7fc7;
-    memory[813] = 15'h7fc7;
-    memory[814] = 15'h7fc7;
-    memory[815] = 15'h7fc8;
-    memory[816] = 15'h7fc8;
-    memory[817] = 15'h7fc9;
-    memory[818] = 15'h7fc9;
-    memory[819] = 15'h7fca;
-    memory[820] = 15'h7fca;
-    memory[821] = 15'h7fca;
-    memory[822] = 15'h7fcb;
-    memory[823] = 15'h7fcb;
-    memory[824] = 15'h7fcc;
-    memory[825] = 15'h7fcc;
-    memory[826] = 15'h7fcc;
-    memory[827] = 15'h7fcd;
-    memory[828] = 15'h7fcd;
-    memory[829] = 15'h7fce;
-    memory[830] = 15'h7fce;
-    memory[831] = 15'h7fce;
-    memory[832] = 15'h7fcf;
-    memory[833] = 15'h7fcf;
-    memory[834] = 15'h7fd0;
-    memory[835] = 15'h7fd0;
-    memory[836] = 15'h7fd0;
-    memory[837] = 15'h7fd1;
-    memory[838] = 15'h7fd1;
-    memory[839] = 15'h7fd1;
-    memory[840] = 15'h7fd2;
-    memory[841] = 15'h7fd2;
-    memory[842] = 15'h7fd3;
-    memory[843] = 15'h7fd3;
-    memory[844] = 15'h7fd3;
-    memory[845] = 15'h7fd4;
-    memory[846] = 15'h7fd4;
-    memory[847] = 15'h7fd4;
-    memory[848] = 15'h7fd5;
-    memory[849] = 15'h7fd5;
-    memory[850] = 15'h7fd5;
-    memory[851] = 15'h7fd6;
-    memory[852] = 15'h7fd6;
-    memory[853] = 15'h7fd6;
-    memory[854] = 15'h7fd7;
-    memory[855] = 15'h7fd7;
-    memory[856] = 15'h7fd7;
-    memory[857] = 15'h7fd8;
-    memory[858] = 15'h7fd8;
-    memory[859] = 15'h7fd8;
-    memory[860] = 15'h7fd8;
-    memory[861] = 15'h7fd9;
-    memory[862] = 15'h7fd9;
-    memory[863] = 15'h7fd9;
-    memory[864] = 15'h7fda;
-    memory[865] = 15'h7fda;
-    memory[866] = 15'h7fda;
-    memory[867] = 15'h7fdb;
-    memory[868] = 15'h7fdb;
-    memory[869] = 15'h7fdb;
-    memory[870] = 15'h7fdb;
-    memory[871] = 15'h7fdc;
-    memory[872] = 15'h7fdc;
-    memory[873] = 15'h7fdc;
-    memory[874] = 15'h7fdd;
-    memory[875] = 15'h7fdd;
-    memory[876] = 15'h7fdd;
-    memory[877] = 15'h7fdd;
-    memory[878] = 15'h7fde;
-    memory[879] = 15'h7fde;
-    memory[880] = 15'h7fde;
-    memory[881] = 15'h7fde;
-    memory[882] = 15'h7fdf;
-    memory[883] = 15'h7fdf;
-    memory[884] = 15'h7fdf;
-    memory[885] = 15'h7fdf;
-    memory[886] = 15'h7fe0;
-    memory[887] = 15'h7fe0;
-    memory[888] = 15'h7fe0;
-    memory[889] = 15'h7fe0;
-    memory[890] = 15'h7fe1;
-    memory[891] = 15'h7fe1;
-    memory[892] = 15'h7fe1;
-    memory[893] = 15'h7fe1;
-    memory[894] = 15'h7fe2;
-    memory[895] = 15'h7fe2;
-    memory[896] = 15'h7fe2;
-    memory[897] = 15'h7fe2;
-    memory[898] = 15'h7fe3;
-    memory[899] = 15'h7fe3;
-    memory[900] = 15'h7fe3;
-    memory[901] = 15'h7fe3;
-    memory[902] = 15'h7fe4;
-    memory[903] = 15'h7fe4;
-    memory[904] = 15'h7fe4;
-    memory[905] = 15'h7fe4;
-    memory[906] = 15'h7fe4;
-    memory[907] = 15'h7fe5;
-    memory[908] = 15'h7fe5;
-    memory[909] = 15'h7fe5;
-    memory[910] = 15'h7fe5;
-    memory[911] = 15'h7fe5;
-    memory[912] = 15'h7fe6;
-    memory[913] = 15'h7fe6;
-    memory[914] = 15'h7fe6;
-    memory[915] = 15'h7fe6;
-    memory[916] = 15'h7fe6;
-    memory[917] = 15'h7fe7;
-    memory[918] = 15'h7fe7;
-    memory[919] = 15'h7fe7;
-    memory[920] = 15'h7fe7;
-    memory[921] = 15'h7fe7;
-    memory[922] = 15'h7fe8;
-    memory[923] = 15'h7fe8;
-    memory[924] = 15'h7fe8;
-    memory[925] = 15'h7fe8;
-    memory[926] = 15'h7fe8;
-    memory[927] = 15'h7fe9;
-    memory[928] = 15'h7fe9;
-    memory[929] = 15'h7fe9;
-    memory[930] = 15'h7fe9;
-    memory[931] = 15'h7fe9;
-    memory[932] = 15'h7fe9;
-    memory[933] = 15'h7fea;
-    memory[934] = 15'h7fea;
-    memory[935] = 15'h7fea;
-    memory[936] = 15'h7fea;
-    memory[937] = 15'h7fea;
-    memory[938] = 15'h7fea;
-    memory[939] = 15'h7feb;
-    memory[940] = 15'h7feb;
-    memory[941] = 15'h7feb;
-    memory[942] = 15'h7feb;
-    memory[943] = 15'h7feb;
-    memory[944] = 15'h7feb;
-    memory[945] = 15'h7fec;
-    memory[946] = 15'h7fec;
-    memory[947] = 15'h7fec;
-    memory[948] = 15'h7fec;
-    memory[949] = 15'h7fec;
-    memory[950] = 15'h7fec;
-    memory[951] = 15'h7fed;
-    memory[952] = 15'h7fed;
-    memory[953] = 15'h7fed;
-    memory[954] = 15'h7fed;
-    memory[955] = 15'h7fed;
-    memory[956] = 15'h7fed;
-    memory[957] = 15'h7fed;
-    memory[958] = 15'h7fee;
-    memory[959] = 15'h7fee;
-    memory[960] = 15'h7fee;
-    memory[961] = 15'h7fee;
-    memory[962] = 15'h7fee;
-    memory[963] = 15'h7fee;
-    memory[964] = 15'h7fee;
-    memory[965] = 15'h7fef;
-    memory[966] = 15'h7fef;
-    memory[967] = 15'h7fef;
-    memory[968] = 15'h7fef;
-    memory[969] = 15'h7fef;
-    memory[970] = 15'h7fef;
-    memory[971] = 15'h7fef;
-    memory[972] = 15'h7ff0;
-    memory[973] = 15'h7ff0;
-    memory[974] = 15'h7ff0;
-    memory[975] = 15'h7ff0;
-    memory[976] = 15'h7ff0;
-    memory[977] = 15'h7ff0;
-    memory[978] = 15'h7ff0;
-    memory[979] = 15'h7ff0;
-    memory[980] = 15'h7ff1;
-    memory[981] = 15'h7ff1;
-    memory[982] = 15'h7ff1;
-    memory[983] = 15'h7ff1;
-    memory[984] = 15'h7ff1;
-    memory[985] = 15'h7ff1;
-    memory[986] = 15'h7ff1;
-    memory[987] = 15'h7ff1;
-    memory[988] = 15'h7ff1;
-    memory[989] = 15'h7ff2;
-    memory[990] = 15'h7ff2;
-    memory[991] = 15'h7ff2;
-    memory[992] = 15'h7ff2;
-    memory[993] = 15'h7ff2;
-    memory[994] = 15'h7ff2;
-    memory[995] = 15'h7ff2;
-    memory[996] = 15'h7ff2;
-    memory[997] = 15'h7ff2;
-    memory[998] = 15'h7ff3;
-    memory[999] = 15'h7ff3;
-    memory[1000] = 15'h7ff3;
-    memory[1001] = 15'h7ff3;
-    memory[1002] = 15'h7ff3;
-    memory[1003] = 15'h7ff3;
-    memory[1004] = 15'h7ff3;
-    memory[1005] = 15'h7ff3;
-    memory[1006] = 15'h7ff3;
-    memory[1007] = 15'h7ff3;
-    memory[1008] = 15'h7ff4;
-    memory[1009] = 15'h7ff4;
-    memory[1010] = 15'h7ff4;
-    memory[1011] = 15'h7ff4;
-    memory[1012] = 15'h7ff4;
-    memory[1013] = 15'h7ff4;
-    memory[1014] = 15'h7ff4;
-    memory[1015] = 15'h7ff4;
-    memory[1016] = 15'h7ff4;
-    memory[1017] = 15'h7ff4;
-    memory[1018] = 15'h7ff4;
-    memory[1019] = 15'h7ff5;
-    memory[1020] = 15'h7ff5;
-    memory[1021] = 15'h7ff5;
-    memory[1022] = 15'h7ff5;
-    memory[1023] = 15'h7ff5;
+    sigmoid[0] = 15'h4000;
+    sigmoid[1] = 15'h4040;
+    sigmoid[2] = 15'h4080;
+    sigmoid[3] = 15'h40c0;
+    sigmoid[4] = 15'h4100;
+    sigmoid[5] = 15'h4140;
+    sigmoid[6] = 15'h4180;
+    sigmoid[7] = 15'h41c0;
+    sigmoid[8] = 15'h4200;
+    sigmoid[9] = 15'h4240;
+    sigmoid[10] = 15'h4280;
+    sigmoid[11] = 15'h42c0;
+    sigmoid[12] = 15'h42ff;
+    sigmoid[13] = 15'h433f;
+    sigmoid[14] = 15'h437f;
+    sigmoid[15] = 15'h43bf;
+    sigmoid[16] = 15'h43ff;
+    sigmoid[17] = 15'h443e;
+    sigmoid[18] = 15'h447e;
+    sigmoid[19] = 15'h44be;
+    sigmoid[20] = 15'h44fd;
+    sigmoid[21] = 15'h453d;
+    sigmoid[22] = 15'h457d;
+    sigmoid[23] = 15'h45bc;
+    sigmoid[24] = 15'h45fc;
+    sigmoid[25] = 15'h463b;
+    sigmoid[26] = 15'h467a;
+    sigmoid[27] = 15'h46ba;
+    sigmoid[28] = 15'h46f9;
+    sigmoid[29] = 15'h4738;
+    sigmoid[30] = 15'h4777;
+    sigmoid[31] = 15'h47b6;
+    sigmoid[32] = 15'h47f5;
+    sigmoid[33] = 15'h4834;
+    sigmoid[34] = 15'h4873;
+    sigmoid[35] = 15'h48b2;
+    sigmoid[36] = 15'h48f1;
+    sigmoid[37] = 15'h4930;
+    sigmoid[38] = 15'h496e;
+    sigmoid[39] = 15'h49ad;
+    sigmoid[40] = 15'h49eb;
+    sigmoid[41] = 15'h4a2a;
+    sigmoid[42] = 15'h4a68;
+    sigmoid[43] = 15'h4aa6;
+    sigmoid[44] = 15'h4ae5;
+    sigmoid[45] = 15'h4b23;
+    sigmoid[46] = 15'h4b61;
+    sigmoid[47] = 15'h4b9f;
+    sigmoid[48] = 15'h4bdc;
+    sigmoid[49] = 15'h4c1a;
+    sigmoid[50] = 15'h4c58;
+    sigmoid[51] = 15'h4c95;
+    sigmoid[52] = 15'h4cd3;
+    sigmoid[53] = 15'h4d10;
+    sigmoid[54] = 15'h4d4e;
+    sigmoid[55] = 15'h4d8b;
+    sigmoid[56] = 15'h4dc8;
+    sigmoid[57] = 15'h4e05;
+    sigmoid[58] = 15'h4e42;
+    sigmoid[59] = 15'h4e7f;
+    sigmoid[60] = 15'h4ebb;
+    sigmoid[61] = 15'h4ef8;
+    sigmoid[62] = 15'h4f34;
+    sigmoid[63] = 15'h4f71;
+    sigmoid[64] = 15'h4fad;
+    sigmoid[65] = 15'h4fe9;
+    sigmoid[66] = 15'h5025;
+    sigmoid[67] = 15'h5061;
+    sigmoid[68] = 15'h509c;
+    sigmoid[69] = 15'h50d8;
+    sigmoid[70] = 15'h5114;
+    sigmoid[71] = 15'h514f;
+    sigmoid[72] = 15'h518a;
+    sigmoid[73] = 15'h51c5;
+    sigmoid[74] = 15'h5200;
+    sigmoid[75] = 15'h523b;
+    sigmoid[76] = 15'h5276;
+    sigmoid[77] = 15'h52b1;
+    sigmoid[78] = 15'h52eb;
+    sigmoid[79] = 15'h5325;
+    sigmoid[80] = 15'h5360;
+    sigmoid[81] = 15'h539a;
+    sigmoid[82] = 15'h53d4;
+    sigmoid[83] = 15'h540d;
+    sigmoid[84] = 15'h5447;
+    sigmoid[85] = 15'h5481;
+    sigmoid[86] = 15'h54ba;
+    sigmoid[87] = 15'h54f3;
+    sigmoid[88] = 15'h552c;
+    sigmoid[89] = 15'h5565;
+    sigmoid[90] = 15'h559e;
+    sigmoid[91] = 15'h55d6;
+    sigmoid[92] = 15'h560f;
+    sigmoid[93] = 15'h5647;
+    sigmoid[94] = 15'h567f;
+    sigmoid[95] = 15'h56b7;
+    sigmoid[96] = 15'h56ef;
+    sigmoid[97] = 15'h5727;
+    sigmoid[98] = 15'h575f;
+    sigmoid[99] = 15'h5796;
+    sigmoid[100] = 15'h57cd;
+    sigmoid[101] = 15'h5804;
+    sigmoid[102] = 15'h583b;
+    sigmoid[103] = 15'h5872;
+    sigmoid[104] = 15'h58a8;
+    sigmoid[105] = 15'h58df;
+    sigmoid[106] = 15'h5915;
+    sigmoid[107] = 15'h594b;
+    sigmoid[108] = 15'h5981;
+    sigmoid[109] = 15'h59b7;
+    sigmoid[110] = 15'h59ed;
+    sigmoid[111] = 15'h5a22;
+    sigmoid[112] = 15'h5a57;
+    sigmoid[113] = 15'h5a8c;
+    sigmoid[114] = 15'h5ac1;
+    sigmoid[115] = 15'h5af6;
+    sigmoid[116] = 15'h5b2a;
+    sigmoid[117] = 15'h5b5f;
+    sigmoid[118] = 15'h5b93;
+    sigmoid[119] = 15'h5bc7;
+    sigmoid[120] = 15'h5bfb;
+    sigmoid[121] = 15'h5c2f;
+    sigmoid[122] = 15'h5c62;
+    sigmoid[123] = 15'h5c95;
+    sigmoid[124] = 15'h5cc9;
+    sigmoid[125] = 15'h5cfc;
+    sigmoid[126] = 15'h5d2e;
+    sigmoid[127] = 15'h5d61;
+    sigmoid[128] = 15'h5d93;
+    sigmoid[129] = 15'h5dc6;
+    sigmoid[130] = 15'h5df8;
+    sigmoid[131] = 15'h5e2a;
+    sigmoid[132] = 15'h5e5b;
+    sigmoid[133] = 15'h5e8d;
+    sigmoid[134] = 15'h5ebe;
+    sigmoid[135] = 15'h5eef;
+    sigmoid[136] = 15'h5f20;
+    sigmoid[137] = 15'h5f51;
+    sigmoid[138] = 15'h5f81;
+    sigmoid[139] = 15'h5fb2;
+    sigmoid[140] = 15'h5fe2;
+    sigmoid[141] = 15'h6012;
+    sigmoid[142] = 15'h6042;
+    sigmoid[143] = 15'h6072;
+    sigmoid[144] = 15'h60a1;
+    sigmoid[145] = 15'h60d0;
+    sigmoid[146] = 15'h60ff;
+    sigmoid[147] = 15'h612e;
+    sigmoid[148] = 15'h615d;
+    sigmoid[149] = 15'h618c;
+    sigmoid[150] = 15'h61ba;
+    sigmoid[151] = 15'h61e8;
+    sigmoid[152] = 15'h6216;
+    sigmoid[153] = 15'h6244;
+    sigmoid[154] = 15'h6271;
+    sigmoid[155] = 15'h629f;
+    sigmoid[156] = 15'h62cc;
+    sigmoid[157] = 15'h62f9;
+    sigmoid[158] = 15'h6326;
+    sigmoid[159] = 15'h6352;
+    sigmoid[160] = 15'h637f;
+    sigmoid[161] = 15'h63ab;
+    sigmoid[162] = 15'h63d7;
+    sigmoid[163] = 15'h6403;
+    sigmoid[164] = 15'h642e;
+    sigmoid[165] = 15'h645a;
+    sigmoid[166] = 15'h6485;
+    sigmoid[167] = 15'h64b0;
+    sigmoid[168] = 15'h64db;
+    sigmoid[169] = 15'h6506;
+    sigmoid[170] = 15'h6530;
+    sigmoid[171] = 15'h655a;
+    sigmoid[172] = 15'h6584;
+    sigmoid[173] = 15'h65ae;
+    sigmoid[174] = 15'h65d8;
+    sigmoid[175] = 15'h6602;
+    sigmoid[176] = 15'h662b;
+    sigmoid[177] = 15'h6654;
+    sigmoid[178] = 15'h667d;
+    sigmoid[179] = 15'h66a6;
+    sigmoid[180] = 15'h66ce;
+    sigmoid[181] = 15'h66f7;
+    sigmoid[182] = 15'h671f;
+    sigmoid[183] = 15'h6747;
+    sigmoid[184] = 15'h676f;
+    sigmoid[185] = 15'h6796;
+    sigmoid[186] = 15'h67be;
+    sigmoid[187] = 15'h67e5;
+    sigmoid[188] = 15'h680c;
+    sigmoid[189] = 15'h6833;
+    sigmoid[190] = 15'h685a;
+    sigmoid[191] = 15'h6880;
+    sigmoid[192] = 15'h68a6;
+    sigmoid[193] = 15'h68cc;
+    sigmoid[194] = 15'h68f2;
+    sigmoid[195] = 15'h6918;
+    sigmoid[196] = 15'h693d;
+    sigmoid[197] = 15'h6963;
+    sigmoid[198] = 15'h6988;
+    sigmoid[199] = 15'h69ad;
+    sigmoid[200] = 15'h69d2;
+    sigmoid[201] = 15'h69f6;
+    sigmoid[202] = 15'h6a1b;
+    sigmoid[203] = 15'h6a3f;
+    sigmoid[204] = 15'h6a63;
+    sigmoid[205] = 15'h6a87;
+    sigmoid[206] = 15'h6aaa;
+    sigmoid[207] = 15'h6ace;
+    sigmoid[208] = 15'h6af1;
+    sigmoid[209] = 15'h6b14;
+    sigmoid[210] = 15'h6b37;
+    sigmoid[211] = 15'h6b5a;
+    sigmoid[212] = 15'h6b7c;
+    sigmoid[213] = 15'h6b9f;
+    sigmoid[214] = 15'h6bc1;
+    sigmoid[215] = 15'h6be3;
+    sigmoid[216] = 15'h6c05;
+    sigmoid[217] = 15'h6c26;
+    sigmoid[218] = 15'h6c48;
+    sigmoid[219] = 15'h6c69;
+    sigmoid[220] = 15'h6c8a;
+    sigmoid[221] = 15'h6cab;
+    sigmoid[222] = 15'h6ccc;
+    sigmoid[223] = 15'h6cec;
+    sigmoid[224] = 15'h6d0d;
+    sigmoid[225] = 15'h6d2d;
+    sigmoid[226] = 15'h6d4d;
+    sigmoid[227] = 15'h6d6d;
+    sigmoid[228] = 15'h6d8d;
+    sigmoid[229] = 15'h6dac;
+    sigmoid[230] = 15'h6dcb;
+    sigmoid[231] = 15'h6dea;
+    sigmoid[232] = 15'h6e09;
+    sigmoid[233] = 15'h6e28;
+    sigmoid[234] = 15'h6e47;
+    sigmoid[235] = 15'h6e65;
+    sigmoid[236] = 15'h6e84;
+    sigmoid[237] = 15'h6ea2;
+    sigmoid[238] = 15'h6ec0;
+    sigmoid[239] = 15'h6edd;
+    sigmoid[240] = 15'h6efb;
+    sigmoid[241] = 15'h6f18;
+    sigmoid[242] = 15'h6f36;
+    sigmoid[243] = 15'h6f53;
+    sigmoid[244] = 15'h6f70;
+    sigmoid[245] = 15'h6f8c;
+    sigmoid[246] = 15'h6fa9;
+    sigmoid[247] = 15'h6fc6;
+    sigmoid[248] = 15'h6fe2;
+    sigmoid[249] = 15'h6ffe;
+    sigmoid[250] = 15'h701a;
+    sigmoid[251] = 15'h7036;
+    sigmoid[252] = 15'h7051;
+    sigmoid[253] = 15'h706d;
+    sigmoid[254] = 15'h7088;
+    sigmoid[255] = 15'h70a3;
+    sigmoid[256] = 15'h70be;
+    sigmoid[257] = 15'h70d9;
+    sigmoid[258] = 15'h70f3;
+    sigmoid[259] = 15'h710e;
+    sigmoid[260] = 15'h7128;
+    sigmoid[261] = 15'h7142;
+    sigmoid[262] = 15'h715c;
+    sigmoid[263] = 15'h7176;
+    sigmoid[264] = 15'h7190;
+    sigmoid[265] = 15'h71a9;
+    sigmoid[266] = 15'h71c3;
+    sigmoid[267] = 15'h71dc;
+    sigmoid[268] = 15'h71f5;
+    sigmoid[269] = 15'h720e;
+    sigmoid[270] = 15'h7227;
+    sigmoid[271] = 15'h723f;
+    sigmoid[272] = 15'h7258;
+    sigmoid[273] = 15'h7270;
+    sigmoid[274] = 15'h7288;
+    sigmoid[275] = 15'h72a0;
+    sigmoid[276] = 15'h72b8;
+    sigmoid[277] = 15'h72d0;
+    sigmoid[278] = 15'h72e8;
+    sigmoid[279] = 15'h72ff;
+    sigmoid[280] = 15'h7316;
+    sigmoid[281] = 15'h732e;
+    sigmoid[282] = 15'h7345;
+    sigmoid[283] = 15'h735b;
+    sigmoid[284] = 15'h7372;
+    sigmoid[285] = 15'h7389;
+    sigmoid[286] = 15'h739f;
+    sigmoid[287] = 15'h73b5;
+    sigmoid[288] = 15'h73cc;
+    sigmoid[289] = 15'h73e2;
+    sigmoid[290] = 15'h73f7;
+    sigmoid[291] = 15'h740d;
+    sigmoid[292] = 15'h7423;
+    sigmoid[293] = 15'h7438;
+    sigmoid[294] = 15'h744e;
+    sigmoid[295] = 15'h7463;
+    sigmoid[296] = 15'h7478;
+    sigmoid[297] = 15'h748d;
+    sigmoid[298] = 15'h74a2;
+    sigmoid[299] = 15'h74b6;
+    sigmoid[300] = 15'h74cb;
+    sigmoid[301] = 15'h74df;
+    sigmoid[302] = 15'h74f3;
+    sigmoid[303] = 15'h7507;
+    sigmoid[304] = 15'h751b;
+    sigmoid[305] = 15'h752f;
+    sigmoid[306] = 15'h7543;
+    sigmoid[307] = 15'h7557;
+    sigmoid[308] = 15'h756a;
+    sigmoid[309] = 15'h757e;
+    sigmoid[310] = 15'h7591;
+    sigmoid[311] = 15'h75a4;
+    sigmoid[312] = 15'h75b7;
+    sigmoid[313] = 15'h75ca;
+    sigmoid[314] = 15'h75dc;
+    sigmoid[315] = 15'h75ef;
+    sigmoid[316] = 15'h7602;
+    sigmoid[317] = 15'h7614;
+    sigmoid[318] = 15'h7626;
+    sigmoid[319] = 15'h7638;
+    sigmoid[320] = 15'h764a;
+    sigmoid[321] = 15'h765c;
+    sigmoid[322] = 15'h766e;
+    sigmoid[323] = 15'h7680;
+    sigmoid[324] = 15'h7691;
+    sigmoid[325] = 15'h76a3;
+    sigmoid[326] = 15'h76b4;
+    sigmoid[327] = 15'h76c5;
+    sigmoid[328] = 15'h76d6;
+    sigmoid[329] = 15'h76e7;
+    sigmoid[330] = 15'h76f8;
+    sigmoid[331] = 15'h7709;
+    sigmoid[332] = 15'h7719;
+    sigmoid[333] = 15'h772a;
+    sigmoid[334] = 15'h773a;
+    sigmoid[335] = 15'h774a;
+    sigmoid[336] = 15'h775b;
+    sigmoid[337] = 15'h776b;
+    sigmoid[338] = 15'h777b;
+    sigmoid[339] = 15'h778b;
+    sigmoid[340] = 15'h779a;
+    sigmoid[341] = 15'h77aa;
+    sigmoid[342] = 15'h77b9;
+    sigmoid[343] = 15'h77c9;
+    sigmoid[344] = 15'h77d8;
+    sigmoid[345] = 15'h77e7;
+    sigmoid[346] = 15'h77f7;
+    sigmoid[347] = 15'h7806;
+    sigmoid[348] = 15'h7814;
+    sigmoid[349] = 15'h7823;
+    sigmoid[350] = 15'h7832;
+    sigmoid[351] = 15'h7841;
+    sigmoid[352] = 15'h784f;
+    sigmoid[353] = 15'h785d;
+    sigmoid[354] = 15'h786c;
+    sigmoid[355] = 15'h787a;
+    sigmoid[356] = 15'h7888;
+    sigmoid[357] = 15'h7896;
+    sigmoid[358] = 15'h78a4;
+    sigmoid[359] = 15'h78b2;
+    sigmoid[360] = 15'h78c0;
+    sigmoid[361] = 15'h78cd;
+    sigmoid[362] = 15'h78db;
+    sigmoid[363] = 15'h78e8;
+    sigmoid[364] = 15'h78f6;
+    sigmoid[365] = 15'h7903;
+    sigmoid[366] = 15'h7910;
+    sigmoid[367] = 15'h791d;
+    sigmoid[368] = 15'h792a;
+    sigmoid[369] = 15'h7937;
+    sigmoid[370] = 15'h7944;
+    sigmoid[371] = 15'h7950;
+    sigmoid[372] = 15'h795d;
+    sigmoid[373] = 15'h796a;
+    sigmoid[374] = 15'h7976;
+    sigmoid[375] = 15'h7982;
+    sigmoid[376] = 15'h798f;
+    sigmoid[377] = 15'h799b;
+    sigmoid[378] = 15'h79a7;
+    sigmoid[379] = 15'h79b3;
+    sigmoid[380] = 15'h79bf;
+    sigmoid[381] = 15'h79cb;
+    sigmoid[382] = 15'h79d7;
+    sigmoid[383] = 15'h79e2;
+    sigmoid[384] = 15'h79ee;
+    sigmoid[385] = 15'h79f9;
+    sigmoid[386] = 15'h7a05;
+    sigmoid[387] = 15'h7a10;
+    sigmoid[388] = 15'h7a1c;
+    sigmoid[389] = 15'h7a27;
+    sigmoid[390] = 15'h7a32;
+    sigmoid[391] = 15'h7a3d;
+    sigmoid[392] = 15'h7a48;
+    sigmoid[393] = 15'h7a53;
+    sigmoid[394] = 15'h7a5e;
+    sigmoid[395] = 15'h7a68;
+    sigmoid[396] = 15'h7a73;
+    sigmoid[397] = 15'h7a7e;
+    sigmoid[398] = 15'h7a88;
+    sigmoid[399] = 15'h7a93;
+    sigmoid[400] = 15'h7a9d;
+    sigmoid[401] = 15'h7aa7;
+    sigmoid[402] = 15'h7ab1;
+    sigmoid[403] = 15'h7abc;
+    sigmoid[404] = 15'h7ac6;
+    sigmoid[405] = 15'h7ad0;
+    sigmoid[406] = 15'h7ad9;
+    sigmoid[407] = 15'h7ae3;
+    sigmoid[408] = 15'h7aed;
+    sigmoid[409] = 15'h7af7;
+    sigmoid[410] = 15'h7b00;
+    sigmoid[411] = 15'h7b0a;
+    sigmoid[412] = 15'h7b14;
+    sigmoid[413] = 15'h7b1d;
+    sigmoid[414] = 15'h7b26;
+    sigmoid[415] = 15'h7b30;
+    sigmoid[416] = 15'h7b39;
+    sigmoid[417] = 15'h7b42;
+    sigmoid[418] = 15'h7b4b;
+    sigmoid[419] = 15'h7b54;
+    sigmoid[420] = 15'h7b5d;
+    sigmoid[421] = 15'h7b66;
+    sigmoid[422] = 15'h7b6f;
+    sigmoid[423] = 15'h7b78;
+    sigmoid[424] = 15'h7b80;
+    sigmoid[425] = 15'h7b89;
+    sigmoid[426] = 15'h7b92;
+    sigmoid[427] = 15'h7b9a;
+    sigmoid[428] = 15'h7ba3;
+    sigmoid[429] = 15'h7bab;
+    sigmoid[430] = 15'h7bb3;
+    sigmoid[431] = 15'h7bbc;
+    sigmoid[432] = 15'h7bc4;
+    sigmoid[433] = 15'h7bcc;
+    sigmoid[434] = 15'h7bd4;
+    sigmoid[435] = 15'h7bdc;
+    sigmoid[436] = 15'h7be4;
+    sigmoid[437] = 15'h7bec;
+    sigmoid[438] = 15'h7bf4;
+    sigmoid[439] = 15'h7bfc;
+    sigmoid[440] = 15'h7c03;
+    sigmoid[441] = 15'h7c0b;
+    sigmoid[442] = 15'h7c13;
+    sigmoid[443] = 15'h7c1a;
+    sigmoid[444] = 15'h7c22;
+    sigmoid[445] = 15'h7c29;
+    sigmoid[446] = 15'h7c31;
+    sigmoid[447] = 15'h7c38;
+    sigmoid[448] = 15'h7c3f;
+    sigmoid[449] = 15'h7c47;
+    sigmoid[450] = 15'h7c4e;
+    sigmoid[451] = 15'h7c55;
+    sigmoid[452] = 15'h7c5c;
+    sigmoid[453] = 15'h7c63;
+    sigmoid[454] = 15'h7c6a;
+    sigmoid[455] = 15'h7c71;
+    sigmoid[456] = 15'h7c78;
+    sigmoid[457] = 15'h7c7f;
+    sigmoid[458] = 15'h7c86;
+    sigmoid[459] = 15'h7c8c;
+    sigmoid[460] = 15'h7c93;
+    sigmoid[461] = 15'h7c9a;
+    sigmoid[462] = 15'h7ca0;
+    sigmoid[463] = 15'h7ca7;
+    sigmoid[464] = 15'h7cad;
+    sigmoid[465] = 15'h7cb4;
+    sigmoid[466] = 15'h7cba;
+    sigmoid[467] = 15'h7cc1;
+    sigmoid[468] = 15'h7cc7;
+    sigmoid[469] = 15'h7ccd;
+    sigmoid[470] = 15'h7cd3;
+    sigmoid[471] = 15'h7cda;
+    sigmoid[472] = 15'h7ce0;
+    sigmoid[473] = 15'h7ce6;
+    sigmoid[474] = 15'h7cec;
+    sigmoid[475] = 15'h7cf2;
+    sigmoid[476] = 15'h7cf8;
+    sigmoid[477] = 15'h7cfe;
+    sigmoid[478] = 15'h7d03;
+    sigmoid[479] = 15'h7d09;
+    sigmoid[480] = 15'h7d0f;
+    sigmoid[481] = 15'h7d15;
+    sigmoid[482] = 15'h7d1a;
+    sigmoid[483] = 15'h7d20;
+    sigmoid[484] = 15'h7d26;
+    sigmoid[485] = 15'h7d2b;
+    sigmoid[486] = 15'h7d31;
+    sigmoid[487] = 15'h7d36;
+    sigmoid[488] = 15'h7d3c;
+    sigmoid[489] = 15'h7d41;
+    sigmoid[490] = 15'h7d46;
+    sigmoid[491] = 15'h7d4c;
+    sigmoid[492] = 15'h7d51;
+    sigmoid[493] = 15'h7d56;
+    sigmoid[494] = 15'h7d5b;
+    sigmoid[495] = 15'h7d61;
+    sigmoid[496] = 15'h7d66;
+    sigmoid[497] = 15'h7d6b;
+    sigmoid[498] = 15'h7d70;
+    sigmoid[499] = 15'h7d75;
+    sigmoid[500] = 15'h7d7a;
+    sigmoid[501] = 15'h7d7f;
+    sigmoid[502] = 15'h7d84;
+    sigmoid[503] = 15'h7d89;
+    sigmoid[504] = 15'h7d8d;
+    sigmoid[505] = 15'h7d92;
+    sigmoid[506] = 15'h7d97;
+    sigmoid[507] = 15'h7d9c;
+    sigmoid[508] = 15'h7da0;
+    sigmoid[509] = 15'h7da5;
+    sigmoid[510] = 15'h7daa;
+    sigmoid[511] = 15'h7dae;
+    sigmoid[512] = 15'h7db3;
+    sigmoid[513] = 15'h7db7;
+    sigmoid[514] = 15'h7dbc;
+    sigmoid[515] = 15'h7dc0;
+    sigmoid[516] = 15'h7dc4;
+    sigmoid[517] = 15'h7dc9;
+    sigmoid[518] = 15'h7dcd;
+    sigmoid[519] = 15'h7dd1;
+    sigmoid[520] = 15'h7dd6;
+    sigmoid[521] = 15'h7dda;
+    sigmoid[522] = 15'h7dde;
+    sigmoid[523] = 15'h7de2;
+    sigmoid[524] = 15'h7de7;
+    sigmoid[525] = 15'h7deb;
+    sigmoid[526] = 15'h7def;
+    sigmoid[527] = 15'h7df3;
+    sigmoid[528] = 15'h7df7;
+    sigmoid[529] = 15'h7dfb;
+    sigmoid[530] = 15'h7dff;
+    sigmoid[531] = 15'h7e03;
+    sigmoid[532] = 15'h7e07;
+    sigmoid[533] = 15'h7e0a;
+    sigmoid[534] = 15'h7e0e;
+    sigmoid[535] = 15'h7e12;
+    sigmoid[536] = 15'h7e16;
+    sigmoid[537] = 15'h7e1a;
+    sigmoid[538] = 15'h7e1d;
+    sigmoid[539] = 15'h7e21;
+    sigmoid[540] = 15'h7e25;
+    sigmoid[541] = 15'h7e28;
+    sigmoid[542] = 15'h7e2c;
+    sigmoid[543] = 15'h7e30;
+    sigmoid[544] = 15'h7e33;
+    sigmoid[545] = 15'h7e37;
+    sigmoid[546] = 15'h7e3a;
+    sigmoid[547] = 15'h7e3e;
+    sigmoid[548] = 15'h7e41;
+    sigmoid[549] = 15'h7e45;
+    sigmoid[550] = 15'h7e48;
+    sigmoid[551] = 15'h7e4b;
+    sigmoid[552] = 15'h7e4f;
+    sigmoid[553] = 15'h7e52;
+    sigmoid[554] = 15'h7e55;
+    sigmoid[555] = 15'h7e59;
+    sigmoid[556] = 15'h7e5c;
+    sigmoid[557] = 15'h7e5f;
+    sigmoid[558] = 15'h7e62;
+    sigmoid[559] = 15'h7e65;
+    sigmoid[560] = 15'h7e69;
+    sigmoid[561] = 15'h7e6c;
+    sigmoid[562] = 15'h7e6f;
+    sigmoid[563] = 15'h7e72;
+    sigmoid[564] = 15'h7e75;
+    sigmoid[565] = 15'h7e78;
+    sigmoid[566] = 15'h7e7b;
+    sigmoid[567] = 15'h7e7e;
+    sigmoid[568] = 15'h7e81;
+    sigmoid[569] = 15'h7e84;
+    sigmoid[570] = 15'h7e87;
+    sigmoid[571] = 15'h7e8a;
+    sigmoid[572] = 15'h7e8d;
+    sigmoid[573] = 15'h7e90;
+    sigmoid[574] = 15'h7e92;
+    sigmoid[575] = 15'h7e95;
+    sigmoid[576] = 15'h7e98;
+    sigmoid[577] = 15'h7e9b;
+    sigmoid[578] = 15'h7e9e;
+    sigmoid[579] = 15'h7ea0;
+    sigmoid[580] = 15'h7ea3;
+    sigmoid[581] = 15'h7ea6;
+    sigmoid[582] = 15'h7ea8;
+    sigmoid[583] = 15'h7eab;
+    sigmoid[584] = 15'h7eae;
+    sigmoid[585] = 15'h7eb0;
+    sigmoid[586] = 15'h7eb3;
+    sigmoid[587] = 15'h7eb5;
+    sigmoid[588] = 15'h7eb8;
+    sigmoid[589] = 15'h7eba;
+    sigmoid[590] = 15'h7ebd;
+    sigmoid[591] = 15'h7ebf;
+    sigmoid[592] = 15'h7ec2;
+    sigmoid[593] = 15'h7ec4;
+    sigmoid[594] = 15'h7ec7;
+    sigmoid[595] = 15'h7ec9;
+    sigmoid[596] = 15'h7ecc;
+    sigmoid[597] = 15'h7ece;
+    sigmoid[598] = 15'h7ed0;
+    sigmoid[599] = 15'h7ed3;
+    sigmoid[600] = 15'h7ed5;
+    sigmoid[601] = 15'h7ed7;
+    sigmoid[602] = 15'h7eda;
+    sigmoid[603] = 15'h7edc;
+    sigmoid[604] = 15'h7ede;
+    sigmoid[605] = 15'h7ee0;
+    sigmoid[606] = 15'h7ee3;
+    sigmoid[607] = 15'h7ee5;
+    sigmoid[608] = 15'h7ee7;
+    sigmoid[609] = 15'h7ee9;
+    sigmoid[610] = 15'h7eeb;
+    sigmoid[611] = 15'h7eed;
+    sigmoid[612] = 15'h7ef0;
+    sigmoid[613] = 15'h7ef2;
+    sigmoid[614] = 15'h7ef4;
+    sigmoid[615] = 15'h7ef6;
+    sigmoid[616] = 15'h7ef8;
+    sigmoid[617] = 15'h7efa;
+    sigmoid[618] = 15'h7efc;
+    sigmoid[619] = 15'h7efe;
+    sigmoid[620] = 15'h7f00;
+    sigmoid[621] = 15'h7f02;
+    sigmoid[622] = 15'h7f04;
+    sigmoid[623] = 15'h7f06;
+    sigmoid[624] = 15'h7f08;
+    sigmoid[625] = 15'h7f0a;
+    sigmoid[626] = 15'h7f0c;
+    sigmoid[627] = 15'h7f0d;
+    sigmoid[628] = 15'h7f0f;
+    sigmoid[629] = 15'h7f11;
+    sigmoid[630] = 15'h7f13;
+    sigmoid[631] = 15'h7f15;
+    sigmoid[632] = 15'h7f17;
+    sigmoid[633] = 15'h7f18;
+    sigmoid[634] = 15'h7f1a;
+    sigmoid[635] = 15'h7f1c;
+    sigmoid[636] = 15'h7f1e;
+    sigmoid[637] = 15'h7f20;
+    sigmoid[638] = 15'h7f21;
+    sigmoid[639] = 15'h7f23;
+    sigmoid[640] = 15'h7f25;
+    sigmoid[641] = 15'h7f26;
+    sigmoid[642] = 15'h7f28;
+    sigmoid[643] = 15'h7f2a;
+    sigmoid[644] = 15'h7f2b;
+    sigmoid[645] = 15'h7f2d;
+    sigmoid[646] = 15'h7f2f;
+    sigmoid[647] = 15'h7f30;
+    sigmoid[648] = 15'h7f32;
+    sigmoid[649] = 15'h7f33;
+    sigmoid[650] = 15'h7f35;
+    sigmoid[651] = 15'h7f37;
+    sigmoid[652] = 15'h7f38;
+    sigmoid[653] = 15'h7f3a;
+    sigmoid[654] = 15'h7f3b;
+    sigmoid[655] = 15'h7f3d;
+    sigmoid[656] = 15'h7f3e;
+    sigmoid[657] = 15'h7f40;
+    sigmoid[658] = 15'h7f41;
+    sigmoid[659] = 15'h7f43;
+    sigmoid[660] = 15'h7f44;
+    sigmoid[661] = 15'h7f46;
+    sigmoid[662] = 15'h7f47;
+    sigmoid[663] = 15'h7f49;
+    sigmoid[664] = 15'h7f4a;
+    sigmoid[665] = 15'h7f4b;
+    sigmoid[666] = 15'h7f4d;
+    sigmoid[667] = 15'h7f4e;
+    sigmoid[668] = 15'h7f50;
+    sigmoid[669] = 15'h7f51;
+    sigmoid[670] = 15'h7f52;
+    sigmoid[671] = 15'h7f54;
+    sigmoid[672] = 15'h7f55;
+    sigmoid[673] = 15'h7f56;
+    sigmoid[674] = 15'h7f58;
+    sigmoid[675] = 15'h7f59;
+    sigmoid[676] = 15'h7f5a;
+    sigmoid[677] = 15'h7f5b;
+    sigmoid[678] = 15'h7f5d;
+    sigmoid[679] = 15'h7f5e;
+    sigmoid[680] = 15'h7f5f;
+    sigmoid[681] = 15'h7f61;
+    sigmoid[682] = 15'h7f62;
+    sigmoid[683] = 15'h7f63;
+    sigmoid[684] = 15'h7f64;
+    sigmoid[685] = 15'h7f65;
+    sigmoid[686] = 15'h7f67;
+    sigmoid[687] = 15'h7f68;
+    sigmoid[688] = 15'h7f69;
+    sigmoid[689] = 15'h7f6a;
+    sigmoid[690] = 15'h7f6b;
+    sigmoid[691] = 15'h7f6c;
+    sigmoid[692] = 15'h7f6e;
+    sigmoid[693] = 15'h7f6f;
+    sigmoid[694] = 15'h7f70;
+    sigmoid[695] = 15'h7f71;
+    sigmoid[696] = 15'h7f72;
+    sigmoid[697] = 15'h7f73;
+    sigmoid[698] = 15'h7f74;
+    sigmoid[699] = 15'h7f75;
+    sigmoid[700] = 15'h7f76;
+    sigmoid[701] = 15'h7f77;
+    sigmoid[702] = 15'h7f79;
+    sigmoid[703] = 15'h7f7a;
+    sigmoid[704] = 15'h7f7b;
+    sigmoid[705] = 15'h7f7c;
+    sigmoid[706] = 15'h7f7d;
+    sigmoid[707] = 15'h7f7e;
+    sigmoid[708] = 15'h7f7f;
+    sigmoid[709] = 15'h7f80;
+    sigmoid[710] = 15'h7f81;
+    sigmoid[711] = 15'h7f82;
+    sigmoid[712] = 15'h7f83;
+    sigmoid[713] = 15'h7f84;
+    sigmoid[714] = 15'h7f85;
+    sigmoid[715] = 15'h7f86;
+    sigmoid[716] = 15'h7f87;
+    sigmoid[717] = 15'h7f87;
+    sigmoid[718] = 15'h7f88;
+    sigmoid[719] = 15'h7f89;
+    sigmoid[720] = 15'h7f8a;
+    sigmoid[721] = 15'h7f8b;
+    sigmoid[722] = 15'h7f8c;
+    sigmoid[723] = 15'h7f8d;
+    sigmoid[724] = 15'h7f8e;
+    sigmoid[725] = 15'h7f8f;
+    sigmoid[726] = 15'h7f90;
+    sigmoid[727] = 15'h7f90;
+    sigmoid[728] = 15'h7f91;
+    sigmoid[729] = 15'h7f92;
+    sigmoid[730] = 15'h7f93;
+    sigmoid[731] = 15'h7f94;
+    sigmoid[732] = 15'h7f95;
+    sigmoid[733] = 15'h7f96;
+    sigmoid[734] = 15'h7f96;
+    sigmoid[735] = 15'h7f97;
+    sigmoid[736] = 15'h7f98;
+    sigmoid[737] = 15'h7f99;
+    sigmoid[738] = 15'h7f9a;
+    sigmoid[739] = 15'h7f9a;
+    sigmoid[740] = 15'h7f9b;
+    sigmoid[741] = 15'h7f9c;
+    sigmoid[742] = 15'h7f9d;
+    sigmoid[743] = 15'h7f9e;
+    sigmoid[744] = 15'h7f9e;
+    sigmoid[745] = 15'h7f9f;
+    sigmoid[746] = 15'h7fa0;
+    sigmoid[747] = 15'h7fa1;
+    sigmoid[748] = 15'h7fa1;
+    sigmoid[749] = 15'h7fa2;
+    sigmoid[750] = 15'h7fa3;
+    sigmoid[751] = 15'h7fa4;
+    sigmoid[752] = 15'h7fa4;
+    sigmoid[753] = 15'h7fa5;
+    sigmoid[754] = 15'h7fa6;
+    sigmoid[755] = 15'h7fa6;
+    sigmoid[756] = 15'h7fa7;
+    sigmoid[757] = 15'h7fa8;
+    sigmoid[758] = 15'h7fa8;
+    sigmoid[759] = 15'h7fa9;
+    sigmoid[760] = 15'h7faa;
+    sigmoid[761] = 15'h7faa;
+    sigmoid[762] = 15'h7fab;
+    sigmoid[763] = 15'h7fac;
+    sigmoid[764] = 15'h7fac;
+    sigmoid[765] = 15'h7fad;
+    sigmoid[766] = 15'h7fae;
+    sigmoid[767] = 15'h7fae;
+    sigmoid[768] = 15'h7faf;
+    sigmoid[769] = 15'h7fb0;
+    sigmoid[770] = 15'h7fb0;
+    sigmoid[771] = 15'h7fb1;
+    sigmoid[772] = 15'h7fb1;
+    sigmoid[773] = 15'h7fb2;
+    sigmoid[774] = 15'h7fb3;
+    sigmoid[775] = 15'h7fb3;
+    sigmoid[776] = 15'h7fb4;
+    sigmoid[777] = 15'h7fb4;
+    sigmoid[778] = 15'h7fb5;
+    sigmoid[779] = 15'h7fb6;
+    sigmoid[780] = 15'h7fb6;
+    sigmoid[781] = 15'h7fb7;
+    sigmoid[782] = 15'h7fb7;
+    sigmoid[783] = 15'h7fb8;
+    sigmoid[784] = 15'h7fb8;
+    sigmoid[785] = 15'h7fb9;
+    sigmoid[786] = 15'h7fba;
+    sigmoid[787] = 15'h7fba;
+    sigmoid[788] = 15'h7fbb;
+    sigmoid[789] = 15'h7fbb;
+    sigmoid[790] = 15'h7fbc;
+    sigmoid[791] = 15'h7fbc;
+    sigmoid[792] = 15'h7fbd;
+    sigmoid[793] = 15'h7fbd;
+    sigmoid[794] = 15'h7fbe;
+    sigmoid[795] = 15'h7fbe;
+    sigmoid[796] = 15'h7fbf;
+    sigmoid[797] = 15'h7fbf;
+    sigmoid[798] = 15'h7fc0;
+    sigmoid[799] = 15'h7fc0;
+    sigmoid[800] = 15'h7fc1;
+    sigmoid[801] = 15'h7fc1;
+    sigmoid[802] = 15'h7fc2;
+    sigmoid[803] = 15'h7fc2;
+    sigmoid[804] = 15'h7fc3;
+    sigmoid[805] = 15'h7fc3;
+    sigmoid[806] = 15'h7fc4;
+    sigmoid[807] = 15'h7fc4;
+    sigmoid[808] = 15'h7fc5;
+    sigmoid[809] = 15'h7fc5;
+    sigmoid[810] = 15'h7fc6;
+    sigmoid[811] = 15'h7fc6;
+    sigmoid[812] = 15'h7fc7;
+    sigmoid[813] = 15'h7fc7;
+    sigmoid[814] = 15'h7fc7;
+    sigmoid[815] = 15'h7fc8;
+    sigmoid[816] = 15'h7fc8;
+    sigmoid[817] = 15'h7fc9;
+    sigmoid[818] = 15'h7fc9;
+    sigmoid[819] = 15'h7fca;
+    sigmoid[820] = 15'h7fca;
+    sigmoid[821] = 15'h7fca;
+    sigmoid[822] = 15'h7fcb;
+    sigmoid[823] = 15'h7fcb;
+    sigmoid[824] = 15'h7fcc;
+    sigmoid[825] = 15'h7fcc;
+    sigmoid[826] = 15'h7fcc;
+    sigmoid[827] = 15'h7fcd;
+    sigmoid[828] = 15'h7fcd;
+    sigmoid[829] = 15'h7fce;
+    sigmoid[830] = 15'h7fce;
+    sigmoid[831] = 15'h7fce;
+    sigmoid[832] = 15'h7fcf;
+    sigmoid[833] = 15'h7fcf;
+    sigmoid[834] = 15'h7fd0;
+    sigmoid[835] = 15'h7fd0;
+    sigmoid[836] = 15'h7fd0;
+    sigmoid[837] = 15'h7fd1;
+    sigmoid[838] = 15'h7fd1;
+    sigmoid[839] = 15'h7fd1;
+    sigmoid[840] = 15'h7fd2;
+    sigmoid[841] = 15'h7fd2;
+    sigmoid[842] = 15'h7fd3;
+    sigmoid[843] = 15'h7fd3;
+    sigmoid[844] = 15'h7fd3;
+    sigmoid[845] = 15'h7fd4;
+    sigmoid[846] = 15'h7fd4;
+    sigmoid[847] = 15'h7fd4;
+    sigmoid[848] = 15'h7fd5;
+    sigmoid[849] = 15'h7fd5;
+    sigmoid[850] = 15'h7fd5;
+    sigmoid[851] = 15'h7fd6;
+    sigmoid[852] = 15'h7fd6;
+    sigmoid[853] = 15'h7fd6;
+    sigmoid[854] = 15'h7fd7;
+    sigmoid[855] = 15'h7fd7;
+    sigmoid[856] = 15'h7fd7;
+    sigmoid[857] = 15'h7fd8;
+    sigmoid[858] = 15'h7fd8;
+    sigmoid[859] = 15'h7fd8;
+    sigmoid[860] = 15'h7fd8;
+    sigmoid[861] = 15'h7fd9;
+    sigmoid[862] = 15'h7fd9;
+    sigmoid[863] = 15'h7fd9;
+    sigmoid[864] = 15'h7fda;
+    sigmoid[865] = 15'h7fda;
+    sigmoid[866] = 15'h7fda;
+    sigmoid[867] = 15'h7fdb;
+    sigmoid[868] = 15'h7fdb;
+    sigmoid[869] = 15'h7fdb;
+    sigmoid[870] = 15'h7fdb;
+    sigmoid[871] = 15'h7fdc;
+    sigmoid[872] = 15'h7fdc;
+    sigmoid[873] = 15'h7fdc;
+    sigmoid[874] = 15'h7fdd;
+    sigmoid[875] = 15'h7fdd;
+    sigmoid[876] = 15'h7fdd;
+    sigmoid[877] = 15'h7fdd;
+    sigmoid[878] = 15'h7fde;
+    sigmoid[879] = 15'h7fde;
+    sigmoid[880] = 15'h7fde;
+    sigmoid[881] = 15'h7fde;
+    sigmoid[882] = 15'h7fdf;
+    sigmoid[883] = 15'h7fdf;
+    sigmoid[884] = 15'h7fdf;
+    sigmoid[885] = 15'h7fdf;
+    sigmoid[886] = 15'h7fe0;
+    sigmoid[887] = 15'h7fe0;
+    sigmoid[888] = 15'h7fe0;
+    sigmoid[889] = 15'h7fe0;
+    sigmoid[890] = 15'h7fe1;
+    sigmoid[891] = 15'h7fe1;
+    sigmoid[892] = 15'h7fe1;
+    sigmoid[893] = 15'h7fe1;
+    sigmoid[894] = 15'h7fe2;
+    sigmoid[895] = 15'h7fe2;
+    sigmoid[896] = 15'h7fe2;
+    sigmoid[897] = 15'h7fe2;
+    sigmoid[898] = 15'h7fe3;
+    sigmoid[899] = 15'h7fe3;
+    sigmoid[900] = 15'h7fe3;
+    sigmoid[901] = 15'h7fe3;
+    sigmoid[902] = 15'h7fe4;
+    sigmoid[903] = 15'h7fe4;
+    sigmoid[904] = 15'h7fe4;
+    sigmoid[905] = 15'h7fe4;
+    sigmoid[906] = 15'h7fe4;
+    sigmoid[907] = 15'h7fe5;
+    sigmoid[908] = 15'h7fe5;
+    sigmoid[909] = 15'h7fe5;
+    sigmoid[910] = 15'h7fe5;
+    sigmoid[911] = 15'h7fe5;
+    sigmoid[912] = 15'h7fe6;
+    sigmoid[913] = 15'h7fe6;
+    sigmoid[914] = 15'h7fe6;
+    sigmoid[915] = 15'h7fe6;
+    sigmoid[916] = 15'h7fe6;
+    sigmoid[917] = 15'h7fe7;
+    sigmoid[918] = 15'h7fe7;
+    sigmoid[919] = 15'h7fe7;
+    sigmoid[920] = 15'h7fe7;
+    sigmoid[921] = 15'h7fe7;
+    sigmoid[922] = 15'h7fe8;
+    sigmoid[923] = 15'h7fe8;
+    sigmoid[924] = 15'h7fe8;
+    sigmoid[925] = 15'h7fe8;
+    sigmoid[926] = 15'h7fe8;
+    sigmoid[927] = 15'h7fe9;
+    sigmoid[928] = 15'h7fe9;
+    sigmoid[929] = 15'h7fe9;
+    sigmoid[930] = 15'h7fe9;
+    sigmoid[931] = 15'h7fe9;
+    sigmoid[932] = 15'h7fe9;
+    sigmoid[933] = 15'h7fea;
+    sigmoid[934] = 15'h7fea;
+    sigmoid[935] = 15'h7fea;
+    sigmoid[936] = 15'h7fea;
+    sigmoid[937] = 15'h7fea;
+    sigmoid[938] = 15'h7fea;
+    sigmoid[939] = 15'h7feb;
+    sigmoid[940] = 15'h7feb;
+    sigmoid[941] = 15'h7feb;
+    sigmoid[942] = 15'h7feb;
+    sigmoid[943] = 15'h7feb;
+    sigmoid[944] = 15'h7feb;
+    sigmoid[945] = 15'h7fec;
+    sigmoid[946] = 15'h7fec;
+    sigmoid[947] = 15'h7fec;
+    sigmoid[948] = 15'h7fec;
+    sigmoid[949] = 15'h7fec;
+    sigmoid[950] = 15'h7fec;
+    sigmoid[951] = 15'h7fed;
+    sigmoid[952] = 15'h7fed;
+    sigmoid[953] = 15'h7fed;
+    sigmoid[954] = 15'h7fed;
+    sigmoid[955] = 15'h7fed;
+    sigmoid[956] = 15'h7fed;
+    sigmoid[957] = 15'h7fed;
+    sigmoid[958] = 15'h7fee;
+    sigmoid[959] = 15'h7fee;
+    sigmoid[960] = 15'h7fee;
+    sigmoid[961] = 15'h7fee;
+    sigmoid[962] = 15'h7fee;
+    sigmoid[963] = 15'h7fee;
+    sigmoid[964] = 15'h7fee;
+    sigmoid[965] = 15'h7fef;
+    sigmoid[966] = 15'h7fef;
+    sigmoid[967] = 15'h7fef;
+    sigmoid[968] = 15'h7fef;
+    sigmoid[969] = 15'h7fef;
+    sigmoid[970] = 15'h7fef;
+    sigmoid[971] = 15'h7fef;
+    sigmoid[972] = 15'h7ff0;
+    sigmoid[973] = 15'h7ff0;
+    sigmoid[974] = 15'h7ff0;
+    sigmoid[975] = 15'h7ff0;
+    sigmoid[976] = 15'h7ff0;
+    sigmoid[977] = 15'h7ff0;
+    sigmoid[978] = 15'h7ff0;
+    sigmoid[979] = 15'h7ff0;
+    sigmoid[980] = 15'h7ff1;
+    sigmoid[981] = 15'h7ff1;
+    sigmoid[982] = 15'h7ff1;
+    sigmoid[983] = 15'h7ff1;
+    sigmoid[984] = 15'h7ff1;
+    sigmoid[985] = 15'h7ff1;
+    sigmoid[986] = 15'h7ff1;
+    sigmoid[987] = 15'h7ff1;
+    sigmoid[988] = 15'h7ff1;
+    sigmoid[989] = 15'h7ff2;
+    sigmoid[990] = 15'h7ff2;
+    sigmoid[991] = 15'h7ff2;
+    sigmoid[992] = 15'h7ff2;
+    sigmoid[993] = 15'h7ff2;
+    sigmoid[994] = 15'h7ff2;
+    sigmoid[995] = 15'h7ff2;
+    sigmoid[996] = 15'h7ff2;
+    sigmoid[997] = 15'h7ff2;
+    sigmoid[998] = 15'h7ff3;
+    sigmoid[999] = 15'h7ff3;
+    sigmoid[1000] = 15'h7ff3;
+    sigmoid[1001] = 15'h7ff3;
+    sigmoid[1002] = 15'h7ff3;
+    sigmoid[1003] = 15'h7ff3;
+    sigmoid[1004] = 15'h7ff3;
+    sigmoid[1005] = 15'h7ff3;
+    sigmoid[1006] = 15'h7ff3;
+    sigmoid[1007] = 15'h7ff3;
+    sigmoid[1008] = 15'h7ff4;
+    sigmoid[1009] = 15'h7ff4;
+    sigmoid[1010] = 15'h7ff4;
+    sigmoid[1011] = 15'h7ff4;
+    sigmoid[1012] = 15'h7ff4;
+    sigmoid[1013] = 15'h7ff4;
+    sigmoid[1014] = 15'h7ff4;
+    sigmoid[1015] = 15'h7ff4;
+    sigmoid[1016] = 15'h7ff4;
+    sigmoid[1017] = 15'h7ff4;
+    sigmoid[1018] = 15'h7ff4;
+    sigmoid[1019] = 15'h7ff5;
+    sigmoid[1020] = 15'h7ff5;
+    sigmoid[1021] = 15'h7ff5;
+    sigmoid[1022] = 15'h7ff5;
+    sigmoid[1023] = 15'h7ff5;
   end
   reg [14:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[port__addr];
+    _0_ <= sigmoid[port__addr];
   end
   assign port__data = _0_;
+  (* ram_style = "block" *)
+  reg [14:0] sigmoid_derivative [1023:0];
+  initial begin
+    sigmoid_derivative[0] = 15'h4000;
+    sigmoid_derivative[1] = 15'h4000;
+    sigmoid_derivative[2] = 15'h3fff;
+    sigmoid_derivative[3] = 15'h3ffe;
+    sigmoid_derivative[4] = 15'h3ffc;
+    sigmoid_derivative[5] = 15'h3ffa;
+    sigmoid_derivative[6] = 15'h3ff7;
+    sigmoid_derivative[7] = 15'h3ff4;
+    sigmoid_derivative[8] = 15'h3ff0;
+    sigmoid_derivative[9] = 15'h3fec;
+    sigmoid_derivative[10] = 15'h3fe7;
+    sigmoid_derivative[11] = 15'h3fe2;
+    sigmoid_derivative[12] = 15'h3fdc;
+    sigmoid_derivative[13] = 15'h3fd6;
+    sigmoid_derivative[14] = 15'h3fcf;
+    sigmoid_derivative[15] = 15'h3fc8;
+    sigmoid_derivative[16] = 15'h3fc0;
+    sigmoid_derivative[17] = 15'h3fb8;
+    sigmoid_derivative[18] = 15'h3faf;
+    sigmoid_derivative[19] = 15'h3fa6;
+    sigmoid_derivative[20] = 15'h3f9c;
+    sigmoid_derivative[21] = 15'h3f92;
+    sigmoid_derivative[22] = 15'h3f88;
+    sigmoid_derivative[23] = 15'h3f7c;
+    sigmoid_derivative[24] = 15'h3f71;
+    sigmoid_derivative[25] = 15'h3f65;
+    sigmoid_derivative[26] = 15'h3f58;
+    sigmoid_derivative[27] = 15'h3f4b;
+    sigmoid_derivative[28] = 15'h3f3e;
+    sigmoid_derivative[29] = 15'h3f30;
+    sigmoid_derivative[30] = 15'h3f21;
+    sigmoid_derivative[31] = 15'h3f12;
+    sigmoid_derivative[32] = 15'h3f03;
+    sigmoid_derivative[33] = 15'h3ef3;
+    sigmoid_derivative[34] = 15'h3ee2;
+    sigmoid_derivative[35] = 15'h3ed2;
+    sigmoid_derivative[36] = 15'h3ec0;
+    sigmoid_derivative[37] = 15'h3eae;
+    sigmoid_derivative[38] = 15'h3e9c;
+    sigmoid_derivative[39] = 15'h3e8a;
+    sigmoid_derivative[40] = 15'h3e76;
+    sigmoid_derivative[41] = 15'h3e63;
+    sigmoid_derivative[42] = 15'h3e4f;
+    sigmoid_derivative[43] = 15'h3e3a;
+    sigmoid_derivative[44] = 15'h3e25;
+    sigmoid_derivative[45] = 15'h3e10;
+    sigmoid_derivative[46] = 15'h3dfa;
+    sigmoid_derivative[47] = 15'h3de4;
+    sigmoid_derivative[48] = 15'h3dcd;
+    sigmoid_derivative[49] = 15'h3db6;
+    sigmoid_derivative[50] = 15'h3d9f;
+    sigmoid_derivative[51] = 15'h3d87;
+    sigmoid_derivative[52] = 15'h3d6e;
+    sigmoid_derivative[53] = 15'h3d55;
+    sigmoid_derivative[54] = 15'h3d3c;
+    sigmoid_derivative[55] = 15'h3d22;
+    sigmoid_derivative[56] = 15'h3d08;
+    sigmoid_derivative[57] = 15'h3cee;
+    sigmoid_derivative[58] = 15'h3cd3;
+    sigmoid_derivative[59] = 15'h3cb8;
+    sigmoid_derivative[60] = 15'h3c9c;
+    sigmoid_derivative[61] = 15'h3c80;
+    sigmoid_derivative[62] = 15'h3c63;
+    sigmoid_derivative[63] = 15'h3c46;
+    sigmoid_derivative[64] = 15'h3c29;
+    sigmoid_derivative[65] = 15'h3c0c;
+    sigmoid_derivative[66] = 15'h3bed;
+    sigmoid_derivative[67] = 15'h3bcf;
+    sigmoid_derivative[68] = 15'h3bb0;
+    sigmoid_derivative[69] = 15'h3b91;
+    sigmoid_derivative[70] = 15'h3b72;
+    sigmoid_derivative[71] = 15'h3b52;
+    sigmoid_derivative[72] = 15'h3b31;
+    sigmoid_derivative[73] = 15'h3b11;
+    sigmoid_derivative[74] = 15'h3af0;
+    sigmoid_derivative[75] = 15'h3ace;
+    sigmoid_derivative[76] = 15'h3aad;
+    sigmoid_derivative[77] = 15'h3a8b;
+    sigmoid_derivative[78] = 15'h3a68;
+    sigmoid_derivative[79] = 15'h3a46;
+    sigmoid_derivative[80] = 15'h3a23;
+    sigmoid_derivative[81] = 15'h39ff;
+    sigmoid_derivative[82] = 15'h39dc;
+    sigmoid_derivative[83] = 15'h39b8;
+    sigmoid_derivative[84] = 15'h3993;
+    sigmoid_derivative[85] = 15'h396f;
+    sigmoid_derivative[86] = 15'h394a;
+    sigmoid_derivative[87] = 15'h3924;
+    sigmoid_derivative[88] = 15'h38ff;
+    sigmoid_derivative[89] = 15'h38d9;
+    sigmoid_derivative[90] = 15'h38b3;
+    sigmoid_derivative[91] = 15'h388c;
+    sigmoid_derivative[92] = 15'h3866;
+    sigmoid_derivative[93] = 15'h383f;
+    sigmoid_derivative[94] = 15'h3817;
+    sigmoid_derivative[95] = 15'h37f0;
+    sigmoid_derivative[96] = 15'h37c8;
+    sigmoid_derivative[97] = 15'h37a0;
+    sigmoid_derivative[98] = 15'h3777;
+    sigmoid_derivative[99] = 15'h374f;
+    sigmoid_derivative[100] = 15'h3726;
+    sigmoid_derivative[101] = 15'h36fd;
+    sigmoid_derivative[102] = 15'h36d3;
+    sigmoid_derivative[103] = 15'h36aa;
+    sigmoid_derivative[104] = 15'h3680;
+    sigmoid_derivative[105] = 15'h3656;
+    sigmoid_derivative[106] = 15'h362b;
+    sigmoid_derivative[107] = 15'h3601;
+    sigmoid_derivative[108] = 15'h35d6;
+    sigmoid_derivative[109] = 15'h35ab;
+    sigmoid_derivative[110] = 15'h3580;
+    sigmoid_derivative[111] = 15'h3554;
+    sigmoid_derivative[112] = 15'h3529;
+    sigmoid_derivative[113] = 15'h34fd;
+    sigmoid_derivative[114] = 15'h34d1;
+    sigmoid_derivative[115] = 15'h34a5;
+    sigmoid_derivative[116] = 15'h3478;
+    sigmoid_derivative[117] = 15'h344b;
+    sigmoid_derivative[118] = 15'h341f;
+    sigmoid_derivative[119] = 15'h33f2;
+    sigmoid_derivative[120] = 15'h33c4;
+    sigmoid_derivative[121] = 15'h3397;
+    sigmoid_derivative[122] = 15'h336a;
+    sigmoid_derivative[123] = 15'h333c;
+    sigmoid_derivative[124] = 15'h330e;
+    sigmoid_derivative[125] = 15'h32e0;
+    sigmoid_derivative[126] = 15'h32b2;
+    sigmoid_derivative[127] = 15'h3284;
+    sigmoid_derivative[128] = 15'h3255;
+    sigmoid_derivative[129] = 15'h3227;
+    sigmoid_derivative[130] = 15'h31f8;
+    sigmoid_derivative[131] = 15'h31c9;
+    sigmoid_derivative[132] = 15'h319a;
+    sigmoid_derivative[133] = 15'h316b;
+    sigmoid_derivative[134] = 15'h313c;
+    sigmoid_derivative[135] = 15'h310c;
+    sigmoid_derivative[136] = 15'h30dd;
+    sigmoid_derivative[137] = 15'h30ad;
+    sigmoid_derivative[138] = 15'h307e;
+    sigmoid_derivative[139] = 15'h304e;
+    sigmoid_derivative[140] = 15'h301e;
+    sigmoid_derivative[141] = 15'h2fee;
+    sigmoid_derivative[142] = 15'h2fbe;
+    sigmoid_derivative[143] = 15'h2f8e;
+    sigmoid_derivative[144] = 15'h2f5d;
+    sigmoid_derivative[145] = 15'h2f2d;
+    sigmoid_derivative[146] = 15'h2efd;
+    sigmoid_derivative[147] = 15'h2ecc;
+    sigmoid_derivative[148] = 15'h2e9c;
+    sigmoid_derivative[149] = 15'h2e6b;
+    sigmoid_derivative[150] = 15'h2e3a;
+    sigmoid_derivative[151] = 15'h2e09;
+    sigmoid_derivative[152] = 15'h2dd9;
+    sigmoid_derivative[153] = 15'h2da8;
+    sigmoid_derivative[154] = 15'h2d77;
+    sigmoid_derivative[155] = 15'h2d46;
+    sigmoid_derivative[156] = 15'h2d15;
+    sigmoid_derivative[157] = 15'h2ce4;
+    sigmoid_derivative[158] = 15'h2cb3;
+    sigmoid_derivative[159] = 15'h2c82;
+    sigmoid_derivative[160] = 15'h2c51;
+    sigmoid_derivative[161] = 15'h2c1f;
+    sigmoid_derivative[162] = 15'h2bee;
+    sigmoid_derivative[163] = 15'h2bbd;
+    sigmoid_derivative[164] = 15'h2b8c;
+    sigmoid_derivative[165] = 15'h2b5b;
+    sigmoid_derivative[166] = 15'h2b29;
+    sigmoid_derivative[167] = 15'h2af8;
+    sigmoid_derivative[168] = 15'h2ac7;
+    sigmoid_derivative[169] = 15'h2a96;
+    sigmoid_derivative[170] = 15'h2a64;
+    sigmoid_derivative[171] = 15'h2a33;
+    sigmoid_derivative[172] = 15'h2a02;
+    sigmoid_derivative[173] = 15'h29d0;
+    sigmoid_derivative[174] = 15'h299f;
+    sigmoid_derivative[175] = 15'h296e;
+    sigmoid_derivative[176] = 15'h293d;
+    sigmoid_derivative[177] = 15'h290c;
+    sigmoid_derivative[178] = 15'h28db;
+    sigmoid_derivative[179] = 15'h28a9;
+    sigmoid_derivative[180] = 15'h2878;
+    sigmoid_derivative[181] = 15'h2847;
+    sigmoid_derivative[182] = 15'h2816;
+    sigmoid_derivative[183] = 15'h27e5;
+    sigmoid_derivative[184] = 15'h27b4;
+    sigmoid_derivative[185] = 15'h2783;
+    sigmoid_derivative[186] = 15'h2753;
+    sigmoid_derivative[187] = 15'h2722;
+    sigmoid_derivative[188] = 15'h26f1;
+    sigmoid_derivative[189] = 15'h26c0;
+    sigmoid_derivative[190] = 15'h2690;
+    sigmoid_derivative[191] = 15'h265f;
+    sigmoid_derivative[192] = 15'h262e;
+    sigmoid_derivative[193] = 15'h25fe;
+    sigmoid_derivative[194] = 15'h25ce;
+    sigmoid_derivative[195] = 15'h259d;
+    sigmoid_derivative[196] = 15'h256d;
+    sigmoid_derivative[197] = 15'h253d;
+    sigmoid_derivative[198] = 15'h250d;
+    sigmoid_derivative[199] = 15'h24dd;
+    sigmoid_derivative[200] = 15'h24ad;
+    sigmoid_derivative[201] = 15'h247d;
+    sigmoid_derivative[202] = 15'h244d;
+    sigmoid_derivative[203] = 15'h241d;
+    sigmoid_derivative[204] = 15'h23ee;
+    sigmoid_derivative[205] = 15'h23be;
+    sigmoid_derivative[206] = 15'h238f;
+    sigmoid_derivative[207] = 15'h235f;
+    sigmoid_derivative[208] = 15'h2330;
+    sigmoid_derivative[209] = 15'h2301;
+    sigmoid_derivative[210] = 15'h22d2;
+    sigmoid_derivative[211] = 15'h22a3;
+    sigmoid_derivative[212] = 15'h2274;
+    sigmoid_derivative[213] = 15'h2245;
+    sigmoid_derivative[214] = 15'h2216;
+    sigmoid_derivative[215] = 15'h21e8;
+    sigmoid_derivative[216] = 15'h21b9;
+    sigmoid_derivative[217] = 15'h218b;
+    sigmoid_derivative[218] = 15'h215d;
+    sigmoid_derivative[219] = 15'h212f;
+    sigmoid_derivative[220] = 15'h2101;
+    sigmoid_derivative[221] = 15'h20d3;
+    sigmoid_derivative[222] = 15'h20a5;
+    sigmoid_derivative[223] = 15'h2078;
+    sigmoid_derivative[224] = 15'h204a;
+    sigmoid_derivative[225] = 15'h201d;
+    sigmoid_derivative[226] = 15'h1fef;
+    sigmoid_derivative[227] = 15'h1fc2;
+    sigmoid_derivative[228] = 15'h1f95;
+    sigmoid_derivative[229] = 15'h1f68;
+    sigmoid_derivative[230] = 15'h1f3c;
+    sigmoid_derivative[231] = 15'h1f0f;
+    sigmoid_derivative[232] = 15'h1ee2;
+    sigmoid_derivative[233] = 15'h1eb6;
+    sigmoid_derivative[234] = 15'h1e8a;
+    sigmoid_derivative[235] = 15'h1e5e;
+    sigmoid_derivative[236] = 15'h1e32;
+    sigmoid_derivative[237] = 15'h1e06;
+    sigmoid_derivative[238] = 15'h1dda;
+    sigmoid_derivative[239] = 15'h1daf;
+    sigmoid_derivative[240] = 15'h1d83;
+    sigmoid_derivative[241] = 15'h1d58;
+    sigmoid_derivative[242] = 15'h1d2d;
+    sigmoid_derivative[243] = 15'h1d02;
+    sigmoid_derivative[244] = 15'h1cd7;
+    sigmoid_derivative[245] = 15'h1cac;
+    sigmoid_derivative[246] = 15'h1c82;
+    sigmoid_derivative[247] = 15'h1c58;
+    sigmoid_derivative[248] = 15'h1c2d;
+    sigmoid_derivative[249] = 15'h1c03;
+    sigmoid_derivative[250] = 15'h1bd9;
+    sigmoid_derivative[251] = 15'h1baf;
+    sigmoid_derivative[252] = 15'h1b86;
+    sigmoid_derivative[253] = 15'h1b5c;
+    sigmoid_derivative[254] = 15'h1b33;
+    sigmoid_derivative[255] = 15'h1b0a;
+    sigmoid_derivative[256] = 15'h1ae1;
+    sigmoid_derivative[257] = 15'h1ab8;
+    sigmoid_derivative[258] = 15'h1a8f;
+    sigmoid_derivative[259] = 15'h1a67;
+    sigmoid_derivative[260] = 15'h1a3e;
+    sigmoid_derivative[261] = 15'h1a16;
+    sigmoid_derivative[262] = 15'h19ee;
+    sigmoid_derivative[263] = 15'h19c6;
+    sigmoid_derivative[264] = 15'h199e;
+    sigmoid_derivative[265] = 15'h1977;
+    sigmoid_derivative[266] = 15'h194f;
+    sigmoid_derivative[267] = 15'h1928;
+    sigmoid_derivative[268] = 15'h1901;
+    sigmoid_derivative[269] = 15'h18da;
+    sigmoid_derivative[270] = 15'h18b3;
+    sigmoid_derivative[271] = 15'h188d;
+    sigmoid_derivative[272] = 15'h1866;
+    sigmoid_derivative[273] = 15'h1840;
+    sigmoid_derivative[274] = 15'h181a;
+    sigmoid_derivative[275] = 15'h17f4;
+    sigmoid_derivative[276] = 15'h17ce;
+    sigmoid_derivative[277] = 15'h17a8;
+    sigmoid_derivative[278] = 15'h1783;
+    sigmoid_derivative[279] = 15'h175d;
+    sigmoid_derivative[280] = 15'h1738;
+    sigmoid_derivative[281] = 15'h1713;
+    sigmoid_derivative[282] = 15'h16ee;
+    sigmoid_derivative[283] = 15'h16ca;
+    sigmoid_derivative[284] = 15'h16a5;
+    sigmoid_derivative[285] = 15'h1681;
+    sigmoid_derivative[286] = 15'h165d;
+    sigmoid_derivative[287] = 15'h1639;
+    sigmoid_derivative[288] = 15'h1615;
+    sigmoid_derivative[289] = 15'h15f1;
+    sigmoid_derivative[290] = 15'h15ce;
+    sigmoid_derivative[291] = 15'h15ab;
+    sigmoid_derivative[292] = 15'h1587;
+    sigmoid_derivative[293] = 15'h1564;
+    sigmoid_derivative[294] = 15'h1542;
+    sigmoid_derivative[295] = 15'h151f;
+    sigmoid_derivative[296] = 15'h14fc;
+    sigmoid_derivative[297] = 15'h14da;
+    sigmoid_derivative[298] = 15'h14b8;
+    sigmoid_derivative[299] = 15'h1496;
+    sigmoid_derivative[300] = 15'h1474;
+    sigmoid_derivative[301] = 15'h1452;
+    sigmoid_derivative[302] = 15'h1431;
+    sigmoid_derivative[303] = 15'h1410;
+    sigmoid_derivative[304] = 15'h13ee;
+    sigmoid_derivative[305] = 15'h13cd;
+    sigmoid_derivative[306] = 15'h13ad;
+    sigmoid_derivative[307] = 15'h138c;
+    sigmoid_derivative[308] = 15'h136b;
+    sigmoid_derivative[309] = 15'h134b;
+    sigmoid_derivative[310] = 15'h132b;
+    sigmoid_derivative[311] = 15'h130b;
+    sigmoid_derivative[312] = 15'h12eb;
+    sigmoid_derivative[313] = 15'h12cb;
+    sigmoid_derivative[314] = 15'h12ac;
+    sigmoid_derivative[315] = 15'h128d;
+    sigmoid_derivative[316] = 15'h126d;
+    sigmoid_derivative[317] = 15'h124e;
+    sigmoid_derivative[318] = 15'h1230;
+    sigmoid_derivative[319] = 15'h1211;
+    sigmoid_derivative[320] = 15'h11f2;
+    sigmoid_derivative[321] = 15'h11d4;
+    sigmoid_derivative[322] = 15'h11b6;
+    sigmoid_derivative[323] = 15'h1198;
+    sigmoid_derivative[324] = 15'h117a;
+    sigmoid_derivative[325] = 15'h115c;
+    sigmoid_derivative[326] = 15'h113f;
+    sigmoid_derivative[327] = 15'h1121;
+    sigmoid_derivative[328] = 15'h1104;
+    sigmoid_derivative[329] = 15'h10e7;
+    sigmoid_derivative[330] = 15'h10ca;
+    sigmoid_derivative[331] = 15'h10ad;
+    sigmoid_derivative[332] = 15'h1091;
+    sigmoid_derivative[333] = 15'h1074;
+    sigmoid_derivative[334] = 15'h1058;
+    sigmoid_derivative[335] = 15'h103c;
+    sigmoid_derivative[336] = 15'h1020;
+    sigmoid_derivative[337] = 15'h1004;
+    sigmoid_derivative[338] = 15'h0fe8;
+    sigmoid_derivative[339] = 15'h0fcd;
+    sigmoid_derivative[340] = 15'h0fb1;
+    sigmoid_derivative[341] = 15'h0f96;
+    sigmoid_derivative[342] = 15'h0f7b;
+    sigmoid_derivative[343] = 15'h0f60;
+    sigmoid_derivative[344] = 15'h0f46;
+    sigmoid_derivative[345] = 15'h0f2b;
+    sigmoid_derivative[346] = 15'h0f11;
+    sigmoid_derivative[347] = 15'h0ef6;
+    sigmoid_derivative[348] = 15'h0edc;
+    sigmoid_derivative[349] = 15'h0ec2;
+    sigmoid_derivative[350] = 15'h0ea8;
+    sigmoid_derivative[351] = 15'h0e8f;
+    sigmoid_derivative[352] = 15'h0e75;
+    sigmoid_derivative[353] = 15'h0e5c;
+    sigmoid_derivative[354] = 15'h0e43;
+    sigmoid_derivative[355] = 15'h0e2a;
+    sigmoid_derivative[356] = 15'h0e11;
+    sigmoid_derivative[357] = 15'h0df8;
+    sigmoid_derivative[358] = 15'h0ddf;
+    sigmoid_derivative[359] = 15'h0dc7;
+    sigmoid_derivative[360] = 15'h0dae;
+    sigmoid_derivative[361] = 15'h0d96;
+    sigmoid_derivative[362] = 15'h0d7e;
+    sigmoid_derivative[363] = 15'h0d66;
+    sigmoid_derivative[364] = 15'h0d4f;
+    sigmoid_derivative[365] = 15'h0d37;
+    sigmoid_derivative[366] = 15'h0d1f;
+    sigmoid_derivative[367] = 15'h0d08;
+    sigmoid_derivative[368] = 15'h0cf1;
+    sigmoid_derivative[369] = 15'h0cda;
+    sigmoid_derivative[370] = 15'h0cc3;
+    sigmoid_derivative[371] = 15'h0cac;
+    sigmoid_derivative[372] = 15'h0c96;
+    sigmoid_derivative[373] = 15'h0c7f;
+    sigmoid_derivative[374] = 15'h0c69;
+    sigmoid_derivative[375] = 15'h0c53;
+    sigmoid_derivative[376] = 15'h0c3c;
+    sigmoid_derivative[377] = 15'h0c27;
+    sigmoid_derivative[378] = 15'h0c11;
+    sigmoid_derivative[379] = 15'h0bfb;
+    sigmoid_derivative[380] = 15'h0be6;
+    sigmoid_derivative[381] = 15'h0bd0;
+    sigmoid_derivative[382] = 15'h0bbb;
+    sigmoid_derivative[383] = 15'h0ba6;
+    sigmoid_derivative[384] = 15'h0b91;
+    sigmoid_derivative[385] = 15'h0b7c;
+    sigmoid_derivative[386] = 15'h0b67;
+    sigmoid_derivative[387] = 15'h0b52;
+    sigmoid_derivative[388] = 15'h0b3e;
+    sigmoid_derivative[389] = 15'h0b2a;
+    sigmoid_derivative[390] = 15'h0b15;
+    sigmoid_derivative[391] = 15'h0b01;
+    sigmoid_derivative[392] = 15'h0aed;
+    sigmoid_derivative[393] = 15'h0ada;
+    sigmoid_derivative[394] = 15'h0ac6;
+    sigmoid_derivative[395] = 15'h0ab2;
+    sigmoid_derivative[396] = 15'h0a9f;
+    sigmoid_derivative[397] = 15'h0a8b;
+    sigmoid_derivative[398] = 15'h0a78;
+    sigmoid_derivative[399] = 15'h0a65;
+    sigmoid_derivative[400] = 15'h0a52;
+    sigmoid_derivative[401] = 15'h0a3f;
+    sigmoid_derivative[402] = 15'h0a2d;
+    sigmoid_derivative[403] = 15'h0a1a;
+    sigmoid_derivative[404] = 15'h0a08;
+    sigmoid_derivative[405] = 15'h09f5;
+    sigmoid_derivative[406] = 15'h09e3;
+    sigmoid_derivative[407] = 15'h09d1;
+    sigmoid_derivative[408] = 15'h09bf;
+    sigmoid_derivative[409] = 15'h09ad;
+    sigmoid_derivative[410] = 15'h099b;
+    sigmoid_derivative[411] = 15'h0989;
+    sigmoid_derivative[412] = 15'h0978;
+    sigmoid_derivative[413] = 15'h0967;
+    sigmoid_derivative[414] = 15'h0955;
+    sigmoid_derivative[415] = 15'h0944;
+    sigmoid_derivative[416] = 15'h0933;
+    sigmoid_derivative[417] = 15'h0922;
+    sigmoid_derivative[418] = 15'h0911;
+    sigmoid_derivative[419] = 15'h0900;
+    sigmoid_derivative[420] = 15'h08f0;
+    sigmoid_derivative[421] = 15'h08df;
+    sigmoid_derivative[422] = 15'h08cf;
+    sigmoid_derivative[423] = 15'h08bf;
+    sigmoid_derivative[424] = 15'h08ae;
+    sigmoid_derivative[425] = 15'h089e;
+    sigmoid_derivative[426] = 15'h088e;
+    sigmoid_derivative[427] = 15'h087e;
+    sigmoid_derivative[428] = 15'h086f;
+    sigmoid_derivative[429] = 15'h085f;
+    sigmoid_derivative[430] = 15'h084f;
+    sigmoid_derivative[431] = 15'h0840;
+    sigmoid_derivative[432] = 15'h0831;
+    sigmoid_derivative[433] = 15'h0821;
+    sigmoid_derivative[434] = 15'h0812;
+    sigmoid_derivative[435] = 15'h0803;
+    sigmoid_derivative[436] = 15'h07f4;
+    sigmoid_derivative[437] = 15'h07e5;
+    sigmoid_derivative[438] = 15'h07d7;
+    sigmoid_derivative[439] = 15'h07c8;
+    sigmoid_derivative[440] = 15'h07b9;
+    sigmoid_derivative[441] = 15'h07ab;
+    sigmoid_derivative[442] = 15'h079d;
+    sigmoid_derivative[443] = 15'h078e;
+    sigmoid_derivative[444] = 15'h0780;
+    sigmoid_derivative[445] = 15'h0772;
+    sigmoid_derivative[446] = 15'h0764;
+    sigmoid_derivative[447] = 15'h0756;
+    sigmoid_derivative[448] = 15'h0749;
+    sigmoid_derivative[449] = 15'h073b;
+    sigmoid_derivative[450] = 15'h072d;
+    sigmoid_derivative[451] = 15'h0720;
+    sigmoid_derivative[452] = 15'h0713;
+    sigmoid_derivative[453] = 15'h0705;
+    sigmoid_derivative[454] = 15'h06f8;
+    sigmoid_derivative[455] = 15'h06eb;
+    sigmoid_derivative[456] = 15'h06de;
+    sigmoid_derivative[457] = 15'h06d1;
+    sigmoid_derivative[458] = 15'h06c4;
+    sigmoid_derivative[459] = 15'h06b7;
+    sigmoid_derivative[460] = 15'h06ab;
+    sigmoid_derivative[461] = 15'h069e;
+    sigmoid_derivative[462] = 15'h0692;
+    sigmoid_derivative[463] = 15'h0685;
+    sigmoid_derivative[464] = 15'h0679;
+    sigmoid_derivative[465] = 15'h066d;
+    sigmoid_derivative[466] = 15'h0661;
+    sigmoid_derivative[467] = 15'h0655;
+    sigmoid_derivative[468] = 15'h0649;
+    sigmoid_derivative[469] = 15'h063d;
+    sigmoid_derivative[470] = 15'h0631;
+    sigmoid_derivative[471] = 15'h0625;
+    sigmoid_derivative[472] = 15'h061a;
+    sigmoid_derivative[473] = 15'h060e;
+    sigmoid_derivative[474] = 15'h0602;
+    sigmoid_derivative[475] = 15'h05f7;
+    sigmoid_derivative[476] = 15'h05ec;
+    sigmoid_derivative[477] = 15'h05e0;
+    sigmoid_derivative[478] = 15'h05d5;
+    sigmoid_derivative[479] = 15'h05ca;
+    sigmoid_derivative[480] = 15'h05bf;
+    sigmoid_derivative[481] = 15'h05b4;
+    sigmoid_derivative[482] = 15'h05a9;
+    sigmoid_derivative[483] = 15'h059f;
+    sigmoid_derivative[484] = 15'h0594;
+    sigmoid_derivative[485] = 15'h0589;
+    sigmoid_derivative[486] = 15'h057f;
+    sigmoid_derivative[487] = 15'h0574;
+    sigmoid_derivative[488] = 15'h056a;
+    sigmoid_derivative[489] = 15'h0560;
+    sigmoid_derivative[490] = 15'h0555;
+    sigmoid_derivative[491] = 15'h054b;
+    sigmoid_derivative[492] = 15'h0541;
+    sigmoid_derivative[493] = 15'h0537;
+    sigmoid_derivative[494] = 15'h052d;
+    sigmoid_derivative[495] = 15'h0523;
+    sigmoid_derivative[496] = 15'h0519;
+    sigmoid_derivative[497] = 15'h0510;
+    sigmoid_derivative[498] = 15'h0506;
+    sigmoid_derivative[499] = 15'h04fc;
+    sigmoid_derivative[500] = 15'h04f3;
+    sigmoid_derivative[501] = 15'h04e9;
+    sigmoid_derivative[502] = 15'h04e0;
+    sigmoid_derivative[503] = 15'h04d7;
+    sigmoid_derivative[504] = 15'h04cd;
+    sigmoid_derivative[505] = 15'h04c4;
+    sigmoid_derivative[506] = 15'h04bb;
+    sigmoid_derivative[507] = 15'h04b2;
+    sigmoid_derivative[508] = 15'h04a9;
+    sigmoid_derivative[509] = 15'h04a0;
+    sigmoid_derivative[510] = 15'h0497;
+    sigmoid_derivative[511] = 15'h048e;
+    sigmoid_derivative[512] = 15'h0486;
+    sigmoid_derivative[513] = 15'h047d;
+    sigmoid_derivative[514] = 15'h0474;
+    sigmoid_derivative[515] = 15'h046c;
+    sigmoid_derivative[516] = 15'h0463;
+    sigmoid_derivative[517] = 15'h045b;
+    sigmoid_derivative[518] = 15'h0452;
+    sigmoid_derivative[519] = 15'h044a;
+    sigmoid_derivative[520] = 15'h0442;
+    sigmoid_derivative[521] = 15'h043a;
+    sigmoid_derivative[522] = 15'h0431;
+    sigmoid_derivative[523] = 15'h0429;
+    sigmoid_derivative[524] = 15'h0421;
+    sigmoid_derivative[525] = 15'h0419;
+    sigmoid_derivative[526] = 15'h0411;
+    sigmoid_derivative[527] = 15'h040a;
+    sigmoid_derivative[528] = 15'h0402;
+    sigmoid_derivative[529] = 15'h03fa;
+    sigmoid_derivative[530] = 15'h03f2;
+    sigmoid_derivative[531] = 15'h03eb;
+    sigmoid_derivative[532] = 15'h03e3;
+    sigmoid_derivative[533] = 15'h03dc;
+    sigmoid_derivative[534] = 15'h03d4;
+    sigmoid_derivative[535] = 15'h03cd;
+    sigmoid_derivative[536] = 15'h03c6;
+    sigmoid_derivative[537] = 15'h03be;
+    sigmoid_derivative[538] = 15'h03b7;
+    sigmoid_derivative[539] = 15'h03b0;
+    sigmoid_derivative[540] = 15'h03a9;
+    sigmoid_derivative[541] = 15'h03a2;
+    sigmoid_derivative[542] = 15'h039b;
+    sigmoid_derivative[543] = 15'h0394;
+    sigmoid_derivative[544] = 15'h038d;
+    sigmoid_derivative[545] = 15'h0386;
+    sigmoid_derivative[546] = 15'h037f;
+    sigmoid_derivative[547] = 15'h0378;
+    sigmoid_derivative[548] = 15'h0372;
+    sigmoid_derivative[549] = 15'h036b;
+    sigmoid_derivative[550] = 15'h0364;
+    sigmoid_derivative[551] = 15'h035e;
+    sigmoid_derivative[552] = 15'h0357;
+    sigmoid_derivative[553] = 15'h0351;
+    sigmoid_derivative[554] = 15'h034a;
+    sigmoid_derivative[555] = 15'h0344;
+    sigmoid_derivative[556] = 15'h033d;
+    sigmoid_derivative[557] = 15'h0337;
+    sigmoid_derivative[558] = 15'h0331;
+    sigmoid_derivative[559] = 15'h032b;
+    sigmoid_derivative[560] = 15'h0325;
+    sigmoid_derivative[561] = 15'h031e;
+    sigmoid_derivative[562] = 15'h0318;
+    sigmoid_derivative[563] = 15'h0312;
+    sigmoid_derivative[564] = 15'h030c;
+    sigmoid_derivative[565] = 15'h0307;
+    sigmoid_derivative[566] = 15'h0301;
+    sigmoid_derivative[567] = 15'h02fb;
+    sigmoid_derivative[568] = 15'h02f5;
+    sigmoid_derivative[569] = 15'h02ef;
+    sigmoid_derivative[570] = 15'h02ea;
+    sigmoid_derivative[571] = 15'h02e4;
+    sigmoid_derivative[572] = 15'h02de;
+    sigmoid_derivative[573] = 15'h02d9;
+    sigmoid_derivative[574] = 15'h02d3;
+    sigmoid_derivative[575] = 15'h02ce;
+    sigmoid_derivative[576] = 15'h02c8;
+    sigmoid_derivative[577] = 15'h02c3;
+    sigmoid_derivative[578] = 15'h02bd;
+    sigmoid_derivative[579] = 15'h02b8;
+    sigmoid_derivative[580] = 15'h02b3;
+    sigmoid_derivative[581] = 15'h02ad;
+    sigmoid_derivative[582] = 15'h02a8;
+    sigmoid_derivative[583] = 15'h02a3;
+    sigmoid_derivative[584] = 15'h029e;
+    sigmoid_derivative[585] = 15'h0299;
+    sigmoid_derivative[586] = 15'h0294;
+    sigmoid_derivative[587] = 15'h028f;
+    sigmoid_derivative[588] = 15'h028a;
+    sigmoid_derivative[589] = 15'h0285;
+    sigmoid_derivative[590] = 15'h0280;
+    sigmoid_derivative[591] = 15'h027b;
+    sigmoid_derivative[592] = 15'h0276;
+    sigmoid_derivative[593] = 15'h0271;
+    sigmoid_derivative[594] = 15'h026c;
+    sigmoid_derivative[595] = 15'h0268;
+    sigmoid_derivative[596] = 15'h0263;
+    sigmoid_derivative[597] = 15'h025e;
+    sigmoid_derivative[598] = 15'h025a;
+    sigmoid_derivative[599] = 15'h0255;
+    sigmoid_derivative[600] = 15'h0251;
+    sigmoid_derivative[601] = 15'h024c;
+    sigmoid_derivative[602] = 15'h0248;
+    sigmoid_derivative[603] = 15'h0243;
+    sigmoid_derivative[604] = 15'h023f;
+    sigmoid_derivative[605] = 15'h023a;
+    sigmoid_derivative[606] = 15'h0236;
+    sigmoid_derivative[607] = 15'h0232;
+    sigmoid_derivative[608] = 15'h022d;
+    sigmoid_derivative[609] = 15'h0229;
+    sigmoid_derivative[610] = 15'h0225;
+    sigmoid_derivative[611] = 15'h0221;
+    sigmoid_derivative[612] = 15'h021c;
+    sigmoid_derivative[613] = 15'h0218;
+    sigmoid_derivative[614] = 15'h0214;
+    sigmoid_derivative[615] = 15'h0210;
+    sigmoid_derivative[616] = 15'h020c;
+    sigmoid_derivative[617] = 15'h0208;
+    sigmoid_derivative[618] = 15'h0204;
+    sigmoid_derivative[619] = 15'h0200;
+    sigmoid_derivative[620] = 15'h01fc;
+    sigmoid_derivative[621] = 15'h01f8;
+    sigmoid_derivative[622] = 15'h01f4;
+    sigmoid_derivative[623] = 15'h01f1;
+    sigmoid_derivative[624] = 15'h01ed;
+    sigmoid_derivative[625] = 15'h01e9;
+    sigmoid_derivative[626] = 15'h01e5;
+    sigmoid_derivative[627] = 15'h01e2;
+    sigmoid_derivative[628] = 15'h01de;
+    sigmoid_derivative[629] = 15'h01da;
+    sigmoid_derivative[630] = 15'h01d7;
+    sigmoid_derivative[631] = 15'h01d3;
+    sigmoid_derivative[632] = 15'h01cf;
+    sigmoid_derivative[633] = 15'h01cc;
+    sigmoid_derivative[634] = 15'h01c8;
+    sigmoid_derivative[635] = 15'h01c5;
+    sigmoid_derivative[636] = 15'h01c1;
+    sigmoid_derivative[637] = 15'h01be;
+    sigmoid_derivative[638] = 15'h01ba;
+    sigmoid_derivative[639] = 15'h01b7;
+    sigmoid_derivative[640] = 15'h01b4;
+    sigmoid_derivative[641] = 15'h01b0;
+    sigmoid_derivative[642] = 15'h01ad;
+    sigmoid_derivative[643] = 15'h01aa;
+    sigmoid_derivative[644] = 15'h01a6;
+    sigmoid_derivative[645] = 15'h01a3;
+    sigmoid_derivative[646] = 15'h01a0;
+    sigmoid_derivative[647] = 15'h019d;
+    sigmoid_derivative[648] = 15'h019a;
+    sigmoid_derivative[649] = 15'h0196;
+    sigmoid_derivative[650] = 15'h0193;
+    sigmoid_derivative[651] = 15'h0190;
+    sigmoid_derivative[652] = 15'h018d;
+    sigmoid_derivative[653] = 15'h018a;
+    sigmoid_derivative[654] = 15'h0187;
+    sigmoid_derivative[655] = 15'h0184;
+    sigmoid_derivative[656] = 15'h0181;
+    sigmoid_derivative[657] = 15'h017e;
+    sigmoid_derivative[658] = 15'h017b;
+    sigmoid_derivative[659] = 15'h0178;
+    sigmoid_derivative[660] = 15'h0175;
+    sigmoid_derivative[661] = 15'h0173;
+    sigmoid_derivative[662] = 15'h0170;
+    sigmoid_derivative[663] = 15'h016d;
+    sigmoid_derivative[664] = 15'h016a;
+    sigmoid_derivative[665] = 15'h0167;
+    sigmoid_derivative[666] = 15'h0164;
+    sigmoid_derivative[667] = 15'h0162;
+    sigmoid_derivative[668] = 15'h015f;
+    sigmoid_derivative[669] = 15'h015c;
+    sigmoid_derivative[670] = 15'h015a;
+    sigmoid_derivative[671] = 15'h0157;
+    sigmoid_derivative[672] = 15'h0154;
+    sigmoid_derivative[673] = 15'h0152;
+    sigmoid_derivative[674] = 15'h014f;
+    sigmoid_derivative[675] = 15'h014d;
+    sigmoid_derivative[676] = 15'h014a;
+    sigmoid_derivative[677] = 15'h0147;
+    sigmoid_derivative[678] = 15'h0145;
+    sigmoid_derivative[679] = 15'h0142;
+    sigmoid_derivative[680] = 15'h0140;
+    sigmoid_derivative[681] = 15'h013d;
+    sigmoid_derivative[682] = 15'h013b;
+    sigmoid_derivative[683] = 15'h0139;
+    sigmoid_derivative[684] = 15'h0136;
+    sigmoid_derivative[685] = 15'h0134;
+    sigmoid_derivative[686] = 15'h0131;
+    sigmoid_derivative[687] = 15'h012f;
+    sigmoid_derivative[688] = 15'h012d;
+    sigmoid_derivative[689] = 15'h012a;
+    sigmoid_derivative[690] = 15'h0128;
+    sigmoid_derivative[691] = 15'h0126;
+    sigmoid_derivative[692] = 15'h0124;
+    sigmoid_derivative[693] = 15'h0121;
+    sigmoid_derivative[694] = 15'h011f;
+    sigmoid_derivative[695] = 15'h011d;
+    sigmoid_derivative[696] = 15'h011b;
+    sigmoid_derivative[697] = 15'h0118;
+    sigmoid_derivative[698] = 15'h0116;
+    sigmoid_derivative[699] = 15'h0114;
+    sigmoid_derivative[700] = 15'h0112;
+    sigmoid_derivative[701] = 15'h0110;
+    sigmoid_derivative[702] = 15'h010e;
+    sigmoid_derivative[703] = 15'h010c;
+    sigmoid_derivative[704] = 15'h010a;
+    sigmoid_derivative[705] = 15'h0108;
+    sigmoid_derivative[706] = 15'h0106;
+    sigmoid_derivative[707] = 15'h0104;
+    sigmoid_derivative[708] = 15'h0102;
+    sigmoid_derivative[709] = 15'h0100;
+    sigmoid_derivative[710] = 15'h00fe;
+    sigmoid_derivative[711] = 15'h00fc;
+    sigmoid_derivative[712] = 15'h00fa;
+    sigmoid_derivative[713] = 15'h00f8;
+    sigmoid_derivative[714] = 15'h00f6;
+    sigmoid_derivative[715] = 15'h00f4;
+    sigmoid_derivative[716] = 15'h00f2;
+    sigmoid_derivative[717] = 15'h00f0;
+    sigmoid_derivative[718] = 15'h00ee;
+    sigmoid_derivative[719] = 15'h00ec;
+    sigmoid_derivative[720] = 15'h00eb;
+    sigmoid_derivative[721] = 15'h00e9;
+    sigmoid_derivative[722] = 15'h00e7;
+    sigmoid_derivative[723] = 15'h00e5;
+    sigmoid_derivative[724] = 15'h00e3;
+    sigmoid_derivative[725] = 15'h00e2;
+    sigmoid_derivative[726] = 15'h00e0;
+    sigmoid_derivative[727] = 15'h00de;
+    sigmoid_derivative[728] = 15'h00dd;
+    sigmoid_derivative[729] = 15'h00db;
+    sigmoid_derivative[730] = 15'h00d9;
+    sigmoid_derivative[731] = 15'h00d7;
+    sigmoid_derivative[732] = 15'h00d6;
+    sigmoid_derivative[733] = 15'h00d4;
+    sigmoid_derivative[734] = 15'h00d3;
+    sigmoid_derivative[735] = 15'h00d1;
+    sigmoid_derivative[736] = 15'h00cf;
+    sigmoid_derivative[737] = 15'h00ce;
+    sigmoid_derivative[738] = 15'h00cc;
+    sigmoid_derivative[739] = 15'h00ca;
+    sigmoid_derivative[740] = 15'h00c9;
+    sigmoid_derivative[741] = 15'h00c7;
+    sigmoid_derivative[742] = 15'h00c6;
+    sigmoid_derivative[743] = 15'h00c4;
+    sigmoid_derivative[744] = 15'h00c3;
+    sigmoid_derivative[745] = 15'h00c1;
+    sigmoid_derivative[746] = 15'h00c0;
+    sigmoid_derivative[747] = 15'h00be;
+    sigmoid_derivative[748] = 15'h00bd;
+    sigmoid_derivative[749] = 15'h00bb;
+    sigmoid_derivative[750] = 15'h00ba;
+    sigmoid_derivative[751] = 15'h00b8;
+    sigmoid_derivative[752] = 15'h00b7;
+    sigmoid_derivative[753] = 15'h00b6;
+    sigmoid_derivative[754] = 15'h00b4;
+    sigmoid_derivative[755] = 15'h00b3;
+    sigmoid_derivative[756] = 15'h00b1;
+    sigmoid_derivative[757] = 15'h00b0;
+    sigmoid_derivative[758] = 15'h00af;
+    sigmoid_derivative[759] = 15'h00ad;
+    sigmoid_derivative[760] = 15'h00ac;
+    sigmoid_derivative[761] = 15'h00ab;
+    sigmoid_derivative[762] = 15'h00a9;
+    sigmoid_derivative[763] = 15'h00a8;
+    sigmoid_derivative[764] = 15'h00a7;
+    sigmoid_derivative[765] = 15'h00a5;
+    sigmoid_derivative[766] = 15'h00a4;
+    sigmoid_derivative[767] = 15'h00a3;
+    sigmoid_derivative[768] = 15'h00a2;
+    sigmoid_derivative[769] = 15'h00a0;
+    sigmoid_derivative[770] = 15'h009f;
+    sigmoid_derivative[771] = 15'h009e;
+    sigmoid_derivative[772] = 15'h009d;
+    sigmoid_derivative[773] = 15'h009b;
+    sigmoid_derivative[774] = 15'h009a;
+    sigmoid_derivative[775] = 15'h0099;
+    sigmoid_derivative[776] = 15'h0098;
+    sigmoid_derivative[777] = 15'h0097;
+    sigmoid_derivative[778] = 15'h0096;
+    sigmoid_derivative[779] = 15'h0094;
+    sigmoid_derivative[780] = 15'h0093;
+    sigmoid_derivative[781] = 15'h0092;
+    sigmoid_derivative[782] = 15'h0091;
+    sigmoid_derivative[783] = 15'h0090;
+    sigmoid_derivative[784] = 15'h008f;
+    sigmoid_derivative[785] = 15'h008e;
+    sigmoid_derivative[786] = 15'h008d;
+    sigmoid_derivative[787] = 15'h008b;
+    sigmoid_derivative[788] = 15'h008a;
+    sigmoid_derivative[789] = 15'h0089;
+    sigmoid_derivative[790] = 15'h0088;
+    sigmoid_derivative[791] = 15'h0087;
+    sigmoid_derivative[792] = 15'h0086;
+    sigmoid_derivative[793] = 15'h0085;
+    sigmoid_derivative[794] = 15'h0084;
+    sigmoid_derivative[795] = 15'h0083;
+    sigmoid_derivative[796] = 15'h0082;
+    sigmoid_derivative[797] = 15'h0081;
+    sigmoid_derivative[798] = 15'h0080;
+    sigmoid_derivative[799] = 15'h007f;
+    sigmoid_derivative[800] = 15'h007e;
+    sigmoid_derivative[801] = 15'h007d;
+    sigmoid_derivative[802] = 15'h007c;
+    sigmoid_derivative[803] = 15'h007b;
+    sigmoid_derivative[804] = 15'h007a;
+    sigmoid_derivative[805] = 15'h0079;
+    sigmoid_derivative[806] = 15'h0078;
+    sigmoid_derivative[807] = 15'h0077;
+    sigmoid_derivative[808] = 15'h0076;
+    sigmoid_derivative[809] = 15'h0076;
+    sigmoid_derivative[810] = 15'h0075;
+    sigmoid_derivative[811] = 15'h0074;
+    sigmoid_derivative[812] = 15'h0073;
+    sigmoid_derivative[813] = 15'h0072;
+    sigmoid_derivative[814] = 15'h0071;
+    sigmoid_derivative[815] = 15'h0070;
+    sigmoid_derivative[816] = 15'h006f;
+    sigmoid_derivative[817] = 15'h006e;
+    sigmoid_derivative[818] = 15'h006e;
+    sigmoid_derivative[819] = 15'h006d;
+    sigmoid_derivative[820] = 15'h006c;
+    sigmoid_derivative[821] = 15'h006b;
+    sigmoid_derivative[822] = 15'h006a;
+    sigmoid_derivative[823] = 15'h0069;
+    sigmoid_derivative[824] = 15'h0069;
+    sigmoid_derivative[825] = 15'h0068;
+    sigmoid_derivative[826] = 15'h0067;
+    sigmoid_derivative[827] = 15'h0066;
+    sigmoid_derivative[828] = 15'h0065;
+    sigmoid_derivative[829] = 15'h0065;
+    sigmoid_derivative[830] = 15'h0064;
+    sigmoid_derivative[831] = 15'h0063;
+    sigmoid_derivative[832] = 15'h0062;
+    sigmoid_derivative[833] = 15'h0061;
+    sigmoid_derivative[834] = 15'h0061;
+    sigmoid_derivative[835] = 15'h0060;
+    sigmoid_derivative[836] = 15'h005f;
+    sigmoid_derivative[837] = 15'h005e;
+    sigmoid_derivative[838] = 15'h005e;
+    sigmoid_derivative[839] = 15'h005d;
+    sigmoid_derivative[840] = 15'h005c;
+    sigmoid_derivative[841] = 15'h005c;
+    sigmoid_derivative[842] = 15'h005b;
+    sigmoid_derivative[843] = 15'h005a;
+    sigmoid_derivative[844] = 15'h0059;
+    sigmoid_derivative[845] = 15'h0059;
+    sigmoid_derivative[846] = 15'h0058;
+    sigmoid_derivative[847] = 15'h0057;
+    sigmoid_derivative[848] = 15'h0057;
+    sigmoid_derivative[849] = 15'h0056;
+    sigmoid_derivative[850] = 15'h0055;
+    sigmoid_derivative[851] = 15'h0055;
+    sigmoid_derivative[852] = 15'h0054;
+    sigmoid_derivative[853] = 15'h0053;
+    sigmoid_derivative[854] = 15'h0053;
+    sigmoid_derivative[855] = 15'h0052;
+    sigmoid_derivative[856] = 15'h0051;
+    sigmoid_derivative[857] = 15'h0051;
+    sigmoid_derivative[858] = 15'h0050;
+    sigmoid_derivative[859] = 15'h0050;
+    sigmoid_derivative[860] = 15'h004f;
+    sigmoid_derivative[861] = 15'h004e;
+    sigmoid_derivative[862] = 15'h004e;
+    sigmoid_derivative[863] = 15'h004d;
+    sigmoid_derivative[864] = 15'h004d;
+    sigmoid_derivative[865] = 15'h004c;
+    sigmoid_derivative[866] = 15'h004b;
+    sigmoid_derivative[867] = 15'h004b;
+    sigmoid_derivative[868] = 15'h004a;
+    sigmoid_derivative[869] = 15'h004a;
+    sigmoid_derivative[870] = 15'h0049;
+    sigmoid_derivative[871] = 15'h0048;
+    sigmoid_derivative[872] = 15'h0048;
+    sigmoid_derivative[873] = 15'h0047;
+    sigmoid_derivative[874] = 15'h0047;
+    sigmoid_derivative[875] = 15'h0046;
+    sigmoid_derivative[876] = 15'h0046;
+    sigmoid_derivative[877] = 15'h0045;
+    sigmoid_derivative[878] = 15'h0045;
+    sigmoid_derivative[879] = 15'h0044;
+    sigmoid_derivative[880] = 15'h0044;
+    sigmoid_derivative[881] = 15'h0043;
+    sigmoid_derivative[882] = 15'h0043;
+    sigmoid_derivative[883] = 15'h0042;
+    sigmoid_derivative[884] = 15'h0042;
+    sigmoid_derivative[885] = 15'h0041;
+    sigmoid_derivative[886] = 15'h0040;
+    sigmoid_derivative[887] = 15'h0040;
+    sigmoid_derivative[888] = 15'h003f;
+    sigmoid_derivative[889] = 15'h003f;
+    sigmoid_derivative[890] = 15'h003f;
+    sigmoid_derivative[891] = 15'h003e;
+    sigmoid_derivative[892] = 15'h003e;
+    sigmoid_derivative[893] = 15'h003d;
+    sigmoid_derivative[894] = 15'h003d;
+    sigmoid_derivative[895] = 15'h003c;
+    sigmoid_derivative[896] = 15'h003c;
+    sigmoid_derivative[897] = 15'h003b;
+    sigmoid_derivative[898] = 15'h003b;
+    sigmoid_derivative[899] = 15'h003a;
+    sigmoid_derivative[900] = 15'h003a;
+    sigmoid_derivative[901] = 15'h0039;
+    sigmoid_derivative[902] = 15'h0039;
+    sigmoid_derivative[903] = 15'h0038;
+    sigmoid_derivative[904] = 15'h0038;
+    sigmoid_derivative[905] = 15'h0038;
+    sigmoid_derivative[906] = 15'h0037;
+    sigmoid_derivative[907] = 15'h0037;
+    sigmoid_derivative[908] = 15'h0036;
+    sigmoid_derivative[909] = 15'h0036;
+    sigmoid_derivative[910] = 15'h0035;
+    sigmoid_derivative[911] = 15'h0035;
+    sigmoid_derivative[912] = 15'h0035;
+    sigmoid_derivative[913] = 15'h0034;
+    sigmoid_derivative[914] = 15'h0034;
+    sigmoid_derivative[915] = 15'h0033;
+    sigmoid_derivative[916] = 15'h0033;
+    sigmoid_derivative[917] = 15'h0033;
+    sigmoid_derivative[918] = 15'h0032;
+    sigmoid_derivative[919] = 15'h0032;
+    sigmoid_derivative[920] = 15'h0031;
+    sigmoid_derivative[921] = 15'h0031;
+    sigmoid_derivative[922] = 15'h0031;
+    sigmoid_derivative[923] = 15'h0030;
+    sigmoid_derivative[924] = 15'h0030;
+    sigmoid_derivative[925] = 15'h0030;
+    sigmoid_derivative[926] = 15'h002f;
+    sigmoid_derivative[927] = 15'h002f;
+    sigmoid_derivative[928] = 15'h002e;
+    sigmoid_derivative[929] = 15'h002e;
+    sigmoid_derivative[930] = 15'h002e;
+    sigmoid_derivative[931] = 15'h002d;
+    sigmoid_derivative[932] = 15'h002d;
+    sigmoid_derivative[933] = 15'h002d;
+    sigmoid_derivative[934] = 15'h002c;
+    sigmoid_derivative[935] = 15'h002c;
+    sigmoid_derivative[936] = 15'h002c;
+    sigmoid_derivative[937] = 15'h002b;
+    sigmoid_derivative[938] = 15'h002b;
+    sigmoid_derivative[939] = 15'h002b;
+    sigmoid_derivative[940] = 15'h002a;
+    sigmoid_derivative[941] = 15'h002a;
+    sigmoid_derivative[942] = 15'h002a;
+    sigmoid_derivative[943] = 15'h0029;
+    sigmoid_derivative[944] = 15'h0029;
+    sigmoid_derivative[945] = 15'h0029;
+    sigmoid_derivative[946] = 15'h0028;
+    sigmoid_derivative[947] = 15'h0028;
+    sigmoid_derivative[948] = 15'h0028;
+    sigmoid_derivative[949] = 15'h0027;
+    sigmoid_derivative[950] = 15'h0027;
+    sigmoid_derivative[951] = 15'h0027;
+    sigmoid_derivative[952] = 15'h0027;
+    sigmoid_derivative[953] = 15'h0026;
+    sigmoid_derivative[954] = 15'h0026;
+    sigmoid_derivative[955] = 15'h0026;
+    sigmoid_derivative[956] = 15'h0025;
+    sigmoid_derivative[957] = 15'h0025;
+    sigmoid_derivative[958] = 15'h0025;
+    sigmoid_derivative[959] = 15'h0024;
+    sigmoid_derivative[960] = 15'h0024;
+    sigmoid_derivative[961] = 15'h0024;
+    sigmoid_derivative[962] = 15'h0024;
+    sigmoid_derivative[963] = 15'h0023;
+    sigmoid_derivative[964] = 15'h0023;
+    sigmoid_derivative[965] = 15'h0023;
+    sigmoid_derivative[966] = 15'h0023;
+    sigmoid_derivative[967] = 15'h0022;
+    sigmoid_derivative[968] = 15'h0022;
+    sigmoid_derivative[969] = 15'h0022;
+    sigmoid_derivative[970] = 15'h0021;
+    sigmoid_derivative[971] = 15'h0021;
+    sigmoid_derivative[972] = 15'h0021;
+    sigmoid_derivative[973] = 15'h0021;
+    sigmoid_derivative[974] = 15'h0020;
+    sigmoid_derivative[975] = 15'h0020;
+    sigmoid_derivative[976] = 15'h0020;
+    sigmoid_derivative[977] = 15'h0020;
+    sigmoid_derivative[978] = 15'h001f;
+    sigmoid_derivative[979] = 15'h001f;
+    sigmoid_derivative[980] = 15'h001f;
+    sigmoid_derivative[981] = 15'h001f;
+    sigmoid_derivative[982] = 15'h001e;
+    sigmoid_derivative[983] = 15'h001e;
+    sigmoid_derivative[984] = 15'h001e;
+    sigmoid_derivative[985] = 15'h001e;
+    sigmoid_derivative[986] = 15'h001e;
+    sigmoid_derivative[987] = 15'h001d;
+    sigmoid_derivative[988] = 15'h001d;
+    sigmoid_derivative[989] = 15'h001d;
+    sigmoid_derivative[990] = 15'h001d;
+    sigmoid_derivative[991] = 15'h001c;
+    sigmoid_derivative[992] = 15'h001c;
+    sigmoid_derivative[993] = 15'h001c;
+    sigmoid_derivative[994] = 15'h001c;
+    sigmoid_derivative[995] = 15'h001c;
+    sigmoid_derivative[996] = 15'h001b;
+    sigmoid_derivative[997] = 15'h001b;
+    sigmoid_derivative[998] = 15'h001b;
+    sigmoid_derivative[999] = 15'h001b;
+    sigmoid_derivative[1000] = 15'h001a;
+    sigmoid_derivative[1001] = 15'h001a;
+    sigmoid_derivative[1002] = 15'h001a;
+    sigmoid_derivative[1003] = 15'h001a;
+    sigmoid_derivative[1004] = 15'h001a;
+    sigmoid_derivative[1005] = 15'h0019;
+    sigmoid_derivative[1006] = 15'h0019;
+    sigmoid_derivative[1007] = 15'h0019;
+    sigmoid_derivative[1008] = 15'h0019;
+    sigmoid_derivative[1009] = 15'h0019;
+    sigmoid_derivative[1010] = 15'h0019;
+    sigmoid_derivative[1011] = 15'h0018;
+    sigmoid_derivative[1012] = 15'h0018;
+    sigmoid_derivative[1013] = 15'h0018;
+    sigmoid_derivative[1014] = 15'h0018;
+    sigmoid_derivative[1015] = 15'h0018;
+    sigmoid_derivative[1016] = 15'h0017;
+    sigmoid_derivative[1017] = 15'h0017;
+    sigmoid_derivative[1018] = 15'h0017;
+    sigmoid_derivative[1019] = 15'h0017;
+    sigmoid_derivative[1020] = 15'h0017;
+    sigmoid_derivative[1021] = 15'h0016;
+    sigmoid_derivative[1022] = 15'h0016;
+    sigmoid_derivative[1023] = 15'h0016;
+  end
+  reg [14:0] _1_;
+  always @(posedge clk) begin
+    _1_ <= sigmoid_derivative[port__addr];
+  end
+  assign \port__data$15  = _1_;
   assign \$1  = ~ z;
   assign \$2  = z[15] ? \$1  : z;
   assign \$3  = 5'h10 + z[15];
   assign \$4  = \$2  + \$3 ;
-  assign \$5  = 16'h8000 - entry;
-  assign \$6  = negative_3 ? \$5  : { 2'h0, entry };
+  assign \$5  = 16'h8000 - entry_0;
+  assign \$6  = negative_3 ? \$5  : { 2'h0, entry_0 };
   assign \$8  = \$7  >= 11'h400;
   assign \$10  = \$8  ? 16'h03ff : \$9 ;
   always @(posedge clk)
     port__addr <= \$11 ;
   always @(posedge clk)
-    entry <= port__data;
+    negative_1 <= z[15];
   always @(posedge clk)
-    negative_1 <= \$12 ;
+    negative_2 <= negative_1;
   always @(posedge clk)
-    negative_2 <= \$13 ;
+    negative_3 <= negative_2;
   always @(posedge clk)
-    negative_3 <= \$14 ;
+    entry_0 <= port__data;
+  always @(posedge clk)
+    entry_1 <= \port__data$15 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$35 ) begin end
     \$11  = \$10 [9:0];
@@ -16747,50 +20065,30 @@ module \core.slow_path.sigmoid_0 (rst, value, z, clk);
       \$11  = 10'h000;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$35 ) begin end
-    \$12  = z[15];
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$35 ) begin end
-    \$13  = negative_1;
-    if (rst) begin
-      \$13  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$35 ) begin end
-    \$14  = negative_2;
-    if (rst) begin
-      \$14  = 1'h0;
-    end
-  end
   assign magnitude = \$4 [15:0];
   assign index = port__addr;
-  assign value = \$6 [15:0];
+  assign \port__addr$7  = port__addr;
+  assign value_1 = { 1'h0, entry_1 };
+  assign value_0 = \$6 [15:0];
   assign \$7  = { 5'h00, \$4 [15:5] };
   assign \$9  = { 5'h00, \$4 [15:5] };
 endmodule
 
-module \core.slow_path.sigmoid_1 (rst, value, z, clk);
+module \core.slow_path.table_0_1 (rst, value_0, z, entry_1, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  output signed [15:0] value;
-  wire signed [15:0] value;
+  output signed [15:0] value_0;
+  wire signed [15:0] value_0;
   input signed [15:0] z;
   wire signed [15:0] z;
+  output [14:0] entry_1;
+  reg [14:0] entry_1 = 15'h0000;
   input clk;
   wire clk;
   wire [15:0] \$1 ;
   wire [15:0] \$10 ;
   reg [9:0] \$11 ;
-  reg \$12 ;
-  reg \$13 ;
-  reg \$14 ;
   wire [15:0] \$2 ;
   wire [5:0] \$3 ;
   wire [16:0] \$4 ;
@@ -16799,7 +20097,7 @@ module \core.slow_path.sigmoid_1 (rst, value, z, clk);
   wire [15:0] \$7 ;
   wire \$8 ;
   wire [15:0] \$9 ;
-  reg [14:0] entry = 15'h0000;
+  reg [14:0] entry_0 = 15'h0000;
   (* init = 10'h000 *)
   wire [9:0] index;
   wire [15:0] magnitude;
@@ -16807,1058 +20105,2097 @@ module \core.slow_path.sigmoid_1 (rst, value, z, clk);
   reg negative_2 = 1'h0;
   reg negative_3 = 1'h0;
   reg [9:0] port__addr = 10'h000;
+  (* init = 10'h000 *)
+  wire [9:0] \port__addr$7 ;
   wire [14:0] port__data;
+  wire [14:0] \port__data$15 ;
+  wire signed [15:0] value_1;
   (* ram_style = "block" *)
-  reg [14:0] memory [1023:0];
+  reg [14:0] sigmoid [1023:0];
   initial begin
-    memory[0] = 15'h4000;
-    memory[1] = 15'h4040;
-    memory[2] = 15'h4080;
-    memory[3] = 15'h40c0;
-    memory[4] = 15'h4100;
-    memory[5] = 15'h4140;
-    memory[6] = 15'h4180;
-    memory[7] = 15'h41c0;
-    memory[8] = 15'h4200;
-    memory[9] = 15'h4240;
-    memory[10] = 15'h4280;
-    memory[11] = 15'h42c0;
-    memory[12] = 15'h42ff;
-    memory[13] = 15'h433f;
-    memory[14] = 15'h437f;
-    memory[15] = 15'h43bf;
-    memory[16] = 15'h43ff;
-    memory[17] = 15'h443e;
-    memory[18] = 15'h447e;
-    memory[19] = 15'h44be;
-    memory[20] = 15'h44fd;
-    memory[21] = 15'h453d;
-    memory[22] = 15'h457d;
-    memory[23] = 15'h45bc;
-    memory[24] = 15'h45fc;
-    memory[25] = 15'h463b;
-    memory[26] = 15'h467a;
-    memory[27] = 15'h46ba;
-    memory[28] = 15'h46f9;
-    memory[29] = 15'h4738;
-    memory[30] = 15'h4777;
-    memory[31] = 15'h47b6;
-    memory[32] = 15'h47f5;
-    memory[33] = 15'h4834;
-    memory[34] = 15'h4873;
-    memory[35] = 15'h48b2;
-    memory[36] = 15'h48f1;
-    memory[37] = 15'h4930;
-    memory[38] = 15'h496e;
-    memory[39] = 15'h49ad;
-    memory[40] = 15'h49eb;
-    memory[41] = 15'h4a2a;
-    memory[42] = 15'h4a68;
-    memory[43] = 15'h4aa6;
-    memory[44] = 15'h4ae5;
-    memory[45] = 15'h4b23;
-    memory[46] = 15'h4b61;
-    memory[47] = 15'h4b9f;
-    memory[48] = 15'h4bdc;
-    memory[49] = 15'h4c1a;
-    memory[50] = 15'h4c58;
-    memory[51] = 15'h4c95;
-    memory[52] = 15'h4cd3;
-    memory[53] = 15'h4d10;
-    memory[54] = 15'h4d4e;
-    memory[55] = 15'h4d8b;
-    memory[56] = 15'h4dc8;
-    memory[57] = 15'h4e05;
-    memory[58] = 15'h4e42;
-    memory[59] = 15'h4e7f;
-    memory[60] = 15'h4ebb;
-    memory[61] = 15'h4ef8;
-    memory[62] = 15'h4f34;
-    memory[63] = 15'h4f71;
-    memory[64] = 15'h4fad;
-    memory[65] = 15'h4fe9;
-    memory[66] = 15'h5025;
-    memory[67] = 15'h5061;
-    memory[68] = 15'h509c;
-    memory[69] = 15'h50d8;
-    memory[70] = 15'h5114;
-    memory[71] = 15'h514f;
-    memory[72] = 15'h518a;
-    memory[73] = 15'h51c5;
-    memory[74] = 15'h5200;
-    memory[75] = 15'h523b;
-    memory[76] = 15'h5276;
-    memory[77] = 15'h52b1;
-    memory[78] = 15'h52eb;
-    memory[79] = 15'h5325;
-    memory[80] = 15'h5360;
-    memory[81] = 15'h539a;
-    memory[82] = 15'h53d4;
-    memory[83] = 15'h540d;
-    memory[84] = 15'h5447;
-    memory[85] = 15'h5481;
-    memory[86] = 15'h54ba;
-    memory[87] = 15'h54f3;
-    memory[88] = 15'h552c;
-    memory[89] = 15'h5565;
-    memory[90] = 15'h559e;
-    memory[91] = 15'h55d6;
-    memory[92] = 15'h560f;
-    memory[93] = 15'h5647;
-    memory[94] = 15'h567f;
-    memory[95] = 15'h56b7;
-    memory[96] = 15'h56ef;
-    memory[97] = 15'h5727;
-    memory[98] = 15'h575f;
-    memory[99] = 15'h5796;
-    memory[100] = 15'h57cd;
-    memory[101] = 15'h5804;
-    memory[102] = 15'h583b;
-    memory[103] = 15'h5872;
-    memory[104] = 15'h58a8;
-    memory[105] = 15'h58df;
-    memory[106] = 15'h5915;
-    memory[107] = 15'h594b;
-    memory[108] = 15'h5981;
-    memory[109] = 15'h59b7;
-    memory[110] = 15'h59ed;
-    memory[111] = 15'h5a22;
-    memory[112] = 15'h5a57;
-    memory[113] = 15'h5a8c;
-    memory[114] = 15'h5ac1;
-    memory[115] = 15'h5af6;
-    memory[116] = 15'h5b2a;
-    memory[117] = 15'h5b5f;
-    memory[118] = 15'h5b93;
-    memory[119] = 15'h5bc7;
-    memory[120] = 15'h5bfb;
-    memory[121] = 15'h5c2f;
-    memory[122] = 15'h5c62;
-    memory[123] = 15'h5c95;
-    memory[124] = 15'h5cc9;
-    memory[125] = 15'h5cfc;
-    memory[126] = 15'h5d2e;
-    memory[127] = 15'h5d61;
-    memory[128] = 15'h5d93;
-    memory[129] = 15'h5dc6;
-    memory[130] = 15'h5df8;
-    memory[131] = 15'h5e2a;
-    memory[132] = 15'h5e5b;
-    memory[133] = 15'h5e8d;
-    memory[134] = 15'h5ebe;
-    memory[135] = 15'h5eef;
-    memory[136] = 15'h5f20;
-    memory[137] = 15'h5f51;
-    memory[138] = 15'h5f81;
-    memory[139] = 15'h5fb2;
-    memory[140] = 15'h5fe2;
-    memory[141] = 15'h6012;
-    memory[142] = 15'h6042;
-    memory[143] = 15'h6072;
-    memory[144] = 15'h60a1;
-    memory[145] = 15'h60d0;
-    memory[146] = 15'h60ff;
-    memory[147] = 15'h612e;
-    memory[148] = 15'h615d;
-    memory[149] = 15'h618c;
-    memory[150] = 15'h61ba;
-    memory[151] = 15'h61e8;
-    memory[152] = 15'h6216;
-    memory[153] = 15'h6244;
-    memory[154] = 15'h6271;
-    memory[155] = 15'h629f;
-    memory[156] = 15'h62cc;
-    memory[157] = 15'h62f9;
-    memory[158] = 15'h6326;
-    memory[159] = 15'h6352;
-    memory[160] = 15'h637f;
-    memory[161] = 15'h63ab;
-    memory[162] = 15'h63d7;
-    memory[163] = 15'h6403;
-    memory[164] = 15'h642e;
-    memory[165] = 15'h645a;
-    memory[166] = 15'h6485;
-    memory[167] = 15'h64b0;
-    memory[168] = 15'h64db;
-    memory[169] = 15'h6506;
-    memory[170] = 15'h6530;
-    memory[171] = 15'h655a;
-    memory[172] = 15'h6584;
-    memory[173] = 15'h65ae;
-    memory[174] = 15'h65d8;
-    memory[175] = 15'h6602;
-    memory[176] = 15'h662b;
-    memory[177] = 15'h6654;
-    memory[178] = 15'h667d;
-    memory[179] = 15'h66a6;
-    memory[180] = 15'h66ce;
-    memory[181] = 15'h66f7;
-    memory[182] = 15'h671f;
-    memory[183] = 15'h6747;
-    memory[184] = 15'h676f;
-    memory[185] = 15'h6796;
-    memory[186] = 15'h67be;
-    memory[187] = 15'h67e5;
-    memory[188] = 15'h680c;
-    memory[189] = 15'h6833;
-    memory[190] = 15'h685a;
-    memory[191] = 15'h6880;
-    memory[192] = 15'h68a6;
-    memory[193] = 15'h68cc;
-    memory[194] = 15'h68f2;
-    memory[195] = 15'h6918;
-    memory[196] = 15'h693d;
-    memory[197] = 15'h6963;
-    memory[198] = 15'h6988;
-    memory[199] = 15'h69ad;
-    memory[200] = 15'h69d2;
-    memory[201] = 15'h69f6;
-    memory[202] = 15'h6a1b;
-    memory[203] = 15'h6a3f;
-    memory[204] = 15'h6a63;
-    memory[205] = 15'h6a87;
-    memory[206] = 15'h6aaa;
-    memory[207] = 15'h6ace;
-    memory[208] = 15'h6af1;
-    memory[209] = 15'h6b14;
-    memory[210] = 15'h6b37;
-    memory[211] = 15'h6b5a;
-    memory[212] = 15'h6b7c;
-    memory[213] = 15'h6b9f;
-    memory[214] = 15'h6bc1;
-    memory[215] = 15'h6be3;
-    memory[216] = 15'h6c05;
-    memory[217] = 15'h6c26;
-    memory[218] = 15'h6c48;
-    memory[219] = 15'h6c69;
-    memory[220] = 15'h6c8a;
-    memory[221] = 15'h6cab;
-    memory[222] = 15'h6ccc;
-    memory[223] = 15'h6cec;
-    memory[224] = 15'h6d0d;
-    memory[225] = 15'h6d2d;
-    memory[226] = 15'h6d4d;
-    memory[227] = 15'h6d6d;
-    memory[228] = 15'h6d8d;
-    memory[229] = 15'h6dac;
-    memory[230] = 15'h6dcb;
-    memory[231] = 15'h6dea;
-    memory[232] = 15'h6e09;
-    memory[233] = 15'h6e28;
-    memory[234] = 15'h6e47;
-    memory[235] = 15'h6e65;
-    memory[236] = 15'h6e84;
-    memory[237] = 15'h6ea2;
-    memory[238] = 15'h6ec0;
-    memory[239] = 15'h6edd;
-    memory[240] = 15'h6efb;
-    memory[241] = 15'h6f18;
-    memory[242] = 15'h6f36;
-    memory[243] = 15'h6f53;
-    memory[244] = 15'h6f70;
-    memory[245] = 15'h6f8c;
-    memory[246] = 15'h6fa9;
-    memory[247] = 15'h6fc6;
-    memory[248] = 15'h6fe2;
-    memory[249] = 15'h6ffe;
-    memory[250] = 15'h701a;
-    memory[251] = 15'h7036;
-    memory[252] = 15'h7051;
-    memory[253] = 15'h706d;
-    memory[254] = 15'h7088;
-    memory[255] = 15'h70a3;
-    memory[256] = 15'h70be;
-    memory[257] = 15'h70d9;
-    memory[258] = 15'h70f3;
-    memory[259] = 15'h710e;
-    memory[260] = 15'h7128;
-    memory[261] = 15'h7142;
-    memory[262] = 15'h715c;
-    memory[263] = 15'h7176;
-    memory[264] = 15'h7190;
-    memory[265] = 15'h71a9;
-    memory[266] = 15'h71c3;
-    memory[267] = 15'h71dc;
-    memory[268] = 15'h71f5;
-    memory[269] = 15'h720e;
-    memory[270] = 15'h7227;
-    memory[271] = 15'h723f;
-    memory[272] = 15'h7258;
-    memory[273] = 15'h7270;
-    memory[274] = 15'h7288;
-    memory[275] = 15'h72a0;
-    memory[276] = 15'h72b8;
-    memory[277] = 15'h72d0;
-    memory[278] = 15'h72e8;
-    memory[279] = 15'h72ff;
-    memory[280] = 15'h7316;
-    memory[281] = 15'h732e;
-    memory[282] = 15'h7345;
-    memory[283] = 15'h735b;
-    memory[284] = 15'h7372;
-    memory[285] = 15'h7389;
-    memory[286] = 15'h739f;
-    memory[287] = 15'h73b5;
-    memory[288] = 15'h73cc;
-    memory[289] = 15'h73e2;
-    memory[290] = 15'h73f7;
-    memory[291] = 15'h740d;
-    memory[292] = 15'h7423;
-    memory[293] = 15'h7438;
-    memory[294] = 15'h744e;
-    memory[295] = 15'h7463;
-    memory[296] = 15'h7478;
-    memory[297] = 15'h748d;
-    memory[298] = 15'h74a2;
-    memory[299] = 15'h74b6;
-    memory[300] = 15'h74cb;
-    memory[301] = 15'h74df;
-    memory[302] = 15'h74f3;
-    memory[303] = 15'h7507;
-    memory[304] = 15'h751b;
-    memory[305] = 15'h752f;
-    memory[306] = 15'h7543;
-    memory[307] = 15'h7557;
-    memory[308] = 15'h756a;
-    memory[309] = 15'h757e;
-    memory[310] = 15'h7591;
-    memory[311] = 15'h75a4;
-    memory[312] = 15'h75b7;
-    memory[313] = 15'h75ca;
-    memory[314] = 15'h75dc;
-    memory[315] = 15'h75ef;
-    memory[316] = 15'h7602;
-    memory[317] = 15'h7614;
-    memory[318] = 15'h7626;
-    memory[319] = 15'h7638;
-    memory[320] = 15'h764a;
-    memory[321] = 15'h765c;
-    memory[322] = 15'h766e;
-    memory[323] = 15'h7680;
-    memory[324] = 15'h7691;
-    memory[325] = 15'h76a3;
-    memory[326] = 15'h76b4;
-    memory[327] = 15'h76c5;
-    memory[328] = 15'h76d6;
-    memory[329] = 15'h76e7;
-    memory[330] = 15'h76f8;
-    memory[331] = 15'h7709;
-    memory[332] = 15'h7719;
-    memory[333] = 15'h772a;
-    memory[334] = 15'h773a;
-    memory[335] = 15'h774a;
-    memory[336] = 15'h775b;
-    memory[337] = 15'h776b;
-    memory[338] = 15'h777b;
-    memory[339] = 15'h778b;
-    memory[340] = 15'h779a;
-    memory[341] = 15'h77aa;
-    memory[342] = 15'h77b9;
-    memory[343] = 15'h77c9;
-    memory[344] = 15'h77d8;
-    memory[345] = 15'h77e7;
-    memory[346] = 15'h77f7;
-    memory[347] = 15'h7806;
-    memory[348] = 15'h7814;
-    memory[349] = 15'h7823;
-    memory[350] = 15'h7832;
-    memory[351] = 15'h7841;
-    memory[352] = 15'h784f;
-    memory[353] = 15'h785d;
-    memory[354] = 15'h786c;
-    memory[355] = 15'h787a;
-    memory[356] = 15'h7888;
-    memory[357] = 15'h7896;
-    memory[358] = 15'h78a4;
-    memory[359] = 15'h78b2;
-    memory[360] = 15'h78c0;
-    memory[361] = 15'h78cd;
-    memory[362] = 15'h78db;
-    memory[363] = 15'h78e8;
-    memory[364] = 15'h78f6;
-    memory[365] = 15'h7903;
-    memory[366] = 15'h7910;
-    memory[367] = 15'h791d;
-    memory[368] = 15'h792a;
-    memory[369] = 15'h7937;
-    memory[370] = 15'h7944;
-    memory[371] = 15'h7950;
-    memory[372] = 15'h795d;
-    memory[373] = 15'h796a;
-    memory[374] = 15'h7976;
-    memory[375] = 15'h7982;
-    memory[376] = 15'h798f;
-    memory[377] = 15'h799b;
-    memory[378] = 15'h79a7;
-    memory[379] = 15'h79b3;
-    memory[380] = 15'h79bf;
-    memory[381] = 15'h79cb;
-    memory[382] = 15'h79d7;
-    memory[383] = 15'h79e2;
-    memory[384] = 15'h79ee;
-    memory[385] = 15'h79f9;
-    memory[386] = 15'h7a05;
-    memory[387] = 15'h7a10;
-    memory[388] = 15'h7a1c;
-    memory[389] = 15'h7a27;
-    memory[390] = 15'h7a32;
-    memory[391] = 15'h7a3d;
-    memory[392] = 15'h7a48;
-    memory[393] = 15'h7a53;
-    memory[394] = 15'h7a5e;
-    memory[395] = 15'h7a68;
-    memory[396] = 15'h7a73;
-    memory[397] = 15'h7a7e;
-    memory[398] = 15'h7a88;
-    memory[399] = 15'h7a93;
-    memory[400] = 15'h7a9d;
-    memory[401] = 15'h7aa7;
-    memory[402] = 15'h7ab1;
-    memory[403] = 15'h7abc;
-    memory[404] = 15'h7ac6;
-    memory[405] = 15'h7ad0;
-    memory[406] = 15'h7ad9;
-    memory[407] = 15'h7ae3;
-    memory[408] = 15'h7aed;
-    memory[409] = 15'h7af7;
-    memory[410] = 15'h7b00;
-    memory[411] = 15'h7b0a;
-    memory[412] = 15'h7b14;
-    memory[413] = 15'h7b1d;
-    memory[414] = 15'h7b26;
-    memory[415] = 15'h7b30;
-    memory[416] = 15'h7b39;
-    memory[417] = 15'h7b42;
-    memory[418] = 15'h7b4b;
-    memory[419] = 15'h7b54;
-    memory[420] = 15'h7b5d;
-    memory[421] = 15'h7b66;
-    memory[422] = 15'h7b6f;
-    memory[423] = 15'h7b78;
-    memory[424] = 15'h7b80;
-    memory[425] = 15'h7b89;
-    memory[426] = 15'h7b92;
-    memory[427] = 15'h7b9a;
-    memory[428] = 15'h7ba3;
-    memory[429] = 15'h7bab;
-    memory[430] = 15'h7bb3;
-    memory[431] = 15'h7bbc;
-    memory[432] = 15'h7bc4;
-    memory[433] = 15'h7bcc;
-    memory[434] = 15'h7bd4;
-    memory[435] = 15'h7bdc;
-    memory[436] = 15'h7be4;
-    memory[437] = 15'h7bec;
-    memory[438] = 15'h7bf4;
-    memory[439] = 15'h7bfc;
-    memory[440] = 15'h7c03;
-    memory[441] = 15'h7c0b;
-    memory[442] = 15'h7c13;
-    memory[443] = 15'h7c1a;
-    memory[444] = 15'h7c22;
-    memory[445] = 15'h7c29;
-    memory[446] = 15'h7c31;
-    memory[447] = 15'h7c38;
-    memory[448] = 15'h7c3f;
-    memory[449] = 15'h7c47;
-    memory[450] = 15'h7c4e;
-    memory[451] = 15'h7c55;
-    memory[452] = 15'h7c5c;
-    memory[453] = 15'h7c63;
-    memory[454] = 15'h7c6a;
-    memory[455] = 15'h7c71;
-    memory[456] = 15'h7c78;
-    memory[457] = 15'h7c7f;
-    memory[458] = 15'h7c86;
-    memory[459] = 15'h7c8c;
-    memory[460] = 15'h7c93;
-    memory[461] = 15'h7c9a;
-    memory[462] = 15'h7ca0;
-    memory[463] = 15'h7ca7;
-    memory[464] = 15'h7cad;
-    memory[465] = 15'h7cb4;
-    memory[466] = 15'h7cba;
-    memory[467] = 15'h7cc1;
-    memory[468] = 15'h7cc7;
-    memory[469] = 15'h7ccd;
-    memory[470] = 15'h7cd3;
-    memory[471] = 15'h7cda;
-    memory[472] = 15'h7ce0;
-    memory[473] = 15'h7ce6;
-    memory[474] = 15'h7cec;
-    memory[475] = 15'h7cf2;
-    memory[476] = 15'h7cf8;
-    memory[477] = 15'h7cfe;
-    memory[478] = 15'h7d03;
-    memory[479] = 15'h7d09;
-    memory[480] = 15'h7d0f;
-    memory[481] = 15'h7d15;
-    memory[482] = 15'h7d1a;
-    memory[483] = 15'h7d20;
-    memory[484] = 15'h7d26;
-    memory[485] = 15'h7d2b;
-    memory[486] = 15'h7d31;
-    memory[487] = 15'h7d36;
-    memory[488] = 15'h7d3c;
-    memory[489] = 15'h7d41;
-    memory[490] = 15'h7d46;
-    memory[491] = 15'h7d4c;
-    memory[492] = 15'h7d51;
-    memory[493] = 15'h7d56;
-    memory[494] = 15'h7d5b;
-    memory[495] = 15'h7d61;
-    memory[496] = 15'h7d66;
-    memory[497] = 15'h7d6b;
-    memory[498] = 15'h7d70;
-    memory[499] = 15'h7d75;
-    memory[500] = 15'h7d7a;
-    memory[501] = 15'h7d7f;
-    memory[502] = 15'h7d84;
-    memory[503] = 15'h7d89;
-    memory[504] = 15'h7d8d;
-    memory[505] = 15'h7d92;
-    memory[506] = 15'h7d97;
-    memory[507] = 15'h7d9c;
-    memory[508] = 15'h7da0;
-    memory[509] = 15'h7da5;
-    memory[510] = 15'h7daa;
-    memory[511] = 15'h7dae;
-    memory[512] = 15'h7db3;
-    memory[513] = 15'h7db7;
-    memory[514] = 15'h7dbc;
-    memory[515] = 15'h7dc0;
-    memory[516] = 15'h7dc4;
-    memory[517] = 15'h7dc9;
-    memory[518] = 15'h7dcd;
-    memory[519] = 15'h7dd1;
-    memory[520] = 15'h7dd6;
-    memory[521] = 15'h7dda;
-    memory[522] = 15'h7dde;
-    memory[523] = 15'h7de2;
-    memory[524] = 15'h7de7;
-    memory[525] = 15'h7deb;
-    memory[526] = 15'h7def;
-    memory[527] = 15'h7df3;
-    memory[528] = 15'h7df7;
-    memory[529] = 15'h7dfb;
-    memory[530] = 15'h7dff;
-    memory[531] = 15'h7e03;
-    memory[532] = 15'h7e07;
-    memory[533] = 15'h7e0a;
-    memory[534] = 15'h7e0e;
-    memory[535] = 15'h7e12;
-    memory[536] = 15'h7e16;
-    memory[537] = 15'h7e1a;
-    memory[538] = 15'h7e1d;
-    memory[539] = 15'h7e21;
-    memory[540] = 15'h7e25;
-    memory[541] = 15'h7e28;
-    memory[542] = 15'h7e2c;
-    memory[543] = 15'h7e30;
-    memory[544] = 15'h7e33;
-    memory[545] = 15'h7e37;
-    memory[546] = 15'h7e3a;
-    memory[547] = 15'h7e3e;
-    memory[548] = 15'h7e41;
-    memory[549] = 15'h7e45;
-    memory[550] = 15'h7e48;
-    memory[551] = 15'h7e4b;
-    memory[552] = 15'h7e4f;
-    memory[553] = 15'h7e52;
-    memory[554] = 15'h7e55;
-    memory[555] = 15'h7e59;
-    memory[556] = 15'h7e5c;
-    memory[557] = 15'h7e5f;
-    memory[558] = 15'h7e62;
-    memory[559] = 15'h7e65;
-    memory[560] = 15'h7e69;
-    memory[561] = 15'h7e6c;
-    memory[562] = 15'h7e6f;
-    memory[563] = 15'h7e72;
-    memory[564] = 15'h7e75;
-    memory[565] = 15'h7e78;
-    memory[566] = 15'h7e7b;
-    memory[567] = 15'h7e7e;
-    memory[568] = 15'h7e81;
-    memory[569] = 15'h7e84;
-    memory[570] = 15'h7e87;
-    memory[571] = 15'h7e8a;
-    memory[572] = 15'h7e8d;
-    memory[573] = 15'h7e90;
-    memory[574] = 15'h7e92;
-    memory[575] = 15'h7e95;
-    memory[576] = 15'h7e98;
-    memory[577] = 15'h7e9b;
-    memory[578] = 15'h7e9e;
-    memory[579] = 15'h7ea0;
-    memory[580] = 15'h7ea3;
-    memory[581] = 15'h7ea6;
-    memory[582] = 15'h7ea8;
-    memory[583] = 15'h7eab;
-    memory[584] = 15'h7eae;
-    memory[585] = 15'h7eb0;
-    memory[586] = 15'h7eb3;
-    memory[587] = 15'h7eb5;
-    memory[588] = 15'h7eb8;
-    memory[589] = 15'h7eba;
-    memory[590] = 15'h7ebd;
-    memory[591] = 15'h7ebf;
-    memory[592] = 15'h7ec2;
-    memory[593] = 15'h7ec4;
-    memory[594] = 15'h7ec7;
-    memory[595] = 15'h7ec9;
-    memory[596] = 15'h7ecc;
-    memory[597] = 15'h7ece;
-    memory[598] = 15'h7ed0;
-    memory[599] = 15'h7ed3;
-    memory[600] = 15'h7ed5;
-    memory[601] = 15'h7ed7;
-    memory[602] = 15'h7eda;
-    memory[603] = 15'h7edc;
-    memory[604] = 15'h7ede;
-    memory[605] = 15'h7ee0;
-    memory[606] = 15'h7ee3;
-    memory[607] = 15'h7ee5;
-    memory[608] = 15'h7ee7;
-    memory[609] = 15'h7ee9;
-    memory[610] = 15'h7eeb;
-    memory[611] = 15'h7eed;
-    memory[612] = 15'h7ef0;
-    memory[613] = 15'h7ef2;
-    memory[614] = 15'h7ef4;
-    memory[615] = 15'h7ef6;
-    memory[616] = 15'h7ef8;
-    memory[617] = 15'h7efa;
-    memory[618] = 15'h7efc;
-    memory[619] = 15'h7efe;
-    memory[620] = 15'h7f00;
-    memory[621] = 15'h7f02;
-    memory[622] = 15'h7f04;
-    memory[623] = 15'h7f06;
-    memory[624] = 15'h7f08;
-    memory[625] = 15'h7f0a;
-    memory[626] = 15'h7f0c;
-    memory[627] = 15'h7f0d;
-    memory[628] = 15'h7f0f;
-    memory[629] = 15'h7f11;
-    memory[630] = 15'h7f13;
-    memory[631] = 15'h7f15;
-    memory[632] = 15'h7f17;
-    memory[633] = 15'h7f18;
-    memory[634] = 15'h7f1a;
-    memory[635] = 15'h7f1c;
-    memory[636] = 15'h7f1e;
-    memory[637] = 15'h7f20;
-    memory[638] = 15'h7f21;
-    memory[639] = 15'h7f23;
-    memory[640] = 15'h7f25;
-    memory[641] = 15'h7f26;
-    memory[642] = 15'h7f28;
-    memory[643] = 15'h7f2a;
-    memory[644] = 15'h7f2b;
-    memory[645] = 15'h7f2d;
-    memory[646] = 15'h7f2f;
-    memory[647] = 15'h7f30;
-    memory[648] = 15'h7f32;
-    memory[649] = 15'h7f33;
-    memory[650] = 15'h7f35;
-    memory[651] = 15'h7f37;
-    memory[652] = 15'h7f38;
-    memory[653] = 15'h7f3a;
-    memory[654] = 15'h7f3b;
-    memory[655] = 15'h7f3d;
-    memory[656] = 15'h7f3e;
-    memory[657] = 15'h7f40;
-    memory[658] = 15'h7f41;
-    memory[659] = 15'h7f43;
-    memory[660] = 15'h7f44;
-    memory[661] = 15'h7f46;
-    memory[662] = 15'h7f47;
-    memory[663] = 15'h7f49;
-    memory[664] = 15'h7f4a;
-    memory[665] = 15'h7f4b;
-    memory[666] = 15'h7f4d;
-    memory[667] = 15'h7f4e;
-    memory[668] = 15'h7f50;
-    memory[669] = 15'h7f51;
-    memory[670] = 15'h7f52;
-    memory[671] = 15'h7f54;
-    memory[672] = 15'h7f55;
-    memory[673] = 15'h7f56;
-    memory[674] = 15'h7f58;
-    memory[675] = 15'h7f59;
-    memory[676] = 15'h7f5a;
-    memory[677] = 15'h7f5b;
-    memory[678] = 15'h7f5d;
-    memory[679] = 15'h7f5e;
-    memory[680] = 15'h7f5f;
-    memory[681] = 15'h7f61;
-    memory[682] = 15'h7f62;
-    memory[683] = 15'h7f63;
-    memory[684] = 15'h7f64;
-    memory[685] = 15'h7f65;
-    memory[686] = 15'h7f67;
-    memory[687] = 15'h7f68;
-    memory[688] = 15'h7f69;
-    memory[689] = 15'h7f6a;
-    memory[690] = 15'h7f6b;
-    memory[691] = 15'h7f6c;
-    memory[692] = 15'h7f6e;
-    memory[693] = 15'h7f6f;
-    memory[694] = 15'h7f70;
-    memory[695] = 15'h7f71;
-    memory[696] = 15'h7f72;
-    memory[697] = 15'h7f73;
-    memory[698] = 15'h7f74;
-    memory[699] = 15'h7f75;
-    memory[700] = 15'h7f76;
-    memory[701] = 15'h7f77;
-    memory[702] = 15'h7f79;
-    memory[703] = 15'h7f7a;
-    memory[704] = 15'h7f7b;
-    memory[705] = 15'h7f7c;
-    memory[706] = 15'h7f7d;
-    memory[707] = 15'h7f7e;
-    memory[708] = 15'h7f7f;
-    memory[709] = 15'h7f80;
-    memory[710] = 15'h7f81;
-    memory[711] = 15'h7f82;
-    memory[712] = 15'h7f83;
-    memory[713] = 15'h7f84;
-    memory[714] = 15'h7f85;
-    memory[715] = 15'h7f86;
-    memory[716] = 15'h7f87;
-    memory[717] = 15'h7f87;
-    memory[718] = 15'h7f88;
-    memory[719] = 15'h7f89;
-    memory[720] = 15'h7f8a;
-    memory[721] = 15'h7f8b;
-    memory[722] = 15'h7f8c;
-    memory[723] = 15'h7f8d;
-    memory[724] = 15'h7f8e;
-    memory[725] = 15'h7f8f;
-    memory[726] = 15'h7f90;
-    memory[727] = 15'h7f90;
-    memory[728] = 15'h7f91;
-    memory[729] = 15'h7f92;
-    memory[730] = 15'h7f93;
-    memory[731] = 15'h7f94;
-    memory[732] = 15'h7f95;
-    memory[733] = 15'h7f96;
-    memory[734] = 15'h7f96;
-    memory[735] = 15'h7f97;
-    memory[736] = 15'h7f98;
-    memory[737] = 15'h7f99;
-    memory[738] = 15'h7f9a;
-    memory[739] = 15'h7f9a;
-    memory[740] = 15'h7f9b;
-    memory[741] = 15'h7f9c;
-    memory[742] = 15'h7f9d;
-    memory[743] = 15'h7f9e;
-    memory[744] = 15'h7f9e;
-    memory[745] = 15'h7f9f;
-    memory[746] = 15'h7fa0;
-    memory[747] = 15'h7fa1;
-    memory[748] = 15'h7fa1;
-    memory[749] = 15'h7fa2;
-    memory[750] = 15'h7fa3;
-    memory[751] = 15'h7fa4;
-    memory[752] = 15'h7fa4;
-    memory[753] = 15'h7fa5;
-    memory[754] = 15'h7fa6;
-    memory[755] = 15'h7fa6;
-    memory[756] = 15'h7fa7;
-    memory[757] = 15'h7fa8;
-    memory[758] = 15'h7fa8;
-    memory[759] = 15'h7fa9;
-    memory[760] = 15'h7faa;
-    memory[761] = 15'h7faa;
-    memory[762] = 15'h7fab;
-    memory[763] = 15'h7fac;
-    memory[764] = 15'h7fac;
-    memory[765] = 15'h7fad;
-    memory[766] = 15'h7fae;
-    memory[767] = 15'h7fae;
-    memory[768] = 15'h7faf;
-    memory[769] = 15'h7fb0;
-    memory[770] = 15'h7fb0;
-    memory[771] = 15'h7fb1;
-    memory[772] = 15'h7fb1;
-    memory[773] = 15'h7fb2;
-    memory[774] = 15'h7fb3;
-    memory[775] = 15'h7fb3;
-    memory[776] = 15'h7fb4;
-    memory[777] = 15'h7fb4;
-    memory[778] = 15'h7fb5;
-    memory[779] = 15'h7fb6;
-    memory[780] = 15'h7fb6;
-    memory[781] = 15'h7fb7;
-    memory[782] = 15'h7fb7;
-    memory[783] = 15'h7fb8;
-    memory[784] = 15'h7fb8;
-    memory[785] = 15'h7fb9;
-    memory[786] = 15'h7fba;
-    memory[787] = 15'h7fba;
-    memory[788] = 15'h7fbb;
-    memory[789] = 15'h7fbb;
-    memory[790] = 15'h7fbc;
-    memory[791] = 15'h7fbc;
-    memory[792] = 15'h7fbd;
-    memory[793] = 15'h7fbd;
-    memory[794] = 15'h7fbe;
-    memory[795] = 15'h7fbe;
-    memory[796] = 15'h7fbf;
-    memory[797] = 15'h7fbf;
-    memory[798] = 15'h7fc0;
-    memory[799] = 15'h7fc0;
-    memory[800] = 15'h7fc1;
-    memory[801] = 15'h7fc1;
-    memory[802] = 15'h7fc2;
-    memory[803] = 15'h7fc2;
-    memory[804] = 15'h7fc3;
-    memory[805] = 15'h7fc3;
-    memory[806] = 15'h7fc4;
-    memory[807] = 15'h7fc4;
-    memory[808] = 15'h7fc5;
-    memory[809] = 15'h7fc5;
-    memory[810] = 15'h7fc6;
-    memory[811] = 15'h7fc6;
-    memory[812] = 15'h7fc7;
-    memory[813] = 15'h7fc7;
-    memory[814] = 15'h7fc7;
-    memory[815] = 15'h7fc8;
-    memory[816] = 15'h7fc8;
-    memory[817] = 15'h7fc9;
-    memory[818] = 15'h7fc9;
-    memory[819] = 15'h7fca;
-    memory[820] = 15'h7fca;
-    memory[821] = 15'h7fca;
-    memory[822] = 15'h7fcb;
-    memory[823] = 15'h7fcb;
-    memory[824] = 15'h7fcc;
-    memory[825] = 15'h7fcc;
-    memory[826] = 15'h7fcc;
-    memory[827] = 15'h7fcd;
-    memory[828] = 15'h7fcd;
-    memory[829] = 15'h7fce;
-    memory[830] = 15'h7fce;
-    memory[831] = 15'h7fce;
-    memory[832] = 15'h7fcf;
-    memory[833] = 15'h7fcf;
-    memory[834] = 15'h7fd0;
-    memory[835] = 15'h7fd0;
-    memory[836] = 15'h7fd0;
-    memory[837] = 15'h7fd1;
-    memory[838] = 15'h7fd1;
-    memory[839] = 15'h7fd1;
-    memory[840] = 15'h7fd2;
-    memory[841] = 15'h7fd2;
-    memory[842] = 15'h7fd3;
-    memory[843] = 15'h7fd3;
-    memory[844] = 15'h7fd3;
-    memory[845] = 15'h7fd4;
-    memory[846] = 15'h7fd4;
-    memory[847] = 15'h7fd4;
-    memory[848] = 15'h7fd5;
-    memory[849] = 15'h7fd5;
-    memory[850] = 15'h7fd5;
-    memory[851] = 15'h7fd6;
-    memory[852] = 15'h7fd6;
-    memory[853] = 15'h7fd6;
-    memory[854] = 15'h7fd7;
-    memory[855] = 15'h7fd7;
-    memory[856] = 15'h7fd7;
-    memory[857] = 15'h7fd8;
-    memory[858] = 15'h7fd8;
-    memory[859] = 15'h7fd8;
-    memory[860] = 15'h7fd8;
-    memory[861] = 15'h7fd9;
-    memory[862] = 15'h7fd9;
-    memory[863] = 15'h7fd9;
-    memory[864] = 15'h7fda;
-    memory[865] = 15'h7fda;
-    memory[866] = 15'h7fda;
-    memory[867] = 15'h7fdb;
-    memory[868] = 15'h7fdb;
-    memory[869] = 15'h7fdb;
-    memory[870] = 15'h7fdb;
-    memory[871] = 15'h7fdc;
-    memory[872] = 15'h7fdc;
-    memory[873] = 15'h7fdc;
-    memory[874] = 15'h7fdd;
-    memory[875] = 15'h7fdd;
-    memory[876] = 15'h7fdd;
-    memory[877] = 15'h7fdd;
-    memory[878] = 15'h7fde;
-    memory[879] = 15'h7fde;
-    memory[880] = 15'h7fde;
-    memory[881] = 15'h7fde;
-    memory[882] = 15'h7fdf;
-    memory[883] = 15'h7fdf;
-    memory[884] = 15'h7fdf;
-    memory[885] = 15'h7fdf;
-    memory[886] = 15'h7fe0;
-    memory[887] = 15'h7fe0;
-    memory[888] = 15'h7fe0;
-    memory[889] = 15'h7fe0;
-    memory[890] = 15'h7fe1;
-    memory[891] = 15'h7fe1;
-    memory[892] = 15'h7fe1;
-    memory[893] = 15'h7fe1;
-    memory[894] = 15'h7fe2;
-    memory[895] = 15'h7fe2;
-    memory[896] = 15'h7fe2;
-    memory[897] = 15'h7fe2;
-    memory[898] = 15'h7fe3;
-    memory[899] = 15'h7fe3;
-    memory[900] = 15'h7fe3;
-    memory[901] = 15'h7fe3;
-    memory[902] = 15'h7fe4;
-    memory[903] = 15'h7fe4;
-    memory[904] = 15'h7fe4;
-    memory[905] = 15'h7fe4;
-    memory[906] = 15'h7fe4;
-    memory[907] = 15'h7fe5;
-    memory[908] = 15'h7fe5;
-    memory[909] = 15'h7fe5;
-    memory[910] = 15'h7fe5;
-    memory[911] = 15'h7fe5;
-    memory[912] = 15'h7fe6;
-    memory[913] = 15'h7fe6;
-    memory[914] = 15'h7fe6;
-    memory[915] = 15'h7fe6;
-    memory[916] = 15'h7fe6;
-    memory[917] = 15'h7fe7;
-    memory[918] = 15'h7fe7;
-    memory[919] = 15'h7fe7;
-    memory[920] = 15'h7fe7;
-    memory[921] = 15'h7fe7;
-    memory[922] = 15'h7fe8;
-    memory[923] = 15'h7fe8;
-    memory[924] = 15'h7fe8;
-    memory[925] = 15'h7fe8;
-    memory[926] = 15'h7fe8;
-    memory[927] = 15'h7fe9;
-    memory[928] = 15'h7fe9;
-    memory[929] = 15'h7fe9;
-    memory[930] = 15'h7fe9;
-    memory[931] = 15'h7fe9;
-    memory[932] = 15'h7fe9;
-    memory[933] = 15'h7fea;
-    memory[934] = 15'h7fea;
-    memory[935] = 15'h7fea;
-    memory[936] = 15'h7fea;
-    memory[937] = 15'h7fea;
-    memory[938] = 15'h7fea;
-    memory[939] = 15'h7feb;
-    memory[940] = 15'h7feb;
-    memory[941] = 15'h7feb;
-    memory[942] = 15'h7feb;
-    memory[943] = 15'h7feb;
-    memory[944] = 15'h7feb;
-    memory[945] = 15'h7fec;
-    memory[946] = 15'h7fec;
-    memory[947] = 15'h7fec;
-    memory[948] = 15'h7fec;
-    memory[949] = 15'h7fec;
-    memory[950] = 15'h7fec;
-    memory[951] = 15'h7fed;
-    memory[952] = 15'h7fed;
-    memory[953] = 15'h7fed;
-    memory[954] = 15'h7fed;
-    memory[955] = 15'h7fed;
-    memory[956] = 15'h7fed;
-    memory[957] = 15'h7fed;
-    memory[958] = 15'h7fee;
-    memory[959] = 15'h7fee;
-    memory[960] = 15'h7fee;
-    memory[961] = 15'h7fee;
-    memory[962] = 15'h7fee;
-    memory[963] = 15'h7fee;
-    memory[964] = 15'h7fee;
-    memory[965] = 15'h7fef;
-    memory[966] = 15'h7fef;
-    memory[967] = 15'h7fef;
-    memory[968] = 15'h7fef;
-    memory[969] = 15'h7fef;
-    memory[970] = 15'h7fef;
-    memory[971] = 15'h7fef;
-    memory[972] = 15'h7ff0;
-    memory[973] = 15'h7ff0;
-    memory[974] = 15'h7ff0;
-    memory[975] = 15'h7ff0;
-    memory[976] = 15'h7ff0;
-    memory[977] = 15'h7ff0;
-    memory[978] = 15'h7ff0;
-    memory[979] = 15'h7ff0;
-    memory[980] = 15'h7ff1;
-    memory[981] = 15'h7ff1;
-    memory[982] = 15'h7ff1;
-    memory[983] = 15'h7ff1;
-    memory[984] = 15'h7ff1;
-    memory[985] = 15'h7ff1;
-    memory[986] = 15'h7ff1;
-    memory[987] = 15'h7ff1;
-    memory[988] = 15'h7ff1;
-    memory[989] = 15'h7ff2;
-    memory[990] = 15'h7ff2;
-    memory[991] = 15'h7ff2;
-    memory[992] = 15'h7ff2;
-    memory[993] = 15'h7ff2;
-    memory[994] = 15'h7ff2;
-    memory[995] = 15'h7ff2;
-    memory[996] = 15'h7ff2;
-    memory[997] = 15'h7ff2;
-    memory[998] = 15'h7ff3;
-    memory[999] = 15'h7ff3;
-    memory[1000] = 15'h7ff3;
-    memory[1001] = 15'h7ff3;
-    memory[1002] = 15'h7ff3;
-    memory[1003] = 15'h7ff3;
-    memory[1004] = 15'h7ff3;
-    memory[1005] = 15'h7ff3;
-    memory[1006] = 15'h7ff3;
-    memory[1007] = 15'h7ff3;
-    memory[1008] = 15'h7ff4;
-    memory[1009] = 15'h7ff4;
-    memory[1010] = 15'h7ff4;
-    memory[1011] = 15'h7ff4;
-    memory[1012] = 15'h7ff4;
-    memory[1013] = 15'h7ff4;
-    memory[1014] = 15'h7ff4;
-    memory[1015] = 15'h7ff4;
-    memory[1016] = 15'h7ff4;
-    memory[1017] = 15'h7ff4;
-    memory[1018] = 15'h7ff4;
-    memory[1019] = 15'h7ff5;
-    memory[1020] = 15'h7ff5;
-    memory[1021] = 15'h7ff5;
-    memory[1022] = 15'h7ff5;
-    memory[1023] = 15'h7ff5;
+    sigmoid[0] = 15'h4000;
+    sigmoid[1] = 15'h4040;
+    sigmoid[2] = 15'h4080;
+    sigmoid[3] = 15'h40c0;
+    sigmoid[4] = 15'h4100;
+    sigmoid[5] = 15'h4140;
+    sigmoid[6] = 15'h4180;
+    sigmoid[7] = 15'h41c0;
+    sigmoid[8] = 15'h4200;
+    sigmoid[9] = 15'h4240;
+    sigmoid[10] = 15'h4280;
+    sigmoid[11] = 15'h42c0;
+    sigmoid[12] = 15'h42ff;
+    sigmoid[13] = 15'h433f;
+    sigmoid[14] = 15'h437f;
+    sigmoid[15] = 15'h43bf;
+    sigmoid[16] = 15'h43ff;
+    sigmoid[17] = 15'h443e;
+    sigmoid[18] = 15'h447e;
+    sigmoid[19] = 15'h44be;
+    sigmoid[20] = 15'h44fd;
+    sigmoid[21] = 15'h453d;
+    sigmoid[22] = 15'h457d;
+    sigmoid[23] = 15'h45bc;
+    sigmoid[24] = 15'h45fc;
+    sigmoid[25] = 15'h463b;
+    sigmoid[26] = 15'h467a;
+    sigmoid[27] = 15'h46ba;
+    sigmoid[28] = 15'h46f9;
+    sigmoid[29] = 15'h4738;
+    sigmoid[30] = 15'h4777;
+    sigmoid[31] = 15'h47b6;
+    sigmoid[32] = 15'h47f5;
+    sigmoid[33] = 15'h4834;
+    sigmoid[34] = 15'h4873;
+    sigmoid[35] = 15'h48b2;
+    sigmoid[36] = 15'h48f1;
+    sigmoid[37] = 15'h4930;
+    sigmoid[38] = 15'h496e;
+    sigmoid[39] = 15'h49ad;
+    sigmoid[40] = 15'h49eb;
+    sigmoid[41] = 15'h4a2a;
+    sigmoid[42] = 15'h4a68;
+    sigmoid[43] = 15'h4aa6;
+    sigmoid[44] = 15'h4ae5;
+    sigmoid[45] = 15'h4b23;
+    sigmoid[46] = 15'h4b61;
+    sigmoid[47] = 15'h4b9f;
+    sigmoid[48] = 15'h4bdc;
+    sigmoid[49] = 15'h4c1a;
+    sigmoid[50] = 15'h4c58;
+    sigmoid[51] = 15'h4c95;
+    sigmoid[52] = 15'h4cd3;
+    sigmoid[53] = 15'h4d10;
+    sigmoid[54] = 15'h4d4e;
+    sigmoid[55] = 15'h4d8b;
+    sigmoid[56] = 15'h4dc8;
+    sigmoid[57] = 15'h4e05;
+    sigmoid[58] = 15'h4e42;
+    sigmoid[59] = 15'h4e7f;
+    sigmoid[60] = 15'h4ebb;
+    sigmoid[61] = 15'h4ef8;
+    sigmoid[62] = 15'h4f34;
+    sigmoid[63] = 15'h4f71;
+    sigmoid[64] = 15'h4fad;
+    sigmoid[65] = 15'h4fe9;
+    sigmoid[66] = 15'h5025;
+    sigmoid[67] = 15'h5061;
+    sigmoid[68] = 15'h509c;
+    sigmoid[69] = 15'h50d8;
+    sigmoid[70] = 15'h5114;
+    sigmoid[71] = 15'h514f;
+    sigmoid[72] = 15'h518a;
+    sigmoid[73] = 15'h51c5;
+    sigmoid[74] = 15'h5200;
+    sigmoid[75] = 15'h523b;
+    sigmoid[76] = 15'h5276;
+    sigmoid[77] = 15'h52b1;
+    sigmoid[78] = 15'h52eb;
+    sigmoid[79] = 15'h5325;
+    sigmoid[80] = 15'h5360;
+    sigmoid[81] = 15'h539a;
+    sigmoid[82] = 15'h53d4;
+    sigmoid[83] = 15'h540d;
+    sigmoid[84] = 15'h5447;
+    sigmoid[85] = 15'h5481;
+    sigmoid[86] = 15'h54ba;
+    sigmoid[87] = 15'h54f3;
+    sigmoid[88] = 15'h552c;
+    sigmoid[89] = 15'h5565;
+    sigmoid[90] = 15'h559e;
+    sigmoid[91] = 15'h55d6;
+    sigmoid[92] = 15'h560f;
+    sigmoid[93] = 15'h5647;
+    sigmoid[94] = 15'h567f;
+    sigmoid[95] = 15'h56b7;
+    sigmoid[96] = 15'h56ef;
+    sigmoid[97] = 15'h5727;
+    sigmoid[98] = 15'h575f;
+    sigmoid[99] = 15'h5796;
+    sigmoid[100] = 15'h57cd;
+    sigmoid[101] = 15'h5804;
+    sigmoid[102] = 15'h583b;
+    sigmoid[103] = 15'h5872;
+    sigmoid[104] = 15'h58a8;
+    sigmoid[105] = 15'h58df;
+    sigmoid[106] = 15'h5915;
+    sigmoid[107] = 15'h594b;
+    sigmoid[108] = 15'h5981;
+    sigmoid[109] = 15'h59b7;
+    sigmoid[110] = 15'h59ed;
+    sigmoid[111] = 15'h5a22;
+    sigmoid[112] = 15'h5a57;
+    sigmoid[113] = 15'h5a8c;
+    sigmoid[114] = 15'h5ac1;
+    sigmoid[115] = 15'h5af6;
+    sigmoid[116] = 15'h5b2a;
+    sigmoid[117] = 15'h5b5f;
+    sigmoid[118] = 15'h5b93;
+    sigmoid[119] = 15'h5bc7;
+    sigmoid[120] = 15'h5bfb;
+    sigmoid[121] = 15'h5c2f;
+    sigmoid[122] = 15'h5c62;
+    sigmoid[123] = 15'h5c95;
+    sigmoid[124] = 15'h5cc9;
+    sigmoid[125] = 15'h5cfc;
+    sigmoid[126] = 15'h5d2e;
+    sigmoid[127] = 15'h5d61;
+    sigmoid[128] = 15'h5d93;
+    sigmoid[129] = 15'h5dc6;
+    sigmoid[130] = 15'h5df8;
+    sigmoid[131] = 15'h5e2a;
+    sigmoid[132] = 15'h5e5b;
+    sigmoid[133] = 15'h5e8d;
+    sigmoid[134] = 15'h5ebe;
+    sigmoid[135] = 15'h5eef;
+    sigmoid[136] = 15'h5f20;
+    sigmoid[137] = 15'h5f51;
+    sigmoid[138] = 15'h5f81;
+    sigmoid[139] = 15'h5fb2;
+    sigmoid[140] = 15'h5fe2;
+    sigmoid[141] = 15'h6012;
+    sigmoid[142] = 15'h6042;
+    sigmoid[143] = 15'h6072;
+    sigmoid[144] = 15'h60a1;
+    sigmoid[145] = 15'h60d0;
+    sigmoid[146] = 15'h60ff;
+    sigmoid[147] = 15'h612e;
+    sigmoid[148] = 15'h615d;
+    sigmoid[149] = 15'h618c;
+    sigmoid[150] = 15'h61ba;
+    sigmoid[151] = 15'h61e8;
+    sigmoid[152] = 15'h6216;
+    sigmoid[153] = 15'h6244;
+    sigmoid[154] = 15'h6271;
+    sigmoid[155] = 15'h629f;
+    sigmoid[156] = 15'h62cc;
+    sigmoid[157] = 15'h62f9;
+    sigmoid[158] = 15'h6326;
+    sigmoid[159] = 15'h6352;
+    sigmoid[160] = 15'h637f;
+    sigmoid[161] = 15'h63ab;
+    sigmoid[162] = 15'h63d7;
+    sigmoid[163] = 15'h6403;
+    sigmoid[164] = 15'h642e;
+    sigmoid[165] = 15'h645a;
+    sigmoid[166] = 15'h6485;
+    sigmoid[167] = 15'h64b0;
+    sigmoid[168] = 15'h64db;
+    sigmoid[169] = 15'h6506;
+    sigmoid[170] = 15'h6530;
+    sigmoid[171] = 15'h655a;
+    sigmoid[172] = 15'h6584;
+    sigmoid[173] = 15'h65ae;
+    sigmoid[174] = 15'h65d8;
+    sigmoid[175] = 15'h6602;
+    sigmoid[176] = 15'h662b;
+    sigmoid[177] = 15'h6654;
+    sigmoid[178] = 15'h667d;
+    sigmoid[179] = 15'h66a6;
+    sigmoid[180] = 15'h66ce;
+    sigmoid[181] = 15'h66f7;
+    sigmoid[182] = 15'h671f;
+    sigmoid[183] = 15'h6747;
+    sigmoid[184] = 15'h676f;
+    sigmoid[185] = 15'h6796;
+    sigmoid[186] = 15'h67be;
+    sigmoid[187] = 15'h67e5;
+    sigmoid[188] = 15'h680c;
+    sigmoid[189] = 15'h6833;
+    sigmoid[190] = 15'h685a;
+    sigmoid[191] = 15'h6880;
+    sigmoid[192] = 15'h68a6;
+    sigmoid[193] = 15'h68cc;
+    sigmoid[194] = 15'h68f2;
+    sigmoid[195] = 15'h6918;
+    sigmoid[196] = 15'h693d;
+    sigmoid[197] = 15'h6963;
+    sigmoid[198] = 15'h6988;
+    sigmoid[199] = 15'h69ad;
+    sigmoid[200] = 15'h69d2;
+    sigmoid[201] = 15'h69f6;
+    sigmoid[202] = 15'h6a1b;
+    sigmoid[203] = 15'h6a3f;
+    sigmoid[204] = 15'h6a63;
+    sigmoid[205] = 15'h6a87;
+    sigmoid[206] = 15'h6aaa;
+    sigmoid[207] = 15'h6ace;
+    sigmoid[208] = 15'h6af1;
+    sigmoid[209] = 15'h6b14;
+    sigmoid[210] = 15'h6b37;
+    sigmoid[211] = 15'h6b5a;
+    sigmoid[212] = 15'h6b7c;
+    sigmoid[213] = 15'h6b9f;
+    sigmoid[214] = 15'h6bc1;
+    sigmoid[215] = 15'h6be3;
+    sigmoid[216] = 15'h6c05;
+    sigmoid[217] = 15'h6c26;
+    sigmoid[218] = 15'h6c48;
+    sigmoid[219] = 15'h6c69;
+    sigmoid[220] = 15'h6c8a;
+    sigmoid[221] = 15'h6cab;
+    sigmoid[222] = 15'h6ccc;
+    sigmoid[223] = 15'h6cec;
+    sigmoid[224] = 15'h6d0d;
+    sigmoid[225] = 15'h6d2d;
+    sigmoid[226] = 15'h6d4d;
+    sigmoid[227] = 15'h6d6d;
+    sigmoid[228] = 15'h6d8d;
+    sigmoid[229] = 15'h6dac;
+    sigmoid[230] = 15'h6dcb;
+    sigmoid[231] = 15'h6dea;
+    sigmoid[232] = 15'h6e09;
+    sigmoid[233] = 15'h6e28;
+    sigmoid[234] = 15'h6e47;
+    sigmoid[235] = 15'h6e65;
+    sigmoid[236] = 15'h6e84;
+    sigmoid[237] = 15'h6ea2;
+    sigmoid[238] = 15'h6ec0;
+    sigmoid[239] = 15'h6edd;
+    sigmoid[240] = 15'h6efb;
+    sigmoid[241] = 15'h6f18;
+    sigmoid[242] = 15'h6f36;
+    sigmoid[243] = 15'h6f53;
+    sigmoid[244] = 15'h6f70;
+    sigmoid[245] = 15'h6f8c;
+    sigmoid[246] = 15'h6fa9;
+    sigmoid[247] = 15'h6fc6;
+    sigmoid[248] = 15'h6fe2;
+    sigmoid[249] = 15'h6ffe;
+    sigmoid[250] = 15'h701a;
+    sigmoid[251] = 15'h7036;
+    sigmoid[252] = 15'h7051;
+    sigmoid[253] = 15'h706d;
+    sigmoid[254] = 15'h7088;
+    sigmoid[255] = 15'h70a3;
+    sigmoid[256] = 15'h70be;
+    sigmoid[257] = 15'h70d9;
+    sigmoid[258] = 15'h70f3;
+    sigmoid[259] = 15'h710e;
+    sigmoid[260] = 15'h7128;
+    sigmoid[261] = 15'h7142;
+    sigmoid[262] = 15'h715c;
+    sigmoid[263] = 15'h7176;
+    sigmoid[264] = 15'h7190;
+    sigmoid[265] = 15'h71a9;
+    sigmoid[266] = 15'h71c3;
+    sigmoid[267] = 15'h71dc;
+    sigmoid[268] = 15'h71f5;
+    sigmoid[269] = 15'h720e;
+    sigmoid[270] = 15'h7227;
+    sigmoid[271] = 15'h723f;
+    sigmoid[272] = 15'h7258;
+    sigmoid[273] = 15'h7270;
+    sigmoid[274] = 15'h7288;
+    sigmoid[275] = 15'h72a0;
+    sigmoid[276] = 15'h72b8;
+    sigmoid[277] = 15'h72d0;
+    sigmoid[278] = 15'h72e8;
+    sigmoid[279] = 15'h72ff;
+    sigmoid[280] = 15'h7316;
+    sigmoid[281] = 15'h732e;
+    sigmoid[282] = 15'h7345;
+    sigmoid[283] = 15'h735b;
+    sigmoid[284] = 15'h7372;
+    sigmoid[285] = 15'h7389;
+    sigmoid[286] = 15'h739f;
+    sigmoid[287] = 15'h73b5;
+    sigmoid[288] = 15'h73cc;
+    sigmoid[289] = 15'h73e2;
+    sigmoid[290] = 15'h73f7;
+    sigmoid[291] = 15'h740d;
+    sigmoid[292] = 15'h7423;
+    sigmoid[293] = 15'h7438;
+    sigmoid[294] = 15'h744e;
+    sigmoid[295] = 15'h7463;
+    sigmoid[296] = 15'h7478;
+    sigmoid[297] = 15'h748d;
+    sigmoid[298] = 15'h74a2;
+    sigmoid[299] = 15'h74b6;
+    sigmoid[300] = 15'h74cb;
+    sigmoid[301] = 15'h74df;
+    sigmoid[302] = 15'h74f3;
+    sigmoid[303] = 15'h7507;
+    sigmoid[304] = 15'h751b;
+    sigmoid[305] = 15'h752f;
+    sigmoid[306] = 15'h7543;
+    sigmoid[307] = 15'h7557;
+    sigmoid[308] = 15'h756a;
+    sigmoid[309] = 15'h757e;
+    sigmoid[310] = 15'h7591;
+    sigmoid[311] = 15'h75a4;
+    sigmoid[312] = 15'h75b7;
+    sigmoid[313] = 15'h75ca;
+    sigmoid[314] = 15'h75dc;
+    sigmoid[315] = 15'h75ef;
+    sigmoid[316] = 15'h7602;
+    sigmoid[317] = 15'h7614;
+    sigmoid[318] = 15'h7626;
+    sigmoid[319] = 15'h7638;
+    sigmoid[320] = 15'h764a;
+    sigmoid[321] = 15'h765c;
+    sigmoid[322] = 15'h766e;
+    sigmoid[323] = 15'h7680;
+    sigmoid[324] = 15'h7691;
+    sigmoid[325] = 15'h76a3;
+    sigmoid[326] = 15'h76b4;
+    sigmoid[327] = 15'h76c5;
+    sigmoid[328] = 15'h76d6;
+    sigmoid[329] = 15'h76e7;
+    sigmoid[330] = 15'h76f8;
+    sigmoid[331] = 15'h7709;
+    sigmoid[332] = 15'h7719;
+    sigmoid[333] = 15'h772a;
+    sigmoid[334] = 15'h773a;
+    sigmoid[335] = 15'h774a;
+    sigmoid[336] = 15'h775b;
+    sigmoid[337] = 15'h776b;
+    sigmoid[338] = 15'h777b;
+    sigmoid[339] = 15'h778b;
+    sigmoid[340] = 15'h779a;
+    sigmoid[341] = 15'h77aa;
+    sigmoid[342] = 15'h77b9;
+    sigmoid[343] = 15'h77c9;
+    sigmoid[344] = 15'h77d8;
+    sigmoid[345] = 15'h77e7;
+    sigmoid[346] = 15'h77f7;
+    sigmoid[347] = 15'h7806;
+    sigmoid[348] = 15'h7814;
+    sigmoid[349] = 15'h7823;
+    sigmoid[350] = 15'h7832;
+    sigmoid[351] = 15'h7841;
+    sigmoid[352] = 15'h784f;
+    sigmoid[353] = 15'h785d;
+    sigmoid[354] = 15'h786c;
+    sigmoid[355] = 15'h787a;
+    sigmoid[356] = 15'h7888;
+    sigmoid[357] = 15'h7896;
+    sigmoid[358] = 15'h78a4;
+    sigmoid[359] = 15'h78b2;
+    sigmoid[360] = 15'h78c0;
+    sigmoid[361] = 15'h78cd;
+    sigmoid[362] = 15'h78db;
+    sigmoid[363] = 15'h78e8;
+    sigmoid[364] = 15'h78f6;
+    sigmoid[365] = 15'h7903;
+    sigmoid[366] = 15'h7910;
+    sigmoid[367] = 15'h791d;
+    sigmoid[368] = 15'h792a;
+    sigmoid[369] = 15'h7937;
+    sigmoid[370] = 15'h7944;
+    sigmoid[371] = 15'h7950;
+    sigmoid[372] = 15'h795d;
+    sigmoid[373] = 15'h796a;
+    sigmoid[374] = 15'h7976;
+    sigmoid[375] = 15'h7982;
+    sigmoid[376] = 15'h798f;
+    sigmoid[377] = 15'h799b;
+    sigmoid[378] = 15'h79a7;
+    sigmoid[379] = 15'h79b3;
+    sigmoid[380] = 15'h79bf;
+    sigmoid[381] = 15'h79cb;
+    sigmoid[382] = 15'h79d7;
+    sigmoid[383] = 15'h79e2;
+    sigmoid[384] = 15'h79ee;
+    sigmoid[385] = 15'h79f9;
+    sigmoid[386] = 15'h7a05;
+    sigmoid[387] = 15'h7a10;
+    sigmoid[388] = 15'h7a1c;
+    sigmoid[389] = 15'h7a27;
+    sigmoid[390] = 15'h7a32;
+    sigmoid[391] = 15'h7a3d;
+    sigmoid[392] = 15'h7a48;
+    sigmoid[393] = 15'h7a53;
+    sigmoid[394] = 15'h7a5e;
+    sigmoid[395] = 15'h7a68;
+    sigmoid[396] = 15'h7a73;
+    sigmoid[397] = 15'h7a7e;
+    sigmoid[398] = 15'h7a88;
+    sigmoid[399] = 15'h7a93;
+    sigmoid[400] = 15'h7a9d;
+    sigmoid[401] = 15'h7aa7;
+    sigmoid[402] = 15'h7ab1;
+    sigmoid[403] = 15'h7abc;
+    sigmoid[404] = 15'h7ac6;
+    sigmoid[405] = 15'h7ad0;
+    sigmoid[406] = 15'h7ad9;
+    sigmoid[407] = 15'h7ae3;
+    sigmoid[408] = 15'h7aed;
+    sigmoid[409] = 15'h7af7;
+    sigmoid[410] = 15'h7b00;
+    sigmoid[411] = 15'h7b0a;
+    sigmoid[412] = 15'h7b14;
+    sigmoid[413] = 15'h7b1d;
+    sigmoid[414] = 15'h7b26;
+    sigmoid[415] = 15'h7b30;
+    sigmoid[416] = 15'h7b39;
+    sigmoid[417] = 15'h7b42;
+    sigmoid[418] = 15'h7b4b;
+    sigmoid[419] = 15'h7b54;
+    sigmoid[420] = 15'h7b5d;
+    sigmoid[421] = 15'h7b66;
+    sigmoid[422] = 15'h7b6f;
+    sigmoid[423] = 15'h7b78;
+    sigmoid[424] = 15'h7b80;
+    sigmoid[425] = 15'h7b89;
+    sigmoid[426] = 15'h7b92;
+    sigmoid[427] = 15'h7b9a;
+    sigmoid[428] = 15'h7ba3;
+    sigmoid[429] = 15'h7bab;
+    sigmoid[430] = 15'h7bb3;
+    sigmoid[431] = 15'h7bbc;
+    sigmoid[432] = 15'h7bc4;
+    sigmoid[433] = 15'h7bcc;
+    sigmoid[434] = 15'h7bd4;
+    sigmoid[435] = 15'h7bdc;
+    sigmoid[436] = 15'h7be4;
+    sigmoid[437] = 15'h7bec;
+    sigmoid[438] = 15'h7bf4;
+    sigmoid[439] = 15'h7bfc;
+    sigmoid[440] = 15'h7c03;
+    sigmoid[441] = 15'h7c0b;
+    sigmoid[442] = 15'h7c13;
+    sigmoid[443] = 15'h7c1a;
+    sigmoid[444] = 15'h7c22;
+    sigmoid[445] = 15'h7c29;
+    sigmoid[446] = 15'h7c31;
+    sigmoid[447] = 15'h7c38;
+    sigmoid[448] = 15'h7c3f;
+    sigmoid[449] = 15'h7c47;
+    sigmoid[450] = 15'h7c4e;
+    sigmoid[451] = 15'h7c55;
+    sigmoid[452] = 15'h7c5c;
+    sigmoid[453] = 15'h7c63;
+    sigmoid[454] = 15'h7c6a;
+    sigmoid[455] = 15'h7c71;
+    sigmoid[456] = 15'h7c78;
+    sigmoid[457] = 15'h7c7f;
+    sigmoid[458] = 15'h7c86;
+    sigmoid[459] = 15'h7c8c;
+    sigmoid[460] = 15'h7c93;
+    sigmoid[461] = 15'h7c9a;
+    sigmoid[462] = 15'h7ca0;
+    sigmoid[463] = 15'h7ca7;
+    sigmoid[464] = 15'h7cad;
+    sigmoid[465] = 15'h7cb4;
+    sigmoid[466] = 15'h7cba;
+    sigmoid[467] = 15'h7cc1;
+    sigmoid[468] = 15'h7cc7;
+    sigmoid[469] = 15'h7ccd;
+    sigmoid[470] = 15'h7cd3;
+    sigmoid[471] = 15'h7cda;
+    sigmoid[472] = 15'h7ce0;
+    sigmoid[473] = 15'h7ce6;
+    sigmoid[474] = 15'h7cec;
+    sigmoid[475] = 15'h7cf2;
+    sigmoid[476] = 15'h7cf8;
+    sigmoid[477] = 15'h7cfe;
+    sigmoid[478] = 15'h7d03;
+    sigmoid[479] = 15'h7d09;
+    sigmoid[480] = 15'h7d0f;
+    sigmoid[481] = 15'h7d15;
+    sigmoid[482] = 15'h7d1a;
+    sigmoid[483] = 15'h7d20;
+    sigmoid[484] = 15'h7d26;
+    sigmoid[485] = 15'h7d2b;
+    sigmoid[486] = 15'h7d31;
+    sigmoid[487] = 15'h7d36;
+    sigmoid[488] = 15'h7d3c;
+    sigmoid[489] = 15'h7d41;
+    sigmoid[490] = 15'h7d46;
+    sigmoid[491] = 15'h7d4c;
+    sigmoid[492] = 15'h7d51;
+    sigmoid[493] = 15'h7d56;
+    sigmoid[494] = 15'h7d5b;
+    sigmoid[495] = 15'h7d61;
+    sigmoid[496] = 15'h7d66;
+    sigmoid[497] = 15'h7d6b;
+    sigmoid[498] = 15'h7d70;
+    sigmoid[499] = 15'h7d75;
+    sigmoid[500] = 15'h7d7a;
+    sigmoid[501] = 15'h7d7f;
+    sigmoid[502] = 15'h7d84;
+    sigmoid[503] = 15'h7d89;
+    sigmoid[504] = 15'h7d8d;
+    sigmoid[505] = 15'h7d92;
+    sigmoid[506] = 15'h7d97;
+    sigmoid[507] = 15'h7d9c;
+    sigmoid[508] = 15'h7da0;
+    sigmoid[509] = 15'h7da5;
+    sigmoid[510] = 15'h7daa;
+    sigmoid[511] = 15'h7dae;
+    sigmoid[512] = 15'h7db3;
+    sigmoid[513] = 15'h7db7;
+    sigmoid[514] = 15'h7dbc;
+    sigmoid[515] = 15'h7dc0;
+    sigmoid[516] = 15'h7dc4;
+    sigmoid[517] = 15'h7dc9;
+    sigmoid[518] = 15'h7dcd;
+    sigmoid[519] = 15'h7dd1;
+    sigmoid[520] = 15'h7dd6;
+    sigmoid[521] = 15'h7dda;
+    sigmoid[522] = 15'h7dde;
+    sigmoid[523] = 15'h7de2;
+    sigmoid[524] = 15'h7de7;
+    sigmoid[525] = 15'h7deb;
+    sigmoid[526] = 15'h7def;
+    sigmoid[527] = 15'h7df3;
+    sigmoid[528] = 15'h7df7;
+    sigmoid[529] = 15'h7dfb;
+    sigmoid[530] = 15'h7dff;
+    sigmoid[531] = 15'h7e03;
+    sigmoid[532] = 15'h7e07;
+    sigmoid[533] = 15'h7e0a;
+    sigmoid[534] = 15'h7e0e;
+    sigmoid[535] = 15'h7e12;
+    sigmoid[536] = 15'h7e16;
+    sigmoid[537] = 15'h7e1a;
+    sigmoid[538] = 15'h7e1d;
+    sigmoid[539] = 15'h7e21;
+    sigmoid[540] = 15'h7e25;
+    sigmoid[541] = 15'h7e28;
+    sigmoid[542] = 15'h7e2c;
+    sigmoid[543] = 15'h7e30;
+    sigmoid[544] = 15'h7e33;
+    sigmoid[545] = 15'h7e37;
+    sigmoid[546] = 15'h7e3a;
+    sigmoid[547] = 15'h7e3e;
+    sigmoid[548] = 15'h7e41;
+    sigmoid[549] = 15'h7e45;
+    sigmoid[550] = 15'h7e48;
+    sigmoid[551] = 15'h7e4b;
+    sigmoid[552] = 15'h7e4f;
+    sigmoid[553] = 15'h7e52;
+    sigmoid[554] = 15'h7e55;
+    sigmoid[555] = 15'h7e59;
+    sigmoid[556] = 15'h7e5c;
+    sigmoid[557] = 15'h7e5f;
+    sigmoid[558] = 15'h7e62;
+    sigmoid[559] = 15'h7e65;
+    sigmoid[560] = 15'h7e69;
+    sigmoid[561] = 15'h7e6c;
+    sigmoid[562] = 15'h7e6f;
+    sigmoid[563] = 15'h7e72;
+    sigmoid[564] = 15'h7e75;
+    sigmoid[565] = 15'h7e78;
+    sigmoid[566] = 15'h7e7b;
+    sigmoid[567] = 15'h7e7e;
+    sigmoid[568] = 15'h7e81;
+    sigmoid[569] = 15'h7e84;
+    sigmoid[570] = 15'h7e87;
+    sigmoid[571] = 15'h7e8a;
+    sigmoid[572] = 15'h7e8d;
+    sigmoid[573] = 15'h7e90;
+    sigmoid[574] = 15'h7e92;
+    sigmoid[575] = 15'h7e95;
+    sigmoid[576] = 15'h7e98;
+    sigmoid[577] = 15'h7e9b;
+    sigmoid[578] = 15'h7e9e;
+    sigmoid[579] = 15'h7ea0;
+    sigmoid[580] = 15'h7ea3;
+    sigmoid[581] = 15'h7ea6;
+    sigmoid[582] = 15'h7ea8;
+    sigmoid[583] = 15'h7eab;
+    sigmoid[584] = 15'h7eae;
+    sigmoid[585] = 15'h7eb0;
+    sigmoid[586] = 15'h7eb3;
+    sigmoid[587] = 15'h7eb5;
+    sigmoid[588] = 15'h7eb8;
+    sigmoid[589] = 15'h7eba;
+    sigmoid[590] = 15'h7ebd;
+    sigmoid[591] = 15'h7ebf;
+    sigmoid[592] = 15'h7ec2;
+    sigmoid[593] = 15'h7ec4;
+    sigmoid[594] = 15'h7ec7;
+    sigmoid[595] = 15'h7ec9;
+    sigmoid[596] = 15'h7ecc;
+    sigmoid[597] = 15'h7ece;
+    sigmoid[598] = 15'h7ed0;
+    sigmoid[599] = 15'h7ed3;
+    sigmoid[600] = 15'h7ed5;
+    sigmoid[601] = 15'h7ed7;
+    sigmoid[602] = 15'h7eda;
+    sigmoid[603] = 15'h7edc;
+    sigmoid[604] = 15'h7ede;
+    sigmoid[605] = 15'h7ee0;
+    sigmoid[606] = 15'h7ee3;
+    sigmoid[607] = 15'h7ee5;
+    sigmoid[608] = 15'h7ee7;
+    sigmoid[609] = 15'h7ee9;
+    sigmoid[610] = 15'h7eeb;
+    sigmoid[611] = 15'h7eed;
+    sigmoid[612] = 15'h7ef0;
+    sigmoid[613] = 15'h7ef2;
+    sigmoid[614] = 15'h7ef4;
+    sigmoid[615] = 15'h7ef6;
+    sigmoid[616] = 15'h7ef8;
+    sigmoid[617] = 15'h7efa;
+    sigmoid[618] = 15'h7efc;
+    sigmoid[619] = 15'h7efe;
+    sigmoid[620] = 15'h7f00;
+    sigmoid[621] = 15'h7f02;
+    sigmoid[622] = 15'h7f04;
+    sigmoid[623] = 15'h7f06;
+    sigmoid[624] = 15'h7f08;
+    sigmoid[625] = 15'h7f0a;
+    sigmoid[626] = 15'h7f0c;
+    sigmoid[627] = 15'h7f0d;
+    sigmoid[628] = 15'h7f0f;
+    sigmoid[629] = 15'h7f11;
+    sigmoid[630] = 15'h7f13;
+    sigmoid[631] = 15'h7f15;
+    sigmoid[632] = 15'h7f17;
+    sigmoid[633] = 15'h7f18;
+    sigmoid[634] = 15'h7f1a;
+    sigmoid[635] = 15'h7f1c;
+    sigmoid[636] = 15'h7f1e;
+    sigmoid[637] = 15'h7f20;
+    sigmoid[638] = 15'h7f21;
+    sigmoid[639] = 15'h7f23;
+    sigmoid[640] = 15'h7f25;
+    sigmoid[641] = 15'h7f26;
+    sigmoid[642] = 15'h7f28;
+    sigmoid[643] = 15'h7f2a;
+    sigmoid[644] = 15'h7f2b;
+    sigmoid[645] = 15'h7f2d;
+    sigmoid[646] = 15'h7f2f;
+    sigmoid[647] = 15'h7f30;
+    sigmoid[648] = 15'h7f32;
+    sigmoid[649] = 15'h7f33;
+    sigmoid[650] = 15'h7f35;
+    sigmoid[651] = 15'h7f37;
+    sigmoid[652] = 15'h7f38;
+    sigmoid[653] = 15'h7f3a;
+    sigmoid[654] = 15'h7f3b;
+    sigmoid[655] = 15'h7f3d;
+    sigmoid[656] = 15'h7f3e;
+    sigmoid[657] = 15'h7f40;
+    sigmoid[658] = 15'h7f41;
+    sigmoid[659] = 15'h7f43;
+    sigmoid[660] = 15'h7f44;
+    sigmoid[661] = 15'h7f46;
+    sigmoid[662] = 15'h7f47;
+    sigmoid[663] = 15'h7f49;
+    sigmoid[664] = 15'h7f4a;
+    sigmoid[665] = 15'h7f4b;
+    sigmoid[666] = 15'h7f4d;
+    sigmoid[667] = 15'h7f4e;
+    sigmoid[668] = 15'h7f50;
+    sigmoid[669] = 15'h7f51;
+    sigmoid[670] = 15'h7f52;
+    sigmoid[671] = 15'h7f54;
+    sigmoid[672] = 15'h7f55;
+    sigmoid[673] = 15'h7f56;
+    sigmoid[674] = 15'h7f58;
+    sigmoid[675] = 15'h7f59;
+    sigmoid[676] = 15'h7f5a;
+    sigmoid[677] = 15'h7f5b;
+    sigmoid[678] = 15'h7f5d;
+    sigmoid[679] = 15'h7f5e;
+    sigmoid[680] = 15'h7f5f;
+    sigmoid[681] = 15'h7f61;
+    sigmoid[682] = 15'h7f62;
+    sigmoid[683] = 15'h7f63;
+    sigmoid[684] = 15'h7f64;
+    sigmoid[685] = 15'h7f65;
+    sigmoid[686] = 15'h7f67;
+    sigmoid[687] = 15'h7f68;
+    sigmoid[688] = 15'h7f69;
+    sigmoid[689] = 15'h7f6a;
+    sigmoid[690] = 15'h7f6b;
+    sigmoid[691] = 15'h7f6c;
+    sigmoid[692] = 15'h7f6e;
+    sigmoid[693] = 15'h7f6f;
+    sigmoid[694] = 15'h7f70;
+    sigmoid[695] = 15'h7f71;
+    sigmoid[696] = 15'h7f72;
+    sigmoid[697] = 15'h7f73;
+    sigmoid[698] = 15'h7f74;
+    sigmoid[699] = 15'h7f75;
+    sigmoid[700] = 15'h7f76;
+    sigmoid[701] = 15'h7f77;
+    sigmoid[702] = 15'h7f79;
+    sigmoid[703] = 15'h7f7a;
+    sigmoid[704] = 15'h7f7b;
+    sigmoid[705] = 15'h7f7c;
+    sigmoid[706] = 15'h7f7d;
+    sigmoid[707] = 15'h7f7e;
+    sigmoid[708] = 15'h7f7f;
+    sigmoid[709] = 15'h7f80;
+    sigmoid[710] = 15'h7f81;
+    sigmoid[711] = 15'h7f82;
+    sigmoid[712] = 15'h7f83;
+    sigmoid[713] = 15'h7f84;
+    sigmoid[714] = 15'h7f85;
+    sigmoid[715] = 15'h7f86;
+    sigmoid[716] = 15'h7f87;
+    sigmoid[717] = 15'h7f87;
+    sigmoid[718] = 15'h7f88;
+    sigmoid[719] = 15'h7f89;
+    sigmoid[720] = 15'h7f8a;
+    sigmoid[721] = 15'h7f8b;
+    sigmoid[722] = 15'h7f8c;
+    sigmoid[723] = 15'h7f8d;
+    sigmoid[724] = 15'h7f8e;
+    sigmoid[725] = 15'h7f8f;
+    sigmoid[726] = 15'h7f90;
+    sigmoid[727] = 15'h7f90;
+    sigmoid[728] = 15'h7f91;
+    sigmoid[729] = 15'h7f92;
+    sigmoid[730] = 15'h7f93;
+    sigmoid[731] = 15'h7f94;
+    sigmoid[732] = 15'h7f95;
+    sigmoid[733] = 15'h7f96;
+    sigmoid[734] = 15'h7f96;
+    sigmoid[735] = 15'h7f97;
+    sigmoid[736] = 15'h7f98;
+    sigmoid[737] = 15'h7f99;
+    sigmoid[738] = 15'h7f9a;
+    sigmoid[739] = 15'h7f9a;
+    sigmoid[740] = 15'h7f9b;
+    sigmoid[741] = 15'h7f9c;
+    sigmoid[742] = 15'h7f9d;
+    sigmoid[743] = 15'h7f9e;
+    sigmoid[744] = 15'h7f9e;
+    sigmoid[745] = 15'h7f9f;
+    sigmoid[746] = 15'h7fa0;
+    sigmoid[747] = 15'h7fa1;
+    sigmoid[748] = 15'h7fa1;
+    sigmoid[749] = 15'h7fa2;
+    sigmoid[750] = 15'h7fa3;
+    sigmoid[751] = 15'h7fa4;
+    sigmoid[752] = 15'h7fa4;
+    sigmoid[753] = 15'h7fa5;
+    sigmoid[754] = 15'h7fa6;
+    sigmoid[755] = 15'h7fa6;
+    sigmoid[756] = 15'h7fa7;
+    sigmoid[757] = 15'h7fa8;
+    sigmoid[758] = 15'h7fa8;
+    sigmoid[759] = 15'h7fa9;
+    sigmoid[760] = 15'h7faa;
+    sigmoid[761] = 15'h7faa;
+    sigmoid[762] = 15'h7fab;
+    sigmoid[763] = 15'h7fac;
+    sigmoid[764] = 15'h7fac;
+    sigmoid[765] = 15'h7fad;
+    sigmoid[766] = 15'h7fae;
+    sigmoid[767] = 15'h7fae;
+    sigmoid[768] = 15'h7faf;
+    sigmoid[769] = 15'h7fb0;
+    sigmoid[770] = 15'h7fb0;
+    sigmoid[771] = 15'h7fb1;
+    sigmoid[772] = 15'h7fb1;
+    sigmoid[773] = 15'h7fb2;
+    sigmoid[774] = 15'h7fb3;
+    sigmoid[775] = 15'h7fb3;
+    sigmoid[776] = 15'h7fb4;
+    sigmoid[777] = 15'h7fb4;
+    sigmoid[778] = 15'h7fb5;
+    sigmoid[779] = 15'h7fb6;
+    sigmoid[780] = 15'h7fb6;
+    sigmoid[781] = 15'h7fb7;
+    sigmoid[782] = 15'h7fb7;
+    sigmoid[783] = 15'h7fb8;
+    sigmoid[784] = 15'h7fb8;
+    sigmoid[785] = 15'h7fb9;
+    sigmoid[786] = 15'h7fba;
+    sigmoid[787] = 15'h7fba;
+    sigmoid[788] = 15'h7fbb;
+    sigmoid[789] = 15'h7fbb;
+    sigmoid[790] = 15'h7fbc;
+    sigmoid[791] = 15'h7fbc;
+    sigmoid[792] = 15'h7fbd;
+    sigmoid[793] = 15'h7fbd;
+    sigmoid[794] = 15'h7fbe;
+    sigmoid[795] = 15'h7fbe;
+    sigmoid[796] = 15'h7fbf;
+    sigmoid[797] = 15'h7fbf;
+    sigmoid[798] = 15'h7fc0;
+    sigmoid[799] = 15'h7fc0;
+    sigmoid[800] = 15'h7fc1;
+    sigmoid[801] = 15'h7fc1;
+    sigmoid[802] = 15'h7fc2;
+    sigmoid[803] = 15'h7fc2;
+    sigmoid[804] = 15'h7fc3;
+    sigmoid[805] = 15'h7fc3;
+    sigmoid[806] = 15'h7fc4;
+    sigmoid[807] = 15'h7fc4;
+    sigmoid[808] = 15'h7fc5;
+    sigmoid[809] = 15'h7fc5;
+    sigmoid[810] = 15'h7fc6;
+    sigmoid[811] = 15'h7fc6;
+    sigmoid[812] = 15'h7fc7;
+    sigmoid[813] = 15'h7fc7;
+    sigmoid[814] = 15'h7fc7;
+    sigmoid[815] = 15'h7fc8;
+    sigmoid[816] = 15'h7fc8;
+    sigmoid[817] = 15'h7fc9;
+    sigmoid[818] = 15'h7fc9;
+    sigmoid[819] = 15'h7fca;
+    sigmoid[820] = 15'h7fca;
+    sigmoid[821] = 15'h7fca;
+    sigmoid[822] = 15'h7fcb;
+    sigmoid[823] = 15'h7fcb;
+    sigmoid[824] = 15'h7fcc;
+    sigmoid[825] = 15'h7fcc;
+    sigmoid[826] = 15'h7fcc;
+    sigmoid[827] = 15'h7fcd;
+    sigmoid[828] = 15'h7fcd;
+    sigmoid[829] = 15'h7fce;
+    sigmoid[830] = 15'h7fce;
+    sigmoid[831] = 15'h7fce;
+    sigmoid[832] = 15'h7fcf;
+    sigmoid[833] = 15'h7fcf;
+    sigmoid[834] = 15'h7fd0;
+    sigmoid[835] = 15'h7fd0;
+    sigmoid[836] = 15'h7fd0;
+    sigmoid[837] = 15'h7fd1;
+    sigmoid[838] = 15'h7fd1;
+    sigmoid[839] = 15'h7fd1;
+    sigmoid[840] = 15'h7fd2;
+    sigmoid[841] = 15'h7fd2;
+    sigmoid[842] = 15'h7fd3;
+    sigmoid[843] = 15'h7fd3;
+    sigmoid[844] = 15'h7fd3;
+    sigmoid[845] = 15'h7fd4;
+    sigmoid[846] = 15'h7fd4;
+    sigmoid[847] = 15'h7fd4;
+    sigmoid[848] = 15'h7fd5;
+    sigmoid[849] = 15'h7fd5;
+    sigmoid[850] = 15'h7fd5;
+    sigmoid[851] = 15'h7fd6;
+    sigmoid[852] = 15'h7fd6;
+    sigmoid[853] = 15'h7fd6;
+    sigmoid[854] = 15'h7fd7;
+    sigmoid[855] = 15'h7fd7;
+    sigmoid[856] = 15'h7fd7;
+    sigmoid[857] = 15'h7fd8;
+    sigmoid[858] = 15'h7fd8;
+    sigmoid[859] = 15'h7fd8;
+    sigmoid[860] = 15'h7fd8;
+    sigmoid[861] = 15'h7fd9;
+    sigmoid[862] = 15'h7fd9;
+    sigmoid[863] = 15'h7fd9;
+    sigmoid[864] = 15'h7fda;
+    sigmoid[865] = 15'h7fda;
+    sigmoid[866] = 15'h7fda;
+    sigmoid[867] = 15'h7fdb;
+    sigmoid[868] = 15'h7fdb;
+    sigmoid[869] = 15'h7fdb;
+    sigmoid[870] = 15'h7fdb;
+    sigmoid[871] = 15'h7fdc;
+    sigmoid[872] = 15'h7fdc;
+    sigmoid[873] = 15'h7fdc;
+    sigmoid[874] = 15'h7fdd;
+    sigmoid[875] = 15'h7fdd;
+    sigmoid[876] = 15'h7fdd;
+    sigmoid[877] = 15'h7fdd;
+    sigmoid[878] = 15'h7fde;
+    sigmoid[879] = 15'h7fde;
+    sigmoid[880] = 15'h7fde;
+    sigmoid[881] = 15'h7fde;
+    sigmoid[882] = 15'h7fdf;
+    sigmoid[883] = 15'h7fdf;
+    sigmoid[884] = 15'h7fdf;
+    sigmoid[885] = 15'h7fdf;
+    sigmoid[886] = 15'h7fe0;
+    sigmoid[887] = 15'h7fe0;
+    sigmoid[888] = 15'h7fe0;
+    sigmoid[889] = 15'h7fe0;
+    sigmoid[890] = 15'h7fe1;
+    sigmoid[891] = 15'h7fe1;
+    sigmoid[892] = 15'h7fe1;
+    sigmoid[893] = 15'h7fe1;
+    sigmoid[894] = 15'h7fe2;
+    sigmoid[895] = 15'h7fe2;
+    sigmoid[896] = 15'h7fe2;
+    sigmoid[897] = 15'h7fe2;
+    sigmoid[898] = 15'h7fe3;
+    sigmoid[899] = 15'h7fe3;
+    sigmoid[900] = 15'h7fe3;
+    sigmoid[901] = 15'h7fe3;
+    sigmoid[902] = 15'h7fe4;
+    sigmoid[903] = 15'h7fe4;
+    sigmoid[904] = 15'h7fe4;
+    sigmoid[905] = 15'h7fe4;
+    sigmoid[906] = 15'h7fe4;
+    sigmoid[907] = 15'h7fe5;
+    sigmoid[908] = 15'h7fe5;
+    sigmoid[909] = 15'h7fe5;
+    sigmoid[910] = 15'h7fe5;
+    sigmoid[911] = 15'h7fe5;
+    sigmoid[912] = 15'h7fe6;
+    sigmoid[913] = 15'h7fe6;
+    sigmoid[914] = 15'h7fe6;
+    sigmoid[915] = 15'h7fe6;
+    sigmoid[916] = 15'h7fe6;
+    sigmoid[917] = 15'h7fe7;
+    sigmoid[918] = 15'h7fe7;
+    sigmoid[919] = 15'h7fe7;
+    sigmoid[920] = 15'h7fe7;
+    sigmoid[921] = 15'h7fe7;
+    sigmoid[922] = 15'h7fe8;
+    sigmoid[923] = 15'h7fe8;
+    sigmoid[924] = 15'h7fe8;
+    sigmoid[925] = 15'h7fe8;
+    sigmoid[926] = 15'h7fe8;
+    sigmoid[927] = 15'h7fe9;
+    sigmoid[928] = 15'h7fe9;
+    sigmoid[929] = 15'h7fe9;
+    sigmoid[930] = 15'h7fe9;
+    sigmoid[931] = 15'h7fe9;
+    sigmoid[932] = 15'h7fe9;
+    sigmoid[933] = 15'h7fea;
+    sigmoid[934] = 15'h7fea;
+    sigmoid[935] = 15'h7fea;
+    sigmoid[936] = 15'h7fea;
+    sigmoid[937] = 15'h7fea;
+    sigmoid[938] = 15'h7fea;
+    sigmoid[939] = 15'h7feb;
+    sigmoid[940] = 15'h7feb;
+    sigmoid[941] = 15'h7feb;
+    sigmoid[942] = 15'h7feb;
+    sigmoid[943] = 15'h7feb;
+    sigmoid[944] = 15'h7feb;
+    sigmoid[945] = 15'h7fec;
+    sigmoid[946] = 15'h7fec;
+    sigmoid[947] = 15'h7fec;
+    sigmoid[948] = 15'h7fec;
+    sigmoid[949] = 15'h7fec;
+    sigmoid[950] = 15'h7fec;
+    sigmoid[951] = 15'h7fed;
+    sigmoid[952] = 15'h7fed;
+    sigmoid[953] = 15'h7fed;
+    sigmoid[954] = 15'h7fed;
+    sigmoid[955] = 15'h7fed;
+    sigmoid[956] = 15'h7fed;
+    sigmoid[957] = 15'h7fed;
+    sigmoid[958] = 15'h7fee;
+    sigmoid[959] = 15'h7fee;
+    sigmoid[960] = 15'h7fee;
+    sigmoid[961] = 15'h7fee;
+    sigmoid[962] = 15'h7fee;
+    sigmoid[963] = 15'h7fee;
+    sigmoid[964] = 15'h7fee;
+    sigmoid[965] = 15'h7fef;
+    sigmoid[966] = 15'h7fef;
+    sigmoid[967] = 15'h7fef;
+    sigmoid[968] = 15'h7fef;
+    sigmoid[969] = 15'h7fef;
+    sigmoid[970] = 15'h7fef;
+    sigmoid[971] = 15'h7fef;
+    sigmoid[972] = 15'h7ff0;
+    sigmoid[973] = 15'h7ff0;
+    sigmoid[974] = 15'h7ff0;
+    sigmoid[975] = 15'h7ff0;
+    sigmoid[976] = 15'h7ff0;
+    sigmoid[977] = 15'h7ff0;
+    sigmoid[978] = 15'h7ff0;
+    sigmoid[979] = 15'h7ff0;
+    sigmoid[980] = 15'h7ff1;
+    sigmoid[981] = 15'h7ff1;
+    sigmoid[982] = 15'h7ff1;
+    sigmoid[983] = 15'h7ff1;
+    sigmoid[984] = 15'h7ff1;
+    sigmoid[985] = 15'h7ff1;
+    sigmoid[986] = 15'h7ff1;
+    sigmoid[987] = 15'h7ff1;
+    sigmoid[988] = 15'h7ff1;
+    sigmoid[989] = 15'h7ff2;
+    sigmoid[990] = 15'h7ff2;
+    sigmoid[991] = 15'h7ff2;
+    sigmoid[992] = 15'h7ff2;
+    sigmoid[993] = 15'h7ff2;
+    sigmoid[994] = 15'h7ff2;
+    sigmoid[995] = 15'h7ff2;
+    sigmoid[996] = 15'h7ff2;
+    sigmoid[997] = 15'h7ff2;
+    sigmoid[998] = 15'h7ff3;
+    sigmoid[999] = 15'h7ff3;
+    sigmoid[1000] = 15'h7ff3;
+    sigmoid[1001] = 15'h7ff3;
+    sigmoid[1002] = 15'h7ff3;
+    sigmoid[1003] = 15'h7ff3;
+    sigmoid[1004] = 15'h7ff3;
+    sigmoid[1005] = 15'h7ff3;
+    sigmoid[1006] = 15'h7ff3;
+    sigmoid[1007] = 15'h7ff3;
+    sigmoid[1008] = 15'h7ff4;
+    sigmoid[1009] = 15'h7ff4;
+    sigmoid[1010] = 15'h7ff4;
+    sigmoid[1011] = 15'h7ff4;
+    sigmoid[1012] = 15'h7ff4;
+    sigmoid[1013] = 15'h7ff4;
+    sigmoid[1014] = 15'h7ff4;
+    sigmoid[1015] = 15'h7ff4;
+    sigmoid[1016] = 15'h7ff4;
+    sigmoid[1017] = 15'h7ff4;
+    sigmoid[1018] = 15'h7ff4;
+    sigmoid[1019] = 15'h7ff5;
+    sigmoid[1020] = 15'h7ff5;
+    sigmoid[1021] = 15'h7ff5;
+    sigmoid[1022] = 15'h7ff5;
+    sigmoid[1023] = 15'h7ff5;
   end
   reg [14:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[port__addr];
+    _0_ <= sigmoid[port__addr];
   end
   assign port__data = _0_;
+  (* ram_style = "block" *)
+  reg [14:0] sigmoid_derivative [1023:0];
+  initial begin
+    sigmoid_derivative[0] = 15'h4000;
+    sigmoid_derivative[1] = 15'h4000;
+    sigmoid_derivative[2] = 15'h3fff;
+    sigmoid_derivative[3] = 15'h3ffe;
+    sigmoid_derivative[4] = 15'h3ffc;
+    sigmoid_derivative[5] = 15'h3ffa;
+    sigmoid_derivative[6] = 15'h3ff7;
+    sigmoid_derivative[7] = 15'h3ff4;
+    sigmoid_derivative[8] = 15'h3ff0;
+    sigmoid_derivative[9] = 15'h3fec;
+    sigmoid_derivative[10] = 15'h3fe7;
+    sigmoid_derivative[11] = 15'h3fe2;
+    sigmoid_derivative[12] = 15'h3fdc;
+    sigmoid_derivative[13] = 15'h3fd6;
+    sigmoid_derivative[14] = 15'h3fcf;
+    sigmoid_derivative[15] = 15'h3fc8;
+    sigmoid_derivative[16] = 15'h3fc0;
+    sigmoid_derivative[17] = 15'h3fb8;
+    sigmoid_derivative[18] = 15'h3faf;
+    sigmoid_derivative[19] = 15'h3fa6;
+    sigmoid_derivative[20] = 15'h3f9c;
+    sigmoid_derivative[21] = 15'h3f92;
+    sigmoid_derivative[22] = 15'h3f88;
+    sigmoid_derivative[23] = 15'h3f7c;
+    sigmoid_derivative[24] = 15'h3f71;
+    sigmoid_derivative[25] = 15'h3f65;
+    sigmoid_derivative[26] = 15'h3f58;
+    sigmoid_derivative[27] = 15'h3f4b;
+    sigmoid_derivative[28] = 15'h3f3e;
+    sigmoid_derivative[29] = 15'h3f30;
+    sigmoid_derivative[30] = 15'h3f21;
+    sigmoid_derivative[31] = 15'h3f12;
+    sigmoid_derivative[32] = 15'h3f03;
+    sigmoid_derivative[33] = 15'h3ef3;
+    sigmoid_derivative[34] = 15'h3ee2;
+    sigmoid_derivative[35] = 15'h3ed2;
+    sigmoid_derivative[36] = 15'h3ec0;
+    sigmoid_derivative[37] = 15'h3eae;
+    sigmoid_derivative[38] = 15'h3e9c;
+    sigmoid_derivative[39] = 15'h3e8a;
+    sigmoid_derivative[40] = 15'h3e76;
+    sigmoid_derivative[41] = 15'h3e63;
+    sigmoid_derivative[42] = 15'h3e4f;
+    sigmoid_derivative[43] = 15'h3e3a;
+    sigmoid_derivative[44] = 15'h3e25;
+    sigmoid_derivative[45] = 15'h3e10;
+    sigmoid_derivative[46] = 15'h3dfa;
+    sigmoid_derivative[47] = 15'h3de4;
+    sigmoid_derivative[48] = 15'h3dcd;
+    sigmoid_derivative[49] = 15'h3db6;
+    sigmoid_derivative[50] = 15'h3d9f;
+    sigmoid_derivative[51] = 15'h3d87;
+    sigmoid_derivative[52] = 15'h3d6e;
+    sigmoid_derivative[53] = 15'h3d55;
+    sigmoid_derivative[54] = 15'h3d3c;
+    sigmoid_derivative[55] = 15'h3d22;
+    sigmoid_derivative[56] = 15'h3d08;
+    sigmoid_derivative[57] = 15'h3cee;
+    sigmoid_derivative[58] = 15'h3cd3;
+    sigmoid_derivative[59] = 15'h3cb8;
+    sigmoid_derivative[60] = 15'h3c9c;
+    sigmoid_derivative[61] = 15'h3c80;
+    sigmoid_derivative[62] = 15'h3c63;
+    sigmoid_derivative[63] = 15'h3c46;
+    sigmoid_derivative[64] = 15'h3c29;
+    sigmoid_derivative[65] = 15'h3c0c;
+    sigmoid_derivative[66] = 15'h3bed;
+    sigmoid_derivative[67] = 15'h3bcf;
+    sigmoid_derivative[68] = 15'h3bb0;
+    sigmoid_derivative[69] = 15'h3b91;
+    sigmoid_derivative[70] = 15'h3b72;
+    sigmoid_derivative[71] = 15'h3b52;
+    sigmoid_derivative[72] = 15'h3b31;
+    sigmoid_derivative[73] = 15'h3b11;
+    sigmoid_derivative[74] = 15'h3af0;
+    sigmoid_derivative[75] = 15'h3ace;
+    sigmoid_derivative[76] = 15'h3aad;
+    sigmoid_derivative[77] = 15'h3a8b;
+    sigmoid_derivative[78] = 15'h3a68;
+    sigmoid_derivative[79] = 15'h3a46;
+    sigmoid_derivative[80] = 15'h3a23;
+    sigmoid_derivative[81] = 15'h39ff;
+    sigmoid_derivative[82] = 15'h39dc;
+    sigmoid_derivative[83] = 15'h39b8;
+    sigmoid_derivative[84] = 15'h3993;
+    sigmoid_derivative[85] = 15'h396f;
+    sigmoid_derivative[86] = 15'h394a;
+    sigmoid_derivative[87] = 15'h3924;
+    sigmoid_derivative[88] = 15'h38ff;
+    sigmoid_derivative[89] = 15'h38d9;
+    sigmoid_derivative[90] = 15'h38b3;
+    sigmoid_derivative[91] = 15'h388c;
+    sigmoid_derivative[92] = 15'h3866;
+    sigmoid_derivative[93] = 15'h383f;
+    sigmoid_derivative[94] = 15'h3817;
+    sigmoid_derivative[95] = 15'h37f0;
+    sigmoid_derivative[96] = 15'h37c8;
+    sigmoid_derivative[97] = 15'h37a0;
+    sigmoid_derivative[98] = 15'h3777;
+    sigmoid_derivative[99] = 15'h374f;
+    sigmoid_derivative[100] = 15'h3726;
+    sigmoid_derivative[101] = 15'h36fd;
+    sigmoid_derivative[102] = 15'h36d3;
+    sigmoid_derivative[103] = 15'h36aa;
+    sigmoid_derivative[104] = 15'h3680;
+    sigmoid_derivative[105] = 15'h3656;
+    sigmoid_derivative[106] = 15'h362b;
+    sigmoid_derivative[107] = 15'h3601;
+    sigmoid_derivative[108] = 15'h35d6;
+    sigmoid_derivative[109] = 15'h35ab;
+    sigmoid_derivative[110] = 15'h3580;
+    sigmoid_derivative[111] = 15'h3554;
+    sigmoid_derivative[112] = 15'h3529;
+    sigmoid_derivative[113] = 15'h34fd;
+    sigmoid_derivative[114] = 15'h34d1;
+    sigmoid_derivative[115] = 15'h34a5;
+    sigmoid_derivative[116] = 15'h3478;
+    sigmoid_derivative[117] = 15'h344b;
+    sigmoid_derivative[118] = 15'h341f;
+    sigmoid_derivative[119] = 15'h33f2;
+    sigmoid_derivative[120] = 15'h33c4;
+    sigmoid_derivative[121] = 15'h3397;
+    sigmoid_derivative[122] = 15'h336a;
+    sigmoid_derivative[123] = 15'h333c;
+    sigmoid_derivative[124] = 15'h330e;
+    sigmoid_derivative[125] = 15'h32e0;
+    sigmoid_derivative[126] = 15'h32b2;
+    sigmoid_derivative[127] = 15'h3284;
+    sigmoid_derivative[128] = 15'h3255;
+    sigmoid_derivative[129] = 15'h3227;
+    sigmoid_derivative[130] = 15'h31f8;
+    sigmoid_derivative[131] = 15'h31c9;
+    sigmoid_derivative[132] = 15'h319a;
+    sigmoid_derivative[133] = 15'h316b;
+    sigmoid_derivative[134] = 15'h313c;
+    sigmoid_derivative[135] = 15'h310c;
+    sigmoid_derivative[136] = 15'h30dd;
+    sigmoid_derivative[137] = 15'h30ad;
+    sigmoid_derivative[138] = 15'h307e;
+    sigmoid_derivative[139] = 15'h304e;
+    sigmoid_derivative[140] = 15'h301e;
+    sigmoid_derivative[141] = 15'h2fee;
+    sigmoid_derivative[142] = 15'h2fbe;
+    sigmoid_derivative[143] = 15'h2f8e;
+    sigmoid_derivative[144] = 15'h2f5d;
+    sigmoid_derivative[145] = 15'h2f2d;
+    sigmoid_derivative[146] = 15'h2efd;
+    sigmoid_derivative[147] = 15'h2ecc;
+    sigmoid_derivative[148] = 15'h2e9c;
+    sigmoid_derivative[149] = 15'h2e6b;
+    sigmoid_derivative[150] = 15'h2e3a;
+    sigmoid_derivative[151] = 15'h2e09;
+    sigmoid_derivative[152] = 15'h2dd9;
+    sigmoid_derivative[153] = 15'h2da8;
+    sigmoid_derivative[154] = 15'h2d77;
+    sigmoid_derivative[155] = 15'h2d46;
+    sigmoid_derivative[156] = 15'h2d15;
+    sigmoid_derivative[157] = 15'h2ce4;
+    sigmoid_derivative[158] = 15'h2cb3;
+    sigmoid_derivative[159] = 15'h2c82;
+    sigmoid_derivative[160] = 15'h2c51;
+    sigmoid_derivative[161] = 15'h2c1f;
+    sigmoid_derivative[162] = 15'h2bee;
+    sigmoid_derivative[163] = 15'h2bbd;
+    sigmoid_derivative[164] = 15'h2b8c;
+    sigmoid_derivative[165] = 15'h2b5b;
+    sigmoid_derivative[166] = 15'h2b29;
+    sigmoid_derivative[167] = 15'h2af8;
+    sigmoid_derivative[168] = 15'h2ac7;
+    sigmoid_derivative[169] = 15'h2a96;
+    sigmoid_derivative[170] = 15'h2a64;
+    sigmoid_derivative[171] = 15'h2a33;
+    sigmoid_derivative[172] = 15'h2a02;
+    sigmoid_derivative[173] = 15'h29d0;
+    sigmoid_derivative[174] = 15'h299f;
+    sigmoid_derivative[175] = 15'h296e;
+    sigmoid_derivative[176] = 15'h293d;
+    sigmoid_derivative[177] = 15'h290c;
+    sigmoid_derivative[178] = 15'h28db;
+    sigmoid_derivative[179] = 15'h28a9;
+    sigmoid_derivative[180] = 15'h2878;
+    sigmoid_derivative[181] = 15'h2847;
+    sigmoid_derivative[182] = 15'h2816;
+    sigmoid_derivative[183] = 15'h27e5;
+    sigmoid_derivative[184] = 15'h27b4;
+    sigmoid_derivative[185] = 15'h2783;
+    sigmoid_derivative[186] = 15'h2753;
+    sigmoid_derivative[187] = 15'h2722;
+    sigmoid_derivative[188] = 15'h26f1;
+    sigmoid_derivative[189] = 15'h26c0;
+    sigmoid_derivative[190] = 15'h2690;
+    sigmoid_derivative[191] = 15'h265f;
+    sigmoid_derivative[192] = 15'h262e;
+    sigmoid_derivative[193] = 15'h25fe;
+    sigmoid_derivative[194] = 15'h25ce;
+    sigmoid_derivative[195] = 15'h259d;
+    sigmoid_derivative[196] = 15'h256d;
+    sigmoid_derivative[197] = 15'h253d;
+    sigmoid_derivative[198] = 15'h250d;
+    sigmoid_derivative[199] = 15'h24dd;
+    sigmoid_derivative[200] = 15'h24ad;
+    sigmoid_derivative[201] = 15'h247d;
+    sigmoid_derivative[202] = 15'h244d;
+    sigmoid_derivative[203] = 15'h241d;
+    sigmoid_derivative[204] = 15'h23ee;
+    sigmoid_derivative[205] = 15'h23be;
+    sigmoid_derivative[206] = 15'h238f;
+    sigmoid_derivative[207] = 15'h235f;
+    sigmoid_derivative[208] = 15'h2330;
+    sigmoid_derivative[209] = 15'h2301;
+    sigmoid_derivative[210] = 15'h22d2;
+    sigmoid_derivative[211] = 15'h22a3;
+    sigmoid_derivative[212] = 15'h2274;
+    sigmoid_derivative[213] = 15'h2245;
+    sigmoid_derivative[214] = 15'h2216;
+    sigmoid_derivative[215] = 15'h21e8;
+    sigmoid_derivative[216] = 15'h21b9;
+    sigmoid_derivative[217] = 15'h218b;
+    sigmoid_derivative[218] = 15'h215d;
+    sigmoid_derivative[219] = 15'h212f;
+    sigmoid_derivative[220] = 15'h2101;
+    sigmoid_derivative[221] = 15'h20d3;
+    sigmoid_derivative[222] = 15'h20a5;
+    sigmoid_derivative[223] = 15'h2078;
+    sigmoid_derivative[224] = 15'h204a;
+    sigmoid_derivative[225] = 15'h201d;
+    sigmoid_derivative[226] = 15'h1fef;
+    sigmoid_derivative[227] = 15'h1fc2;
+    sigmoid_derivative[228] = 15'h1f95;
+    sigmoid_derivative[229] = 15'h1f68;
+    sigmoid_derivative[230] = 15'h1f3c;
+    sigmoid_derivative[231] = 15'h1f0f;
+    sigmoid_derivative[232] = 15'h1ee2;
+    sigmoid_derivative[233] = 15'h1eb6;
+    sigmoid_derivative[234] = 15'h1e8a;
+    sigmoid_derivative[235] = 15'h1e5e;
+    sigmoid_derivative[236] = 15'h1e32;
+    sigmoid_derivative[237] = 15'h1e06;
+    sigmoid_derivative[238] = 15'h1dda;
+    sigmoid_derivative[239] = 15'h1daf;
+    sigmoid_derivative[240] = 15'h1d83;
+    sigmoid_derivative[241] = 15'h1d58;
+    sigmoid_derivative[242] = 15'h1d2d;
+    sigmoid_derivative[243] = 15'h1d02;
+    sigmoid_derivative[244] = 15'h1cd7;
+    sigmoid_derivative[245] = 15'h1cac;
+    sigmoid_derivative[246] = 15'h1c82;
+    sigmoid_derivative[247] = 15'h1c58;
+    sigmoid_derivative[248] = 15'h1c2d;
+    sigmoid_derivative[249] = 15'h1c03;
+    sigmoid_derivative[250] = 15'h1bd9;
+    sigmoid_derivative[251] = 15'h1baf;
+    sigmoid_derivative[252] = 15'h1b86;
+    sigmoid_derivative[253] = 15'h1b5c;
+    sigmoid_derivative[254] = 15'h1b33;
+    sigmoid_derivative[255] = 15'h1b0a;
+    sigmoid_derivative[256] = 15'h1ae1;
+    sigmoid_derivative[257] = 15'h1ab8;
+    sigmoid_derivative[258] = 15'h1a8f;
+    sigmoid_derivative[259] = 15'h1a67;
+    sigmoid_derivative[260] = 15'h1a3e;
+    sigmoid_derivative[261] = 15'h1a16;
+    sigmoid_derivative[262] = 15'h19ee;
+    sigmoid_derivative[263] = 15'h19c6;
+    sigmoid_derivative[264] = 15'h199e;
+    sigmoid_derivative[265] = 15'h1977;
+    sigmoid_derivative[266] = 15'h194f;
+    sigmoid_derivative[267] = 15'h1928;
+    sigmoid_derivative[268] = 15'h1901;
+    sigmoid_derivative[269] = 15'h18da;
+    sigmoid_derivative[270] = 15'h18b3;
+    sigmoid_derivative[271] = 15'h188d;
+    sigmoid_derivative[272] = 15'h1866;
+    sigmoid_derivative[273] = 15'h1840;
+    sigmoid_derivative[274] = 15'h181a;
+    sigmoid_derivative[275] = 15'h17f4;
+    sigmoid_derivative[276] = 15'h17ce;
+    sigmoid_derivative[277] = 15'h17a8;
+    sigmoid_derivative[278] = 15'h1783;
+    sigmoid_derivative[279] = 15'h175d;
+    sigmoid_derivative[280] = 15'h1738;
+    sigmoid_derivative[281] = 15'h1713;
+    sigmoid_derivative[282] = 15'h16ee;
+    sigmoid_derivative[283] = 15'h16ca;
+    sigmoid_derivative[284] = 15'h16a5;
+    sigmoid_derivative[285] = 15'h1681;
+    sigmoid_derivative[286] = 15'h165d;
+    sigmoid_derivative[287] = 15'h1639;
+    sigmoid_derivative[288] = 15'h1615;
+    sigmoid_derivative[289] = 15'h15f1;
+    sigmoid_derivative[290] = 15'h15ce;
+    sigmoid_derivative[291] = 15'h15ab;
+    sigmoid_derivative[292] = 15'h1587;
+    sigmoid_derivative[293] = 15'h1564;
+    sigmoid_derivative[294] = 15'h1542;
+    sigmoid_derivative[295] = 15'h151f;
+    sigmoid_derivative[296] = 15'h14fc;
+    sigmoid_derivative[297] = 15'h14da;
+    sigmoid_derivative[298] = 15'h14b8;
+    sigmoid_derivative[299] = 15'h1496;
+    sigmoid_derivative[300] = 15'h1474;
+    sigmoid_derivative[301] = 15'h1452;
+    sigmoid_derivative[302] = 15'h1431;
+    sigmoid_derivative[303] = 15'h1410;
+    sigmoid_derivative[304] = 15'h13ee;
+    sigmoid_derivative[305] = 15'h13cd;
+    sigmoid_derivative[306] = 15'h13ad;
+    sigmoid_derivative[307] = 15'h138c;
+    sigmoid_derivative[308] = 15'h136b;
+    sigmoid_derivative[309] = 15'h134b;
+    sigmoid_derivative[310] = 15'h132b;
+    sigmoid_derivative[311] = 15'h130b;
+    sigmoid_derivative[312] = 15'h12eb;
+    sigmoid_derivative[313] = 15'h12cb;
+    sigmoid_derivative[314] = 15'h12ac;
+    sigmoid_derivative[315] = 15'h128d;
+    sigmoid_derivative[316] = 15'h126d;
+    sigmoid_derivative[317] = 15'h124e;
+    sigmoid_derivative[318] = 15'h1230;
+    sigmoid_derivative[319] = 15'h1211;
+    sigmoid_derivative[320] = 15'h11f2;
+    sigmoid_derivative[321] = 15'h11d4;
+    sigmoid_derivative[322] = 15'h11b6;
+    sigmoid_derivative[323] = 15'h1198;
+    sigmoid_derivative[324] = 15'h117a;
+    sigmoid_derivative[325] = 15'h115c;
+    sigmoid_derivative[326] = 15'h113f;
+    sigmoid_derivative[327] = 15'h1121;
+    sigmoid_derivative[328] = 15'h1104;
+    sigmoid_derivative[329] = 15'h10e7;
+    sigmoid_derivative[330] = 15'h10ca;
+    sigmoid_derivative[331] = 15'h10ad;
+    sigmoid_derivative[332] = 15'h1091;
+    sigmoid_derivative[333] = 15'h1074;
+    sigmoid_derivative[334] = 15'h1058;
+    sigmoid_derivative[335] = 15'h103c;
+    sigmoid_derivative[336] = 15'h1020;
+    sigmoid_derivative[337] = 15'h1004;
+    sigmoid_derivative[338] = 15'h0fe8;
+    sigmoid_derivative[339] = 15'h0fcd;
+    sigmoid_derivative[340] = 15'h0fb1;
+    sigmoid_derivative[341] = 15'h0f96;
+    sigmoid_derivative[342] = 15'h0f7b;
+    sigmoid_derivative[343] = 15'h0f60;
+    sigmoid_derivative[344] = 15'h0f46;
+    sigmoid_derivative[345] = 15'h0f2b;
+    sigmoid_derivative[346] = 15'h0f11;
+    sigmoid_derivative[347] = 15'h0ef6;
+    sigmoid_derivative[348] = 15'h0edc;
+    sigmoid_derivative[349] = 15'h0ec2;
+    sigmoid_derivative[350] = 15'h0ea8;
+    sigmoid_derivative[351] = 15'h0e8f;
+    sigmoid_derivative[352] = 15'h0e75;
+    sigmoid_derivative[353] = 15'h0e5c;
+    sigmoid_derivative[354] = 15'h0e43;
+    sigmoid_derivative[355] = 15'h0e2a;
+    sigmoid_derivative[356] = 15'h0e11;
+    sigmoid_derivative[357] = 15'h0df8;
+    sigmoid_derivative[358] = 15'h0ddf;
+    sigmoid_derivative[359] = 15'h0dc7;
+    sigmoid_derivative[360] = 15'h0dae;
+    sigmoid_derivative[361] = 15'h0d96;
+    sigmoid_derivative[362] = 15'h0d7e;
+    sigmoid_derivative[363] = 15'h0d66;
+    sigmoid_derivative[364] = 15'h0d4f;
+    sigmoid_derivative[365] = 15'h0d37;
+    sigmoid_derivative[366] = 15'h0d1f;
+    sigmoid_derivative[367] = 15'h0d08;
+    sigmoid_derivative[368] = 15'h0cf1;
+    sigmoid_derivative[369] = 15'h0cda;
+    sigmoid_derivative[370] = 15'h0cc3;
+    sigmoid_derivative[371] = 15'h0cac;
+    sigmoid_derivative[372] = 15'h0c96;
+    sigmoid_derivative[373] = 15'h0c7f;
+    sigmoid_derivative[374] = 15'h0c69;
+    sigmoid_derivative[375] = 15'h0c53;
+    sigmoid_derivative[376] = 15'h0c3c;
+    sigmoid_derivative[377] = 15'h0c27;
+    sigmoid_derivative[378] = 15'h0c11;
+    sigmoid_derivative[379] = 15'h0bfb;
+    sigmoid_derivative[380] = 15'h0be6;
+    sigmoid_derivative[381] = 15'h0bd0;
+    sigmoid_derivative[382] = 15'h0bbb;
+    sigmoid_derivative[383] = 15'h0ba6;
+    sigmoid_derivative[384] = 15'h0b91;
+    sigmoid_derivative[385] = 15'h0b7c;
+    sigmoid_derivative[386] = 15'h0b67;
+    sigmoid_derivative[387] = 15'h0b52;
+    sigmoid_derivative[388] = 15'h0b3e;
+    sigmoid_derivative[389] = 15'h0b2a;
+    sigmoid_derivative[390] = 15'h0b15;
+    sigmoid_derivative[391] = 15'h0b01;
+    sigmoid_derivative[392] = 15'h0aed;
+    sigmoid_derivative[393] = 15'h0ada;
+    sigmoid_derivative[394] = 15'h0ac6;
+    sigmoid_derivative[395] = 15'h0ab2;
+    sigmoid_derivative[396] = 15'h0a9f;
+    sigmoid_derivative[397] = 15'h0a8b;
+    sigmoid_derivative[398] = 15'h0a78;
+    sigmoid_derivative[399] = 15'h0a65;
+    sigmoid_derivative[400] = 15'h0a52;
+    sigmoid_derivative[401] = 15'h0a3f;
+    sigmoid_derivative[402] = 15'h0a2d;
+    sigmoid_derivative[403] = 15'h0a1a;
+    sigmoid_derivative[404] = 15'h0a08;
+    sigmoid_derivative[405] = 15'h09f5;
+    sigmoid_derivative[406] = 15'h09e3;
+    sigmoid_derivative[407] = 15'h09d1;
+    sigmoid_derivative[408] = 15'h09bf;
+    sigmoid_derivative[409] = 15'h09ad;
+    sigmoid_derivative[410] = 15'h099b;
+    sigmoid_derivative[411] = 15'h0989;
+    sigmoid_derivative[412] = 15'h0978;
+    sigmoid_derivative[413] = 15'h0967;
+    sigmoid_derivative[414] = 15'h0955;
+    sigmoid_derivative[415] = 15'h0944;
+    sigmoid_derivative[416] = 15'h0933;
+    sigmoid_derivative[417] = 15'h0922;
+    sigmoid_derivative[418] = 15'h0911;
+    sigmoid_derivative[419] = 15'h0900;
+    sigmoid_derivative[420] = 15'h08f0;
+    sigmoid_derivative[421] = 15'h08df;
+    sigmoid_derivative[422] = 15'h08cf;
+    sigmoid_derivative[423] = 15'h08bf;
+    sigmoid_derivative[424] = 15'h08ae;
+    sigmoid_derivative[425] = 15'h089e;
+    sigmoid_derivative[426] = 15'h088e;
+    sigmoid_derivative[427] = 15'h087e;
+    sigmoid_derivative[428] = 15'h086f;
+    sigmoid_derivative[429] = 15'h085f;
+    sigmoid_derivative[430] = 15'h084f;
+    sigmoid_derivative[431] = 15'h0840;
+    sigmoid_derivative[432] = 15'h0831;
+    sigmoid_derivative[433] = 15'h0821;
+    sigmoid_derivative[434] = 15'h0812;
+    sigmoid_derivative[435] = 15'h0803;
+    sigmoid_derivative[436] = 15'h07f4;
+    sigmoid_derivative[437] = 15'h07e5;
+    sigmoid_derivative[438] = 15'h07d7;
+    sigmoid_derivative[439] = 15'h07c8;
+    sigmoid_derivative[440] = 15'h07b9;
+    sigmoid_derivative[441] = 15'h07ab;
+    sigmoid_derivative[442] = 15'h079d;
+    sigmoid_derivative[443] = 15'h078e;
+    sigmoid_derivative[444] = 15'h0780;
+    sigmoid_derivative[445] = 15'h0772;
+    sigmoid_derivative[446] = 15'h0764;
+    sigmoid_derivative[447] = 15'h0756;
+    sigmoid_derivative[448] = 15'h0749;
+    sigmoid_derivative[449] = 15'h073b;
+    sigmoid_derivative[450] = 15'h072d;
+    sigmoid_derivative[451] = 15'h0720;
+    sigmoid_derivative[452] = 15'h0713;
+    sigmoid_derivative[453] = 15'h0705;
+    sigmoid_derivative[454] = 15'h06f8;
+    sigmoid_derivative[455] = 15'h06eb;
+    sigmoid_derivative[456] = 15'h06de;
+    sigmoid_derivative[457] = 15'h06d1;
+    sigmoid_derivative[458] = 15'h06c4;
+    sigmoid_derivative[459] = 15'h06b7;
+    sigmoid_derivative[460] = 15'h06ab;
+    sigmoid_derivative[461] = 15'h069e;
+    sigmoid_derivative[462] = 15'h0692;
+    sigmoid_derivative[463] = 15'h0685;
+    sigmoid_derivative[464] = 15'h0679;
+    sigmoid_derivative[465] = 15'h066d;
+    sigmoid_derivative[466] = 15'h0661;
+    sigmoid_derivative[467] = 15'h0655;
+    sigmoid_derivative[468] = 15'h0649;
+    sigmoid_derivative[469] = 15'h063d;
+    sigmoid_derivative[470] = 15'h0631;
+    sigmoid_derivative[471] = 15'h0625;
+    sigmoid_derivative[472] = 15'h061a;
+    sigmoid_derivative[473] = 15'h060e;
+    sigmoid_derivative[474] = 15'h0602;
+    sigmoid_derivative[475] = 15'h05f7;
+    sigmoid_derivative[476] = 15'h05ec;
+    sigmoid_derivative[477] = 15'h05e0;
+    sigmoid_derivative[478] = 15'h05d5;
+    sigmoid_derivative[479] = 15'h05ca;
+    sigmoid_derivative[480] = 15'h05bf;
+    sigmoid_derivative[481] = 15'h05b4;
+    sigmoid_derivative[482] = 15'h05a9;
+    sigmoid_derivative[483] = 15'h059f;
+    sigmoid_derivative[484] = 15'h0594;
+    sigmoid_derivative[485] = 15'h0589;
+    sigmoid_derivative[486] = 15'h057f;
+    sigmoid_derivative[487] = 15'h0574;
+    sigmoid_derivative[488] = 15'h056a;
+    sigmoid_derivative[489] = 15'h0560;
+    sigmoid_derivative[490] = 15'h0555;
+    sigmoid_derivative[491] = 15'h054b;
+    sigmoid_derivative[492] = 15'h0541;
+    sigmoid_derivative[493] = 15'h0537;
+    sigmoid_derivative[494] = 15'h052d;
+    sigmoid_derivative[495] = 15'h0523;
+    sigmoid_derivative[496] = 15'h0519;
+    sigmoid_derivative[497] = 15'h0510;
+    sigmoid_derivative[498] = 15'h0506;
+    sigmoid_derivative[499] = 15'h04fc;
+    sigmoid_derivative[500] = 15'h04f3;
+    sigmoid_derivative[501] = 15'h04e9;
+    sigmoid_derivative[502] = 15'h04e0;
+    sigmoid_derivative[503] = 15'h04d7;
+    sigmoid_derivative[504] = 15'h04cd;
+    sigmoid_derivative[505] = 15'h04c4;
+    sigmoid_derivative[506] = 15'h04bb;
+    sigmoid_derivative[507] = 15'h04b2;
+    sigmoid_derivative[508] = 15'h04a9;
+    sigmoid_derivative[509] = 15'h04a0;
+    sigmoid_derivative[510] = 15'h0497;
+    sigmoid_derivative[511] = 15'h048e;
+    sigmoid_derivative[512] = 15'h0486;
+    sigmoid_derivative[513] = 15'h047d;
+    sigmoid_derivative[514] = 15'h0474;
+    sigmoid_derivative[515] = 15'h046c;
+    sigmoid_derivative[516] = 15'h0463;
+    sigmoid_derivative[517] = 15'h045b;
+    sigmoid_derivative[518] = 15'h0452;
+    sigmoid_derivative[519] = 15'h044a;
+    sigmoid_derivative[520] = 15'h0442;
+    sigmoid_derivative[521] = 15'h043a;
+    sigmoid_derivative[522] = 15'h0431;
+    sigmoid_derivative[523] = 15'h0429;
+    sigmoid_derivative[524] = 15'h0421;
+    sigmoid_derivative[525] = 15'h0419;
+    sigmoid_derivative[526] = 15'h0411;
+    sigmoid_derivative[527] = 15'h040a;
+    sigmoid_derivative[528] = 15'h0402;
+    sigmoid_derivative[529] = 15'h03fa;
+    sigmoid_derivative[530] = 15'h03f2;
+    sigmoid_derivative[531] = 15'h03eb;
+    sigmoid_derivative[532] = 15'h03e3;
+    sigmoid_derivative[533] = 15'h03dc;
+    sigmoid_derivative[534] = 15'h03d4;
+    sigmoid_derivative[535] = 15'h03cd;
+    sigmoid_derivative[536] = 15'h03c6;
+    sigmoid_derivative[537] = 15'h03be;
+    sigmoid_derivative[538] = 15'h03b7;
+    sigmoid_derivative[539] = 15'h03b0;
+    sigmoid_derivative[540] = 15'h03a9;
+    sigmoid_derivative[541] = 15'h03a2;
+    sigmoid_derivative[542] = 15'h039b;
+    sigmoid_derivative[543] = 15'h0394;
+    sigmoid_derivative[544] = 15'h038d;
+    sigmoid_derivative[545] = 15'h0386;
+    sigmoid_derivative[546] = 15'h037f;
+    sigmoid_derivative[547] = 15'h0378;
+    sigmoid_derivative[548] = 15'h0372;
+    sigmoid_derivative[549] = 15'h036b;
+    sigmoid_derivative[550] = 15'h0364;
+    sigmoid_derivative[551] = 15'h035e;
+    sigmoid_derivative[552] = 15'h0357;
+    sigmoid_derivative[553] = 15'h0351;
+    sigmoid_derivative[554] = 15'h034a;
+    sigmoid_derivative[555] = 15'h0344;
+    sigmoid_derivative[556] = 15'h033d;
+    sigmoid_derivative[557] = 15'h0337;
+    sigmoid_derivative[558] = 15'h0331;
+    sigmoid_derivative[559] = 15'h032b;
+    sigmoid_derivative[560] = 15'h0325;
+    sigmoid_derivative[561] = 15'h031e;
+    sigmoid_derivative[562] = 15'h0318;
+    sigmoid_derivative[563] = 15'h0312;
+    sigmoid_derivative[564] = 15'h030c;
+    sigmoid_derivative[565] = 15'h0307;
+    sigmoid_derivative[566] = 15'h0301;
+    sigmoid_derivative[567] = 15'h02fb;
+    sigmoid_derivative[568] = 15'h02f5;
+    sigmoid_derivative[569] = 15'h02ef;
+    sigmoid_derivative[570] = 15'h02ea;
+    sigmoid_derivative[571] = 15'h02e4;
+    sigmoid_derivative[572] = 15'h02de;
+    sigmoid_derivative[573] = 15'h02d9;
+    sigmoid_derivative[574] = 15'h02d3;
+    sigmoid_derivative[575] = 15'h02ce;
+    sigmoid_derivative[576] = 15'h02c8;
+    sigmoid_derivative[577] = 15'h02c3;
+    sigmoid_derivative[578] = 15'h02bd;
+    sigmoid_derivative[579] = 15'h02b8;
+    sigmoid_derivative[580] = 15'h02b3;
+    sigmoid_derivative[581] = 15'h02ad;
+    sigmoid_derivative[582] = 15'h02a8;
+    sigmoid_derivative[583] = 15'h02a3;
+    sigmoid_derivative[584] = 15'h029e;
+    sigmoid_derivative[585] = 15'h0299;
+    sigmoid_derivative[586] = 15'h0294;
+    sigmoid_derivative[587] = 15'h028f;
+    sigmoid_derivative[588] = 15'h028a;
+    sigmoid_derivative[589] = 15'h0285;
+    sigmoid_derivative[590] = 15'h0280;
+    sigmoid_derivative[591] = 15'h027b;
+    sigmoid_derivative[592] = 15'h0276;
+    sigmoid_derivative[593] = 15'h0271;
+    sigmoid_derivative[594] = 15'h026c;
+    sigmoid_derivative[595] = 15'h0268;
+    sigmoid_derivative[596] = 15'h0263;
+    sigmoid_derivative[597] = 15'h025e;
+    sigmoid_derivative[598] = 15'h025a;
+    sigmoid_derivative[599] = 15'h0255;
+    sigmoid_derivative[600] = 15'h0251;
+    sigmoid_derivative[601] = 15'h024c;
+    sigmoid_derivative[602] = 15'h0248;
+    sigmoid_derivative[603] = 15'h0243;
+    sigmoid_derivative[604] = 15'h023f;
+    sigmoid_derivative[605] = 15'h023a;
+    sigmoid_derivative[606] = 15'h0236;
+    sigmoid_derivative[607] = 15'h0232;
+    sigmoid_derivative[608] = 15'h022d;
+    sigmoid_derivative[609] = 15'h0229;
+    sigmoid_derivative[610] = 15'h0225;
+    sigmoid_derivative[611] = 15'h0221;
+    sigmoid_derivative[612] = 15'h021c;
+    sigmoid_derivative[613] = 15'h0218;
+    sigmoid_derivative[614] = 15'h0214;
+    sigmoid_derivative[615] = 15'h0210;
+    sigmoid_derivative[616] = 15'h020c;
+    sigmoid_derivative[617] = 15'h0208;
+    sigmoid_derivative[618] = 15'h0204;
+    sigmoid_derivative[619] = 15'h0200;
+    sigmoid_derivative[620] = 15'h01fc;
+    sigmoid_derivative[621] = 15'h01f8;
+    sigmoid_derivative[622] = 15'h01f4;
+    sigmoid_derivative[623] = 15'h01f1;
+    sigmoid_derivative[624] = 15'h01ed;
+    sigmoid_derivative[625] = 15'h01e9;
+    sigmoid_derivative[626] = 15'h01e5;
+    sigmoid_derivative[627] = 15'h01e2;
+    sigmoid_derivative[628] = 15'h01de;
+    sigmoid_derivative[629] = 15'h01da;
+    sigmoid_derivative[630] = 15'h01d7;
+    sigmoid_derivative[631] = 15'h01d3;
+    sigmoid_derivative[632] = 15'h01cf;
+    sigmoid_derivative[633] = 15'h01cc;
+    sigmoid_derivative[634] = 15'h01c8;
+    sigmoid_derivative[635] = 15'h01c5;
+    sigmoid_derivative[636] = 15'h01c1;
+    sigmoid_derivative[637] = 15'h01be;
+    sigmoid_derivative[638] = 15'h01ba;
+    sigmoid_derivative[639] = 15'h01b7;
+    sigmoid_derivative[640] = 15'h01b4;
+    sigmoid_derivative[641] = 15'h01b0;
+    sigmoid_derivative[642] = 15'h01ad;
+    sigmoid_derivative[643] = 15'h01aa;
+    sigmoid_derivative[644] = 15'h01a6;
+    sigmoid_derivative[645] = 15'h01a3;
+    sigmoid_derivative[646] = 15'h01a0;
+    sigmoid_derivative[647] = 15'h019d;
+    sigmoid_derivative[648] = 15'h019a;
+    sigmoid_derivative[649] = 15'h0196;
+    sigmoid_derivative[650] = 15'h0193;
+    sigmoid_derivative[651] = 15'h0190;
+    sigmoid_derivative[652] = 15'h018d;
+    sigmoid_derivative[653] = 15'h018a;
+    sigmoid_derivative[654] = 15'h0187;
+    sigmoid_derivative[655] = 15'h0184;
+    sigmoid_derivative[656] = 15'h0181;
+    sigmoid_derivative[657] = 15'h017e;
+    sigmoid_derivative[658] = 15'h017b;
+    sigmoid_derivative[659] = 15'h0178;
+    sigmoid_derivative[660] = 15'h0175;
+    sigmoid_derivative[661] = 15'h0173;
+    sigmoid_derivative[662] = 15'h0170;
+    sigmoid_derivative[663] = 15'h016d;
+    sigmoid_derivative[664] = 15'h016a;
+    sigmoid_derivative[665] = 15'h0167;
+    sigmoid_derivative[666] = 15'h0164;
+    sigmoid_derivative[667] = 15'h0162;
+    sigmoid_derivative[668] = 15'h015f;
+    sigmoid_derivative[669] = 15'h015c;
+    sigmoid_derivative[670] = 15'h015a;
+    sigmoid_derivative[671] = 15'h0157;
+    sigmoid_derivative[672] = 15'h0154;
+    sigmoid_derivative[673] = 15'h0152;
+    sigmoid_derivative[674] = 15'h014f;
+    sigmoid_derivative[675] = 15'h014d;
+    sigmoid_derivative[676] = 15'h014a;
+    sigmoid_derivative[677] = 15'h0147;
+    sigmoid_derivative[678] = 15'h0145;
+    sigmoid_derivative[679] = 15'h0142;
+    sigmoid_derivative[680] = 15'h0140;
+    sigmoid_derivative[681] = 15'h013d;
+    sigmoid_derivative[682] = 15'h013b;
+    sigmoid_derivative[683] = 15'h0139;
+    sigmoid_derivative[684] = 15'h0136;
+    sigmoid_derivative[685] = 15'h0134;
+    sigmoid_derivative[686] = 15'h0131;
+    sigmoid_derivative[687] = 15'h012f;
+    sigmoid_derivative[688] = 15'h012d;
+    sigmoid_derivative[689] = 15'h012a;
+    sigmoid_derivative[690] = 15'h0128;
+    sigmoid_derivative[691] = 15'h0126;
+    sigmoid_derivative[692] = 15'h0124;
+    sigmoid_derivative[693] = 15'h0121;
+    sigmoid_derivative[694] = 15'h011f;
+    sigmoid_derivative[695] = 15'h011d;
+    sigmoid_derivative[696] = 15'h011b;
+    sigmoid_derivative[697] = 15'h0118;
+    sigmoid_derivative[698] = 15'h0116;
+    sigmoid_derivative[699] = 15'h0114;
+    sigmoid_derivative[700] = 15'h0112;
+    sigmoid_derivative[701] = 15'h0110;
+    sigmoid_derivative[702] = 15'h010e;
+    sigmoid_derivative[703] = 15'h010c;
+    sigmoid_derivative[704] = 15'h010a;
+    sigmoid_derivative[705] = 15'h0108;
+    sigmoid_derivative[706] = 15'h0106;
+    sigmoid_derivative[707] = 15'h0104;
+    sigmoid_derivative[708] = 15'h0102;
+    sigmoid_derivative[709] = 15'h0100;
+    sigmoid_derivative[710] = 15'h00fe;
+    sigmoid_derivative[711] = 15'h00fc;
+    sigmoid_derivative[712] = 15'h00fa;
+    sigmoid_derivative[713] = 15'h00f8;
+    sigmoid_derivative[714] = 15'h00f6;
+    sigmoid_derivative[715] = 15'h00f4;
+    sigmoid_derivative[716] = 15'h00f2;
+    sigmoid_derivative[717] = 15'h00f0;
+    sigmoid_derivative[718] = 15'h00ee;
+    sigmoid_derivative[719] = 15'h00ec;
+    sigmoid_derivative[720] = 15'h00eb;
+    sigmoid_derivative[721] = 15'h00e9;
+    sigmoid_derivative[722] = 15'h00e7;
+    sigmoid_derivative[723] = 15'h00e5;
+    sigmoid_derivative[724] = 15'h00e3;
+    sigmoid_derivative[725] = 15'h00e2;
+    sigmoid_derivative[726] = 15'h00e0;
+    sigmoid_derivative[727] = 15'h00de;
+    sigmoid_derivative[728] = 15'h00dd;
+    sigmoid_derivative[729] = 15'h00db;
+    sigmoid_derivative[730] = 15'h00d9;
+    sigmoid_derivative[731] = 15'h00d7;
+    sigmoid_derivative[732] = 15'h00d6;
+    sigmoid_derivative[733] = 15'h00d4;
+    sigmoid_derivative[734] = 15'h00d3;
+    sigmoid_derivative[735] = 15'h00d1;
+    sigmoid_derivative[736] = 15'h00cf;
+    sigmoid_derivative[737] = 15'h00ce;
+    sigmoid_derivative[738] = 15'h00cc;
+    sigmoid_derivative[739] = 15'h00ca;
+    sigmoid_derivative[740] = 15'h00c9;
+    sigmoid_derivative[741] = 15'h00c7;
+    sigmoid_derivative[742] = 15'h00c6;
+    sigmoid_derivative[743] = 15'h00c4;
+    sigmoid_derivative[744] = 15'h00c3;
+    sigmoid_derivative[745] = 15'h00c1;
+    sigmoid_derivative[746] = 15'h00c0;
+    sigmoid_derivative[747] = 15'h00be;
+    sigmoid_derivative[748] = 15'h00bd;
+    sigmoid_derivative[749] = 15'h00bb;
+    sigmoid_derivative[750] = 15'h00ba;
+    sigmoid_derivative[751] = 15'h00b8;
+    sigmoid_derivative[752] = 15'h00b7;
+    sigmoid_derivative[753] = 15'h00b6;
+    sigmoid_derivative[754] = 15'h00b4;
+    sigmoid_derivative[755] = 15'h00b3;
+    sigmoid_derivative[756] = 15'h00b1;
+    sigmoid_derivative[757] = 15'h00b0;
+    sigmoid_derivative[758] = 15'h00af;
+    sigmoid_derivative[759] = 15'h00ad;
+    sigmoid_derivative[760] = 15'h00ac;
+    sigmoid_derivative[761] = 15'h00ab;
+    sigmoid_derivative[762] = 15'h00a9;
+    sigmoid_derivative[763] = 15'h00a8;
+    sigmoid_derivative[764] = 15'h00a7;
+    sigmoid_derivative[765] = 15'h00a5;
+    sigmoid_derivative[766] = 15'h00a4;
+    sigmoid_derivative[767] = 15'h00a3;
+    sigmoid_derivative[768] = 15'h00a2;
+    sigmoid_derivative[769] = 15'h00a0;
+    sigmoid_derivative[770] = 15'h009f;
+    sigmoid_derivative[771] = 15'h009e;
+    sigmoid_derivative[772] = 15'h009d;
+    sigmoid_derivative[773] = 15'h009b;
+    sigmoid_derivative[774] = 15'h009a;
+    sigmoid_derivative[775] = 15'h0099;
+    sigmoid_derivative[776] = 15'h0098;
+    sigmoid_derivative[777] = 15'h0097;
+    sigmoid_derivative[778] = 15'h0096;
+    sigmoid_derivative[779] = 15'h0094;
+    sigmoid_derivative[780] = 15'h0093;
+    sigmoid_derivative[781] = 15'h0092;
+    sigmoid_derivative[782] = 15'h0091;
+    sigmoid_derivative[783] = 15'h0090;
+    sigmoid_derivative[784] = 15'h008f;
+    sigmoid_derivative[785] = 15'h008e;
+    sigmoid_derivative[786] = 15'h008d;
+    sigmoid_derivative[787] = 15'h008b;
+    sigmoid_derivative[788] = 15'h008a;
+    sigmoid_derivative[789] = 15'h0089;
+    sigmoid_derivative[790] = 15'h0088;
+    sigmoid_derivative[791] = 15'h0087;
+    sigmoid_derivative[792] = 15'h0086;
+    sigmoid_derivative[793] = 15'h0085;
+    sigmoid_derivative[794] = 15'h0084;
+    sigmoid_derivative[795] = 15'h0083;
+    sigmoid_derivative[796] = 15'h0082;
+    sigmoid_derivative[797] = 15'h0081;
+    sigmoid_derivative[798] = 15'h0080;
+    sigmoid_derivative[799] = 15'h007f;
+    sigmoid_derivative[800] = 15'h007e;
+    sigmoid_derivative[801] = 15'h007d;
+    sigmoid_derivative[802] = 15'h007c;
+    sigmoid_derivative[803] = 15'h007b;
+    sigmoid_derivative[804] = 15'h007a;
+    sigmoid_derivative[805] = 15'h0079;
+    sigmoid_derivative[806] = 15'h0078;
+    sigmoid_derivative[807] = 15'h0077;
+    sigmoid_derivative[808] = 15'h0076;
+    sigmoid_derivative[809] = 15'h0076;
+    sigmoid_derivative[810] = 15'h0075;
+    sigmoid_derivative[811] = 15'h0074;
+    sigmoid_derivative[812] = 15'h0073;
+    sigmoid_derivative[813] = 15'h0072;
+    sigmoid_derivative[814] = 15'h0071;
+    sigmoid_derivative[815] = 15'h0070;
+    sigmoid_derivative[816] = 15'h006f;
+    sigmoid_derivative[817] = 15'h006e;
+    sigmoid_derivative[818] = 15'h006e;
+    sigmoid_derivative[819] = 15'h006d;
+    sigmoid_derivative[820] = 15'h006c;
+    sigmoid_derivative[821] = 15'h006b;
+    sigmoid_derivative[822] = 15'h006a;
+    sigmoid_derivative[823] = 15'h0069;
+    sigmoid_derivative[824] = 15'h0069;
+    sigmoid_derivative[825] = 15'h0068;
+    sigmoid_derivative[826] = 15'h0067;
+    sigmoid_derivative[827] = 15'h0066;
+    sigmoid_derivative[828] = 15'h0065;
+    sigmoid_derivative[829] = 15'h0065;
+    sigmoid_derivative[830] = 15'h0064;
+    sigmoid_derivative[831] = 15'h0063;
+    sigmoid_derivative[832] = 15'h0062;
+    sigmoid_derivative[833] = 15'h0061;
+    sigmoid_derivative[834] = 15'h0061;
+    sigmoid_derivative[835] = 15'h0060;
+    sigmoid_derivative[836] = 15'h005f;
+    sigmoid_derivative[837] = 15'h005e;
+    sigmoid_derivative[838] = 15'h005e;
+    sigmoid_derivative[839] = 15'h005d;
+    sigmoid_derivative[840] = 15'h005c;
+    sigmoid_derivative[841] = 15'h005c;
+    sigmoid_derivative[842] = 15'h005b;
+    sigmoid_derivative[843] = 15'h005a;
+    sigmoid_derivative[844] = 15'h0059;
+    sigmoid_derivative[845] = 15'h0059;
+    sigmoid_derivative[846] = 15'h0058;
+    sigmoid_derivative[847] = 15'h0057;
+    sigmoid_derivative[848] = 15'h0057;
+    sigmoid_derivative[849] = 15'h0056;
+    sigmoid_derivative[850] = 15'h0055;
+    sigmoid_derivative[851] = 15'h0055;
+    sigmoid_derivative[852] = 15'h0054;
+    sigmoid_derivative[853] = 15'h0053;
+    sigmoid_derivative[854] = 15'h0053;
+    sigmoid_derivative[855] = 15'h0052;
+    sigmoid_derivative[856] = 15'h0051;
+    sigmoid_derivative[857] = 15'h0051;
+    sigmoid_derivative[858] = 15'h0050;
+    sigmoid_derivative[859] = 15'h0050;
+    sigmoid_derivative[860] = 15'h004f;
+    sigmoid_derivative[861] = 15'h004e;
+    sigmoid_derivative[862] = 15'h004e;
+    sigmoid_derivative[863] = 15'h004d;
+    sigmoid_derivative[864] = 15'h004d;
+    sigmoid_derivative[865] = 15'h004c;
+    sigmoid_derivative[866] = 15'h004b;
+    sigmoid_derivative[867] = 15'h004b;
+    sigmoid_derivative[868] = 15'h004a;
+    sigmoid_derivative[869] = 15'h004a;
+    sigmoid_derivative[870] = 15'h0049;
+    sigmoid_derivative[871] = 15'h0048;
+    sigmoid_derivative[872] = 15'h0048;
+    sigmoid_derivative[873] = 15'h0047;
+    sigmoid_derivative[874] = 15'h0047;
+    sigmoid_derivative[875] = 15'h0046;
+    sigmoid_derivative[876] = 15'h0046;
+    sigmoid_derivative[877] = 15'h0045;
+    sigmoid_derivative[878] = 15'h0045;
+    sigmoid_derivative[879] = 15'h0044;
+    sigmoid_derivative[880] = 15'h0044;
+    sigmoid_derivative[881] = 15'h0043;
+    sigmoid_derivative[882] = 15'h0043;
+    sigmoid_derivative[883] = 15'h0042;
+    sigmoid_derivative[884] = 15'h0042;
+    sigmoid_derivative[885] = 15'h0041;
+    sigmoid_derivative[886] = 15'h0040;
+    sigmoid_derivative[887] = 15'h0040;
+    sigmoid_derivative[888] = 15'h003f;
+    sigmoid_derivative[889] = 15'h003f;
+    sigmoid_derivative[890] = 15'h003f;
+    sigmoid_derivative[891] = 15'h003e;
+    sigmoid_derivative[892] = 15'h003e;
+    sigmoid_derivative[893] = 15'h003d;
+    sigmoid_derivative[894] = 15'h003d;
+    sigmoid_derivative[895] = 15'h003c;
+    sigmoid_derivative[896] = 15'h003c;
+    sigmoid_derivative[897] = 15'h003b;
+    sigmoid_derivative[898] = 15'h003b;
+    sigmoid_derivative[899] = 15'h003a;
+    sigmoid_derivative[900] = 15'h003a;
+    sigmoid_derivative[901] = 15'h0039;
+    sigmoid_derivative[902] = 15'h0039;
+    sigmoid_derivative[903] = 15'h0038;
+    sigmoid_derivative[904] = 15'h0038;
+    sigmoid_derivative[905] = 15'h0038;
+    sigmoid_derivative[906] = 15'h0037;
+    sigmoid_derivative[907] = 15'h0037;
+    sigmoid_derivative[908] = 15'h0036;
+    sigmoid_derivative[909] = 15'h0036;
+    sigmoid_derivative[910] = 15'h0035;
+    sigmoid_derivative[911] = 15'h0035;
+    sigmoid_derivative[912] = 15'h0035;
+    sigmoid_derivative[913] = 15'h0034;
+    sigmoid_derivative[914] = 15'h0034;
+    sigmoid_derivative[915] = 15'h0033;
+    sigmoid_derivative[916] = 15'h0033;
+    sigmoid_derivative[917] = 15'h0033;
+    sigmoid_derivative[918] = 15'h0032;
+    sigmoid_derivative[919] = 15'h0032;
+    sigmoid_derivative[920] = 15'h0031;
+    sigmoid_derivative[921] = 15'h0031;
+    sigmoid_derivative[922] = 15'h0031;
+    sigmoid_derivative[923] = 15'h0030;
+    sigmoid_derivative[924] = 15'h0030;
+    sigmoid_derivative[925] = 15'h0030;
+    sigmoid_derivative[926] = 15'h002f;
+    sigmoid_derivative[927] = 15'h002f;
+    sigmoid_derivative[928] = 15'h002e;
+    sigmoid_derivative[929] = 15'h002e;
+    sigmoid_derivative[930] = 15'h002e;
+    sigmoid_derivative[931] = 15'h002d;
+    sigmoid_derivative[932] = 15'h002d;
+    sigmoid_derivative[933] = 15'h002d;
+    sigmoid_derivative[934] = 15'h002c;
+    sigmoid_derivative[935] = 15'h002c;
+    sigmoid_derivative[936] = 15'h002c;
+    sigmoid_derivative[937] = 15'h002b;
+    sigmoid_derivative[938] = 15'h002b;
+    sigmoid_derivative[939] = 15'h002b;
+    sigmoid_derivative[940] = 15'h002a;
+    sigmoid_derivative[941] = 15'h002a;
+    sigmoid_derivative[942] = 15'h002a;
+    sigmoid_derivative[943] = 15'h0029;
+    sigmoid_derivative[944] = 15'h0029;
+    sigmoid_derivative[945] = 15'h0029;
+    sigmoid_derivative[946] = 15'h0028;
+    sigmoid_derivative[947] = 15'h0028;
+    sigmoid_derivative[948] = 15'h0028;
+    sigmoid_derivative[949] = 15'h0027;
+    sigmoid_derivative[950] = 15'h0027;
+    sigmoid_derivative[951] = 15'h0027;
+    sigmoid_derivative[952] = 15'h0027;
+    sigmoid_derivative[953] = 15'h0026;
+    sigmoid_derivative[954] = 15'h0026;
+    sigmoid_derivative[955] = 15'h0026;
+    sigmoid_derivative[956] = 15'h0025;
+    sigmoid_derivative[957] = 15'h0025;
+    sigmoid_derivative[958] = 15'h0025;
+    sigmoid_derivative[959] = 15'h0024;
+    sigmoid_derivative[960] = 15'h0024;
+    sigmoid_derivative[961] = 15'h0024;
+    sigmoid_derivative[962] = 15'h0024;
+    sigmoid_derivative[963] = 15'h0023;
+    sigmoid_derivative[964] = 15'h0023;
+    sigmoid_derivative[965] = 15'h0023;
+    sigmoid_derivative[966] = 15'h0023;
+    sigmoid_derivative[967] = 15'h0022;
+    sigmoid_derivative[968] = 15'h0022;
+    sigmoid_derivative[969] = 15'h0022;
+    sigmoid_derivative[970] = 15'h0021;
+    sigmoid_derivative[971] = 15'h0021;
+    sigmoid_derivative[972] = 15'h0021;
+    sigmoid_derivative[973] = 15'h0021;
+    sigmoid_derivative[974] = 15'h0020;
+    sigmoid_derivative[975] = 15'h0020;
+    sigmoid_derivative[976] = 15'h0020;
+    sigmoid_derivative[977] = 15'h0020;
+    sigmoid_derivative[978] = 15'h001f;
+    sigmoid_derivative[979] = 15'h001f;
+    sigmoid_derivative[980] = 15'h001f;
+    sigmoid_derivative[981] = 15'h001f;
+    sigmoid_derivative[982] = 15'h001e;
+    sigmoid_derivative[983] = 15'h001e;
+    sigmoid_derivative[984] = 15'h001e;
+    sigmoid_derivative[985] = 15'h001e;
+    sigmoid_derivative[986] = 15'h001e;
+    sigmoid_derivative[987] = 15'h001d;
+    sigmoid_derivative[988] = 15'h001d;
+    sigmoid_derivative[989] = 15'h001d;
+    sigmoid_derivative[990] = 15'h001d;
+    sigmoid_derivative[991] = 15'h001c;
+    sigmoid_derivative[992] = 15'h001c;
+    sigmoid_derivative[993] = 15'h001c;
+    sigmoid_derivative[994] = 15'h001c;
+    sigmoid_derivative[995] = 15'h001c;
+    sigmoid_derivative[996] = 15'h001b;
+    sigmoid_derivative[997] = 15'h001b;
+    sigmoid_derivative[998] = 15'h001b;
+    sigmoid_derivative[999] = 15'h001b;
+    sigmoid_derivative[1000] = 15'h001a;
+    sigmoid_derivative[1001] = 15'h001a;
+    sigmoid_derivative[1002] = 15'h001a;
+    sigmoid_derivative[1003] = 15'h001a;
+    sigmoid_derivative[1004] = 15'h001a;
+    sigmoid_derivative[1005] = 15'h0019;
+    sigmoid_derivative[1006] = 15'h0019;
+    sigmoid_derivative[1007] = 15'h0019;
+    sigmoid_derivative[1008] = 15'h0019;
+    sigmoid_derivative[1009] = 15'h0019;
+    sigmoid_derivative[1010] = 15'h0019;
+    sigmoid_derivative[1011] = 15'h0018;
+    sigmoid_derivative[1012] = 15'h0018;
+    sigmoid_derivative[1013] = 15'h0018;
+    sigmoid_derivative[1014] = 15'h0018;
+    sigmoid_derivative[1015] = 15'h0018;
+    sigmoid_derivative[1016] = 15'h0017;
+    sigmoid_derivative[1017] = 15'h0017;
+    sigmoid_derivative[1018] = 15'h0017;
+    sigmoid_derivative[1019] = 15'h0017;
+    sigmoid_derivative[1020] = 15'h0017;
+    sigmoid_derivative[1021] = 15'h0016;
+    sigmoid_derivative[1022] = 15'h0016;
+    sigmoid_derivative[1023] = 15'h0016;
+  end
+  reg [14:0] _1_;
+  always @(posedge clk) begin
+    _1_ <= sigmoid_derivative[port__addr];
+  end
+  assign \port__data$15  = _1_;
   assign \$1  = ~ z;
   assign \$2  = z[15] ? \$1  : z;
   assign \$3  = 5'h10 + z[15];
   assign \$4  = \$2  + \$3 ;
-  assign \$5  = 16'h8000 - entry;
-  assign \$6  = negative_3 ? \$5  : { 2'h0, entry };
+  assign \$5  = 16'h8000 - entry_0;
+  assign \$6  = negative_3 ? \$5  : { 2'h0, entry_0 };
   assign \$8  = \$7  >= 11'h400;
   assign \$10  = \$8  ? 16'h03ff : \$9 ;
   always @(posedge clk)
     port__addr <= \$11 ;
   always @(posedge clk)
-    entry <= port__data;
+    negative_1 <= z[15];
   always @(posedge clk)
-    negative_1 <= \$12 ;
+    negative_2 <= negative_1;
   always @(posedge clk)
-    negative_2 <= \$13 ;
+    negative_3 <= negative_2;
   always @(posedge clk)
-    negative_3 <= \$14 ;
+    entry_0 <= port__data;
+  always @(posedge clk)
+    entry_1 <= \port__data$15 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$36 ) begin end
     \$11  = \$10 [9:0];
@@ -17866,2266 +22203,17 @@ module \core.slow_path.sigmoid_1 (rst, value, z, clk);
       \$11  = 10'h000;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$36 ) begin end
-    \$12  = z[15];
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$36 ) begin end
-    \$13  = negative_1;
-    if (rst) begin
-      \$13  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$36 ) begin end
-    \$14  = negative_2;
-    if (rst) begin
-      \$14  = 1'h0;
-    end
-  end
   assign magnitude = \$4 [15:0];
   assign index = port__addr;
-  assign value = \$6 [15:0];
+  assign \port__addr$7  = port__addr;
+  assign value_1 = { 1'h0, entry_1 };
+  assign value_0 = \$6 [15:0];
   assign \$7  = { 5'h00, \$4 [15:5] };
   assign \$9  = { 5'h00, \$4 [15:5] };
 endmodule
 
-module \core.slow_path.sigmoid_derivative_0 (rst, z, entry, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
-  input rst;
-  wire rst;
-  input signed [15:0] z;
-  wire signed [15:0] z;
-  output [14:0] entry;
-  reg [14:0] entry = 15'h0000;
-  input clk;
-  wire clk;
-  wire [15:0] \$1 ;
-  reg \$10 ;
-  reg \$11 ;
-  reg \$12 ;
-  wire [15:0] \$2 ;
-  wire [5:0] \$3 ;
-  wire [16:0] \$4 ;
-  wire [15:0] \$5 ;
-  wire \$6 ;
-  wire [15:0] \$7 ;
-  wire [15:0] \$8 ;
-  reg [9:0] \$9 ;
-  (* init = 10'h000 *)
-  wire [9:0] index;
-  wire [15:0] magnitude;
-  reg negative_1 = 1'h0;
-  reg negative_2 = 1'h0;
-  reg negative_3 = 1'h0;
-  reg [9:0] port__addr = 10'h000;
-  wire [14:0] port__data;
-  wire signed [15:0] value;
-  (* ram_style = "block" *)
-  reg [14:0] memory [1023:0];
-  initial begin
-    memory[0] = 15'h4000;
-    memory[1] = 15'h4000;
-    memory[2] = 15'h3fff;
-    memory[3] = 15'h3ffe;
-    memory[4] = 15'h3ffc;
-    memory[5] = 15'h3ffa;
-    memory[6] = 15'h3ff7;
-    memory[7] = 15'h3ff4;
-    memory[8] = 15'h3ff0;
-    memory[9] = 15'h3fec;
-    memory[10] = 15'h3fe7;
-    memory[11] = 15'h3fe2;
-    memory[12] = 15'h3fdc;
-    memory[13] = 15'h3fd6;
-    memory[14] = 15'h3fcf;
-    memory[15] = 15'h3fc8;
-    memory[16] = 15'h3fc0;
-    memory[17] = 15'h3fb8;
-    memory[18] = 15'h3faf;
-    memory[19] = 15'h3fa6;
-    memory[20] = 15'h3f9c;
-    memory[21] = 15'h3f92;
-    memory[22] = 15'h3f88;
-    memory[23] = 15'h3f7c;
-    memory[24] = 15'h3f71;
-    memory[25] = 15'h3f65;
-    memory[26] = 15'h3f58;
-    memory[27] = 15'h3f4b;
-    memory[28] = 15'h3f3e;
-    memory[29] = 15'h3f30;
-    memory[30] = 15'h3f21;
-    memory[31] = 15'h3f12;
-    memory[32] = 15'h3f03;
-    memory[33] = 15'h3ef3;
-    memory[34] = 15'h3ee2;
-    memory[35] = 15'h3ed2;
-    memory[36] = 15'h3ec0;
-    memory[37] = 15'h3eae;
-    memory[38] = 15'h3e9c;
-    memory[39] = 15'h3e8a;
-    memory[40] = 15'h3e76;
-    memory[41] = 15'h3e63;
-    memory[42] = 15'h3e4f;
-    memory[43] = 15'h3e3a;
-    memory[44] = 15'h3e25;
-    memory[45] = 15'h3e10;
-    memory[46] = 15'h3dfa;
-    memory[47] = 15'h3de4;
-    memory[48] = 15'h3dcd;
-    memory[49] = 15'h3db6;
-    memory[50] = 15'h3d9f;
-    memory[51] = 15'h3d87;
-    memory[52] = 15'h3d6e;
-    memory[53] = 15'h3d55;
-    memory[54] = 15'h3d3c;
-    memory[55] = 15'h3d22;
-    memory[56] = 15'h3d08;
-    memory[57] = 15'h3cee;
-    memory[58] = 15'h3cd3;
-    memory[59] = 15'h3cb8;
-    memory[60] = 15'h3c9c;
-    memory[61] = 15'h3c80;
-    memory[62] = 15'h3c63;
-    memory[63] = 15'h3c46;
-    memory[64] = 15'h3c29;
-    memory[65] = 15'h3c0c;
-    memory[66] = 15'h3bed;
-    memory[67] = 15'h3bcf;
-    memory[68] = 15'h3bb0;
-    memory[69] = 15'h3b91;
-    memory[70] = 15'h3b72;
-    memory[71] = 15'h3b52;
-    memory[72] = 15'h3b31;
-    memory[73] = 15'h3b11;
-    memory[74] = 15'h3af0;
-    memory[75] = 15'h3ace;
-    memory[76] = 15'h3aad;
-    memory[77] = 15'h3a8b;
-    memory[78] = 15'h3a68;
-    memory[79] = 15'h3a46;
-    memory[80] = 15'h3a23;
-    memory[81] = 15'h39ff;
-    memory[82] = 15'h39dc;
-    memory[83] = 15'h39b8;
-    memory[84] = 15'h3993;
-    memory[85] = 15'h396f;
-    memory[86] = 15'h394a;
-    memory[87] = 15'h3924;
-    memory[88] = 15'h38ff;
-    memory[89] = 15'h38d9;
-    memory[90] = 15'h38b3;
-    memory[91] = 15'h388c;
-    memory[92] = 15'h3866;
-    memory[93] = 15'h383f;
-    memory[94] = 15'h3817;
-    memory[95] = 15'h37f0;
-    memory[96] = 15'h37c8;
-    memory[97] = 15'h37a0;
-    memory[98] = 15'h3777;
-    memory[99] = 15'h374f;
-    memory[100] = 15'h3726;
-    memory[101] = 15'h36fd;
-    memory[102] = 15'h36d3;
-    memory[103] = 15'h36aa;
-    memory[104] = 15'h3680;
-    memory[105] = 15'h3656;
-    memory[106] = 15'h362b;
-    memory[107] = 15'h3601;
-    memory[108] = 15'h35d6;
-    memory[109] = 15'h35ab;
-    memory[110] = 15'h3580;
-    memory[111] = 15'h3554;
-    memory[112] = 15'h3529;
-    memory[113] = 15'h34fd;
-    memory[114] = 15'h34d1;
-    memory[115] = 15'h34a5;
-    memory[116] = 15'h3478;
-    memory[117] = 15'h344b;
-    memory[118] = 15'h341f;
-    memory[119] = 15'h33f2;
-    memory[120] = 15'h33c4;
-    memory[121] = 15'h3397;
-    memory[122] = 15'h336a;
-    memory[123] = 15'h333c;
-    memory[124] = 15'h330e;
-    memory[125] = 15'h32e0;
-    memory[126] = 15'h32b2;
-    memory[127] = 15'h3284;
-    memory[128] = 15'h3255;
-    memory[129] = 15'h3227;
-    memory[130] = 15'h31f8;
-    memory[131] = 15'h31c9;
-    memory[132] = 15'h319a;
-    memory[133] = 15'h316b;
-    memory[134] = 15'h313c;
-    memory[135] = 15'h310c;
-    memory[136] = 15'h30dd;
-    memory[137] = 15'h30ad;
-    memory[138] = 15'h307e;
-    memory[139] = 15'h304e;
-    memory[140] = 15'h301e;
-    memory[141] = 15'h2fee;
-    memory[142] = 15'h2fbe;
-    memory[143] = 15'h2f8e;
-    memory[144] = 15'h2f5d;
-    memory[145] = 15'h2f2d;
-    memory[146] = 15'h2efd;
-    memory[147] = 15'h2ecc;
-    memory[148] = 15'h2e9c;
-    memory[149] = 15'h2e6b;
-    memory[150] = 15'h2e3a;
-    memory[151] = 15'h2e09;
-    memory[152] = 15'h2dd9;
-    memory[153] = 15'h2da8;
-    memory[154] = 15'h2d77;
-    memory[155] = 15'h2d46;
-    memory[156] = 15'h2d15;
-    memory[157] = 15'h2ce4;
-    memory[158] = 15'h2cb3;
-    memory[159] = 15'h2c82;
-    memory[160] = 15'h2c51;
-    memory[161] = 15'h2c1f;
-    memory[162] = 15'h2bee;
-    memory[163] = 15'h2bbd;
-    memory[164] = 15'h2b8c;
-    memory[165] = 15'h2b5b;
-    memory[166] = 15'h2b29;
-    memory[167] = 15'h2af8;
-    memory[168] = 15'h2ac7;
-    memory[169] = 15'h2a96;
-    memory[170] = 15'h2a64;
-    memory[171] = 15'h2a33;
-    memory[172] = 15'h2a02;
-    memory[173] = 15'h29d0;
-    memory[174] = 15'h299f;
-    memory[175] = 15'h296e;
-    memory[176] = 15'h293d;
-    memory[177] = 15'h290c;
-    memory[178] = 15'h28db;
-    memory[179] = 15'h28a9;
-    memory[180] = 15'h2878;
-    memory[181] = 15'h2847;
-    memory[182] = 15'h2816;
-    memory[183] = 15'h27e5;
-    memory[184] = 15'h27b4;
-    memory[185] = 15'h2783;
-    memory[186] = 15'h2753;
-    memory[187] = 15'h2722;
-    memory[188] = 15'h26f1;
-    memory[189] = 15'h26c0;
-    memory[190] = 15'h2690;
-    memory[191] = 15'h265f;
-    memory[192] = 15'h262e;
-    memory[193] = 15'h25fe;
-    memory[194] = 15'h25ce;
-    memory[195] = 15'h259d;
-    memory[196] = 15'h256d;
-    memory[197] = 15'h253d;
-    memory[198] = 15'h250d;
-    memory[199] = 15'h24dd;
-    memory[200] = 15'h24ad;
-    memory[201] = 15'h247d;
-    memory[202] = 15'h244d;
-    memory[203] = 15'h241d;
-    memory[204] = 15'h23ee;
-    memory[205] = 15'h23be;
-    memory[206] = 15'h238f;
-    memory[207] = 15'h235f;
-    memory[208] = 15'h2330;
-    memory[209] = 15'h2301;
-    memory[210] = 15'h22d2;
-    memory[211] = 15'h22a3;
-    memory[212] = 15'h2274;
-    memory[213] = 15'h2245;
-    memory[214] = 15'h2216;
-    memory[215] = 15'h21e8;
-    memory[216] = 15'h21b9;
-    memory[217] = 15'h218b;
-    memory[218] = 15'h215d;
-    memory[219] = 15'h212f;
-    memory[220] = 15'h2101;
-    memory[221] = 15'h20d3;
-    memory[222] = 15'h20a5;
-    memory[223] = 15'h2078;
-    memory[224] = 15'h204a;
-    memory[225] = 15'h201d;
-    memory[226] = 15'h1fef;
-    memory[227] = 15'h1fc2;
-    memory[228] = 15'h1f95;
-    memory[229] = 15'h1f68;
-    memory[230] = 15'h1f3c;
-    memory[231] = 15'h1f0f;
-    memory[232] = 15'h1ee2;
-    memory[233] = 15'h1eb6;
-    memory[234] = 15'h1e8a;
-    memory[235] = 15'h1e5e;
-    memory[236] = 15'h1e32;
-    memory[237] = 15'h1e06;
-    memory[238] = 15'h1dda;
-    memory[239] = 15'h1daf;
-    memory[240] = 15'h1d83;
-    memory[241] = 15'h1d58;
-    memory[242] = 15'h1d2d;
-    memory[243] = 15'h1d02;
-    memory[244] = 15'h1cd7;
-    memory[245] = 15'h1cac;
-    memory[246] = 15'h1c82;
-    memory[247] = 15'h1c58;
-    memory[248] = 15'h1c2d;
-    memory[249] = 15'h1c03;
-    memory[250] = 15'h1bd9;
-    memory[251] = 15'h1baf;
-    memory[252] = 15'h1b86;
-    memory[253] = 15'h1b5c;
-    memory[254] = 15'h1b33;
-    memory[255] = 15'h1b0a;
-    memory[256] = 15'h1ae1;
-    memory[257] = 15'h1ab8;
-    memory[258] = 15'h1a8f;
-    memory[259] = 15'h1a67;
-    memory[260] = 15'h1a3e;
-    memory[261] = 15'h1a16;
-    memory[262] = 15'h19ee;
-    memory[263] = 15'h19c6;
-    memory[264] = 15'h199e;
-    memory[265] = 15'h1977;
-    memory[266] = 15'h194f;
-    memory[267] = 15'h1928;
-    memory[268] = 15'h1901;
-    memory[269] = 15'h18da;
-    memory[270] = 15'h18b3;
-    memory[271] = 15'h188d;
-    memory[272] = 15'h1866;
-    memory[273] = 15'h1840;
-    memory[274] = 15'h181a;
-    memory[275] = 15'h17f4;
-    memory[276] = 15'h17ce;
-    memory[277] = 15'h17a8;
-    memory[278] = 15'h1783;
-    memory[279] = 15'h175d;
-    memory[280] = 15'h1738;
-    memory[281] = 15'h1713;
-    memory[282] = 15'h16ee;
-    memory[283] = 15'h16ca;
-    memory[284] = 15'h16a5;
-    memory[285] = 15'h1681;
-    memory[286] = 15'h165d;
-    memory[287] = 15'h1639;
-    memory[288] = 15'h1615;
-    memory[289] = 15'h15f1;
-    memory[290] = 15'h15ce;
-    memory[291] = 15'h15ab;
-    memory[292] = 15'h1587;
-    memory[293] = 15'h1564;
-    memory[294] = 15'h1542;
-    memory[295] = 15'h151f;
-    memory[296] = 15'h14fc;
-    memory[297] = 15'h14da;
-    memory[298] = 15'h14b8;
-    memory[299] = 15'h1496;
-    memory[300] = 15'h1474;
-    memory[301] = 15'h1452;
-    memory[302] = 15'h1431;
-    memory[303] = 15'h1410;
-    memory[304] = 15'h13ee;
-    memory[305] = 15'h13cd;
-    memory[306] = 15'h13ad;
-    memory[307] = 15'h138c;
-    memory[308] = 15'h136b;
-    memory[309] = 15'h134b;
-    memory[310] = 15'h132b;
-    memory[311] = 15'h130b;
-    memory[312] = 15'h12eb;
-    memory[313] = 15'h12cb;
-    memory[314] = 15'h12ac;
-    memory[315] = 15'h128d;
-    memory[316] = 15'h126d;
-    memory[317] = 15'h124e;
-    memory[318] = 15'h1230;
-    memory[319] = 15'h1211;
-    memory[320] = 15'h11f2;
-    memory[321] = 15'h11d4;
-    memory[322] = 15'h11b6;
-    memory[323] = 15'h1198;
-    memory[324] = 15'h117a;
-    memory[325] = 15'h115c;
-    memory[326] = 15'h113f;
-    memory[327] = 15'h1121;
-    memory[328] = 15'h1104;
-    memory[329] = 15'h10e7;
-    memory[330] = 15'h10ca;
-    memory[331] = 15'h10ad;
-    memory[332] = 15'h1091;
-    memory[333] = 15'h1074;
-    memory[334] = 15'h1058;
-    memory[335] = 15'h103c;
-    memory[336] = 15'h1020;
-    memory[337] = 15'h1004;
-    memory[338] = 15'h0fe8;
-    memory[339] = 15'h0fcd;
-    memory[340] = 15'h0fb1;
-    memory[341] = 15'h0f96;
-    memory[342] = 15'h0f7b;
-    memory[343] = 15'h0f60;
-    memory[344] = 15'h0f46;
-    memory[345] = 15'h0f2b;
-    memory[346] = 15'h0f11;
-    memory[347] = 15'h0ef6;
-    memory[348] = 15'h0edc;
-    memory[349] = 15'h0ec2;
-    memory[350] = 15'h0ea8;
-    memory[351] = 15'h0e8f;
-    memory[352] = 15'h0e75;
-    memory[353] = 15'h0e5c;
-    memory[354] = 15'h0e43;
-    memory[355] = 15'h0e2a;
-    memory[356] = 15'h0e11;
-    memory[357] = 15'h0df8;
-    memory[358] = 15'h0ddf;
-    memory[359] = 15'h0dc7;
-    memory[360] = 15'h0dae;
-    memory[361] = 15'h0d96;
-    memory[362] = 15'h0d7e;
-    memory[363] = 15'h0d66;
-    memory[364] = 15'h0d4f;
-    memory[365] = 15'h0d37;
-    memory[366] = 15'h0d1f;
-    memory[367] = 15'h0d08;
-    memory[368] = 15'h0cf1;
-    memory[369] = 15'h0cda;
-    memory[370] = 15'h0cc3;
-    memory[371] = 15'h0cac;
-    memory[372] = 15'h0c96;
-    memory[373] = 15'h0c7f;
-    memory[374] = 15'h0c69;
-    memory[375] = 15'h0c53;
-    memory[376] = 15'h0c3c;
-    memory[377] = 15'h0c27;
-    memory[378] = 15'h0c11;
-    memory[379] = 15'h0bfb;
-    memory[380] = 15'h0be6;
-    memory[381] = 15'h0bd0;
-    memory[382] = 15'h0bbb;
-    memory[383] = 15'h0ba6;
-    memory[384] = 15'h0b91;
-    memory[385] = 15'h0b7c;
-    memory[386] = 15'h0b67;
-    memory[387] = 15'h0b52;
-    memory[388] = 15'h0b3e;
-    memory[389] = 15'h0b2a;
-    memory[390] = 15'h0b15;
-    memory[391] = 15'h0b01;
-    memory[392] = 15'h0aed;
-    memory[393] = 15'h0ada;
-    memory[394] = 15'h0ac6;
-    memory[395] = 15'h0ab2;
-    memory[396] = 15'h0a9f;
-    memory[397] = 15'h0a8b;
-    memory[398] = 15'h0a78;
-    memory[399] = 15'h0a65;
-    memory[400] = 15'h0a52;
-    memory[401] = 15'h0a3f;
-    memory[402] = 15'h0a2d;
-    memory[403] = 15'h0a1a;
-    memory[404] = 15'h0a08;
-    memory[405] = 15'h09f5;
-    memory[406] = 15'h09e3;
-    memory[407] = 15'h09d1;
-    memory[408] = 15'h09bf;
-    memory[409] = 15'h09ad;
-    memory[410] = 15'h099b;
-    memory[411] = 15'h0989;
-    memory[412] = 15'h0978;
-    memory[413] = 15'h0967;
-    memory[414] = 15'h0955;
-    memory[415] = 15'h0944;
-    memory[416] = 15'h0933;
-    memory[417] = 15'h0922;
-    memory[418] = 15'h0911;
-    memory[419] = 15'h0900;
-    memory[420] = 15'h08f0;
-    memory[421] = 15'h08df;
-    memory[422] = 15'h08cf;
-    memory[423] = 15'h08bf;
-    memory[424] = 15'h08ae;
-    memory[425] = 15'h089e;
-    memory[426] = 15'h088e;
-    memory[427] = 15'h087e;
-    memory[428] = 15'h086f;
-    memory[429] = 15'h085f;
-    memory[430] = 15'h084f;
-    memory[431] = 15'h0840;
-    memory[432] = 15'h0831;
-    memory[433] = 15'h0821;
-    memory[434] = 15'h0812;
-    memory[435] = 15'h0803;
-    memory[436] = 15'h07f4;
-    memory[437] = 15'h07e5;
-    memory[438] = 15'h07d7;
-    memory[439] = 15'h07c8;
-    memory[440] = 15'h07b9;
-    memory[441] = 15'h07ab;
-    memory[442] = 15'h079d;
-    memory[443] = 15'h078e;
-    memory[444] = 15'h0780;
-    memory[445] = 15'h0772;
-    memory[446] = 15'h0764;
-    memory[447] = 15'h0756;
-    memory[448] = 15'h0749;
-    memory[449] = 15'h073b;
-    memory[450] = 15'h072d;
-    memory[451] = 15'h0720;
-    memory[452] = 15'h0713;
-    memory[453] = 15'h0705;
-    memory[454] = 15'h06f8;
-    memory[455] = 15'h06eb;
-    memory[456] = 15'h06de;
-    memory[457] = 15'h06d1;
-    memory[458] = 15'h06c4;
-    memory[459] = 15'h06b7;
-    memory[460] = 15'h06ab;
-    memory[461] = 15'h069e;
-    memory[462] = 15'h0692;
-    memory[463] = 15'h0685;
-    memory[464] = 15'h0679;
-    memory[465] = 15'h066d;
-    memory[466] = 15'h0661;
-    memory[467] = 15'h0655;
-    memory[468] = 15'h0649;
-    memory[469] = 15'h063d;
-    memory[470] = 15'h0631;
-    memory[471] = 15'h0625;
-    memory[472] = 15'h061a;
-    memory[473] = 15'h060e;
-    memory[474] = 15'h0602;
-    memory[475] = 15'h05f7;
-    memory[476] = 15'h05ec;
-    memory[477] = 15'h05e0;
-    memory[478] = 15'h05d5;
-    memory[479] = 15'h05ca;
-    memory[480] = 15'h05bf;
-    memory[481] = 15'h05b4;
-    memory[482] = 15'h05a9;
-    memory[483] = 15'h059f;
-    memory[484] = 15'h0594;
-    memory[485] = 15'h0589;
-    memory[486] = 15'h057f;
-    memory[487] = 15'h0574;
-    memory[488] = 15'h056a;
-    memory[489] = 15'h0560;
-    memory[490] = 15'h0555;
-    memory[491] = 15'h054b;
-    memory[492] = 15'h0541;
-    memory[493] = 15'h0537;
-    memory[494] = 15'h052d;
-    memory[495] = 15'h0523;
-    memory[496] = 15'h0519;
-    memory[497] = 15'h0510;
-    memory[498] = 15'h0506;
-    memory[499] = 15'h04fc;
-    memory[500] = 15'h04f3;
-    memory[501] = 15'h04e9;
-    memory[502] = 15'h04e0;
-    memory[503] = 15'h04d7;
-    memory[504] = 15'h04cd;
-    memory[505] = 15'h04c4;
-    memory[506] = 15'h04bb;
-    memory[507] = 15'h04b2;
-    memory[508] = 15'h04a9;
-    memory[509] = 15'h04a0;
-    memory[510] = 15'h0497;
-    memory[511] = 15'h048e;
-    memory[512] = 15'h0486;
-    memory[513] = 15'h047d;
-    memory[514] = 15'h0474;
-    memory[515] = 15'h046c;
-    memory[516] = 15'h0463;
-    memory[517] = 15'h045b;
-    memory[518] = 15'h0452;
-    memory[519] = 15'h044a;
-    memory[520] = 15'h0442;
-    memory[521] = 15'h043a;
-    memory[522] = 15'h0431;
-    memory[523] = 15'h0429;
-    memory[524] = 15'h0421;
-    memory[525] = 15'h0419;
-    memory[526] = 15'h0411;
-    memory[527] = 15'h040a;
-    memory[528] = 15'h0402;
-    memory[529] = 15'h03fa;
-    memory[530] = 15'h03f2;
-    memory[531] = 15'h03eb;
-    memory[532] = 15'h03e3;
-    memory[533] = 15'h03dc;
-    memory[534] = 15'h03d4;
-    memory[535] = 15'h03cd;
-    memory[536] = 15'h03c6;
-    memory[537] = 15'h03be;
-    memory[538] = 15'h03b7;
-    memory[539] = 15'h03b0;
-    memory[540] = 15'h03a9;
-    memory[541] = 15'h03a2;
-    memory[542] = 15'h039b;
-    memory[543] = 15'h0394;
-    memory[544] = 15'h038d;
-    memory[545] = 15'h0386;
-    memory[546] = 15'h037f;
-    memory[547] = 15'h0378;
-    memory[548] = 15'h0372;
-    memory[549] = 15'h036b;
-    memory[550] = 15'h0364;
-    memory[551] = 15'h035e;
-    memory[552] = 15'h0357;
-    memory[553] = 15'h0351;
-    memory[554] = 15'h034a;
-    memory[555] = 15'h0344;
-    memory[556] = 15'h033d;
-    memory[557] = 15'h0337;
-    memory[558] = 15'h0331;
-    memory[559] = 15'h032b;
-    memory[560] = 15'h0325;
-    memory[561] = 15'h031e;
-    memory[562] = 15'h0318;
-    memory[563] = 15'h0312;
-    memory[564] = 15'h030c;
-    memory[565] = 15'h0307;
-    memory[566] = 15'h0301;
-    memory[567] = 15'h02fb;
-    memory[568] = 15'h02f5;
-    memory[569] = 15'h02ef;
-    memory[570] = 15'h02ea;
-    memory[571] = 15'h02e4;
-    memory[572] = 15'h02de;
-    memory[573] = 15'h02d9;
-    memory[574] = 15'h02d3;
-    memory[575] = 15'h02ce;
-    memory[576] = 15'h02c8;
-    memory[577] = 15'h02c3;
-    memory[578] = 15'h02bd;
-    memory[579] = 15'h02b8;
-    memory[580] = 15'h02b3;
-    memory[581] = 15'h02ad;
-    memory[582] = 15'h02a8;
-    memory[583] = 15'h02a3;
-    memory[584] = 15'h029e;
-    memory[585] = 15'h0299;
-    memory[586] = 15'h0294;
-    memory[587] = 15'h028f;
-    memory[588] = 15'h028a;
-    memory[589] = 15'h0285;
-    memory[590] = 15'h0280;
-    memory[591] = 15'h027b;
-    memory[592] = 15'h0276;
-    memory[593] = 15'h0271;
-    memory[594] = 15'h026c;
-    memory[595] = 15'h0268;
-    memory[596] = 15'h0263;
-    memory[597] = 15'h025e;
-    memory[598] = 15'h025a;
-    memory[599] = 15'h0255;
-    memory[600] = 15'h0251;
-    memory[601] = 15'h024c;
-    memory[602] = 15'h0248;
-    memory[603] = 15'h0243;
-    memory[604] = 15'h023f;
-    memory[605] = 15'h023a;
-    memory[606] = 15'h0236;
-    memory[607] = 15'h0232;
-    memory[608] = 15'h022d;
-    memory[609] = 15'h0229;
-    memory[610] = 15'h0225;
-    memory[611] = 15'h0221;
-    memory[612] = 15'h021c;
-    memory[613] = 15'h0218;
-    memory[614] = 15'h0214;
-    memory[615] = 15'h0210;
-    memory[616] = 15'h020c;
-    memory[617] = 15'h0208;
-    memory[618] = 15'h0204;
-    memory[619] = 15'h0200;
-    memory[620] = 15'h01fc;
-    memory[621] = 15'h01f8;
-    memory[622] = 15'h01f4;
-    memory[623] = 15'h01f1;
-    memory[624] = 15'h01ed;
-    memory[625] = 15'h01e9;
-    memory[626] = 15'h01e5;
-    memory[627] = 15'h01e2;
-    memory[628] = 15'h01de;
-    memory[629] = 15'h01da;
-    memory[630] = 15'h01d7;
-    memory[631] = 15'h01d3;
-    memory[632] = 15'h01cf;
-    memory[633] = 15'h01cc;
-    memory[634] = 15'h01c8;
-    memory[635] = 15'h01c5;
-    memory[636] = 15'h01c1;
-    memory[637] = 15'h01be;
-    memory[638] = 15'h01ba;
-    memory[639] = 15'h01b7;
-    memory[640] = 15'h01b4;
-    memory[641] = 15'h01b0;
-    memory[642] = 15'h01ad;
-    memory[643] = 15'h01aa;
-    memory[644] = 15'h01a6;
-    memory[645] = 15'h01a3;
-    memory[646] = 15'h01a0;
-    memory[647] = 15'h019d;
-    memory[648] = 15'h019a;
-    memory[649] = 15'h0196;
-    memory[650] = 15'h0193;
-    memory[651] = 15'h0190;
-    memory[652] = 15'h018d;
-    memory[653] = 15'h018a;
-    memory[654] = 15'h0187;
-    memory[655] = 15'h0184;
-    memory[656] = 15'h0181;
-    memory[657] = 15'h017e;
-    memory[658] = 15'h017b;
-    memory[659] = 15'h0178;
-    memory[660] = 15'h0175;
-    memory[661] = 15'h0173;
-    memory[662] = 15'h0170;
-    memory[663] = 15'h016d;
-    memory[664] = 15'h016a;
-    memory[665] = 15'h0167;
-    memory[666] = 15'h0164;
-    memory[667] = 15'h0162;
-    memory[668] = 15'h015f;
-    memory[669] = 15'h015c;
-    memory[670] = 15'h015a;
-    memory[671] = 15'h0157;
-    memory[672] = 15'h0154;
-    memory[673] = 15'h0152;
-    memory[674] = 15'h014f;
-    memory[675] = 15'h014d;
-    memory[676] = 15'h014a;
-    memory[677] = 15'h0147;
-    memory[678] = 15'h0145;
-    memory[679] = 15'h0142;
-    memory[680] = 15'h0140;
-    memory[681] = 15'h013d;
-    memory[682] = 15'h013b;
-    memory[683] = 15'h0139;
-    memory[684] = 15'h0136;
-    memory[685] = 15'h0134;
-    memory[686] = 15'h0131;
-    memory[687] = 15'h012f;
-    memory[688] = 15'h012d;
-    memory[689] = 15'h012a;
-    memory[690] = 15'h0128;
-    memory[691] = 15'h0126;
-    memory[692] = 15'h0124;
-    memory[693] = 15'h0121;
-    memory[694] = 15'h011f;
-    memory[695] = 15'h011d;
-    memory[696] = 15'h011b;
-    memory[697] = 15'h0118;
-    memory[698] = 15'h0116;
-    memory[699] = 15'h0114;
-    memory[700] = 15'h0112;
-    memory[701] = 15'h0110;
-    memory[702] = 15'h010e;
-    memory[703] = 15'h010c;
-    memory[704] = 15'h010a;
-    memory[705] = 15'h0108;
-    memory[706] = 15'h0106;
-    memory[707] = 15'h0104;
-    memory[708] = 15'h0102;
-    memory[709] = 15'h0100;
-    memory[710] = 15'h00fe;
-    memory[711] = 15'h00fc;
-    memory[712] = 15'h00fa;
-    memory[713] = 15'h00f8;
-    memory[714] = 15'h00f6;
-    memory[715] = 15'h00f4;
-    memory[716] = 15'h00f2;
-    memory[717] = 15'h00f0;
-    memory[718] = 15'h00ee;
-    memory[719] = 15'h00ec;
-    memory[720] = 15'h00eb;
-    memory[721] = 15'h00e9;
-    memory[722] = 15'h00e7;
-    memory[723] = 15'h00e5;
-    memory[724] = 15'h00e3;
-    memory[725] = 15'h00e2;
-    memory[726] = 15'h00e0;
-    memory[727] = 15'h00de;
-    memory[728] = 15'h00dd;
-    memory[729] = 15'h00db;
-    memory[730] = 15'h00d9;
-    memory[731] = 15'h00d7;
-    memory[732] = 15'h00d6;
-    memory[733] = 15'h00d4;
-    memory[734] = 15'h00d3;
-    memory[735] = 15'h00d1;
-    memory[736] = 15'h00cf;
-    memory[737] = 15'h00ce;
-    memory[738] = 15'h00cc;
-    memory[739] = 15'h00ca;
-    memory[740] = 15'h00c9;
-    memory[741] = 15'h00c7;
-    memory[742] = 15'h00c6;
-    memory[743] = 15'h00c4;
-    memory[744] = 15'h00c3;
-    memory[745] = 15'h00c1;
-    memory[746] = 15'h00c0;
-    memory[747] = 15'h00be;
-    memory[748] = 15'h00bd;
-    memory[749] = 15'h00bb;
-    memory[750] = 15'h00ba;
-    memory[751] = 15'h00b8;
-    memory[752] = 15'h00b7;
-    memory[753] = 15'h00b6;
-    memory[754] = 15'h00b4;
-    memory[755] = 15'h00b3;
-    memory[756] = 15'h00b1;
-    memory[757] = 15'h00b0;
-    memory[758] = 15'h00af;
-    memory[759] = 15'h00ad;
-    memory[760] = 15'h00ac;
-    memory[761] = 15'h00ab;
-    memory[762] = 15'h00a9;
-    memory[763] = 15'h00a8;
-    memory[764] = 15'h00a7;
-    memory[765] = 15'h00a5;
-    memory[766] = 15'h00a4;
-    memory[767] = 15'h00a3;
-    memory[768] = 15'h00a2;
-    memory[769] = 15'h00a0;
-    memory[770] = 15'h009f;
-    memory[771] = 15'h009e;
-    memory[772] = 15'h009d;
-    memory[773] = 15'h009b;
-    memory[774] = 15'h009a;
-    memory[775] = 15'h0099;
-    memory[776] = 15'h0098;
-    memory[777] = 15'h0097;
-    memory[778] = 15'h0096;
-    memory[779] = 15'h0094;
-    memory[780] = 15'h0093;
-    memory[781] = 15'h0092;
-    memory[782] = 15'h0091;
-    memory[783] = 15'h0090;
-    memory[784] = 15'h008f;
-    memory[785] = 15'h008e;
-    memory[786] = 15'h008d;
-    memory[787] = 15'h008b;
-    memory[788] = 15'h008a;
-    memory[789] = 15'h0089;
-    memory[790] = 15'h0088;
-    memory[791] = 15'h0087;
-    memory[792] = 15'h0086;
-    memory[793] = 15'h0085;
-    memory[794] = 15'h0084;
-    memory[795] = 15'h0083;
-    memory[796] = 15'h0082;
-    memory[797] = 15'h0081;
-    memory[798] = 15'h0080;
-    memory[799] = 15'h007f;
-    memory[800] = 15'h007e;
-    memory[801] = 15'h007d;
-    memory[802] = 15'h007c;
-    memory[803] = 15'h007b;
-    memory[804] = 15'h007a;
-    memory[805] = 15'h0079;
-    memory[806] = 15'h0078;
-    memory[807] = 15'h0077;
-    memory[808] = 15'h0076;
-    memory[809] = 15'h0076;
-    memory[810] = 15'h0075;
-    memory[811] = 15'h0074;
-    memory[812] = 15'h0073;
-    memory[813] = 15'h0072;
-    memory[814] = 15'h0071;
-    memory[815] = 15'h0070;
-    memory[816] = 15'h006f;
-    memory[817] = 15'h006e;
-    memory[818] = 15'h006e;
-    memory[819] = 15'h006d;
-    memory[820] = 15'h006c;
-    memory[821] = 15'h006b;
-    memory[822] = 15'h006a;
-    memory[823] = 15'h0069;
-    memory[824] = 15'h0069;
-    memory[825] = 15'h0068;
-    memory[826] = 15'h0067;
-    memory[827] = 15'h0066;
-    memory[828] = 15'h0065;
-    memory[829] = 15'h0065;
-    memory[830] = 15'h0064;
-    memory[831] = 15'h0063;
-    memory[832] = 15'h0062;
-    memory[833] = 15'h0061;
-    memory[834] = 15'h0061;
-    memory[835] = 15'h0060;
-    memory[836] = 15'h005f;
-    memory[837] = 15'h005e;
-    memory[838] = 15'h005e;
-    memory[839] = 15'h005d;
-    memory[840] = 15'h005c;
-    memory[841] = 15'h005c;
-    memory[842] = 15'h005b;
-    memory[843] = 15'h005a;
-    memory[844] = 15'h0059;
-    memory[845] = 15'h0059;
-    memory[846] = 15'h0058;
-    memory[847] = 15'h0057;
-    memory[848] = 15'h0057;
-    memory[849] = 15'h0056;
-    memory[850] = 15'h0055;
-    memory[851] = 15'h0055;
-    memory[852] = 15'h0054;
-    memory[853] = 15'h0053;
-    memory[854] = 15'h0053;
-    memory[855] = 15'h0052;
-    memory[856] = 15'h0051;
-    memory[857] = 15'h0051;
-    memory[858] = 15'h0050;
-    memory[859] = 15'h0050;
-    memory[860] = 15'h004f;
-    memory[861] = 15'h004e;
-    memory[862] = 15'h004e;
-    memory[863] = 15'h004d;
-    memory[864] = 15'h004d;
-    memory[865] = 15'h004c;
-    memory[866] = 15'h004b;
-    memory[867] = 15'h004b;
-    memory[868] = 15'h004a;
-    memory[869] = 15'h004a;
-    memory[870] = 15'h0049;
-    memory[871] = 15'h0048;
-    memory[872] = 15'h0048;
-    memory[873] = 15'h0047;
-    memory[874] = 15'h0047;
-    memory[875] = 15'h0046;
-    memory[876] = 15'h0046;
-    memory[877] = 15'h0045;
-    memory[878] = 15'h0045;
-    memory[879] = 15'h0044;
-    memory[880] = 15'h0044;
-    memory[881] = 15'h0043;
-    memory[882] = 15'h0043;
-    memory[883] = 15'h0042;
-    memory[884] = 15'h0042;
-    memory[885] = 15'h0041;
-    memory[886] = 15'h0040;
-    memory[887] = 15'h0040;
-    memory[888] = 15'h003f;
-    memory[889] = 15'h003f;
-    memory[890] = 15'h003f;
-    memory[891] = 15'h003e;
-    memory[892] = 15'h003e;
-    memory[893] = 15'h003d;
-    memory[894] = 15'h003d;
-    memory[895] = 15'h003c;
-    memory[896] = 15'h003c;
-    memory[897] = 15'h003b;
-    memory[898] = 15'h003b;
-    memory[899] = 15'h003a;
-    memory[900] = 15'h003a;
-    memory[901] = 15'h0039;
-    memory[902] = 15'h0039;
-    memory[903] = 15'h0038;
-    memory[904] = 15'h0038;
-    memory[905] = 15'h0038;
-    memory[906] = 15'h0037;
-    memory[907] = 15'h0037;
-    memory[908] = 15'h0036;
-    memory[909] = 15'h0036;
-    memory[910] = 15'h0035;
-    memory[911] = 15'h0035;
-    memory[912] = 15'h0035;
-    memory[913] = 15'h0034;
-    memory[914] = 15'h0034;
-    memory[915] = 15'h0033;
-    memory[916] = 15'h0033;
-    memory[917] = 15'h0033;
-    memory[918] = 15'h0032;
-    memory[919] = 15'h0032;
-    memory[920] = 15'h0031;
-    memory[921] = 15'h0031;
-    memory[922] = 15'h0031;
-    memory[923] = 15'h0030;
-    memory[924] = 15'h0030;
-    memory[925] = 15'h0030;
-    memory[926] = 15'h002f;
-    memory[927] = 15'h002f;
-    memory[928] = 15'h002e;
-    memory[929] = 15'h002e;
-    memory[930] = 15'h002e;
-    memory[931] = 15'h002d;
-    memory[932] = 15'h002d;
-    memory[933] = 15'h002d;
-    memory[934] = 15'h002c;
-    memory[935] = 15'h002c;
-    memory[936] = 15'h002c;
-    memory[937] = 15'h002b;
-    memory[938] = 15'h002b;
-    memory[939] = 15'h002b;
-    memory[940] = 15'h002a;
-    memory[941] = 15'h002a;
-    memory[942] = 15'h002a;
-    memory[943] = 15'h0029;
-    memory[944] = 15'h0029;
-    memory[945] = 15'h0029;
-    memory[946] = 15'h0028;
-    memory[947] = 15'h0028;
-    memory[948] = 15'h0028;
-    memory[949] = 15'h0027;
-    memory[950] = 15'h0027;
-    memory[951] = 15'h0027;
-    memory[952] = 15'h0027;
-    memory[953] = 15'h0026;
-    memory[954] = 15'h0026;
-    memory[955] = 15'h0026;
-    memory[956] = 15'h0025;
-    memory[957] = 15'h0025;
-    memory[958] = 15'h0025;
-    memory[959] = 15'h0024;
-    memory[960] = 15'h0024;
-    memory[961] = 15'h0024;
-    memory[962] = 15'h0024;
-    memory[963] = 15'h0023;
-    memory[964] = 15'h0023;
-    memory[965] = 15'h0023;
-    memory[966] = 15'h0023;
-    memory[967] = 15'h0022;
-    memory[968] = 15'h0022;
-    memory[969] = 15'h0022;
-    memory[970] = 15'h0021;
-    memory[971] = 15'h0021;
-    memory[972] = 15'h0021;
-    memory[973] = 15'h0021;
-    memory[974] = 15'h0020;
-    memory[975] = 15'h0020;
-    memory[976] = 15'h0020;
-    memory[977] = 15'h0020;
-    memory[978] = 15'h001f;
-    memory[979] = 15'h001f;
-    memory[980] = 15'h001f;
-    memory[981] = 15'h001f;
-    memory[982] = 15'h001e;
-    memory[983] = 15'h001e;
-    memory[984] = 15'h001e;
-    memory[985] = 15'h001e;
-    memory[986] = 15'h001e;
-    memory[987] = 15'h001d;
-    memory[988] = 15'h001d;
-    memory[989] = 15'h001d;
-    memory[990] = 15'h001d;
-    memory[991] = 15'h001c;
-    memory[992] = 15'h001c;
-    memory[993] = 15'h001c;
-    memory[994] = 15'h001c;
-    memory[995] = 15'h001c;
-    memory[996] = 15'h001b;
-    memory[997] = 15'h001b;
-    memory[998] = 15'h001b;
-    memory[999] = 15'h001b;
-    memory[1000] = 15'h001a;
-    memory[1001] = 15'h001a;
-    memory[1002] = 15'h001a;
-    memory[1003] = 15'h001a;
-    memory[1004] = 15'h001a;
-    memory[1005] = 15'h0019;
-    memory[1006] = 15'h0019;
-    memory[1007] = 15'h0019;
-    memory[1008] = 15'h0019;
-    memory[1009] = 15'h0019;
-    memory[1010] = 15'h0019;
-    memory[1011] = 15'h0018;
-    memory[1012] = 15'h0018;
-    memory[1013] = 15'h0018;
-    memory[1014] = 15'h0018;
-    memory[1015] = 15'h0018;
-    memory[1016] = 15'h0017;
-    memory[1017] = 15'h0017;
-    memory[1018] = 15'h0017;
-    memory[1019] = 15'h0017;
-    memory[1020] = 15'h0017;
-    memory[1021] = 15'h0016;
-    memory[1022] = 15'h0016;
-    memory[1023] = 15'h0016;
-  end
-  reg [14:0] _0_;
-  always @(posedge clk) begin
-    _0_ <= memory[port__addr];
-  end
-  assign port__data = _0_;
-  assign \$1  = ~ z;
-  assign \$2  = z[15] ? \$1  : z;
-  assign \$3  = 5'h10 + z[15];
-  assign \$4  = \$2  + \$3 ;
-  assign \$6  = \$5  >= 11'h400;
-  assign \$8  = \$6  ? 16'h03ff : \$7 ;
-  always @(posedge clk)
-    port__addr <= \$9 ;
-  always @(posedge clk)
-    entry <= port__data;
-  always @(posedge clk)
-    negative_1 <= \$10 ;
-  always @(posedge clk)
-    negative_2 <= \$11 ;
-  always @(posedge clk)
-    negative_3 <= \$12 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$9  = \$8 [9:0];
-    if (rst) begin
-      \$9  = 10'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$10  = z[15];
-    if (rst) begin
-      \$10  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$11  = negative_1;
-    if (rst) begin
-      \$11  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$12  = negative_2;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  assign magnitude = \$4 [15:0];
-  assign index = port__addr;
-  assign value = { 1'h0, entry };
-  assign \$5  = { 5'h00, \$4 [15:5] };
-  assign \$7  = { 5'h00, \$4 [15:5] };
-endmodule
-
-module \core.slow_path.sigmoid_derivative_1 (rst, z, entry, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
-  input rst;
-  wire rst;
-  input signed [15:0] z;
-  wire signed [15:0] z;
-  output [14:0] entry;
-  reg [14:0] entry = 15'h0000;
-  input clk;
-  wire clk;
-  wire [15:0] \$1 ;
-  reg \$10 ;
-  reg \$11 ;
-  reg \$12 ;
-  wire [15:0] \$2 ;
-  wire [5:0] \$3 ;
-  wire [16:0] \$4 ;
-  wire [15:0] \$5 ;
-  wire \$6 ;
-  wire [15:0] \$7 ;
-  wire [15:0] \$8 ;
-  reg [9:0] \$9 ;
-  (* init = 10'h000 *)
-  wire [9:0] index;
-  wire [15:0] magnitude;
-  reg negative_1 = 1'h0;
-  reg negative_2 = 1'h0;
-  reg negative_3 = 1'h0;
-  reg [9:0] port__addr = 10'h000;
-  wire [14:0] port__data;
-  wire signed [15:0] value;
-  (* ram_style = "block" *)
-  reg [14:0] memory [1023:0];
-  initial begin
-    memory[0] = 15'h4000;
-    memory[1] = 15'h4000;
-    memory[2] = 15'h3fff;
-    memory[3] = 15'h3ffe;
-    memory[4] = 15'h3ffc;
-    memory[5] = 15'h3ffa;
-    memory[6] = 15'h3ff7;
-    memory[7] = 15'h3ff4;
-    memory[8] = 15'h3ff0;
-    memory[9] = 15'h3fec;
-    memory[10] = 15'h3fe7;
-    memory[11] = 15'h3fe2;
-    memory[12] = 15'h3fdc;
-    memory[13] = 15'h3fd6;
-    memory[14] = 15'h3fcf;
-    memory[15] = 15'h3fc8;
-    memory[16] = 15'h3fc0;
-    memory[17] = 15'h3fb8;
-    memory[18] = 15'h3faf;
-    memory[19] = 15'h3fa6;
-    memory[20] = 15'h3f9c;
-    memory[21] = 15'h3f92;
-    memory[22] = 15'h3f88;
-    memory[23] = 15'h3f7c;
-    memory[24] = 15'h3f71;
-    memory[25] = 15'h3f65;
-    memory[26] = 15'h3f58;
-    memory[27] = 15'h3f4b;
-    memory[28] = 15'h3f3e;
-    memory[29] = 15'h3f30;
-    memory[30] = 15'h3f21;
-    memory[31] = 15'h3f12;
-    memory[32] = 15'h3f03;
-    memory[33] = 15'h3ef3;
-    memory[34] = 15'h3ee2;
-    memory[35] = 15'h3ed2;
-    memory[36] = 15'h3ec0;
-    memory[37] = 15'h3eae;
-    memory[38] = 15'h3e9c;
-    memory[39] = 15'h3e8a;
-    memory[40] = 15'h3e76;
-    memory[41] = 15'h3e63;
-    memory[42] = 15'h3e4f;
-    memory[43] = 15'h3e3a;
-    memory[44] = 15'h3e25;
-    memory[45] = 15'h3e10;
-    memory[46] = 15'h3dfa;
-    memory[47] = 15'h3de4;
-    memory[48] = 15'h3dcd;
-    memory[49] = 15'h3db6;
-    memory[50] = 15'h3d9f;
-    memory[51] = 15'h3d87;
-    memory[52] = 15'h3d6e;
-    memory[53] = 15'h3d55;
-    memory[54] = 15'h3d3c;
-    memory[55] = 15'h3d22;
-    memory[56] = 15'h3d08;
-    memory[57] = 15'h3cee;
-    memory[58] = 15'h3cd3;
-    memory[59] = 15'h3cb8;
-    memory[60] = 15'h3c9c;
-    memory[61] = 15'h3c80;
-    memory[62] = 15'h3c63;
-    memory[63] = 15'h3c46;
-    memory[64] = 15'h3c29;
-    memory[65] = 15'h3c0c;
-    memory[66] = 15'h3bed;
-    memory[67] = 15'h3bcf;
-    memory[68] = 15'h3bb0;
-    memory[69] = 15'h3b91;
-    memory[70] = 15'h3b72;
-    memory[71] = 15'h3b52;
-    memory[72] = 15'h3b31;
-    memory[73] = 15'h3b11;
-    memory[74] = 15'h3af0;
-    memory[75] = 15'h3ace;
-    memory[76] = 15'h3aad;
-    memory[77] = 15'h3a8b;
-    memory[78] = 15'h3a68;
-    memory[79] = 15'h3a46;
-    memory[80] = 15'h3a23;
-    memory[81] = 15'h39ff;
-    memory[82] = 15'h39dc;
-    memory[83] = 15'h39b8;
-    memory[84] = 15'h3993;
-    memory[85] = 15'h396f;
-    memory[86] = 15'h394a;
-    memory[87] = 15'h3924;
-    memory[88] = 15'h38ff;
-    memory[89] = 15'h38d9;
-    memory[90] = 15'h38b3;
-    memory[91] = 15'h388c;
-    memory[92] = 15'h3866;
-    memory[93] = 15'h383f;
-    memory[94] = 15'h3817;
-    memory[95] = 15'h37f0;
-    memory[96] = 15'h37c8;
-    memory[97] = 15'h37a0;
-    memory[98] = 15'h3777;
-    memory[99] = 15'h374f;
-    memory[100] = 15'h3726;
-    memory[101] = 15'h36fd;
-    memory[102] = 15'h36d3;
-    memory[103] = 15'h36aa;
-    memory[104] = 15'h3680;
-    memory[105] = 15'h3656;
-    memory[106] = 15'h362b;
-    memory[107] = 15'h3601;
-    memory[108] = 15'h35d6;
-    memory[109] = 15'h35ab;
-    memory[110] = 15'h3580;
-    memory[111] = 15'h3554;
-    memory[112] = 15'h3529;
-    memory[113] = 15'h34fd;
-    memory[114] = 15'h34d1;
-    memory[115] = 15'h34a5;
-    memory[116] = 15'h3478;
-    memory[117] = 15'h344b;
-    memory[118] = 15'h341f;
-    memory[119] = 15'h33f2;
-    memory[120] = 15'h33c4;
-    memory[121] = 15'h3397;
-    memory[122] = 15'h336a;
-    memory[123] = 15'h333c;
-    memory[124] = 15'h330e;
-    memory[125] = 15'h32e0;
-    memory[126] = 15'h32b2;
-    memory[127] = 15'h3284;
-    memory[128] = 15'h3255;
-    memory[129] = 15'h3227;
-    memory[130] = 15'h31f8;
-    memory[131] = 15'h31c9;
-    memory[132] = 15'h319a;
-    memory[133] = 15'h316b;
-    memory[134] = 15'h313c;
-    memory[135] = 15'h310c;
-    memory[136] = 15'h30dd;
-    memory[137] = 15'h30ad;
-    memory[138] = 15'h307e;
-    memory[139] = 15'h304e;
-    memory[140] = 15'h301e;
-    memory[141] = 15'h2fee;
-    memory[142] = 15'h2fbe;
-    memory[143] = 15'h2f8e;
-    memory[144] = 15'h2f5d;
-    memory[145] = 15'h2f2d;
-    memory[146] = 15'h2efd;
-    memory[147] = 15'h2ecc;
-    memory[148] = 15'h2e9c;
-    memory[149] = 15'h2e6b;
-    memory[150] = 15'h2e3a;
-    memory[151] = 15'h2e09;
-    memory[152] = 15'h2dd9;
-    memory[153] = 15'h2da8;
-    memory[154] = 15'h2d77;
-    memory[155] = 15'h2d46;
-    memory[156] = 15'h2d15;
-    memory[157] = 15'h2ce4;
-    memory[158] = 15'h2cb3;
-    memory[159] = 15'h2c82;
-    memory[160] = 15'h2c51;
-    memory[161] = 15'h2c1f;
-    memory[162] = 15'h2bee;
-    memory[163] = 15'h2bbd;
-    memory[164] = 15'h2b8c;
-    memory[165] = 15'h2b5b;
-    memory[166] = 15'h2b29;
-    memory[167] = 15'h2af8;
-    memory[168] = 15'h2ac7;
-    memory[169] = 15'h2a96;
-    memory[170] = 15'h2a64;
-    memory[171] = 15'h2a33;
-    memory[172] = 15'h2a02;
-    memory[173] = 15'h29d0;
-    memory[174] = 15'h299f;
-    memory[175] = 15'h296e;
-    memory[176] = 15'h293d;
-    memory[177] = 15'h290c;
-    memory[178] = 15'h28db;
-    memory[179] = 15'h28a9;
-    memory[180] = 15'h2878;
-    memory[181] = 15'h2847;
-    memory[182] = 15'h2816;
-    memory[183] = 15'h27e5;
-    memory[184] = 15'h27b4;
-    memory[185] = 15'h2783;
-    memory[186] = 15'h2753;
-    memory[187] = 15'h2722;
-    memory[188] = 15'h26f1;
-    memory[189] = 15'h26c0;
-    memory[190] = 15'h2690;
-    memory[191] = 15'h265f;
-    memory[192] = 15'h262e;
-    memory[193] = 15'h25fe;
-    memory[194] = 15'h25ce;
-    memory[195] = 15'h259d;
-    memory[196] = 15'h256d;
-    memory[197] = 15'h253d;
-    memory[198] = 15'h250d;
-    memory[199] = 15'h24dd;
-    memory[200] = 15'h24ad;
-    memory[201] = 15'h247d;
-    memory[202] = 15'h244d;
-    memory[203] = 15'h241d;
-    memory[204] = 15'h23ee;
-    memory[205] = 15'h23be;
-    memory[206] = 15'h238f;
-    memory[207] = 15'h235f;
-    memory[208] = 15'h2330;
-    memory[209] = 15'h2301;
-    memory[210] = 15'h22d2;
-    memory[211] = 15'h22a3;
-    memory[212] = 15'h2274;
-    memory[213] = 15'h2245;
-    memory[214] = 15'h2216;
-    memory[215] = 15'h21e8;
-    memory[216] = 15'h21b9;
-    memory[217] = 15'h218b;
-    memory[218] = 15'h215d;
-    memory[219] = 15'h212f;
-    memory[220] = 15'h2101;
-    memory[221] = 15'h20d3;
-    memory[222] = 15'h20a5;
-    memory[223] = 15'h2078;
-    memory[224] = 15'h204a;
-    memory[225] = 15'h201d;
-    memory[226] = 15'h1fef;
-    memory[227] = 15'h1fc2;
-    memory[228] = 15'h1f95;
-    memory[229] = 15'h1f68;
-    memory[230] = 15'h1f3c;
-    memory[231] = 15'h1f0f;
-    memory[232] = 15'h1ee2;
-    memory[233] = 15'h1eb6;
-    memory[234] = 15'h1e8a;
-    memory[235] = 15'h1e5e;
-    memory[236] = 15'h1e32;
-    memory[237] = 15'h1e06;
-    memory[238] = 15'h1dda;
-    memory[239] = 15'h1daf;
-    memory[240] = 15'h1d83;
-    memory[241] = 15'h1d58;
-    memory[242] = 15'h1d2d;
-    memory[243] = 15'h1d02;
-    memory[244] = 15'h1cd7;
-    memory[245] = 15'h1cac;
-    memory[246] = 15'h1c82;
-    memory[247] = 15'h1c58;
-    memory[248] = 15'h1c2d;
-    memory[249] = 15'h1c03;
-    memory[250] = 15'h1bd9;
-    memory[251] = 15'h1baf;
-    memory[252] = 15'h1b86;
-    memory[253] = 15'h1b5c;
-    memory[254] = 15'h1b33;
-    memory[255] = 15'h1b0a;
-    memory[256] = 15'h1ae1;
-    memory[257] = 15'h1ab8;
-    memory[258] = 15'h1a8f;
-    memory[259] = 15'h1a67;
-    memory[260] = 15'h1a3e;
-    memory[261] = 15'h1a16;
-    memory[262] = 15'h19ee;
-    memory[263] = 15'h19c6;
-    memory[264] = 15'h199e;
-    memory[265] = 15'h1977;
-    memory[266] = 15'h194f;
-    memory[267] = 15'h1928;
-    memory[268] = 15'h1901;
-    memory[269] = 15'h18da;
-    memory[270] = 15'h18b3;
-    memory[271] = 15'h188d;
-    memory[272] = 15'h1866;
-    memory[273] = 15'h1840;
-    memory[274] = 15'h181a;
-    memory[275] = 15'h17f4;
-    memory[276] = 15'h17ce;
-    memory[277] = 15'h17a8;
-    memory[278] = 15'h1783;
-    memory[279] = 15'h175d;
-    memory[280] = 15'h1738;
-    memory[281] = 15'h1713;
-    memory[282] = 15'h16ee;
-    memory[283] = 15'h16ca;
-    memory[284] = 15'h16a5;
-    memory[285] = 15'h1681;
-    memory[286] = 15'h165d;
-    memory[287] = 15'h1639;
-    memory[288] = 15'h1615;
-    memory[289] = 15'h15f1;
-    memory[290] = 15'h15ce;
-    memory[291] = 15'h15ab;
-    memory[292] = 15'h1587;
-    memory[293] = 15'h1564;
-    memory[294] = 15'h1542;
-    memory[295] = 15'h151f;
-    memory[296] = 15'h14fc;
-    memory[297] = 15'h14da;
-    memory[298] = 15'h14b8;
-    memory[299] = 15'h1496;
-    memory[300] = 15'h1474;
-    memory[301] = 15'h1452;
-    memory[302] = 15'h1431;
-    memory[303] = 15'h1410;
-    memory[304] = 15'h13ee;
-    memory[305] = 15'h13cd;
-    memory[306] = 15'h13ad;
-    memory[307] = 15'h138c;
-    memory[308] = 15'h136b;
-    memory[309] = 15'h134b;
-    memory[310] = 15'h132b;
-    memory[311] = 15'h130b;
-    memory[312] = 15'h12eb;
-    memory[313] = 15'h12cb;
-    memory[314] = 15'h12ac;
-    memory[315] = 15'h128d;
-    memory[316] = 15'h126d;
-    memory[317] = 15'h124e;
-    memory[318] = 15'h1230;
-    memory[319] = 15'h1211;
-    memory[320] = 15'h11f2;
-    memory[321] = 15'h11d4;
-    memory[322] = 15'h11b6;
-    memory[323] = 15'h1198;
-    memory[324] = 15'h117a;
-    memory[325] = 15'h115c;
-    memory[326] = 15'h113f;
-    memory[327] = 15'h1121;
-    memory[328] = 15'h1104;
-    memory[329] = 15'h10e7;
-    memory[330] = 15'h10ca;
-    memory[331] = 15'h10ad;
-    memory[332] = 15'h1091;
-    memory[333] = 15'h1074;
-    memory[334] = 15'h1058;
-    memory[335] = 15'h103c;
-    memory[336] = 15'h1020;
-    memory[337] = 15'h1004;
-    memory[338] = 15'h0fe8;
-    memory[339] = 15'h0fcd;
-    memory[340] = 15'h0fb1;
-    memory[341] = 15'h0f96;
-    memory[342] = 15'h0f7b;
-    memory[343] = 15'h0f60;
-    memory[344] = 15'h0f46;
-    memory[345] = 15'h0f2b;
-    memory[346] = 15'h0f11;
-    memory[347] = 15'h0ef6;
-    memory[348] = 15'h0edc;
-    memory[349] = 15'h0ec2;
-    memory[350] = 15'h0ea8;
-    memory[351] = 15'h0e8f;
-    memory[352] = 15'h0e75;
-    memory[353] = 15'h0e5c;
-    memory[354] = 15'h0e43;
-    memory[355] = 15'h0e2a;
-    memory[356] = 15'h0e11;
-    memory[357] = 15'h0df8;
-    memory[358] = 15'h0ddf;
-    memory[359] = 15'h0dc7;
-    memory[360] = 15'h0dae;
-    memory[361] = 15'h0d96;
-    memory[362] = 15'h0d7e;
-    memory[363] = 15'h0d66;
-    memory[364] = 15'h0d4f;
-    memory[365] = 15'h0d37;
-    memory[366] = 15'h0d1f;
-    memory[367] = 15'h0d08;
-    memory[368] = 15'h0cf1;
-    memory[369] = 15'h0cda;
-    memory[370] = 15'h0cc3;
-    memory[371] = 15'h0cac;
-    memory[372] = 15'h0c96;
-    memory[373] = 15'h0c7f;
-    memory[374] = 15'h0c69;
-    memory[375] = 15'h0c53;
-    memory[376] = 15'h0c3c;
-    memory[377] = 15'h0c27;
-    memory[378] = 15'h0c11;
-    memory[379] = 15'h0bfb;
-    memory[380] = 15'h0be6;
-    memory[381] = 15'h0bd0;
-    memory[382] = 15'h0bbb;
-    memory[383] = 15'h0ba6;
-    memory[384] = 15'h0b91;
-    memory[385] = 15'h0b7c;
-    memory[386] = 15'h0b67;
-    memory[387] = 15'h0b52;
-    memory[388] = 15'h0b3e;
-    memory[389] = 15'h0b2a;
-    memory[390] = 15'h0b15;
-    memory[391] = 15'h0b01;
-    memory[392] = 15'h0aed;
-    memory[393] = 15'h0ada;
-    memory[394] = 15'h0ac6;
-    memory[395] = 15'h0ab2;
-    memory[396] = 15'h0a9f;
-    memory[397] = 15'h0a8b;
-    memory[398] = 15'h0a78;
-    memory[399] = 15'h0a65;
-    memory[400] = 15'h0a52;
-    memory[401] = 15'h0a3f;
-    memory[402] = 15'h0a2d;
-    memory[403] = 15'h0a1a;
-    memory[404] = 15'h0a08;
-    memory[405] = 15'h09f5;
-    memory[406] = 15'h09e3;
-    memory[407] = 15'h09d1;
-    memory[408] = 15'h09bf;
-    memory[409] = 15'h09ad;
-    memory[410] = 15'h099b;
-    memory[411] = 15'h0989;
-    memory[412] = 15'h0978;
-    memory[413] = 15'h0967;
-    memory[414] = 15'h0955;
-    memory[415] = 15'h0944;
-    memory[416] = 15'h0933;
-    memory[417] = 15'h0922;
-    memory[418] = 15'h0911;
-    memory[419] = 15'h0900;
-    memory[420] = 15'h08f0;
-    memory[421] = 15'h08df;
-    memory[422] = 15'h08cf;
-    memory[423] = 15'h08bf;
-    memory[424] = 15'h08ae;
-    memory[425] = 15'h089e;
-    memory[426] = 15'h088e;
-    memory[427] = 15'h087e;
-    memory[428] = 15'h086f;
-    memory[429] = 15'h085f;
-    memory[430] = 15'h084f;
-    memory[431] = 15'h0840;
-    memory[432] = 15'h0831;
-    memory[433] = 15'h0821;
-    memory[434] = 15'h0812;
-    memory[435] = 15'h0803;
-    memory[436] = 15'h07f4;
-    memory[437] = 15'h07e5;
-    memory[438] = 15'h07d7;
-    memory[439] = 15'h07c8;
-    memory[440] = 15'h07b9;
-    memory[441] = 15'h07ab;
-    memory[442] = 15'h079d;
-    memory[443] = 15'h078e;
-    memory[444] = 15'h0780;
-    memory[445] = 15'h0772;
-    memory[446] = 15'h0764;
-    memory[447] = 15'h0756;
-    memory[448] = 15'h0749;
-    memory[449] = 15'h073b;
-    memory[450] = 15'h072d;
-    memory[451] = 15'h0720;
-    memory[452] = 15'h0713;
-    memory[453] = 15'h0705;
-    memory[454] = 15'h06f8;
-    memory[455] = 15'h06eb;
-    memory[456] = 15'h06de;
-    memory[457] = 15'h06d1;
-    memory[458] = 15'h06c4;
-    memory[459] = 15'h06b7;
-    memory[460] = 15'h06ab;
-    memory[461] = 15'h069e;
-    memory[462] = 15'h0692;
-    memory[463] = 15'h0685;
-    memory[464] = 15'h0679;
-    memory[465] = 15'h066d;
-    memory[466] = 15'h0661;
-    memory[467] = 15'h0655;
-    memory[468] = 15'h0649;
-    memory[469] = 15'h063d;
-    memory[470] = 15'h0631;
-    memory[471] = 15'h0625;
-    memory[472] = 15'h061a;
-    memory[473] = 15'h060e;
-    memory[474] = 15'h0602;
-    memory[475] = 15'h05f7;
-    memory[476] = 15'h05ec;
-    memory[477] = 15'h05e0;
-    memory[478] = 15'h05d5;
-    memory[479] = 15'h05ca;
-    memory[480] = 15'h05bf;
-    memory[481] = 15'h05b4;
-    memory[482] = 15'h05a9;
-    memory[483] = 15'h059f;
-    memory[484] = 15'h0594;
-    memory[485] = 15'h0589;
-    memory[486] = 15'h057f;
-    memory[487] = 15'h0574;
-    memory[488] = 15'h056a;
-    memory[489] = 15'h0560;
-    memory[490] = 15'h0555;
-    memory[491] = 15'h054b;
-    memory[492] = 15'h0541;
-    memory[493] = 15'h0537;
-    memory[494] = 15'h052d;
-    memory[495] = 15'h0523;
-    memory[496] = 15'h0519;
-    memory[497] = 15'h0510;
-    memory[498] = 15'h0506;
-    memory[499] = 15'h04fc;
-    memory[500] = 15'h04f3;
-    memory[501] = 15'h04e9;
-    memory[502] = 15'h04e0;
-    memory[503] = 15'h04d7;
-    memory[504] = 15'h04cd;
-    memory[505] = 15'h04c4;
-    memory[506] = 15'h04bb;
-    memory[507] = 15'h04b2;
-    memory[508] = 15'h04a9;
-    memory[509] = 15'h04a0;
-    memory[510] = 15'h0497;
-    memory[511] = 15'h048e;
-    memory[512] = 15'h0486;
-    memory[513] = 15'h047d;
-    memory[514] = 15'h0474;
-    memory[515] = 15'h046c;
-    memory[516] = 15'h0463;
-    memory[517] = 15'h045b;
-    memory[518] = 15'h0452;
-    memory[519] = 15'h044a;
-    memory[520] = 15'h0442;
-    memory[521] = 15'h043a;
-    memory[522] = 15'h0431;
-    memory[523] = 15'h0429;
-    memory[524] = 15'h0421;
-    memory[525] = 15'h0419;
-    memory[526] = 15'h0411;
-    memory[527] = 15'h040a;
-    memory[528] = 15'h0402;
-    memory[529] = 15'h03fa;
-    memory[530] = 15'h03f2;
-    memory[531] = 15'h03eb;
-    memory[532] = 15'h03e3;
-    memory[533] = 15'h03dc;
-    memory[534] = 15'h03d4;
-    memory[535] = 15'h03cd;
-    memory[536] = 15'h03c6;
-    memory[537] = 15'h03be;
-    memory[538] = 15'h03b7;
-    memory[539] = 15'h03b0;
-    memory[540] = 15'h03a9;
-    memory[541] = 15'h03a2;
-    memory[542] = 15'h039b;
-    memory[543] = 15'h0394;
-    memory[544] = 15'h038d;
-    memory[545] = 15'h0386;
-    memory[546] = 15'h037f;
-    memory[547] = 15'h0378;
-    memory[548] = 15'h0372;
-    memory[549] = 15'h036b;
-    memory[550] = 15'h0364;
-    memory[551] = 15'h035e;
-    memory[552] = 15'h0357;
-    memory[553] = 15'h0351;
-    memory[554] = 15'h034a;
-    memory[555] = 15'h0344;
-    memory[556] = 15'h033d;
-    memory[557] = 15'h0337;
-    memory[558] = 15'h0331;
-    memory[559] = 15'h032b;
-    memory[560] = 15'h0325;
-    memory[561] = 15'h031e;
-    memory[562] = 15'h0318;
-    memory[563] = 15'h0312;
-    memory[564] = 15'h030c;
-    memory[565] = 15'h0307;
-    memory[566] = 15'h0301;
-    memory[567] = 15'h02fb;
-    memory[568] = 15'h02f5;
-    memory[569] = 15'h02ef;
-    memory[570] = 15'h02ea;
-    memory[571] = 15'h02e4;
-    memory[572] = 15'h02de;
-    memory[573] = 15'h02d9;
-    memory[574] = 15'h02d3;
-    memory[575] = 15'h02ce;
-    memory[576] = 15'h02c8;
-    memory[577] = 15'h02c3;
-    memory[578] = 15'h02bd;
-    memory[579] = 15'h02b8;
-    memory[580] = 15'h02b3;
-    memory[581] = 15'h02ad;
-    memory[582] = 15'h02a8;
-    memory[583] = 15'h02a3;
-    memory[584] = 15'h029e;
-    memory[585] = 15'h0299;
-    memory[586] = 15'h0294;
-    memory[587] = 15'h028f;
-    memory[588] = 15'h028a;
-    memory[589] = 15'h0285;
-    memory[590] = 15'h0280;
-    memory[591] = 15'h027b;
-    memory[592] = 15'h0276;
-    memory[593] = 15'h0271;
-    memory[594] = 15'h026c;
-    memory[595] = 15'h0268;
-    memory[596] = 15'h0263;
-    memory[597] = 15'h025e;
-    memory[598] = 15'h025a;
-    memory[599] = 15'h0255;
-    memory[600] = 15'h0251;
-    memory[601] = 15'h024c;
-    memory[602] = 15'h0248;
-    memory[603] = 15'h0243;
-    memory[604] = 15'h023f;
-    memory[605] = 15'h023a;
-    memory[606] = 15'h0236;
-    memory[607] = 15'h0232;
-    memory[608] = 15'h022d;
-    memory[609] = 15'h0229;
-    memory[610] = 15'h0225;
-    memory[611] = 15'h0221;
-    memory[612] = 15'h021c;
-    memory[613] = 15'h0218;
-    memory[614] = 15'h0214;
-    memory[615] = 15'h0210;
-    memory[616] = 15'h020c;
-    memory[617] = 15'h0208;
-    memory[618] = 15'h0204;
-    memory[619] = 15'h0200;
-    memory[620] = 15'h01fc;
-    memory[621] = 15'h01f8;
-    memory[622] = 15'h01f4;
-    memory[623] = 15'h01f1;
-    memory[624] = 15'h01ed;
-    memory[625] = 15'h01e9;
-    memory[626] = 15'h01e5;
-    memory[627] = 15'h01e2;
-    memory[628] = 15'h01de;
-    memory[629] = 15'h01da;
-    memory[630] = 15'h01d7;
-    memory[631] = 15'h01d3;
-    memory[632] = 15'h01cf;
-    memory[633] = 15'h01cc;
-    memory[634] = 15'h01c8;
-    memory[635] = 15'h01c5;
-    memory[636] = 15'h01c1;
-    memory[637] = 15'h01be;
-    memory[638] = 15'h01ba;
-    memory[639] = 15'h01b7;
-    memory[640] = 15'h01b4;
-    memory[641] = 15'h01b0;
-    memory[642] = 15'h01ad;
-    memory[643] = 15'h01aa;
-    memory[644] = 15'h01a6;
-    memory[645] = 15'h01a3;
-    memory[646] = 15'h01a0;
-    memory[647] = 15'h019d;
-    memory[648] = 15'h019a;
-    memory[649] = 15'h0196;
-    memory[650] = 15'h0193;
-    memory[651] = 15'h0190;
-    memory[652] = 15'h018d;
-    memory[653] = 15'h018a;
-    memory[654] = 15'h0187;
-    memory[655] = 15'h0184;
-    memory[656] = 15'h0181;
-    memory[657] = 15'h017e;
-    memory[658] = 15'h017b;
-    memory[659] = 15'h0178;
-    memory[660] = 15'h0175;
-    memory[661] = 15'h0173;
-    memory[662] = 15'h0170;
-    memory[663] = 15'h016d;
-    memory[664] = 15'h016a;
-    memory[665] = 15'h0167;
-    memory[666] = 15'h0164;
-    memory[667] = 15'h0162;
-    memory[668] = 15'h015f;
-    memory[669] = 15'h015c;
-    memory[670] = 15'h015a;
-    memory[671] = 15'h0157;
-    memory[672] = 15'h0154;
-    memory[673] = 15'h0152;
-    memory[674] = 15'h014f;
-    memory[675] = 15'h014d;
-    memory[676] = 15'h014a;
-    memory[677] = 15'h0147;
-    memory[678] = 15'h0145;
-    memory[679] = 15'h0142;
-    memory[680] = 15'h0140;
-    memory[681] = 15'h013d;
-    memory[682] = 15'h013b;
-    memory[683] = 15'h0139;
-    memory[684] = 15'h0136;
-    memory[685] = 15'h0134;
-    memory[686] = 15'h0131;
-    memory[687] = 15'h012f;
-    memory[688] = 15'h012d;
-    memory[689] = 15'h012a;
-    memory[690] = 15'h0128;
-    memory[691] = 15'h0126;
-    memory[692] = 15'h0124;
-    memory[693] = 15'h0121;
-    memory[694] = 15'h011f;
-    memory[695] = 15'h011d;
-    memory[696] = 15'h011b;
-    memory[697] = 15'h0118;
-    memory[698] = 15'h0116;
-    memory[699] = 15'h0114;
-    memory[700] = 15'h0112;
-    memory[701] = 15'h0110;
-    memory[702] = 15'h010e;
-    memory[703] = 15'h010c;
-    memory[704] = 15'h010a;
-    memory[705] = 15'h0108;
-    memory[706] = 15'h0106;
-    memory[707] = 15'h0104;
-    memory[708] = 15'h0102;
-    memory[709] = 15'h0100;
-    memory[710] = 15'h00fe;
-    memory[711] = 15'h00fc;
-    memory[712] = 15'h00fa;
-    memory[713] = 15'h00f8;
-    memory[714] = 15'h00f6;
-    memory[715] = 15'h00f4;
-    memory[716] = 15'h00f2;
-    memory[717] = 15'h00f0;
-    memory[718] = 15'h00ee;
-    memory[719] = 15'h00ec;
-    memory[720] = 15'h00eb;
-    memory[721] = 15'h00e9;
-    memory[722] = 15'h00e7;
-    memory[723] = 15'h00e5;
-    memory[724] = 15'h00e3;
-    memory[725] = 15'h00e2;
-    memory[726] = 15'h00e0;
-    memory[727] = 15'h00de;
-    memory[728] = 15'h00dd;
-    memory[729] = 15'h00db;
-    memory[730] = 15'h00d9;
-    memory[731] = 15'h00d7;
-    memory[732] = 15'h00d6;
-    memory[733] = 15'h00d4;
-    memory[734] = 15'h00d3;
-    memory[735] = 15'h00d1;
-    memory[736] = 15'h00cf;
-    memory[737] = 15'h00ce;
-    memory[738] = 15'h00cc;
-    memory[739] = 15'h00ca;
-    memory[740] = 15'h00c9;
-    memory[741] = 15'h00c7;
-    memory[742] = 15'h00c6;
-    memory[743] = 15'h00c4;
-    memory[744] = 15'h00c3;
-    memory[745] = 15'h00c1;
-    memory[746] = 15'h00c0;
-    memory[747] = 15'h00be;
-    memory[748] = 15'h00bd;
-    memory[749] = 15'h00bb;
-    memory[750] = 15'h00ba;
-    memory[751] = 15'h00b8;
-    memory[752] = 15'h00b7;
-    memory[753] = 15'h00b6;
-    memory[754] = 15'h00b4;
-    memory[755] = 15'h00b3;
-    memory[756] = 15'h00b1;
-    memory[757] = 15'h00b0;
-    memory[758] = 15'h00af;
-    memory[759] = 15'h00ad;
-    memory[760] = 15'h00ac;
-    memory[761] = 15'h00ab;
-    memory[762] = 15'h00a9;
-    memory[763] = 15'h00a8;
-    memory[764] = 15'h00a7;
-    memory[765] = 15'h00a5;
-    memory[766] = 15'h00a4;
-    memory[767] = 15'h00a3;
-    memory[768] = 15'h00a2;
-    memory[769] = 15'h00a0;
-    memory[770] = 15'h009f;
-    memory[771] = 15'h009e;
-    memory[772] = 15'h009d;
-    memory[773] = 15'h009b;
-    memory[774] = 15'h009a;
-    memory[775] = 15'h0099;
-    memory[776] = 15'h0098;
-    memory[777] = 15'h0097;
-    memory[778] = 15'h0096;
-    memory[779] = 15'h0094;
-    memory[780] = 15'h0093;
-    memory[781] = 15'h0092;
-    memory[782] = 15'h0091;
-    memory[783] = 15'h0090;
-    memory[784] = 15'h008f;
-    memory[785] = 15'h008e;
-    memory[786] = 15'h008d;
-    memory[787] = 15'h008b;
-    memory[788] = 15'h008a;
-    memory[789] = 15'h0089;
-    memory[790] = 15'h0088;
-    memory[791] = 15'h0087;
-    memory[792] = 15'h0086;
-    memory[793] = 15'h0085;
-    memory[794] = 15'h0084;
-    memory[795] = 15'h0083;
-    memory[796] = 15'h0082;
-    memory[797] = 15'h0081;
-    memory[798] = 15'h0080;
-    memory[799] = 15'h007f;
-    memory[800] = 15'h007e;
-    memory[801] = 15'h007d;
-    memory[802] = 15'h007c;
-    memory[803] = 15'h007b;
-    memory[804] = 15'h007a;
-    memory[805] = 15'h0079;
-    memory[806] = 15'h0078;
-    memory[807] = 15'h0077;
-    memory[808] = 15'h0076;
-    memory[809] = 15'h0076;
-    memory[810] = 15'h0075;
-    memory[811] = 15'h0074;
-    memory[812] = 15'h0073;
-    memory[813] = 15'h0072;
-    memory[814] = 15'h0071;
-    memory[815] = 15'h0070;
-    memory[816] = 15'h006f;
-    memory[817] = 15'h006e;
-    memory[818] = 15'h006e;
-    memory[819] = 15'h006d;
-    memory[820] = 15'h006c;
-    memory[821] = 15'h006b;
-    memory[822] = 15'h006a;
-    memory[823] = 15'h0069;
-    memory[824] = 15'h0069;
-    memory[825] = 15'h0068;
-    memory[826] = 15'h0067;
-    memory[827] = 15'h0066;
-    memory[828] = 15'h0065;
-    memory[829] = 15'h0065;
-    memory[830] = 15'h0064;
-    memory[831] = 15'h0063;
-    memory[832] = 15'h0062;
-    memory[833] = 15'h0061;
-    memory[834] = 15'h0061;
-    memory[835] = 15'h0060;
-    memory[836] = 15'h005f;
-    memory[837] = 15'h005e;
-    memory[838] = 15'h005e;
-    memory[839] = 15'h005d;
-    memory[840] = 15'h005c;
-    memory[841] = 15'h005c;
-    memory[842] = 15'h005b;
-    memory[843] = 15'h005a;
-    memory[844] = 15'h0059;
-    memory[845] = 15'h0059;
-    memory[846] = 15'h0058;
-    memory[847] = 15'h0057;
-    memory[848] = 15'h0057;
-    memory[849] = 15'h0056;
-    memory[850] = 15'h0055;
-    memory[851] = 15'h0055;
-    memory[852] = 15'h0054;
-    memory[853] = 15'h0053;
-    memory[854] = 15'h0053;
-    memory[855] = 15'h0052;
-    memory[856] = 15'h0051;
-    memory[857] = 15'h0051;
-    memory[858] = 15'h0050;
-    memory[859] = 15'h0050;
-    memory[860] = 15'h004f;
-    memory[861] = 15'h004e;
-    memory[862] = 15'h004e;
-    memory[863] = 15'h004d;
-    memory[864] = 15'h004d;
-    memory[865] = 15'h004c;
-    memory[866] = 15'h004b;
-    memory[867] = 15'h004b;
-    memory[868] = 15'h004a;
-    memory[869] = 15'h004a;
-    memory[870] = 15'h0049;
-    memory[871] = 15'h0048;
-    memory[872] = 15'h0048;
-    memory[873] = 15'h0047;
-    memory[874] = 15'h0047;
-    memory[875] = 15'h0046;
-    memory[876] = 15'h0046;
-    memory[877] = 15'h0045;
-    memory[878] = 15'h0045;
-    memory[879] = 15'h0044;
-    memory[880] = 15'h0044;
-    memory[881] = 15'h0043;
-    memory[882] = 15'h0043;
-    memory[883] = 15'h0042;
-    memory[884] = 15'h0042;
-    memory[885] = 15'h0041;
-    memory[886] = 15'h0040;
-    memory[887] = 15'h0040;
-    memory[888] = 15'h003f;
-    memory[889] = 15'h003f;
-    memory[890] = 15'h003f;
-    memory[891] = 15'h003e;
-    memory[892] = 15'h003e;
-    memory[893] = 15'h003d;
-    memory[894] = 15'h003d;
-    memory[895] = 15'h003c;
-    memory[896] = 15'h003c;
-    memory[897] = 15'h003b;
-    memory[898] = 15'h003b;
-    memory[899] = 15'h003a;
-    memory[900] = 15'h003a;
-    memory[901] = 15'h0039;
-    memory[902] = 15'h0039;
-    memory[903] = 15'h0038;
-    memory[904] = 15'h0038;
-    memory[905] = 15'h0038;
-    memory[906] = 15'h0037;
-    memory[907] = 15'h0037;
-    memory[908] = 15'h0036;
-    memory[909] = 15'h0036;
-    memory[910] = 15'h0035;
-    memory[911] = 15'h0035;
-    memory[912] = 15'h0035;
-    memory[913] = 15'h0034;
-    memory[914] = 15'h0034;
-    memory[915] = 15'h0033;
-    memory[916] = 15'h0033;
-    memory[917] = 15'h0033;
-    memory[918] = 15'h0032;
-    memory[919] = 15'h0032;
-    memory[920] = 15'h0031;
-    memory[921] = 15'h0031;
-    memory[922] = 15'h0031;
-    memory[923] = 15'h0030;
-    memory[924] = 15'h0030;
-    memory[925] = 15'h0030;
-    memory[926] = 15'h002f;
-    memory[927] = 15'h002f;
-    memory[928] = 15'h002e;
-    memory[929] = 15'h002e;
-    memory[930] = 15'h002e;
-    memory[931] = 15'h002d;
-    memory[932] = 15'h002d;
-    memory[933] = 15'h002d;
-    memory[934] = 15'h002c;
-    memory[935] = 15'h002c;
-    memory[936] = 15'h002c;
-    memory[937] = 15'h002b;
-    memory[938] = 15'h002b;
-    memory[939] = 15'h002b;
-    memory[940] = 15'h002a;
-    memory[941] = 15'h002a;
-    memory[942] = 15'h002a;
-    memory[943] = 15'h0029;
-    memory[944] = 15'h0029;
-    memory[945] = 15'h0029;
-    memory[946] = 15'h0028;
-    memory[947] = 15'h0028;
-    memory[948] = 15'h0028;
-    memory[949] = 15'h0027;
-    memory[950] = 15'h0027;
-    memory[951] = 15'h0027;
-    memory[952] = 15'h0027;
-    memory[953] = 15'h0026;
-    memory[954] = 15'h0026;
-    memory[955] = 15'h0026;
-    memory[956] = 15'h0025;
-    memory[957] = 15'h0025;
-    memory[958] = 15'h0025;
-    memory[959] = 15'h0024;
-    memory[960] = 15'h0024;
-    memory[961] = 15'h0024;
-    memory[962] = 15'h0024;
-    memory[963] = 15'h0023;
-    memory[964] = 15'h0023;
-    memory[965] = 15'h0023;
-    memory[966] = 15'h0023;
-    memory[967] = 15'h0022;
-    memory[968] = 15'h0022;
-    memory[969] = 15'h0022;
-    memory[970] = 15'h0021;
-    memory[971] = 15'h0021;
-    memory[972] = 15'h0021;
-    memory[973] = 15'h0021;
-    memory[974] = 15'h0020;
-    memory[975] = 15'h0020;
-    memory[976] = 15'h0020;
-    memory[977] = 15'h0020;
-    memory[978] = 15'h001f;
-    memory[979] = 15'h001f;
-    memory[980] = 15'h001f;
-    memory[981] = 15'h001f;
-    memory[982] = 15'h001e;
-    memory[983] = 15'h001e;
-    memory[984] = 15'h001e;
-    memory[985] = 15'h001e;
-    memory[986] = 15'h001e;
-    memory[987] = 15'h001d;
-    memory[988] = 15'h001d;
-    memory[989] = 15'h001d;
-    memory[990] = 15'h001d;
-    memory[991] = 15'h001c;
-    memory[992] = 15'h001c;
-    memory[993] = 15'h001c;
-    memory[994] = 15'h001c;
-    memory[995] = 15'h001c;
-    memory[996] = 15'h001b;
-    memory[997] = 15'h001b;
-    memory[998] = 15'h001b;
-    memory[999] = 15'h001b;
-    memory[1000] = 15'h001a;
-    memory[1001] = 15'h001a;
-    memory[1002] = 15'h001a;
-    memory[1003] = 15'h001a;
-    memory[1004] = 15'h001a;
-    memory[1005] = 15'h0019;
-    memory[1006] = 15'h0019;
-    memory[1007] = 15'h0019;
-    memory[1008] = 15'h0019;
-    memory[1009] = 15'h0019;
-    memory[1010] = 15'h0019;
-    memory[1011] = 15'h0018;
-    memory[1012] = 15'h0018;
-    memory[1013] = 15'h0018;
-    memory[1014] = 15'h0018;
-    memory[1015] = 15'h0018;
-    memory[1016] = 15'h0017;
-    memory[1017] = 15'h0017;
-    memory[1018] = 15'h0017;
-    memory[1019] = 15'h0017;
-    memory[1020] = 15'h0017;
-    memory[1021] = 15'h0016;
-    memory[1022] = 15'h0016;
-    memory[1023] = 15'h0016;
-  end
-  reg [14:0] _0_;
-  always @(posedge clk) begin
-    _0_ <= memory[port__addr];
-  end
-  assign port__data = _0_;
-  assign \$1  = ~ z;
-  assign \$2  = z[15] ? \$1  : z;
-  assign \$3  = 5'h10 + z[15];
-  assign \$4  = \$2  + \$3 ;
-  assign \$6  = \$5  >= 11'h400;
-  assign \$8  = \$6  ? 16'h03ff : \$7 ;
-  always @(posedge clk)
-    port__addr <= \$9 ;
-  always @(posedge clk)
-    entry <= port__data;
-  always @(posedge clk)
-    negative_1 <= \$10 ;
-  always @(posedge clk)
-    negative_2 <= \$11 ;
-  always @(posedge clk)
-    negative_3 <= \$12 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$9  = \$8 [9:0];
-    if (rst) begin
-      \$9  = 10'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$10  = z[15];
-    if (rst) begin
-      \$10  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$11  = negative_1;
-    if (rst) begin
-      \$11  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$12  = negative_2;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  assign magnitude = \$4 [15:0];
-  assign index = port__addr;
-  assign value = { 1'h0, entry };
-  assign \$5  = { 5'h00, \$4 [15:5] };
-  assign \$7  = { 5'h00, \$4 [15:5] };
-endmodule
-
 module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
+  reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
   input trigger;
@@ -20139,155 +22227,297 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   input clk;
   wire clk;
   wire \$1 ;
-  wire [10:0] \$2 ;
+  reg [10:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg \$12 ;
+  reg [10:0] \$13 ;
+  reg \$14 ;
+  wire \$2 ;
   wire [11:0] \$3 ;
-  wire [12:0] \$4 ;
-  reg \$5 ;
-  reg [10:0] \$6 ;
+  wire [11:0] \$4 ;
+  wire [11:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [10:0] \$9 ;
+  reg [10:0] \$like ;
+  reg [10:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [10:0] \$signal  = 11'h000;
   reg active = 1'h0;
-  wire [10:0] carry;
-  reg [2:0] lane_step;
-  wire [10:0] origin;
-  reg [10:0] row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
+  reg \bank$17  = 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [10:0] wrapped_step = 11'h000;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 11'h000 : row;
-  assign \$3  = \$2  + row_step;
+    active <= \$7 ;
+  always @(posedge clk)
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$17  <= \$14 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    row_step = 11'h000;
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$like  = 11'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h2:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h2:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h014;
+                \$like  = 11'h014;
             2'h2:
-                row_step = 11'h699;
+                \$like  = 11'h699;
             2'h3:
-                row_step = 11'h000;
+                \$like  = 11'h000;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h003;
+                \$like  = 11'h003;
             2'h2:
-                row_step = 11'h7cb;
+                \$like  = 11'h7cb;
             2'h3:
-                row_step = 11'h17c;
+                \$like  = 11'h17c;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    lane_step = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$like$3  = 11'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h003;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h17f;
           endcase
       4'hb:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h028;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h6ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h014;
           endcase
       4'hc:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h003;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h006;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 11'h7ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h17f;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$5  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h0:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hb:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'hc:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h0, 4'h1, 4'hb, 4'hc:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$6  = \$1 ;
     if (rst) begin
-      \$5  = 1'h0;
+      \$6  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [10:0];
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$7  = ahead;
     if (rst) begin
-      \$6  = 11'h000;
+      \$7  = 1'h0;
     end
   end
-  assign origin = 11'h000;
-  assign carry = 11'h000;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$8  = \$2 ;
+    if (rst) begin
+      \$8  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$9  = \$like ;
+    if (rst) begin
+      \$9  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$12  = 1'h0;
+    if (rst) begin
+      \$12  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [10:0];
+    end
+    if (rst) begin
+      \$13  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$14  = \bank$17 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 1'h0;
+    end
+  end
 endmodule
 
 module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$40  = 0;
+  reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
   input trigger;
@@ -20301,130 +22531,248 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   input clk;
   wire clk;
   wire \$1 ;
-  wire [8:0] \$2 ;
+  reg [8:0] \$10 ;
+  reg [2:0] \$11 ;
+  reg \$12 ;
+  reg [8:0] \$13 ;
+  reg \$14 ;
+  wire \$2 ;
   wire [9:0] \$3 ;
-  wire [10:0] \$4 ;
-  reg \$5 ;
-  reg [8:0] \$6 ;
+  wire [9:0] \$4 ;
+  wire [9:0] \$5 ;
+  reg \$6 ;
+  reg \$7 ;
+  reg \$8 ;
+  reg [8:0] \$9 ;
+  reg [8:0] \$like ;
+  reg [8:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [8:0] \$signal  = 9'h000;
   reg active = 1'h0;
-  wire [8:0] carry;
-  reg [2:0] lane_step;
-  wire [8:0] origin;
-  reg [8:0] row_step;
-  assign \$4  = \$3  + 1'h0;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
+  reg \bank$17  = 1'h0;
+  reg [2:0] lane_step = 3'h0;
+  reg starts = 1'h0;
+  reg used;
+  reg [8:0] wrapped_step = 9'h000;
+  assign \$1  = trigger & used;
+  assign \$2  = level == 2'h3;
+  assign \$3  = \$signal  + 1'h0;
+  assign \$4  = row + \$signal ;
+  assign \$5  = starts ? \$3  : \$4 ;
   always @(posedge clk)
-    active <= \$5 ;
+    ahead <= \$6 ;
   always @(posedge clk)
-    row <= \$6 ;
-  assign \$1  = level == 2'h3;
-  assign \$2  = \$1  ? 9'h000 : row;
-  assign \$3  = \$2  + row_step;
+    active <= \$7 ;
+  always @(posedge clk)
+    starts <= \$8 ;
+  always @(posedge clk)
+    \$signal  <= \$9 ;
+  always @(posedge clk)
+    wrapped_step <= \$10 ;
+  always @(posedge clk)
+    lane_step <= \$11 ;
+  always @(posedge clk)
+    bank <= \$12 ;
+  always @(posedge clk)
+    row <= \$13 ;
+  always @(posedge clk)
+    \bank$17  <= \$14 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    row_step = 9'h000;
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$like  = 9'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 9'h000;
+                \$like  = 9'h000;
             2'h1:
-                row_step = 9'h014;
+                \$like  = 9'h014;
             2'h2:
-                row_step = 9'h099;
+                \$like  = 9'h099;
             2'h3:
-                row_step = 9'h000;
+                \$like  = 9'h000;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                row_step = 9'h000;
+                \$like  = 9'h000;
             2'h1:
-                row_step = 9'h003;
+                \$like  = 9'h003;
             2'h2:
-                row_step = 9'h1cb;
+                \$like  = 9'h1cb;
             2'h3:
-                row_step = 9'h17c;
+                \$like  = 9'h17c;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    lane_step = 3'h0;
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$like$3  = 9'h000;
     casez (kernel)
       4'h0:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 9'h014;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 9'h028;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 9'h0ad;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 9'h014;
           endcase
       4'h1:
           (* full_case = 32'd1 *)
           casez (level)
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 9'h003;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 9'h006;
             2'h2:
-                lane_step = 3'h0;
+                \$like$3  = 9'h1ce;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 9'h17f;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$5  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$like$4  = 3'h0;
+    casez (kernel)
+      4'h0:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h1:
+          (* full_case = 32'd1 *)
+          casez (level)
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h0;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    used = 1'h0;
+    casez (kernel)
+      4'h0, 4'h1:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$6  = \$1 ;
     if (rst) begin
-      \$5  = 1'h0;
+      \$6  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$6  = row;
-    if (trigger) begin
-      \$6  = \$4 [8:0];
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$7  = ahead;
     if (rst) begin
-      \$6  = 9'h000;
+      \$7  = 1'h0;
     end
   end
-  assign origin = 9'h000;
-  assign carry = 9'h000;
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$8  = \$2 ;
+    if (rst) begin
+      \$8  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$9  = \$like ;
+    if (rst) begin
+      \$9  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$10  = \$like$3 ;
+    if (rst) begin
+      \$10  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$11  = \$like$4 ;
+    if (rst) begin
+      \$11  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$12  = 1'h0;
+    if (rst) begin
+      \$12  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$13  = row;
+    if (ahead) begin
+      \$13  = \$5 [8:0];
+    end
+    if (rst) begin
+      \$13  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$14  = \bank$17 ;
+    if (ahead) begin
+      \$14  = bank;
+    end
+    if (rst) begin
+      \$14  = 1'h0;
+    end
+  end
 endmodule
 
-module \core.sum_accumulator (rst, accumulate, first, word, total, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
+module \core.sum_accumulator (rst, word, accumulate, first, total, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
   input rst;
   wire rst;
+  input signed [34:0] word;
+  wire signed [34:0] word;
   input accumulate;
   wire accumulate;
   input first;
   wire first;
-  input signed [34:0] word;
-  wire signed [34:0] word;
   output signed [38:0] total;
   reg signed [38:0] total = 39'h0000000000;
   input clk;
   wire clk;
-  wire [38:0] \$1 ;
+  wire [39:0] \$1 ;
   wire [39:0] \$2 ;
   reg [38:0] \$3 ;
   (* init = 39'h0000000000 *)
   wire signed [38:0] \total$6 ;
-  assign \$1  = first ? 39'h0000000000 : total;
-  assign \$2  = $signed(\$1 ) + $signed(word);
+  assign \$1  = $signed(total) + $signed(word);
+  assign \$2  = first ? { word[34], word[34], word[34], word[34], word[34], word } : \$1 ;
   always @(posedge clk)
     total <= \$3 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
     \$3  = total;
     if (accumulate) begin
       \$3  = \$2 [38:0];
@@ -20433,540 +22781,624 @@ module \core.sum_accumulator (rst, accumulate, first, word, total, clk);
   assign \total$6  = total;
 endmodule
 
-module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write_tag, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$42  = 0;
+module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, write_tag, clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$40  = 0;
   input rst;
   wire rst;
-  output write;
-  wire write;
-  input [18:0] tag;
-  wire [18:0] tag;
+  input [19:0] tag;
+  wire [19:0] tag;
   input signed [38:0] total;
   wire signed [38:0] total;
   output signed [15:0] word;
   reg signed [15:0] word = 16'h0000;
   output flag;
   reg flag = 1'h0;
+  output finishes_7;
+  reg finishes_7 = 1'h0;
   output [3:0] clamped_kernel;
   wire [3:0] clamped_kernel;
-  output [18:0] write_tag;
-  wire [18:0] write_tag;
+  output [19:0] write_tag;
+  wire [19:0] write_tag;
   input clk;
   wire clk;
-  wire [40:0] \$1 ;
-  wire [40:0] \$10 ;
-  wire \$11 ;
-  wire \$12 ;
-  wire [15:0] \$13 ;
-  wire \$14 ;
-  wire \$15 ;
-  wire \$16 ;
-  wire \$17 ;
-  wire \$18 ;
-  wire \$19 ;
-  wire [40:0] \$2 ;
-  wire \$20 ;
-  wire \$21 ;
-  wire [15:0] \$22 ;
-  reg [18:0] \$23 ;
-  reg [18:0] \$24 ;
-  reg [18:0] \$25 ;
-  reg [18:0] \$26 ;
-  reg [18:0] \$27 ;
-  reg [38:0] \$28 ;
-  reg [38:0] \$29 ;
-  wire [40:0] \$3 ;
-  reg [38:0] \$30 ;
-  reg [38:0] \$31 ;
-  reg [38:0] \$32 ;
-  reg [18:0] \$33 ;
-  reg [39:0] \$34 ;
-  reg \$35 ;
-  reg \$36 ;
-  reg [18:0] \$37 ;
-  reg [18:0] \$38 ;
+  wire [38:0] \$1 ;
+  wire [39:0] \$10 ;
+  wire [39:0] \$11 ;
+  wire [39:0] \$12 ;
+  wire [39:0] \$13 ;
+  wire [39:0] \$14 ;
+  wire [39:0] \$15 ;
+  wire [39:0] \$16 ;
+  wire [39:0] \$17 ;
+  wire [39:0] \$18 ;
+  wire [39:0] \$19 ;
+  wire [38:0] \$2 ;
+  wire [39:0] \$20 ;
+  wire [35:0] \$21 ;
+  wire [36:0] \$22 ;
+  wire [35:0] \$23 ;
+  wire [36:0] \$24 ;
+  wire \$25 ;
+  wire \$26 ;
+  wire \$27 ;
+  wire [15:0] \$28 ;
+  wire [15:0] \$29 ;
+  wire [38:0] \$3 ;
+  wire \$30 ;
+  wire \$31 ;
+  wire \$32 ;
+  wire \$33 ;
+  wire \$34 ;
+  wire [15:0] \$35 ;
+  reg [19:0] \$36 ;
+  reg \$37 ;
+  reg \$38 ;
   reg \$39 ;
-  wire [40:0] \$4 ;
+  wire [38:0] \$4 ;
   reg \$40 ;
   reg \$41 ;
-  reg [18:0] \$42 ;
+  reg \$42 ;
   reg \$43 ;
-  wire [40:0] \$5 ;
-  wire [40:0] \$6 ;
-  wire [40:0] \$7 ;
+  reg \$44 ;
+  reg [19:0] \$45 ;
+  reg [19:0] \$46 ;
+  reg [19:0] \$47 ;
+  reg [19:0] \$48 ;
+  reg [19:0] \$49 ;
+  wire [38:0] \$5 ;
+  reg [19:0] \$50 ;
+  wire [38:0] \$6 ;
+  wire [38:0] \$7 ;
   wire [40:0] \$8 ;
-  wire [40:0] \$9 ;
-  reg signed [40:0] changed = 41'h00000000000;
-  wire changed_clamped;
-  wire signed [15:0] changed_saturated;
+  wire [39:0] \$9 ;
+  reg signed [36:0] changed = 37'h0000000000;
+  wire changed_16_clamped;
+  wire signed [15:0] changed_16_saturated;
   (* init = 1'h0 *)
   wire clamped;
-  wire complete;
-  reg complete_1 = 1'h0;
-  reg complete_2 = 1'h0;
-  reg complete_3 = 1'h0;
-  reg [38:0] half;
-  reg is_of_rows;
-  reg signed [39:0] nearest = 40'h0000000000;
+  reg finishes_1 = 1'h0;
+  reg finishes_2 = 1'h0;
+  reg finishes_3 = 1'h0;
+  reg finishes_4 = 1'h0;
+  reg finishes_5 = 1'h0;
+  reg finishes_6 = 1'h0;
+  reg half_0;
+  reg half_0_1 = 1'h0;
+  reg half_0_2 = 1'h0;
+  reg half_0_3 = 1'h0;
+  reg half_1;
+  reg half_1_1 = 1'h0;
+  reg half_1_2 = 1'h0;
+  reg half_1_3 = 1'h0;
+  reg half_2;
+  reg half_2_1 = 1'h0;
+  reg half_2_2 = 1'h0;
+  reg half_2_3 = 1'h0;
+  reg half_3;
+  reg half_3_1 = 1'h0;
+  reg half_3_2 = 1'h0;
+  reg half_3_3 = 1'h0;
+  reg signed [35:0] inverse = 36'h000000000;
+  wire signed [15:0] loaded;
+  wire loads;
+  reg signed [39:0] near = 40'h0000000000;
+  reg of_rows;
   wire signed old;
-  reg signed old_1 = 1'h0;
-  reg signed old_2 = 1'h0;
   (* init = 39'h0000000000 *)
   wire signed [38:0] partial_sum;
-  (* init = 19'h00000 *)
-  wire [18:0] partial_tag;
+  (* init = 20'h00000 *)
+  wire [19:0] partial_tag;
   wire [1:0] \partial_tag.edge ;
   wire \partial_tag.first ;
+  wire \partial_tag.first_tile ;
   wire [3:0] \partial_tag.kernel ;
   wire \partial_tag.last ;
+  wire \partial_tag.last_tile ;
   wire [1:0] \partial_tag.level ;
   wire [1:0] \partial_tag.row_level ;
   wire \partial_tag.slot ;
   wire \partial_tag.sum_first ;
   wire \partial_tag.sum_last ;
   wire [1:0] \partial_tag.sum_level ;
-  wire \partial_tag.tile ;
   wire \partial_tag.valid ;
-  reg rounds_17_0;
-  reg rounds_20_0;
-  reg rounds_4_0;
-  reg rounds_5_0;
-  reg [18:0] stage_1 = 19'h00000;
+  reg present_1 = 1'h0;
+  reg present_2 = 1'h0;
+  reg present_3 = 1'h0;
+  reg present_4 = 1'h0;
+  reg present_5 = 1'h0;
+  reg present_6 = 1'h0;
+  reg shift_0;
+  reg shift_0_1 = 1'h0;
+  reg shift_0_2 = 1'h0;
+  reg shift_0_3 = 1'h0;
+  reg shift_0_4 = 1'h0;
+  reg shift_1;
+  reg shift_1_1 = 1'h0;
+  reg shift_1_2 = 1'h0;
+  reg shift_1_3 = 1'h0;
+  reg shift_1_4 = 1'h0;
+  reg shift_2;
+  reg shift_2_1 = 1'h0;
+  reg shift_2_2 = 1'h0;
+  reg shift_2_3 = 1'h0;
+  reg shift_2_4 = 1'h0;
+  reg shift_3;
+  reg shift_3_1 = 1'h0;
+  reg shift_3_2 = 1'h0;
+  reg shift_3_3 = 1'h0;
+  reg shift_3_4 = 1'h0;
+  reg [19:0] stage_1 = 20'h00000;
   wire [1:0] \stage_1.edge ;
   wire \stage_1.first ;
+  wire \stage_1.first_tile ;
   wire [3:0] \stage_1.kernel ;
   wire \stage_1.last ;
+  wire \stage_1.last_tile ;
   wire [1:0] \stage_1.level ;
   wire [1:0] \stage_1.row_level ;
   wire \stage_1.slot ;
   wire \stage_1.sum_first ;
   wire \stage_1.sum_last ;
   wire [1:0] \stage_1.sum_level ;
-  wire \stage_1.tile ;
   wire \stage_1.valid ;
-  reg [18:0] stage_2 = 19'h00000;
+  reg [19:0] stage_2 = 20'h00000;
   wire [1:0] \stage_2.edge ;
   wire \stage_2.first ;
+  wire \stage_2.first_tile ;
   wire [3:0] \stage_2.kernel ;
   wire \stage_2.last ;
+  wire \stage_2.last_tile ;
   wire [1:0] \stage_2.level ;
   wire [1:0] \stage_2.row_level ;
   wire \stage_2.slot ;
   wire \stage_2.sum_first ;
   wire \stage_2.sum_last ;
   wire [1:0] \stage_2.sum_level ;
-  wire \stage_2.tile ;
   wire \stage_2.valid ;
-  reg [18:0] stage_3 = 19'h00000;
+  reg [19:0] stage_3 = 20'h00000;
   wire [1:0] \stage_3.edge ;
   wire \stage_3.first ;
+  wire \stage_3.first_tile ;
   wire [3:0] \stage_3.kernel ;
   wire \stage_3.last ;
+  wire \stage_3.last_tile ;
   wire [1:0] \stage_3.level ;
   wire [1:0] \stage_3.row_level ;
   wire \stage_3.slot ;
   wire \stage_3.sum_first ;
   wire \stage_3.sum_last ;
   wire [1:0] \stage_3.sum_level ;
-  wire \stage_3.tile ;
   wire \stage_3.valid ;
-  reg [18:0] stage_4 = 19'h00000;
+  reg [19:0] stage_4 = 20'h00000;
   wire [1:0] \stage_4.edge ;
   wire \stage_4.first ;
+  wire \stage_4.first_tile ;
   wire [3:0] \stage_4.kernel ;
   wire \stage_4.last ;
+  wire \stage_4.last_tile ;
   wire [1:0] \stage_4.level ;
   wire [1:0] \stage_4.row_level ;
   wire \stage_4.slot ;
   wire \stage_4.sum_first ;
   wire \stage_4.sum_last ;
   wire [1:0] \stage_4.sum_level ;
-  wire \stage_4.tile ;
   wire \stage_4.valid ;
-  reg [18:0] stage_5 = 19'h00000;
+  reg [19:0] stage_5 = 20'h00000;
   wire [1:0] \stage_5.edge ;
   wire \stage_5.first ;
+  wire \stage_5.first_tile ;
   wire [3:0] \stage_5.kernel ;
   wire \stage_5.last ;
+  wire \stage_5.last_tile ;
   wire [1:0] \stage_5.level ;
   wire [1:0] \stage_5.row_level ;
   wire \stage_5.slot ;
   wire \stage_5.sum_first ;
   wire \stage_5.sum_last ;
   wire [1:0] \stage_5.sum_level ;
-  wire \stage_5.tile ;
   wire \stage_5.valid ;
-  reg [18:0] stage_6 = 19'h00000;
+  reg [19:0] stage_6 = 20'h00000;
   wire [1:0] \stage_6.edge ;
   wire \stage_6.first ;
+  wire \stage_6.first_tile ;
   wire [3:0] \stage_6.kernel ;
   wire \stage_6.last ;
+  wire \stage_6.last_tile ;
   wire [1:0] \stage_6.level ;
   wire [1:0] \stage_6.row_level ;
   wire \stage_6.slot ;
   wire \stage_6.sum_first ;
   wire \stage_6.sum_last ;
   wire [1:0] \stage_6.sum_level ;
-  wire \stage_6.tile ;
   wire \stage_6.valid ;
-  reg [18:0] stage_7 = 19'h00000;
+  reg [19:0] stage_7 = 20'h00000;
   wire [1:0] \stage_7.edge ;
   wire \stage_7.first ;
+  wire \stage_7.first_tile ;
   wire [3:0] \stage_7.kernel ;
   wire \stage_7.last ;
+  wire \stage_7.last_tile ;
   wire [1:0] \stage_7.level ;
   wire [1:0] \stage_7.row_level ;
   wire \stage_7.slot ;
   wire \stage_7.sum_first ;
   wire \stage_7.sum_last ;
   wire [1:0] \stage_7.sum_level ;
-  wire \stage_7.tile ;
   wire \stage_7.valid ;
-  reg [18:0] stage_8 = 19'h00000;
-  wire [1:0] \stage_8.edge ;
-  wire \stage_8.first ;
-  wire [3:0] \stage_8.kernel ;
-  wire \stage_8.last ;
-  wire [1:0] \stage_8.level ;
-  wire [1:0] \stage_8.row_level ;
-  wire \stage_8.slot ;
-  wire \stage_8.sum_first ;
-  wire \stage_8.sum_last ;
-  wire [1:0] \stage_8.sum_level ;
-  wire \stage_8.tile ;
-  wire \stage_8.valid ;
-  reg [18:0] stage_9 = 19'h00000;
-  wire [1:0] \stage_9.edge ;
-  wire \stage_9.first ;
-  wire [3:0] \stage_9.kernel ;
-  wire \stage_9.last ;
-  wire [1:0] \stage_9.level ;
-  wire [1:0] \stage_9.row_level ;
-  wire \stage_9.slot ;
-  wire \stage_9.sum_first ;
-  wire \stage_9.sum_last ;
-  wire [1:0] \stage_9.sum_level ;
-  wire \stage_9.tile ;
-  wire \stage_9.valid ;
   reg signed [38:0] sum = 39'h0000000000;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
+  wire \tag.first_tile ;
   wire [3:0] \tag.kernel ;
   wire \tag.last ;
+  wire \tag.last_tile ;
   wire [1:0] \tag.level ;
   wire [1:0] \tag.row_level ;
   wire \tag.slot ;
   wire \tag.sum_first ;
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
-  wire \tag.tile ;
   wire \tag.valid ;
-  reg signed [38:0] total_1 = 39'h0000000000;
-  reg signed [38:0] total_2 = 39'h0000000000;
-  reg signed [38:0] total_3 = 39'h0000000000;
-  reg signed [38:0] total_4 = 39'h0000000000;
-  reg signed [38:0] total_5 = 39'h0000000000;
+  reg updates_1 = 1'h0;
+  reg updates_2 = 1'h0;
+  reg updates_3 = 1'h0;
+  reg updates_4 = 1'h0;
+  reg updates_5 = 1'h0;
   (* init = 16'h0000 *)
-  wire signed [15:0] \word$40 ;
+  wire signed [15:0] \word$79 ;
+  (* init = 1'h0 *)
+  wire write;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
+  wire \write_tag.first_tile ;
   wire [3:0] \write_tag.kernel ;
   wire \write_tag.last ;
+  wire \write_tag.last_tile ;
   wire [1:0] \write_tag.level ;
   wire [1:0] \write_tag.row_level ;
   wire \write_tag.slot ;
   wire \write_tag.sum_first ;
   wire \write_tag.sum_last ;
   wire [1:0] \write_tag.sum_level ;
-  wire \write_tag.tile ;
   wire \write_tag.valid ;
+  (* init = 1'h0 *)
+  wire writes_soon;
   always @(posedge clk)
-    changed <= \$10 ;
+    half_3_1 <= half_3;
   always @(posedge clk)
-    stage_8 <= \$38 ;
+    half_3_2 <= half_3_1;
   always @(posedge clk)
-    complete_1 <= \$39 ;
+    half_3_3 <= half_3_2;
   always @(posedge clk)
-    complete_2 <= \$40 ;
+    near <= \$8 [39:0];
   always @(posedge clk)
-    word <= \$13 ;
+    shift_0_1 <= shift_0;
   always @(posedge clk)
-    flag <= \$41 ;
+    shift_0_2 <= shift_0_1;
   always @(posedge clk)
-    stage_9 <= \$42 ;
+    shift_0_3 <= shift_0_2;
   always @(posedge clk)
-    complete_3 <= \$43 ;
-  assign \$1  = $signed(sum) + $signed({ 1'h0, half });
-  assign \$3  = $signed(sum) + $signed({ 1'h0, half });
-  assign \$5  = $signed(sum) + $signed({ 1'h0, half });
-  assign \$7  = $signed(sum) + $signed({ 1'h0, half });
-  assign \$9  = $signed(old_2) - $signed(nearest);
-  assign \$11  = stage_8[6:5] != 2'h2;
-  assign \$12  = is_of_rows | \$11 ;
-  assign \$13  = \$12  ? changed_saturated : 16'h0000;
-  assign \$14  = stage_8[6:5] != 2'h2;
-  assign \$15  = is_of_rows | \$14 ;
-  assign \$16  = changed_clamped & \$15 ;
-  assign \$17  = \$16  & stage_8[0];
-  assign \$18  = \$17  & complete_2;
-  assign \$19  = & changed[40:15];
+    shift_0_4 <= shift_0_3;
+  always @(posedge clk)
+    shift_1_1 <= shift_1;
+  always @(posedge clk)
+    shift_1_2 <= shift_1_1;
+  always @(posedge clk)
+    shift_1_3 <= shift_1_2;
+  always @(posedge clk)
+    shift_1_4 <= shift_1_3;
+  always @(posedge clk)
+    shift_2_1 <= shift_2;
+  always @(posedge clk)
+    shift_2_2 <= shift_2_1;
+  always @(posedge clk)
+    shift_2_3 <= shift_2_2;
+  always @(posedge clk)
+    shift_2_4 <= shift_2_3;
+  always @(posedge clk)
+    shift_3_1 <= shift_3;
+  always @(posedge clk)
+    shift_3_2 <= shift_3_1;
+  always @(posedge clk)
+    shift_3_3 <= shift_3_2;
+  always @(posedge clk)
+    shift_3_4 <= shift_3_3;
+  always @(posedge clk)
+    inverse <= \$20 [35:0];
+  always @(posedge clk)
+    updates_1 <= 1'h0;
+  always @(posedge clk)
+    updates_2 <= updates_1;
+  always @(posedge clk)
+    updates_3 <= updates_2;
+  always @(posedge clk)
+    updates_4 <= updates_3;
+  always @(posedge clk)
+    updates_5 <= updates_4;
+  always @(posedge clk)
+    changed <= \$24 ;
+  always @(posedge clk)
+    present_1 <= \$26 ;
+  always @(posedge clk)
+    present_2 <= present_1;
+  always @(posedge clk)
+    present_3 <= present_2;
+  always @(posedge clk)
+    present_4 <= present_3;
+  always @(posedge clk)
+    present_5 <= present_4;
+  always @(posedge clk)
+    present_6 <= present_5;
+  always @(posedge clk)
+    finishes_1 <= \$37 ;
+  always @(posedge clk)
+    finishes_2 <= \$38 ;
+  always @(posedge clk)
+    finishes_3 <= \$39 ;
+  always @(posedge clk)
+    finishes_4 <= \$40 ;
+  always @(posedge clk)
+    finishes_5 <= \$41 ;
+  always @(posedge clk)
+    finishes_6 <= \$42 ;
+  always @(posedge clk)
+    word <= \$29 ;
+  always @(posedge clk)
+    flag <= \$43 ;
+  always @(posedge clk)
+    finishes_7 <= \$44 ;
+  always @(posedge clk)
+    stage_2 <= \$45 ;
+  always @(posedge clk)
+    stage_3 <= \$46 ;
+  always @(posedge clk)
+    stage_4 <= \$47 ;
+  always @(posedge clk)
+    stage_5 <= \$48 ;
+  always @(posedge clk)
+    stage_6 <= \$49 ;
+  always @(posedge clk)
+    stage_7 <= \$50 ;
+  assign \$1  = half_0_3 ? 39'h0000000008 : 39'h0000000000;
+  assign \$2  = half_1_3 ? 39'h0000000010 : 39'h0000000000;
+  assign \$3  = \$1  | \$2 ;
+  assign \$4  = half_2_3 ? 39'h0000010000 : 39'h0000000000;
+  assign \$5  = \$3  | \$4 ;
+  assign \$6  = half_3_3 ? 39'h0000080000 : 39'h0000000000;
+  assign \$7  = \$5  | \$6 ;
+  assign \$8  = $signed(sum) + $signed({ 1'h0, \$7  });
+  assign \$10  = shift_0_4 ? \$9  : 40'h0000000000;
+  assign \$12  = shift_1_4 ? \$11  : 40'h0000000000;
+  assign \$13  = \$10  | \$12 ;
+  assign \$15  = shift_2_4 ? \$14  : 40'h0000000000;
+  assign \$16  = \$13  | \$15 ;
+  assign \$18  = shift_3_4 ? \$17  : 40'h0000000000;
+  assign \$19  = \$16  | \$18 ;
   assign \$20  = ~ \$19 ;
-  assign \$21  = | changed[40:15];
-  assign changed_clamped = changed[40] ? \$20  : \$21 ;
-  assign \$22  = changed[40] ? 16'h8000 : 16'h7fff;
-  assign changed_saturated = changed_clamped ? \$22  : changed[15:0];
-  assign write = stage_9[0] & complete_3;
+  assign \$21  = ~ inverse;
+  assign \$22  = $signed(1'h0) - $signed(\$21 );
+  assign \$23  = ~ inverse;
+  assign \$24  = updates_5 ? \$22  : { \$23 [35], \$23  };
+  assign \$25  = tag[6:5] != 2'h2;
+  assign \$26  = of_rows | \$25 ;
+  assign \$28  = present_6 ? changed_16_saturated : 16'h0000;
+  assign \$30  = changed_16_clamped & present_6;
+  assign \$31  = \$30  & finishes_6;
+  assign \$32  = & changed[36:15];
+  assign \$33  = ~ \$32 ;
+  assign \$34  = | changed[36:15];
+  assign changed_16_clamped = changed[36] ? \$33  : \$34 ;
+  assign \$35  = changed[36] ? 16'h8000 : 16'h7fff;
+  assign changed_16_saturated = changed_16_clamped ? \$35  : changed[15:0];
   always @(posedge clk)
-    stage_1 <= \$23 ;
+    sum <= total;
   always @(posedge clk)
-    stage_2 <= \$24 ;
+    stage_1 <= \$36 ;
   always @(posedge clk)
-    stage_3 <= \$25 ;
+    half_0_1 <= half_0;
   always @(posedge clk)
-    stage_4 <= \$26 ;
+    half_0_2 <= half_0_1;
   always @(posedge clk)
-    stage_5 <= \$27 ;
+    half_0_3 <= half_0_2;
   always @(posedge clk)
-    total_1 <= \$28 ;
+    half_1_1 <= half_1;
   always @(posedge clk)
-    total_2 <= \$29 ;
+    half_1_2 <= half_1_1;
   always @(posedge clk)
-    total_3 <= \$30 ;
+    half_1_3 <= half_1_2;
   always @(posedge clk)
-    total_4 <= \$31 ;
+    half_2_1 <= half_2;
   always @(posedge clk)
-    total_5 <= \$32 ;
+    half_2_2 <= half_2_1;
   always @(posedge clk)
-    sum <= total_5;
-  always @(posedge clk)
-    stage_6 <= \$33 ;
-  always @(posedge clk)
-    nearest <= \$34 ;
-  always @(posedge clk)
-    old_1 <= \$35 ;
-  always @(posedge clk)
-    old_2 <= \$36 ;
-  always @(posedge clk)
-    stage_7 <= \$37 ;
+    half_2_3 <= half_2_2;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$38  = stage_7;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$37  = \$27 ;
     if (rst) begin
-      \$38  = 19'h00000;
+      \$37  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$39  = 1'h1;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$38  = finishes_1;
+    if (rst) begin
+      \$38  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$39  = finishes_2;
     if (rst) begin
       \$39  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$40  = complete_1;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$40  = finishes_3;
     if (rst) begin
       \$40  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$41  = \$18 ;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$41  = finishes_4;
     if (rst) begin
       \$41  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$42  = stage_8;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$42  = finishes_5;
     if (rst) begin
-      \$42  = 19'h00000;
+      \$42  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$43  = complete_2;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$43  = \$31 ;
     if (rst) begin
       \$43  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    rounds_4_0 = 1'h0;
-    casez (stage_6[16:13])
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$44  = finishes_6;
+    if (rst) begin
+      \$44  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$45  = stage_1;
+    if (rst) begin
+      \$45  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$46  = stage_2;
+    if (rst) begin
+      \$46  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$47  = stage_3;
+    if (rst) begin
+      \$47  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$48  = stage_4;
+    if (rst) begin
+      \$48  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$49  = stage_5;
+    if (rst) begin
+      \$49  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$50  = stage_6;
+    if (rst) begin
+      \$50  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    half_0 = 1'h0;
+    casez (tag[16:13])
       4'h4:
-          rounds_4_0 = 1'h1;
+          half_0 = 1'h1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    half = 39'h0000000000;
-    if (rounds_4_0) begin
-      half = 39'h0000000008;
-    end
-    if (rounds_5_0) begin
-      half = 39'h0000000010;
-    end
-    if (rounds_17_0) begin
-      half = 39'h0000010000;
-    end
-    if (rounds_20_0) begin
-      half = 39'h0000080000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    rounds_5_0 = 1'h0;
-    casez (stage_6[16:13])
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    half_1 = 1'h0;
+    casez (tag[16:13])
       4'h2:
-          rounds_5_0 = 1'h1;
+          half_1 = 1'h1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    rounds_17_0 = 1'h0;
-    casez (stage_6[16:13])
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    half_2 = 1'h0;
+    casez (tag[16:13])
       4'h5:
-          rounds_17_0 = 1'h1;
+          half_2 = 1'h1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    rounds_20_0 = 1'h0;
-    casez (stage_6[16:13])
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    half_3 = 1'h0;
+    casez (tag[16:13])
       4'h6:
-          rounds_20_0 = 1'h1;
+          half_3 = 1'h1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    is_of_rows = 1'h0;
-    casez (stage_8[16:13])
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    shift_0 = 1'h0;
+    casez (tag[16:13])
+      4'h4:
+          shift_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    shift_1 = 1'h0;
+    casez (tag[16:13])
+      4'h2:
+          shift_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    shift_2 = 1'h0;
+    casez (tag[16:13])
+      4'h5:
+          shift_2 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    shift_3 = 1'h0;
+    casez (tag[16:13])
+      4'h6:
+          shift_3 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    of_rows = 1'h0;
+    casez (tag[16:13])
       4'h2, 4'h4:
-          is_of_rows = 1'h1;
+          of_rows = 1'h1;
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$23  = tag;
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$36  = tag;
     if (rst) begin
-      \$23  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$24  = stage_1;
-    if (rst) begin
-      \$24  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$25  = stage_2;
-    if (rst) begin
-      \$25  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$26  = stage_3;
-    if (rst) begin
-      \$26  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$27  = stage_4;
-    if (rst) begin
-      \$27  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$28  = total;
-    if (rst) begin
-      \$28  = 39'h0000000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$29  = total_1;
-    if (rst) begin
-      \$29  = 39'h0000000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$30  = total_2;
-    if (rst) begin
-      \$30  = 39'h0000000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$31  = total_3;
-    if (rst) begin
-      \$31  = 39'h0000000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$32  = total_4;
-    if (rst) begin
-      \$32  = 39'h0000000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$33  = stage_5;
-    if (rst) begin
-      \$33  = 19'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$34  = nearest;
-    if (rounds_4_0) begin
-      \$34  = \$2 [39:0];
-    end
-    if (rounds_5_0) begin
-      \$34  = \$4 [39:0];
-    end
-    if (rounds_17_0) begin
-      \$34  = \$6 [39:0];
-    end
-    if (rounds_20_0) begin
-      \$34  = \$8 [39:0];
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$35  = 1'h0;
-    if (rst) begin
-      \$35  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$36  = old_1;
-    if (rst) begin
-      \$36  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$37  = stage_6;
-    if (rst) begin
-      \$37  = 19'h00000;
+      \$36  = 20'h00000;
     end
   end
   assign old = 1'h0;
-  assign complete = 1'h1;
+  assign loads = 1'h0;
+  assign loaded = 16'h0000;
   assign partial_sum = sum;
-  assign partial_tag = stage_5;
-  assign \word$40  = word;
+  assign partial_tag = stage_1;
+  assign \word$79  = word;
+  assign write = finishes_7;
+  assign writes_soon = finishes_6;
   assign clamped = flag;
-  assign clamped_kernel = stage_9[16:13];
+  assign clamped_kernel = stage_7[16:13];
   assign \stage_1.valid  = stage_1[0];
   assign \stage_1.first  = stage_1[1];
   assign \stage_1.last  = stage_1[2];
@@ -20978,7 +23410,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_1.sum_level  = stage_1[12:11];
   assign \stage_1.kernel  = stage_1[16:13];
   assign \stage_1.slot  = stage_1[17];
-  assign \stage_1.tile  = stage_1[18];
+  assign \stage_1.first_tile  = stage_1[18];
+  assign \stage_1.last_tile  = stage_1[19];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -20990,7 +23423,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \tag.sum_level  = tag[12:11];
   assign \tag.kernel  = tag[16:13];
   assign \tag.slot  = tag[17];
-  assign \tag.tile  = tag[18];
+  assign \tag.first_tile  = tag[18];
+  assign \tag.last_tile  = tag[19];
   assign \stage_2.valid  = stage_2[0];
   assign \stage_2.first  = stage_2[1];
   assign \stage_2.last  = stage_2[2];
@@ -21002,7 +23436,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_2.sum_level  = stage_2[12:11];
   assign \stage_2.kernel  = stage_2[16:13];
   assign \stage_2.slot  = stage_2[17];
-  assign \stage_2.tile  = stage_2[18];
+  assign \stage_2.first_tile  = stage_2[18];
+  assign \stage_2.last_tile  = stage_2[19];
   assign \stage_3.valid  = stage_3[0];
   assign \stage_3.first  = stage_3[1];
   assign \stage_3.last  = stage_3[2];
@@ -21014,7 +23449,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_3.sum_level  = stage_3[12:11];
   assign \stage_3.kernel  = stage_3[16:13];
   assign \stage_3.slot  = stage_3[17];
-  assign \stage_3.tile  = stage_3[18];
+  assign \stage_3.first_tile  = stage_3[18];
+  assign \stage_3.last_tile  = stage_3[19];
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -21026,7 +23462,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_4.sum_level  = stage_4[12:11];
   assign \stage_4.kernel  = stage_4[16:13];
   assign \stage_4.slot  = stage_4[17];
-  assign \stage_4.tile  = stage_4[18];
+  assign \stage_4.first_tile  = stage_4[18];
+  assign \stage_4.last_tile  = stage_4[19];
   assign \stage_5.valid  = stage_5[0];
   assign \stage_5.first  = stage_5[1];
   assign \stage_5.last  = stage_5[2];
@@ -21038,7 +23475,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_5.sum_level  = stage_5[12:11];
   assign \stage_5.kernel  = stage_5[16:13];
   assign \stage_5.slot  = stage_5[17];
-  assign \stage_5.tile  = stage_5[18];
+  assign \stage_5.first_tile  = stage_5[18];
+  assign \stage_5.last_tile  = stage_5[19];
   assign \stage_6.valid  = stage_6[0];
   assign \stage_6.first  = stage_6[1];
   assign \stage_6.last  = stage_6[2];
@@ -21050,7 +23488,8 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_6.sum_level  = stage_6[12:11];
   assign \stage_6.kernel  = stage_6[16:13];
   assign \stage_6.slot  = stage_6[17];
-  assign \stage_6.tile  = stage_6[18];
+  assign \stage_6.first_tile  = stage_6[18];
+  assign \stage_6.last_tile  = stage_6[19];
   assign \stage_7.valid  = stage_7[0];
   assign \stage_7.first  = stage_7[1];
   assign \stage_7.last  = stage_7[2];
@@ -21062,43 +23501,21 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \stage_7.sum_level  = stage_7[12:11];
   assign \stage_7.kernel  = stage_7[16:13];
   assign \stage_7.slot  = stage_7[17];
-  assign \stage_7.tile  = stage_7[18];
-  assign \stage_8.valid  = stage_8[0];
-  assign \stage_8.first  = stage_8[1];
-  assign \stage_8.last  = stage_8[2];
-  assign \stage_8.sum_first  = stage_8[3];
-  assign \stage_8.sum_last  = stage_8[4];
-  assign \stage_8.edge  = stage_8[6:5];
-  assign \stage_8.level  = stage_8[8:7];
-  assign \stage_8.row_level  = stage_8[10:9];
-  assign \stage_8.sum_level  = stage_8[12:11];
-  assign \stage_8.kernel  = stage_8[16:13];
-  assign \stage_8.slot  = stage_8[17];
-  assign \stage_8.tile  = stage_8[18];
-  assign \stage_9.valid  = stage_9[0];
-  assign \stage_9.first  = stage_9[1];
-  assign \stage_9.last  = stage_9[2];
-  assign \stage_9.sum_first  = stage_9[3];
-  assign \stage_9.sum_last  = stage_9[4];
-  assign \stage_9.edge  = stage_9[6:5];
-  assign \stage_9.level  = stage_9[8:7];
-  assign \stage_9.row_level  = stage_9[10:9];
-  assign \stage_9.sum_level  = stage_9[12:11];
-  assign \stage_9.kernel  = stage_9[16:13];
-  assign \stage_9.slot  = stage_9[17];
-  assign \stage_9.tile  = stage_9[18];
-  assign \partial_tag.valid  = stage_5[0];
-  assign \partial_tag.first  = stage_5[1];
-  assign \partial_tag.last  = stage_5[2];
-  assign \partial_tag.sum_first  = stage_5[3];
-  assign \partial_tag.sum_last  = stage_5[4];
-  assign \partial_tag.edge  = stage_5[6:5];
-  assign \partial_tag.level  = stage_5[8:7];
-  assign \partial_tag.row_level  = stage_5[10:9];
-  assign \partial_tag.sum_level  = stage_5[12:11];
-  assign \partial_tag.kernel  = stage_5[16:13];
-  assign \partial_tag.slot  = stage_5[17];
-  assign \partial_tag.tile  = stage_5[18];
+  assign \stage_7.first_tile  = stage_7[18];
+  assign \stage_7.last_tile  = stage_7[19];
+  assign \partial_tag.valid  = stage_1[0];
+  assign \partial_tag.first  = stage_1[1];
+  assign \partial_tag.last  = stage_1[2];
+  assign \partial_tag.sum_first  = stage_1[3];
+  assign \partial_tag.sum_last  = stage_1[4];
+  assign \partial_tag.edge  = stage_1[6:5];
+  assign \partial_tag.level  = stage_1[8:7];
+  assign \partial_tag.row_level  = stage_1[10:9];
+  assign \partial_tag.sum_level  = stage_1[12:11];
+  assign \partial_tag.kernel  = stage_1[16:13];
+  assign \partial_tag.slot  = stage_1[17];
+  assign \partial_tag.first_tile  = stage_1[18];
+  assign \partial_tag.last_tile  = stage_1[19];
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -21110,295 +23527,341 @@ module \core.sum_path (rst, write, tag, total, word, flag, clamped_kernel, write
   assign \write_tag.sum_level  = write_tag[12:11];
   assign \write_tag.kernel  = write_tag[16:13];
   assign \write_tag.slot  = write_tag[17];
-  assign \write_tag.tile  = write_tag[18];
-  assign write_tag[0] = stage_8[0];
-  assign write_tag[18:1] = stage_8[18:1];
-  assign \$2  = { \$1 [40], \$1 [40], \$1 [40], \$1 [40], \$1 [40:4] };
-  assign \$4  = { \$3 [40], \$3 [40], \$3 [40], \$3 [40], \$3 [40], \$3 [40:5] };
-  assign \$6  = { \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40], \$5 [40:17] };
-  assign \$8  = { \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40], \$7 [40:20] };
-  assign \$10  = { nearest[39], nearest };
+  assign \write_tag.first_tile  = write_tag[18];
+  assign \write_tag.last_tile  = write_tag[19];
+  assign write_tag[0] = finishes_5;
+  assign write_tag[19:1] = stage_5[19:1];
+  assign \$9  = { near[39], near[39], near[39], near[39], near[39:4] };
+  assign \$11  = { near[39], near[39], near[39], near[39], near[39], near[39:5] };
+  assign \$14  = { near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39:17] };
+  assign \$17  = { near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39:20] };
+  assign \$27  = tag[0];
+  assign \$29  = \$28 ;
 endmodule
 
-module \core.sum_write (rst, trigger, \port$3258$11 , \lane$5 , row, bank, clk);
-  reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
+module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , clk);
+  reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3258$11 ;
-  wire [5:0] \port$3258$11 ;
-  output [2:0] \lane$5 ;
-  reg [2:0] \lane$5  = 3'h0;
+  input [5:0] \port$3644$11 ;
+  wire [5:0] \port$3644$11 ;
+  output [2:0] \lane$8 ;
+  reg [2:0] \lane$8  = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output bank;
-  reg bank = 1'h0;
+  output \bank$20 ;
+  reg \bank$20  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire [12:0] \$10 ;
-  reg \$11 ;
-  reg [2:0] \$12 ;
-  reg [10:0] \$13 ;
+  wire [11:0] \$10 ;
+  wire [11:0] \$11 ;
+  reg \$12 ;
+  reg \$13 ;
   reg \$14 ;
-  wire [2:0] \$2 ;
+  reg [10:0] \$15 ;
+  reg [10:0] \$16 ;
+  reg [2:0] \$17 ;
+  reg \$18 ;
+  reg [2:0] \$19 ;
+  wire \$2 ;
+  reg [10:0] \$20 ;
+  reg \$21 ;
   wire \$3 ;
-  wire \$4 ;
+  wire [4:0] \$4 ;
   wire [4:0] \$5 ;
   wire [4:0] \$6 ;
-  wire \$7 ;
-  wire [10:0] \$8 ;
-  wire [11:0] \$9 ;
+  wire [11:0] \$7 ;
+  wire \$8 ;
+  wire [10:0] \$9 ;
+  reg [10:0] \$like ;
+  reg [10:0] \$like$3 ;
+  reg [2:0] \$like$4 ;
+  reg [10:0] \$signal  = 11'h000;
   reg active = 1'h0;
-  wire [10:0] carry;
+  reg ahead = 1'h0;
+  reg bank = 1'h0;
   reg chosen;
-  reg [10:0] elements;
   wire [3:0] kernel;
   wire [3:0] lane;
-  reg [2:0] lane_step;
+  reg [2:0] lane_step = 3'h0;
   wire [1:0] level;
-  wire [10:0] origin;
-  reg [10:0] row_step;
-  assign \$1  = \port$3258$11 [1:0] == 2'h3;
-  assign \$2  = \$1  ? 3'h0 : \lane$5 ;
-  assign lane = \$2  + lane_step;
+  reg starts = 1'h0;
+  reg used;
+  reg [10:0] wrapped_step = 11'h000;
+  assign lane = \lane$8  + lane_step;
+  assign \$1  = trigger & used;
+  assign \$2  = \port$3644$11 [1:0] == 2'h3;
   assign \$3  = lane >= 4'h8;
-  assign carry = \$3  ? elements : 11'h000;
-  assign \$4  = lane >= 4'h8;
-  assign \$5  = lane - 4'h8;
-  assign \$6  = \$4  ? \$5  : { 1'h0, lane };
-  assign \$7  = \port$3258$11 [1:0] == 2'h3;
-  assign \$8  = \$7  ? 11'h000 : row;
-  assign \$9  = \$8  + row_step;
-  assign \$10  = \$9  + carry;
+  assign \$4  = lane - 4'h8;
+  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
+  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
+  assign \$7  = \$signal  + 1'h0;
+  assign \$8  = lane >= 4'h8;
+  assign \$9  = \$8  ? wrapped_step : \$signal ;
+  assign \$10  = row + \$9 ;
+  assign \$11  = starts ? \$7  : \$10 ;
   always @(posedge clk)
-    active <= \$11 ;
+    ahead <= \$12 ;
   always @(posedge clk)
-    \lane$5  <= \$12 ;
+    active <= \$13 ;
   always @(posedge clk)
-    row <= \$13 ;
+    starts <= \$14 ;
   always @(posedge clk)
-    bank <= \$14 ;
+    \$signal  <= \$15 ;
+  always @(posedge clk)
+    wrapped_step <= \$16 ;
+  always @(posedge clk)
+    lane_step <= \$17 ;
+  always @(posedge clk)
+    bank <= \$18 ;
+  always @(posedge clk)
+    \lane$8  <= \$19 ;
+  always @(posedge clk)
+    row <= \$20 ;
+  always @(posedge clk)
+    \bank$20  <= \$21 ;
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    row_step = 11'h000;
-    casez (\port$3258$11 [5:2])
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$like  = 11'h000;
+    casez (\port$3644$11 [5:2])
       4'h2:
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h3:
-                row_step = 11'h489;
+                \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h3:
-                row_step = 11'h1ee;
+                \$like  = 11'h1ee;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h2:
-                row_step = 11'h7f5;
+                \$like  = 11'h7f5;
             2'h3:
-                row_step = 11'h474;
+                \$like  = 11'h474;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                row_step = 11'h000;
+                \$like  = 11'h000;
             2'h1:
-                row_step = 11'h001;
+                \$like  = 11'h001;
             2'h2:
-                row_step = 11'h7fe;
+                \$like  = 11'h7fe;
             2'h3:
-                row_step = 11'h480;
+                \$like  = 11'h480;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    lane_step = 3'h0;
-    casez (\port$3258$11 [5:2])
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$like$3  = 11'h000;
+    casez (\port$3644$11 [5:2])
       4'h2:
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h001;
             2'h1:
-                lane_step = 3'h1;
+                \$like$3  = 11'h001;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h001;
             2'h1:
-                lane_step = 3'h1;
+                \$like$3  = 11'h001;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h1ef;
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h1:
-                lane_step = 3'h1;
+                \$like$3  = 11'h004;
             2'h2:
-                lane_step = 3'h5;
+                \$like$3  = 11'h7f9;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h478;
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3258$11 [1:0])
+          casez (\port$3644$11 [1:0])
             2'h0:
-                lane_step = 3'h0;
+                \$like$3  = 11'h003;
             2'h1:
-                lane_step = 3'h0;
+                \$like$3  = 11'h004;
             2'h2:
-                lane_step = 3'h1;
+                \$like$3  = 11'h001;
             2'h3:
-                lane_step = 3'h0;
+                \$like$3  = 11'h483;
           endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    elements = 11'h001;
-    casez (\port$3258$11 [5:2])
-      4'h6:
-          elements = 11'h003;
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$like$4  = 3'h0;
+    casez (\port$3644$11 [5:2])
+      4'h2:
+          casez (\port$3644$11 [1:0])
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h4:
+          casez (\port$3644$11 [1:0])
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
       4'h5:
-          elements = 11'h004;
+          (* full_case = 32'd1 *)
+          casez (\port$3644$11 [1:0])
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h1;
+            2'h2:
+                \$like$4  = 3'h5;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
+      4'h6:
+          (* full_case = 32'd1 *)
+          casez (\port$3644$11 [1:0])
+            2'h0:
+                \$like$4  = 3'h0;
+            2'h1:
+                \$like$4  = 3'h0;
+            2'h2:
+                \$like$4  = 3'h1;
+            2'h3:
+                \$like$4  = 3'h0;
+          endcase
     endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    used = 1'h0;
+    casez (\port$3644$11 [5:2])
+      4'h2, 4'h4, 4'h5, 4'h6:
+          used = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    if (trigger) begin
-      chosen = 1'h0;
-      casez (\port$3258$11 [5:2])
-        4'h4:
-            chosen = 1'h1;
-      endcase
-    end
+    casez (\port$3644$11 [5:2])
+      4'h4:
+          chosen = 1'h1;
+    endcase
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    \$11  = trigger;
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$12  = \$1 ;
     if (rst) begin
-      \$11  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    \$12  = \lane$5 ;
-    if (trigger) begin
-      \$12  = \$6 [2:0];
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$13  = ahead;
     if (rst) begin
-      \$12  = 3'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    \$13  = row;
-    if (trigger) begin
-      \$13  = \$10 [10:0];
-    end
-    if (rst) begin
-      \$13  = 11'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    \$14  = bank;
-    if (trigger) begin
-      \$14  = chosen;
-    end
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$14  = \$2 ;
     if (rst) begin
       \$14  = 1'h0;
     end
   end
-  assign kernel = \port$3258$11 [5:2];
-  assign level = \port$3258$11 [1:0];
-  assign origin = 11'h000;
-endmodule
-
-module \core.tree (rst, words, sum_2_0, clk);
-  input rst;
-  wire rst;
-  input [255:0] words;
-  wire [255:0] words;
-  output signed [34:0] sum_2_0;
-  reg signed [34:0] sum_2_0 = 35'h000000000;
-  input clk;
-  wire clk;
-  wire [32:0] \$1 ;
-  wire [32:0] \$2 ;
-  wire [32:0] \$3 ;
-  wire [32:0] \$4 ;
-  wire [33:0] \$5 ;
-  wire [33:0] \$6 ;
-  wire [34:0] \$7 ;
-  (* init = 35'h000000000 *)
-  wire signed [34:0] sum;
-  reg signed [32:0] sum_0_0 = 33'h000000000;
-  reg signed [32:0] sum_0_1 = 33'h000000000;
-  reg signed [32:0] sum_0_2 = 33'h000000000;
-  reg signed [32:0] sum_0_3 = 33'h000000000;
-  reg signed [33:0] sum_1_0 = 34'h000000000;
-  reg signed [33:0] sum_1_1 = 34'h000000000;
-  wire signed [31:0] \words[0] ;
-  wire signed [31:0] \words[1] ;
-  wire signed [31:0] \words[2] ;
-  wire signed [31:0] \words[3] ;
-  wire signed [31:0] \words[4] ;
-  wire signed [31:0] \words[5] ;
-  wire signed [31:0] \words[6] ;
-  wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(words[159:128]) + $signed(words[191:160]);
-  assign \$4  = $signed(words[223:192]) + $signed(words[255:224]);
-  assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
-  assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
-  assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
-  always @(posedge clk)
-    sum_0_0 <= \$1 ;
-  always @(posedge clk)
-    sum_0_1 <= \$2 ;
-  always @(posedge clk)
-    sum_0_2 <= \$3 ;
-  always @(posedge clk)
-    sum_0_3 <= \$4 ;
-  always @(posedge clk)
-    sum_1_0 <= \$5 ;
-  always @(posedge clk)
-    sum_1_1 <= \$6 ;
-  always @(posedge clk)
-    sum_2_0 <= \$7 ;
-  assign \$1  = $signed(words[31:0]) + $signed(words[63:32]);
-  assign \$2  = $signed(words[95:64]) + $signed(words[127:96]);
-  assign sum = sum_2_0;
-  assign \words[0]  = words[31:0];
-  assign \words[1]  = words[63:32];
-  assign \words[2]  = words[95:64];
-  assign \words[3]  = words[127:96];
-  assign \words[4]  = words[159:128];
-  assign \words[5]  = words[191:160];
-  assign \words[6]  = words[223:192];
-  assign \words[7]  = words[255:224];
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$15  = \$like ;
+    if (rst) begin
+      \$15  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$16  = \$like$3 ;
+    if (rst) begin
+      \$16  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$17  = \$like$4 ;
+    if (rst) begin
+      \$17  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$18  = chosen;
+    if (rst) begin
+      \$18  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$19  = \lane$8 ;
+    if (ahead) begin
+      \$19  = \$6 [2:0];
+    end
+    if (rst) begin
+      \$19  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$20  = row;
+    if (ahead) begin
+      \$20  = \$11 [10:0];
+    end
+    if (rst) begin
+      \$20  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$21  = \bank$20 ;
+    if (ahead) begin
+      \$21  = bank;
+    end
+    if (rst) begin
+      \$21  = 1'h0;
+    end
+  end
+  assign kernel = \port$3644$11 [5:2];
+  assign level = \port$3644$11 [1:0];
 endmodule
