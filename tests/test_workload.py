@@ -182,7 +182,8 @@ def test_a_file_that_does_not_load_names_the_line(tmp_path: Path, text: str, mes
 
 
 def test_built_in_names() -> None:
-    assert list(BUILT_IN) == ["iris-linear", "iris-simple", "iris-dense", "iris-hidden", "digits-mlp", "mlp-784-64-10"]
+    iris = ["iris-linear", "iris-simple", "iris-dense", "iris-hidden"]
+    assert list(BUILT_IN) == [*iris, "digits-mlp", "digits-relu", "digits-conv", "mlp-784-64-10"]
 
 
 def test_digits_are_those_of_scikit_learn():
