@@ -22,6 +22,7 @@ from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.graph import Builder, Graph, IllegalGraphError, Input, Node, format_graph
 from catgrad_hw.ir.operations import evaluate
 from catgrad_hw.ir.passes import PASSES, simplify
+from catgrad_hw.workload import load_workload
 
 GROUPS = ("predict", "step", "rev", "rev_p")
 
@@ -124,8 +125,16 @@ def test_batch_axis_is_the_one_no_parameter_has() -> None:
     classes = axis_classes(graph)
     batch = batch_class(graph, classes)
     assert batch is not None
-    for T, axes in zip(graph.types, classes, strict=True):
-        assert [size == 7 for size in T.shape] == [c == batch for c in axes]
+    for value, (T, axes) in enumerate(zip(graph.types, classes, strict=True)):
+        if graph.constant(value) is None:  # which is the same along all axes
+            assert [size == 7 for size in T.shape] == [c == batch for c in axes]
+
+
+def test_a_shared_constant_does_not_make_axes_one() -> None:
+    """As many samples as hidden neurons, and one array of zeros for the masks of both orders of axes."""
+    graph = simplify(joint_graph(load_workload("digits-relu").learner))
+    assert graph.inputs[8].type.shape[0] == graph.inputs[1].type.shape[0] == 32
+    assert batch_class(graph, axis_classes(graph)) is not None
 
 
 def test_a_bias_for_each_sample_leaves_no_batch_axis() -> None:
