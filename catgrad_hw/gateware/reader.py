@@ -40,15 +40,15 @@ class Reader(Component):
         running = Signal()
         group = Signal()
         issue = Signal()
-        on_the_way, there = Signal(), Signal()
+        presented, on_the_way, there = Signal(), Signal(), Signal()
         m.d.comb += [
             self.results.valid.eq(there),
             self.hold.eq(there & ~self.results.ready),
             issue.eq(running & ~self.hold),
-            self.busy.eq(running | on_the_way | there),
+            self.busy.eq(running | presented | on_the_way | there),
         ]
         with m.If(~self.hold):
-            m.d.sync += [on_the_way.eq(issue), there.eq(on_the_way)]
+            m.d.sync += [presented.eq(issue), on_the_way.eq(presented), there.eq(on_the_way)]
         with m.If(self.start):
             m.d.sync += [running.eq(1), group.eq(self.group)]
 
@@ -74,16 +74,16 @@ class Reader(Component):
         with m.If(self.start):
             m.d.sync += [left.eq(self._prediction_words()), origin.eq(0)]
 
-        m.d.comb += self.row.eq(Mux(group, walks[1].row, walks[0].row))
-        # Which word of which bank's row, two cycles later.
+        # Which word of which bank's row, that of its address and two cycles later.
         where = Signal(data.StructLayout({"lane": bits_for(program.lanes), "bank": bits_for(len(self.banks))}))
-        read, out = Signal.like(where, reset_less=True), Signal.like(where, reset_less=True)
+        asked, read, out = (Signal.like(where, name=name, reset_less=True) for name in ("asked", "read", "out"))
         m.d.comb += [
             where.lane.eq(Mux(group, walks[1].lane, walks[0].lane)),
             where.bank.eq(Mux(group, bank_of[1], bank_of[0])),
         ]
         with m.If(~self.hold):
-            m.d.sync += [read.eq(where), out.eq(read)]
+            m.d.sync += self.row.eq(Mux(group, walks[1].row, walks[0].row))
+            m.d.sync += [asked.eq(where), read.eq(asked), out.eq(read)]
         words = []
         for name in self.banks:
             memory = program.banks[name]

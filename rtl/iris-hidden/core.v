@@ -2363,7 +2363,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2829$0 (\word$383 ),
+    .\port$2830$0 (\word$383 ),
     .\port$360$0 (\$243 ),
     .\port$363$0 (\$246 ),
     .\port$366$0 (\$249 ),
@@ -2379,7 +2379,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2829$0 (\word$383 ),
+    .\port$2830$0 (\word$383 ),
     .\port$384$0 (\$267 ),
     .\port$387$0 (\$270 ),
     .\port$390$0 (\$273 ),
@@ -2449,22 +2449,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2604$0 (old_row_0),
-    .\port$2605$0 (old_row_1),
-    .\port$2606$0 (old_row_2),
-    .\port$2607$0 (old_row_3),
-    .\port$2608$0 (old_row_4),
-    .\port$2609$0 (old_row_5),
-    .\port$2610$0 (old_row_6),
-    .\port$2611$0 (old_row_7),
-    .\port$3091$0 (total),
-    .\port$3096$0 (\total$247 ),
-    .\port$3101$0 (\total$248 ),
-    .\port$3106$0 (\total$249 ),
-    .\port$3111$0 (\total$250 ),
-    .\port$3116$0 (\total$251 ),
-    .\port$3121$0 (\total$252 ),
-    .\port$3126$0 (\total$253 ),
+    .\port$2605$0 (old_row_0),
+    .\port$2606$0 (old_row_1),
+    .\port$2607$0 (old_row_2),
+    .\port$2608$0 (old_row_3),
+    .\port$2609$0 (old_row_4),
+    .\port$2610$0 (old_row_5),
+    .\port$2611$0 (old_row_6),
+    .\port$2612$0 (old_row_7),
+    .\port$3098$0 (total),
+    .\port$3103$0 (\total$247 ),
+    .\port$3108$0 (\total$248 ),
+    .\port$3113$0 (\total$249 ),
+    .\port$3118$0 (\total$250 ),
+    .\port$3123$0 (\total$251 ),
+    .\port$3128$0 (\total$252 ),
+    .\port$3133$0 (\total$253 ),
     .row(\words$277 ),
     .rst(rst),
     .tag(tag_8),
@@ -2484,7 +2484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2493,7 +2493,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$216 ),
     .b(\b$217 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$270 ),
     .rst(rst),
     .total(\total$247 )
@@ -2502,7 +2502,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$220 ),
     .b(\b$221 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$271 ),
     .rst(rst),
     .total(\total$248 )
@@ -2511,7 +2511,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$224 ),
     .b(\b$225 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$272 ),
     .rst(rst),
     .total(\total$249 )
@@ -2520,7 +2520,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$228 ),
     .b(\b$229 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$273 ),
     .rst(rst),
     .total(\total$250 )
@@ -2529,7 +2529,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$232 ),
     .b(\b$233 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$274 ),
     .rst(rst),
     .total(\total$251 )
@@ -2538,7 +2538,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$236 ),
     .b(\b$237 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$275 ),
     .rst(rst),
     .total(\total$252 )
@@ -2547,7 +2547,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$240 ),
     .b(\b$241 ),
     .clk(clk),
-    .\port$2595$0 (tag_8[1:0]),
+    .\port$2596$0 (tag_8[1:0]),
     .product(\product$276 ),
     .rst(rst),
     .total(\total$253 )
@@ -2585,21 +2585,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3094$0 (product),
-    .\port$3099$0 (\product$270 ),
-    .\port$3104$0 (\product$271 ),
-    .\port$3109$0 (\product$272 ),
-    .\port$3114$0 (\product$273 ),
-    .\port$3119$0 (\product$274 ),
-    .\port$3124$0 (\product$275 ),
-    .\port$3129$0 (\product$276 ),
+    .\port$3101$0 (product),
+    .\port$3106$0 (\product$270 ),
+    .\port$3111$0 (\product$271 ),
+    .\port$3116$0 (\product$272 ),
+    .\port$3121$0 (\product$273 ),
+    .\port$3126$0 (\product$274 ),
+    .\port$3131$0 (\product$275 ),
+    .\port$3136$0 (\product$276 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
     .busy(\busy$146 ),
     .clk(clk),
-    .\group$34 (group),
+    .\group$32 (group),
     .hold(hold),
     .restart(\start$421 ),
     .results__payload(results__payload),
@@ -2659,14 +2659,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$310 ),
-    .\port$3091$0 (total),
-    .\port$3096$0 (\total$247 ),
-    .\port$3101$0 (\total$248 ),
-    .\port$3106$0 (\total$249 ),
-    .\port$3111$0 (\total$250 ),
-    .\port$3116$0 (\total$251 ),
-    .\port$3121$0 (\total$252 ),
-    .\port$3126$0 (\total$253 ),
+    .\port$3098$0 (total),
+    .\port$3103$0 (\total$247 ),
+    .\port$3108$0 (\total$248 ),
+    .\port$3113$0 (\total$249 ),
+    .\port$3118$0 (\total$250 ),
+    .\port$3123$0 (\total$251 ),
+    .\port$3128$0 (\total$252 ),
+    .\port$3133$0 (\total$253 ),
     .row_enables(row_enables),
     .rows(rows),
     .rst(rst),
@@ -2718,7 +2718,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$20 (\bank$404 ),
     .clk(clk),
     .\lane$8 (\lane$411 ),
-    .\port$3644$11 (\write_tag$343 [16:11]),
+    .\port$3651$11 (\write_tag$343 [16:11]),
     .row(\row$405 ),
     .rst(rst),
     .trigger(\write_tag$343 [0])
@@ -8155,7 +8155,7 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2829$0 , write__addr, clk);
+module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2830$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8179,8 +8179,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2829$0 ;
-  wire [15:0] \port$2829$0 ;
+  input [15:0] \port$2830$0 ;
+  wire [15:0] \port$2830$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8278,21 +8278,21 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   end
   always @(posedge clk) begin
     if (\port$360$0 )
-      memory[write__addr][15:0] <= \port$2829$0 ;
+      memory[write__addr][15:0] <= \port$2830$0 ;
     if (\port$363$0 )
-      memory[write__addr][31:16] <= \port$2829$0 ;
+      memory[write__addr][31:16] <= \port$2830$0 ;
     if (\port$366$0 )
-      memory[write__addr][47:32] <= \port$2829$0 ;
+      memory[write__addr][47:32] <= \port$2830$0 ;
     if (\port$369$0 )
-      memory[write__addr][63:48] <= \port$2829$0 ;
+      memory[write__addr][63:48] <= \port$2830$0 ;
     if (\port$372$0 )
-      memory[write__addr][79:64] <= \port$2829$0 ;
+      memory[write__addr][79:64] <= \port$2830$0 ;
     if (\port$375$0 )
-      memory[write__addr][95:80] <= \port$2829$0 ;
+      memory[write__addr][95:80] <= \port$2830$0 ;
     if (\port$378$0 )
-      memory[write__addr][111:96] <= \port$2829$0 ;
+      memory[write__addr][111:96] <= \port$2830$0 ;
     if (\port$381$0 )
-      memory[write__addr][127:112] <= \port$2829$0 ;
+      memory[write__addr][127:112] <= \port$2830$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8312,8 +8312,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
-  assign write_data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write__data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
+  assign write_data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
   assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign read_address = read__addr;
@@ -8322,7 +8322,7 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2829$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2830$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8344,8 +8344,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   wire \port$405$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2829$0 ;
-  wire [15:0] \port$2829$0 ;
+  input [15:0] \port$2830$0 ;
+  wire [15:0] \port$2830$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8426,21 +8426,21 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   end
   always @(posedge clk) begin
     if (\port$384$0 )
-      memory[write__addr][15:0] <= \port$2829$0 ;
+      memory[write__addr][15:0] <= \port$2830$0 ;
     if (\port$387$0 )
-      memory[write__addr][31:16] <= \port$2829$0 ;
+      memory[write__addr][31:16] <= \port$2830$0 ;
     if (\port$390$0 )
-      memory[write__addr][47:32] <= \port$2829$0 ;
+      memory[write__addr][47:32] <= \port$2830$0 ;
     if (\port$393$0 )
-      memory[write__addr][63:48] <= \port$2829$0 ;
+      memory[write__addr][63:48] <= \port$2830$0 ;
     if (\port$396$0 )
-      memory[write__addr][79:64] <= \port$2829$0 ;
+      memory[write__addr][79:64] <= \port$2830$0 ;
     if (\port$399$0 )
-      memory[write__addr][95:80] <= \port$2829$0 ;
+      memory[write__addr][95:80] <= \port$2830$0 ;
     if (\port$402$0 )
-      memory[write__addr][111:96] <= \port$2829$0 ;
+      memory[write__addr][111:96] <= \port$2830$0 ;
     if (\port$405$0 )
-      memory[write__addr][127:112] <= \port$2829$0 ;
+      memory[write__addr][127:112] <= \port$2830$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8460,8 +8460,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
-  assign write_data = { \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0 , \port$2829$0  };
+  assign write__data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
+  assign write_data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
   assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign read_address = read__addr;
@@ -9752,15 +9752,13 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$21  = \$20 ;
 endmodule
 
-module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \port$2607$0 , \port$2608$0 , \port$2609$0 , \port$2610$0 , \port$2611$0 , \port$3091$0 , \port$3096$0 , \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , row, write_tag, write
+module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \port$2608$0 , \port$2609$0 , \port$2610$0 , \port$2611$0 , \port$2612$0 , \port$3098$0 , \port$3103$0 , \port$3108$0 , \port$3113$0 , \port$3118$0 , \port$3123$0 , \port$3128$0 , \port$3133$0 , row, write_tag, write
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
   wire rst;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2604$0 ;
-  wire [23:0] \port$2604$0 ;
   input [23:0] \port$2605$0 ;
   wire [23:0] \port$2605$0 ;
   input [23:0] \port$2606$0 ;
@@ -9775,22 +9773,24 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   wire [23:0] \port$2610$0 ;
   input [23:0] \port$2611$0 ;
   wire [23:0] \port$2611$0 ;
-  input [35:0] \port$3091$0 ;
-  wire [35:0] \port$3091$0 ;
-  input [35:0] \port$3096$0 ;
-  wire [35:0] \port$3096$0 ;
-  input [35:0] \port$3101$0 ;
-  wire [35:0] \port$3101$0 ;
-  input [35:0] \port$3106$0 ;
-  wire [35:0] \port$3106$0 ;
-  input [35:0] \port$3111$0 ;
-  wire [35:0] \port$3111$0 ;
-  input [35:0] \port$3116$0 ;
-  wire [35:0] \port$3116$0 ;
-  input [35:0] \port$3121$0 ;
-  wire [35:0] \port$3121$0 ;
-  input [35:0] \port$3126$0 ;
-  wire [35:0] \port$3126$0 ;
+  input [23:0] \port$2612$0 ;
+  wire [23:0] \port$2612$0 ;
+  input [35:0] \port$3098$0 ;
+  wire [35:0] \port$3098$0 ;
+  input [35:0] \port$3103$0 ;
+  wire [35:0] \port$3103$0 ;
+  input [35:0] \port$3108$0 ;
+  wire [35:0] \port$3108$0 ;
+  input [35:0] \port$3113$0 ;
+  wire [35:0] \port$3113$0 ;
+  input [35:0] \port$3118$0 ;
+  wire [35:0] \port$3118$0 ;
+  input [35:0] \port$3123$0 ;
+  wire [35:0] \port$3123$0 ;
+  input [35:0] \port$3128$0 ;
+  wire [35:0] \port$3128$0 ;
+  input [35:0] \port$3133$0 ;
+  wire [35:0] \port$3133$0 ;
   output [191:0] row;
   wire [191:0] row;
   output [19:0] write_tag;
@@ -10486,7 +10486,7 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign lane_7_24_clamped = changed_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_7_24_saturated = lane_7_24_clamped ? \$168  : changed_7[23:0];
-  assign \$169  = $signed(\port$2604$0 ) - $signed(narrow_0);
+  assign \$169  = $signed(\port$2605$0 ) - $signed(narrow_0);
   assign \$170  = updating_2 ? \$169  : { narrow_0[26], narrow_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10495,49 +10495,49 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign \$175  = width_1_3 ? lane_0_24_clamped : lane_0_16_clamped;
   assign \$176  = \$175  & present[0];
   assign \$177  = \$176  & writes_soon;
-  assign \$178  = $signed(\port$2605$0 ) - $signed(narrow_1);
+  assign \$178  = $signed(\port$2606$0 ) - $signed(narrow_1);
   assign \$179  = updating_2 ? \$178  : { narrow_1[26], narrow_1 };
   assign \$180  = width_1_3 ? lane_1_24_saturated : { lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated };
   assign \$181  = present[1] ? \$180  : 24'h000000;
   assign \$182  = width_1_3 ? lane_1_24_clamped : lane_1_16_clamped;
   assign \$183  = \$182  & present[1];
   assign \$184  = \$183  & writes_soon;
-  assign \$185  = $signed(\port$2606$0 ) - $signed(narrow_2);
+  assign \$185  = $signed(\port$2607$0 ) - $signed(narrow_2);
   assign \$186  = updating_2 ? \$185  : { narrow_2[26], narrow_2 };
   assign \$187  = width_1_3 ? lane_2_24_saturated : { lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated };
   assign \$188  = present[2] ? \$187  : 24'h000000;
   assign \$189  = width_1_3 ? lane_2_24_clamped : lane_2_16_clamped;
   assign \$190  = \$189  & present[2];
   assign \$191  = \$190  & writes_soon;
-  assign \$192  = $signed(\port$2607$0 ) - $signed(narrow_3);
+  assign \$192  = $signed(\port$2608$0 ) - $signed(narrow_3);
   assign \$193  = updating_2 ? \$192  : { narrow_3[26], narrow_3 };
   assign \$194  = width_1_3 ? lane_3_24_saturated : { lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated };
   assign \$195  = present[3] ? \$194  : 24'h000000;
   assign \$196  = width_1_3 ? lane_3_24_clamped : lane_3_16_clamped;
   assign \$197  = \$196  & present[3];
   assign \$198  = \$197  & writes_soon;
-  assign \$199  = $signed(\port$2608$0 ) - $signed(narrow_4);
+  assign \$199  = $signed(\port$2609$0 ) - $signed(narrow_4);
   assign \$200  = updating_2 ? \$199  : { narrow_4[26], narrow_4 };
   assign \$201  = width_1_3 ? lane_4_24_saturated : { lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated };
   assign \$202  = present[4] ? \$201  : 24'h000000;
   assign \$203  = width_1_3 ? lane_4_24_clamped : lane_4_16_clamped;
   assign \$204  = \$203  & present[4];
   assign \$205  = \$204  & writes_soon;
-  assign \$206  = $signed(\port$2609$0 ) - $signed(narrow_5);
+  assign \$206  = $signed(\port$2610$0 ) - $signed(narrow_5);
   assign \$207  = updating_2 ? \$206  : { narrow_5[26], narrow_5 };
   assign \$208  = width_1_3 ? lane_5_24_saturated : { lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated };
   assign \$209  = present[5] ? \$208  : 24'h000000;
   assign \$210  = width_1_3 ? lane_5_24_clamped : lane_5_16_clamped;
   assign \$211  = \$210  & present[5];
   assign \$212  = \$211  & writes_soon;
-  assign \$213  = $signed(\port$2610$0 ) - $signed(narrow_6);
+  assign \$213  = $signed(\port$2611$0 ) - $signed(narrow_6);
   assign \$214  = updating_2 ? \$213  : { narrow_6[26], narrow_6 };
   assign \$215  = width_1_3 ? lane_6_24_saturated : { lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated };
   assign \$216  = present[6] ? \$215  : 24'h000000;
   assign \$217  = width_1_3 ? lane_6_24_clamped : lane_6_16_clamped;
   assign \$218  = \$217  & present[6];
   assign \$219  = \$218  & writes_soon;
-  assign \$220  = $signed(\port$2611$0 ) - $signed(narrow_7);
+  assign \$220  = $signed(\port$2612$0 ) - $signed(narrow_7);
   assign \$221  = updating_2 ? \$220  : { narrow_7[26], narrow_7 };
   assign \$222  = width_1_3 ? lane_7_24_saturated : { lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated };
   assign \$223  = present[7] ? \$222  : 24'h000000;
@@ -10932,7 +10932,7 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
     end
   end
   assign lane_0_scaled = \$11 [27:0];
-  assign totals = { \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0 , \port$3096$0 , \port$3091$0  };
+  assign totals = { \port$3133$0 , \port$3128$0 , \port$3123$0 , \port$3118$0 , \port$3113$0 , \port$3108$0 , \port$3103$0 , \port$3098$0  };
   assign lane_0_rounded = \$13 [26:0];
   assign lane_1_scaled = \$32 [27:0];
   assign lane_1_rounded = \$34 [26:0];
@@ -10951,7 +10951,7 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign working_4 = write;
   assign working_3 = writes_soon;
   assign count_2_0 = clamped;
-  assign old = { \port$2611$0 , \port$2610$0 , \port$2609$0 , \port$2608$0 , \port$2607$0 , \port$2606$0 , \port$2605$0 , \port$2604$0  };
+  assign old = { \port$2612$0 , \port$2611$0 , \port$2610$0 , \port$2609$0 , \port$2608$0 , \port$2607$0 , \port$2606$0 , \port$2605$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10979,14 +10979,14 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3091$0 ;
-  assign \totals[1]  = \port$3096$0 ;
-  assign \totals[2]  = \port$3101$0 ;
-  assign \totals[3]  = \port$3106$0 ;
-  assign \totals[4]  = \port$3111$0 ;
-  assign \totals[5]  = \port$3116$0 ;
-  assign \totals[6]  = \port$3121$0 ;
-  assign \totals[7]  = \port$3126$0 ;
+  assign \totals[0]  = \port$3098$0 ;
+  assign \totals[1]  = \port$3103$0 ;
+  assign \totals[2]  = \port$3108$0 ;
+  assign \totals[3]  = \port$3113$0 ;
+  assign \totals[4]  = \port$3118$0 ;
+  assign \totals[5]  = \port$3123$0 ;
+  assign \totals[6]  = \port$3128$0 ;
+  assign \totals[7]  = \port$3133$0 ;
   assign \row[0]  = row[23:0];
   assign \row[1]  = row[47:24];
   assign \row[2]  = row[71:48];
@@ -11034,14 +11034,14 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign \stage_1.slot  = stage_1[17];
   assign \stage_1.first_tile  = stage_1[18];
   assign \stage_1.last_tile  = stage_1[19];
-  assign \old[0]  = \port$2604$0 ;
-  assign \old[1]  = \port$2605$0 ;
-  assign \old[2]  = \port$2606$0 ;
-  assign \old[3]  = \port$2607$0 ;
-  assign \old[4]  = \port$2608$0 ;
-  assign \old[5]  = \port$2609$0 ;
-  assign \old[6]  = \port$2610$0 ;
-  assign \old[7]  = \port$2611$0 ;
+  assign \old[0]  = \port$2605$0 ;
+  assign \old[1]  = \port$2606$0 ;
+  assign \old[2]  = \port$2607$0 ;
+  assign \old[3]  = \port$2608$0 ;
+  assign \old[4]  = \port$2609$0 ;
+  assign \old[5]  = \port$2610$0 ;
+  assign \old[6]  = \port$2611$0 ;
+  assign \old[7]  = \port$2612$0 ;
   assign \stage_3.valid  = stage_3[0];
   assign \stage_3.first  = stage_3[1];
   assign \stage_3.last  = stage_3[2];
@@ -11104,45 +11104,45 @@ module \core.full_path (rst, tag, \port$2604$0 , \port$2605$0 , \port$2606$0 , \
   assign row[71:48] = word_2;
   assign row[47:24] = word_1;
   assign row[23:0] = word_0;
-  assign \$1  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:9] };
-  assign \$3  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:10] };
-  assign \$6  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:11] };
-  assign \$9  = { \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35], \port$3091$0 [35:13] };
+  assign \$1  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:9] };
+  assign \$3  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:10] };
+  assign \$6  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:11] };
+  assign \$9  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:9] };
-  assign \$24  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:10] };
-  assign \$27  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:11] };
-  assign \$30  = { \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35], \port$3096$0 [35:13] };
+  assign \$22  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:9] };
+  assign \$24  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:10] };
+  assign \$27  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:11] };
+  assign \$30  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:9] };
-  assign \$45  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:10] };
-  assign \$48  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:11] };
-  assign \$51  = { \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35], \port$3101$0 [35:13] };
+  assign \$43  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:9] };
+  assign \$45  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:10] };
+  assign \$48  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:11] };
+  assign \$51  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:9] };
-  assign \$66  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:10] };
-  assign \$69  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:11] };
-  assign \$72  = { \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35], \port$3106$0 [35:13] };
+  assign \$64  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:9] };
+  assign \$66  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:10] };
+  assign \$69  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:11] };
+  assign \$72  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:9] };
-  assign \$87  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:10] };
-  assign \$90  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:11] };
-  assign \$93  = { \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35], \port$3111$0 [35:13] };
+  assign \$85  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:9] };
+  assign \$87  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:10] };
+  assign \$90  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:11] };
+  assign \$93  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:9] };
-  assign \$108  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:10] };
-  assign \$111  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:11] };
-  assign \$114  = { \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35], \port$3116$0 [35:13] };
+  assign \$106  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:9] };
+  assign \$108  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:10] };
+  assign \$111  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:11] };
+  assign \$114  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:9] };
-  assign \$129  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:10] };
-  assign \$132  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:11] };
-  assign \$135  = { \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35], \port$3121$0 [35:13] };
+  assign \$127  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:9] };
+  assign \$129  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:10] };
+  assign \$132  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:11] };
+  assign \$135  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:9] };
-  assign \$150  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:10] };
-  assign \$153  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:11] };
-  assign \$156  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:13] };
+  assign \$148  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:9] };
+  assign \$150  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:10] };
+  assign \$153  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:11] };
+  assign \$156  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
 endmodule
 
@@ -11506,7 +11506,7 @@ module \core.full_write (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11514,8 +11514,8 @@ module \core.lane_0 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11544,9 +11544,9 @@ module \core.lane_0 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11557,8 +11557,8 @@ module \core.lane_0 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11587,7 +11587,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11595,8 +11595,8 @@ module \core.lane_1 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11625,9 +11625,9 @@ module \core.lane_1 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11638,8 +11638,8 @@ module \core.lane_1 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11668,7 +11668,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11676,8 +11676,8 @@ module \core.lane_2 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11706,9 +11706,9 @@ module \core.lane_2 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11719,8 +11719,8 @@ module \core.lane_2 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11749,7 +11749,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11757,8 +11757,8 @@ module \core.lane_3 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11787,9 +11787,9 @@ module \core.lane_3 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11800,8 +11800,8 @@ module \core.lane_3 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11830,7 +11830,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11838,8 +11838,8 @@ module \core.lane_4 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11868,9 +11868,9 @@ module \core.lane_4 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11881,8 +11881,8 @@ module \core.lane_4 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11911,7 +11911,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -11919,8 +11919,8 @@ module \core.lane_5 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11949,9 +11949,9 @@ module \core.lane_5 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11962,8 +11962,8 @@ module \core.lane_5 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11992,7 +11992,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12000,8 +12000,8 @@ module \core.lane_6 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12030,9 +12030,9 @@ module \core.lane_6 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12043,8 +12043,8 @@ module \core.lane_6 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12073,7 +12073,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2595$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2596$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12081,8 +12081,8 @@ module \core.lane_7 (rst, a, b, \port$2595$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2595$0 ;
-  wire [1:0] \port$2595$0 ;
+  input [1:0] \port$2596$0 ;
+  wire [1:0] \port$2596$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12111,9 +12111,9 @@ module \core.lane_7 (rst, a, b, \port$2595$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2595$0 [0]) begin
+    if (\port$2596$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2595$0 [1]) begin
+      if (\port$2596$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12124,8 +12124,8 @@ module \core.lane_7 (rst, a, b, \port$2595$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2595$0 [0];
-  assign first = \port$2595$0 [1];
+  assign accumulate = \port$2596$0 [0];
+  assign first = \port$2596$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -13003,25 +13003,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3094$0 , \port$3099$0 , \port$3104$0 , \port$3109$0 , \port$3114$0 , \port$3119$0 , \port$3124$0 , \port$3129$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , \port$3131$0 , \port$3136$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3094$0 ;
-  wire [31:0] \port$3094$0 ;
-  input [31:0] \port$3099$0 ;
-  wire [31:0] \port$3099$0 ;
-  input [31:0] \port$3104$0 ;
-  wire [31:0] \port$3104$0 ;
-  input [31:0] \port$3109$0 ;
-  wire [31:0] \port$3109$0 ;
-  input [31:0] \port$3114$0 ;
-  wire [31:0] \port$3114$0 ;
-  input [31:0] \port$3119$0 ;
-  wire [31:0] \port$3119$0 ;
-  input [31:0] \port$3124$0 ;
-  wire [31:0] \port$3124$0 ;
-  input [31:0] \port$3129$0 ;
-  wire [31:0] \port$3129$0 ;
+  input [31:0] \port$3101$0 ;
+  wire [31:0] \port$3101$0 ;
+  input [31:0] \port$3106$0 ;
+  wire [31:0] \port$3106$0 ;
+  input [31:0] \port$3111$0 ;
+  wire [31:0] \port$3111$0 ;
+  input [31:0] \port$3116$0 ;
+  wire [31:0] \port$3116$0 ;
+  input [31:0] \port$3121$0 ;
+  wire [31:0] \port$3121$0 ;
+  input [31:0] \port$3126$0 ;
+  wire [31:0] \port$3126$0 ;
+  input [31:0] \port$3131$0 ;
+  wire [31:0] \port$3131$0 ;
+  input [31:0] \port$3136$0 ;
+  wire [31:0] \port$3136$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13050,8 +13050,8 @@ module \core.product_tree (rst, \port$3094$0 , \port$3099$0 , \port$3104$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3114$0 ) + $signed(\port$3119$0 );
-  assign \$4  = $signed(\port$3124$0 ) + $signed(\port$3129$0 );
+  assign \$3  = $signed(\port$3121$0 ) + $signed(\port$3126$0 );
+  assign \$4  = $signed(\port$3131$0 ) + $signed(\port$3136$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13069,21 +13069,21 @@ module \core.product_tree (rst, \port$3094$0 , \port$3099$0 , \port$3104$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3094$0 ) + $signed(\port$3099$0 );
-  assign \$2  = $signed(\port$3104$0 ) + $signed(\port$3109$0 );
-  assign words = { \port$3129$0 , \port$3124$0 , \port$3119$0 , \port$3114$0 , \port$3109$0 , \port$3104$0 , \port$3099$0 , \port$3094$0  };
+  assign \$1  = $signed(\port$3101$0 ) + $signed(\port$3106$0 );
+  assign \$2  = $signed(\port$3111$0 ) + $signed(\port$3116$0 );
+  assign words = { \port$3136$0 , \port$3131$0 , \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3094$0 ;
-  assign \words[1]  = \port$3099$0 ;
-  assign \words[2]  = \port$3104$0 ;
-  assign \words[3]  = \port$3109$0 ;
-  assign \words[4]  = \port$3114$0 ;
-  assign \words[5]  = \port$3119$0 ;
-  assign \words[6]  = \port$3124$0 ;
-  assign \words[7]  = \port$3129$0 ;
+  assign \words[0]  = \port$3101$0 ;
+  assign \words[1]  = \port$3106$0 ;
+  assign \words[2]  = \port$3111$0 ;
+  assign \words[3]  = \port$3116$0 ;
+  assign \words[4]  = \port$3121$0 ;
+  assign \words[5]  = \port$3126$0 ;
+  assign \words[6]  = \port$3131$0 ;
+  assign \words[7]  = \port$3136$0 ;
 endmodule
 
-module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, results__ready);
+module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
   reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
   input clk;
   wire clk;
@@ -13091,14 +13091,12 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   wire rst;
   input restart;
   wire restart;
-  input \group$34 ;
-  wire \group$34 ;
+  input \group$32 ;
+  wire \group$32 ;
   output hold;
   wire hold;
   output busy;
   wire busy;
-  output [10:0] row;
-  wire [10:0] row;
   output signed [23:0] results__payload;
   reg signed [23:0] results__payload;
   input [191:0] row_row24_0;
@@ -13109,57 +13107,68 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   wire [127:0] row_row16_0;
   output results__valid;
   reg results__valid = 1'h0;
+  output [10:0] row;
+  reg [10:0] row = 11'h000;
   input results__ready;
   wire results__ready;
   wire \$1 ;
-  wire [9:0] \$10 ;
-  wire \$11 ;
+  wire \$10 ;
+  wire [9:0] \$11 ;
   wire \$12 ;
   wire \$13 ;
-  wire [11:0] \$14 ;
-  wire \$15 ;
-  reg \$16 ;
-  reg \$17 ;
+  wire \$14 ;
+  wire [11:0] \$15 ;
+  wire \$16 ;
+  wire [10:0] \$17 ;
   reg \$18 ;
   reg \$19 ;
   wire \$2 ;
-  reg [8:0] \$20 ;
-  reg [10:0] \$21 ;
-  reg [4:0] \$22 ;
-  reg [4:0] \$23 ;
+  reg \$20 ;
+  reg \$21 ;
+  reg \$22 ;
+  reg [8:0] \$23 ;
+  reg [10:0] \$24 ;
+  reg [10:0] \$25 ;
+  reg [4:0] \$26 ;
+  reg [4:0] \$27 ;
+  reg [4:0] \$28 ;
   wire \$3 ;
   wire \$4 ;
   wire \$5 ;
-  wire [2:0] \$6 ;
-  wire [1:0] \$7 ;
-  reg [15:0] \$8 ;
-  wire \$9 ;
-  reg [4:0] \$like  = 5'h00;
-  wire [1:0] \$like.bank ;
-  wire [2:0] \$like.lane ;
+  wire \$6 ;
+  wire [2:0] \$7 ;
+  wire [1:0] \$8 ;
+  reg [15:0] \$9 ;
   reg \$signal  = 1'h0;
+  reg \$signal$8  = 1'h0;
   wire [1:0] array;
+  reg [4:0] asked = 5'h00;
+  wire [1:0] \asked.bank ;
+  wire [2:0] \asked.lane ;
   reg [1:0] bank_0;
   wire ends;
-  wire \ends$37 ;
+  wire \ends$35 ;
   reg group = 1'h0;
   wire issue;
   wire [2:0] lane;
-  wire [2:0] \lane$23 ;
+  wire [2:0] \lane$21 ;
   reg [8:0] left = 9'h000;
   reg [10:0] origin = 11'h000;
   (* init = 11'h000 *)
-  wire [10:0] \origin$17 ;
+  wire [10:0] \origin$18 ;
   reg [4:0] out = 5'h00;
   wire [1:0] \out.bank ;
   wire [2:0] \out.lane ;
-  wire \restart$15 ;
-  wire [4:0] \row$19 ;
-  wire [10:0] \row$20 ;
+  reg [4:0] read = 5'h00;
+  wire [1:0] \read.bank ;
+  wire [2:0] \read.lane ;
+  wire \restart$16 ;
+  wire [4:0] \row$37 ;
+  wire [10:0] \row$38 ;
   reg running = 1'h0;
   wire start;
   wire step;
-  wire \step$14 ;
+  wire \step$15 ;
   (* init = 1'h0 *)
   wire there;
   wire [4:0] where;
@@ -13173,76 +13182,83 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   assign \$2  = ~ hold;
   assign issue = running & \$2 ;
   assign \$3  = running | \$signal ;
-  assign busy = \$3  | results__valid;
-  assign \$4  = ! group;
-  assign step = issue & \$4 ;
-  assign \step$14  = issue & \$5 ;
-  assign row = group ? \row$20  : { 6'h00, \row$19  };
-  assign \$6  = group ? \lane$23  : lane;
-  assign \$7  = group ? 2'h0 : bank_0;
-  assign \$9  = ~ hold;
-  assign \$10  = left - 1'h1;
-  assign \$11  = left == 1'h1;
-  assign \$12  = group ? \$11  : ends;
-  assign \$13  = group & \ends$37 ;
-  assign \$14  = origin + 6'h39;
-  assign \$15  = ~ hold;
+  assign \$4  = \$3  | \$signal$8 ;
+  assign busy = \$4  | results__valid;
+  assign \$5  = ! group;
+  assign step = issue & \$5 ;
+  assign \step$15  = issue & \$6 ;
+  assign \$7  = group ? \lane$21  : lane;
+  assign \$8  = group ? 2'h0 : bank_0;
+  assign \$10  = ~ hold;
+  assign \$11  = left - 1'h1;
+  assign \$12  = left == 1'h1;
+  assign \$13  = group ? \$12  : ends;
+  assign \$14  = group & \ends$35 ;
+  assign \$15  = origin + 6'h39;
+  assign \$16  = ~ hold;
+  assign \$17  = group ? \row$38  : { 6'h00, \row$37  };
   always @(posedge clk)
-    \$signal  <= \$16 ;
+    \$signal  <= \$18 ;
   always @(posedge clk)
-    results__valid <= \$17 ;
+    \$signal$8  <= \$19 ;
   always @(posedge clk)
-    running <= \$18 ;
+    results__valid <= \$20 ;
   always @(posedge clk)
-    group <= \$19 ;
+    running <= \$21 ;
   always @(posedge clk)
-    left <= \$20 ;
+    group <= \$22 ;
   always @(posedge clk)
-    origin <= \$21 ;
+    left <= \$23 ;
   always @(posedge clk)
-    \$like  <= \$22 ;
+    origin <= \$24 ;
   always @(posedge clk)
-    out <= \$23 ;
+    row <= \$25 ;
+  always @(posedge clk)
+    asked <= \$26 ;
+  always @(posedge clk)
+    read <= \$27 ;
+  always @(posedge clk)
+    out <= \$28 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
     .lane(lane),
     .restart(restart),
-    .row(\row$19 ),
+    .row(\row$37 ),
     .rst(rst),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$37 ),
-    .lane(\lane$23 ),
+    .ends(\ends$35 ),
+    .lane(\lane$21 ),
     .origin(origin),
     .restart(restart),
-    .row(\row$20 ),
+    .row(\row$38 ),
     .rst(rst),
-    .step(\step$14 )
+    .step(\step$15 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     (* full_case = 32'd1 *)
     casez (out[2:0])
       3'h0:
-          \$8  = row_row16_0[15:0];
+          \$9  = row_row16_0[15:0];
       3'h1:
-          \$8  = row_row16_0[31:16];
+          \$9  = row_row16_0[31:16];
       3'h2:
-          \$8  = row_row16_0[47:32];
+          \$9  = row_row16_0[47:32];
       3'h3:
-          \$8  = row_row16_0[63:48];
+          \$9  = row_row16_0[63:48];
       3'h4:
-          \$8  = row_row16_0[79:64];
+          \$9  = row_row16_0[79:64];
       3'h5:
-          \$8  = row_row16_0[95:80];
+          \$9  = row_row16_0[95:80];
       3'h6:
-          \$8  = row_row16_0[111:96];
+          \$9  = row_row16_0[111:96];
       3'h7:
-          \$8  = row_row16_0[127:112];
+          \$9  = row_row16_0[127:112];
     endcase
   end
   always @* begin
@@ -13294,7 +13310,7 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
     results__payload = 24'h000000;
     casez (out[4:3])
       2'h0:
-          results__payload = { \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8  };
+          results__payload = { \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9  };
       2'h1:
           results__payload = word_row24_0;
       2'h2:
@@ -13311,34 +13327,9 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$16  = \$signal ;
-    if (\$9 ) begin
-      \$16  = issue;
-    end
-    if (rst) begin
-      \$16  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$17  = results__valid;
-    if (\$9 ) begin
-      \$17  = \$signal ;
-    end
-    if (rst) begin
-      \$17  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$18  = running;
-    if (restart) begin
-      \$18  = 1'h1;
-    end
-    if (issue) begin
-      if (\$12 ) begin
-        \$18  = 1'h0;
-      end
+    \$18  = \$signal ;
+    if (\$10 ) begin
+      \$18  = issue;
     end
     if (rst) begin
       \$18  = 1'h0;
@@ -13346,9 +13337,9 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$19  = group;
-    if (restart) begin
-      \$19  = \group$34 ;
+    \$19  = \$signal$8 ;
+    if (\$10 ) begin
+      \$19  = \$signal ;
     end
     if (rst) begin
       \$19  = 1'h0;
@@ -13356,60 +13347,114 @@ module \core.reader (clk, rst, restart, \group$34 , hold, busy, row, results__pa
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$20  = left;
-    if (issue) begin
-      \$20  = \$10 [8:0];
-    end
-    if (restart) begin
-      \$20  = 9'h1c2;
+    \$20  = results__valid;
+    if (\$10 ) begin
+      \$20  = \$signal$8 ;
     end
     if (rst) begin
-      \$20  = 9'h000;
+      \$20  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$21  = origin;
+    \$21  = running;
+    if (restart) begin
+      \$21  = 1'h1;
+    end
     if (issue) begin
       if (\$13 ) begin
-        \$21  = \$14 [10:0];
+        \$21  = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$21  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$22  = group;
+    if (restart) begin
+      \$22  = \group$32 ;
+    end
+    if (rst) begin
+      \$22  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$23  = left;
+    if (issue) begin
+      \$23  = \$11 [8:0];
+    end
+    if (restart) begin
+      \$23  = 9'h1c2;
+    end
+    if (rst) begin
+      \$23  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$24  = origin;
+    if (issue) begin
+      if (\$14 ) begin
+        \$24  = \$15 [10:0];
       end
     end
     if (restart) begin
-      \$21  = 11'h000;
+      \$24  = 11'h000;
     end
     if (rst) begin
-      \$21  = 11'h000;
+      \$24  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$22  = \$like ;
-    if (\$15 ) begin
-      \$22  = where;
+    \$25  = row;
+    if (\$16 ) begin
+      \$25  = \$17 ;
+    end
+    if (rst) begin
+      \$25  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$23  = out;
-    if (\$15 ) begin
-      \$23  = \$like ;
+    \$26  = asked;
+    if (\$16 ) begin
+      \$26  = where;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$27  = read;
+    if (\$16 ) begin
+      \$27  = asked;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$28  = out;
+    if (\$16 ) begin
+      \$28  = read;
     end
   end
   assign there = results__valid;
   assign start = restart;
-  assign \restart$15  = restart;
-  assign \origin$17  = origin;
-  assign word_row16_0 = { \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8 [15], \$8  };
+  assign \restart$16  = restart;
+  assign \origin$18  = origin;
+  assign word_row16_0 = { \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9  };
   assign \where.lane  = where[2:0];
   assign \where.bank  = where[4:3];
   assign \out.lane  = out[2:0];
   assign \out.bank  = out[4:3];
-  assign \$like.lane  = \$like [2:0];
-  assign \$like.bank  = \$like [4:3];
-  assign where[4:3] = \$7 ;
-  assign where[2:0] = \$6 ;
-  assign \$5  = group;
+  assign \asked.lane  = asked[2:0];
+  assign \asked.bank  = asked[4:3];
+  assign \read.lane  = read[2:0];
+  assign \read.bank  = read[4:3];
+  assign where[4:3] = \$8 ;
+  assign where[2:0] = \$7 ;
+  assign \$6  = group;
 endmodule
 
 module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
@@ -16108,7 +16153,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$50 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 , \port$3096$0 , \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 , \port$3103$0 , \port$3108$0 , \port$3113$0 , \port$3118$0 , \port$3123$0 , \port$3128$0 , \port$3133$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16121,22 +16166,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3091$0 ;
-  wire [35:0] \port$3091$0 ;
-  input [35:0] \port$3096$0 ;
-  wire [35:0] \port$3096$0 ;
-  input [35:0] \port$3101$0 ;
-  wire [35:0] \port$3101$0 ;
-  input [35:0] \port$3106$0 ;
-  wire [35:0] \port$3106$0 ;
-  input [35:0] \port$3111$0 ;
-  wire [35:0] \port$3111$0 ;
-  input [35:0] \port$3116$0 ;
-  wire [35:0] \port$3116$0 ;
-  input [35:0] \port$3121$0 ;
-  wire [35:0] \port$3121$0 ;
-  input [35:0] \port$3126$0 ;
-  wire [35:0] \port$3126$0 ;
+  input [35:0] \port$3098$0 ;
+  wire [35:0] \port$3098$0 ;
+  input [35:0] \port$3103$0 ;
+  wire [35:0] \port$3103$0 ;
+  input [35:0] \port$3108$0 ;
+  wire [35:0] \port$3108$0 ;
+  input [35:0] \port$3113$0 ;
+  wire [35:0] \port$3113$0 ;
+  input [35:0] \port$3118$0 ;
+  wire [35:0] \port$3118$0 ;
+  input [35:0] \port$3123$0 ;
+  wire [35:0] \port$3123$0 ;
+  input [35:0] \port$3128$0 ;
+  wire [35:0] \port$3128$0 ;
+  input [35:0] \port$3133$0 ;
+  wire [35:0] \port$3133$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -17211,14 +17256,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$176 [35:0] = \port$3091$0 ;
-      \$176 [71:36] = \port$3096$0 ;
-      \$176 [107:72] = \port$3101$0 ;
-      \$176 [143:108] = \port$3106$0 ;
-      \$176 [179:144] = \port$3111$0 ;
-      \$176 [215:180] = \port$3116$0 ;
-      \$176 [251:216] = \port$3121$0 ;
-      \$176 [287:252] = \port$3126$0 ;
+      \$176 [35:0] = \port$3098$0 ;
+      \$176 [71:36] = \port$3103$0 ;
+      \$176 [107:72] = \port$3108$0 ;
+      \$176 [143:108] = \port$3113$0 ;
+      \$176 [179:144] = \port$3118$0 ;
+      \$176 [215:180] = \port$3123$0 ;
+      \$176 [251:216] = \port$3128$0 ;
+      \$176 [287:252] = \port$3133$0 ;
       if (sum_capture) begin
         \$176 [35:0] = sum_total[35:0];
       end
@@ -17590,7 +17635,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0 , \port$3096$0 , \port$3091$0  };
+  assign totals = { \port$3133$0 , \port$3128$0 , \port$3123$0 , \port$3118$0 , \port$3113$0 , \port$3108$0 , \port$3103$0 , \port$3098$0  };
   assign value_1 = { 1'h0, \$219  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -17746,14 +17791,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3091$0 ,
   assign \beat_7.active  = beat_7[20];
   assign \beat_7.beat  = beat_7[22:21];
   assign \beat_7.present  = beat_7[24:23];
-  assign \totals[0]  = \port$3091$0 ;
-  assign \totals[1]  = \port$3096$0 ;
-  assign \totals[2]  = \port$3101$0 ;
-  assign \totals[3]  = \port$3106$0 ;
-  assign \totals[4]  = \port$3111$0 ;
-  assign \totals[5]  = \port$3116$0 ;
-  assign \totals[6]  = \port$3121$0 ;
-  assign \totals[7]  = \port$3126$0 ;
+  assign \totals[0]  = \port$3098$0 ;
+  assign \totals[1]  = \port$3103$0 ;
+  assign \totals[2]  = \port$3108$0 ;
+  assign \totals[3]  = \port$3113$0 ;
+  assign \totals[4]  = \port$3118$0 ;
+  assign \totals[5]  = \port$3123$0 ;
+  assign \totals[6]  = \port$3128$0 ;
+  assign \totals[7]  = \port$3133$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -23539,14 +23584,14 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   assign \$29  = \$28 ;
 endmodule
 
-module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , clk);
+module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3644$11 ;
-  wire [5:0] \port$3644$11 ;
+  input [5:0] \port$3651$11 ;
+  wire [5:0] \port$3651$11 ;
   output [2:0] \lane$8 ;
   reg [2:0] \lane$8  = 3'h0;
   output [10:0] row;
@@ -23593,7 +23638,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   reg [10:0] wrapped_step = 11'h000;
   assign lane = \lane$8  + lane_step;
   assign \$1  = trigger & used;
-  assign \$2  = \port$3644$11 [1:0] == 2'h3;
+  assign \$2  = \port$3651$11 [1:0] == 2'h3;
   assign \$3  = lane >= 4'h8;
   assign \$4  = lane - 4'h8;
   assign \$5  = \$3  ? \$4  : { 1'h0, lane };
@@ -23626,9 +23671,9 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3644$11 [5:2])
+    casez (\port$3651$11 [5:2])
       4'h2:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23637,7 +23682,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23647,7 +23692,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23659,7 +23704,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23674,9 +23719,9 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3644$11 [5:2])
+    casez (\port$3651$11 [5:2])
       4'h2:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23685,7 +23730,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23695,7 +23740,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -23707,7 +23752,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -23722,9 +23767,9 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3644$11 [5:2])
+    casez (\port$3651$11 [5:2])
       4'h2:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23733,7 +23778,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23743,7 +23788,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23755,7 +23800,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3644$11 [1:0])
+          casez (\port$3651$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23770,7 +23815,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3644$11 [5:2])
+    casez (\port$3651$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -23778,7 +23823,7 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3644$11 [5:2])
+    casez (\port$3651$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -23862,6 +23907,6 @@ module \core.sum_write (rst, trigger, \port$3644$11 , \lane$8 , row, \bank$20 , 
       \$21  = 1'h0;
     end
   end
-  assign kernel = \port$3644$11 [5:2];
-  assign level = \port$3644$11 [1:0];
+  assign kernel = \port$3651$11 [5:2];
+  assign level = \port$3651$11 [1:0];
 endmodule
