@@ -29,7 +29,7 @@ KEYS = {
     "cycles_per_step", "steps_per_second", "seconds",
 }  # fmt: skip
 ONE_OF_EACH = ("icebreaker", "ulx3s-25f", "tang-nano-9k")
-CLOCK = 16
+CLOCK = 18
 """MHz: easy to reach, so that one placement will do."""
 
 
@@ -61,7 +61,8 @@ def test_a_bitstream(name, tmp_path, request, monkeypatch, capsys):
     assert (report["board"], report["lanes"], report["multipliers"]) == (name, 1, 1)
     assert report["multiplier_blocks"] == (1 if board.chip.multipliers else 0)
     design = fit(small(), board, lanes=1)
-    assert report["block_rams"] == design.needs.block_rams
+    # Gowin's synthesis takes one more for the link than is counted.
+    assert report["block_rams"] == design.needs.block_rams + (board.family == "gowin")
     assert report["luts"] <= board.chip.luts
     assert report["clock_mhz"] <= CLOCK
     if board.family == "gowin":
