@@ -17,19 +17,19 @@ CONTENTS = {"SB_RAM40_4K": "INIT_", "DP16KD": "INITVAL_", "SPX9": "INIT_RAM_", "
 
 
 def invert_lut(netlist: dict[str, Any]) -> None:
-    """Invert the table of one LUT, that before the flip-flop of the serial line's output."""
+    """Invert the table of a LUT on the way to the first lane's multiplier."""
     cells = netlist["modules"]["top"]["cells"]
     for name in sorted(cells):
         cell = cells[name]
         table = cell["parameters"].get(LUT_TABLES.get(cell["type"], ""))
-        if table and name.startswith("device.core."):
+        if table and name.startswith("device.core.lane_0."):
             cell["parameters"][LUT_TABLES[cell["type"]]] = _inverted(table)
             return
-    raise ToolError("--break lut: expected a LUT in the core, found none")
+    raise ToolError("--break lut: expected a LUT in the first lane, found none")
 
 
 def invert_block_ram(netlist: dict[str, Any]) -> None:
-    """Invert the contents of one block RAM that has any."""
+    """Invert some words of a block RAM's contents: those of the first that has any."""
     cells = netlist["modules"]["top"]["cells"]
     for name in sorted(cells):
         cell = cells[name]

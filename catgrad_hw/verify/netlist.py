@@ -142,6 +142,7 @@ def _connect_ecp5(top: dict[str, Any]) -> None:
     """Connect what place-and-route leaves to the chip: open inputs, constants by muxes, what a flip-flop takes."""
     for name, cell in top["cells"].items():
         pins, parameters = cell["connections"], cell["parameters"]
+        wide = pins.get("FXA") or pins.get("FXB")  # the place in its slice that joins LUTs of five inputs or more
         for pin, direction in cell["port_directions"].items():
             mux = parameters.get(f"{pin}MUX", "").strip()
             if direction == "input" and not pins[pin]:
@@ -149,6 +150,8 @@ def _connect_ecp5(top: dict[str, Any]) -> None:
                 pins[pin] = [mux if mux in ("0", "1") else "0" if inverted or LOW.fullmatch(pin) else "1"]
             elif mux == "INV" and f"{pin}MUX" not in MUXES:
                 raise ToolError(f"cell {name}: expected no inverter before {pin}, found one, which has no model")
+        if cell["type"] == "TRELLIS_COMB" and wide:
+            parameters["IS_Z1"] = "1"
         if parameters.pop("SD", "1").strip() == "0":
             pins["DI"] = pins["M"]
         cell["parameters"] = {k: v for k, v in parameters.items() if not k.endswith("MUX") or k in MUXES}
