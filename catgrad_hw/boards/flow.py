@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -227,9 +228,10 @@ class _Timer:
 
 def watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) -> tuple[int, str]:
     """Exit code and output of a program; it does not outlive this call."""
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # some tools are Python, and their warnings are their own
     with (directory / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=directory, env=quiet, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             while process.poll() is None:
