@@ -226,12 +226,16 @@ class _Timer:
         seconds[self.stage] = seconds.get(self.stage, 0.0) + time.monotonic() - self.started
 
 
+def quiet() -> dict[str, str]:
+    """The environment for tools: some are Python, and their warnings are their own."""
+    return {**os.environ, "PYTHONWARNINGS": "ignore"}
+
+
 def watched(command: Sequence[str], directory: Path, tick: Callable[[], None]) -> tuple[int, str]:
     """Exit code and output of a program; it does not outlive this call."""
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # some tools are Python, and their warnings are their own
     with (directory / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=directory, env=quiet, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=directory, env=quiet(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             while process.poll() is None:

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from catgrad_hw.boards.build import synthesise
 from catgrad_hw.boards.description import Board, Port
 from catgrad_hw.boards.fit import Fit
-from catgrad_hw.boards.flow import Stages
+from catgrad_hw.boards.flow import Stages, quiet
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.errors import ModelError, ToolError
 from catgrad_hw.gateware.link.settings import LinkSettings
@@ -271,7 +271,9 @@ def _run(program: Path, arguments: Sequence[str], files: Mapping[str, bytes], ou
         directory = Path(name)
         for file, content in files.items():
             (directory / file).write_bytes(content)
-        done = subprocess.run([program, *arguments], cwd=directory, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *arguments], cwd=directory, env=quiet(), capture_output=True, text=True, check=False
+        )
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise ToolError(f"{program.name}: failed: {said[-1] if said else 'it says nothing'}")
