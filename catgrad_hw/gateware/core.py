@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
+from math import prod
 from operator import or_
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated
 from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.combine import condition_operands, other_operands, positive
 from catgrad_hw.gateware.counters import Counters
 from catgrad_hw.gateware.full_path import FullPath
 from catgrad_hw.gateware.lanes import Lane, SumAccumulator, Tree
@@ -20,12 +22,12 @@ from catgrad_hw.gateware.reader import Reader
 from catgrad_hw.gateware.registers import KEY_INCREMENT, Command, Register
 from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import SlowPath
-from catgrad_hw.gateware.stream import AddressStream
+from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import SumPath
 from catgrad_hw.gateware.tag import Choice, Delayed, TagLayout, choose, member, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.events import partial_name, results_delay
-from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.program import Program, Ramp
 
 BUS_ADDRESS_BITS = 8
 
@@ -78,6 +80,7 @@ class Core(Component):
         super().__init__(core_signature(program))
         self.program = program
         self.parameter_bits = len(self.parameters.payload)
+        self.word_bits = max(self.parameter_bits, program.multiplier)
         self.result_bits = len(self.results.payload)
 
     # --- memory ports -----------------------------------------------------------------------------------------------
@@ -99,6 +102,28 @@ class Core(Component):
             unit.first_tile.eq(layout.first_tile),
         ]
         return unit
+
+    def _ramp(self, m, name, ramps, tag, active):
+        """Numbers that are affine in the loop indices, by kernel: there when an address of the same trigger is."""
+        layout, level = tag
+        unit = RampStream(self.program, ramps)
+        m.submodules[name] = unit
+        m.d.comb += [unit.trigger.eq(active), unit.kernel.eq(layout.kernel), unit.level.eq(layout[level])]
+        return unit.value
+
+    def _inside(self, m, name, operands, tag, active):
+        """Whether a stream keeps its bounds, when its address is there."""
+        layout, _ = tag
+        kept = []
+        for number in range(max(len(operand.bounds) for operand in operands.values())):
+            bounds = {i: o.bounds[number] for i, o in operands.items() if len(o.bounds) > number}
+            ramps = {i: Ramp(bound.offset, bound.strides) for i, bound in bounds.items()}
+            place = self._ramp(m, f"{name}_place_{number}", ramps, tag, active)
+            sizes = Choice(m, layout.kernel, {i: b.size for i, b in bounds.items()}, f"{name}_size_{number}", 2)
+            bounded = Delayed(m, member(m, layout.kernel, bounds, f"{name}_bounded_{number}"), f"{name}_b_{number}")
+            within = ~place[-1] & sizes.of(lambda size, place=place: place < size)
+            kept.append(~bounded[timing.ADDRESS] | within)
+        return Cat(kept).all()
 
     def _read(self, m, name, operands, tag, active, width, registers, roundings=None, gated=False):
         """The words of a stream of rows, or the word of one of words, ``registers`` after the memories' output.
@@ -125,6 +150,9 @@ class Core(Component):
             rounding = Choice(m, layout.kernel, roundings, f"{name}_rounding", delay=last)
         if gated:
             needed = Delayed(m, member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_needed")[last]
+        if any(operand.bounds for operand in operands.values()):
+            inside = Delayed(m, self._inside(m, name, operands, tag, active), f"{name}_inside")[last - timing.ADDRESS]
+            needed, gated = needed & inside if gated else inside, True
         words = []
         widest = max(len(row[0]) for row in rows)
         for number in range(len(rows[0])):
@@ -286,10 +314,24 @@ class Core(Component):
             return found
 
         a, b = sources("a"), sources("b")
+        # The words of side b, or in lane 0 of a alone, when the accumulators have their product.
         product = tag[timing.PRODUCT]
-        self.lanes = []
+        self.lanes, self.totals, self.factors = [], [], []
+        picking = [i for i, k in kernels.items() if k.reduction != "sum"]
+        placing = [i for i, k in kernels.items() if k.reduction == "argmax"]
+        index_bits = 0
+        if picking:
+            picks = Delayed(m, member(m, tag[timing.PRODUCT - 1].kernel, picking, "picks"), "picks")[1]
+        if placing:
+            most = max(prod(kernels[i].trips[kernels[i].levels - kernels[i].reduced :]) for i in placing)
+            following = Signal(range(most + 1))
+            index_bits = len(following)
+            index = Mux(product.first, 0, following)
+            with m.If(product.valid):
+                m.d.sync += following.eq(index + 1)
+            places = Delayed(m, member(m, product.kernel, placing, "places"), "places")[1]
         for number in range(program.lanes):
-            lane = Lane(width, program.accumulator)
+            lane = Lane(width, program.accumulator, bool(picking), index_bits)
             m.submodules[f"lane_{number}"] = lane
             self.lanes.append(lane)
             # A single word is for all lanes on side a, for lane 0 on side b.
@@ -297,22 +339,30 @@ class Core(Component):
                 words = [row[number] for row in found[True]] + [word for (word,) in found[False] if single]
                 m.d.comb += target.eq(reduce(or_, words, Const(0, signed(1))))
             m.d.comb += [lane.accumulate.eq(product.valid), lane.first.eq(product.first)]
+            if picking:
+                m.d.comb += lane.picks.eq(picks)
+            total = lane.total
+            if placing:
+                m.d.comb += lane.index.eq(index)
+                total = Mux(places, lane.place, total).as_signed()
+            self.totals.append(total)
 
     def _slow_path(self, m, tag, kernels, counts, ready, total):
         program = self.program
         users = {i: k.slow for i, k in kernels.items() if k.slow}
-        m.submodules.slow_path = path = SlowPath(program, self.parameter_bits)
+        m.submodules.slow_path = path = SlowPath(program, self.word_bits)
         m.d.comb += [
             path.tag.eq(tag[timing.ACCUMULATOR - 1]),
-            Cat(path.totals).eq(Cat(lane.total for lane in self.lanes)),
+            Cat(path.totals).eq(Cat(self.totals)),
             path.sum_tag.eq(ready[-1]),
             path.sum_total.eq(total),
         ]
-        biases = {i: s.bias for i, s in users.items() if s.bias}
+        combinations = {i: s.combination for i, s in users.items()}
         others = {i: s.writes[0].subtraction.other for i, s in users.items() if s.writes[0].subtraction}
         for name, operands, stage, width in (
-            ("bias", biases, 0, self.parameter_bits),
-            ("other", others, timing.SUBTRACT_STAGE, program.multiplier),
+            ("bias", other_operands(combinations), 0, self.word_bits),
+            ("condition", condition_operands(combinations), 0, self.word_bits),
+            ("other", others, program.timing.subtract_stage, program.multiplier),
         ):
             for source in ("rows", "word", "sum"):
                 found = {
@@ -321,13 +371,15 @@ class Core(Component):
                     if source == ("sum" if users[i].reduced is not None else "rows" if o.row else "word")
                 }
                 if found:
-                    capture = timing.capture(program.lanes, source == "sum")
+                    capture = program.timing.capture(source == "sum")
                     trigger = tag[timing.held_trigger(capture + stage)]
                     if source == "sum":
                         level, active = "sum_level", trigger.valid & trigger.sum_last
                     else:
                         level, active = "row_level", trigger.valid & trigger.last
                     words = self._read(m, f"{name}_{source}", found, (trigger, level), active, width, 0)
+                    if name == "condition":
+                        words = [positive(word) for word in words]
                     m.d.comb += Cat(getattr(path, f"{name}_{source}")).eq(Cat(words))
         ahead = path.write_tag
         written = []
@@ -359,31 +411,61 @@ class Core(Component):
     def _full_path(self, m, tag, kernels, counts):
         program = self.program
         users = {i: k.full for i, k in kernels.items() if k.full}
-        widths = [program.banks[program.placements[full.target.array].bank].width for full in users.values()]
-        m.submodules.full_path = path = FullPath(program, max(widths), self.parameter_bits)
+        targets = [finish.target for full in users.values() for finish in full.writes]
+        width = max(program.banks[program.placements[target.array].bank].width for target in targets)
+        combinations = {i: full.combination for i, full in users.items()}
+        ramps = {i: c.position for i, c in combinations.items() if c.position}
+        trigger = tag[timing.ACCUMULATOR - timing.ADDRESS]
+        position = Const(0, signed(1))
+        if ramps:
+            active = trigger.valid & trigger.last
+            position = self._ramp(m, "full_position", ramps, (trigger, "row_level"), active)
+        m.submodules.full_path = path = FullPath(program, width, self.word_bits, len(position))
         m.d.comb += [
             path.tag.eq(tag[timing.ACCUMULATOR - 1]),
-            Cat(path.totals).eq(Cat(lane.total for lane in self.lanes)),
+            path.position.eq(position),
+            Cat(path.totals).eq(Cat(self.totals)),
         ]
-        updates = {i: full.target for i, full in users.items() if full.update}
+        trigger = tag[timing.COMBINED_TRIGGER]
+        for name, operands in (("other", other_operands(combinations)), ("condition", condition_operands(combinations))):
+            for source in ("rows", "word"):
+                found = {i: o for i, o in operands.items() if o.row == (source == "rows")}
+                if found:
+                    registers = timing.WORD_LATENCY - timing.OUTPUT
+                    active = trigger.valid & trigger.last
+                    words = self._read(
+                        m, f"full_{name}_{source}", found, (trigger, "row_level"), active, self.word_bits, registers
+                    )
+                    m.d.comb += Cat(getattr(path, f"{name}_{source}")).eq(Cat(words))
+        if any("factor" in (c.other, c.condition) for c in combinations.values()):
+            m.d.comb += Cat(path.factors).eq(Cat(self._factors(m)))
+        updates = {i: finish.target for i, full in users.items() for finish in full.writes if finish.update}
         if updates:
-            trigger = tag[timing.old_row_trigger()]
+            trigger = tag[program.timing.old_row_trigger]
             active = trigger.valid & trigger.last
-            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.parameter_bits, 1)
+            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.word_bits, 1)
             m.d.comb += Cat(path.old).eq(Cat(words))
-        self._write(
-            m,
-            "full_write",
-            {i: full.target for i, full in users.items()},
-            (path.write_tag, "row_level", path.write_tag.valid),
-            [path.row[lane] for lane in range(program.lanes)],
-            (path.write, path.writes_soon),
-            [path.write] * program.lanes,
-            Const(0),
-        )
-        clamps = {i: f.narrowing.counter for i, f in users.items()}
-        counts.append((path.clamped, path.clamped_kernel, clamps, program.lanes))
+        for number in range(path.writes):
+            self._write(
+                m,
+                f"full_write_{number}",
+                {i: full.writes[number].target for i, full in users.items() if len(full.writes) > number},
+                (path.write_tag, "row_level", path.write_tag.valid),
+                [path.rows[number][lane] for lane in range(program.lanes)],
+                (path.write[number], path.writes_soon[number]),
+                [path.write[number]] * program.lanes,
+                Const(0),
+            )
+            clamps = {i: f.writes[number].narrowing.counter for i, f in users.items() if len(f.writes) > number}
+            counts.append((path.clamped[number], path.clamped_kernel, clamps, program.lanes))
         return path
+
+    def _factors(self, m):
+        """The words on side b of the lanes, when the accumulators have their products."""
+        delay = timing.ACCUMULATOR - timing.FETCHED
+        return [
+            Delayed(m, lane.b, f"factor_{number}", reset_less=True)[delay] for number, lane in enumerate(self.lanes)
+        ]
 
     def _tree(self, m, tag, kernels, full):
         """The tree and its accumulator: (tags of finished sums, by the cycle relative to the sum; the sum)."""
@@ -397,7 +479,7 @@ class Core(Component):
         levels = timing.tree_levels(program.lanes)
         # What finishes a sum is fetched for it: from so long before words enter the tree.
         lead = max(0, timing.SUM_LEAD - levels - 1)
-        product, row = tag[timing.PRODUCT - lead - 1], tag[timing.FULL_WRITE - lead - 1]
+        product, row = tag[timing.PRODUCT - lead - 1], tag[program.timing.full_write - lead - 1]
         sums_product = product.valid & member(m, product.kernel, of_products, "sums_products")
         sums_row = row.valid & row.last & member(m, row.kernel, of_rows, "sums_rows")
         entering, of_row = Signal(self.layout), Signal()
@@ -410,7 +492,7 @@ class Core(Component):
         words = []
         for name, used, sources in (
             ("product", of_products, [lane.product for lane in self.lanes]),
-            ("row", of_rows, [full.row[lane] for lane in range(program.lanes)] if of_rows else []),
+            ("row", of_rows, [full.rows[0][lane] for lane in range(program.lanes)] if of_rows else []),
         ):
             if used:
                 tree = Tree(program.lanes, len(sources[0]))
@@ -436,21 +518,31 @@ class Core(Component):
     def _sum_path(self, m, kernels, counts, ready, total):
         program = self.program
         users = {i: k.sum for i, k in kernels.items() if k.sum}
-        updates = {i: s.target for i, s in users.items() if s.update}
-        old = Const(0, signed(1))
+        updates = {i: finish.target for i, s in users.items() for finish in s.writes if finish.update}
+        m.submodules.sum_path = path = SumPath(program, self.word_bits)
         if updates:
-            tag = ready[timing.SUM_UPDATE - timing.ROW_LATENCY]
-            (old,) = self._read(m, "old_word", updates, (tag, "sum_level"), tag.valid, self.parameter_bits, 1)
-        m.submodules.sum_path = path = SumPath(program, len(old))
+            tag = ready[program.timing.sum_update - timing.ROW_LATENCY]
+            (old,) = self._read(m, "old_word", updates, (tag, "sum_level"), tag.valid, self.word_bits, 1)
+            m.d.comb += path.old.eq(old)
+        others = other_operands({i: s.combination for i, s in users.items()})
+        if others:
+            tag = ready[timing.SUM_COMBINED]
+            registers = timing.WORD_LATENCY - timing.OUTPUT
+            (other,) = self._read(m, "sum_other", others, (tag, "sum_level"), tag.valid, self.word_bits, registers)
+            m.d.comb += path.other.eq(other)
         tag = ready[-timing.ADDRESS]
-        m.d.comb += [path.tag.eq(tag), path.total.eq(total), path.old.eq(old)]
+        m.d.comb += [path.tag.eq(tag), path.total.eq(total)]
         m.d.comb += path.tag.valid.eq(tag.valid & member(m, tag.kernel, users, "finishes_sum"))
-        drawn = {i: s for i, s in users.items() if s.draw is not None}
-        if drawn:
-            self._index(m, drawn, ready, path)
+        drawn = False
+        for number in range(path.writes):
+            draws = {i: s.writes[number] for i, s in users.items() if len(s.writes) > number}
+            draws = {i: finish for i, finish in draws.items() if finish.draw is not None}
+            if draws:
+                drawn = True
+                self._index(m, number, draws, ready, path)
         if program.tiles > 1:
             partials = {
-                i: replace(s.flat, array=partial_name(s.target.array))
+                i: replace(s.writes[0].flat, array=partial_name(s.writes[0].target.array))
                 for i, s in users.items()
                 if kernels[i].sums_samples
             }
@@ -470,43 +562,47 @@ class Core(Component):
                     [Const(0)],
                     path.partial_write,
                 )
-        self._write(
-            m,
-            "sum_write",
-            {i: s.target for i, s in users.items()},
-            (path.write_tag, "sum_level", path.write_tag.valid),
-            [path.word] * program.lanes,
-            (path.write, path.writes_soon),
-            [Const(0)] * program.lanes,
-            path.write,
-        )
-        counts.append((path.clamped, path.clamped_kernel, {i: s.narrowing.counter for i, s in users.items()}, 1))
+        for number in range(path.writes):
+            found = {i: s.writes[number] for i, s in users.items() if len(s.writes) > number}
+            self._write(
+                m,
+                f"sum_write_{number}",
+                {i: finish.target for i, finish in found.items()},
+                (path.write_tag, "sum_level", path.write_tag.valid),
+                [path.words[number]] * program.lanes,
+                (path.write[number], path.writes_soon[number]),
+                [Const(0)] * program.lanes,
+                path.write[number],
+            )
+            clamps = {i: finish.narrowing.counter for i, finish in found.items()}
+            counts.append((path.clamped[number], path.clamped_kernel, clamps, 1))
 
         # A step's key serves all draws that follow its start down the tree.
         if drawn:
             self.next_key = next_key = Signal(32)
-            delay = timing.sum_ready(program.lanes, "row") - SumPath.draw_lead - 1
+            delay = program.timing.sum_ready("row") - SumPath.draw_lead(program) - 1
             with m.If(Delayed(m, self.sequencer.step_start, "step_start")[delay]):
                 m.d.sync += [path.key.eq(next_key), next_key.eq(next_key + KEY_INCREMENT)]
 
         # Parameters enter by the register of the words that the path writes: it is idle then.
-        if len(path.word) >= self.parameter_bits:
+        if len(path.loaded) >= self.parameter_bits:
             loader = self.parameter_loader
             m.d.comb += [path.loads.eq(loader.takes), path.loaded.eq(self.parameters.payload)]
-            self.parameter_word = path.word
+            self.parameter_word = path.words[0]
 
-    def _index(self, m, drawn, ready, path):
-        """The flat parameter index of each finished word that draws, :attr:`SumPath.draw_lead` cycles before the sum.
+    def _index(self, m, number, draws, ready, path):
+        """The flat parameter index of each finished word that draws, :meth:`SumPath.draw_lead` cycles before the sum.
 
         A parameter that draws is never packed, so its row, less the first, is its index among the array's.
         """
-        trigger = timing.ADDRESS + 1 + SumPath.draw_lead
+        trigger = timing.ADDRESS + 1 + SumPath.draw_lead(self.program)
         tag = ready[-trigger]
-        operands = {i: s.flat for i, s in drawn.items()}
-        unit = self._address(m, "draw_index", operands, (tag, "sum_level"), tag.valid)
-        offsets = {i: (s.draw - self.program.placements[s.flat.array].base) % (1 << 32) for i, s in drawn.items()}
-        kernel = Delayed(m, tag.kernel, "draw_kernel")[timing.ADDRESS]
-        m.d.sync += path.index.eq(unit.row + table(m, kernel, offsets, 32, "draw_offset"))
+        operands = {i: finish.flat for i, finish in draws.items()}
+        unit = self._address(m, f"draw_index_{number}", operands, (tag, "sum_level"), tag.valid)
+        bases = {i: self.program.placements[finish.flat.array].base for i, finish in draws.items()}
+        offsets = {i: (finish.draw - bases[i]) % (1 << 32) for i, finish in draws.items()}
+        kernel = Delayed(m, tag.kernel, f"draw_kernel_{number}")[timing.ADDRESS]
+        m.d.sync += path.indices[number].eq(unit.row + table(m, kernel, offsets, 32, f"draw_offset_{number}"))
 
     # --- control ----------------------------------------------------------------------------------------------------
 
@@ -638,7 +734,7 @@ class Core(Component):
                 getattr(counters, f"clear_{number}").eq(clear),
             ]
         # What is clamped lands before ``busy`` falls, but where the core only predicts.
-        settling = counters.settling + (timing.drain(program.lanes) if program.predicts_only else 0)
+        settling = counters.settling + (program.timing.drain if program.predicts_only else 0)
         left = Signal(range(settling + 1))
         with m.If(sequencer.busy):
             m.d.sync += left.eq(settling)

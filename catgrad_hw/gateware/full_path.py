@@ -1,40 +1,54 @@
-"""The full-width path: every lane's accumulator narrowed and written in one cycle."""
+"""The full-width path: every lane's accumulator combined, narrowed and written in one cycle."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
+from catgrad_hw.gateware.combine import Combiner, positive
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member, partial_lanes, table
 from catgrad_hw.schedule import timing
-from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.program import Combination, Program
 
 
 class FullPath(Component):
-    """``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, and ``tag`` is the pipeline's a cycle before; the
-    row is written three cycles after ``totals``: rounded, for an update subtracted from the ``old`` row (one cycle
-    after ``totals``), saturated.
+    """``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, and ``tag`` is the pipeline's a cycle before; rows
+    are written :attr:`Timing.full_stages` cycles after ``totals``: combined with the words that come with them (where
+    any kernel combines), rounded, for an update subtracted from the ``old`` row (two cycles before the write),
+    saturated.
 
-    ``write_tag`` is two cycles ahead of ``row``; ``write`` enables all lanes, ``writes_soon`` is high a cycle before.
+    Words that are combined, and those that are conditions, come as a row or a single one (``other_rows``,
+    ``other_word``, ``condition_rows``, ``condition_word``); ``factors`` are the words that the lanes multiplied,
+    ``position`` the number to compare with.
+    ``write_tag`` is two cycles ahead of ``rows``, one for each write; ``write`` has a bit for each, which enables all
+    lanes, ``writes_soon`` is high a cycle before.
     Lanes without an element write 0.
-    ``clamped`` counts clamped words, for kernel ``clamped_kernel``, with the latency of an adder tree.
+    ``clamped`` counts clamped words of each write, for kernel ``clamped_kernel``, with the latency of an adder tree.
     """
 
-    def __init__(self, program: Program, width, old_bits):
+    def __init__(self, program: Program, width, word_bits, position_bits=1):
         self.program, self.width = program, width
         self.layout = TagLayout(program)
         self.kernels = {i: k.full for i, k in enumerate(program.kernels) if k.full}
+        self.writes = max(len(full.writes) for full in self.kernels.values())
         lanes = program.lanes
+        rows = data.ArrayLayout(signed(word_bits), lanes)
         super().__init__(
             {
                 "tag": In(self.layout),
                 "totals": In(data.ArrayLayout(signed(program.accumulator), lanes)),
-                "old": In(data.ArrayLayout(signed(old_bits), lanes)),
+                "old": In(rows),
+                "other_rows": In(rows),
+                "other_word": In(signed(word_bits)),
+                "condition_rows": In(rows),
+                "condition_word": In(signed(word_bits)),
+                "factors": In(data.ArrayLayout(signed(program.multiplier), lanes)),
+                "position": In(signed(position_bits)),
                 "write_tag": Out(self.layout),
-                "row": Out(data.ArrayLayout(signed(width), lanes)),
-                "write": Out(1),
-                "writes_soon": Out(1),
-                "clamped": Out(range(lanes + 1)),
+                "rows": Out(data.ArrayLayout(data.ArrayLayout(signed(width), lanes), self.writes)),
+                "write": Out(self.writes),
+                "writes_soon": Out(self.writes),
+                "clamped": Out(data.ArrayLayout(range(lanes + 1), self.writes)),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
             }
         )
@@ -45,56 +59,108 @@ class FullPath(Component):
         lanes = program.lanes
         stage = Delayed(m, self.tag, "stage")
         kernel = self.tag.kernel
-        narrowings = {i: full.narrowing for i, full in self.kernels.items()}
-        shift = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "shift")
-        width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "width", delay=3)
-        updates = [i for i, full in self.kernels.items() if full.update]
-        updating = Delayed(m, member(m, kernel, updates, "updates"), "updating", reset_less=True)[2]
-        working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, narrowings, "is_full"), "working")
+        combines = program.timing.full_combines
+        combinations = {i: full.combination for i, full in self.kernels.items()}
+        working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, self.kernels, "is_full"), "working")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
-        masks = table(m, stage[2].kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
+        before = stage[2 + combines]
+        masks = table(m, before.kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
         present = Signal(lanes, reset_less=True)
-        with m.Switch(stage[2].edge):
+        with m.Switch(before.edge):
             with m.Case(Edge.FULL):
                 m.d.sync += present.eq((1 << lanes) - 1)
             with m.Case(Edge.PARTIAL):
                 m.d.sync += present.eq(masks)
             with m.Default():
                 m.d.sync += present.eq(0)
-        flags = []
-        for lane in range(lanes):
-            nearest = rounded(m, self.totals[lane], shift, f"lane_{lane}")
-            narrow = Signal.like(nearest, name=f"narrow_{lane}", reset_less=True)
-            m.d.sync += narrow.eq(nearest)
-            if updates:
-                difference = self.old[lane] - narrow
-                changed = Signal(difference.shape(), name=f"changed_{lane}", reset_less=True)
-                m.d.sync += changed.eq(Mux(updating, difference, narrow))
-            else:
-                changed = Signal.like(narrow, name=f"changed_{lane}", reset_less=True)
-                m.d.sync += changed.eq(narrow)
-            clamped, flag = saturated_for(m, changed, width, f"lane_{lane}")
-            word = Signal(signed(self.width), name=f"word_{lane}", reset_less=True)
-            flagged = Signal(name=f"flag_{lane}")
-            m.d.sync += [word.eq(Mux(present[lane], clamped, 0)), flagged.eq(flag & present[lane] & working[3])]
-            m.d.comb += self.row[lane].eq(word)
-            flags.append(flagged)
-        written = timing.FULL_STAGES + 1
+
+        # What is narrowed, and whether it counts two cycles later.
+        values = [self.totals[lane] for lane in range(lanes)]
+        counted = [Const(1)] * lanes
+        if combines:
+            values, counted = self._combine(m, kernel, combinations)
+        rectifies = [i for i, c in combinations.items() if c.rectified]
+        rectified = member(m, stage[3 + combines].kernel, rectifies, "rectifies")
+
+        flags = [[] for _ in range(self.writes)]
+        for number in range(self.writes):
+            finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
+            narrowings = {i: finish.narrowing for i, finish in finishes.items()}
+            shifts = {i: n.shift for i, n in narrowings.items()}
+            shift = Choice(m, kernel, shifts, f"shift_{number}", delay=1 + combines)
+            width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", 3 + combines)
+            updates = [i for i, finish in finishes.items() if finish.update]
+            updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updating_{number}", True)
+            writes = Const(1)
+            if len(finishes) < len(self.kernels):
+                writes = Delayed(m, member(m, kernel, finishes, f"writes_{number}"), f"writing_{number}", True)[
+                    4 + combines
+                ]
+            for lane in range(lanes):
+                name = f"{number}_{lane}"
+                nearest = rounded(m, values[lane], shift, f"lane_{name}")
+                narrow = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
+                m.d.sync += narrow.eq(nearest)
+                if updates:
+                    difference = self.old[lane] - narrow
+                    changed = Signal(difference.shape(), name=f"changed_{name}", reset_less=True)
+                    m.d.sync += changed.eq(Mux(updating[2 + combines], difference, narrow))
+                else:
+                    changed = Signal.like(narrow, name=f"changed_{name}", reset_less=True)
+                    m.d.sync += changed.eq(narrow)
+                clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
+                kept = present[lane] & counted[lane]
+                if rectifies:
+                    kept &= ~(rectified & changed[-1])
+                word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
+                flagged = Signal(name=f"flag_{name}")
+                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & working[3 + combines])]
+                m.d.comb += self.rows[number][lane].eq(word)
+                flags[number].append(flagged & writes)
+            written = program.timing.full_stages + 1
+            soon = working[written - 1]
+            if not isinstance(writes, Const):
+                soon = soon & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[
+                    3 + combines
+                ]
+            m.d.comb += [
+                self.write[number].eq(working[written] & writes),
+                self.writes_soon[number].eq(soon),
+            ]
         m.d.comb += [
-            self.write.eq(working[written]),
-            self.writes_soon.eq(working[written - 1]),
             self.write_tag.eq(stage[written - timing.ADDRESS]),
             self.write_tag.valid.eq(working[written - timing.ADDRESS]),
         ]
 
         # Count the flags in a registered tree.
-        level, depth = flags, 0
-        while len(level) > 1:
-            following = []
-            for i in range(0, len(level), 2):
-                node = Signal(range(2 ** (depth + 1) + 1), name=f"count_{depth}_{i // 2}")
-                m.d.sync += node.eq(sum(level[i + 1 : i + 2], level[i]))
-                following.append(node)
-            level, depth = following, depth + 1
-        m.d.comb += [self.clamped.eq(level[0]), self.clamped_kernel.eq(stage[written + depth].kernel)]
+        for number, level in enumerate(flags):
+            depth = 0
+            while len(level) > 1:
+                following = []
+                for i in range(0, len(level), 2):
+                    node = Signal(range(2 ** (depth + 1) + 1), name=f"count_{number}_{depth}_{i // 2}")
+                    m.d.sync += node.eq(sum(level[i + 1 : i + 2], level[i]))
+                    following.append(node)
+                level, depth = following, depth + 1
+            m.d.comb += self.clamped[number].eq(level[0])
+        m.d.comb += self.clamped_kernel.eq(stage[written + depth].kernel)
         return m
+
+    def _combine(self, m, kernel, combinations: dict[int, Combination]):
+        """The values of all lanes, a cycle after the accumulators, and whether each counts, two cycles after that."""
+        combiner = Combiner(m, kernel, combinations, self.position)
+        values, counted = [], []
+        for lane in range(self.program.lanes):
+            words = {"row": self.other_rows[lane], "word": self.other_word, "factor": self.factors[lane]}
+            conditions = {
+                "row": positive(self.condition_rows[lane]),
+                "word": positive(self.condition_word),
+                "factor": positive(self.factors[lane]),
+                "reduced": positive(self.totals[lane]),
+            }
+            value, counts = combiner.lane(m, self.totals[lane], words, conditions, f"combine_{lane}")
+            combined = Signal(signed(len(value)), name=f"combined_{lane}", reset_less=True)
+            m.d.sync += combined.eq(value)
+            values.append(combined)
+            counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[3])
+        return values, counted

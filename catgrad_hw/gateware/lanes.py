@@ -30,11 +30,16 @@ class Multiplier(Component):
 class Lane(Component):
     """A multiplier and an accumulator of ``accumulator`` bits, which wraps.
 
-    ``total`` changes in the cycle after ``accumulate``: to the product where ``first`` is high, else by the product.
+    ``total`` changes in the cycle after ``accumulate``: to the product where ``first`` is high, else by the product;
+    or, where ``picks`` is high, to the product if that is greater. ``place`` is then the ``index`` that came with it.
+
+    Args:
+        picks: whether ``picks`` ever is high.
+        index_bits: of ``index``; 0 where no place is asked for.
     """
 
-    def __init__(self, width, accumulator):
-        self.width, self.bits = width, accumulator
+    def __init__(self, width, accumulator, picks=False, index_bits=0):
+        self.width, self.bits, self.may_pick, self.index_bits = width, accumulator, picks, index_bits
         super().__init__(
             {
                 "a": In(signed(width)),
@@ -44,6 +49,8 @@ class Lane(Component):
                 "product": Out(signed(2 * width)),
                 "total": Out(signed(accumulator)),
             }
+            | ({"picks": In(1)} if picks else {})
+            | ({"index": In(index_bits), "place": Out(index_bits)} if index_bits else {})
         )
 
     def elaborate(self, platform):
@@ -57,10 +64,22 @@ class Lane(Component):
             self.total.eq(total),
         ]
         with m.If(self.accumulate):
-            with m.If(self.first):
-                m.d.sync += total.eq(multiplier.product)
-            with m.Else():
-                m.d.sync += total.eq(total + multiplier.product)
+            if self.may_pick:
+                # What is picked are words, multiplied by 1.
+                picked = multiplier.product[: self.width].as_signed()
+                greater = Signal()
+                m.d.comb += greater.eq(picked > total[: self.width].as_signed())
+                with m.If(self.first | (self.picks & greater)):
+                    m.d.sync += total.eq(multiplier.product)
+                    if self.index_bits:
+                        m.d.sync += self.place.eq(self.index)
+                with m.Elif(~self.picks):
+                    m.d.sync += total.eq(total + multiplier.product)
+            else:
+                with m.If(self.first):
+                    m.d.sync += total.eq(multiplier.product)
+                with m.Else():
+                    m.d.sync += total.eq(total + multiplier.product)
         return m
 
 

@@ -6,7 +6,6 @@ from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import Delayed, bits_for, table
 from catgrad_hw.gateware.walk import Walk
-from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
 
@@ -110,7 +109,7 @@ class SampleLoader(Component):
         freed = Delayed(m, self.consume & ~self.resident, "freed")
         m.d.sync += [
             loaded.eq(loaded + filled - freed[0]),
-            occupied.eq(occupied + filled - freed[timing.sample_reads(program.lanes)]),
+            occupied.eq(occupied + filled - freed[program.timing.sample_reads]),
         ]
         m.d.comb += self.available.eq(loaded != 0)
         if program.reads_while_loading:

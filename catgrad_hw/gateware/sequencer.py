@@ -5,7 +5,6 @@ from amaranth.lib import enum
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import Edge, TagLayout, bits_for, member, partial_lanes, table
-from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
 
@@ -63,6 +62,8 @@ class Sequencer(Component):
         if spread and k.lane_level != k.batch_level and partial_lanes(program, k):
             with m.If(counters[k.levels - 1 - k.lane_level] == 0):
                 m.d.comb += edge.eq(Edge.PARTIAL)
+        elif k.full and k.lane_level is None and program.lanes > 1:
+            m.d.comb += edge.eq(Edge.PARTIAL)  # lane 0 alone
         if k.batch_level is not None and k.batch_level < kept:
             counter = counters[k.levels - 1 - k.batch_level]
             per_row = program.lanes if k.batch_level == k.lane_level else 1
@@ -200,7 +201,7 @@ class Sequencer(Component):
 
         state = Signal(State)
         wait = Signal(range(widest + 1))
-        drained = 0 if program.predicts_only else timing.drain(program.lanes)  # there, the results tell
+        drained = 0 if program.predicts_only else program.timing.drain  # there, the results tell
         drain = Signal(range(drained + 1))
         draining = Signal()
         m.d.comb += [

@@ -1,4 +1,4 @@
-"""The slow path: E words a cycle of bias, rounding, table functions and subtraction."""
+"""The slow path: E words a cycle, combined with others, rounded, masked, looked up, and subtracted from."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data
@@ -6,15 +6,13 @@ from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
+from catgrad_hw.gateware.combine import added, condition_operands, kinds_of, other_operands
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, bits_for, member, partial_lanes, table
+from catgrad_hw.gateware.units import UnitRead
 from catgrad_hw.numbers.tables import Table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.memory import table_bits
 from catgrad_hw.schedule.program import Program
-
-NO_BIAS = -1
-"""In place of a shift."""
-
 
 class TableRead(Component):
     """Functions of a word, read from tables that are indexed alike: three cycles after ``z``, each ``value_<i>`` awaits
@@ -69,15 +67,16 @@ class SlowPath(Component):
     finished sum of the tree and treats that.
 
     ``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, ``tag`` is the pipeline's a cycle before; so is
-    ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is added and
-    subtracted comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*``
-    with the capture, ``other_*`` before the first beat reaches :data:`timing.SUBTRACT_STAGE`.
+    ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with them
+    comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*`` (added or
+    subtracted) and ``condition_*`` (a bit each: the word is 0 where it is low) with the capture, ``other_*`` (subtracted
+    from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
 
     Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
     ``word_enables`` say that it is a single word, the same in all lanes; ``writing`` is high for both, and
     ``writes_soon`` a cycle before. ``write_tag`` describes the write two cycles
     ahead, with ``first`` on the first beat and the level that advanced in ``row_level``. Latency from capture to
-    write: :data:`timing.SLOW_STAGES`. In the cycle after ``loads``, the row of that write is of words ``loaded``.
+    write: :attr:`Timing.slow_stages`. In the cycle after ``loads``, the row of that write is of words ``loaded``.
 
     ``z_clamped`` and ``difference_clamped`` count clamped words, for the kernels ``z_kernel``, ``difference_kernel``.
     """
@@ -99,6 +98,9 @@ class SlowPath(Component):
                 "bias_rows": In(data.ArrayLayout(signed(bias_bits), lanes)),
                 "bias_word": In(signed(bias_bits)),
                 "bias_sum": In(signed(bias_bits)),
+                "condition_rows": In(data.ArrayLayout(signed(1), lanes)),
+                "condition_word": In(signed(1)),
+                "condition_sum": In(signed(1)),
                 "other_rows": In(data.ArrayLayout(signed(width), lanes)),
                 "other_word": In(signed(width)),
                 "other_sum": In(signed(width)),
@@ -153,6 +155,7 @@ class SlowPath(Component):
         slow = self.kernels
         of_sums = [i for i, s in slow.items() if s.reduced is not None]
         of_rows = [i for i, s in slow.items() if s.reduced is None]
+        subtract_stage, slow_stages = program.timing.subtract_stage, program.timing.slow_stages
         bits = max(([program.accumulator] if of_rows else []) + ([program.sum_accumulator] if of_sums else []))
 
         # Capture, then one beat a cycle. A cycle ahead of the sums:
@@ -198,43 +201,55 @@ class SlowPath(Component):
         stage = Delayed(m, first_beat, "beat")
         kernel = entering.tag.kernel  # at stage 0; what a later one needs of it is decoded there
 
-        biases_of = {i: s.bias for i, s in slow.items() if s.bias}
-        biases = []
+        combinations = {i: s.combination for i, s in slow.items()}
+        biases_of, conditions_of = other_operands(combinations), condition_operands(combinations)
+        biases, conditions = [Const(0, signed(1))] * words, []
         if biases_of:
             biases = self._follower(m, "bias", biases_of, len(self.bias_word), capture, ahead.kernel, 1)
-            shifts = {i: s.bias_shift if s.bias else NO_BIAS for i, s in slow.items()}
-            bias_shift = Choice(m, source.kernel, shifts, "bias_shift", load=capture)
+        kinds = Choice(m, source.kernel, kinds_of(combinations), "kinds", load=capture)
+        # A word is 0 where its condition does not hold, or where it would be negative and is rectified.
+        masked = rectified = Const(0)
+        if conditions_of:
+            conditions = self._follower(m, "condition", conditions_of, 1, capture, ahead.kernel, 1)
+            masked = Delayed(m, member(m, kernel, conditions_of, "masks"), "masks", reset_less=True)[2]
+        rectifies = [i for i, c in combinations.items() if c.rectified]
+        if rectifies:
+            rectified = Delayed(m, member(m, kernel, rectifies, "rectifies"), "rectifies", reset_less=True)[2]
         subtractions = {i: s.writes[0].subtraction for i, s in slow.items() if s.writes[0].subtraction}
         others = []
         if subtractions:
-            before = stage[timing.SUBTRACT_STAGE - 1]
+            before = stage[subtract_stage - 1]
             streams = {i: s.other for i, s in subtractions.items()}
             load = before.active & before.tag.first
-            others = self._follower(m, "other", streams, width, load, kernel, timing.SUBTRACT_STAGE - 1)
+            others = self._follower(m, "other", streams, width, load, kernel, subtract_stage - 1)
             difference_shift = Choice(
                 m,
                 kernel,
                 {i: (s.value_shift, s.other_shift) for i, s in subtractions.items()},
                 "difference_shift",
-                delay=timing.SUBTRACT_STAGE,
+                delay=subtract_stage,
             )
             narrowings = {i: s.narrowing for i, s in subtractions.items()}
-            rounding = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "difference_rounding", delay=8)
-            bound = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "difference_width", delay=8)
-            subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)[8]
+            after = subtract_stage + 1
+            rounding = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "difference_rounding", after)
+            bound = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "difference_width", after)
+            subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)[after]
         z_shift = Choice(m, kernel, {i: s.narrowing.shift for i, s in slow.items()}, "z_shift")
         z_width = Choice(m, kernel, {i: s.narrowing.width for i, s in slow.items()}, "z_width", delay=2)
-        functions = sorted({w.table for s in slow.values() for w in s.writes if w.table})
+        functions = sorted({w.function for s in slow.values() for w in s.writes if w.function})
         groups = {}
         for name in functions:
-            groups.setdefault(TableRead.indexing(program.tables[name]), []).append(name)
+            function = program.functions[name]
+            key = TableRead.indexing(function) if isinstance(function, Table) else name
+            groups.setdefault(key, []).append(name)
+        waits = program.timing.function_stages - 1  # from z to the choice of a result
         functions_of = [
             Choice(
                 m,
                 kernel,
-                {i: str(s.writes[number].table) for i, s in slow.items() if len(s.writes) > number},
+                {i: str(s.writes[number].function) for i, s in slow.items() if len(s.writes) > number},
                 f"function_{number}",
-                delay=6,
+                delay=subtract_stage - 1,
             )
             for number in range(self.writes)
         ]
@@ -242,39 +257,44 @@ class SlowPath(Component):
         z_flags, difference_flags, finished = [], [], []
         for word in range(words):
             total = row[word * bits : (word + 1) * bits].as_signed()
-            # 0: bias
-            biased = Signal(signed(bits), name=f"biased_{word}", reset_less=True)
-            if biases:
-                addend = Signal(signed(bits), name=f"addend_{word}")
-                m.d.comb += addend.eq(bias_shift.of(lambda s, b=biases[word]: Const(0) if s == NO_BIAS else b << s))
-                m.d.sync += biased.eq(total + addend)
-            else:
-                m.d.sync += biased.eq(total)
-            # 1, 2: round, saturate
+            # 0: combine
+            value = added(m, total, biases[word], kinds, f"combine_{word}")
+            biased = Signal(signed(len(value)), name=f"biased_{word}", reset_less=True)
+            m.d.sync += biased.eq(value)
+            # 1, 2: round; saturate and mask
             nearest = rounded(m, biased, z_shift, f"z_{word}")
             narrow = Signal.like(nearest, name=f"narrow_{word}", reset_less=True)
             m.d.sync += narrow.eq(nearest)
             clamped, flag = saturated_for(m, narrow, z_width, f"z_{word}")
+            cleared = rectified & narrow[-1]
+            if conditions:
+                cleared |= masked & ~Delayed(m, conditions[word][0], f"condition_{word}", reset_less=True)[2]
             z = Signal(signed(max(z_width.values)), name=f"z_{word}", reset_less=True)
             z_flag = Signal(name=f"z_flag_{word}")
-            m.d.sync += [z.eq(clamped), z_flag.eq(flag & stage[2].present[word] & stage[2].active)]
+            counts = stage[2].present[word] & stage[2].active
+            if conditions or rectifies:
+                clamped, counts = Mux(cleared, 0, clamped), counts & ~cleared
+            m.d.sync += [z.eq(clamped), z_flag.eq(flag & counts)]
             z_flags.append(z_flag)
-            # 3 to 6: index, table, register, symmetry
-            values = {"None": Delayed(m, z, f"z_{word}", reset_less=True)[TableRead.latency]}
+            # from 3: the function (index, table, register, symmetry; a unit takes longer)
+            values = {"None": Delayed(m, z, f"z_{word}", reset_less=True)[waits]}
             for number, names in enumerate(groups.values()):
-                reader = TableRead([program.tables[name] for name in names])
+                found = [program.functions[name] for name in names]
+                reader = TableRead(found) if isinstance(found[0], Table) else UnitRead(found[0])
                 m.submodules[f"table_{number}_{word}"] = reader
                 m.d.comb += reader.z.eq(z)
-                values |= {name: getattr(reader, f"value_{i}") for i, name in enumerate(names)}
+                for i, name in enumerate(names):
+                    late = Delayed(m, getattr(reader, f"value_{i}"), f"late_{name}_{word}", reset_less=True)
+                    values[name] = late[waits - reader.latency]
             results = []
             for number, function in enumerate(functions_of):
                 value = Signal(signed(width), name=f"value_{number}_{word}", reset_less=True)
                 m.d.sync += value.eq(function.of(lambda name, values=values: values[name]))
                 results.append(value)
-            # 7, 8: subtract, round, saturate
+            # then subtract, round, saturate
             passed = [Delayed(m, value, f"passed_{word}_{n}", reset_less=True) for n, value in enumerate(results)]
             outputs = [Signal(signed(width), name=f"output_{n}_{word}", reset_less=True) for n in range(self.writes)]
-            present_8 = stage[8].present[word]
+            present = stage[subtract_stage + 1].present[word]
             if subtractions:
                 difference_bits = 2 + width + max(max(shifts) for shifts in difference_shift.values)
                 difference = Signal(signed(difference_bits), name=f"difference_{word}", reset_less=True)
@@ -286,37 +306,37 @@ class SlowPath(Component):
                 nearest = rounded(m, difference, rounding, f"difference_{word}")
                 clamped, flag = saturated_for(m, nearest, bound, f"difference_{word}")
                 difference_flag = Signal(name=f"difference_flag_{word}")
-                m.d.sync += difference_flag.eq(flag & subtracts & present_8 & stage[8].active)
+                m.d.sync += difference_flag.eq(flag & subtracts & present & stage[after].active)
                 difference_flags.append(difference_flag)
             for number, output in enumerate(outputs):
                 value = passed[number][1]
                 if number == 0 and subtractions:
                     value = Mux(subtracts, clamped, value)
-                m.d.sync += output.eq(Mux(self.loads[number], self.loaded, Mux(present_8, value, 0)))
+                m.d.sync += output.eq(Mux(self.loads[number], self.loaded, Mux(present, value, 0)))
             finished.append(outputs)
 
-        # 9: write
-        last = stage[timing.SLOW_STAGES - 1]
+        # write
+        last = stage[slow_stages - 1]
         is_single = Delayed(m, member(m, kernel, of_sums, "writes_sum"), "writes_sum", reset_less=True)
         for number in range(self.writes):
             writers = [i for i, s in slow.items() if len(s.writes) > number]
             writes = Delayed(m, member(m, kernel, writers, f"writes_{number}"), f"writes_{number}")
-            enable = last.active & writes[timing.SLOW_STAGES - 1]
-            single = is_single[timing.SLOW_STAGES - 1]
+            enable = last.active & writes[slow_stages - 1]
+            single = is_single[slow_stages - 1]
             m.d.comb += self.writes_soon[number].eq(enable)
             m.d.sync += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
             for lane in range(lanes):
                 of_beat = finished[lane % words][number]
                 if of_sums:
-                    of_beat = Mux(is_single[timing.SLOW_STAGES], finished[0][number], of_beat)
+                    of_beat = Mux(is_single[slow_stages], finished[0][number], of_beat)
                 m.d.comb += self.rows[number][lane].eq(of_beat)
                 m.d.sync += self.row_enables[number][lane].eq(enable & ~single & (last.beat == lane // words))
-        before = stage[timing.SLOW_STAGES - timing.ADDRESS]
+        before = stage[slow_stages - timing.ADDRESS]
         m.d.comb += [self.write_tag.eq(before.tag), self.write_tag.valid.eq(before.active)]
         m.d.sync += [
             self.z_clamped.eq(sum(z_flags)),
             self.z_kernel.eq(stage[3].tag.kernel),
             self.difference_clamped.eq(sum(difference_flags) if difference_flags else Const(0)),
-            self.difference_kernel.eq(stage[9].tag.kernel),
+            self.difference_kernel.eq(stage[slow_stages].tag.kernel),
         ]
         return m

@@ -1,23 +1,24 @@
-"""Addresses: one (row, lane) register and a table of increments for each stream."""
+"""Addresses: one (row, lane) register and a table of increments for each stream; and numbers that follow the loops."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import TagLayout, bits_for, member, table
-from catgrad_hw.schedule.program import Operand, Program
+from catgrad_hw.schedule.program import Operand, Program, Ramp
+
+
+def advances(kernel, strides):
+    """What to add when a level advances and all levels inside it start over, innermost level first."""
+    result, rewind = [], 0
+    for trip, stride in zip(reversed(kernel.trips), reversed(strides), strict=True):
+        result.append(stride - rewind)
+        rewind += stride * (trip - 1)
+    return result
 
 
 def increments(kernel, operand: Operand):
-    """What to add when a level advances and all levels inside it start over: (to the row, to the position along the
-    vector axis); innermost level first."""
-    result = []
-    rewind_row = rewind_position = 0
-    levels = zip(reversed(kernel.trips), reversed(operand.strides), reversed(operand.steps), strict=True)
-    for trip, stride, step in levels:
-        result.append((stride - rewind_row, step - rewind_position))
-        rewind_row += stride * (trip - 1)
-        rewind_position += step * (trip - 1)
-    return result
+    """The :func:`advances` of an address: (of the row, of the position along the vector axis) by level."""
+    return list(zip(advances(kernel, operand.strides), advances(kernel, operand.steps), strict=True))
 
 
 class AddressStream(Component):
@@ -130,3 +131,46 @@ class AddressStream(Component):
                 mine = Mux(is_mine, mine, 0)
             origin = origin | mine
         return origin
+
+
+class RampStream(Component):
+    """A number that is affine in the loop indices: at a trigger, the offset of the kernel or the last number plus an
+    increment. ``value`` is there with the address of an :class:`AddressStream` of the same trigger.
+
+    ``ramps`` maps kernel indices to :class:`Ramp`.
+    """
+
+    def __init__(self, program: Program, ramps: dict[int, Ramp]):
+        self.program, self.ramps = program, ramps
+        self.layout = TagLayout(program)
+        ends = [0, -1]
+        for index, ramp in ramps.items():
+            spans = [s * (t - 1) for s, t in zip(ramp.strides, program.kernels[index].trips, strict=True)]
+            ends += [ramp.offset + sum(min(span, 0) for span in spans), ramp.offset + sum(max(s, 0) for s in spans)]
+        self.bits = max((end if end >= 0 else ~end).bit_length() for end in ends) + 1
+        super().__init__(
+            {
+                "trigger": In(1),
+                "kernel": In(bits_for(len(program.kernels))),
+                "level": In(self.layout["level"].width),
+                "value": Out(signed(self.bits)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        step, following = Signal(signed(self.bits)), Signal(signed(self.bits))
+        starts, ahead = Signal(), Signal()
+        with m.Switch(self.kernel):
+            for index, ramp in self.ramps.items():
+                with m.Case(index), m.Switch(self.level):
+                    for level, advance in enumerate(advances(self.program.kernels[index], ramp.strides)):
+                        with m.Case(level):
+                            m.d.comb += following.eq(advance)
+                    with m.Case(self.layout.start):
+                        m.d.comb += following.eq(ramp.offset)
+        m.d.sync += [step.eq(following), starts.eq(self.level == self.layout.start)]
+        m.d.sync += ahead.eq(self.trigger & member(m, self.kernel, self.ramps, "used"))
+        with m.If(ahead):
+            m.d.sync += self.value.eq(Mux(starts, step, self.value + step))
+        return m

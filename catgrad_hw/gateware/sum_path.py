@@ -1,9 +1,11 @@
 """The end of the tree: partial sums, rounding, parameter updates, one word a cycle."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import saturated_for
+from catgrad_hw.gateware.combine import added, kinds_of
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
@@ -42,30 +44,35 @@ class SumPath(Component):
     """Finishes the tree's sums.
 
     ``total`` is the finished sum; ``tag``, ``tag.valid`` high for one cycle, is two cycles ahead of it. ``partial``
-    (the sum of the tiles so far) comes with it, ``old`` (the word to update) :data:`timing.SUM_UPDATE` cycles later,
-    ``index`` (of a draw) :attr:`draw_lead` cycles earlier. ``partial_sum`` is written at :data:`timing.PARTIAL_WRITE`
-    where ``partial_write`` is high, ``word`` at :data:`timing.SUM_WRITE` where ``write`` is (``writes_soon``: a cycle
-    before); ``write_tag`` and
-    ``partial_tag`` are two cycles ahead of that.
-    ``loaded`` takes the place of ``word`` in the cycle after ``loads``.
+    (the sum of the tiles so far) comes with it, ``other`` (the word that is added to the sum over all tiles)
+    :data:`timing.PARTIAL_WRITE` cycles later, ``old`` (the word to update) :attr:`Timing.sum_update` cycles later,
+    ``indices`` (of the draw of each write) :attr:`draw_lead` cycles before what is drawn is added. ``partial_sum`` is
+    written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is high, ``words`` at :attr:`Timing.sum_write` where
+    their bit of ``write`` is (``writes_soon``: a cycle before); ``write_tag`` and ``partial_tag`` are two cycles ahead
+    of that.
+    ``loaded`` takes the place of the first word in the cycle after ``loads``.
     """
 
-    draw_lead = Draw.latency - timing.PARTIAL_WRITE
-    """The draw is there with the sum to which it is added."""
+    @staticmethod
+    def draw_lead(program: Program):
+        """Cycles before the sum at which indices come: the draw is there with the value to which it is added."""
+        return Draw.latency - timing.PARTIAL_WRITE - program.timing.sum_combines
 
-    def __init__(self, program: Program, old_bits):
+    def __init__(self, program: Program, word_bits):
         self.program = program
         self.layout = TagLayout(program)
         self.kernels = {i: k.sum for i, k in enumerate(program.kernels) if k.sum}
+        self.writes = max(len(s.writes) for s in self.kernels.values())
         bits = program.sum_accumulator
-        word = max(s.narrowing.width for s in self.kernels.values())
+        word = max(finish.narrowing.width for s in self.kernels.values() for finish in s.writes)
         super().__init__(
             {
                 "tag": In(self.layout),
                 "total": In(signed(bits)),
-                "old": In(signed(old_bits)),
+                "old": In(signed(word_bits)),
+                "other": In(signed(word_bits)),
                 "partial": In(signed(bits)),
-                "index": In(32),
+                "indices": In(data.ArrayLayout(32, self.writes)),
                 "key": In(32),
                 "loads": In(1),
                 "loaded": In(signed(word)),
@@ -73,10 +80,10 @@ class SumPath(Component):
                 "partial_write": Out(1),
                 "partial_tag": Out(self.layout),
                 "write_tag": Out(self.layout),
-                "word": Out(signed(word)),
-                "write": Out(1),
-                "writes_soon": Out(1),
-                "clamped": Out(1),
+                "words": Out(data.ArrayLayout(signed(word), self.writes)),
+                "write": Out(self.writes),
+                "writes_soon": Out(self.writes),
+                "clamped": Out(self.writes),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
             }
         )
@@ -112,13 +119,46 @@ class SumPath(Component):
         finishes = Delayed(m, self.tag.valid & complete, "finishes")
         m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[kept - timing.ADDRESS])]
 
+        # Combine.
+        value = sum_
+        if program.timing.sum_combines:
+            kinds = Choice(m, kernel, kinds_of({i: s.combination for i, s in kernels.items()}), "kinds", delay=kept)
+            together = added(m, sum_, self.other, kinds, "combine")
+            value = Signal(signed(len(together)), name="combined", reset_less=True)
+            m.d.sync += value.eq(together)
+            kept += 1
+
+        written = ahead + program.timing.sum_write
+        for number in range(self.writes):
+            of_kernels = {i: s.writes[number] for i, s in kernels.items() if len(s.writes) > number}
+            word, flag = self._finish(m, number, of_kernels, value, kept, stage, finishes)
+            writes = {cycle: Const(1) for cycle in (written - 1, written)}
+            if len(of_kernels) < len(kernels):
+                writes = Delayed(m, member(m, kernel, of_kernels, f"has_{number}"), f"has_{number}", reset_less=True)
+            m.d.comb += [
+                self.words[number].eq(word),
+                self.write[number].eq(finishes[written] & writes[written]),
+                self.writes_soon[number].eq(finishes[written - 1] & writes[written - 1]),
+                self.clamped[number].eq(flag & writes[written]),
+            ]
+        m.d.comb += [
+            self.write_tag.eq(stage[written - timing.ADDRESS]),
+            self.write_tag.valid.eq(finishes[written - timing.ADDRESS]),
+            self.clamped_kernel.eq(stage[written].kernel),
+        ]
+        return m
+
+    def _finish(self, m, number, finishes_of, value, kept, stage, finishes):
+        """One write of ``value``, which is there ``kept`` cycles after the tag: (the word, whether it was clamped)."""
+        kernel = self.tag.kernel
+        bits = len(value)
         # Add half of the last place, or a draw below it; shift.
-        shifts = {i: s.narrowing.shift for i, s in kernels.items()}
-        drawn = {i: s for i, s in kernels.items() if s.draw is not None}
+        shifts = {i: f.narrowing.shift for i, f in finishes_of.items()}
+        drawn = {i for i, f in finishes_of.items() if f.draw is not None}
         draw = Const(0, 16)
         if drawn:
-            m.submodules.draw = unit = Draw()
-            m.d.comb += [unit.key.eq(self.key), unit.index.eq(self.index)]
+            m.submodules[f"draw_{number}"] = unit = Draw()
+            m.d.comb += [unit.key.eq(self.key), unit.index.eq(self.indices[number])]
             draw = unit.value
 
         def below(form):
@@ -127,42 +167,34 @@ class SumPath(Component):
                 return Const((1 << shift) >> 1, bits)
             return draw >> (16 - shift) if shift <= 16 else draw << (shift - 16)
 
-        half = Choice(m, kernel, {i: (max(shift, 0), i in drawn) for i, shift in shifts.items()}, "half", delay=kept)
-        near = Signal(signed(bits + 1), reset_less=True)
-        m.d.sync += near.eq(sum_ + half.of(below))
-        shift = Choice(m, kernel, shifts, "shift", delay=kept + 1)
+        halves = {i: (max(shift, 0), i in drawn) for i, shift in shifts.items()}
+        half = Choice(m, kernel, halves, f"half_{number}", delay=kept)
+        near = Signal(signed(bits + 1), name=f"near_{number}", reset_less=True)
+        m.d.sync += near.eq(value + half.of(below))
+        shift = Choice(m, kernel, shifts, f"shift_{number}", delay=kept + 1)
         result_bits = bits + 1 - min(shifts.values())
-        inverse = Signal(signed(result_bits), reset_less=True)  # so the subtraction needs no inverters
+        # inverted, so the subtraction needs no inverters
+        inverse = Signal(signed(result_bits), name=f"inverse_{number}", reset_less=True)
         nearest = ~inverse
         m.d.sync += inverse.eq(~shift.of(lambda s: near >> s if s > 0 else near << -s))
 
         # Update; saturate.
-        updated = ahead + timing.SUM_UPDATE
-        updates = [i for i, s in kernels.items() if s.update]
-        changed = Signal(signed(max(result_bits, len(self.old)) + 1), reset_less=True)
-        updating = Delayed(m, member(m, kernel, updates, "updates"), "updates", reset_less=True)[updated]
-        m.d.sync += changed.eq(Mux(updating, self.old - nearest, nearest))
-        width = Choice(m, kernel, {i: s.narrowing.width for i, s in kernels.items()}, "width", delay=updated + 1)
-        clamped, clamps = saturated_for(m, changed, width, "changed")
-        of_rows = [i for i, s in kernels.items() if s.source == "row"]
-        is_present = member(m, kernel, of_rows, "of_rows") | (self.tag.edge != Edge.EMPTY)
-        present = Delayed(m, is_present, "present", reset_less=True)[updated + 1]
-        word = Signal.like(self.word, reset_less=True)
-        flag = Signal()
+        updated = kept + 2
+        updates = [i for i, f in finishes_of.items() if f.update]
+        changed = Signal(signed(max(result_bits, len(self.old)) + 1), name=f"changed_{number}", reset_less=True)
+        updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updates_{number}", reset_less=True)
+        m.d.sync += changed.eq(Mux(updating[updated], self.old - nearest, nearest))
+        widths = {i: f.narrowing.width for i, f in finishes_of.items()}
+        width = Choice(m, kernel, widths, f"width_{number}", delay=updated + 1)
+        clamped, clamps = saturated_for(m, changed, width, f"changed_{number}")
+        of_rows = [i for i in finishes_of if self.kernels[i].source == "row"]
+        is_present = member(m, kernel, of_rows, f"of_rows_{number}") | (self.tag.edge != Edge.EMPTY)
+        present = Delayed(m, is_present, f"present_{number}", reset_less=True)[updated + 1]
+        word = Signal(signed(len(self.loaded)), name=f"word_{number}", reset_less=True)
+        flag = Signal(name=f"flag_{number}")
+        result = Mux(present, clamped, 0)
         m.d.sync += [
-            word.eq(Mux(self.loads, self.loaded, Mux(present, clamped, 0))),
+            word.eq(Mux(self.loads, self.loaded, result) if number == 0 else result),
             flag.eq(clamps & present & finishes[updated + 1]),
         ]
-
-        # Write.
-        written = ahead + timing.SUM_WRITE
-        m.d.comb += [
-            self.word.eq(word),
-            self.write.eq(finishes[written]),
-            self.writes_soon.eq(finishes[written - 1]),
-            self.write_tag.eq(stage[written - timing.ADDRESS]),
-            self.write_tag.valid.eq(finishes[written - timing.ADDRESS]),
-            self.clamped.eq(flag),
-            self.clamped_kernel.eq(stage[written].kernel),
-        ]
-        return m
+        return word, flag

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catgrad_hw.ir.kernel import Bound
 from catgrad_hw.schedule import timing
-from catgrad_hw.schedule.program import MachineKernel, Operand, Program
+from catgrad_hw.schedule.program import Combination, MachineKernel, Operand, Program
 
 Cycles = NDArray[np.int64]
 
@@ -62,9 +64,18 @@ def issue_cycles(kernel: MachineKernel) -> Cycles:
     return issue
 
 
+def inside(bounds: Sequence[Bound], index: Cycles) -> NDArray[np.bool_]:
+    """Whether each iteration, a column of indices by level, keeps all ``bounds``."""
+    found = np.ones(index.shape[1], dtype=bool)
+    for bound in bounds:
+        place = bound.offset + np.array(bound.strides, dtype=np.int64) @ index
+        found &= (place >= 0) & (place < bound.size)
+    return found
+
+
 def events(program: Program, kernel: MachineKernel) -> Events:
     """The uses of ``kernel``, assuming slot 0 of arrays that have several."""
-    lanes = program.lanes
+    lanes, latencies = program.lanes, program.timing
     grid, issue = _grid(kernel), issue_cycles(kernel)
 
     def rows(operand: Operand, select: Cycles) -> Cycles:
@@ -72,7 +83,11 @@ def events(program: Program, kernel: MachineKernel) -> Events:
         chosen = grid[:, select]
         position = operand.position + np.array(operand.steps, dtype=np.int64) @ chosen
         result: Cycles = placement.base + operand.base + np.array(operand.strides, dtype=np.int64) @ chosen
-        return result + position // lanes * placement.elements
+        result += position // lanes * placement.elements
+        if operand.bounds:  # what is read outside of them doesn't matter: any row of the array will do
+            last = placement.base + placement.slots * placement.slot_rows - 1
+            result = np.where(inside(operand.bounds, chosen), result, np.clip(result, placement.base, last))
+        return result
 
     def use(operand: Operand, select: Cycles, presented: int) -> Use:
         bank = program.placements[operand.array].bank
@@ -91,40 +106,48 @@ def events(program: Program, kernel: MachineKernel) -> Events:
     writes: list[Use] = []
     units: list[Use] = []
     row_last = last(kernel.reduced)
+    def combined(combination: Combination, select: Cycles, trigger: int) -> None:
+        for operand in combination.operands():
+            reads.append(use(operand, select, timing.presented(trigger)))
+
     if kernel.slow:
         slow = kernel.slow
         words = slow.reduced is not None
         outputs = last(slow.reduced) if slow.reduced is not None else row_last
-        capture = timing.capture(lanes, words)
+        capture = latencies.capture(words)
         if words:
             units.append(Use(TREE, NO_ROWS, issue + timing.PRODUCT))
-        if slow.bias:
-            reads.append(use(slow.bias, outputs, timing.presented(timing.held_trigger(capture))))
+        combined(slow.combination, outputs, timing.held_trigger(capture))
         for beat in range(1 if words else program.beats):
             units.append(Use(CAPTURE_REGISTER, NO_ROWS, issue[outputs] + capture + beat))
-            writes += [use(w.target, outputs, capture + timing.SLOW_STAGES + beat) for w in slow.writes]
+            writes += [use(w.target, outputs, capture + latencies.slow_stages + beat) for w in slow.writes]
         for write in slow.writes:
             if write.subtraction:
                 other = write.subtraction.other
-                trigger = timing.held_trigger(capture + timing.SUBTRACT_STAGE)
+                trigger = timing.held_trigger(capture + latencies.subtract_stage)
                 reads.append(use(other, outputs, timing.presented(trigger)))
     if kernel.full:
         units.append(Use(FULL_PATH, NO_ROWS, issue[row_last] + timing.ACCUMULATOR + 1))
-        writes.append(use(kernel.full.target, row_last, timing.FULL_WRITE))
-        if kernel.full.update:
-            reads.append(use(kernel.full.target, row_last, timing.presented(timing.old_row_trigger())))
+        combined(kernel.full.combination, row_last, timing.COMBINED_TRIGGER)
+        for finish in kernel.full.writes:
+            writes.append(use(finish.target, row_last, latencies.full_write))
+            if finish.update:
+                reads.append(use(finish.target, row_last, timing.presented(latencies.old_row_trigger)))
     if kernel.sum:
         total = kernel.sum
-        entry = timing.PRODUCT if total.source == "product" else timing.FULL_WRITE
+        entry = timing.PRODUCT if total.source == "product" else latencies.full_write
         units.append(Use(TREE, NO_ROWS, issue + entry))
         sum_last = last(total.reduced)
-        ready = timing.sum_ready(lanes, total.source)
-        writes.append(use(total.target, sum_last, ready + timing.SUM_WRITE))
-        if total.update:
-            trigger = ready + timing.SUM_UPDATE - timing.ROW_LATENCY
-            reads.append(use(total.target, sum_last, timing.presented(trigger)))
+        ready = latencies.sum_ready(total.source)
+        combined(total.combination, sum_last, ready + timing.SUM_COMBINED)
+        for finish in total.writes:
+            writes.append(use(finish.target, sum_last, ready + latencies.sum_write))
+            if finish.update:
+                trigger = ready + latencies.sum_update - timing.ROW_LATENCY
+                reads.append(use(finish.target, sum_last, timing.presented(trigger)))
         if program.tiles > 1 and kernel.sums_samples:
-            operand = replace(total.flat, array=partial_name(total.target.array))
+            first = total.writes[0]
+            operand = replace(first.flat, array=partial_name(first.target.array))
             reads.append(use(operand, sum_last, timing.presented(ready - timing.OUTPUT)))
             writes.append(use(operand, sum_last, ready + timing.PARTIAL_WRITE))
     return Events(tuple(reads), tuple(writes), tuple(units))

@@ -6,9 +6,9 @@ before anything is built. Nothing chosen here or below changes a bit of the resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NoReturn
 
 from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.kernel import (
@@ -19,14 +19,16 @@ from catgrad_hw.ir.kernel import (
     Kernel,
     Lookup,
     Loop,
+    Position,
     Read,
     Reduced,
     Round,
     Saturate,
     Shift,
+    under,
 )
 from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.schedule.program import Narrowing
+from catgrad_hw.schedule.program import Kind, Narrowing, Reduction
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,27 @@ class Factor:
     access: Access | None
     constant: int = 0
     rounding: int = 0
+
+
+@dataclass(frozen=True)
+class Combination:
+    """As :class:`catgrad_hw.schedule.program.Combination`, of accesses."""
+
+    kind: Kind = "alone"
+    other: Access | Literal["factor"] | None = None
+    shift: int = 0
+    condition: Access | Literal["factor", "reduced"] | None = None
+    position: Position | None = None
+    rectified: bool = False
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """What is read."""
+        return tuple(access for access in (self.other, self.condition) if isinstance(access, Access))
+
+
+PLAIN = Combination()
+"""The reduced value itself."""
 
 
 @dataclass(frozen=True)
@@ -50,42 +73,46 @@ class Difference:
 
 @dataclass(frozen=True)
 class Store:
-    """A write of z, or of a function of it, minus another array where ``difference`` is given."""
+    """A write of the narrowed value z, or of a function of it, minus another array where ``difference`` is given.
+
+    ``update``: the write is ``saturate(old - round(value))``. ``draw``: the flat parameter index of the access's first
+    word, where the rounding is stochastic.
+    """
 
     access: Access
-    table: str | None = None
+    narrowing: Narrowing
+    function: str | None = None
     difference: Difference | None = None
+    update: bool = False
+    draw: int | None = None
 
 
 @dataclass(frozen=True)
 class Rider:
-    """A side sum: the stored values summed over the loops ``over`` and finished like a kernel of its own."""
+    """A side sum: the values of ``source`` summed over the loops ``over`` and finished like a kernel of its own."""
 
+    source: Access
     over: tuple[str, ...]
-    store: Store
-    narrowing: Narrowing
-    update: bool
-    draw: int | None
+    combination: Combination
+    stores: tuple[Store, ...]
+    accumulator: int
 
 
 @dataclass(frozen=True)
 class Form:
-    """``stores <- epilogue(sum over the last ``reduced`` loops of first * second)``.
+    """``stores <- narrow(combination(reduction over the last ``reduced`` loops of first * second))``.
 
-    ``update``: the one store becomes ``saturate(old - round(sum))``. ``draw``: the flat parameter index of the store's
-    first word, where that rounding is stochastic.
+    ``accumulator``: bits that hold the reduced value and, where something is added to it, the sum.
     """
 
     name: str
     loops: tuple[Loop, ...]
+    reduction: Reduction
     reduced: int
     factors: tuple[Factor, Factor]
-    bias: Access | None
-    bias_shift: int
-    narrowing: Narrowing
+    combination: Combination
     stores: tuple[Store, ...]
-    update: bool = False
-    draw: int | None = None
+    accumulator: int
     rider: Rider | None = None
 
     @property
@@ -94,16 +121,33 @@ class Form:
         return next((level for level, loop in enumerate(self.loops) if loop.batch), None)
 
     @property
-    def simple(self) -> bool:
-        """Whether there is nothing but narrowing, or an update, after the sum."""
-        store = self.stores[0]
-        return len(self.stores) == 1 and self.bias is None and store.table is None and store.difference is None
+    def sums_samples(self) -> bool:
+        """Whether the reduction runs over samples."""
+        return self.batch_level is not None and self.batch_level >= len(self.loops) - self.reduced
+
+    @property
+    def updates(self) -> bool:
+        """Whether a parameter is updated."""
+        return any(store.update for store in self.stores)
+
+    @property
+    def needs_slow_path(self) -> bool:
+        """Whether there is a function or a difference, or two arrays share z."""
+        several = len(self.stores) > 1 and not self.updates
+        return several or any(store.function or store.difference for store in self.stores)
+
+    @property
+    def needs_full_path(self) -> bool:
+        """Whether the full-width path alone can do it."""
+        combination = self.combination
+        chooses = combination.kind in ("replace", "select") or combination.condition == "reduced"
+        return self.reduction != "sum" or chooses or combination.position is not None
 
     @property
     def accesses(self) -> tuple[Access, ...]:
         """Every array access, the product's first."""
         found = [factor.access for factor in self.factors if factor.access]
-        found += [self.bias] if self.bias else []
+        found += self.combination.accesses
         for store in self.stores:
             found += [store.access] + ([store.difference.other] if store.difference else [])
         return tuple(found)
@@ -111,33 +155,23 @@ class Form:
     def without_rider(self) -> tuple[Form, Form]:
         """The same work as two kernels: this one alone, and one that sums what it stored."""
         assert self.rider is not None
-        kept = [level for level, loop in enumerate(self.loops) if loop.name not in self.rider.over]
+        rider = self.rider
+        kept = [level for level, loop in enumerate(self.loops) if loop.name not in rider.over]
         order = kept + [level for level in range(len(self.loops)) if level not in kept]
-
-        def reordered(access: Access) -> Access:
-            return Access(access.array, access.offset, tuple(access.strides[level] for level in order))
-
-        alone = Form(**{**self.__dict__, "rider": None})
-        target = self.rider.store.access
+        combination = rider.combination
+        if isinstance(combination.other, Access):
+            combination = replace(combination, other=under(combination.other, order))
         total = Form(
-            name=f"{self.name}.{target.array}",
+            name=f"{self.name}.{rider.stores[0].access.array}",
             loops=tuple(self.loops[level] for level in order),
+            reduction="sum",
             reduced=len(order) - len(kept),
-            factors=(Factor(None, 1), Factor(reordered(self.stores[0].access))),
-            bias=None,
-            bias_shift=0,
-            narrowing=self.rider.narrowing,
-            stores=(Store(reordered(target)),),
-            update=self.rider.update,
-            draw=self.rider.draw,
+            factors=(Factor(None, 1), Factor(under(rider.source, order))),
+            combination=combination,
+            stores=tuple(replace(store, access=under(store.access, order)) for store in rider.stores),
+            accumulator=rider.accumulator,
         )
-        return alone, total
-
-
-class _Epilogue(NamedTuple):
-    bias: Access | None
-    bias_shift: int
-    narrowing: Narrowing
+        return replace(self, rider=None), total
 
 
 def parameter_offsets(program: IntegerProgram) -> dict[str, int]:
@@ -154,7 +188,7 @@ def parameter_offsets(program: IntegerProgram) -> dict[str, int]:
 
 
 def forms(program: IntegerProgram) -> dict[str, tuple[Form, ...]]:
-    """The forms of every routine's kernels.
+    """The forms of every routine's kernels: those up to the last that runs over samples, then the others.
 
     Raises:
         UnsupportedError: a kernel has a form that the hardware lacks.
@@ -163,19 +197,33 @@ def forms(program: IntegerProgram) -> dict[str, tuple[Form, ...]]:
     result: dict[str, tuple[Form, ...]] = {}
     for name, kernels in program.kernels.programs.items():
         parsed = tuple(_Parser(program, kernel, offsets).form() for kernel in kernels)
-        final = [form for form in parsed if form.batch_level is None]
-        if parsed[len(parsed) - len(final) :] != tuple(final):
-            raise UnsupportedError(
-                f"{name}: {final[0].name} doesn't run over samples, but a kernel after it does; expected all kernels "
-                "over samples first; order the parameter updates last"
-            )
+        complete: set[str] = set()  # arrays that are there when all samples have been
+        for form in parsed[: tile_phase(parsed)]:
+            early = [access.array for access in form.accesses if access.array in complete]
+            if form.batch_level is None and early:
+                raise UnsupportedError(
+                    f"{name}: {form.name} reads {early[0]}, a sum over samples, but a kernel after it runs over "
+                    "samples; expected all kernels over samples first; order the parameter updates last"
+                )
+            stores = form.stores if form.sums_samples else ()
+            if form.rider and any(loop.batch and loop.name in form.rider.over for loop in form.loops):
+                stores += form.rider.stores
+            complete |= {store.access.array for store in stores}
         result[name] = parsed
     return result
+
+
+def tile_phase(kernels: Sequence[Form]) -> int:
+    """How many of the kernels run for each tile: those up to the last that runs over samples."""
+    return 1 + max((i for i, form in enumerate(kernels) if form.batch_level is not None), default=-1)
 
 
 class _Parser:
     def __init__(self, program: IntegerProgram, kernel: Kernel, offsets: Mapping[str, int]) -> None:
         self.program, self.kernel, self.offsets = program, kernel, offsets
+        self.scale: int | None = None
+        """The exponent of the power of two by which every write multiplies the reduced value."""
+        self.factors: tuple[Factor, Factor] = (Factor(None, 1), Factor(None, 0))
         if sum(loop.batch for loop in kernel.loops) > 1:
             self.refuse("two loops over samples", "at most one")
 
@@ -184,6 +232,8 @@ class _Parser:
             f"kernel {self.kernel.name}: no hardware for {found}; expected {expected}; "
             "train this model with a software target, or change the layer that makes it"
         )
+
+    # --- the product ------------------------------------------------------------------------------------------------
 
     def factor(self, expression: Expression) -> Factor:
         limit = self.program.multiplier
@@ -203,107 +253,178 @@ class _Parser:
             self.refuse(f"{access.array}, {width} bits wide, at a multiplier", f"at most {limit} bits")
         return Factor(access, 0, rounding)
 
-    def narrowing(self, expression: Expression) -> tuple[Expression, Narrowing]:
-        """Split ``saturate(round(inner))`` (an exact shift to the left may stand inside) into inner and narrowing."""
+    def product(self) -> tuple[Factor, Factor]:
+        body = self.kernel.body
+        match body:
+            case Apply("multiply", (left, right)):
+                return self.factor(left), self.factor(right)
+            case Constant(0):
+                return Factor(None, 1), Factor(None, 0)
+            case Read() | Saturate():
+                return Factor(None, 1), self.factor(body)
+        self.refuse(f"the body {body}", "a product of two arrays, or one array")
+
+    def is_factor(self, access: Access) -> bool:
+        """Whether a lane multiplies exactly this word by a constant."""
+        constant, array = sorted(self.factors, key=lambda factor: factor.access is not None)
+        return constant.access is None and (array.access, array.rounding) == (access, 0)
+
+    # --- the value --------------------------------------------------------------------------------------------------
+
+    def narrowing(self, expression: Expression) -> tuple[Expression, Narrowing, Access | None]:
+        """Split ``saturate(round(inner))`` into inner, narrowing and draw."""
         match expression:
-            case Saturate(Round(inner, shift, None), width, counter):
+            case Saturate(Round(inner, shift, draw), width, counter):
                 pass
             case Saturate(inner, width, counter):
-                shift = 0
+                shift, draw = 0, None
             case _:
                 self.refuse(f"the unsaturated value {expression}", "a narrowing")
-        if isinstance(inner, Shift) and isinstance(inner.argument, Reduced):
-            return inner.argument, Narrowing(shift - inner.amount, width, counter)
-        return inner, Narrowing(shift, width, counter)
+        inner, left = self.scaled(inner)
+        return inner, Narrowing(shift - left, width, counter), draw
 
     @staticmethod
     def scaled(expression: Expression) -> tuple[Expression, int]:
         return (expression.argument, expression.amount) if isinstance(expression, Shift) else (expression, 0)
 
-    def value(self, expression: Expression) -> tuple[str | None, _Epilogue]:
-        """z or a function of it: (table, how z is made)."""
-        table = None
-        if isinstance(expression, Lookup):
-            table, expression = expression.table, expression.argument
-        inner, narrowing = self.narrowing(expression)
-        match inner:
+    def reduced(self, expression: Expression, whole: Expression) -> None:
+        """Take ``r * 2**amount``, the same in every write."""
+        inner, amount = self.scaled(expression)
+        if not isinstance(inner, Reduced) or self.scale not in (None, amount):
+            self.refuse(f"the epilogue {whole}", "the reduced value")
+        self.scale = amount
+
+    def read(self, expression: Expression, whole: Expression) -> tuple[Access, int]:
+        inner, amount = self.scaled(expression)
+        if not isinstance(inner, Read):
+            self.refuse(f"the epilogue {whole}", "an array beside the reduced value")
+        return inner.access, amount
+
+    def combination(self, expression: Expression) -> Combination:
+        """What is narrowed, or stored as it is."""
+        match expression:
+            case Reduced() | Shift(Reduced()):
+                self.reduced(expression, expression)
+                return PLAIN
+            case Read() | Shift(Read()):
+                return Combination("replace", *self.read(expression, expression))
+            case Apply("add" | "subtract" as kind, (left, right)):
+                self.reduced(left, expression)
+                other, shift = self.read(right, expression)
+                return Combination("add" if kind == "add" else "subtract", other, shift)
+            case Apply("select", (condition, value, Constant(0))):
+                masked = self.combination(value)
+                match condition:
+                    case _ if condition == value and not masked.rectified:
+                        return replace(masked, rectified=True)
+                    case Apply("equal", (Reduced(), Position() as position)) if masked.position is None:
+                        return replace(masked, position=position)
+                    case Read() | Reduced() if masked.condition is None:
+                        return replace(masked, condition=self.condition(condition))
+            case Apply("select", (condition, value, alternative)):
+                self.reduced(alternative, expression)
+                access, shift = self.read(value, expression)
+                other: Access | Literal["factor"] = "factor" if self.is_factor(access) else access
+                return Combination("select", other, shift, self.condition(condition))
+        self.refuse(f"the epilogue {expression}", "the reduced value, with an array added, masked, or chosen instead")
+
+    def condition(self, expression: Expression) -> Access | Literal["factor", "reduced"]:
+        match expression:
             case Reduced():
-                return table, _Epilogue(None, 0, narrowing)
-            case Apply("add", (Reduced(), addend)):
-                bias, shift = self.scaled(addend)
-                if isinstance(bias, Read) and bias.access.array in self.program.kernels.parameters:
-                    return table, _Epilogue(bias.access, shift, narrowing)
-        self.refuse(f"the epilogue {inner}", "the reduced value, or its sum with a parameter")
+                return "reduced"
+            case Read(access):
+                return "factor" if self.is_factor(access) else access
+        self.refuse(f"the condition {expression}", "an array, or the reduced value")
 
-    def store(self, access: Access, value: Expression) -> tuple[Store, _Epilogue]:
-        match value:
-            case Saturate(Apply("subtract", _)) | Saturate(Round(Apply("subtract", _))):
-                difference, narrowing = self.narrowing(value)
-                assert isinstance(difference, Apply)
-                left, left_shift = self.scaled(difference.arguments[0])
-                right, right_shift = self.scaled(difference.arguments[1])
-                if not isinstance(right, Read):
-                    self.refuse(f"the subtraction of {right}", "an array")
-                table, epilogue = self.value(left)
-                return Store(access, table, Difference(right.access, left_shift, right_shift, narrowing)), epilogue
-        table, epilogue = self.value(value)
-        return Store(access, table), epilogue
+    # --- stores -----------------------------------------------------------------------------------------------------
 
-    def update(self, access: Access, value: Expression) -> tuple[Narrowing, int | None] | None:
-        """The rounding of ``saturate(old - round(sum))`` in place, or None where ``value`` is no such thing."""
+    def store(self, access: Access, value: Expression) -> tuple[Store, Combination]:
+        name = access.array
         match value:
             case Saturate(Apply("subtract", (Read(old), step)), width, counter) if old == access:
-                pass
-            case _:
-                return None
-        shift, draw = 0, None  # type: int, Access | None
-        if isinstance(step, Round):
-            shift, draw = step.shift, step.draw
-            step = step.argument
-        inner, left = self.scaled(step)
-        if not isinstance(inner, Reduced) or width != self.program.formats[access.array].width:
-            self.refuse(f"the update {value}", "old - round(sum)")
-        offset = None
-        if draw is not None:
-            offset = self.offsets[access.array]
-            if draw != Access(draw.array, access.offset + offset, access.strides):
-                self.refuse("a draw that is not keyed by the parameter's flat index", "the flat index")
-        return Narrowing(shift - left, width, counter), offset
+                inner, narrowing, draw = self.narrowing(Saturate(step, width, counter))
+                return Store(access, narrowing, update=True, draw=self.draw(access, draw)), self.combination(inner)
+            case Reduced() | Apply("select", _):
+                width = self.program.formats[name].width
+                return Store(access, Narrowing(0, width, None)), self.combination(value)
+            case Saturate(Apply("subtract", (Shift(left, left_shift), right))) | Saturate(
+                Round(Apply("subtract", (Shift(left, left_shift), right)))
+            ) if not isinstance(left, Reduced):
+                _, narrowing, _ = self.narrowing(value)
+                other, other_shift = self.read(right, value)
+                function, z, combination = self.word(left)
+                difference = Difference(other, left_shift, other_shift, narrowing)
+                return Store(access, z, function, difference), combination
+            case Lookup():
+                function, z, combination = self.word(value)
+                return Store(access, z, function), combination
+        inner, narrowing, draw = self.narrowing(value)
+        return Store(access, narrowing, draw=self.draw(access, draw)), self.combination(inner)
 
-    def form(self) -> Form:
-        kernel = self.kernel
-        if kernel.reduction not in (None, "sum"):
-            self.refuse(f"the reduction {kernel.reduction!r}", "'sum'")
-        match kernel.body:
-            case Apply("multiply", (left, right)):
-                factors = (self.factor(left), self.factor(right))
-            case Read() | Saturate():
-                factors = (Factor(None, 1), self.factor(kernel.body))
-            case _:
-                self.refuse(f"the body {kernel.body}", "a product of two arrays, or one array")
-        if factors[0].access is None and factors[1].access is None:
-            self.refuse(f"the body {kernel.body}", "at least one array")
-        rider = self.rider() if kernel.side_sums else None
-        first = kernel.writes[0]
-        if updated := self.update(first.access, first.value):
-            if len(kernel.writes) != 1:
-                self.refuse("an update beside another write", "an update alone")
-            narrowing, draw = updated
-            stores: tuple[Store, ...] = (Store(first.access),)
-            return Form(
-                kernel.name, kernel.loops, kernel.reduced, factors, None, 0, narrowing, stores, True, draw, rider
-            )
-        parsed = [self.store(write.access, write.value) for write in kernel.writes]
-        epilogues = [epilogue for _, epilogue in parsed]
-        if any(epilogue != epilogues[0] for epilogue in epilogues):
-            self.refuse("writes of different narrowings", "writes that share one pre-activation")
-        stores = tuple(sorted((store for store, _ in parsed), key=lambda store: store.difference is None))
+    def word(self, expression: Expression) -> tuple[str | None, Narrowing, Combination]:
+        """z or a function of it: (the function, how z is narrowed, of what)."""
+        function = None
+        if isinstance(expression, Lookup):
+            function, expression = expression.table, expression.argument
+        inner, narrowing, _ = self.narrowing(expression)
+        return function, narrowing, self.combination(inner)
+
+    def draw(self, access: Access, draw: Access | None) -> int | None:
+        if draw is None:
+            return None
+        offset = self.offsets[access.array]
+        if draw != Access(draw.array, access.offset + offset, access.strides):
+            self.refuse("a draw that is not keyed by the parameter's flat index", "the flat index")
+        return offset
+
+    def stores(self, written: Sequence[tuple[Access, Expression]]) -> tuple[tuple[Store, ...], Combination]:
+        self.scale = None
+        parsed = [self.store(access, value) for access, value in written]
+        combinations = [combination for _, combination in parsed]
+        if any(combination != combinations[0] for combination in combinations):
+            self.refuse("writes of different values", "writes that share one value")
+        stores = tuple(store for store, _ in parsed)
         if len(stores) > 2 or sum(store.difference is not None for store in stores) > 1:
             self.refuse(f"{len(stores)} writes of one row", "two, one of them a difference")
-        bias, shift, narrowing = epilogues[0]
-        form = Form(kernel.name, kernel.loops, kernel.reduced, factors, bias, shift, narrowing, stores, rider=rider)
-        if rider and (not form.simple or form.reduced):
-            self.refuse("a side sum beside a table or a reduction", "one of a narrowed product")
+        return stores, combinations[0]
+
+    def form(self) -> Form:
+        kernel, program = self.kernel, self.program
+        self.factors = self.product()
+        stores, combination = self.stores([(write.access, write.value) for write in kernel.writes])
+        factors = self.factors
+        if self.scale:  # the lane multiplies by that power of two
+            constant = [factor.constant for factor in factors if factor.access is None]
+            if len(constant) != 1 or constant[0] << self.scale >= 1 << (program.multiplier - 1):
+                self.refuse(f"a value times 2**{self.scale}", "a smaller power of two, or none")
+            factors = (
+                Factor(None, constant[0] << self.scale),
+                *(factor for factor in factors if factor.access is not None),
+            )
+        updates = [store for store in stores if store.update]
+        if len(stores) > 1 and not updates and stores[0].narrowing != stores[1].narrowing:
+            self.refuse("writes of different narrowings", "writes that share one pre-activation")
+        # What is subtracted from, or updated, is written first.
+        stores = tuple(sorted(stores, key=lambda store: store.difference is None and not store.update))
+        bits = program.accumulators[kernel.name] + (self.scale or 0)
+        form = Form(
+            kernel.name,
+            kernel.loops,
+            kernel.reduction or "sum",
+            kernel.reduced,
+            factors,
+            combination,
+            stores,
+            bits,
+            self.rider() if kernel.side_sums else None,
+        )
+        if form.needs_full_path and form.needs_slow_path:
+            self.refuse("a function or a difference of a value that is chosen", "one of the two")
+        if form.reduction == "sum" and form.needs_full_path and form.reduced:
+            self.refuse("a sum that an array may take the place of", "a value that is not summed")
+        masked = combination.condition is not None or combination.rectified
+        if (form.updates or form.sums_samples) and (masked or combination.kind not in ("alone", "add")):
+            self.refuse("a sum over samples, or an update, that is masked or chosen", "one that an array may be added to")
         return form
 
     def rider(self) -> Rider:
@@ -311,10 +432,13 @@ class _Parser:
         if len(kernel.side_sums) > 1:
             self.refuse("more than one side sum", "one")
         side = kernel.side_sums[0]
-        store = Store(side.access)
-        if updated := self.update(side.access, side.value):
-            return Rider(side.over, store, updated[0], True, updated[1])
-        inner, narrowing = self.narrowing(side.value)
-        if not isinstance(inner, Reduced):
-            self.refuse(f"the epilogue {inner} of a side sum", "the sum itself or an update")
-        return Rider(side.over, store, narrowing, False, None)
+        factors, self.factors = self.factors, (Factor(None, 1), Factor(None, 0))
+        stores, combination = self.stores([(side.access, side.value)])
+        self.factors = factors
+        bits = self.program.accumulators[f"{kernel.name}.side_0"]
+        if combination.kind == "add" and isinstance(combination.other, Access):
+            added = self.program.formats[combination.other.array].width + combination.shift
+            bits = max(bits, added) + 1
+        if combination.kind not in ("alone", "add") or combination.condition or combination.rectified or self.scale:
+            self.refuse(f"the epilogue of the side sum {side.value}", "the sum, with an array added, or an update")
+        return Rider(kernel.writes[side.source].access, side.over, combination, stores, bits)

@@ -25,14 +25,15 @@ def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
     reads = [operand.array for operand in (kernel.a, kernel.b) if not isinstance(operand, int)]
     writes: list[str] = []
     if kernel.slow:
-        reads += [kernel.slow.bias.array] if kernel.slow.bias else []
         for write in kernel.slow.writes:
             writes.append(write.target.array)
             reads += [write.subtraction.other.array] if write.subtraction else []
     for path in (kernel.full, kernel.sum):
         if path:
-            writes.append(path.target.array)
-            reads += [path.target.array] if path.update else []
+            writes += [finish.target.array for finish in path.writes]
+            reads += [finish.target.array for finish in path.writes if finish.update]
+    for part in (kernel.slow, kernel.full, kernel.sum):
+        reads += [operand.array for operand in part.combination.operands()] if part else []
     return [*combinations(reads, 2), *combinations(writes, 2)]
 
 
@@ -64,7 +65,7 @@ def sums_leftovers(kernels: Iterable[MachineKernel]) -> set[str]:
     by_row: set[str] = set()
     for kernel in kernels:
         targets = [write.target for write in kernel.slow.writes] if kernel.slow else []
-        targets += [path.target for path in (kernel.full, kernel.sum) if path]
+        targets += [finish.target for path in (kernel.full, kernel.sum) if path for finish in path.writes]
         by_word |= {target.array for target in targets if not target.row}
         if not kernel.full and not (kernel.slow and kernel.slow.reduced is None):
             by_row |= {

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from catgrad_hw.numbers.tables import Table
+from catgrad_hw.numbers.units import Function
 from catgrad_hw.schedule.program import Bank, Program
 
 Family = Literal["ice40", "ecp5", "gowin"]
@@ -76,7 +76,7 @@ OWN_COUNTERS = 2
 """Of cycles and of steps, beside those of clamped words."""
 
 
-def table_bits(table: Table) -> int:
+def table_bits(table: Function) -> int:
     """Bits of a table's entries, which are never negative."""
     return max(1, max(table.entries).bit_length())
 
@@ -101,9 +101,9 @@ def _bank(bank: Bank) -> Memory:
 def memories(program: Program) -> Sequence[Memory]:
     """All memories: banks, partial sums among them, a copy of each table for every word of the slow path, and the
     counters, which no choice of tile or packing changes: with the data set, they are beside the budget."""
-    used = {write.table for k in program.kernels if k.slow for write in k.slow.writes if write.table}
+    used = {write.function for k in program.kernels if k.slow for write in k.slow.writes if write.function}
     # a draft has no kernels yet: all tables count
-    tables = [(name, program.tables[name]) for name in sorted(used or program.tables)]
+    tables = [(name, program.functions[name]) for name in sorted(used or program.functions)]
     return [
         *(_bank(bank) for bank in program.banks.values()),
         *(Memory(n, program.slow_words, 1, table_bits(t), len(t.entries), False, True) for n, t in tables),

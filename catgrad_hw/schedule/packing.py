@@ -18,7 +18,7 @@ import highspy
 from catgrad_hw.errors import ScheduleError
 from catgrad_hw.ir.kernel import Access, Array
 from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.schedule.form import Form
+from catgrad_hw.schedule.form import PLAIN, Form
 
 Axis = int | None
 
@@ -56,6 +56,14 @@ class Packing:
     kernels: Mapping[str, tuple[tuple[Form, int | None], ...]]
 
 
+def split(stride: int, length: int, inner: int) -> tuple[int, int, int]:
+    """``stride`` as (outer, along, within) an axis of ``length`` elements that are ``inner`` apart, all of one sign:
+    what reaches back from the first element of an array, into padding, stays within."""
+    outer, rest = divmod(abs(stride), length * inner)
+    along, within = divmod(rest, inner)
+    return (-outer, -along, -within) if stride < 0 else (outer, along, within)
+
+
 def axis_of(array: Array, access: Access, loop: int, size: int) -> int | None:
     """The axis of ``array`` that loop ``loop`` of ``size`` iterations runs along, element by element and alone.
 
@@ -68,7 +76,7 @@ def axis_of(array: Array, access: Access, loop: int, size: int) -> int | None:
         if inner == stride and length == size and size > 1:
             others = [s for level, s in enumerate(access.strides) if level != loop and s]
             alone = all(s % (inner * length) == 0 or abs(s) < inner for s in others)
-            return axis if alone and (access.offset // inner) % length == 0 else None
+            return axis if alone and split(access.offset, length, inner)[1] == 0 else None
         inner *= length
     return None
 
@@ -78,7 +86,8 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
     arrays = program.kernels.arrays
     outer = len(form.loops) - form.reduced
     sizes = [tile if loop.batch else loop.size for loop in form.loops]
-    over_samples = form.batch_level is not None and form.batch_level >= outer
+    stored = {store.access.array for store in form.stores}
+    read = any(factor.access for factor in form.factors)
     found: list[Option] = []
     for lane in (None, *range(len(form.loops))):
         cycles = 1
@@ -91,39 +100,50 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
             if lane is not None and access.strides[lane]:
                 axis = axis_of(arrays[access.array], access, lane, form.loops[lane].size)
                 legal &= axis is not None and axes.setdefault(access.array, axis) == axis
+                legal &= not any(bound.strides[lane] for bound in access.bounds)
             else:
                 words.append(access.array)
-        indexed = [f for f in form.factors if f.access and lane is not None and f.access.strides[lane]]
         rows_out = lane is not None and lane < outer
-        if lane is not None:
-            legal &= bool(indexed)
+        if lane is not None and read:
+            legal &= any(factor.access and factor.access.strides[lane] for factor in form.factors)
         if rows_out:
-            legal &= all(store.access.strides[lane] != 0 for store in form.stores)
-            legal &= form.draw is None and not (tiles > 1 and over_samples)
+            legal &= all(store.access.strides[lane] != 0 and store.draw is None for store in form.stores)
+            legal &= not (tiles > 1 and form.sums_samples)
         else:
             legal &= all(lane is None or not store.access.strides[lane] for store in form.stores)
-            if form.update:
-                target = form.stores[0].access.array
-                legal &= axes.setdefault(target, None) is None
+            legal &= lane is None or not form.needs_full_path
+            legal &= not (tiles > 1 and form.sums_samples and form.needs_slow_path)
+            if form.needs_full_path:  # lane 0 alone, so there is no lane to pick
+                legal &= all(axes.setdefault(name, None) is None for name in stored)
+            for store in form.stores:
+                legal &= not store.update or axes.setdefault(store.access.array, None) is None
         if any(axes.get(name) is not None for name in words):
             legal = False  # one array as rows and as words in one kernel
         if not legal:
             continue
         rides = False
-        if form.rider and rows_out and lane is not None:
-            innermost = tuple(loop.name for loop in form.loops[len(form.loops) - len(form.rider.over) :])
-            rides = set(innermost) == set(form.rider.over) == {form.loops[lane].name}
-            if rides and form.rider.update:
-                axes[form.rider.store.access.array] = None
-        reads = tuple(
-            dict.fromkeys(
-                name
-                for name in words
-                if name not in {store.access.array for store in form.stores} or (form.update and not rows_out)
-            )
-        )
-        found.append(Option(form, lane, cycles, tuple(sorted(axes.items())), form.update and rows_out, reads, rides))
+        if form.rider and uses_full_path(form, rows_out):
+            innermost = {loop.name for loop in form.loops[len(form.loops) - len(form.rider.over) :]}
+            rides = rows_out and innermost == set(form.rider.over) and form.loops[lane or 0].name in innermost
+            if rides:
+                for store in form.rider.stores:
+                    if store.update:
+                        axes[store.access.array] = None
+        updates = form.updates and not rows_out
+        reads = tuple(dict.fromkeys(name for name in words if name not in stored or updates))
+        found.append(Option(form, lane, cycles, tuple(sorted(axes.items())), form.updates and rows_out, reads, rides))
     return found
+
+
+def uses_full_path(form: Form, rows_out: bool) -> bool:
+    """Whether the full-width path makes the form's result, of a lanes' loop that is kept (``rows_out``) or not.
+
+    Sums that something is combined with have time for the slow path, which treats fewer words a cycle.
+    """
+    if form.needs_full_path:
+        return True
+    alone = not form.reduced or form.updates or form.combination == PLAIN
+    return rows_out and alone and not form.needs_slow_path
 
 
 def pack(
@@ -229,4 +249,4 @@ class _Problem:
 
 
 def _all_accesses(form: Form) -> tuple[Access, ...]:
-    return form.accesses + ((form.rider.store.access,) if form.rider else ())
+    return form.accesses + (form.without_rider()[1].accesses if form.rider else ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catgrad_hw.schedule.program import MachineKernel, Operand, Program
+from catgrad_hw.schedule.program import Combination, MachineKernel, Operand, Program
 
 
 def _stream(operand: Operand | int) -> str:
@@ -15,6 +15,29 @@ def _stream(operand: Operand | int) -> str:
     return f"{operand.array}.{'row' if operand.row else 'word'}[{strides}]"
 
 
+def _value(combination: Combination, source: str) -> str:
+    """What is narrowed."""
+
+    def word(operand: Operand | str | None) -> str:
+        return _stream(operand) if isinstance(operand, Operand) else source if operand == "reduced" else str(operand)
+
+    other = f"{word(combination.other)} << {combination.shift}"
+    value = {
+        "alone": source if " " not in source else f"({source})",
+        "add": f"({source} + {other})",
+        "subtract": f"({source} - {other})",
+        "replace": f"({other})",
+        "select": f"({other} if {word(combination.condition)} > 0 else {source})",
+    }[combination.kind]
+    conditions = ["it > 0"] if combination.rectified else []
+    if combination.condition is not None and combination.kind != "select":
+        conditions.append(f"{word(combination.condition)} > 0")
+    if combination.position:
+        strides = ", ".join(map(str, combination.position.strides))
+        conditions.append(f"{source} = [{combination.position.offset}, {strides}]")
+    return f"({value} if {' and '.join(conditions)} else 0)" if conditions else value
+
+
 def _kernel(kernel: MachineKernel) -> list[str]:
     trips = " x ".join(map(str, kernel.trips))
     lines = [f"{kernel.name}: {trips} iterations, the innermost {kernel.reduced} reduced, {kernel.cycles} cycles"]
@@ -22,24 +45,23 @@ def _kernel(kernel: MachineKernel) -> list[str]:
     also = f" rounded by {kernel.b_round}" if kernel.b_round else ""
     lines.append(f"  {_stream(kernel.a)}{rounded} * {_stream(kernel.b)}{also}")
     if kernel.slow:
-        bias = f" + {_stream(kernel.slow.bias)} << {kernel.slow.bias_shift}" if kernel.slow.bias else ""
         source = "acc" if kernel.slow.reduced is None else f"sum of products over {kernel.slow.reduced} levels"
-        lines.append(f"  z = ({source}{bias}) >> {kernel.slow.narrowing.shift} in {kernel.slow.narrowing.width} bits")
+        value = _value(kernel.slow.combination, source)
+        lines.append(f"  z = {value} >> {kernel.slow.narrowing.shift} in {kernel.slow.narrowing.width} bits")
         for write in kernel.slow.writes:
-            value = f"{write.table}(z)" if write.table else "z"
+            value = f"{write.function}(z)" if write.function else "z"
             if write.subtraction:
                 value += f" - {_stream(write.subtraction.other)}"
             lines.append(f"  {_stream(write.target)} = {value}  [slow path]")
-    if kernel.full:
-        old = "old - " if kernel.full.update else ""
-        lines.append(f"  {_stream(kernel.full.target)} = {old}acc >> {kernel.full.narrowing.shift}  [full-width path]")
-    if kernel.sum:
-        old = "old - " if kernel.sum.update else ""
-        drawn = ", stochastic" if kernel.sum.draw is not None else ""
-        lines.append(
-            f"  {_stream(kernel.sum.target)} = {old}(sum of {kernel.sum.source}s over {kernel.sum.reduced} levels) >> "
-            f"{kernel.sum.narrowing.shift}{drawn}  [tree]"
-        )
+    for path, name in ((kernel.full, "full-width path"), (kernel.sum, "tree")):
+        if not path:
+            continue
+        source = "acc" if path is kernel.full else f"sum of {path.source}s over {path.reduced} levels"
+        value = _value(path.combination, source)
+        for finish in path.writes:
+            old = "old - " if finish.update else ""
+            drawn = ", stochastic" if finish.draw is not None else ""
+            lines.append(f"  {_stream(finish.target)} = {old}{value} >> {finish.narrowing.shift}{drawn}  [{name}]")
     return lines
 
 

@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from catgrad_hw.numbers.tables import Table
+from catgrad_hw.ir.kernel import Bound
+from catgrad_hw.numbers.units import Function
+from catgrad_hw.schedule.timing import Timing
 
 BankKind: TypeAlias = Literal["block", "distributed", "single_port"]
+Kind: TypeAlias = Literal["alone", "add", "subtract", "replace", "select"]
+Reduction: TypeAlias = Literal["sum", "max", "argmax"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Operand:
 
     The row is ``base + sum(strides * index) + (q // P) * elements`` where ``q = position + sum(steps * index)`` is the
     position along the vector axis; of a word, ``q % P`` is the lane. In a stream of rows the lanes' loop counts whole
-    rows, and ``q`` is 0: its stride is the array's ``elements``.
+    rows, and ``q`` is 0: its stride is the array's ``elements``. Where an index leaves any of ``bounds`` (strides by
+    level, too), the stream's words are 0 and its address means nothing.
     """
 
     array: str
@@ -69,6 +74,7 @@ class Operand:
     strides: tuple[int, ...]
     position: int
     steps: tuple[int, ...]
+    bounds: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,38 @@ class Narrowing:
     shift: int
     width: int
     counter: str | None
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """``offset + sum(strides * index)``, a number for each iteration; one stride for each level."""
+
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What becomes of a reduced value r before it is narrowed.
+
+    The value is r (``kind`` ``alone``), ``r + other * 2**shift`` (``add``), ``r - other * 2**shift`` (``subtract``),
+    ``other * 2**shift`` (``replace``), or that where ``condition`` is above 0 and r elsewhere (``select``).
+    It counts where ``condition`` is above 0 (but for ``select``), r is ``position``, and, where it is ``rectified``, the
+    value itself is above 0; elsewhere the narrowed word is 0, and clamps nothing.
+
+    ``"factor"`` is the word that the lane multiplies by a constant, ``"reduced"`` is r.
+    """
+
+    kind: Kind = "alone"
+    other: Operand | Literal["factor"] | None = None
+    shift: int = 0
+    condition: Operand | Literal["factor", "reduced"] | None = None
+    position: Ramp | None = None
+    rectified: bool = False
+
+    def operands(self) -> tuple[Operand, ...]:
+        """The streams that are read."""
+        return tuple(o for o in (self.other, self.condition) if isinstance(o, Operand))
 
 
 @dataclass(frozen=True)
@@ -92,64 +130,69 @@ class Subtraction:
 
 @dataclass(frozen=True)
 class RowWrite:
-    """One write of the slow path: z itself (``table`` None) or a function of it, minus another array where given."""
+    """One write of the slow path: z itself (``function`` None) or a function of it, minus another array where given."""
 
     target: Operand
-    table: str | None
+    function: str | None
     subtraction: Subtraction | None
 
 
 @dataclass(frozen=True)
 class SlowPath:
-    """The slow path's work for one kernel: z = narrow(sum + bias * 2**bias_shift), then one or two writes.
+    """The slow path's work for one kernel: z is the narrowed value of ``combination``, then one or two writes.
 
     ``reduced``: None where the sums are a row of the lanes' accumulators; else the tree sums the lanes' products over
     that many levels, and the path treats single words.
     """
 
     reduced: int | None
-    bias: Operand | None
-    bias_shift: int
+    combination: Combination
     narrowing: Narrowing
     writes: tuple[RowWrite, ...]
 
 
 @dataclass(frozen=True)
-class FullPath:
-    """The full-width path's work: narrow every lane's accumulator and write the row.
+class Finish:
+    """One write of a narrowed value: the value itself, or for an ``update`` ``saturate(old - round(value))``.
 
-    ``update``: the row becomes ``saturate(old - round(accumulator))``.
+    ``flat`` is the stream of the word's index among the array's words, from 0, and ``draw`` the flat parameter index of
+    the first, which keys a stochastic rounding (None: to nearest).
     """
 
-    narrowing: Narrowing
     target: Operand
+    narrowing: Narrowing
     update: bool
+    flat: Operand
+    draw: int | None
+
+
+@dataclass(frozen=True)
+class FullPath:
+    """The full-width path's work: narrow the value of ``combination`` in every lane and write a row, or two."""
+
+    combination: Combination
+    writes: tuple[Finish, ...]
 
 
 @dataclass(frozen=True)
 class SumPath:
-    """The tree's work: sum across the lanes, accumulate over the innermost ``reduced`` levels, finish one word.
+    """The tree's work: sum across the lanes, accumulate over the innermost ``reduced`` levels, finish one word or two.
 
-    ``source``: the lanes' products, or the rows that the full-width path writes. The word is
-    ``narrow(sum)``, or for an update ``saturate(old - round(sum))``; ``flat`` is the stream of the word's index among
-    the array's words, from 0, and ``draw`` the flat parameter index of the first, which keys a stochastic rounding
-    (None: to nearest).
+    ``source``: the lanes' products, or the rows that the full-width path writes first.
     """
 
     source: Literal["product", "row"]
     reduced: int
-    narrowing: Narrowing
-    target: Operand
-    flat: Operand
-    update: bool
-    draw: int | None
+    combination: Combination
+    writes: tuple[Finish, ...]
 
 
 @dataclass(frozen=True)
 class MachineKernel:
     """One kernel as the machine runs it.
 
-    ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes.
+    ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes: their
+    ``reduction`` is a sum, the greatest, or the place of the first of the greatest, from 0.
     ``pad``: bubbles at the end of each reduction, in iterations of its outermost level.
     ``a``: a row, a word for every lane, or a constant for every lane; ``b``: a row, or a word or constant in lane 0 and
     zeros elsewhere. ``a_round``, ``b_round``: low bits rounded off (the compute copy of a master weight).
@@ -159,6 +202,7 @@ class MachineKernel:
 
     name: str
     trips: tuple[int, ...]
+    reduction: Reduction
     reduced: int
     pad: int
     a: Operand | int
@@ -197,11 +241,12 @@ class MachineKernel:
         """All streams of the kernel."""
         found: list[Operand] = [o for o in (self.a, self.b) if isinstance(o, Operand)]
         if self.slow:
-            found += [self.slow.bias] if self.slow.bias else []
+            found += self.slow.combination.operands()
             for write in self.slow.writes:
                 found += [write.target] + ([write.subtraction.other] if write.subtraction else [])
-        found += [self.full.target] if self.full else []
-        found += [self.sum.target] if self.sum else []
+        for path in (self.full, self.sum):
+            if path:
+                found += [*path.combination.operands(), *(write.target for write in path.writes)]
         return tuple(found)
 
 
@@ -233,7 +278,8 @@ class Program:
     """All that the hardware generator needs to know.
 
     ``lanes`` P; ``slow_words`` E; ``tile`` samples per tile; ``batch`` samples per step; ``multiplier`` operand bits;
-    ``accumulator``, ``sum_accumulator`` bits of the lanes' and of the tree's accumulator.
+    ``accumulator``, ``sum_accumulator`` bits of the lanes' and of the tree's accumulator; ``timing`` the latencies of
+    the paths as these programs need them.
     """
 
     lanes: int
@@ -246,7 +292,8 @@ class Program:
     banks: Mapping[str, Bank]
     placements: Mapping[str, Placement]
     routines: tuple[Routine, ...]
-    tables: Mapping[str, Table]
+    functions: Mapping[str, Function]
+    timing: Timing
     counters: tuple[str, ...]
     parameters: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -306,7 +353,7 @@ class Program:
     @property
     def identity(self) -> int:
         """A 64-bit hash of the whole program: two designs that answer alike have the same."""
-        text = repr((self, sorted(self.banks.items()), sorted(self.placements.items()), sorted(self.tables.items())))
+        text = repr((self, sorted(self.banks.items()), sorted(self.placements.items()), sorted(self.functions.items())))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
     def routine(self, name: str) -> Routine:

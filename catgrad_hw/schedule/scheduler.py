@@ -21,9 +21,10 @@ from catgrad_hw.schedule.form import Form, forms
 from catgrad_hw.schedule.layout import place
 from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.schedule.packing import pack
-from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Placement, Program
+from catgrad_hw.schedule.program import Bank, BankKind, Combination, MachineKernel, Placement, Program
 from catgrad_hw.schedule.select import Selection, select
 from catgrad_hw.schedule.timeline import routine
+from catgrad_hw.schedule.timing import TABLE_STAGES, UNIT_STAGES, Timing
 
 MAX_LANES = 128
 RESIDENT_BITS = 1 << 20
@@ -151,17 +152,16 @@ def _draft(
     data = {*program.kernels.inputs, *program.kernels.targets}
     shared = not resident and "step" in parsed and not data & bank_kinds.keys()
     banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, shared)
-    samples_bits = (tiles * tile + lanes).bit_length()
+    bits = {form.name: form.accumulator for forms_ in packing.kernels.values() for form, _ in forms_}
+    riding = {f.name: f.rider.accumulator for forms_ in packing.kernels.values() for f, _ in forms_ if f.rider}
     lane_bits, sum_bits = [], []
     for kernel in kernels:
-        # a side sum made a kernel of its own adds stored words
-        bits = program.accumulators.get(kernel.name, program.multiplier + samples_bits)
         if kernel.full or (kernel.slow and kernel.slow.reduced is None):
-            lane_bits.append(bits)
+            lane_bits.append(bits[kernel.name])
         if kernel.slow and kernel.slow.reduced is not None:
-            sum_bits.append(bits)
+            sum_bits.append(bits[kernel.name])
         if kernel.sum:
-            sum_bits.append(bits if kernel.sum.source == "product" else program.multiplier + samples_bits)
+            sum_bits.append((bits if kernel.sum.source == "product" else riding)[kernel.name])
     sum_accumulator = max(sum_bits, default=1)
     partial_bank = None
     if tiles > 1:
@@ -179,7 +179,8 @@ def _draft(
         banks=banks,
         placements=placements,
         routines=(),
-        tables=program.tables,
+        functions=program.functions,
+        timing=_timing(program, kernels, lanes),
         counters=program.counters,
         parameters=program.kernels.parameters,
         inputs=program.kernels.inputs,
@@ -191,6 +192,17 @@ def _draft(
     )
     cycles = _issue_cycles(selections[main], tiles) + tiles * TILE_OVERHEAD
     return Draft(drafted, selections, cycles)
+
+
+def _timing(program: IntegerProgram, kernels: Sequence[MachineKernel], lanes: int) -> Timing:
+    """Latencies of the paths that ``kernels`` need."""
+    used = {write.function for kernel in kernels if kernel.slow for write in kernel.slow.writes}
+    return Timing(
+        lanes,
+        UNIT_STAGES if used & program.units.keys() else TABLE_STAGES,
+        int(any(kernel.full and kernel.full.combination != Combination() for kernel in kernels)),
+        int(any(kernel.sum and kernel.sum.combination != Combination() for kernel in kernels)),
+    )
 
 
 def _issue_cycles(selection: Selection, tiles: int) -> int:
@@ -207,9 +219,10 @@ def _place_partial_sums(
     depth = 0
     for kernel in kernels:
         if kernel.sum and kernel.sums_samples:
-            name = partial_name(kernel.sum.target.array)
+            target = kernel.sum.writes[0].target.array
+            name = partial_name(target)
             if name not in placements:
-                place = placements[kernel.sum.target.array]
+                place = placements[target]
                 count = place.elements * place.length
                 placements[name] = Placement(name, "partial", depth, count, None, 1, (count,), 1, count)
                 depth += count

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TypeVar
 
 from catgrad_hw.errors import ScheduleError
 from catgrad_hw.ir.kernel import Access, Array
 from catgrad_hw.numbers.integer import IntegerProgram
-from catgrad_hw.schedule.form import Form, Store
-from catgrad_hw.schedule.packing import Axis, Packing, axis_of
+from catgrad_hw.schedule.form import PLAIN, Form, Store, tile_phase
+from catgrad_hw.schedule.form import Combination as FormCombination
+from catgrad_hw.schedule.packing import Axis, Packing, axis_of, split, uses_full_path
 from catgrad_hw.schedule.program import (
+    Combination,
+    Finish,
     FullPath,
     MachineKernel,
-    Narrowing,
     Operand,
+    Ramp,
     RowWrite,
     SlowPath,
     Subtraction,
     SumPath,
 )
+
+Stream = TypeVar("Stream")
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,9 @@ def select(program: IntegerProgram, packing: Packing, lanes: int, tile: int, bea
     """Machine kernels for every routine; ``beats``: cycles that the slow path needs for a row."""
     result: dict[str, Selection] = {}
     for name, kernels in packing.kernels.items():
-        chosen = [_select(program, packing, form, lane, lanes, tile, beats) for form, lane in kernels]
-        result[name] = Selection(
-            tuple(kernel for kernel in chosen if kernel.batch_level is not None),
-            tuple(kernel for kernel in chosen if kernel.batch_level is None),
-        )
+        chosen = tuple(_select(program, packing, form, lane, lanes, tile, beats) for form, lane in kernels)
+        count = tile_phase([form for form, _ in kernels])
+        result[name] = Selection(chosen[:count], chosen[count:])
     return result
 
 
@@ -55,34 +58,51 @@ class _Streams:
         array, axis = self.arrays[access.array], self.axes[access.array]
         none = (0,) * len(access.strides)
         if axis is None:
-            return Operand(array.name, False, access.offset, access.strides, 0, none)
+            return Operand(array.name, False, access.offset, access.strides, 0, none, access.bounds)
         inner = 1
         for size in array.shape[axis + 1 :]:
             inner *= size
         length = array.shape[axis]
         strides, steps = [], []
         for stride in access.strides:
-            outer, rest = divmod(stride, length * inner)
-            step, rest = divmod(rest, inner)
-            strides.append(outer * inner + rest)
+            outer, step, within = split(stride, length, inner)
+            strides.append(outer * inner + within)
             steps.append(step)
-        outer, rest = divmod(access.offset, length * inner)
-        position, rest = divmod(rest, inner)
-        base = outer * inner + rest
+        outer, position, within = split(access.offset, length, inner)
+        base = outer * inner + within
         if self.lane is None or not access.strides[self.lane]:
             for level, step in enumerate(steps):
                 if step and axis_of(array, access, level, self.form.loops[level].size) != axis:
                     raise ScheduleError(f"{self.form.name}: {array.name} is packed along a part of an axis")
-            return Operand(array.name, False, base, tuple(strides), position, tuple(steps))
+            return Operand(array.name, False, base, tuple(strides), position, tuple(steps), access.bounds)
         elements = 1
         for i, count in enumerate(array.shape):
             if i != axis:
                 elements *= self.tile if i == array.batch_axis else count
         strides[self.lane] = elements
-        return Operand(array.name, True, base, tuple(strides), 0, none)
+        return Operand(array.name, True, base, tuple(strides), 0, none, access.bounds)
 
     def flat(self, access: Access) -> Operand:
         return Operand(access.array, False, access.offset, access.strides, 0, (0,) * len(access.strides))
+
+    def combination(self, found: FormCombination) -> Combination:
+        other, condition = (
+            self.operand(access) if isinstance(access, Access) else access for access in (found.other, found.condition)
+        )
+        position = Ramp(found.position.offset, found.position.strides) if found.position else None
+        return Combination(found.kind, other, found.shift, condition, position, found.rectified)
+
+    def finishes(self, stores: Sequence[Store]) -> tuple[Finish, ...]:
+        return tuple(
+            Finish(self.operand(s.access), s.narrowing, s.update, self.flat(s.access), s.draw) for s in stores
+        )
+
+    def row_write(self, store: Store) -> RowWrite:
+        subtraction = None
+        if store.difference:
+            d = store.difference
+            subtraction = Subtraction(self.operand(d.other), d.value_shift, d.other_shift, d.narrowing)
+        return RowWrite(self.operand(store.access), store.function, subtraction)
 
 
 def _select(
@@ -99,31 +119,30 @@ def _select(
         return 0 if isinstance(side[0], int) else 2 if side[0].row else 1
 
     (a, a_round), (b, b_round) = sorted(operands, key=rank)
-    if not isinstance(b, int) and not b.row:  # words alone: b's stands in lane 0, and a constant with it
+    keeps_factor = "factor" in (form.combination.other, form.combination.condition)
+    if not isinstance(b, int) and not b.row and not keeps_factor:  # words alone: b's, or a constant, stands in lane 0
         (a, a_round), (b, b_round) = (b, b_round), (a, a_round)
 
     rows_out = lane is not None and lane < len(form.loops) - form.reduced
-    store = form.stores[0]
+    in_lanes = uses_full_path(form, rows_out)
+    combination = streams.combination(form.combination)
     slow = full = total = None
-    if form.simple and rows_out:
-        full = FullPath(form.narrowing, streams.operand(store.access), form.update)
-    elif form.simple:
-        total = _sum(streams, store.access, form.narrowing, form.reduced, form.update, form.draw, "product")
+    if in_lanes:
+        full = FullPath(combination, streams.finishes(form.stores))
+    elif not rows_out and not form.needs_slow_path and (form.updates or form.sums_samples or form.combination == PLAIN):
+        total = SumPath("product", form.reduced, combination, streams.finishes(form.stores))
     else:
-        slow = SlowPath(
-            None if rows_out else form.reduced,
-            streams.operand(form.bias) if form.bias else None,
-            form.bias_shift,
-            form.narrowing,
-            tuple(_row_write(streams, s) for s in form.stores),
-        )
+        writes = tuple(streams.row_write(store) for store in form.stores)
+        slow = SlowPath(None if rows_out else form.reduced, combination, form.stores[0].narrowing, writes)
     if form.rider:
         rider = form.rider
-        total = _sum(streams, rider.store.access, rider.narrowing, len(rider.over), rider.update, rider.draw, "row")
+        riding = streams.combination(rider.combination)
+        total = SumPath("row", len(rider.over), riding, streams.finishes(rider.stores))
     kernel = MachineKernel(
         name=form.name,
         trips=trips,
-        reduced=form.reduced if rows_out else 0,
+        reduction=form.reduction,
+        reduced=form.reduced if rows_out or in_lanes else 0,
         pad=0,
         a=a,
         a_round=a_round,
@@ -137,26 +156,6 @@ def _select(
         lane_length=sizes[lane] if lane is not None else 1,
     )
     return _padded(kernel, beats) if slow and rows_out else kernel
-
-
-def _sum(
-    streams: _Streams,
-    access: Access,
-    narrowing: Narrowing,
-    reduced: int,
-    update: bool,
-    draw: int | None,
-    source: Literal["product", "row"],
-) -> SumPath:
-    return SumPath(source, reduced, narrowing, streams.operand(access), streams.flat(access), update, draw)
-
-
-def _row_write(streams: _Streams, store: Store) -> RowWrite:
-    subtraction = None
-    if store.difference:
-        d = store.difference
-        subtraction = Subtraction(streams.operand(d.other), d.value_shift, d.other_shift, d.narrowing)
-    return RowWrite(streams.operand(store.access), store.table, subtraction)
 
 
 def _padded(kernel: MachineKernel, beats: int) -> MachineKernel:
@@ -175,10 +174,14 @@ def _padded(kernel: MachineKernel, beats: int) -> MachineKernel:
 def _deeper(kernel: MachineKernel) -> MachineKernel:
     """The same kernel with one more, innermost, level of one iteration, which counts as a reduction."""
 
-    def stream(operand: Operand) -> Operand:
-        return replace(operand, strides=(*operand.strides, 0), steps=(*operand.steps, 0))
+    def stream(operand: Stream) -> Stream:
+        if not isinstance(operand, Operand):
+            return operand
+        bounds = tuple(replace(bound, strides=(*bound.strides, 0)) for bound in operand.bounds)
+        return replace(operand, strides=(*operand.strides, 0), steps=(*operand.steps, 0), bounds=bounds)
 
     assert kernel.slow is not None
+    combination = kernel.slow.combination
     writes = tuple(
         replace(
             write,
@@ -193,7 +196,13 @@ def _deeper(kernel: MachineKernel) -> MachineKernel:
         kernel,
         trips=(*kernel.trips, 1),
         reduced=1,
-        a=kernel.a if isinstance(kernel.a, int) else stream(kernel.a),
-        b=kernel.b if isinstance(kernel.b, int) else stream(kernel.b),
-        slow=replace(kernel.slow, bias=stream(kernel.slow.bias) if kernel.slow.bias else None, writes=writes),
+        a=stream(kernel.a),
+        b=stream(kernel.b),
+        slow=replace(
+            kernel.slow,
+            combination=replace(
+                combination, other=stream(combination.other), condition=stream(combination.condition)
+            ),
+            writes=writes,
+        ),
     )

@@ -15,11 +15,15 @@ address, data and enable are. A read sees a write that was presented at least on
     8      products; the tree's first adders for a dot             PRODUCT
     9      lane accumulators                                       ACCUMULATOR
     10     slow path captures the row; beats follow                CAPTURE
-    12     full-width path writes; its row may enter the tree      FULL_WRITE
-    19     slow path writes its first beat                         SLOW_WRITE
+    12     full-width path writes; its row may enter the tree      Timing.full_write
+    19     slow path writes its first beat                         CAPTURE + Timing.slow_stages
+
+What few programs need takes its cycles in these alone: :class:`Timing`.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 ADDRESS = 2
 """Cycles from a stream's trigger to its address: the increment is looked up, and added."""
@@ -34,27 +38,21 @@ FETCHED = WORD_LATENCY
 PRODUCT = FETCHED + 2
 ACCUMULATOR = PRODUCT + 1
 CAPTURE = ACCUMULATOR + 1
-FULL_STAGES = 3
-"""Stages of the full-width path: round, update, saturate."""
-FULL_WRITE = ACCUMULATOR + FULL_STAGES
 
-SLOW_STAGES = 9
-"""Stages of the slow path from a beat's entry to its write: bias, round, saturate, index, table, table register,
-symmetry, subtract, saturate."""
-
-SUBTRACT_STAGE = 7
-"""The stage of the slow path at which a row is subtracted."""
-
-SLOW_WRITE = CAPTURE + SLOW_STAGES
+TABLE_STAGES = 4
+"""Of a function that is read from a table: index, table, table register, symmetry."""
+UNIT_STAGES = 6
+"""Of a function that is a unit of its own, as :class:`catgrad_hw.numbers.units.Exponential`."""
 
 PARTIAL_WRITE = 1
-"""From the tree's finished sum (:func:`sum_ready`): the partial sum of the tiles before is added, and kept."""
+"""From the tree's finished sum (:meth:`Timing.sum_ready`): the partial sum of the tiles before is added, and kept."""
 SUM_LEAD = 6
 """Cycles by which what finishes a sum is known before it."""
-SUM_UPDATE = PARTIAL_WRITE + 2
-"""From the tree's finished sum until the old value is subtracted from: half of the last place added, shifted."""
-SUM_WRITE = SUM_UPDATE + 2
-"""Subtracted, saturated."""
+
+COMBINED_TRIGGER = ACCUMULATOR - WORD_LATENCY
+"""The cycle that triggers a row or word that the full-width path combines with the accumulators."""
+SUM_COMBINED = PARTIAL_WRITE - WORD_LATENCY
+"""From the tree's finished sum to the trigger of the word that it is combined with."""
 
 
 def latency(row: bool) -> int:
@@ -72,11 +70,6 @@ def held_trigger(stage: int) -> int:
     return stage - 1 - OUTPUT
 
 
-def old_row_trigger() -> int:
-    """The cycle that triggers the row which the full-width path updates."""
-    return ACCUMULATOR + 1 - ROW_LATENCY
-
-
 def presented(trigger: int) -> int:
     """The cycle in which a stream presents the address that is triggered in cycle ``trigger``."""
     return trigger + ADDRESS
@@ -87,21 +80,70 @@ def tree_levels(lanes: int) -> int:
     return (lanes - 1).bit_length()
 
 
-def sum_ready(lanes: int, source: str) -> int:
-    """Cycles from issue until the tree's accumulator holds the iteration's sum."""
-    return (PRODUCT if source == "product" else FULL_WRITE) + tree_levels(lanes) + 1
+@dataclass(frozen=True)
+class Timing:
+    """Latencies that depend on the machine.
 
+    ``function_stages``: of the slow path's functions of z. ``full_combines``, ``sum_combines``: 1 where the full-width
+    path, or the path of finished sums, combines values with words that are read; else 0.
+    """
 
-def capture(lanes: int, words: bool) -> int:
-    """The cycle in which the slow path holds a row of accumulators, or a finished sum of the tree."""
-    return sum_ready(lanes, "product") + 1 if words else CAPTURE
+    lanes: int
+    function_stages: int = TABLE_STAGES
+    full_combines: int = 0
+    sum_combines: int = 0
 
+    @property
+    def slow_stages(self) -> int:
+        """Stages of the slow path from a beat's entry to its write: combine, round, saturate, the function, subtract,
+        saturate."""
+        return self.subtract_stage + 2
 
-def sample_reads(lanes: int) -> int:
-    """Cycles from an iteration's issue to its last read of a sample: a target, subtracted in the slow path."""
-    return max(presented(held_trigger(capture(lanes, words) + SUBTRACT_STAGE)) for words in (False, True))
+    @property
+    def subtract_stage(self) -> int:
+        """The stage of the slow path at which a row is subtracted."""
+        return 3 + self.function_stages
 
+    @property
+    def full_stages(self) -> int:
+        """Stages of the full-width path: (combine,) round, update, saturate."""
+        return 3 + self.full_combines
 
-def drain(lanes: int) -> int:
-    """Cycles after the last issue until every write has landed, whatever the path (E = 1 included)."""
-    return max(capture(lanes, True) + SLOW_STAGES + lanes, sum_ready(lanes, "row") + SUM_WRITE) + 2
+    @property
+    def full_write(self) -> int:
+        """The cycle in which the full-width path writes."""
+        return ACCUMULATOR + self.full_stages
+
+    @property
+    def old_row_trigger(self) -> int:
+        """The cycle that triggers the row which the full-width path updates."""
+        return ACCUMULATOR + self.full_combines + 1 - ROW_LATENCY
+
+    @property
+    def sum_update(self) -> int:
+        """From the tree's finished sum until the old value is subtracted from: (combined,) half of the last place
+        added, shifted."""
+        return PARTIAL_WRITE + self.sum_combines + 2
+
+    @property
+    def sum_write(self) -> int:
+        """From the tree's finished sum until its write: subtracted, saturated."""
+        return self.sum_update + 2
+
+    def sum_ready(self, source: str) -> int:
+        """Cycles from issue until the tree's accumulator holds the iteration's sum."""
+        return (PRODUCT if source == "product" else self.full_write) + tree_levels(self.lanes) + 1
+
+    def capture(self, words: bool) -> int:
+        """The cycle in which the slow path holds a row of accumulators, or a finished sum of the tree."""
+        return self.sum_ready("product") + 1 if words else CAPTURE
+
+    @property
+    def sample_reads(self) -> int:
+        """Cycles from an iteration's issue to its last read of a sample: a target, subtracted in the slow path."""
+        return max(presented(held_trigger(self.capture(words) + self.subtract_stage)) for words in (False, True))
+
+    @property
+    def drain(self) -> int:
+        """Cycles after the last issue until every write has landed, whatever the path (E = 1 included)."""
+        return max(self.capture(True) + self.slow_stages + self.lanes, self.sum_ready("row") + self.sum_write) + 2
