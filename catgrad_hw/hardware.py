@@ -19,7 +19,7 @@ from catgrad_hw.gateware.axi import AxiCore
 from catgrad_hw.gateware.core import Core
 from catgrad_hw.gateware.ports import port_list
 from catgrad_hw.numbers.integer import Format, IntegerProgram
-from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload, require_hardware
+from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.schedule.check import check
 from catgrad_hw.schedule.print import program_text
@@ -155,7 +155,6 @@ def compile_predictor(
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
-    require_hardware(workload)
     quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
     program = schedule(only_predict(quantized.integer), lanes, slow_words=slow_words)
     check(program)
@@ -200,7 +199,6 @@ def compile_hardware(
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
-    require_hardware(workload)
     quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
     program = schedule(
         quantized.integer,

@@ -60,7 +60,6 @@ class Combiner:
 
     def __init__(self, m, kernel, combinations: dict, position):
         self.position = position
-        combinations = {i: c for i, c in combinations.items()}
         self.kinds = Choice(m, kernel, kinds_of(combinations), "kind")
         sources = {i: self.source(c.other) for i, c in combinations.items() if c.other is not None}
         self.sources = Choice(m, kernel, sources, "other_source") if sources else None

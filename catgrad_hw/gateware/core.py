@@ -401,11 +401,12 @@ class Core(Component):
                 if name in writer and name not in self.sample_words:
                     self.sample_words[name] = writer[name]
                     m.d.comb += [path.loads[number].eq(self.sample_loader.takes), path.loaded.eq(self.samples.payload)]
-        z = {i: s.narrowing.counter for i, s in users.items()}
         differences = {
             i: s.writes[0].subtraction.narrowing.counter for i, s in users.items() if s.writes[0].subtraction
         }
-        counts.append((path.z_clamped, path.z_kernel, z, program.slow_words))
+        for number in range(max(len(s.counters) for s in users.values())):
+            z = {i: s.counters[number] for i, s in users.items() if len(s.counters) > number}
+            counts.append((path.z_clamped, path.z_kernel, z, program.slow_words))
         counts.append((path.difference_clamped, path.difference_kernel, differences, program.slow_words))
 
     def _full_path(self, m, tag, kernels, counts):
@@ -427,7 +428,10 @@ class Core(Component):
             Cat(path.totals).eq(Cat(self.totals)),
         ]
         trigger = tag[timing.COMBINED_TRIGGER]
-        for name, operands in (("other", other_operands(combinations)), ("condition", condition_operands(combinations))):
+        for name, operands in (
+            ("other", other_operands(combinations)),
+            ("condition", condition_operands(combinations)),
+        ):
             for source in ("rows", "word"):
                 found = {i: o for i, o in operands.items() if o.row == (source == "rows")}
                 if found:

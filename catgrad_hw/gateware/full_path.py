@@ -120,9 +120,10 @@ class FullPath(Component):
             written = program.timing.full_stages + 1
             soon = working[written - 1]
             if not isinstance(writes, Const):
-                soon = soon & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[
-                    3 + combines
-                ]
+                soon = (
+                    soon
+                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[3 + combines]
+                )
             m.d.comb += [
                 self.write[number].eq(working[written] & writes),
                 self.writes_soon[number].eq(soon),

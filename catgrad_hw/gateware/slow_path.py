@@ -14,6 +14,7 @@ from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.memory import table_bits
 from catgrad_hw.schedule.program import Program
 
+
 class TableRead(Component):
     """Functions of a word, read from tables that are indexed alike: three cycles after ``z``, each ``value_<i>`` awaits
     a register.
@@ -67,10 +68,10 @@ class SlowPath(Component):
     finished sum of the tree and treats that.
 
     ``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, ``tag`` is the pipeline's a cycle before; so is
-    ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with them
-    comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*`` (added or
-    subtracted) and ``condition_*`` (a bit each: the word is 0 where it is low) with the capture, ``other_*`` (subtracted
-    from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
+    ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with
+    them comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*`` (added
+    or subtracted) and ``condition_*`` (a bit each: the word is 0 where it is low) with the capture, ``other_*``
+    (subtracted from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
 
     Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
     ``word_enables`` say that it is a single word, the same in all lanes; ``writing`` is high for both, and

@@ -14,7 +14,7 @@ from catgrad_hw.ir.kernel import KernelProgram
 from catgrad_hw.ir.lower import lower
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.ir.types import Dtype
-from catgrad_hw.ir.windows import Fold, Pad
+from catgrad_hw.ir.windows import Pad
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, Ranges, calibrate
 from catgrad_hw.numbers.formats import policy
 from catgrad_hw.numbers.integer import Format, IntegerProgram
@@ -63,31 +63,11 @@ def quantize_workload(
     return Quantized(kernels, ranges, integer, tuple(advice(kernels, ranges, integer)))
 
 
-USED_BY = {
-    ops.Select: "relu, leaky_relu and huber use it",
-    ops.Exp: "softmax and cross_entropy use it",
-    ops.Sqrt: "layer_norm and adam use it",
-    ops.NMax: "pooling and softmax use it",
-    ops.Tanh: "tanh uses it",
-}
-"""Where users meet operations that integers or hardware lack."""
+USED_BY: dict[type[ops.Operation], str] = {ops.Sqrt: "layer_norm and adam use it"}
+"""Where users meet operations that integers lack."""
 
 WITHOUT_INTEGERS = (ops.Gt, ops.Invert, ops.Log, ops.Power, ops.Sqrt)
-"""Operations that have kernels, but no integer kernels."""
-
-WITHOUT_HARDWARE = (
-    *WITHOUT_INTEGERS,
-    ops.Select,
-    ops.Exp,
-    ops.NMax,
-    ops.FirstMaximum,
-    ops.Divide,
-    ops.Tanh,
-    ops.TanhDerivative,
-    Fold,
-    Pad,
-)
-"""Operations that hardware does not train."""
+"""Operations that have kernels, but no integer kernels, and so no hardware."""
 
 
 def require_integers(graph: Graph) -> None:
@@ -103,33 +83,16 @@ def require_integers(graph: Graph) -> None:
                 f"integers: expected float32, for which number formats are chosen, found {T}; change the dtype, or use "
                 "a software target"
             )
-    _refuse(graph, WITHOUT_INTEGERS, "integer kernels have", "a software target")
+    for node in graph.needed(["predict", "step"]):
+        if isinstance(node.operation, WITHOUT_INTEGERS):
+            name, hint = type(node.operation).__name__, USED_BY.get(type(node.operation))
+            raise UnsupportedError(
+                f"{name}: expected an operation that integer kernels have, found it with result "
+                f"{node.operation.target()[0]}{f' ({hint})' if hint else ''}; use sigmoid and mse, or a software target"
+            )
     for node in graph.needed(["predict", "step"]):
         if isinstance(node.operation, Pad) and node.operation.value != 0:
             raise UnsupportedError(
                 f"Pad: expected padding by 0, found {node.operation.value:.3g} (max_pool2d pads with it); leave the "
                 "padding out, pad the convolution before it, or use a software target"
-            )
-
-
-def require_hardware(workload: Workload) -> None:
-    """Raise :class:`UnsupportedError` for what hardware does not train, by the name that the model gives it."""
-    graph = simplify(joint_graph(workload.learner))
-    require_integers(graph)
-    states = sum(i.role == "state" for i in graph.inputs)
-    if states:
-        raise UnsupportedError(
-            f"hardware: expected an optimizer without state, found one that keeps {states} arrays from step to step; "
-            "use layers.sgd, or the target c-fixed"
-        )
-    _refuse(graph, WITHOUT_HARDWARE, "hardware has", "the target c-fixed")
-
-
-def _refuse(graph: Graph, lacking: tuple[type[ops.Operation], ...], has: str, instead: str) -> None:
-    for node in graph.needed(["predict", "step"]):
-        if isinstance(node.operation, lacking):
-            name, hint = type(node.operation).__name__, USED_BY.get(type(node.operation))
-            raise UnsupportedError(
-                f"{name}: expected an operation that {has}, found it with result "
-                f"{node.operation.target()[0]}{f' ({hint})' if hint else ''}; use sigmoid and mse, or {instead}"
             )

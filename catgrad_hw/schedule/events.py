@@ -106,6 +106,7 @@ def events(program: Program, kernel: MachineKernel) -> Events:
     writes: list[Use] = []
     units: list[Use] = []
     row_last = last(kernel.reduced)
+
     def combined(combination: Combination, select: Cycles, trigger: int) -> None:
         for operand in combination.operands():
             reads.append(use(operand, select, timing.presented(trigger)))

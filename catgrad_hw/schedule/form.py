@@ -324,8 +324,8 @@ class _Parser:
             case Apply("select", (condition, value, alternative)):
                 self.reduced(alternative, expression)
                 access, shift = self.read(value, expression)
-                other: Access | Literal["factor"] = "factor" if self.is_factor(access) else access
-                return Combination("select", other, shift, self.condition(condition))
+                instead: Access | Literal["factor"] = "factor" if self.is_factor(access) else access
+                return Combination("select", instead, shift, self.condition(condition))
         self.refuse(f"the epilogue {expression}", "the reduced value, with an array added, masked, or chosen instead")
 
     def condition(self, expression: Expression) -> Access | Literal["factor", "reduced"]:
@@ -397,12 +397,10 @@ class _Parser:
             constant = [factor.constant for factor in factors if factor.access is None]
             if len(constant) != 1 or constant[0] << self.scale >= 1 << (program.multiplier - 1):
                 self.refuse(f"a value times 2**{self.scale}", "a smaller power of two, or none")
-            factors = (
-                Factor(None, constant[0] << self.scale),
-                *(factor for factor in factors if factor.access is not None),
-            )
-        updates = [store for store in stores if store.update]
-        if len(stores) > 1 and not updates and stores[0].narrowing != stores[1].narrowing:
+            (array,) = (factor for factor in factors if factor.access is not None)
+            factors = Factor(None, constant[0] << self.scale), array
+        shared = {(store.narrowing.shift, store.narrowing.width) for store in stores}
+        if len(shared) > 1 and not any(store.update for store in stores):
             self.refuse("writes of different narrowings", "writes that share one pre-activation")
         # What is subtracted from, or updated, is written first.
         stores = tuple(sorted(stores, key=lambda store: store.difference is None and not store.update))
@@ -424,7 +422,9 @@ class _Parser:
             self.refuse("a sum that an array may take the place of", "a value that is not summed")
         masked = combination.condition is not None or combination.rectified
         if (form.updates or form.sums_samples) and (masked or combination.kind not in ("alone", "add")):
-            self.refuse("a sum over samples, or an update, that is masked or chosen", "one that an array may be added to")
+            self.refuse(
+                "a sum over samples, or an update, that is masked or chosen", "one that an array may be added to"
+            )
         return form
 
     def rider(self) -> Rider:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catgrad_hw.schedule.program import Combination, MachineKernel, Operand, Program
+from catgrad_hw.schedule.program import Combination, MachineKernel, Operand, Program, SumPath
 
 
 def _stream(operand: Operand | int) -> str:
@@ -56,7 +56,7 @@ def _kernel(kernel: MachineKernel) -> list[str]:
     for path, name in ((kernel.full, "full-width path"), (kernel.sum, "tree")):
         if not path:
             continue
-        source = "acc" if path is kernel.full else f"sum of {path.source}s over {path.reduced} levels"
+        source = f"sum of {path.source}s over {path.reduced} levels" if isinstance(path, SumPath) else "acc"
         value = _value(path.combination, source)
         for finish in path.writes:
             old = "old - " if finish.update else ""

@@ -100,8 +100,8 @@ class Combination:
 
     The value is r (``kind`` ``alone``), ``r + other * 2**shift`` (``add``), ``r - other * 2**shift`` (``subtract``),
     ``other * 2**shift`` (``replace``), or that where ``condition`` is above 0 and r elsewhere (``select``).
-    It counts where ``condition`` is above 0 (but for ``select``), r is ``position``, and, where it is ``rectified``, the
-    value itself is above 0; elsewhere the narrowed word is 0, and clamps nothing.
+    It counts where ``condition`` is above 0 (but for ``select``), r is ``position``, and, where it is ``rectified``,
+    the value itself is above 0; elsewhere the narrowed word is 0, and clamps nothing.
 
     ``"factor"`` is the word that the lane multiplies by a constant, ``"reduced"`` is r.
     """
@@ -141,6 +141,7 @@ class RowWrite:
 class SlowPath:
     """The slow path's work for one kernel: z is the narrowed value of ``combination``, then one or two writes.
 
+    ``counters``: all that count where z is clamped, that of ``narrowing`` first.
     ``reduced``: None where the sums are a row of the lanes' accumulators; else the tree sums the lanes' products over
     that many levels, and the path treats single words.
     """
@@ -148,6 +149,7 @@ class SlowPath:
     reduced: int | None
     combination: Combination
     narrowing: Narrowing
+    counters: tuple[str, ...]
     writes: tuple[RowWrite, ...]
 
 
@@ -191,8 +193,8 @@ class SumPath:
 class MachineKernel:
     """One kernel as the machine runs it.
 
-    ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes: their
-    ``reduction`` is a sum, the greatest, or the place of the first of the greatest, from 0.
+    ``trips``: iterations of each level, outermost first. The innermost ``reduced`` levels accumulate in the lanes:
+    their ``reduction`` is a sum, the greatest, or the place of the first of the greatest, from 0.
     ``pad``: bubbles at the end of each reduction, in iterations of its outermost level.
     ``a``: a row, a word for every lane, or a constant for every lane; ``b``: a row, or a word or constant in lane 0 and
     zeros elsewhere. ``a_round``, ``b_round``: low bits rounded off (the compute copy of a master weight).

@@ -29,6 +29,10 @@ from catgrad_hw.schedule.timing import TABLE_STAGES, UNIT_STAGES, Timing
 MAX_LANES = 128
 RESIDENT_BITS = 1 << 20
 """A data set of at most this many bits stays on chip."""
+SLOW_WORD_COST = 0.0005
+"""Cycles, as a share of the step's, that are worth paying to treat a word less at a time in the slow path."""
+UNIT_COST = 0.001
+"""The same for each function unit, which every word has one of."""
 TILE_OVERHEAD = 30
 """About the cycles that a tile costs beyond its iterations; to rank tiles before they are scheduled."""
 SCHEDULED = 4
@@ -66,8 +70,8 @@ def schedule(
     ``tile``: samples per tile; a multiple of ``lanes`` unless it is the batch (the default, or what ``memory`` asks
     for). ``memory``: kbit of block RAM for everything but the data set; tile and packing are then chosen to fit.
     ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
-    ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: the smallest with the fewest
-    cycles). ``bank_kinds``: kinds of banks by name, where block RAM isn't wanted.
+    ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: what best repays its
+    words in cycles). ``bank_kinds``: kinds of banks by name, where block RAM isn't wanted.
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
@@ -138,7 +142,8 @@ def _draft(
     if slow_words is None:
         candidates = {-(-lanes // beats): None for beats in range(lanes, 0, -1)}
         costs = {words: _issue_cycles(selected(words)[main], tiles) for words in candidates}
-        slow_words = min(costs, key=lambda words: (costs[words], words))
+        price = SLOW_WORD_COST + UNIT_COST * len(program.units)
+        slow_words = min(costs, key=lambda words: (costs[words] * (1 + price * words), words))
     selections = selected(slow_words)
     ordered = {name: (*s.tile, *s.final) for name, s in selections.items()}
     kernels = [k for group in ordered.values() for k in group]

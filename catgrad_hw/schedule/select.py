@@ -86,16 +86,13 @@ class _Streams:
         return Operand(access.array, False, access.offset, access.strides, 0, (0,) * len(access.strides))
 
     def combination(self, found: FormCombination) -> Combination:
-        other, condition = (
-            self.operand(access) if isinstance(access, Access) else access for access in (found.other, found.condition)
-        )
+        other = self.operand(found.other) if isinstance(found.other, Access) else found.other
+        condition = self.operand(found.condition) if isinstance(found.condition, Access) else found.condition
         position = Ramp(found.position.offset, found.position.strides) if found.position else None
         return Combination(found.kind, other, found.shift, condition, position, found.rectified)
 
     def finishes(self, stores: Sequence[Store]) -> tuple[Finish, ...]:
-        return tuple(
-            Finish(self.operand(s.access), s.narrowing, s.update, self.flat(s.access), s.draw) for s in stores
-        )
+        return tuple(Finish(self.operand(s.access), s.narrowing, s.update, self.flat(s.access), s.draw) for s in stores)
 
     def row_write(self, store: Store) -> RowWrite:
         subtraction = None
@@ -133,7 +130,8 @@ def _select(
         total = SumPath("product", form.reduced, combination, streams.finishes(form.stores))
     else:
         writes = tuple(streams.row_write(store) for store in form.stores)
-        slow = SlowPath(None if rows_out else form.reduced, combination, form.stores[0].narrowing, writes)
+        counters = tuple(dict.fromkeys(s.narrowing.counter for s in form.stores if s.narrowing.counter))
+        slow = SlowPath(None if rows_out else form.reduced, combination, form.stores[0].narrowing, counters, writes)
     if form.rider:
         rider = form.rider
         riding = streams.combination(rider.combination)
@@ -200,9 +198,7 @@ def _deeper(kernel: MachineKernel) -> MachineKernel:
         b=stream(kernel.b),
         slow=replace(
             kernel.slow,
-            combination=replace(
-                combination, other=stream(combination.other), condition=stream(combination.condition)
-            ),
+            combination=replace(combination, other=stream(combination.other), condition=stream(combination.condition)),
             writes=writes,
         ),
     )
