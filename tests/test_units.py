@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -96,7 +96,12 @@ def test_exp_of_zero_is_one_and_a_reciprocal_is_not_biased(numbers: str) -> None
     assert np.abs(relative).max() <= 2.0**-9 or numbers == "small"
 
 
-def test_rsqrt_of_powers_of_four_is_exact() -> None:
-    unit = inverse_root("u", Format(18, 8), Format(18, 12), 2)
-    x = np.array([4**k for k in range(9)])
-    assert (apply(unit, x) / 2.0**12 == 1 / np.sqrt(x / 2.0**8)).all()
+@pytest.mark.parametrize("root", [1, 2])
+def test_roots_of_powers_are_exact(root: Literal[1, 2]) -> None:
+    """Of two where it is a reciprocal, of four where it is one of a square root."""
+    unit = inverse_root("u", Format(18, 8), Format(18, 8), root)
+    x = 2 ** np.arange(0, 17, root)
+    exact = (x / 2.0**8) ** (-1 / root) * 2.0**8
+    assert (exact == np.round(exact)).all()
+    assert (exact < 2**17 - 1).all()
+    assert (apply(unit, x) == exact).all()
