@@ -23,7 +23,7 @@ class TableRead(Component):
     in ``value_<i>``, without a register.
     """
 
-    latency = 3
+    latency = timing.TABLE_STAGES - 1
 
     def __init__(self, functions: list[Table]):
         self.functions = functions

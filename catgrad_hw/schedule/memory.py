@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from catgrad_hw.numbers.tables import Table
 from catgrad_hw.numbers.units import Function
 from catgrad_hw.schedule.program import Bank, Program
 
@@ -76,9 +77,12 @@ OWN_COUNTERS = 2
 """Of cycles and of steps, beside those of clamped words."""
 
 
-def table_bits(table: Function) -> int:
-    """Bits of a table's entries, which are never negative."""
-    return max(1, max(table.entries).bit_length())
+def table_bits(function: Function) -> int:
+    """Bits of a row of the memory that a function is read from: entries are never negative, and the bit above the
+    result's of a unit's needs no memory."""
+    if isinstance(function, Table):
+        return max(1, max(function.entries).bit_length())
+    return function.output_width
 
 
 def blocks(words: int, width: int, depth: int, family: Family) -> int:

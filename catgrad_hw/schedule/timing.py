@@ -42,7 +42,7 @@ CAPTURE = ACCUMULATOR + 1
 TABLE_STAGES = 4
 """Of a function that is read from a table: index, table, table register, symmetry."""
 UNIT_STAGES = 6
-"""Of a function that is a unit of its own, as :class:`catgrad_hw.numbers.units.Exponential`."""
+"""Of a function that has a unit of its own: two of range reduction, table, table register, shift, rounding."""
 
 PARTIAL_WRITE = 1
 """From the tree's finished sum (:meth:`Timing.sum_ready`): the partial sum of the tiles before is added, and kept."""
