@@ -16,6 +16,7 @@ from catgrad_hw.gateware.link.settings import DataSetKind, LinkSettings, stream_
 from catgrad_hw.hardware import Hardware
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
+from catgrad_hw.numbers.tables import Table
 from catgrad_hw.schedule.check import check
 from catgrad_hw.schedule.memory import BLOCK, Family, block_rams, blocks
 from catgrad_hw.schedule.program import Bank, BankKind, Program
@@ -37,27 +38,30 @@ DATA_SET_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LutModel:
-    """LUTs of a design: ``base + lane P + slow E + kernel K``, for P lanes, a slow path of E words and K kernels, plus
-    ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
+    """LUTs of a design: ``base + lane P + slow E + kernel K + unit U E``, for P lanes, a slow path of E words, K
+    kernels and U function units, plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
 
     base: float
     lane: float
     slow: float
     kernel: float
+    unit: float
     margin: float
     multiplier: float = 0.0
 
     def luts(self, program: Program, soft: bool) -> int:
         """LUTs of ``program``, link included."""
         lane = self.lane + (self.multiplier if soft else 0.0)
-        total = self.base + lane * program.lanes + self.slow * program.slow_words + self.kernel * len(program.kernels)
+        units = sum(not isinstance(function, Table) for function in program.functions.values())
+        word = self.slow + self.unit * units
+        total = self.base + lane * program.lanes + word * program.slow_words + self.kernel * len(program.kernels)
         return round(total * (1 + self.margin))
 
 
 LUTS: Mapping[Family, LutModel] = {
-    "ice40": LutModel(base=1500, lane=260, slow=250, kernel=40, margin=0.05, multiplier=370),
-    "ecp5": LutModel(base=1800, lane=330, slow=250, kernel=60, margin=0.1),
-    "gowin": LutModel(base=1800, lane=330, slow=250, kernel=60, margin=0.1),
+    "ice40": LutModel(base=1500, lane=260, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370),
+    "ecp5": LutModel(base=1800, lane=330, slow=250, kernel=60, unit=300, margin=0.1),
+    "gowin": LutModel(base=1800, lane=330, slow=250, kernel=60, unit=300, margin=0.1),
 }
 
 
