@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,14 @@ def array(*shape: int) -> NdArrayType:
 
 
 def workload_of(
-    model: OpenHypergraph, *, samples: int, rate: float = 0.05, seed: int = 0, scale: float = 1.0, weights: float = 0.5
+    model: OpenHypergraph,
+    *,
+    samples: int,
+    rate: float = 0.05,
+    loss: Any = layers.mse,
+    seed: int = 0,
+    scale: float = 1.0,
+    weights: float = 0.5,
 ) -> Workload:
     """``model`` on ``samples`` random rows: x uniform within ``scale``, targets a random class, weights normal."""
     generator = np.random.default_rng(seed)
@@ -28,7 +36,7 @@ def workload_of(
     return Workload(
         model=model,
         optimizer=layers.sgd(rate),
-        loss=layers.mse,
+        loss=loss,
         x=generator.uniform(-scale, scale, (samples, *inputs)),
         y=np.eye(outputs[-1])[classes],
         parameters=[generator.normal(0, weights, shape) for shape in bare.parameter_shapes],

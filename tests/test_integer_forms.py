@@ -28,7 +28,7 @@ from catgrad_hw.numbers.pipeline import Quantized, quantize_workload
 from catgrad_hw.numbers.print import format_integer
 from catgrad_hw.numbers.quantize import quantize
 from catgrad_hw.numbers.reference import Reference
-from catgrad_hw.numbers.train import score
+from catgrad_hw.numbers.train import scorer
 from catgrad_hw.targets.engine import FastReference
 from catgrad_hw.workload import load_workload
 
@@ -310,6 +310,7 @@ def test_digits_learn_as_in_float(name: str, least: float) -> None:
     data, steps = load_workload(name), 120
     assert data.heldout is not None
     x, y = data.heldout
+    score = scorer(data, y)
     found = quantize_workload(data, "16", calibration_steps=steps)
     machine = Reference(found.integer)
     machine.load(data.initial_parameters(1))
@@ -317,8 +318,8 @@ def test_digits_learn_as_in_float(name: str, least: float) -> None:
         machine.step(*data.batch(step))
     assert not any(machine.saturations.values())
     trained = float_training(found.kernels, data, steps, 1, lambda step, parameters: None)
-    in_float = score(float_predictions(found.kernels, trained, x), y).accuracy
-    in_integers = score(machine.predict(x), y).accuracy
+    in_float = score(float_predictions(found.kernels, trained, x)).accuracy
+    in_integers = score(machine.predict(x)).accuracy
     assert in_float is not None
     assert in_integers is not None
     assert in_float > least

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_workloads import dense_workload
 
+from catgrad_hw import layers
 from catgrad_hw.hardware import compile_predictor
-from catgrad_hw.simulate.predicting import predict
+from catgrad_hw.simulate.predicting import predict, predict_report
 
 pytestmark = pytest.mark.simulator
 
@@ -25,6 +26,16 @@ def test_predictions_are_the_references(batch, widths, lanes, backpressure):
     assert found.words_compared == len(workload.x) * widths[-1]
     np.testing.assert_array_equal(found.predictions, found.reference)
     assert found.outcome.identity == hardware.identity
+
+
+def test_the_reported_loss_is_the_workloads():
+    workload = dense_workload(2, (3, 2), samples=5, loss=layers.mean_squared_error)
+    hardware = compile_predictor(workload, 1)
+    found = predict(hardware, workload, simulator="amaranth")
+    loss = predict_report(workload, hardware, found, 0, "16", 0)["loss"]
+    for name in ("float", "reference"):
+        assert loss[name] == pytest.approx(np.mean((getattr(found, name) - workload.y) ** 2))
+    assert loss["rtl"] == loss["reference"]
 
 
 def test_one_iris_sized_sample_takes_at_most_80_cycles():

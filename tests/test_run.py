@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import catgrad_hw
-from catgrad_hw import cli
+from catgrad_hw import cli, layers
 from catgrad_hw.cli import app, options
 from catgrad_hw.cli.host import STOPPED
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
@@ -33,10 +33,11 @@ DATA_SET_WORDS = 5 * SAMPLES
 """So many fit: the workload's own samples are replayed, more than these are streamed."""
 
 MODEL = f"""
+from catgrad_hw import layers
 from tests.small_workloads import dense_workload
 
 def small():
-    return dense_workload(4, [3, 4, 2], samples={SAMPLES}, rate=0.5)
+    return dense_workload(4, [3, 4, 2], samples={SAMPLES}, rate=2.0, loss=layers.mean_squared_error)
 
 def other():
     return dense_workload(4, [3, 5, 2], samples={SAMPLES})
@@ -53,7 +54,7 @@ def design(tmp_path_factory):
     """The file of the model, the workload, the hardware."""
     path = tmp_path_factory.mktemp("model") / "model.py"
     path.write_text(MODEL)
-    workload = dense_workload(4, [3, 4, 2], samples=SAMPLES, rate=0.5)
+    workload = dense_workload(4, [3, 4, 2], samples=SAMPLES, rate=2.0, loss=layers.mean_squared_error)
     return path, workload, compile_hardware(workload, 2, resident=False)
 
 
@@ -340,6 +341,8 @@ def test_run_then_ask(simulated, design, run, tmp_path):
     form = hardware.integer.formats["yhat"]
     assert (np.array(answers["predictions"]) * 2.0**form.fraction == reference.predict(workload.x)).all()
     assert answers["accuracy"] == report["accuracy"]
+    loss = np.mean((np.array(answers["predictions"]) - workload.y) ** 2)
+    assert answers["loss"] == report["loss"] == report["curve"][-1][1] == pytest.approx(loss)
 
     (tmp_path / "questions.csv").write_text("a,b,c\n0.5,0,-0.5\n")
     code, out, err = run("predict", *arguments, "--data", tmp_path / "questions.csv", "--classes", "fig,pear")

@@ -13,7 +13,9 @@ import pytest
 from catgrad_hw import cli
 from catgrad_hw.cli import app, options
 from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.numbers.train import train_reference
 from catgrad_hw.simulate import tools
+from catgrad_hw.simulate.report import hardware_report
 from catgrad_hw.simulate.training import Simulation, simulate
 from catgrad_hw.workload import Workload, load_workload
 
@@ -36,7 +38,8 @@ def streamed():
     x = rng.normal(size=(20, 3))
     y = np.eye(2)[(x.sum(axis=1) > 0).astype(int)]
     model = layers.dense(batch, inputs, outputs, activation=layers.sigmoid)
-    return Workload(model=model, optimizer=layers.sgd(0.25), loss=layers.mse, x=x, y=y, heldout=(x[:5], y[:5]))
+    loss = layers.mean_squared_error
+    return Workload(model=model, optimizer=layers.sgd(2.0), loss=loss, x=x, y=y, heldout=(x[:5], y[:5]))
 '''
 
 
@@ -133,6 +136,10 @@ def test_streamed_batches_that_wrap_round(tmp_path, simulator, backpressure):
     assert simulation.predictions.shape == (20, 2)
     assert simulation.heldout.shape == (5, 2)
     np.testing.assert_array_equal(simulation.heldout, simulation.predictions[:5])
+    report = hardware_report(workload, train_reference(workload, steps=7), 0, hardware, simulation)
+    for part, y in (report, workload.y), (report["heldout"], workload.y[:5]):
+        loss = np.mean((simulation.predictions[: len(y)] - y) ** 2)
+        assert part["loss"]["rtl"] == part["loss"]["reference"] == pytest.approx(loss)
 
 
 @pytest.mark.parametrize("simulator", [icarus])

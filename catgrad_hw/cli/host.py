@@ -184,7 +184,7 @@ def predict(
     from catgrad_hw.cli import files, show
     from catgrad_hw.host.table import read_table
     from catgrad_hw.numbers.formats import to_values
-    from catgrad_hw.numbers.train import score
+    from catgrad_hw.numbers.train import scorer
     from catgrad_hw.simulate.training import Differences
     from catgrad_hw.workload import load_workload
 
@@ -206,7 +206,7 @@ def predict(
         differences.compare("prediction word", found, reference.predict(x))
         form = board.hardware.integer.formats[board.hardware.integer.kernels.outputs[0]]
     values = to_values(found, form)
-    scores = score(values, y) if y is not None else None
+    scores = scorer(design, y)(values) if y is not None else None
     report: dict[str, Any] = {
         "model": design.name,
         "port": port,
@@ -300,10 +300,11 @@ def _fit(board: Board, workload: Workload, what: str) -> list[str]:
 def _report(
     board: Board, workload: Workload, found: Training, verified: bool, classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What ``run --json`` writes. ``seconds`` are those of training, transfers included."""
-    from catgrad_hw.numbers.train import score
+    """What ``run --json`` writes. ``seconds`` are those of training, transfers included; losses are those of
+    :func:`catgrad_hw.numbers.train.scorer`."""
+    from catgrad_hw.numbers.train import scorer
 
-    result = score(found.predictions, workload.y)
+    result = scorer(workload, workload.y)(found.predictions)
     report: dict[str, Any] = {
         "model": workload.name,
         "identity": f"{board.hardware.identity:016x}",
@@ -329,6 +330,6 @@ def _report(
         "curve": [list(point) for point in found.curve],
     }
     if workload.heldout is not None and found.heldout is not None:
-        heldout = score(found.heldout, workload.heldout[1])
+        heldout = scorer(workload, workload.heldout[1])(found.heldout)
         report["heldout"] = {"loss": heldout.loss, "accuracy": heldout.accuracy}
     return report

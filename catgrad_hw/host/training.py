@@ -16,7 +16,7 @@ from catgrad_hw.host.device import Board
 from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.numbers.rounding import Words
-from catgrad_hw.numbers.train import Score, reference_predictions, score
+from catgrad_hw.numbers.train import Score, reference_predictions, scorer
 from catgrad_hw.simulate.training import Differences, flat
 from catgrad_hw.workload import Floats, Workload
 
@@ -142,6 +142,7 @@ class _Run:
         self.keep, self.progress = keep, progress
         self.result = Training(begin.step, begin)
         self.loaded = begin  # what the board was last loaded with: its counters began there
+        self.scorer = scorer(workload, workload.y)
         self.score: Score | None = None
         self.reference: Reference | None = None
         if verify:
@@ -231,7 +232,7 @@ class _Run:
         """Score the parameters that the board has; the reference predicts what the board would, faster."""
         at = self.result.checkpoint
         predicted = reference_predictions(self.board.hardware.integer, at.words, self.workload.x)
-        self.score = score(predicted, self.workload.y)
+        self.score = self.scorer(predicted)
         self.result.curve.append((at.step, self.score.loss))
 
     def _predict(self) -> None:

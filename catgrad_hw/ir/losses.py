@@ -18,7 +18,10 @@ from catgrad_hw.ir.types import NdArrayType, Object, obj
 
 @dataclass(frozen=True)
 class Loss(Derived, Lens):
-    """A loss on predictions and targets of type ``T``, whose first axis is the batch."""
+    """A loss on predictions and targets of type ``T``, whose first axis is the batch.
+
+    Training reports its value over all data as one batch: the same loss with another ``T``.
+    """
 
     T: NdArrayType
 

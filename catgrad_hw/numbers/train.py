@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catgrad_hw.errors import ModelError
+from catgrad_hw.ir.from_hypergraph import insert
+from catgrad_hw.ir.graph import Builder, Graph, Input, run
+from catgrad_hw.ir.losses import MSE, Loss
+from catgrad_hw.ir.types import Dtype, NdArrayType
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, float_predictions, float_training
 from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.integer import Format, IntegerProgram
@@ -26,7 +30,7 @@ RECENT_STEPS = 100
 
 @dataclass(frozen=True)
 class Score:
-    """``loss``: half the sum of squared errors; ``accuracy``: a fraction, None unless every row of y is one-hot."""
+    """``loss``: as of :func:`scorer`; ``accuracy``: a fraction, None unless every row of y is one-hot."""
 
     loss: float
     accuracy: float | None
@@ -85,13 +89,15 @@ def train_reference(
     quantized = quantize_workload(workload, numbers, calibration_steps, progress, formats)
     kernels, integer = quantized.kernels, quantized.integer
     in_curve = curve_steps(steps)
-    x, y = workload.x, workload.y
+    x, score = workload.x, scorer(workload, workload.y)
 
     def finish(
         predict: Callable[[Floats], ArrayLike], losses: dict[int, float], parameters: Iterable[ArrayLike]
     ) -> Run:
-        training = score(predict(x), y)
-        heldout = None if workload.heldout is None else score(predict(workload.heldout[0]), workload.heldout[1])
+        training = score(predict(x))
+        heldout = None
+        if workload.heldout is not None:
+            heldout = scorer(workload, workload.heldout[1])(predict(workload.heldout[0]))
         recent = [loss for step, loss in losses.items() if step > steps - RECENT_STEPS] or [training.loss]
         curve = tuple((step, loss) for step, loss in losses.items() if step in in_curve)
         own = [np.asarray(p, float) for p in parameters][: len(kernels.parameters) - len(kernels.states)]
@@ -104,7 +110,7 @@ def train_reference(
 
     def after_float(step: int, parameters: tuple[Floats, ...]) -> None:
         if wanted(step):
-            losses[step] = score(float_predictions(kernels, parameters, x), y).loss
+            losses[step] = score(float_predictions(kernels, parameters, x)).loss
         report("float", step)
 
     trained = float_training(kernels, workload, steps, seed, after_float)
@@ -122,7 +128,7 @@ def train_reference(
     for step in range(1, steps + 1):
         machine.step(*workload.batch(step - 1))
         if wanted(step):
-            losses[step] = score(predict(x), y).loss
+            losses[step] = score(predict(x)).loss
         report("reference", step)
     in_integers = finish(predict, losses, machine.parameters())
     words = machine.parameter_words()
@@ -136,13 +142,33 @@ def reference_predictions(program: IntegerProgram, words: tuple[Words, ...], x: 
     return to_values(machine.predict(x), program.formats[program.kernels.outputs[0]])
 
 
-def score(predictions: ArrayLike, y: Floats) -> Score:
-    """Loss ½Σ(ŷ - y)², and the fraction of rows whose largest prediction is where y has its 1."""
-    guesses, truth = np.asarray(predictions, np.float64), y.astype(np.float64)
-    loss = 0.5 * float(np.sum((guesses - truth) ** 2))
-    if not is_one_hot(y):
-        return Score(loss, None)
-    return Score(loss, float(np.mean(guesses.argmax(axis=1) == truth.argmax(axis=1))))
+def scorer(workload: Workload, y: Floats) -> Callable[[ArrayLike], Score]:
+    """A function that scores predictions of ``y``, which are targets of any number of samples.
+
+    The loss is the value of the workload's own (:meth:`catgrad_hw.ir.losses.Loss.value`) over all of them as one batch,
+    in float64: ½Σ(ŷ - y)² for ``mse``, a mean for the other losses of :mod:`catgrad_hw.layers`. A lens that is no
+    :class:`Loss` has gradients but no value, and ½Σ(ŷ - y)² is taken in its place. The accuracy is the fraction of rows
+    whose largest prediction is where y has its 1.
+    """
+    value, truth, one_hot = _loss_value(workload, y.shape), y.astype(np.float64), is_one_hot(y)
+
+    def score(predictions: ArrayLike) -> Score:
+        guesses = np.asarray(predictions, np.float64)
+        (loss,) = run(value, "loss", {"predicted": guesses, "y": truth})
+        accuracy = float(np.mean(guesses.argmax(axis=1) == truth.argmax(axis=1))) if one_hot else None
+        return Score(float(loss), accuracy)
+
+    return score
+
+
+def _loss_value(workload: Workload, shape: tuple[int, ...]) -> Graph:
+    """The loss, a number, of ``predicted`` and ``y`` of a shape that need not be a batch's."""
+    T = NdArrayType(shape, Dtype.float32)
+    f = workload.loss(workload.learner.output_types) if callable(workload.loss) else workload.loss
+    operation = f.flat.edges[0].operation if len(f.flat.edges) == 1 else None
+    loss = replace(operation, T=T) if isinstance(operation, Loss) else MSE(T)
+    builder = Builder((Input("predicted", "input", T), Input("y", "target", T)))
+    return builder.build({"loss": insert(builder, loss.value(), (0, 1))})
 
 
 def is_one_hot(y: NDArray[np.floating]) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw.numbers.calibrate import batches, float_predictions
 from catgrad_hw.numbers.formats import to_values
-from catgrad_hw.numbers.train import score
+from catgrad_hw.numbers.train import scorer
 from catgrad_hw.simulate import runner, tools
 from catgrad_hw.simulate.job import Job, Outcome
 from catgrad_hw.simulate.training import Progress, flat
@@ -99,10 +99,12 @@ def predict(
 def predict_report(
     workload: Workload, hardware: Hardware, prediction: Prediction, least_multiplications: int, numbers: str, seed: int
 ) -> dict[str, Any]:
-    """What ``catgrad-hw predict --json`` writes. ``least_multiplications`` are those of one batch."""
+    """What ``catgrad-hw predict --json`` writes. ``least_multiplications`` are those of one batch; ``loss`` is that of
+    :func:`catgrad_hw.numbers.train.scorer`."""
     cycles = prediction.outcome.predict_cycles
+    score = scorer(workload, workload.y)
     scores = {
-        name: score(values, workload.y)
+        name: score(values)
         for name, values in (
             ("float", prediction.float),
             ("reference", prediction.reference),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from catgrad_hw.numbers.train import Result, Run, Score, score
+from catgrad_hw.numbers.train import Result, Run, Score, scorer
 from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.simulate.training import Simulation
 from catgrad_hw.workload import Workload
@@ -18,7 +18,8 @@ def _scores(kind: str, runs: dict[str, Score | None]) -> dict[str, float | None]
 
 
 def reference_report(workload: Workload, result: Result, least_multiplications: int) -> dict[str, Any]:
-    """The part that needs no hardware. ``loss`` is ½Σ(ŷ - y)² after the last step, ``accuracy`` a fraction or null."""
+    """The part that needs no hardware. ``loss``, that of :func:`catgrad_hw.numbers.train.scorer`, is taken after the
+    last step; ``accuracy`` is a fraction or null."""
     return _training(workload, result, None) | {
         "lanes": None,
         "simulator": None,
@@ -70,7 +71,7 @@ def hardware_facts(hardware: Hardware) -> dict[str, Any]:
 def _training(workload: Workload, result: Result, simulation: Simulation | None) -> dict[str, Any]:
     runs: dict[str, Run] = {"float": result.float, "reference": result.reference}
     training: dict[str, Score | None] = {name: run.training for name, run in runs.items()}
-    training["rtl"] = score(simulation.predictions, workload.y) if simulation else None
+    training["rtl"] = scorer(workload, workload.y)(simulation.predictions) if simulation else None
     report: dict[str, Any] = {
         "model": workload.name,
         "numbers": result.numbers,
@@ -86,6 +87,6 @@ def _training(workload: Workload, result: Result, simulation: Simulation | None)
     if workload.heldout is not None:
         heldout: dict[str, Score | None] = {name: run.heldout for name, run in runs.items()}
         found = simulation.heldout if simulation else None
-        heldout["rtl"] = score(found, workload.heldout[1]) if found is not None else None
+        heldout["rtl"] = scorer(workload, workload.heldout[1])(found) if found is not None else None
         report["heldout"] = {"loss": _scores("loss", heldout), "accuracy": _scores("accuracy", heldout)}
     return report
