@@ -7,15 +7,16 @@ hardware: lanes without an element, rows of samples that don't exist, leftovers 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from layouts import location, locations
 from numpy.typing import NDArray
 
 from catgrad_hw.numbers.rounding import draw, limits, round_nearest, round_stochastic, saturate, step_key
-from catgrad_hw.numbers.tables import lookup
-from catgrad_hw.schedule.events import partial_name
-from catgrad_hw.schedule.program import MachineKernel, Narrowing, Operand, Program
+from catgrad_hw.numbers.units import apply
+from catgrad_hw.schedule.events import inside, partial_name
+from catgrad_hw.schedule.program import Combination, Finish, MachineKernel, Narrowing, Operand, Program
 
 Words = NDArray[np.int64]
 
@@ -112,6 +113,8 @@ class _Run:
             b = b * (np.arange(program.lanes) == 0)
         assert low <= min(a.min(), b.min())
         assert max(a.max(), b.max()) <= high
+        # What the lanes multiply by a constant: the words of side b, or in lane 0 of a alone.
+        self.factor = b
         products = a * b
         rows = None
         if kernel.full:
@@ -124,24 +127,25 @@ class _Run:
     # --- streams ------------------------------------------------------------------------------------------------
 
     def cells(self, operand: Operand, select: Words, array: str | None = None) -> tuple[Words, Words, Words]:
-        """(bank, rows, lanes) of a stream in the iterations ``select``."""
+        """(bank, rows, lanes) of a stream in the iterations ``select``; any cell where it leaves its bounds."""
         program = self.program
         name = array or operand.array
         place = program.placements[name]
         grid = self.grid[:, select]
         copy = self.tile if name in program.outputs else self.slot if place.slots > 1 else 0
         position = operand.position + np.array(operand.steps) @ grid
-        rows = place.base + copy * place.slot_rows + operand.base + np.array(operand.strides) @ grid
-        bank = self.machine.banks[place.bank]
-        rows = rows + position // program.lanes * place.elements
-        assert rows.min() >= place.base + copy * place.slot_rows, name
-        assert rows.max() < place.base + (copy + 1) * place.slot_rows, name
-        return bank, rows, position % program.lanes
+        first = place.base + copy * place.slot_rows
+        rows = first + operand.base + np.array(operand.strides) @ grid
+        rows = np.where(inside(operand.bounds, grid), rows + position // program.lanes * place.elements, first)
+        assert rows.min() >= first, name
+        assert rows.max() < first + place.slot_rows, name
+        return self.machine.banks[place.bank], rows, position % program.lanes
 
     def read(self, operand: Operand, select: Words) -> Words:
-        """Rows, or words for all lanes."""
+        """Rows, or words for all lanes; 0 outside the bounds."""
         bank, rows, lanes = self.cells(operand, select)
-        return bank[rows] if operand.row else np.repeat(bank[rows, lanes][:, None], self.program.lanes, axis=1)
+        words = bank[rows] if operand.row else np.repeat(bank[rows, lanes][:, None], self.program.lanes, axis=1)
+        return np.where(inside(operand.bounds, self.grid[:, select])[:, None], words, 0)
 
     def write(self, operand: Operand, select: Words, words: Words) -> None:
         """Rows, or the words of lane 0."""
@@ -190,26 +194,86 @@ class _Run:
 
     def summed(self, words: Words, levels: int, bits: int) -> Words:
         """Sums over the innermost ``levels``, which the accumulator must hold."""
-        count = int(np.prod(self.kernel.trips[self.kernel.levels - levels :], dtype=np.int64))
-        total = words.reshape(-1, count, words.shape[1]).sum(axis=1)
-        low, high = limits(bits)
-        assert low <= total.min()
-        assert total.max() <= high
+        total = self.runs(words, levels).sum(axis=1)
+        self.fits(total, bits)
         return total
 
+    def runs(self, words: Words, levels: int) -> Words:
+        """``words`` of the iterations by output, by the iterations that are reduced in it, and by lane."""
+        count = int(np.prod(self.kernel.trips[self.kernel.levels - levels :], dtype=np.int64))
+        return words.reshape(-1, count, words.shape[1])
+
+    @staticmethod
+    def fits(words: Words, bits: int) -> None:
+        low, high = limits(bits)
+        assert low <= words.min()
+        assert words.max() <= high
+
+    def combined(
+        self, combination: Combination, total: Words, select: Words, bits: int
+    ) -> tuple[Words, NDArray[np.bool_]]:
+        """What ``combination`` makes of reduced values, and where it counts."""
+        found = {"reduced": total}
+        if "factor" in (combination.other, combination.condition):
+            found["factor"] = self.factor[select]
+
+        def source(operand: Operand | str) -> Words:
+            return found[operand] if isinstance(operand, str) else self.read(operand, select)
+
+        value, counts = total, np.ones(total.shape, dtype=bool)
+        other = None if combination.other is None else source(combination.other) << combination.shift
+        holds = None if combination.condition is None else source(combination.condition) > 0
+        match combination.kind:
+            case "add":
+                value = total + other
+            case "subtract":
+                value = total - other
+            case "replace":
+                value = other
+            case "select":
+                value = np.where(holds, other, total)
+        if combination.kind in ("alone", "add"):
+            self.fits(value, bits)
+        if combination.kind != "select" and holds is not None:
+            counts &= holds
+        if combination.position is not None:
+            ramp = combination.position
+            counts &= total == (ramp.offset + np.array(ramp.strides) @ self.grid[:, select])[:, None]
+        if combination.rectified:
+            counts &= value > 0
+        return value, counts
+
+    def finished(
+        self, finish: Finish, value: Words, select: Words, present: NDArray[np.bool_], places: Words | None
+    ) -> Words:
+        """One write: the value rounded, or drawn, and what it updates; ``places`` keys the draws."""
+        if finish.draw is not None:
+            assert places is not None
+            draws = draw(step_key(self.machine.seed, self.machine.steps), (places + finish.draw)[:, None])
+            value = round_stochastic(value, finish.narrowing.shift, draws)
+        else:
+            value = shifted(value, finish.narrowing.shift)
+        if finish.update:
+            value = self.read(finish.target, select)[:, : value.shape[1]] - value
+        return self.saturated(value, finish.narrowing, present)
+
     def full(self, products: Words) -> Words:
-        full, kernel = self.kernel.full, self.kernel
+        full, kernel, program = self.kernel.full, self.kernel, self.program
         assert full is not None
         select = self.last(kernel.reduced)
         present = self.present(select, kernel.reduced)
-        value = self.summed(np.where(np.repeat(present, len(products) // len(present), axis=0), products, 0),
-                            kernel.reduced, self.program.accumulator)  # fmt: skip
-        value = shifted(value, full.narrowing.shift)
-        if full.update:
-            value = self.read(full.target, select) - value
-        rows = self.saturated(value, full.narrowing, present)
-        self.write(full.target, select, rows)
-        return rows
+        if kernel.lane_level is None:  # one product a cycle: lane 0 alone
+            present &= np.arange(program.lanes) == 0
+        if kernel.reduction == "sum":
+            kept = np.repeat(present, len(products) // len(present), axis=0)
+            total = self.summed(np.where(kept, products, 0), kernel.reduced, program.accumulator)
+        else:
+            total = getattr(self.runs(products, kernel.reduced), kernel.reduction)(axis=1)
+        value, counts = self.combined(full.combination, total, select, program.accumulator)
+        written = [self.finished(finish, value, select, present & counts, None) for finish in full.writes]
+        for finish, rows in zip(full.writes, written, strict=True):
+            self.write(finish.target, select, rows)
+        return written[0]
 
     def slow(self, products: Words) -> None:
         slow, kernel, program = self.kernel.slow, self.kernel, self.program
@@ -222,15 +286,14 @@ class _Run:
             products = np.repeat(products.sum(axis=1)[:, None], program.lanes, axis=1)
         products = np.where(np.repeat(present, len(products) // len(present), axis=0), products, 0)
         bits = program.accumulator if slow.reduced is None else program.sum_accumulator
-        total = self.summed(products, levels, bits)
+        value, counts = self.combined(slow.combination, self.summed(products, levels, bits), select, bits)
         once = present if slow.reduced is None else present & (np.arange(program.lanes) == 0)
-        if slow.bias:
-            total = total + (self.read(slow.bias, select) << slow.bias_shift)
-        z = shifted(total, slow.narrowing.shift)
-        self.saturated(z, slow.narrowing, once)
-        z = saturate(z, slow.narrowing.width)
+        z = shifted(value, slow.narrowing.shift)
+        for counter in slow.counters:
+            self.saturated(z, replace(slow.narrowing, counter=counter), once & counts)
+        z = np.where(counts, saturate(z, slow.narrowing.width), 0)
         for write in slow.writes:
-            value = lookup(program.tables[write.table], z) if write.table else z
+            value = apply(program.functions[write.function], z) if write.function else z
             if write.subtraction:
                 s = write.subtraction
                 value = (value << s.value_shift) - (self.read(s.other, select) << s.other_shift)
@@ -240,26 +303,26 @@ class _Run:
             self.write(write.target, select, np.where(present, value, 0))
 
     def sum(self, words: Words | None) -> None:
-        total_, kernel, program = self.kernel.sum, self.kernel, self.program
-        assert total_ is not None
+        path, kernel, program = self.kernel.sum, self.kernel, self.program
+        assert path is not None
         assert words is not None
-        select = self.last(total_.reduced)
-        total = self.summed(words.sum(axis=1)[:, None], total_.reduced, program.sum_accumulator)
+        select = self.last(path.reduced)
+        total = self.summed(words.sum(axis=1)[:, None], path.reduced, program.sum_accumulator)
+        first = path.writes[0]
         if program.tiles > 1 and kernel.sums_samples:
-            partial, rows, lanes = self.cells(total_.flat, select, partial_name(total_.target.array))
+            partial, rows, lanes = self.cells(first.flat, select, partial_name(first.target.array))
             if self.tile > 0:
                 total = total + partial[rows, lanes][:, None]
             if self.tile < program.tiles - 1:
                 partial[rows, lanes] = total[:, 0]
                 return
-        if total_.draw is not None:
-            flat = total_.flat.base + np.array(total_.flat.strides) @ self.grid[:, select]
-            draws = draw(step_key(self.machine.seed, self.machine.steps), (flat + total_.draw)[:, None])
-            value = round_stochastic(total, total_.narrowing.shift, draws)
-        else:
-            value = shifted(total, total_.narrowing.shift)
-        if total_.update:
-            value = self.read(total_.target, select)[:, :1] - value
-        levels = total_.reduced if total_.source == "product" else kernel.levels
-        value = self.saturated(value, total_.narrowing, self.present(select, levels)[:, :1])
-        self.write(total_.target, select, value)
+        value, _ = self.combined(path.combination, total, select, program.sum_accumulator)
+        value = value[:, :1]
+        levels = path.reduced if path.source == "product" else kernel.levels
+        present = self.present(select, levels)[:, :1]
+        written = []
+        for finish in path.writes:
+            places = finish.flat.base + np.array(finish.flat.strides) @ self.grid[:, select]
+            written.append(self.finished(finish, value, select, present, places))
+        for finish, found in zip(path.writes, written, strict=True):
+            self.write(finish.target, select, found)

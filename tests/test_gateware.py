@@ -411,7 +411,9 @@ def random_nests(program, lanes, seed):
         slot_rows = elements * -(-length // lanes)
         placements[array] = Placement(array, bank, depths[bank], elements, axis, length, shape, slots, slot_rows)
         depths[bank] += slots * slot_rows
-        kernels.append(MachineKernel(f"k{number}", trips, 0, 0, operand, 0, 1, 0, None, None, None, None, None, 1))
+        kernels.append(
+            MachineKernel(f"k{number}", trips, "sum", 0, 0, operand, 0, 1, 0, None, None, None, None, None, 1)
+        )
     banks = {name: Bank(name, lanes, 16, depth) for name, depth in depths.items()}
     routine = Routine("step", Phase(tuple(kernels), (0, 0, 0)), Phase((), ()), 2, 0, 0, 0)
     program = replace(
@@ -839,7 +841,7 @@ def test_samples_are_read_for_as_long_as_the_loader_thinks(issued):
         for use in events(program, kernel).reads
         if use.unit in data
     ]
-    assert 0 < max(late) <= timing.sample_reads(program.lanes)
+    assert 0 < max(late) <= program.timing.sample_reads
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -858,7 +860,7 @@ def test_streamed_tiles_stay_until_they_are_read(streamed, seed):
             slot, index = ctx.get(ring.loader.slot), len(used)
             used.append(slot)
             # The last word of a tile is written in the cycle in which it becomes available.
-            for due in (1, timing.sample_reads(program.lanes)):
+            for due in (1, program.timing.sample_reads):
                 checks.append((slot, index, ring.cycle + due))
             return 1
         return 0
@@ -887,7 +889,7 @@ def test_a_full_ring_takes_no_more_until_a_tile_is_freed(streamed):
         waited = 1
         while not await ring.tick(ctx):
             waited += 1
-        in_flight = timing.sample_reads(program.lanes)
+        in_flight = program.timing.sample_reads
         assert in_flight < waited <= in_flight + 4
         ctx.set(ring.loader.samples.valid, 0)
 

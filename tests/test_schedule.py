@@ -52,8 +52,7 @@ def index_of(phase: Phase, array: str) -> int:
     """The kernel of ``phase`` that writes ``array``."""
     for index, kernel in enumerate(phase.kernels):
         targets = [w.target.array for w in kernel.slow.writes] if kernel.slow else []
-        targets += [kernel.full.target.array] if kernel.full else []
-        targets += [kernel.sum.target.array] if kernel.sum else []
+        targets += [w.target.array for path in (kernel.full, kernel.sum) if path for w in path.writes]
         if array in targets:
             return index
     raise AssertionError(array)
@@ -146,7 +145,7 @@ def test_overlapping_issue_is_refused(program):
 def test_read_before_write_is_refused(program):
     """An update right behind the kernel that makes its gradient, which it reads last word first: RAW."""
     step = program.routine("step")
-    made = step.tile.kernels[-1].sum.target.array
+    made = step.tile.kernels[-1].sum.writes[0].target.array
     update = next(k for k in step.final.kernels if isinstance(k.b, Operand) and k.b.array == made)
     strides = tuple(-stride for stride in update.b.strides)
     backwards = replace(update.b, base=program.placements[made].slot_rows - 1, strides=strides)
