@@ -50,7 +50,9 @@ class _Way:
     @property
     def arrays(self) -> list[str]:
         """The arrays whose packing matters."""
-        found = {name: None for _, o in (*self.forms, *self.sums) for name in (*dict(o.axes), *o.lane_reads)}
+        found = {
+            name: None for _, o in (*self.forms, *self.sums) for name in (*dict(o.axes), *dict(o.barred), *o.lane_reads)
+        }
         return list(found)
 
 
@@ -63,7 +65,7 @@ class Costs:
         self.program, self.lanes, self.tile = program, lanes, tile
         forms = [(name, form) for name, parsed in routines.items() for form in parsed]
         accesses = [access for _, form in forms for access in form.accesses]
-        accesses += [form.rider.store.access for _, form in forms if form.rider]
+        accesses += [a for _, form in forms if form.rider for a in form.without_rider()[1].accesses]
         self.arrays = {a.array: program.kernels.arrays[a.array] for a in accesses}
         self.ways: list[_Way] = []
         self.ideal = 0.0
@@ -109,6 +111,7 @@ class Costs:
         """Whether ``option`` can run where arrays are packed so."""
         return (
             all(axes[name] == axis for name, axis in option.axes)
+            and all(axes[name] != axis for name, axis in option.barred)
             and (updates or not option.row_update)
             and (reads or all(axes[name] is None for name in option.lane_reads))
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import random
 from functools import cache
-from math import inf
+from math import inf, prod
 
 import numpy as np
 import pytest
@@ -16,13 +16,14 @@ from small_workloads import array, dense_workload, workload_of
 
 from catgrad_hw import layers
 from catgrad_hw.hardware import Hardware
-from catgrad_hw.ir.kernel import Access, Array
+from catgrad_hw.ir.kernel import Access, Array, Bound
 from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.numbers.rounding import limits
 from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.events import inside
 from catgrad_hw.schedule.form import forms
-from catgrad_hw.schedule.packing import Packing, axis_of, pack
+from catgrad_hw.schedule.packing import Packing, axis_of, pack, reaches, split
 from catgrad_hw.schedule.program import Operand
 from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.schedule.select import select
@@ -61,6 +62,19 @@ def test_no_packing_is_better(name):
             assert found == pytest.approx(best, rel=1e-9), (lanes, tile)
 
 
+def convolved(batch, padding=0):
+    """A dense layer behind a convolution, whose maxima it takes where there is padding."""
+    convolution = layers.conv2d(array(batch), array(2, 4, 4), 3, 3, padding=padding)
+    model = convolution >> layers.relu(convolution.target)
+    if padding:
+        model = model >> layers.max_pool2d(array(batch), array(3, 4, 4), 2)
+    return (
+        model
+        >> layers.flatten(array(batch, 3, 2, 2), array(batch, 12))
+        >> layers.dense(array(batch), array(12), array(2))
+    )
+
+
 # --- legality ---------------------------------------------------------------------------------------------------------
 
 WORKLOADS = {
@@ -72,6 +86,9 @@ WORKLOADS = {
     "linear twice": lambda: workload_of(
         layers.linear(array(6), array(3), array(5)) >> layers.linear(array(6), array(5), array(2)), samples=18
     ),
+    "convolution": lambda: workload_of(convolved(3), samples=9),
+    "convolution, 1 sample": lambda: workload_of(convolved(1), samples=3),
+    "maxima": lambda: workload_of(convolved(2, padding=1), samples=6),
 }
 
 
@@ -115,17 +132,21 @@ def streams(form, kernel):
         if factor.access:
             (operand,) = [operand for operand in sides if operand.array == factor.access.array]
             yield factor.access, operand
+    for path in (kernel.slow, kernel.full, kernel.sum):
+        if path and not (path is kernel.sum and form.rider):
+            yield from zip(form.combination.accesses, path.combination.operands(), strict=True)
     if kernel.slow:
-        if form.bias:
-            yield form.bias, kernel.slow.bias
         for store, write in zip(form.stores, kernel.slow.writes, strict=True):
             yield store.access, write.target
             if store.difference:
                 yield store.difference.other, write.subtraction.other
     if kernel.full:
-        yield form.stores[0].access, kernel.full.target
+        yield from zip((s.access for s in form.stores), (w.target for w in kernel.full.writes), strict=True)
     if kernel.sum:
-        yield (form.rider.store if form.rider else form.stores[0]).access, kernel.sum.target
+        combination, stores = (form.rider or form).combination, (form.rider or form).stores
+        yield from zip((s.access for s in stores), (w.target for w in kernel.sum.writes), strict=True)
+        if form.rider:
+            yield from zip(combination.accesses, kernel.sum.combination.operands(), strict=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -158,6 +179,8 @@ def test_streams_meet_the_elements_that_kernels_mean(name, seed):
                     assert kernel.lane_level is not None
                     assert access.strides[kernel.lane_level]
                 for index in itertools.product(*map(range, kernel.trips[:levels])):
+                    if not inside(operand.bounds, np.array([[*index, *(0 for _ in kernel.trips[levels:])]]).T):
+                        continue
                     row = place.base + operand.base
                     row += sum(i * s for i, s in zip(index, operand.strides[:levels], strict=True))
                     position = operand.position
@@ -200,6 +223,40 @@ TABLE = Array("t", (4, 6), "intermediate")
 def test_only_a_whole_axis_lies_across_the_lanes(offset, strides, sizes, expected):
     access = Access("t", offset, strides)
     assert tuple(axis_of(TABLE, access, loop, size) for loop, size in enumerate(sizes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("access", "sizes", "expected"),
+    [
+        (Access("t", 0, (6, 1)), (4, 6), (True, True)),
+        (Access("t", 7, (6, 1)), (3, 5), (True, True)),  # a part of both
+        (Access("t", 0, (1,)), (24,), (False, False)),  # through rows and columns
+        (Access("t", 0, (1,)), (6,), (True, True)),  # through the first row alone
+        (Access("t", 2, (1,)), (6,), (False, False)),
+        (Access("t", 0, (6, 2, 1)), (4, 3, 2), (True, True)),  # columns in two loops
+        (Access("t", 0, (6, 2, 2)), (4, 3, 2), (False, False)),
+        (Access("t", 5, (6, -1)), (4, 6), (True, True)),  # columns backwards
+        (Access("t", 0, (7,)), (4,), (True, True)),  # the diagonal
+        (Access("t", -1, (6, 1, 1)), (4, 6, 3), (False, False)),  # windows of three, beyond both ends
+        (Access("t", -1, (6, 1, 1), (Bound(-1, (0, 1, 1), 6),)), (4, 6, 3), (True, True)),  # the same, padded
+        (Access("t", -6, (6, 12, 1), (Bound(-1, (1, 2, 0), 4),)), (3, 2, 6), (True, True)),
+        (Access("t", -2, (6, 3, 3), (Bound(0, (0, 3, 3), 7),)), (4, 2, 2), (False, False)),  # bounds of another place
+    ],
+)
+def test_words_reach_what_lies_along_an_axis_at_affine_places(access, sizes, expected):
+    """Or the array is not packed along that axis: against every word, one by one."""
+    found = []
+    for axis in range(2):
+        assert reaches(TABLE, access, axis, sizes) == expected[axis]
+        length, inner = TABLE.shape[axis], prod(TABLE.shape[axis + 1 :])
+        parts = np.array([split(s, length, inner) for s in (access.offset, *access.strides)])
+        index = np.indices(sizes).reshape(len(sizes), -1)
+        index = index[:, inside(access.bounds, index)]
+        places = parts[0][:, None] + parts[1:].T @ index
+        flat = access.offset + np.array(access.strides) @ index
+        meant = np.array([flat // (length * inner), flat // inner % length, flat % inner])
+        found.append(bool((places == meant).all()))
+    assert tuple(found) == expected
 
 
 def test_packings_that_break_a_rule_are_refused():
@@ -258,7 +315,9 @@ def test_every_packing_trains_as_the_reference_does(name, seed):
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize(
+    "name", [name for name in WORKLOADS if name not in ("convolution", "maxima")]
+)  # they take long
 def test_the_hardware_does_so_too(name):
     """The model of the machine stands for the gateware: here are some of its programs in Amaranth's simulator."""
     workload, quantization, program = random_program(random.Random(name), name)
@@ -274,7 +333,7 @@ def test_sums_of_several_tiles_belong_together_only_if_they_are_over_samples():
     program = schedule(integer, 1, tile=2, samples=18)
     kept = [kernel for kernel in program.kernels if kernel.sum and not kernel.sums_samples and kernel.batch_level]
     assert kept
-    assert {f"partial {kernel.sum.target.array}" for kernel in kept}.isdisjoint(program.placements)
+    assert {f"partial {kernel.sum.writes[0].target.array}" for kernel in kept}.isdisjoint(program.placements)
     compare(workload, integer, program)
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import highspy
+import numpy as np
 
 from catgrad_hw.errors import ScheduleError
 from catgrad_hw.ir.kernel import Access, Array
 from catgrad_hw.numbers.integer import IntegerProgram
+from catgrad_hw.schedule.events import inside
 from catgrad_hw.schedule.form import PLAIN, Form
 
 Axis = int | None
@@ -36,13 +38,15 @@ PREDICT_WEIGHT = 0.05
 class Option:
     """A way to run a form: loop ``lane`` across the lanes (None: one product a cycle), in ``cycles`` cycles.
 
-    ``axes``: what it asks of arrays' vector axes. ``rides``: its side sum needs no kernel of its own.
+    ``axes``: what it asks of arrays' vector axes; ``barred``: those that they can't have, for its words would run
+    through them (:func:`reaches`). ``rides``: its side sum needs no kernel of its own.
     """
 
     form: Form
     lane: int | None
     cycles: int
     axes: tuple[tuple[str, Axis], ...]
+    barred: tuple[tuple[str, int], ...]
     row_update: bool
     lane_reads: tuple[str, ...]
     rides: bool
@@ -81,6 +85,29 @@ def axis_of(array: Array, access: Access, loop: int, size: int) -> int | None:
     return None
 
 
+def reaches(array: Array, access: Access, axis: int, sizes: Sequence[int]) -> bool:
+    """Whether every word of ``access``, in loops of ``sizes``, lies at a place along ``axis`` that is affine in the
+    loop indices: that of :func:`split`'s parts. It does not where one loop runs through several axes.
+    """
+    inner = 1
+    for size in array.shape[axis + 1 :]:
+        inner *= size
+    length = array.shape[axis]
+    # Levels that no bound has go to their ends, whatever the others do; those that bounds have are gone through.
+    bounded = [any(bound.strides[level] for bound in access.bounds) for level in range(len(sizes))]
+    trips = [size if inside_bounds else 1 for size, inside_bounds in zip(sizes, bounded, strict=True)]
+    index = np.indices(trips, dtype=np.int64).reshape(len(trips), -1)
+    index = index[:, inside(access.bounds, index)]
+    steps = [split(stride, length, inner)[1:] for stride in access.strides]
+    for first, *parts, limit in zip(split(access.offset, length, inner)[1:], *steps, (length, inner), strict=True):
+        places = first + np.array(parts, dtype=np.int64) @ index
+        ends = [part * (size - trip) for part, size, trip in zip(parts, sizes, trips, strict=True)]
+        low, high = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends)
+        if ((places + low < 0) | (places + high >= limit)).any():
+            return False
+    return True
+
+
 def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: int) -> list[Option]:
     """Every way in which the machine can run ``form``."""
     arrays = program.kernels.arrays
@@ -88,6 +115,17 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
     sizes = [tile if loop.batch else loop.size for loop in form.loops]
     stored = {store.access.array for store in form.stores}
     read = any(factor.access for factor in form.factors)
+    riders: tuple[Access, ...] = ()
+    if form.rider:
+        riders = (*form.rider.combination.accesses, *(store.access for store in form.rider.stores))
+    barred = {
+        access: {
+            (access.array, axis)
+            for axis, size in enumerate(arrays[access.array].shape)
+            if size > 1 and not reaches(arrays[access.array], access, axis, sizes)
+        }
+        for access in (*form.accesses, *riders)
+    }
     found: list[Option] = []
     for lane in (None, *range(len(form.loops))):
         cycles = 1
@@ -95,6 +133,7 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
             cycles *= -(-size // lanes) if level == lane else size
         axes: dict[str, Axis] = {}
         words: list[str] = []
+        never: set[tuple[str, int]] = set()
         legal = True
         for access in form.accesses:
             if lane is not None and access.strides[lane]:
@@ -103,6 +142,7 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
                 legal &= not any(bound.strides[lane] for bound in access.bounds)
             else:
                 words.append(access.array)
+                never |= barred[access]
         rows_out = lane is not None and lane < outer
         if lane is not None and read:
             legal &= any(factor.access and factor.access.strides[lane] for factor in form.factors)
@@ -126,12 +166,24 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
             innermost = {loop.name for loop in form.loops[len(form.loops) - len(form.rider.over) :]}
             rides = rows_out and innermost == set(form.rider.over) and form.loops[lane or 0].name in innermost
             if rides:
+                never |= {pair for access in riders for pair in barred[access]}
                 for store in form.rider.stores:
                     if store.update:
                         axes[store.access.array] = None
         updates = form.updates and not rows_out
         reads = tuple(dict.fromkeys(name for name in words if name not in stored or updates))
-        found.append(Option(form, lane, cycles, tuple(sorted(axes.items())), form.updates and rows_out, reads, rides))
+        found.append(
+            Option(
+                form,
+                lane,
+                cycles,
+                tuple(sorted(axes.items())),
+                tuple(sorted(never)),
+                form.updates and rows_out,
+                reads,
+                rides,
+            )
+        )
     return found
 
 
@@ -221,6 +273,9 @@ class _Problem:
             self.terms.append((weight * repeat * (option.cycles + 0.01), variable))
             for requirement in option.axes:
                 self.solver.addConstr(variable <= self.axis[requirement])
+            for refused in option.barred:
+                if refused in self.axis:
+                    self.solver.addConstr(variable + self.axis[refused] <= 1)
             if option.row_update:
                 self.solver.addConstr(variable <= self.row_update)
             for name in option.lane_reads:

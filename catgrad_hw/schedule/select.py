@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from catgrad_hw.errors import ScheduleError
 from catgrad_hw.ir.kernel import Access, Array
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.form import PLAIN, Form, Store, tile_phase
 from catgrad_hw.schedule.form import Combination as FormCombination
-from catgrad_hw.schedule.packing import Axis, Packing, axis_of, split, uses_full_path
+from catgrad_hw.schedule.packing import Axis, Packing, split, uses_full_path
 from catgrad_hw.schedule.program import (
     Combination,
     Finish,
@@ -71,9 +70,6 @@ class _Streams:
         outer, position, within = split(access.offset, length, inner)
         base = outer * inner + within
         if self.lane is None or not access.strides[self.lane]:
-            for level, step in enumerate(steps):
-                if step and axis_of(array, access, level, self.form.loops[level].size) != axis:
-                    raise ScheduleError(f"{self.form.name}: {array.name} is packed along a part of an axis")
             return Operand(array.name, False, base, tuple(strides), position, tuple(steps), access.bounds)
         elements = 1
         for i, count in enumerate(array.shape):
