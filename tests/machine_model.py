@@ -6,8 +6,9 @@ hardware: lanes without an element, rows of samples that don't exist, leftovers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from layouts import location, locations
@@ -23,6 +24,11 @@ Words = NDArray[np.int64]
 
 def shifted(value: Words, shift: int) -> Words:
     return round_nearest(value, shift) if shift >= 0 else value << -shift
+
+
+def affine(strides: Sequence[int], grid: Words) -> Words:
+    """The sum of strides times indices, for every iteration of ``grid``."""
+    return np.array(strides, dtype=np.int64) @ grid
 
 
 class Machine:
@@ -103,7 +109,7 @@ class _Run:
     def __init__(self, machine: Machine, kernel: MachineKernel, tile: int, slot: int) -> None:
         self.machine, self.kernel, self.tile, self.slot = machine, kernel, tile, slot
         self.program = program = machine.program
-        self.grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, -1)
+        self.grid = np.indices(kernel.trips, dtype=np.int64).reshape(kernel.levels, prod(kernel.trips))
         every = np.arange(self.grid.shape[1])
         low, high = limits(program.multiplier)
 
@@ -133,9 +139,9 @@ class _Run:
         place = program.placements[name]
         grid = self.grid[:, select]
         copy = self.tile if name in program.outputs else self.slot if place.slots > 1 else 0
-        position = operand.position + np.array(operand.steps) @ grid
+        position = operand.position + affine(operand.steps, grid)
         first = place.base + copy * place.slot_rows
-        rows = first + operand.base + np.array(operand.strides) @ grid
+        rows = first + operand.base + affine(operand.strides, grid)
         rows = np.where(inside(operand.bounds, grid), rows + position // program.lanes * place.elements, first)
         assert rows.min() >= first, name
         assert rows.max() < first + place.slot_rows, name
@@ -238,7 +244,7 @@ class _Run:
             counts &= holds
         if combination.position is not None:
             ramp = combination.position
-            counts &= total == (ramp.offset + np.array(ramp.strides) @ self.grid[:, select])[:, None]
+            counts &= total == (ramp.offset + affine(ramp.strides, self.grid[:, select]))[:, None]
         if combination.rectified:
             counts &= value > 0
         return value, counts
@@ -322,7 +328,7 @@ class _Run:
         present = self.present(select, levels)[:, :1]
         written = []
         for finish in path.writes:
-            places = finish.flat.base + np.array(finish.flat.strides) @ self.grid[:, select]
+            places = finish.flat.base + affine(finish.flat.strides, self.grid[:, select])
             written.append(self.finished(finish, value, select, present, places))
         for finish, found in zip(path.writes, written, strict=True):
             self.write(finish.target, select, found)

@@ -80,7 +80,10 @@ class Core(Component):
         super().__init__(core_signature(program))
         self.program = program
         self.parameter_bits = len(self.parameters.payload)
-        self.word_bits = max(self.parameter_bits, program.multiplier)
+        paths = [path for kernel in program.kernels for path in (kernel.slow, kernel.full, kernel.sum) if path]
+        combined = [operand.array for path in paths for operand in path.combination.operands()]
+        banks = [program.banks[program.placements[name].bank] for name in combined]
+        self.word_bits = max(self.parameter_bits, program.multiplier, *(bank.width for bank in banks))
         self.result_bits = len(self.results.payload)
 
     # --- memory ports -----------------------------------------------------------------------------------------------

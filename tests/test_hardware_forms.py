@@ -1,0 +1,141 @@
+"""Every form of integer kernel in hardware: the models of ``test_integer_forms`` against the reference, word for word.
+
+The machine model runs them on machines of all kinds; Amaranth's simulator runs the gateware, each model once on a
+machine of its own kind, and Verilator those that take long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from machine_model import Machine
+from test_hardware import needs
+from test_integer_forms import MODELS, quantized, workload
+
+from catgrad_hw.hardware import Hardware
+from catgrad_hw.numbers.reference import Reference
+from catgrad_hw.numbers.rounding import limits
+from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.program import Program
+from catgrad_hw.schedule.scheduler import schedule
+from catgrad_hw.simulate.training import simulate
+
+LANES = (1, 2, 3, 4, 5, 8)
+
+
+def scheduled(name: str, numbers: str, lanes: int, **options: Any) -> Program:
+    options = {"samples": len(workload(name).x), **options}
+    program = schedule(quantized(name, numbers).integer, lanes, **options)
+    check(program)
+    return program
+
+
+def compare(name: str, numbers: str, program: Program, steps: int = 2) -> None:
+    """Train on the model's data, then on words of all sizes, and predict after each step."""
+    data, integer = workload(name), quantized(name, numbers).integer
+    machine, reference = Machine(program, seed=7), Reference(integer, seed=7)
+    reference.load(data.initial_parameters())
+    machine.load(reference.parameter_words())
+    generator = np.random.default_rng(1)
+    for step in range(steps):
+        words = []
+        for array, values in zip((*program.inputs, *program.targets), data.batch(step), strict=True):
+            low, high = limits(integer.formats[array].width)
+            wild = generator.integers(low, high + 1, values.shape)
+            words.append(wild if step else reference.words_of(array, values))
+        reference.step(*words)
+        machine.step(*words)
+        for p, found, expected in zip(
+            program.parameters, machine.parameters(), reference.parameter_words(), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected, err_msg=f"step {step}: {p}")
+        assert machine.saturations == reference.saturations
+        np.testing.assert_array_equal(machine.predict(words[0]), reference.predict(words[0]), err_msg=f"step {step}")
+        assert machine.saturations == reference.saturations
+
+
+@pytest.mark.parametrize("numbers", ["16", "18", "small"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_machine_trains_as_the_reference_does(name: str, numbers: str) -> None:
+    for lanes in LANES:
+        compare(name, numbers, scheduled(name, numbers, lanes))
+
+
+@pytest.mark.parametrize("number", range(len(MODELS)))
+def test_tiles_slow_paths_and_little_memory(number: int) -> None:
+    """Tiles of which the last is short, the narrowest slow path, and parameters as single words."""
+    name, numbers = list(MODELS)[number], ("16", "small", "18")[number % 3]
+    for lanes, options in (
+        (1, {"tile": 3}),
+        (2, {"tile": 2}),
+        (3, {"tile": 3, "slow_words": 1}),
+        (4, {"samples": None}),
+    ):
+        compare(name, numbers, scheduled(name, numbers, lanes, **options))
+    program = scheduled(name, numbers, 2, memory=400)
+    compare(name, numbers, program)
+
+
+# --- the gateware -----------------------------------------------------------------------------------------------------
+
+
+def trained(name: str, numbers: str, lanes: int, steps: int, simulator: str, **options: Any) -> None:
+    hardware = Hardware(quantized(name, numbers), scheduled(name, numbers, lanes, **options))
+    result = simulate(hardware, workload(name), steps, seed=1, simulator=simulator)
+    assert result.differences == ()
+    assert result.mismatches == 0
+    assert result.predictions.shape == workload(name).y.shape
+    assert set(result.outcome.step_cycles) == {hardware.cycles_per_step}
+    assert result.cycles_per_step == hardware.cycles_per_step
+    assert result.outcome.predict_cycles >= hardware.program.routine("predict").period
+
+
+DENSE: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "relu": ("18", 3, {"tile": 3}),
+    "leaky": ("small", 2, {"tile": 2}),
+    "tanh": ("16", 5, {"slow_words": 2}),
+    "cross-entropy": ("small", 4, {}),
+    "softmax": ("18", 3, {"slow_words": 1}),
+    "momentum": ("small", 3, {"tile": 3}),
+    "momentum, rate of no power": ("16", 1, {"tile": 2}),
+}
+IMAGES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "convolution": ("small", 3, {}),
+    "padded": ("16", 4, {"slow_words": 1}),
+    "strided": ("18", 2, {"tile": 2}),
+    "max pooling": ("small", 8, {}),
+    "overlapping": ("16", 3, {"tile": 3}),
+    "average pooling": ("16", 3, {}),
+    "two convolutions": ("small", 5, {}),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_gateware_does_so_too(name: str) -> None:
+    numbers, lanes, options = DENSE[name]
+    trained(name, numbers, lanes, 2, "amaranth", **options)
+
+
+@pytest.mark.parametrize("simulator", [pytest.param("verilator", marks=needs("verilator"))])
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_gateware_of_images_does_so_too(name: str, simulator: str) -> None:
+    numbers, lanes, options = IMAGES[name]
+    trained(name, numbers, lanes, 2, simulator, **options)
+
+
+def test_every_model_is_simulated() -> None:
+    assert {*DENSE, *IMAGES} == {*MODELS}
+
+
+def test_words_that_are_wider_than_parameters_are_combined_whole() -> None:
+    """What decays a momentum has 20 bits in ``small``, and parameters 12."""
+    program = scheduled("momentum", "small", 3)
+    (update,) = (k for k in program.routine("step").tile.kernels if k.name == "update_p0")
+    assert update.sum is not None
+    (decayed,) = update.sum.combination.operands()
+    width = program.banks[program.placements[decayed.array].bank].width
+    assert width > max(program.banks[program.placements[p].bank].width for p in program.parameters)
+    hardware = Hardware(quantized("momentum", "small"), program)
+    assert simulate(hardware, workload("momentum"), 4, simulator="amaranth").differences == ()
