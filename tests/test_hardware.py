@@ -161,6 +161,7 @@ MODELS = {
     "dense, linear": dense(3, 4) >> linear(4, 2),
     "linear, dense": linear(3, 4) >> dense(4, 2),
     "dense without function": layers.dense(array(BATCH), array(3), array(2)),
+    "rectified result": layers.dense(array(BATCH), array(3), array(2), activation=layers.relu),
     "function first": sigmoid(3) >> dense(3, 2),
     "function twice": linear(3, 2) >> sigmoid(2) >> sigmoid(2),
     "function twice inside": dense(3, 4) >> sigmoid(4) >> dense(4, 2),

@@ -294,6 +294,14 @@ class _Parser:
             self.refuse(f"the epilogue {whole}", "the reduced value")
         self.scale = amount
 
+    def whole(self, expression: Expression) -> Expression:
+        """The reduced value itself in place of a word that is narrowed to no fewer bits than it has."""
+        match expression, self.kernel.body:
+            case Shift(Saturate(Round(Reduced(), 0, None), width), amount), Read(access):
+                if width >= self.program.formats[access.array].width:
+                    return Shift(Reduced(), amount)
+        return expression
+
     def read(self, expression: Expression, whole: Expression) -> tuple[Access, int]:
         inner, amount = self.scaled(expression)
         if not isinstance(inner, Read):
@@ -309,7 +317,7 @@ class _Parser:
             case Read() | Shift(Read()):
                 return Combination("replace", *self.read(expression, expression))
             case Apply("add" | "subtract" as kind, (left, right)):
-                self.reduced(left, expression)
+                self.reduced(self.whole(left), expression)
                 other, shift = self.read(right, expression)
                 return Combination("add" if kind == "add" else "subtract", other, shift)
             case Apply("select", (condition, value, Constant(0))):
