@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from catgrad_hw.workload import Workload
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -236,7 +235,9 @@ def predict(
         return
     of_board = {"--data": data, "--label": label, "--classes": classes, "--baud": baud}
     _refuse("a board", "no --port", of_board | {"--memory": memory, "--tile": tile})
-    _predict_in_simulation(model, batch, lanes or 8, seed, numbers or Numbers.sixteen, simulator, json_file, load, vcd)
+    _predict_in_simulation(
+        model, batch, 8 if lanes is None else lanes, seed, numbers or Numbers.sixteen, simulator, json_file, load, vcd
+    )
 
 
 def _refuse(needed: str, found: str, options: Mapping[str, object]) -> None:
@@ -530,10 +531,17 @@ def doctor(debug: Debug = False) -> None:
         raise typer.Exit(USAGE)
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""Of click, which newer versions of typer hold a copy of."""
+
+
 def main() -> None:
     """Entry point: errors become one line, without a traceback unless ``--debug`` is given."""
     try:
-        app()
+        raise SystemExit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "catgrad-hw"
+        _fail(USAGE, f"error: {command}: {error.format_message().rstrip('.')}; see {command} --help")
     except CatgradError as error:
         _fail(USAGE, f"error: {error}")
     except OSError as error:

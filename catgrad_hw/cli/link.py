@@ -77,7 +77,15 @@ def board_sim(
             )
             program, settings = fitted.hardware.program, fitted.settings(round(clock * MHZ))
         else:
-            hardware = _compile(workload, lanes or 8, memory, tile, numbers or Numbers.sixteen, predict_only, progress)
+            hardware = _compile(
+                workload,
+                8 if lanes is None else lanes,
+                memory,
+                tile,
+                numbers or Numbers.sixteen,
+                predict_only,
+                progress,
+            )
             program = hardware.program
             words = 0 if predict_only else workload.x.size + workload.y.size
             settings = LinkSettings(clock_hz=round(clock * MHZ), data_set_words=words)
