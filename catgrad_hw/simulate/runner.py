@@ -58,9 +58,11 @@ def start_worker(
 
 
 def log_tail(directory: Path) -> str:
-    """The line of a worker's log that tells most."""
+    """The line of a worker's log that tells most: a tool's first error, or else Python's."""
     lines = (directory / "log.txt").read_text(errors="replace").splitlines()
-    telling = [line for line in lines if "rror" in line] or lines
+    trace = next((number for number, line in enumerate(lines) if line.startswith("Traceback")), len(lines))
+    tools_own = [line for line in lines[:trace] if "rror" in line]
+    telling = tools_own[:1] or [line for line in lines if "rror" in line] or lines
     return telling[-1].strip() if telling else "no output"
 
 
