@@ -257,8 +257,8 @@ def _load_function(file: Path, name: str) -> Workload:
         functions = sorted(
             k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
         )
-        close = difflib.get_close_matches(name, functions, n=1) or functions
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        close = difflib.get_close_matches(name, functions, n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; it has {', '.join(functions)}" if functions else ""
         raise ModelError(f"model {file}:{name}: expected a function {name} in the file, found none{hint}")
     workload = _user_code(file, function)
     if not isinstance(workload, Workload):

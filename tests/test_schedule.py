@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from math import prod
 
@@ -261,6 +262,8 @@ def test_the_loaders_bank_is_not_written_by_kernels(program):
         ({"lanes": 129}, "found 129"),
         ({"lanes": 8, "tile": 12}, "smaller multiple of the 8 lanes, found 12"),
         ({"lanes": 8, "tile": 152}, "found 152"),
+        ({"lanes": 8, "memory": 0}, "expected a positive number of kbit, found 0"),
+        ({"lanes": 8, "memory": math.nan}, "expected a positive number of kbit, found nan"),
         ({"lanes": 8, "slow_words": 9}, "expected 1 to 8 words"),
     ],
 )

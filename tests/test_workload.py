@@ -157,7 +157,7 @@ def test_wrong_names_and_files_say_what_to_change(file: Path) -> None:
         "nothing": "or give FILE.py:NAME",
         str(file): "write .*user_model.py:NAME",
         f"{file}:mime": "did you mean mine?",
-        f"{file}:B": "expected a function B in the file",
+        f"{file}:B": r"expected a function B in the file, found none; it has .*mine",
         f"{file}:other": r"expected a catgrad_hw.Workload from other\(\), found int",
         f"{file}:fails": r"user_model.py:12: ZeroDivisionError: division by zero",
         f"{file.parent}/absent.py:mine": "found none at .*absent.py",

@@ -268,9 +268,9 @@ def _predict_in_simulation(
         workload = files.with_parameters(workload, load)
     with show.progress() as progress:
         chosen = _choose(simulator, None)
+        hardware = compile_predictor(workload, lanes, numbers=numbers.value, progress=progress)
         if chosen != "amaranth":
             tools.use_yosys(show.note)
-        hardware = compile_predictor(workload, lanes, numbers=numbers.value, progress=progress)
         found = predicting.predict(hardware, workload, seed=seed, simulator=chosen, waves=vcd, progress=progress)
         least = _least_multiplications(workload, "predict")
     report = predicting.predict_report(workload, hardware, found, least, numbers.value, seed)
@@ -311,11 +311,12 @@ def _compile(
     from catgrad_hw.hardware import compile_hardware
     from catgrad_hw.simulate import tools
 
-    if writes_verilog:
-        tools.use_yosys(show.note)
-    return compile_hardware(
+    hardware = compile_hardware(
         workload, lanes, numbers=numbers.value, memory=memory, tile=tile, progress=progress, formats=formats
     )
+    if writes_verilog:
+        tools.use_yosys(show.note)
+    return hardware
 
 
 def _least_multiplications(workload: Workload, group: str = "step") -> int:
@@ -538,9 +539,9 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 def main() -> None:
     """Entry point: errors become one line, without a traceback unless ``--debug`` is given."""
     try:
-        raise SystemExit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        raise SystemExit(app(sys.argv[1:] or ["--help"], prog_name="catgrad-hw", standalone_mode=False))
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "catgrad-hw"
+        command = error.ctx.command_path
         _fail(USAGE, f"error: {command}: {error.format_message().rstrip('.')}; see {command} --help")
     except CatgradError as error:
         _fail(USAGE, f"error: {error}")

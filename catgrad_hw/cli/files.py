@@ -45,6 +45,8 @@ def save_parameters(path: Path, parameters: Sequence[NDArray[np.float64]]) -> No
 
 def with_parameters(workload: Workload, path: Path) -> Workload:
     """``workload``, started from the parameters that :func:`save_parameters` wrote."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found another kind of file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = [archive[f"p{index}"] for index in range(len(archive.files))]

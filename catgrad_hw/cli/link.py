@@ -70,7 +70,6 @@ def board_sim(
     name = runner.choose_simulator(simulator.value if simulator else None)
     workload = load_workload(model, batch)
     with show.progress() as progress:
-        tools.use_yosys(show.note)
         if board is not None:
             fitted = fit(
                 workload, _board(board, numbers, predict_only), lanes=lanes, memory=memory, tile=tile, progress=progress
@@ -89,6 +88,7 @@ def board_sim(
             program = hardware.program
             words = 0 if predict_only else workload.x.size + workload.y.size
             settings = LinkSettings(clock_hz=round(clock * MHZ), data_set_words=words)
+        tools.use_yosys(show.note)
         progress("building the simulation", 0, 0)
         served = SimulatedBoard(program, settings, simulator=name, link=link, waves=vcd)
         served.build()

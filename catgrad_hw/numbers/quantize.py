@@ -426,7 +426,7 @@ class _Quantizer:
         if form.fraction < 0:
             raise CapacityError(
                 f"kernel {kernel.name}: expected an argument of {function} with at least 0 fraction bits, found "
-                f"{form.fraction}; scale the data to magnitudes near 1"
+                f"{form.fraction}; scale the data to magnitudes near 1, or lower the learning rate"
             )
         name = function if form == usual else f"{function}_{form.fraction}"
         result = self.policy.sigmoid_derivative if function == "sigmoid_derivative" else self.policy.sigmoid
@@ -451,7 +451,7 @@ class _Quantizer:
         if form.fraction < 0:
             raise CapacityError(
                 f"kernel {site.name}: expected an argument of exp with at least 0 fraction bits, found "
-                f"{form.fraction}; scale the data to magnitudes near 1"
+                f"{form.fraction}; scale the data to magnitudes near 1, or lower the learning rate"
             )
         name = "exp" if form == usual else f"exp_{form.fraction}"
         self.units[name] = exponential(name, form, result)

@@ -95,7 +95,7 @@ def schedule(
 
     if memory is None:
         return draft(batch if tile is None else tile, False).scheduled()
-    if memory <= 0:
+    if not memory > 0:  # not a number is no size, either
         raise CapacityError(f"memory: expected a positive number of kbit, found {memory:g}")
     tiles = [tile] if tile is not None else _tiles(batch, lanes)
     drafts = [draft(size, narrow) for size in tiles for narrow in (False, True)]
