@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_workloads import dense_workload
@@ -52,3 +54,16 @@ def test_a_long_sample_is_read_while_it_arrives():
     found = predict(hardware, workload, simulator="amaranth")
     assert found.mismatches == 0
     assert (400 * 16 + 16 * 2) / (4 * found.outcome.predict_cycles) >= 0.95
+
+
+def test_the_report_tells_of_held_out_data_too():
+    workload = dense_workload(2, (3, 2), samples=5)
+    workload = replace(workload, heldout=(workload.x[:3] + 1, workload.y[:3]))
+    hardware = compile_predictor(workload, 2)
+    found = predict(hardware, workload, simulator="amaranth")
+    report = predict_report(workload, hardware, found, 12, "16", 0)
+    assert (report["mismatches"], report["words_compared"]) == (0, (5 + 3) * 2)
+    assert report["heldout"]["loss"]["rtl"] == report["heldout"]["loss"]["reference"] != report["loss"]["rtl"]
+    assert report["heldout"]["loss"]["rtl"] == pytest.approx(report["heldout"]["loss"]["float"], rel=0.01)
+    assert report["multiplier_busy"] == 12 / (2 * report["cycles_per_predict"])
+    assert report["block_ram_kbit"] == 4 * report["block_rams"] > 0

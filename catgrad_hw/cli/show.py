@@ -126,17 +126,20 @@ def _saturations(report: dict[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in report["saturations"].items() if count) or "none"
 
 
+def _scores(report: dict[str, Any]) -> Table:
+    """Loss and accuracy in float, in the reference and in RTL, of the data and of those held out."""
+    table = Table("", "float", "reference", "rtl")
+    for data, part in (("", report), *([("held-out ", report["heldout"])] if "heldout" in report else [])):
+        for kind in ("loss", "accuracy"):
+            table.add_row(data + kind, *(_number(part[kind][name], kind) for name in ("float", "reference", "rtl")))
+    return table
+
+
 def training(report: dict[str, Any]) -> None:
     """A training run's report: scores, the hardware's figures, the loss curve."""
     lanes = f", {report['lanes']} lanes, {report['simulator']}" if report["simulator"] else ""
     out.print(f"{report['model']}: {report['steps']} steps, numbers {report['numbers']}{lanes}")
-    scores = Table("", "float", "reference", "rtl")
-    parts = [("", report)] + ([("held-out ", report["heldout"])] if "heldout" in report else [])
-    for data, part in parts:
-        for kind in ("loss", "accuracy"):
-            row = [_number(part[kind][name], kind) for name in ("float", "reference", "rtl")]
-            scores.add_row(data + kind, *row)
-    out.print(scores)
+    out.print(_scores(report))
     facts = Table(show_header=False)
     if report["simulator"]:
         facts.add_row("parameter words compared", f"{report['words_compared']:,}")
@@ -165,14 +168,13 @@ def prediction(report: dict[str, Any]) -> None:
         f"{report['model']}: batches of {report['batch']}, numbers {report['numbers']}, {report['lanes']} lanes, "
         f"{report['simulator']}"
     )
-    scores = Table("", "float", "reference", "rtl")
-    for kind in ("loss", "accuracy"):
-        scores.add_row(kind, *(_number(report[kind][name], kind) for name in ("float", "reference", "rtl")))
-    out.print(scores)
+    out.print(_scores(report))
     facts = Table(show_header=False)
     facts.add_row("words compared", f"{report['words_compared']:,}")
     facts.add_row("mismatches", str(report["mismatches"]))
     facts.add_row("cycles per predict", f"{report['cycles_per_predict']:,}")
+    facts.add_row("multipliers", str(report["multipliers"]))
+    facts.add_row("block RAMs (iCE40)", f"{report['block_rams']} ({report['block_ram_kbit']} kbit)")
     facts.add_row("least multiplications", f"{report['least_multiplications']:,}")
     facts.add_row("multiplier busy", f"{100 * report['multiplier_busy']:.1f} %")
     out.print(facts)

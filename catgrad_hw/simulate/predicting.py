@@ -14,8 +14,9 @@ from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.train import scorer
 from catgrad_hw.simulate import runner, tools
 from catgrad_hw.simulate.job import Job, Outcome
+from catgrad_hw.simulate.report import hardware_facts
 from catgrad_hw.simulate.training import Progress, flat
-from catgrad_hw.workload import Workload
+from catgrad_hw.workload import Floats, Workload
 
 if TYPE_CHECKING:
     from catgrad_hw.hardware import Hardware
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a predict-only core answered: ``predictions`` as values, one row a sample, beside the reference's and
-    float's. ``mismatches`` counts words, and saturation counters, that differ from the reference's."""
+    """What a predict-only core answered: ``predictions`` as values, one row a sample (held-out ones follow), beside the
+    reference's and float's. ``mismatches`` counts words, and saturation counters, that differ from the reference's."""
 
     simulator: str
     outcome: Outcome
@@ -46,7 +47,7 @@ def predict(
     backpressure: int | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
-    """Predict all samples of ``workload`` in a simulated core made by
+    """Predict all samples of ``workload``, held-out ones too, in a simulated core made by
     :func:`catgrad_hw.hardware.compile_predictor`, with the workload's initial parameters for ``seed``.
 
     Raises :class:`~catgrad_hw.errors.ToolError` where a tool is missing, and
@@ -59,8 +60,9 @@ def predict(
     reference.load(parameters)
     kernels = hardware.integer.kernels
     x_name, output = kernels.inputs[0], kernels.outputs[0]
-    words = reference.words_of(x_name, workload.x)
-    parts = [reference.words_of(x_name, part).ravel() for part, _ in batches(workload.x, kernels.batch)]
+    x = np.concatenate([workload.x, *([workload.heldout[0]] if workload.heldout else [])])
+    words = reference.words_of(x_name, x)
+    parts = [reference.words_of(x_name, part).ravel() for part, _ in batches(x, kernels.batch)]
     prediction_words = int(np.prod(kernels.arrays[output].shape))
     job = Job(
         parameters=flat(reference.parameter_words()),
@@ -81,7 +83,7 @@ def predict(
     counted = dict(zip(hardware.program.counters, outcome.saturations, strict=True))
     found = np.array(outcome.predictions, np.int64).reshape(-1, *expected.shape[1:])[: len(expected)]
     mismatches = int((found != expected).sum())
-    if len(workload.x) % kernels.batch == 0:  # the core also counts the samples that fill up a last batch
+    if len(x) % kernels.batch == 0:  # the core also counts the samples that fill up a last batch
         mismatches += sum(counted[name] != reference.saturations[name] - before[name] for name in counted)
     form = hardware.integer.formats[output]
     return Prediction(
@@ -91,7 +93,7 @@ def predict(
         mismatches=mismatches,
         predictions=to_values(found, form),
         reference=to_values(expected, form),
-        float=np.asarray(float_predictions(hardware.quantized.kernels, parameters, workload.x), np.float64),
+        float=np.asarray(float_predictions(hardware.quantized.kernels, parameters, x), np.float64),
         saturations=counted,
     )
 
@@ -102,32 +104,30 @@ def predict_report(
     """What ``catgrad-hw predict --json`` writes. ``least_multiplications`` are those of one batch; ``loss`` is that of
     :func:`catgrad_hw.numbers.train.scorer`."""
     cycles = prediction.outcome.predict_cycles
-    score = scorer(workload, workload.y)
-    scores = {
-        name: score(values)
-        for name, values in (
-            ("float", prediction.float),
-            ("reference", prediction.reference),
-            ("rtl", prediction.predictions),
-        )
-    }
+
+    def scores(rows: slice, y: Floats) -> dict[str, Any]:
+        runs = {"float": prediction.float, "reference": prediction.reference, "rtl": prediction.predictions}
+        score = scorer(workload, y)
+        found = {name: score(values[rows]) for name, values in runs.items()}
+        return {kind: {name: getattr(s, kind) for name, s in found.items()} for kind in ("loss", "accuracy")}
+
+    count = len(workload.x)
+    heldout = {"heldout": scores(slice(count, None), workload.heldout[1])} if workload.heldout else {}
     return {
         "model": workload.name,
         "numbers": numbers,
         "seed": seed,
-        "batch": hardware.program.batch,
-        "lanes": hardware.lanes,
+        **hardware_facts(hardware),
         "simulator": prediction.simulator,
         "identity": f"{prediction.outcome.identity:016x}",
         "least_multiplications": least_multiplications,
-        "multipliers": hardware.multipliers,
         "cycles_per_predict": cycles,
         "cycles_scheduled": hardware.program.routine("predict").period,
         "multiplier_busy": least_multiplications / (hardware.multipliers * cycles),
         "words_compared": prediction.words_compared,
         "mismatches": prediction.mismatches,
         "saturations": prediction.saturations,
-        "loss": {name: found.loss for name, found in scores.items()},
-        "accuracy": {name: found.accuracy for name, found in scores.items()},
+        **scores(slice(count), workload.y),
+        **heldout,
         "advice": list(hardware.quantized.advice),
     }
