@@ -37,6 +37,7 @@ def test_there_are_reference_designs():
 
 
 @pytest.mark.simulator
+@pytest.mark.xdist_group("iris-hidden")  # one worker builds its simulation
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda design: design.name)
 def test_the_file_trains_as_the_reference_does(design):
     lacking = tools.missing("verilator")

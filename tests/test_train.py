@@ -83,6 +83,7 @@ def run(monkeypatch, capsys):
     return run_command
 
 
+@pytest.mark.xdist_group("iris-hidden")  # one worker builds its simulation
 @pytest.mark.parametrize("simulator", [verilator])
 def test_the_command_trains_iris_hidden_bit_exactly(run, tmp_path, simulator):
     report, saved = tmp_path / "report.json", tmp_path / "p.npz"
