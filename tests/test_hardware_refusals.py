@@ -61,3 +61,8 @@ def test_a_padded_maximum_is_refused(make: Any) -> None:
     lanes = {} if make is pipeline.quantize_workload else {"lanes": 2}
     with pytest.raises(UnsupportedError, match=r"^Pad: expected padding by 0, found .*max_pool2d"):
         make(padded, **lanes)
+
+
+def test_a_step_that_changes_nothing_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"hardware: expected kernels in step, found none.* learning rate"):
+        compile_hardware(workload(layers.linear(B, IN, OUT), layers.sgd(0.0), layers.mse), lanes=2)

@@ -75,11 +75,17 @@ def schedule(
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
-        UnsupportedError: a kernel has no hardware, or there are no parameters to train.
+        UnsupportedError: a kernel has no hardware, or there are no parameters to train, or none that changes.
     """
     batch = program.kernels.batch
     if not program.kernels.parameters:
         raise UnsupportedError("hardware: expected parameters to train, found none; add a layer that has some")
+    idle = [name for name, kernels in program.kernels.programs.items() if not kernels]
+    if idle:
+        raise UnsupportedError(
+            f"hardware: expected kernels in {' and '.join(idle)}, found none, so that no parameter ever changes; raise "
+            "the learning rate, or let parameters reach the output"
+        )
     if not 1 <= lanes <= MAX_LANES:
         raise CapacityError(f"lanes: expected 1 to {MAX_LANES}, found {lanes}; choose --lanes in that range")
     if tile is not None and (not 1 <= tile <= batch or (tile != batch and tile % lanes)):
