@@ -20,6 +20,7 @@ from catgrad_hw.boards.build import ATTEMPTS, build
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
 from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge
+from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.errors import CapacityError, ModelError, ToolError
 from catgrad_hw.simulate import tools
 from tests.small_workloads import dense_workload
@@ -145,6 +146,25 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
     else:
         assert constant_bits(stages.synthesise(two, "")) == 0
     assert GUARD == ("-e", "Driver-driver.conflict")
+
+
+@pytest.mark.fpga
+@pytest.mark.parametrize("name", ["icebreaker", "ulx3s-25f"])
+def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):
+    """With Yosys' own way, each bit of a row takes a register and a multiplexer more."""
+    need_tools(BOARDS[name].family)
+    design = fit(small(), BOARDS[name], lanes=1)
+    pll = find_pll(design.board, CLOCK * MHZ)
+
+    def registers() -> int:
+        netlist, _ = building.synthesise(design, design.settings(pll.output_hz), pll, Stages(design.board, tmp_path))
+        cells = json.loads(netlist)["modules"]["top"]["cells"].values()
+        return sum("DFF" in cell["type"] or "TRELLIS_FF" in cell["type"] for cell in cells)
+
+    without = registers()
+    monkeypatch.setattr(building, "_after_read", lambda design: "")
+    rows = sum(bank.words * bank.width for bank in design.hardware.program.banks.values())
+    assert registers() - without > rows
 
 
 # --- clock ------------------------------------------------------------------------------------------------------------

@@ -149,10 +149,15 @@ def synthesise(design: Fit, settings: LinkSettings, pll: Pll, stages: Stages) ->
 def _after_read(design: Fit) -> str:
     """Yosys commands between reading and synthesis.
 
-    The core's memories need no logic for a read and a write of one row in one cycle: ``fit`` had the schedule checked,
-    and a schedule in which that happens is refused. Those of the link keep theirs.
+    The core's banks need no logic for a read and a write of one row in one cycle: ``fit`` had the schedule checked, and
+    a schedule in which that happens is refused. The memory of counters is read and written by turns. Those of the link
+    keep theirs.
     """
-    commands = ["setattr -set no_rw_check 1 top.device.core*/m:*"]
+    reads = "top.device.core.bank_*/t:$memrd_v2 top.device.core.counters/t:$memrd_v2"
+    commands = [
+        f"select -assert-count {len(design.hardware.program.banks) + 1} {reads}",
+        f"setparam -set COLLISION_X_MASK 1'1 {reads}",  # memories that are read through a port ignore no_rw_check
+    ]
     if design.data_set_words and design.data_set_kind == "spram":
         # Amaranth gives every memory contents, zeros here; single-port RAM cannot have any, and needs none.
         commands.append("delete top.device.link.data_set/t:$meminit_v2")
