@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 from functools import cache
 from math import inf, prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -324,6 +327,13 @@ def test_the_hardware_does_so_too(name):
     simulation = simulate(Hardware(quantization, program), workload, 2, simulator="amaranth")
     assert simulation.differences == ()
     assert simulation.mismatches == 0
+
+
+def test_the_solver_says_nothing():
+    """What a command prints is its own: scripts read it."""
+    code = "from test_packing import *; schedule(quantize_workload(dense_workload(4, (3, 2))).integer, 2)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_sums_of_several_tiles_belong_together_only_if_they_are_over_samples():
