@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import random
 import stat
 import threading
 import tty
@@ -42,7 +43,7 @@ def line():
 
 
 def test_a_port_that_is_not_there(tmp_path):
-    with pytest.raises(BoardLostError, match=r"expected a serial port, found no such file; found ports: "):
+    with pytest.raises(BoardLostError, match=r"expected a serial port, found no such file; plug the board in, .*: "):
         Transport(str(tmp_path / "ttyUSB9"))
 
 
@@ -222,6 +223,31 @@ def test_what_is_no_checkpoint(tmp_path):
     for name in ("parameters", "short", "empty"):
         with pytest.raises(DataError, match=r"expected an .npz that --checkpoint wrote"):
             Checkpoint.load(tmp_path / f"{name}.npz")
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    """Never is another state gone on from than the one that was kept, whatever became of the file."""
+    path, generator = tmp_path / "c.npz", random.Random(0)
+    STATE.save(path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(400):
+        data = bytearray(whole)
+        place = generator.randrange(len(data))
+        damaged = (
+            data[:place],
+            data[:place] + bytes([data[place] ^ 1 << generator.randrange(8)]) + data[place + 1 :],
+            data[:place] + generator.randbytes(generator.randrange(40)) + data[place + generator.randrange(40) :],
+            generator.randbytes(place),
+        )
+        path.write_bytes(generator.choice(damaged))
+        try:
+            found = Checkpoint.load(path)
+        except DataError:
+            refused += 1
+        else:  # a byte that says nothing
+            assert replace(found, words=()) == replace(STATE, words=())
+            assert [words.tolist() for words in found.words] == [words.tolist() for words in STATE.words]
+    assert refused > 350
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

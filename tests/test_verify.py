@@ -211,8 +211,9 @@ endmodule
     ("board", "level", "told"),
     [
         ("tang-nano-9k", "routed", "use --level netlist"),
-        ("icebreaker", "bitstream", "found icebreaker"),
-        ("ulx3s-25f", "bitstream", "found ulx3s-25f"),
+        ("icebreaker", "bitstream", "found icebreaker.*use --level routed"),
+        ("ulx3s-25f", "bitstream", "found ulx3s-25f.*use --level routed"),
+        ("tang-nano-9k", "bitstream", "found tang-nano-9k.*use --level netlist"),
     ],
 )
 def test_what_no_tool_reads_back_is_refused(board, level, told):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catgrad_hw.errors import DataError, ModelError
+from catgrad_hw.files import read_arrays, write_arrays
 from catgrad_hw.files import write as write
 from catgrad_hw.workload import Workload
 
@@ -37,22 +35,19 @@ def write_all(directory: Path, files: Mapping[str, str]) -> list[Path]:
 
 def save_parameters(path: Path, parameters: Sequence[NDArray[np.float64]]) -> None:
     """Write parameters as ``p0, p1, …`` of an .npz file."""
-    stream = io.BytesIO()
-    arrays: dict[str, Any] = {f"p{index}": array for index, array in enumerate(parameters)}
-    np.savez(stream, **arrays)
-    write(path, stream.getvalue())
+    write_arrays(path, {f"p{index}": array for index, array in enumerate(parameters)})
 
 
 def with_parameters(workload: Workload, path: Path) -> Workload:
     """``workload``, started from the parameters that :func:`save_parameters` wrote."""
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found another kind of file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = [archive[f"p{index}"] for index in range(len(archive.files))]
+        arrays = read_arrays(path)
+        parameters = tuple(arrays[f"p{index}"] for index in range(len(arrays)))
     except FileNotFoundError:
         raise DataError(f"--load {path}: expected a file of parameters, found none; check the path") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found: {reason}") from None
-    return replace(workload, parameters=tuple(arrays))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found {error}") from None
+    except KeyError:
+        names = ", ".join(arrays)
+        raise DataError(f"--load {path}: expected an .npz of p0, p1, … as --save writes, found {names}") from None
+    return replace(workload, parameters=parameters)

@@ -239,7 +239,10 @@ def _open(name: str, baud: int) -> serial.Serial:
         code, text = getattr(error, "errno", None), " ".join(str(error).split())
     found = ", ".join(port.name for port in ports()) or "none"
     if code == errno.ENOENT:
-        raise BoardLostError(f"port {name}: expected a serial port, found no such file; found ports: {found}")
+        raise BoardLostError(
+            f"port {name}: expected a serial port, found no such file; plug the board in, or give its port; there are: "
+            f"{found}"
+        )
     if code in (errno.EACCES, errno.EPERM):
         raise LinkError(
             f"port {name}: expected to be let in, found that you may not open it; join its group: sudo usermod -aG "
@@ -247,7 +250,7 @@ def _open(name: str, baud: int) -> serial.Serial:
         )
     if code in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK) or "exclusively lock" in text:
         raise LinkError(f"port {name}: expected a free port, found that another program has it; end that program")
-    raise LinkError(f"port {name}: expected a serial port, found: {text}; found ports: {found}")
+    raise LinkError(f"port {name}: expected a serial port, found: {text}; give the board's port; there are: {found}")
 
 
 def _group(name: str) -> str:

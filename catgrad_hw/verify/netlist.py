@@ -69,9 +69,10 @@ def check_level(board: Board, level: Level) -> None:
             "the netlist; use --level netlist"
         )
     if level == "bitstream" and (board.family != "ice40" or board.chip.multipliers):
+        lower = "netlist" if board.family == "gowin" else "routed"
         raise ModelError(
             f"--level bitstream: expected an iCE40 LP or HX, as the ice40-hx8k-evn has, found {board.name}, whose "
-            "bitstream no open tool reads back in full; use --level routed or netlist"
+            f"bitstream no open tool reads back in full; use --level {lower}"
         )
 
 
