@@ -11,6 +11,7 @@ import tty
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.hardware import compile_hardware, only_predict
 from catgrad_hw.host.checkpoint import Checkpoint, fingerprint
 from catgrad_hw.host.device import check_identity, find_design
+from catgrad_hw.host.protocol import Frame
 from catgrad_hw.host.table import read_table
 from catgrad_hw.host.transport import Port, Transport, choose_port
 from catgrad_hw.numbers.pipeline import quantize_workload
@@ -100,6 +102,32 @@ def test_an_unplugged_port():
 
 
 ICE = [Port("/dev/ttyUSB0", "iCEBreaker A"), Port("/dev/ttyUSB1", "iCEBreaker B")]
+
+
+@pytest.mark.parametrize(("proven", "kept"), [(True, 500_000), (False, 1_000_000)])
+def test_retries_go_to_and_fro_between_two_rates(proven, kept):
+    """A slow board is still at the rate agreed on; one that heard nothing has gone back. A rate that never worked is
+    given up."""
+
+    class Line(Transport):
+        def __init__(self, answers):
+            self._serial, self.default_baud, self.port = SimpleNamespace(baudrate=500_000), 1_000_000, "line"
+            self._rate, self._proven, self._timeout, self.rates, self.answers = 500_000, proven, 0.0, [], answers
+
+        def _write(self, data):
+            self.rates.append(self._serial.baudrate)
+
+        def _await(self, sequence, sent):
+            return (Frame(sequence, 0x80) if len(self.rates) == self.answers else None), 0
+
+    expected = [500_000, 500_000, 1_000_000, 500_000, 1_000_000]
+    for answers, rate in ((2, 500_000), (3, kept), (4, 500_000), (5, kept)):
+        line = Line(answers)
+        line._exchange(Frame(1, 2), 4)
+        assert line.rates == expected[:answers]
+        assert line._rate == rate
+    with pytest.raises(BoardLostError, match="found silence"):
+        Line(6)._exchange(Frame(1, 2), 4)
 
 
 def test_port_auto():

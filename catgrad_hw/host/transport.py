@@ -169,18 +169,20 @@ class Transport:
             raise LinkError(f"port {self.port}: expected the session of this hello, found another; is the port shared?")
 
     def _exchange(self, frame: Frame, retries: int) -> Frame:
+        """The reply to ``frame``. At a rate other than the default, retries go to and fro between the two: a board that
+        hears nothing goes back to the default after a time, and one that is only slow has not yet."""
         encoded = frame.encode()
-        heard = 0
+        rate, heard = self._serial.baudrate, 0
         for attempt in range(retries + 1):
+            if attempt > 1:
+                self._serial.baudrate = rate if attempt % 2 else self.default_baud
             self._write(encoded)
             reply, received = self._await(frame.sequence, len(encoded))
             if reply is not None:
+                if not self._proven:
+                    self._rate = self._serial.baudrate
                 return reply
             heard += received
-            if attempt and self._serial.baudrate != self.default_baud:
-                self._serial.baudrate = self.default_baud  # a board that hears nothing has gone back, too
-                if not self._proven:
-                    self._rate = self.default_baud
         seconds = f"{(retries + 1) * self._timeout:.0f} s"
         if heard:
             raise LinkError(
