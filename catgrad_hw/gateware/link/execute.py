@@ -79,6 +79,8 @@ class Executor(Component):
         m.d.comb += self.out.eq(out)
         pointer = self.pointer
         ended, item_ends = Signal(), Signal()
+        busy = Signal(reset_less=True)  # a cycle late: the core's data come out of block RAM, far from what follows
+        m.d.sync += busy.eq(bus.read_data[0])
         whole = Signal()  # the request is as long as its code asks for, other than of a write
 
         # A byte of the request is there two cycles after the pointer was moved.
@@ -219,7 +221,7 @@ class Executor(Component):
                         with m.Case(RequestCode.WRITE_REGISTERS):
                             with m.If(word[7]):
                                 m.d.comb += [self.link_write.eq(1), self.progress.eq(1)]
-                            with m.Elif(~bus.read_data[0]):
+                            with m.Elif(~busy):
                                 m.d.comb += [bus.address.eq(word[:8]), bus.write_enable.eq(1), self.progress.eq(1)]
                             with m.Else():
                                 m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
