@@ -2,7 +2,8 @@
 
 The targets run in a process of their own (:func:`bench`), since the number of threads of NumPy's matrix products is
 fixed when NumPy is imported. In each round every target does as many steps as fill the same time; its time for a step
-is that of the best round, so that other work on the machine disturbs all targets alike.
+is that of the best round. Rounds are shorter than what a busy machine gives a process at a time, so that the best one
+is undisturbed by other work.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from catgrad_hw.targets.project import kernels_of
 from catgrad_hw.targets.registry import TARGETS
 from catgrad_hw.workload import Workload, load_workload
 
-ROUNDS = 25
-SECONDS = 0.02
+ROUNDS = 250
+SECONDS = 0.002
 """Of one target in one round."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

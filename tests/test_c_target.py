@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from random_models import array, dense_net, learners, random_arrays
 
-from catgrad_hw import Dtype, NdArrayType, layers, obj, op
+from catgrad_hw import Dtype, NdArrayType, identity, layers, obj, op
 from catgrad_hw.compile import Learner, learner
 from catgrad_hw.errors import IllTypedError, ToolError, UnsupportedError
 from catgrad_hw.ir import graph as tensor_graph
@@ -113,6 +113,29 @@ def test_maps_are_fused_into_the_sums_before_them() -> None:
     names = [kernel.name for kernel in program.programs["step"]]
     assert names == ["a1", "s2", "d1_g3", "d2", "d3_g1", "g0", "g2"]
     assert c.scratch_arrays(program) == ["a1", "d1", "s1", "d3"]
+
+
+def test_functions_run_over_all_sums_at_once() -> None:
+    program = clike.prepare(kernels_of(load_workload("iris-hidden")))
+    parts = [p for kernel in program.programs["step"] for p in clike.apart_from_sums(kernel, c.FUNCTIONS)]
+    loops = {part.name: [loop.size for loop in part.loops] for part in parts}
+    assert list(loops) == ["a1", "a1_of_sums", "s2", "s2_of_sums", "d1_g3", "d2", "d3_g1", "g0", "g2"]
+    assert (loops["a1_of_sums"], loops["s2_of_sums"]) == ([3000], [450])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_function_stays_with_a_sum_that_is_used_elsewhere(bias: bool) -> None:
+    B, A, Z = array(5), array(3), obj(array(5, 4))
+    gate = layers.bias(array(5, 4)) >> layers.sigmoid(Z) if bias else layers.sigmoid(Z)
+    model = layers.linear(B, A, array(4)) >> layers.copy(Z) >> (identity(Z) @ gate) >> layers.multiply(Z)
+    net = learner(model, layers.sgd(0.1), layers.mse)
+    (kernel,) = clike.prepare(kernels_of(net)).programs["predict"]
+    assert len(clike.apart_from_sums(kernel, c.FUNCTIONS)) == (1 if bias else 2)  # z * sigmoid(z) needs z alone
+    arrays = {name: v.astype(np.float32) for name, v in random_arrays(graph_of(net)).items()}
+    names = ["p0", "p1", "x"] if bias else ["p0", "x"]
+    (found,) = build_c(net, SAFE).predict(*(arrays[name] for name in names))
+    z = arrays["x"] @ arrays["p0"]
+    np.testing.assert_allclose(found, z / (1 + np.exp(-z - (arrays["p1"] if bias else 0))), rtol=1e-4, atol=1e-6)
 
 
 def test_arguments_are_checked_and_not_changed() -> None:

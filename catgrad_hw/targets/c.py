@@ -14,7 +14,7 @@ from catgrad_hw.errors import UnsupportedError
 from catgrad_hw.ir.kernel import Apply, Constant, Expression, Kernel, KernelProgram
 from catgrad_hw.ir.kernel_check import check, reads, results, stores
 from catgrad_hw.ir.types import Dtype
-from catgrad_hw.targets.clike import Renderer, Scope, arguments, bare, prepare, shape_of
+from catgrad_hw.targets.clike import Renderer, Scope, apart_from_sums, arguments, bare, prepare, shape_of
 from catgrad_hw.targets.project import Source, identifier, kernels_of
 
 FUNCTIONS: Mapping[str, str] = {
@@ -134,7 +134,8 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
         places |= {array: f"s->{array}" for array in scratch if array not in places}
         renderer = TypedRenderer("c", places, program.arrays)
         lines = []
-        for kernel in program.programs[group]:
+        kernels = [part for kernel in program.programs[group] for part in apart_from_sums(kernel, FUNCTIONS)]
+        for kernel in kernels:
             lines += [f"/* {kernel.name} */", *block(renderer.kernel(kernel))]
         if not any(line.find("s->") >= 0 for line in lines):
             lines.append("(void)s;")

@@ -25,7 +25,7 @@ loop that is unrolled, so that the innermost loop runs over consecutive words an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
 
@@ -212,6 +212,57 @@ def drop_unread(kernels: Sequence[Kernel], results_of: Sequence[str]) -> list[Ke
         if left == list(kernels):
             return left
         kernels = left
+
+
+def apart_from_sums(kernel: Kernel, functions: Collection[str]) -> list[Kernel]:
+    """The kernel, or the kernel without its ``functions``, then one that applies them in place to what was summed.
+
+    Rows of a sum seldom fill a processor's vectors, and what is left over costs as much by words as the vectors do::
+
+        a1: for b, i: r = sum over j of …                   a1:         for b, i: r = sum over j of …
+            a1[b, i] = sigmoid(r + p1[i])               →                   a1[b, i] = r + p1[i]
+                                                            a1_of_sums: for bi: a1[bi] = sigmoid(a1[bi])
+
+    The kernel stays whole where functions have several arguments, or values use the sum outside of the functions.
+    """
+    kept = len(kernel.loops) - kernel.reduced
+    values = [write.value for write in kernel.writes]
+    parts = {part for value in values for part in subexpressions(value)}
+    calls = [part for part in parts if isinstance(part, Apply) and part.operation in functions]
+    inner = {argument for call in calls for argument in call.arguments}
+    access = kernel.writes[0].access
+    if kernel.reduction is None or len(inner) != 1 or any(a.array == access.array for v in values for a in reads(v)):
+        return [kernel]
+    (argument,) = inner
+
+    def substitute(expression: Expression) -> Expression:
+        if expression == argument:
+            return Read(access)
+        if isinstance(expression, Apply):
+            return Apply(expression.operation, tuple(substitute(part) for part in expression.arguments))
+        return expression
+
+    mapped = [substitute(value) for value in values]
+    if any(isinstance(part, Reduced) for value in mapped for part in subexpressions(value)):
+        return [kernel]
+    order = list(range(kept))
+    writes = (
+        Write(under(write.access, order), expression_under(value, order))
+        for write, value in zip(kernel.writes, mapped, strict=True)
+    )
+    return [
+        replace(kernel, writes=(Write(access, argument),)),
+        merge_loops(
+            Kernel(
+                name=f"{kernel.name}_of_sums",
+                loops=kernel.loops[:kept],
+                reduced=0,
+                body=Read(under(access, order)),
+                reduction=None,
+                writes=tuple(writes),
+            )
+        ),
+    ]
 
 
 def merge_loops(kernel: Kernel, keep_batch: bool = False) -> Kernel:
