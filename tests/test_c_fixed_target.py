@@ -85,12 +85,15 @@ def test_extreme_words_are_the_reference_s_too() -> None:
 
 
 def write_program(folder: Path, name: str, numbers: str, steps: int, output: str) -> list[int]:
-    """Write a program that trains for some steps and prints the parameters' words; returns the reference's."""
+    """Write a program that trains for some steps and prints the parameters' words; returns the reference's.
+
+    The reference runs as C, too, without what the program is tried with; another test holds that to NumPy.
+    """
     workload, program = quantized(name, numbers)
     files = c_fixed.emit(program, "model")
     for file, text in files.items():
         (folder / file).write_text(text)
-    reference = Reference(program, seed=5)
+    reference = FastReference(program, seed=5)
     reference.load([10 * p for p in workload.initial_parameters(0)])
     parameters = list(program.kernels.parameters)
     x, y = (reference.words_of(n, a) for n, a in zip(("x", "y"), workload.batch(0), strict=True))
@@ -119,8 +122,12 @@ PRINT = '#include <stdio.h>\nstatic void print_number(int v) { printf("%d\\n", v
 @pytest.mark.parametrize(
     ("model", "numbers", "steps"),
     [
-        ("iris-hidden", "16", 20),
-        ("iris-hidden", "small", 20),
+        ("iris-linear", "small", 1000),
+        ("iris-simple", "18", 1000),
+        ("iris-dense", "small", 1000),
+        ("iris-hidden", "16", 1000),
+        ("iris-hidden", "small", 1000),
+        ("digits-mlp", "small", 45),
         ("digits-relu", "16", 2),
         ("digits-relu", "small", 2),
         ("digits-conv", "16", 1),
