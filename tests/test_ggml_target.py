@@ -7,6 +7,7 @@ needs cmake, a C++ compiler and a package index.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,8 @@ PACKAGE = "ggml-python==0.0.45"
 
 
 def run(*command: object, cwd: Path) -> None:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False)
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # pip's own are not this package's
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=quiet, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"ggml cannot be built here: {command[0]}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
