@@ -23,7 +23,8 @@ from catgrad_hw.targets.clike import arguments
 from catgrad_hw.targets.project import graph_of, kernels_of
 from catgrad_hw.workload import Workload, load_workload
 
-SHIM = Path(__file__).parent / "cuda_shim"
+ROOT = Path(__file__).parents[1]
+SHIM = ROOT / "tests" / "cuda_shim"
 
 # For each function two that ctypes can call, which take and return host arrays: launched as it is, and as a graph.
 WRAPPER = """
@@ -91,8 +92,9 @@ def build_for_cpu(model: Workload | Learner, folder: Path) -> ctypes.CDLL:
 
 
 def build_for_gpu(model: Workload | Learner, folder: Path) -> ctypes.CDLL:
-    if shutil.which("nvcc") is None or shutil.which("nvidia-smi") is None:
-        pytest.skip("nvcc or a GPU is missing")
+    for needed in ("nvcc", "nvidia-smi"):
+        if shutil.which(needed) is None:
+            pytest.skip(f"{needed} is missing: it needs CUDA's toolkit and a GPU")
     return build(
         model, folder, ["nvcc", "-O3", "-shared", "-Xcompiler=-fPIC", "-arch=native", "model.cu", "wrapper.cu"]
     )
@@ -107,6 +109,7 @@ def call(library: ctypes.CDLL, function: str, arrays: Sequence[np.ndarray]) -> N
 def agrees(program: KernelProgram, library: ctypes.CDLL, workload: Workload, kind: str, steps: int) -> None:
     """Train side by side with the float executor, and compare to 1e-4."""
     p = [q.copy() for q in workload.initial_parameters(0)]
+    p += [np.zeros(program.arrays[name].shape, np.float32) for name in program.states]
     expected: list[Any] = list(p)
     for i in range(steps):
         x, y = (np.ascontiguousarray(a) for a in workload.batch(i))
@@ -116,13 +119,22 @@ def agrees(program: KernelProgram, library: ctypes.CDLL, workload: Workload, kin
     for a, b in zip(p, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
     found = np.zeros(program.arrays["yhat"].shape, np.float32)
-    call(library, f"{kind}_predict", [*p, x, found])
-    memory = run(program, "predict", dict(zip((*program.parameters, "x"), (*p, x), strict=True)))
+    trained = dict(zip(program.parameters, p, strict=True))
+    given = [trained[name] for name in program.parameters if name not in program.states]
+    call(library, f"{kind}_predict", [*given, x, found])
+    memory = run(program, "predict", {**trained, "x": x})
     np.testing.assert_allclose(found, memory["yhat"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "steps"), [("iris-hidden", "plain", 100), ("iris-hidden", "graph", 10), ("digits-mlp", "plain", 5)]
+    ("name", "kind", "steps"),
+    [
+        ("iris-hidden", "plain", 100),
+        ("iris-hidden", "graph", 10),
+        ("digits-mlp", "plain", 5),
+        ("digits-relu", "plain", 2),
+        ("digits-conv", "plain", 2),
+    ],
 )
 def test_kernels_agree_with_numpy_on_the_cpu(tmp_path: Path, name: str, kind: str, steps: int) -> None:
     workload = load_workload(name)
@@ -179,11 +191,12 @@ def test_a_large_model_is_launched_kernel_by_kernel() -> None:
     assert "cudaLaunchCooperativeKernel(predict_whole" in source  # predict has but 2000 points
 
 
-def test_nvcc_compiles_for_two_architectures_without_warnings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["iris-hidden", "digits-relu", "digits-conv"])
+def test_nvcc_compiles_for_two_architectures_without_warnings(tmp_path: Path, name: str) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not installed")
-    for name, text in cuda.emit(load_workload("iris-hidden"), "model").items():
-        (tmp_path / name).write_text(text)
+    for file, text in cuda.emit(load_workload(name), "model").items():
+        (tmp_path / file).write_text(text)
     architectures = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in cuda.ARCHITECTURES]
     command = ["nvcc", "-O1", *architectures, "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror"]
     done = subprocess.run([*command, "-c", "model.cu"], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -197,3 +210,21 @@ def test_nvcc_compiles_for_two_architectures_without_warnings(tmp_path: Path) ->
 def test_kernels_agree_with_numpy_on_a_gpu(tmp_path: Path, name: str, kind: str) -> None:
     workload = load_workload(name)
     agrees(kernels_of(workload), build_for_gpu(workload, tmp_path), workload, kind, 100)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck", "initcheck"])
+def test_compute_sanitizer_finds_nothing(tmp_path: Path, tool: str) -> None:
+    for needed in ("nvcc", "nvidia-smi", "compute-sanitizer"):
+        if shutil.which(needed) is None:
+            pytest.skip(f"{needed} is missing: it needs CUDA's toolkit and a GPU")
+    for name, text in cuda.emit(load_workload("iris-hidden"), "iris_hidden").items():
+        (tmp_path / name).write_text(text)
+    example = ROOT / "examples" / "iris.cu"
+    command = ["nvcc", "-O1", "-lineinfo", "-arch=native", "-I.", str(example), "iris_hidden.cu", "-o", "iris"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    check = ["compute-sanitizer", f"--tool={tool}", "--error-exitcode=1"]
+    data = ROOT / "catgrad_hw" / "workloads" / "iris.csv"
+    done = subprocess.run([*check, "./iris", str(data), "3"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -65,7 +65,7 @@ MOST_STEPS = 8
 COLUMNS = 512
 """The most columns of a tile of accumulators."""
 
-RESERVED = frozenset({"do", "if", "m", "p", "r", "s", "t", "u", "x", "y"})
+RESERVED = frozenset({"a", "do", "if", "m", "p", "r", "s", "t", "u", "x", "y"})
 """No names for loop variables: keywords of C, and what the written source calls otherwise."""
 
 

@@ -11,6 +11,7 @@ another one wrote. Where the model is too large for that to pay (:data:`MOST_POI
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import log2, prod, sqrt
 
@@ -46,7 +47,6 @@ class CudaRenderer(FloatRenderer):
         lanes = THREADS // slices
         tiles = -(-points // lanes)
         scope = Scope([(loop.name, 0) for loop in kernel.loops])
-        where = _decode(kernel.loops[:kept], "point")
         body = bare(self.expression(kernel.body, kernel, scope))
         scope.reduced = "r"
         stored = self.store(kernel, scope)
@@ -58,32 +58,35 @@ class CudaRenderer(FloatRenderer):
             if kernel.reduction == "sum":
                 return [f"r += {value};"]
             if kernel.reduction == "argmax":
-                return [f"const float t = {value};", *_if("t > m", ["m = t;", "r = k;"])]
+                return [f"const float t = {value};", *_if("t > m", ["m = t;", "r = term;"])]
             return [f"const float t = {value};", "r = t > r ? t : r;"]
+
+        def at_point(lines: Sequence[str]) -> list[str]:
+            return [*_decode(kernel.loops[:kept], "point", lines), *lines]
+
+        def at_term(lines: Sequence[str]) -> list[str]:
+            return [*_decode(kernel.loops[kept:], "term", lines), *lines]
 
         lines = [f"const int point = {lanes} * tile + (int)threadIdx.x{f' % {lanes}' if slices > 1 else ''};"]
         if slices == 1:
             if kernel.reduction is None:
-                lines += _if(f"point < {points}", [*where, f"const float r = {body};", *stored])
+                lines += _if(f"point < {points}", at_point([f"const float r = {body};", *stored]))
             else:
-                along = nested([("k", "0", str(length), 1)], [*_decode(kernel.loops[kept:], "k"), *combine(body)])
-                lines += _if(f"point < {points}", [*where, start, *along, *stored])
+                along = nested([("term", "0", str(length), 1)], at_term(combine(body)))
+                lines += _if(f"point < {points}", at_point([start, *along, *stored]))
         else:
-            along = nested(
-                [("k", f"(int)threadIdx.x / {lanes}", str(length), slices)],
-                [*_decode(kernel.loops[kept:], "k"), *combine(body)],
-            )
-            others = combine(f"partial[{lanes} * k + (int)threadIdx.x]")
+            along = nested([("term", f"(int)threadIdx.x / {lanes}", str(length), slices)], at_term(combine(body)))
+            others = nested([("term", "1", str(slices), 1)], combine(f"partial[{lanes} * term + (int)threadIdx.x]"))
             lines += [
                 "{",
                 f"  {start}",
-                *(f"  {line}" for line in _if(f"point < {points}", [*where, *along])),
+                *(f"  {line}" for line in _if(f"point < {points}", at_point(along))),
                 "  partial[threadIdx.x] = r;",
                 "}",
                 "__syncthreads();",
                 *_if(
                     f"threadIdx.x < {lanes} && point < {points}",
-                    [*where, "float r = partial[threadIdx.x];", *nested([("k", "1", str(slices), 1)], others), *stored],
+                    at_point(["float r = partial[threadIdx.x];", *others, *stored]),
                 ),
                 "__syncthreads();",
             ]
@@ -111,15 +114,20 @@ def tiles_of(kernel: Kernel) -> int:
     return -(-points * _slices(kernel) // THREADS)
 
 
-def _decode(loops: Sequence[Loop], index: str) -> list[str]:
-    """Declarations of loop variables from a linear index, the last loop fastest."""
-    lines = []
+def _decode(loops: Sequence[Loop], index: str, lines: Sequence[str]) -> list[str]:
+    """Declarations of the loop variables that ``lines`` use, from a linear index, the last loop fastest.
+
+    No loop variable is called as an index is: their names are letters, and merged ones follow the order of loops.
+    """
+    used = set(re.findall(r"\w+", "\n".join(lines)))
+    declarations = []
     below = 1
     for number, loop in reversed(list(enumerate(loops))):
         part = index if below == 1 else f"{index} / {below}"
-        lines.append(f"const int {loop.name} = {part}{f' % {loop.size}' if number else ''};")
+        if loop.name in used:
+            declarations.append(f"const int {loop.name} = {part}{f' % {loop.size}' if number else ''};")
         below *= loop.size
-    return lines[::-1]
+    return declarations[::-1]
 
 
 def _if(condition: str, lines: Sequence[str]) -> list[str]:
