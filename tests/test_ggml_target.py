@@ -130,6 +130,17 @@ def test_random_models_compute_what_the_graph_computes(
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * (1 + np.abs(b).max(initial=0)))
 
 
+def test_the_build_file_finds_ggml(installed: Path, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    for name, text in TARGETS["ggml"].emit(load_workload("iris-linear"), "model").items():
+        (tmp_path / name).write_text(text)
+    for command in (["-B", "build", f"-DCMAKE_PREFIX_PATH={installed}"], ["--build", "build"]):
+        done = subprocess.run(["cmake", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "build" / "libmodel.a").exists()
+
+
 def test_operations_that_ggml_lacks_are_named() -> None:
     net = learner(op(ops.NMax(array(2), array(3))), layers.sgd(0.1), layers.mse)
     with pytest.raises(UnsupportedError, match="NMax: expected an operation that the target ggml speaks"):

@@ -374,7 +374,7 @@ def build_files(name: str) -> Mapping[str, str]:
     """A CMakeLists.txt and a README."""
     return {
         "CMakeLists.txt": f"""\
-# cmake -B build -DGGML_DIR=DIR/lib/cmake/ggml && cmake --build build
+# cmake -B build -DCMAKE_PREFIX_PATH=DIR && cmake --build build
 cmake_minimum_required(VERSION 3.16)
 project({name} CXX)
 find_package(ggml REQUIRED)
