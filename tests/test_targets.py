@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from catgrad_hw import Dtype, NdArrayType
 from catgrad_hw.bench import CONTENDERS, bench
 from catgrad_hw.cli import app as cli
+from catgrad_hw.errors import ModelError
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir import windows
 from catgrad_hw.targets.registry import TARGETS, speaks, support_table
@@ -131,3 +132,8 @@ def test_bench_measures_in_a_process_of_its_own() -> None:
     assert "expected dense layers with biases" in by_hand.reason
     assert c.seconds is not None
     assert c.seconds > 0
+
+
+def test_bench_explains_a_wrong_name_in_one_line() -> None:
+    with pytest.raises(ModelError, match="model nosuch: expected one of iris-linear"):
+        CliRunner().invoke(cli.app, ["bench", "nosuch"], catch_exceptions=False)

@@ -381,8 +381,11 @@ def bench(
     """
     from catgrad_hw.bench import bench as run
     from catgrad_hw.cli import files, show
+    from catgrad_hw.workload import load_workload
 
     files.check_writable("--json", json_file)
+    for model in models:
+        load_workload(model)  # what is wrong with one is said here, not by the process that measures
     timings = run(models, [contender.value for contender in target or list(Contender)])
     if json_file is not None:
         found = {model: {t.target: t.seconds for t in rows} for model, rows in timings.items()}

@@ -198,7 +198,7 @@ def profile(
                 zero_updates=zeros[name] / updates[name] if updates.get(name) else None,
             )
         )
-    found = [*quantized.advice, *(text for tensor in tensors for text in _advice(tensor))]
+    found = [*quantized.advice, *(text for tensor in tensors for text in _advice(tensor, integer.stochastic))]
     return Profile(workload.name, numbers, steps, seed, tuple(tensors), tuple(found))
 
 
@@ -213,7 +213,8 @@ def _counters(program: IntegerProgram) -> dict[str, list[str]]:
     return found
 
 
-def _advice(tensor: TensorProfile) -> list[str]:
+def _advice(tensor: TensorProfile, stochastic: bool) -> list[str]:
+    """In words; updates that round to zero by chance add up to what they should, and need none."""
     result = []
     name, wider = tensor.name, f"--format {tensor.name}={tensor.width}.{tensor.fraction - 1}"
     if tensor.saturations:
@@ -222,7 +223,7 @@ def _advice(tensor: TensorProfile) -> list[str]:
             f"{tensor.bound:g}, where the float run reached {tensor.in_float.largest:.3g}: give it more room above, as "
             f"by {wider}, or lower the learning rate"
         )
-    if tensor.zero_updates is not None and tensor.zero_updates > MANY_ZEROS:
+    if not stochastic and tensor.zero_updates is not None and tensor.zero_updates > MANY_ZEROS:
         finer = f"--format {name}={tensor.width + 4}.{tensor.fraction + 4}"
         result.append(
             f"{tensor.role} {name}: {100 * tensor.zero_updates:.0f} % of its updates round to zero: use stochastic "
