@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from every_operation import concrete_operations, is_core
 from random_models import array
@@ -51,6 +53,26 @@ SAMPLES: dict[type[ops.Operation], list[ops.Operation]] = {
 }
 
 
+FROM_PYTHON = """\
+from catgrad_hw.numbers.pipeline import quantize_workload
+from catgrad_hw.targets.build import build_c
+from catgrad_hw.targets.engine import FastReference
+from catgrad_hw.workload import load_workload
+
+workload = load_workload("iris-hidden")
+x, y = workload.batch(0)
+
+compiled = build_c(workload)
+p = compiled.step(*workload.initial_parameters(), x, y)
+[predictions] = compiled.predict(*p, x)
+
+machine = FastReference(quantize_workload(workload, "16").integer, seed=0)
+machine.load(workload.initial_parameters())
+machine.step(x, y)
+words = machine.parameter_words()
+"""
+
+
 def page() -> str:
     table = support_table([sample for kind in sorted(SAMPLES, key=lambda k: k.__name__) for sample in SAMPLES[kind]])
     summaries = "\n".join(f"| `{target.name}` | {target.summary} |" for target in TARGETS.values())
@@ -63,6 +85,15 @@ def page() -> str:
 | target | what it is |
 |---|---|
 {summaries}
+
+## Use it
+
+`examples/iris.c` and `examples/iris.cu` train iris with the files that were written; their first lines say how to build
+them. From Python, `build_c` compiles the C of a workload, or of what `catgrad_hw.compile.learner` makes of a model, and
+gives its functions on arrays; `FastReference` is the integer reference with `c-fixed` as its engine:
+
+```python
+{FROM_PYTHON}```
 
 ## Which operation each target speaks
 
@@ -79,6 +110,16 @@ def test_the_page_is_what_the_code_says() -> None:
     if os.environ.get("UPDATE"):
         PAGE.write_text(page())
     assert PAGE.read_text() == page()
+
+
+def test_the_page_s_snippet_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(FROM_PYTHON, names)
+    formats = names["machine"].program.formats
+    found = [words * 2.0 ** -formats[f"p{i}"].fraction for i, words in enumerate(names["words"])]
+    for a, b in zip(found, names["p"], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    assert names["predictions"].shape == (150, 3)
 
 
 def test_every_core_operation_is_in_the_table() -> None:
