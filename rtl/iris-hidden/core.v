@@ -1,4 +1,4 @@
-// A core of 8 lanes that trains a model; identity 4206c99ce14b0980.
+// A core of 8 lanes that trains a model; identity bba6b26e3336d329.
 // Generated: change what it was generated from. Widths and incomplete cases follow Verilog's own rules on purpose.
 /* verilator lint_off WIDTHEXPAND */
 /* verilator lint_off WIDTHTRUNC */
@@ -743,7 +743,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \accumulate$234 ;
   wire \accumulate$238 ;
   wire \accumulate$242 ;
-  wire \accumulate$282 ;
+  wire \accumulate$283 ;
   wire active;
   wire \active$371 ;
   wire \active$378 ;
@@ -829,6 +829,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \busy$146 ;
   wire [3:0] clamped;
   wire \clamped$170 ;
+  wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
   reg clamped_10 = 1'h0;
@@ -897,16 +898,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \first$235 ;
   wire \first$239 ;
   wire \first$243 ;
-  wire \first$283 ;
+  wire \first$284 ;
   wire first_tile;
   wire \first_tile$202 ;
   wire \first_tile$211 ;
-  wire \first_tile$258 ;
-  wire \first_tile$266 ;
-  wire \first_tile$300 ;
-  wire \first_tile$308 ;
-  wire \first_tile$332 ;
-  wire \first_tile$337 ;
+  wire \first_tile$259 ;
+  wire \first_tile$267 ;
+  wire \first_tile$301 ;
+  wire \first_tile$309 ;
+  wire \first_tile$333 ;
+  wire \first_tile$338 ;
   wire \first_tile$347 ;
   wire forget;
   wire group;
@@ -918,12 +919,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] kernel;
   wire [3:0] \kernel$199 ;
   wire [3:0] \kernel$208 ;
-  wire [3:0] \kernel$255 ;
-  wire [3:0] \kernel$263 ;
-  wire [3:0] \kernel$297 ;
-  wire [3:0] \kernel$305 ;
-  wire [3:0] \kernel$329 ;
-  wire [3:0] \kernel$334 ;
+  wire [3:0] \kernel$256 ;
+  wire [3:0] \kernel$264 ;
+  wire [3:0] \kernel$298 ;
+  wire [3:0] \kernel$306 ;
+  wire [3:0] \kernel$330 ;
+  wire [3:0] \kernel$335 ;
   wire [3:0] \kernel$344 ;
   wire [2:0] lane;
   wire [2:0] \lane$133 ;
@@ -942,12 +943,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] level;
   wire [1:0] \level$200 ;
   wire [1:0] \level$209 ;
-  wire [1:0] \level$256 ;
-  wire [1:0] \level$264 ;
-  wire [1:0] \level$298 ;
-  wire [1:0] \level$306 ;
-  wire [1:0] \level$330 ;
-  wire [1:0] \level$335 ;
+  wire [1:0] \level$257 ;
+  wire [1:0] \level$265 ;
+  wire [1:0] \level$299 ;
+  wire [1:0] \level$307 ;
+  wire [1:0] \level$331 ;
+  wire [1:0] \level$336 ;
   wire [1:0] \level$345 ;
   wire [2:0] missing;
   wire [2:0] \missing$426 ;
@@ -958,7 +959,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg of_row_4 = 1'h0;
   reg of_row_5 = 1'h0;
   wire [191:0] old;
-  wire signed \old$340 ;
   wire signed [23:0] \old[0] ;
   wire signed [23:0] \old[1] ;
   wire signed [23:0] \old[2] ;
@@ -1022,14 +1022,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \parameters__ready$438 ;
   wire \parameters__valid$436 ;
   wire pending;
+  wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$270 ;
   wire signed [31:0] \product$271 ;
   wire signed [31:0] \product$272 ;
   wire signed [31:0] \product$273 ;
   wire signed [31:0] \product$274 ;
   wire signed [31:0] \product$275 ;
   wire signed [31:0] \product$276 ;
+  wire signed [31:0] \product$277 ;
   reg [4:0] read_address;
   reg [1:0] \read_address$370 ;
   reg [6:0] \read_address$376 ;
@@ -1040,8 +1041,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [127:0] \read_data$196 ;
   wire [127:0] \read_data$197 ;
   wire [191:0] \read_data$203 ;
-  wire [191:0] \read_data$259 ;
-  wire [127:0] \read_data$310 ;
+  wire [191:0] \read_data$260 ;
+  wire [127:0] \read_data$311 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1148,8 +1149,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \results__valid$441 ;
   wire rewind;
   reg routine;
-  wire [191:0] row;
-  wire [4:0] \row$353 ;
+  wire [4:0] row;
   wire [4:0] \row$355 ;
   wire [10:0] \row$356 ;
   wire [10:0] \row$358 ;
@@ -1161,14 +1161,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [10:0] \row$401 ;
   wire [10:0] \row$405 ;
   wire [8:0] \row$415 ;
-  wire signed [23:0] \row[0] ;
-  wire signed [23:0] \row[1] ;
-  wire signed [23:0] \row[2] ;
-  wire signed [23:0] \row[3] ;
-  wire signed [23:0] \row[4] ;
-  wire signed [23:0] \row[5] ;
-  wire signed [23:0] \row[6] ;
-  wire signed [23:0] \row[7] ;
   wire [15:0] row_enables;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
@@ -1177,25 +1169,35 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [191:0] row_row24_1;
   wire [6:0] row_x;
   wire [5:0] row_y;
-  wire [255:0] rows;
-  wire [127:0] \rows[0] ;
-  wire signed [15:0] \rows[0][0] ;
-  wire signed [15:0] \rows[0][1] ;
-  wire signed [15:0] \rows[0][2] ;
-  wire signed [15:0] \rows[0][3] ;
-  wire signed [15:0] \rows[0][4] ;
-  wire signed [15:0] \rows[0][5] ;
-  wire signed [15:0] \rows[0][6] ;
-  wire signed [15:0] \rows[0][7] ;
-  wire [127:0] \rows[1] ;
-  wire signed [15:0] \rows[1][0] ;
-  wire signed [15:0] \rows[1][1] ;
-  wire signed [15:0] \rows[1][2] ;
-  wire signed [15:0] \rows[1][3] ;
-  wire signed [15:0] \rows[1][4] ;
-  wire signed [15:0] \rows[1][5] ;
-  wire signed [15:0] \rows[1][6] ;
-  wire signed [15:0] \rows[1][7] ;
+  wire [191:0] rows;
+  wire [255:0] \rows$402 ;
+  wire [127:0] \rows$402[0] ;
+  wire signed [15:0] \rows$402[0][0] ;
+  wire signed [15:0] \rows$402[0][1] ;
+  wire signed [15:0] \rows$402[0][2] ;
+  wire signed [15:0] \rows$402[0][3] ;
+  wire signed [15:0] \rows$402[0][4] ;
+  wire signed [15:0] \rows$402[0][5] ;
+  wire signed [15:0] \rows$402[0][6] ;
+  wire signed [15:0] \rows$402[0][7] ;
+  wire [127:0] \rows$402[1] ;
+  wire signed [15:0] \rows$402[1][0] ;
+  wire signed [15:0] \rows$402[1][1] ;
+  wire signed [15:0] \rows$402[1][2] ;
+  wire signed [15:0] \rows$402[1][3] ;
+  wire signed [15:0] \rows$402[1][4] ;
+  wire signed [15:0] \rows$402[1][5] ;
+  wire signed [15:0] \rows$402[1][6] ;
+  wire signed [15:0] \rows$402[1][7] ;
+  wire [191:0] \rows[0] ;
+  wire signed [23:0] \rows[0][0] ;
+  wire signed [23:0] \rows[0][1] ;
+  wire signed [23:0] \rows[0][2] ;
+  wire signed [23:0] \rows[0][3] ;
+  wire signed [23:0] \rows[0][4] ;
+  wire signed [23:0] \rows[0][5] ;
+  wire signed [23:0] \rows[0][6] ;
+  wire signed [23:0] \rows[0][7] ;
   wire running;
   wire signed [15:0] \samples__payload$434 ;
   wire \samples__ready$435 ;
@@ -1205,12 +1207,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire slot;
   wire \slot$201 ;
   wire \slot$210 ;
-  wire \slot$257 ;
-  wire \slot$265 ;
-  wire \slot$299 ;
-  wire \slot$307 ;
-  wire \slot$331 ;
-  wire \slot$336 ;
+  wire \slot$258 ;
+  wire \slot$266 ;
+  wire \slot$300 ;
+  wire \slot$308 ;
+  wire \slot$332 ;
+  wire \slot$337 ;
   wire \slot$346 ;
   wire \slot$427 ;
   wire \slot$428 ;
@@ -1233,7 +1235,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$281 ;
+  wire signed [26:0] \sum$282 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1352,34 +1354,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \tag$244.sum_level ;
   wire \tag$244.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$291 ;
-  wire [1:0] \tag$291.edge ;
-  wire \tag$291.first ;
-  wire \tag$291.first_tile ;
-  wire [3:0] \tag$291.kernel ;
-  wire \tag$291.last ;
-  wire \tag$291.last_tile ;
-  wire [1:0] \tag$291.level ;
-  wire [1:0] \tag$291.row_level ;
-  wire \tag$291.slot ;
-  wire \tag$291.sum_first ;
-  wire \tag$291.sum_last ;
-  wire [1:0] \tag$291.sum_level ;
-  wire \tag$291.valid ;
-  wire [19:0] \tag$338 ;
-  wire [1:0] \tag$338.edge ;
-  wire \tag$338.first ;
-  wire \tag$338.first_tile ;
-  wire [3:0] \tag$338.kernel ;
-  wire \tag$338.last ;
-  wire \tag$338.last_tile ;
-  wire [1:0] \tag$338.level ;
-  wire [1:0] \tag$338.row_level ;
-  wire \tag$338.slot ;
-  wire \tag$338.sum_first ;
-  wire \tag$338.sum_last ;
-  wire [1:0] \tag$338.sum_level ;
-  wire \tag$338.valid ;
+  wire [19:0] \tag$292 ;
+  wire [1:0] \tag$292.edge ;
+  wire \tag$292.first ;
+  wire \tag$292.first_tile ;
+  wire [3:0] \tag$292.kernel ;
+  wire \tag$292.last ;
+  wire \tag$292.last_tile ;
+  wire [1:0] \tag$292.level ;
+  wire [1:0] \tag$292.row_level ;
+  wire \tag$292.slot ;
+  wire \tag$292.sum_first ;
+  wire \tag$292.sum_last ;
+  wire [1:0] \tag$292.sum_level ;
+  wire \tag$292.valid ;
+  wire [19:0] \tag$339 ;
+  wire [1:0] \tag$339.edge ;
+  wire \tag$339.first ;
+  wire \tag$339.first_tile ;
+  wire [3:0] \tag$339.kernel ;
+  wire \tag$339.last ;
+  wire \tag$339.last_tile ;
+  wire [1:0] \tag$339.level ;
+  wire [1:0] \tag$339.row_level ;
+  wire \tag$339.slot ;
+  wire \tag$339.sum_first ;
+  wire \tag$339.sum_last ;
+  wire [1:0] \tag$339.sum_level ;
+  wire \tag$339.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1563,25 +1565,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$247 ;
   wire signed [35:0] \total$248 ;
   wire signed [35:0] \total$249 ;
   wire signed [35:0] \total$250 ;
   wire signed [35:0] \total$251 ;
   wire signed [35:0] \total$252 ;
   wire signed [35:0] \total$253 ;
-  wire signed [38:0] \total$295 ;
-  wire signed [38:0] \total$339 ;
+  wire signed [35:0] \total$254 ;
+  wire signed [38:0] \total$296 ;
+  wire signed [38:0] \total$340 ;
   wire [287:0] totals;
-  wire [287:0] \totals$292 ;
-  wire signed [35:0] \totals$292[0] ;
-  wire signed [35:0] \totals$292[1] ;
-  wire signed [35:0] \totals$292[2] ;
-  wire signed [35:0] \totals$292[3] ;
-  wire signed [35:0] \totals$292[4] ;
-  wire signed [35:0] \totals$292[5] ;
-  wire signed [35:0] \totals$292[6] ;
-  wire signed [35:0] \totals$292[7] ;
+  wire [287:0] \totals$293 ;
+  wire signed [35:0] \totals$293[0] ;
+  wire signed [35:0] \totals$293[1] ;
+  wire signed [35:0] \totals$293[2] ;
+  wire signed [35:0] \totals$293[3] ;
+  wire signed [35:0] \totals$293[4] ;
+  wire signed [35:0] \totals$293[5] ;
+  wire signed [35:0] \totals$293[6] ;
+  wire signed [35:0] \totals$293[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1593,30 +1595,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire trigger;
   wire \trigger$198 ;
   wire \trigger$207 ;
-  wire \trigger$254 ;
-  wire \trigger$261 ;
-  wire \trigger$296 ;
-  wire \trigger$304 ;
-  wire \trigger$327 ;
-  wire \trigger$333 ;
+  wire \trigger$255 ;
+  wire \trigger$262 ;
+  wire \trigger$297 ;
+  wire \trigger$305 ;
+  wire \trigger$328 ;
+  wire \trigger$334 ;
   wire \trigger$342 ;
   wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
   wire signed [23:0] \word$362 ;
   wire signed [15:0] \word$383 ;
-  wire signed [15:0] \word$406 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$277 ;
-  wire signed [23:0] \words$277[0] ;
-  wire signed [23:0] \words$277[1] ;
-  wire signed [23:0] \words$277[2] ;
-  wire signed [23:0] \words$277[3] ;
-  wire signed [23:0] \words$277[4] ;
-  wire signed [23:0] \words$277[5] ;
-  wire signed [23:0] \words$277[6] ;
-  wire signed [23:0] \words$277[7] ;
+  wire [191:0] \words$278 ;
+  wire signed [23:0] \words$278[0] ;
+  wire signed [23:0] \words$278[1] ;
+  wire signed [23:0] \words$278[2] ;
+  wire signed [23:0] \words$278[3] ;
+  wire signed [23:0] \words$278[4] ;
+  wire signed [23:0] \words$278[5] ;
+  wire signed [23:0] \words$278[6] ;
+  wire signed [23:0] \words$278[7] ;
+  wire [15:0] \words$406 ;
+  wire signed [15:0] \words$406[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1646,20 +1649,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [7:0] \write_enable$407 ;
   wire [7:0] \write_enable$416 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$328 ;
-  wire [1:0] \write_tag$328.edge ;
-  wire \write_tag$328.first ;
-  wire \write_tag$328.first_tile ;
-  wire [3:0] \write_tag$328.kernel ;
-  wire \write_tag$328.last ;
-  wire \write_tag$328.last_tile ;
-  wire [1:0] \write_tag$328.level ;
-  wire [1:0] \write_tag$328.row_level ;
-  wire \write_tag$328.slot ;
-  wire \write_tag$328.sum_first ;
-  wire \write_tag$328.sum_last ;
-  wire [1:0] \write_tag$328.sum_level ;
-  wire \write_tag$328.valid ;
+  wire [19:0] \write_tag$329 ;
+  wire [1:0] \write_tag$329.edge ;
+  wire \write_tag$329.first ;
+  wire \write_tag$329.first_tile ;
+  wire [3:0] \write_tag$329.kernel ;
+  wire \write_tag$329.last ;
+  wire \write_tag$329.last_tile ;
+  wire [1:0] \write_tag$329.level ;
+  wire [1:0] \write_tag$329.row_level ;
+  wire \write_tag$329.slot ;
+  wire \write_tag$329.sum_first ;
+  wire \write_tag$329.sum_last ;
+  wire [1:0] \write_tag$329.sum_level ;
+  wire \write_tag$329.valid ;
   wire [19:0] \write_tag$343 ;
   wire [1:0] \write_tag$343.edge ;
   wire \write_tag$343.first ;
@@ -2111,7 +2114,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \a$236  = \$90  | a_constant;
   assign \$92  = \$91  | a_word_0;
   assign \a$240  = \$92  | a_constant;
-  assign \trigger$254  = tag_5[0] & tag_5[2];
+  assign \trigger$255  = tag_5[0] & tag_5[2];
   assign \$93  = tag_9[0] & tag_9[2];
   assign \$94  = \$93  & sums_rows;
   assign \$95  = \$94  ? tag_9 : tag_5;
@@ -2119,7 +2122,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$97  = tag_9[0] & tag_9[2];
   assign \$98  = \$97  & sums_rows;
   assign \$99  = \$96  | \$98 ;
-  assign word = of_row_5 ? { \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281 [26], \sum$281  } : sum;
+  assign word = of_row_5 ? { \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282  } : sum;
   assign \$100  = \$signal [0] & \$signal [4];
   assign \$101  = summed_1[0] & summed_1[4];
   assign \$102  = summed_2[0] & summed_2[4];
@@ -2127,10 +2130,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$104  = summed_4[0] & summed_4[4];
   assign \$105  = summed_5[0] & summed_5[4];
   assign \$106  = summed_6[0] & summed_6[4];
-  assign \trigger$296  = tag_5[0] & tag_5[2];
-  assign \trigger$304  = tag_12[0] & tag_12[2];
-  assign \trigger$327  = \write_tag$328 [0] & \write_tag$328 [1];
-  assign \trigger$333  = \write_tag$328 [0] & \write_tag$328 [1];
+  assign \trigger$297  = tag_5[0] & tag_5[2];
+  assign \trigger$305  = tag_12[0] & tag_12[2];
+  assign \trigger$328  = \write_tag$329 [0] & \write_tag$329 [1];
+  assign \trigger$334  = \write_tag$329 [0] & \write_tag$329 [1];
   assign \$107  = ready_4[0] & finishes_sum;
   assign \$108  = ! \bank$92 ;
   assign \$109  = active & \$108 ;
@@ -2280,7 +2283,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .kernel(tag[16:13]),
     .\lane$7 (\lane$48 ),
     .level(tag[8:7]),
-    .row(\row$353 ),
+    .row(row),
     .rst(rst),
     .trigger(tag[0])
   );
@@ -2356,14 +2359,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$345$0 (\$230 ),
     .\port$353$0 (\$238 ),
     .read__addr(\read_address$370 ),
-    .read_data(\read_data$259 ),
+    .read_data(\read_data$260 ),
     .rst(rst),
     .write__addr(\write_address$373 ),
     .write__data(\write_data$374 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2830$0 (\word$383 ),
+    .\port$2858$0 (\word$383 ),
     .\port$360$0 (\$243 ),
     .\port$363$0 (\$246 ),
     .\port$366$0 (\$249 ),
@@ -2379,7 +2382,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2830$0 (\word$383 ),
+    .\port$2858$0 (\word$383 ),
     .\port$384$0 (\$267 ),
     .\port$387$0 (\$270 ),
     .\port$390$0 (\$273 ),
@@ -2389,7 +2392,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$402$0 (\$285 ),
     .\port$405$0 (\$288 ),
     .read__addr(\read_address$387 ),
-    .read_data(\read_data$310 ),
+    .read_data(\read_data$311 ),
     .rst(rst),
     .write__addr(\write_address$389 )
   );
@@ -2402,7 +2405,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .level(tag_5[10:9]),
     .row(\row$372 ),
     .rst(rst),
-    .trigger(\trigger$296 )
+    .trigger(\trigger$297 )
   );
   \core.counters  counters (
     .add_0(running),
@@ -2449,29 +2452,29 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2605$0 (old_row_0),
-    .\port$2606$0 (old_row_1),
-    .\port$2607$0 (old_row_2),
-    .\port$2608$0 (old_row_3),
-    .\port$2609$0 (old_row_4),
-    .\port$2610$0 (old_row_5),
-    .\port$2611$0 (old_row_6),
-    .\port$2612$0 (old_row_7),
-    .\port$3098$0 (total),
-    .\port$3103$0 (\total$247 ),
-    .\port$3108$0 (\total$248 ),
-    .\port$3113$0 (\total$249 ),
-    .\port$3118$0 (\total$250 ),
-    .\port$3123$0 (\total$251 ),
-    .\port$3128$0 (\total$252 ),
-    .\port$3133$0 (\total$253 ),
-    .row(\words$277 ),
+    .\port$2633$0 (old_row_0),
+    .\port$2634$0 (old_row_1),
+    .\port$2635$0 (old_row_2),
+    .\port$2636$0 (old_row_3),
+    .\port$2637$0 (old_row_4),
+    .\port$2638$0 (old_row_5),
+    .\port$2639$0 (old_row_6),
+    .\port$2640$0 (old_row_7),
+    .\port$3126$0 (total),
+    .\port$3131$0 (\total$248 ),
+    .\port$3136$0 (\total$249 ),
+    .\port$3141$0 (\total$250 ),
+    .\port$3146$0 (\total$251 ),
+    .\port$3151$0 (\total$252 ),
+    .\port$3156$0 (\total$253 ),
+    .\port$3161$0 (\total$254 ),
+    .rows(\words$278 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
-  \core.full_write  full_write (
+  \core.full_write_0  full_write_0 (
     .\bank$18 (\bank$364 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
@@ -2484,7 +2487,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
+    .\port$2624$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2493,64 +2496,64 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$216 ),
     .b(\b$217 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$270 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$271 ),
     .rst(rst),
-    .total(\total$247 )
+    .total(\total$248 )
   );
   \core.lane_2  lane_2 (
     .a(\a$220 ),
     .b(\b$221 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$271 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$272 ),
     .rst(rst),
-    .total(\total$248 )
+    .total(\total$249 )
   );
   \core.lane_3  lane_3 (
     .a(\a$224 ),
     .b(\b$225 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$272 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$273 ),
     .rst(rst),
-    .total(\total$249 )
+    .total(\total$250 )
   );
   \core.lane_4  lane_4 (
     .a(\a$228 ),
     .b(\b$229 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$273 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$274 ),
     .rst(rst),
-    .total(\total$250 )
+    .total(\total$251 )
   );
   \core.lane_5  lane_5 (
     .a(\a$232 ),
     .b(\b$233 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$274 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$275 ),
     .rst(rst),
-    .total(\total$251 )
+    .total(\total$252 )
   );
   \core.lane_6  lane_6 (
     .a(\a$236 ),
     .b(\b$237 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$275 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$276 ),
     .rst(rst),
-    .total(\total$252 )
+    .total(\total$253 )
   );
   \core.lane_7  lane_7 (
     .a(\a$240 ),
     .b(\b$241 ),
     .clk(clk),
-    .\port$2596$0 (tag_8[1:0]),
-    .product(\product$276 ),
+    .\port$2624$0 (tag_8[1:0]),
+    .product(\product$277 ),
     .rst(rst),
-    .total(\total$253 )
+    .total(\total$254 )
   );
   \core.old_row  old_row (
     .active(active),
@@ -2560,7 +2563,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .level(tag_5[10:9]),
     .row(\row$355 ),
     .rst(rst),
-    .trigger(\trigger$254 )
+    .trigger(\trigger$255 )
   );
   \core.other_rows$517  \other_rows$517  (
     .\bank$17 (\bank$139 ),
@@ -2569,7 +2572,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .level(tag_12[10:9]),
     .row(\read_address$387 ),
     .rst(rst),
-    .trigger(\trigger$304 )
+    .trigger(\trigger$305 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
@@ -2585,14 +2588,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3101$0 (product),
-    .\port$3106$0 (\product$270 ),
-    .\port$3111$0 (\product$271 ),
-    .\port$3116$0 (\product$272 ),
-    .\port$3121$0 (\product$273 ),
-    .\port$3126$0 (\product$274 ),
-    .\port$3131$0 (\product$275 ),
-    .\port$3136$0 (\product$276 ),
+    .\port$3129$0 (product),
+    .\port$3134$0 (\product$271 ),
+    .\port$3139$0 (\product$272 ),
+    .\port$3144$0 (\product$273 ),
+    .\port$3149$0 (\product$274 ),
+    .\port$3154$0 (\product$275 ),
+    .\port$3159$0 (\product$276 ),
+    .\port$3164$0 (\product$277 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2608,14 +2611,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .row(\row$356 ),
     .row_row16_0(read_data),
     .row_row24_0(\read_data$203 ),
-    .row_row24_1(\read_data$259 ),
+    .row_row24_1(\read_data$260 ),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
     .rst(rst),
-    .sum_2_0(\sum$281 ),
-    .words(\words$277 )
+    .sum_2_0(\sum$282 ),
+    .words(\words$278 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2658,42 +2661,42 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$310 ),
-    .\port$3098$0 (total),
-    .\port$3103$0 (\total$247 ),
-    .\port$3108$0 (\total$248 ),
-    .\port$3113$0 (\total$249 ),
-    .\port$3118$0 (\total$250 ),
-    .\port$3123$0 (\total$251 ),
-    .\port$3128$0 (\total$252 ),
-    .\port$3133$0 (\total$253 ),
+    .other_rows(\read_data$311 ),
+    .\port$3126$0 (total),
+    .\port$3131$0 (\total$248 ),
+    .\port$3136$0 (\total$249 ),
+    .\port$3141$0 (\total$250 ),
+    .\port$3146$0 (\total$251 ),
+    .\port$3151$0 (\total$252 ),
+    .\port$3156$0 (\total$253 ),
+    .\port$3161$0 (\total$254 ),
     .row_enables(row_enables),
-    .rows(rows),
+    .rows(\rows$402 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$328 ),
+    .write_tag(\write_tag$329 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$328 [16:13]),
-    .level(\write_tag$328 [10:9]),
+    .kernel(\write_tag$329 [16:13]),
+    .level(\write_tag$329 [10:9]),
     .row(\row$401 ),
     .rst(rst),
-    .trigger(\trigger$327 )
+    .trigger(\trigger$328 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$328 [16:13]),
-    .level(\write_tag$328 [10:9]),
+    .kernel(\write_tag$329 [16:13]),
+    .level(\write_tag$329 [10:9]),
     .row(\row$415 ),
     .rst(rst),
-    .trigger(\trigger$333 )
+    .trigger(\trigger$334 )
   );
   \core.sum_accumulator  sum_accumulator (
     .accumulate(summed_5[0]),
@@ -2704,21 +2707,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(word)
   );
   \core.sum_path  sum_path (
+    .clamped(\clamped$170 ),
     .clamped_kernel(\clamped_kernel$447 ),
     .clk(clk),
-    .finishes_7(\write$403 ),
-    .flag(\clamped$170 ),
     .rst(rst),
-    .tag(\tag$338 ),
+    .tag(\tag$339 ),
     .total(sum_total),
-    .word(\word$406 ),
+    .word_0(\words$406 ),
+    .write(\write$403 ),
     .write_tag(\write_tag$343 )
   );
-  \core.sum_write  sum_write (
+  \core.sum_write_0  sum_write_0 (
     .\bank$20 (\bank$404 ),
     .clk(clk),
     .\lane$8 (\lane$411 ),
-    .\port$3651$11 (\write_tag$343 [16:11]),
+    .\port$3679$11 (\write_tag$343 [16:11]),
     .row(\row$405 ),
     .rst(rst),
     .trigger(\write_tag$343 [0])
@@ -3325,7 +3328,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    read_address = \row$353 ;
+    read_address = row;
     if (\$109 ) begin
       read_address = \row$355 ;
     end
@@ -3342,7 +3345,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_data = \words$277 ;
+    write_data = \words$278 ;
     if (enables[0]) begin
       write_data = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
     end
@@ -3366,7 +3369,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$374  = \words$277 ;
+    \write_data$374  = \words$278 ;
     if (enables[1]) begin
       \write_data$374  = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
     end
@@ -3400,12 +3403,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$399  = { \words$277 [183:168], \words$277 [159:144], \words$277 [135:120], \words$277 [111:96], \words$277 [87:72], \words$277 [63:48], \words$277 [39:24], \words$277 [15:0] };
+    \write_data$399  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
     if (\$291 ) begin
-      \write_data$399  = rows[127:0];
+      \write_data$399  = \rows$402 [127:0];
     end
     if (\$293 ) begin
-      \write_data$399  = { \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406  };
+      \write_data$399  = { \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406  };
     end
   end
   always @* begin
@@ -3427,12 +3430,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$414  = { \words$277 [183:168], \words$277 [159:144], \words$277 [135:120], \words$277 [111:96], \words$277 [87:72], \words$277 [63:48], \words$277 [39:24], \words$277 [15:0] };
+    \write_data$414  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
     if (\$416 ) begin
-      \write_data$414  = rows[255:128];
+      \write_data$414  = \rows$402 [255:128];
     end
     if (\$418 ) begin
-      \write_data$414  = { \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406 , \word$406  };
+      \write_data$414  = { \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406  };
     end
   end
   always @* begin
@@ -3590,9 +3593,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     other = 32'd0;
     casez (bus__address)
       8'h00:
-          other = 32'd3779791232;
+          other = 32'd859231017;
       8'h01:
-          other = 32'd1107741084;
+          other = 32'd3148264046;
       8'h02:
           other = { 30'h00000000, waiting, \$554  };
       8'h04:
@@ -3824,7 +3827,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_0 = \read_data$203 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$259 [23:0];
+          old_row_raw_0 = \read_data$260 [23:0];
     endcase
   end
   always @* begin
@@ -3834,7 +3837,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_1 = \read_data$203 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$259 [47:24];
+          old_row_raw_1 = \read_data$260 [47:24];
     endcase
   end
   always @* begin
@@ -3844,7 +3847,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_2 = \read_data$203 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$259 [71:48];
+          old_row_raw_2 = \read_data$260 [71:48];
     endcase
   end
   always @* begin
@@ -3854,7 +3857,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_3 = \read_data$203 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$259 [95:72];
+          old_row_raw_3 = \read_data$260 [95:72];
     endcase
   end
   always @* begin
@@ -3864,7 +3867,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_4 = \read_data$203 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$259 [119:96];
+          old_row_raw_4 = \read_data$260 [119:96];
     endcase
   end
   always @* begin
@@ -3874,7 +3877,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_5 = \read_data$203 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$259 [143:120];
+          old_row_raw_5 = \read_data$260 [143:120];
     endcase
   end
   always @* begin
@@ -3884,7 +3887,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_6 = \read_data$203 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$259 [167:144];
+          old_row_raw_6 = \read_data$260 [167:144];
     endcase
   end
   always @* begin
@@ -3894,7 +3897,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       1'h0:
           old_row_raw_7 = \read_data$203 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$259 [191:168];
+          old_row_raw_7 = \read_data$260 [191:168];
     endcase
   end
   always @* begin
@@ -3902,21 +3905,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$259 [23:0];
+          bias_word_raw_0 = \read_data$260 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$259 [47:24];
+          bias_word_raw_0 = \read_data$260 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$259 [71:48];
+          bias_word_raw_0 = \read_data$260 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$259 [95:72];
+          bias_word_raw_0 = \read_data$260 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$259 [119:96];
+          bias_word_raw_0 = \read_data$260 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$259 [143:120];
+          bias_word_raw_0 = \read_data$260 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$259 [167:144];
+          bias_word_raw_0 = \read_data$260 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$259 [191:168];
+          bias_word_raw_0 = \read_data$260 [191:168];
     endcase
   end
   assign lane = 3'h0;
@@ -3959,62 +3962,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \accumulate$242  = tag_8[0];
   assign \first$243  = tag_8[1];
   assign \tag$244  = tag_8;
-  assign totals = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
-  assign \kernel$255  = tag_5[16:13];
-  assign \level$256  = tag_5[10:9];
-  assign \slot$257  = tag_5[17];
-  assign \first_tile$258  = tag_5[18];
+  assign position = 1'h0;
+  assign totals = { \total$254 , \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , total };
+  assign \kernel$256  = tag_5[16:13];
+  assign \level$257  = tag_5[10:9];
+  assign \slot$258  = tag_5[17];
+  assign \first_tile$259  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$261  = write_tag[0];
-  assign \kernel$263  = write_tag[16:13];
-  assign \level$264  = write_tag[10:9];
-  assign \slot$265  = write_tag[17];
-  assign \first_tile$266  = write_tag[18];
-  assign words = { \product$276 , \product$275 , \product$274 , \product$273 , \product$272 , \product$271 , \product$270 , product };
-  assign row = \words$277 ;
-  assign \accumulate$282  = summed_5[0];
-  assign \first$283  = summed_5[3];
-  assign \tag$291  = tag_8;
-  assign \totals$292  = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
+  assign \trigger$262  = write_tag[0];
+  assign \kernel$264  = write_tag[16:13];
+  assign \level$265  = write_tag[10:9];
+  assign \slot$266  = write_tag[17];
+  assign \first_tile$267  = write_tag[18];
+  assign words = { \product$277 , \product$276 , \product$275 , \product$274 , \product$273 , \product$272 , \product$271 , product };
+  assign rows = \words$278 ;
+  assign \accumulate$283  = summed_5[0];
+  assign \first$284  = summed_5[3];
+  assign \tag$292  = tag_8;
+  assign \totals$293  = { \total$254 , \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , total };
   assign sum_tag = ready_5;
-  assign \total$295  = sum_total;
-  assign \kernel$297  = tag_5[16:13];
-  assign \level$298  = tag_5[10:9];
-  assign \slot$299  = tag_5[17];
-  assign \first_tile$300  = tag_5[18];
+  assign \total$296  = sum_total;
+  assign \kernel$298  = tag_5[16:13];
+  assign \level$299  = tag_5[10:9];
+  assign \slot$300  = tag_5[17];
+  assign \first_tile$301  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$305  = tag_12[16:13];
-  assign \level$306  = tag_12[10:9];
-  assign \slot$307  = tag_12[17];
-  assign \first_tile$308  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$310 [15:0];
-  assign other_rows_0 = \read_data$310 [15:0];
-  assign other_rows_raw_1 = \read_data$310 [31:16];
-  assign other_rows_1 = \read_data$310 [31:16];
-  assign other_rows_raw_2 = \read_data$310 [47:32];
-  assign other_rows_2 = \read_data$310 [47:32];
-  assign other_rows_raw_3 = \read_data$310 [63:48];
-  assign other_rows_3 = \read_data$310 [63:48];
-  assign other_rows_raw_4 = \read_data$310 [79:64];
-  assign other_rows_4 = \read_data$310 [79:64];
-  assign other_rows_raw_5 = \read_data$310 [95:80];
-  assign other_rows_5 = \read_data$310 [95:80];
-  assign other_rows_raw_6 = \read_data$310 [111:96];
-  assign other_rows_6 = \read_data$310 [111:96];
-  assign other_rows_raw_7 = \read_data$310 [127:112];
-  assign other_rows_7 = \read_data$310 [127:112];
-  assign other_rows = \read_data$310 ;
-  assign \kernel$329  = \write_tag$328 [16:13];
-  assign \level$330  = \write_tag$328 [10:9];
-  assign \slot$331  = \write_tag$328 [17];
-  assign \first_tile$332  = \write_tag$328 [18];
-  assign \kernel$334  = \write_tag$328 [16:13];
-  assign \level$335  = \write_tag$328 [10:9];
-  assign \slot$336  = \write_tag$328 [17];
-  assign \first_tile$337  = \write_tag$328 [18];
-  assign \total$339  = sum_total;
-  assign \old$340  = 1'h0;
+  assign \kernel$306  = tag_12[16:13];
+  assign \level$307  = tag_12[10:9];
+  assign \slot$308  = tag_12[17];
+  assign \first_tile$309  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$311 [15:0];
+  assign other_rows_0 = \read_data$311 [15:0];
+  assign other_rows_raw_1 = \read_data$311 [31:16];
+  assign other_rows_1 = \read_data$311 [31:16];
+  assign other_rows_raw_2 = \read_data$311 [47:32];
+  assign other_rows_2 = \read_data$311 [47:32];
+  assign other_rows_raw_3 = \read_data$311 [63:48];
+  assign other_rows_3 = \read_data$311 [63:48];
+  assign other_rows_raw_4 = \read_data$311 [79:64];
+  assign other_rows_4 = \read_data$311 [79:64];
+  assign other_rows_raw_5 = \read_data$311 [95:80];
+  assign other_rows_5 = \read_data$311 [95:80];
+  assign other_rows_raw_6 = \read_data$311 [111:96];
+  assign other_rows_6 = \read_data$311 [111:96];
+  assign other_rows_raw_7 = \read_data$311 [127:112];
+  assign other_rows_7 = \read_data$311 [127:112];
+  assign other_rows = \read_data$311 ;
+  assign \kernel$330  = \write_tag$329 [16:13];
+  assign \level$331  = \write_tag$329 [10:9];
+  assign \slot$332  = \write_tag$329 [17];
+  assign \first_tile$333  = \write_tag$329 [18];
+  assign \kernel$335  = \write_tag$329 [16:13];
+  assign \level$336  = \write_tag$329 [10:9];
+  assign \slot$337  = \write_tag$329 [17];
+  assign \first_tile$338  = \write_tag$329 [18];
+  assign \total$340  = sum_total;
   assign \trigger$342  = \write_tag$343 [0];
   assign \kernel$344  = \write_tag$343 [16:13];
   assign \level$345  = \write_tag$343 [12:11];
@@ -4024,7 +4027,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \hold$351  = hold;
   assign write_enable = { \$173 , \$165 , \$157 , \$149 , \$141 , \$133 , \$125 , \$117  };
   assign \lane$365  = 3'h0;
-  assign row_row24_1 = \read_data$259 ;
+  assign row_row24_1 = \read_data$260 ;
   assign \hold$369  = hold;
   assign \write_enable$375  = { \$238 , \$230 , \$222 , \$214 , \$206 , \$198 , \$190 , \$182  };
   assign row_x = \write_address$380 ;
@@ -4350,6 +4353,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.slot  = tag_12[17];
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
+  assign \clamped[0]  = clamped;
   assign \tag$244.valid  = tag_8[0];
   assign \tag$244.first  = tag_8[1];
   assign \tag$244.last  = tag_8[2];
@@ -4364,13 +4368,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag$244.first_tile  = tag_8[18];
   assign \tag$244.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$247 ;
-  assign \totals[2]  = \total$248 ;
-  assign \totals[3]  = \total$249 ;
-  assign \totals[4]  = \total$250 ;
-  assign \totals[5]  = \total$251 ;
-  assign \totals[6]  = \total$252 ;
-  assign \totals[7]  = \total$253 ;
+  assign \totals[1]  = \total$248 ;
+  assign \totals[2]  = \total$249 ;
+  assign \totals[3]  = \total$250 ;
+  assign \totals[4]  = \total$251 ;
+  assign \totals[5]  = \total$252 ;
+  assign \totals[6]  = \total$253 ;
+  assign \totals[7]  = \total$254 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4393,29 +4397,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$270 ;
-  assign \words[2]  = \product$271 ;
-  assign \words[3]  = \product$272 ;
-  assign \words[4]  = \product$273 ;
-  assign \words[5]  = \product$274 ;
-  assign \words[6]  = \product$275 ;
-  assign \words[7]  = \product$276 ;
-  assign \words$277[0]  = \words$277 [23:0];
-  assign \words$277[1]  = \words$277 [47:24];
-  assign \words$277[2]  = \words$277 [71:48];
-  assign \words$277[3]  = \words$277 [95:72];
-  assign \words$277[4]  = \words$277 [119:96];
-  assign \words$277[5]  = \words$277 [143:120];
-  assign \words$277[6]  = \words$277 [167:144];
-  assign \words$277[7]  = \words$277 [191:168];
-  assign \row[0]  = \words$277 [23:0];
-  assign \row[1]  = \words$277 [47:24];
-  assign \row[2]  = \words$277 [71:48];
-  assign \row[3]  = \words$277 [95:72];
-  assign \row[4]  = \words$277 [119:96];
-  assign \row[5]  = \words$277 [143:120];
-  assign \row[6]  = \words$277 [167:144];
-  assign \row[7]  = \words$277 [191:168];
+  assign \words[1]  = \product$271 ;
+  assign \words[2]  = \product$272 ;
+  assign \words[3]  = \product$273 ;
+  assign \words[4]  = \product$274 ;
+  assign \words[5]  = \product$275 ;
+  assign \words[6]  = \product$276 ;
+  assign \words[7]  = \product$277 ;
+  assign \words$278[0]  = \words$278 [23:0];
+  assign \words$278[1]  = \words$278 [47:24];
+  assign \words$278[2]  = \words$278 [71:48];
+  assign \words$278[3]  = \words$278 [95:72];
+  assign \words$278[4]  = \words$278 [119:96];
+  assign \words$278[5]  = \words$278 [143:120];
+  assign \words$278[6]  = \words$278 [167:144];
+  assign \words$278[7]  = \words$278 [191:168];
+  assign \rows[0]  = \words$278 ;
+  assign \rows[0][0]  = \words$278 [23:0];
+  assign \rows[0][1]  = \words$278 [47:24];
+  assign \rows[0][2]  = \words$278 [71:48];
+  assign \rows[0][3]  = \words$278 [95:72];
+  assign \rows[0][4]  = \words$278 [119:96];
+  assign \rows[0][5]  = \words$278 [143:120];
+  assign \rows[0][6]  = \words$278 [167:144];
+  assign \rows[0][7]  = \words$278 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4507,27 +4512,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$291.valid  = tag_8[0];
-  assign \tag$291.first  = tag_8[1];
-  assign \tag$291.last  = tag_8[2];
-  assign \tag$291.sum_first  = tag_8[3];
-  assign \tag$291.sum_last  = tag_8[4];
-  assign \tag$291.edge  = tag_8[6:5];
-  assign \tag$291.level  = tag_8[8:7];
-  assign \tag$291.row_level  = tag_8[10:9];
-  assign \tag$291.sum_level  = tag_8[12:11];
-  assign \tag$291.kernel  = tag_8[16:13];
-  assign \tag$291.slot  = tag_8[17];
-  assign \tag$291.first_tile  = tag_8[18];
-  assign \tag$291.last_tile  = tag_8[19];
-  assign \totals$292[0]  = total;
-  assign \totals$292[1]  = \total$247 ;
-  assign \totals$292[2]  = \total$248 ;
-  assign \totals$292[3]  = \total$249 ;
-  assign \totals$292[4]  = \total$250 ;
-  assign \totals$292[5]  = \total$251 ;
-  assign \totals$292[6]  = \total$252 ;
-  assign \totals$292[7]  = \total$253 ;
+  assign \tag$292.valid  = tag_8[0];
+  assign \tag$292.first  = tag_8[1];
+  assign \tag$292.last  = tag_8[2];
+  assign \tag$292.sum_first  = tag_8[3];
+  assign \tag$292.sum_last  = tag_8[4];
+  assign \tag$292.edge  = tag_8[6:5];
+  assign \tag$292.level  = tag_8[8:7];
+  assign \tag$292.row_level  = tag_8[10:9];
+  assign \tag$292.sum_level  = tag_8[12:11];
+  assign \tag$292.kernel  = tag_8[16:13];
+  assign \tag$292.slot  = tag_8[17];
+  assign \tag$292.first_tile  = tag_8[18];
+  assign \tag$292.last_tile  = tag_8[19];
+  assign \totals$293[0]  = total;
+  assign \totals$293[1]  = \total$248 ;
+  assign \totals$293[2]  = \total$249 ;
+  assign \totals$293[3]  = \total$250 ;
+  assign \totals$293[4]  = \total$251 ;
+  assign \totals$293[5]  = \total$252 ;
+  assign \totals$293[6]  = \total$253 ;
+  assign \totals$293[7]  = \total$254 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4541,40 +4546,40 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$310 [15:0];
-  assign \other_rows[1]  = \read_data$310 [31:16];
-  assign \other_rows[2]  = \read_data$310 [47:32];
-  assign \other_rows[3]  = \read_data$310 [63:48];
-  assign \other_rows[4]  = \read_data$310 [79:64];
-  assign \other_rows[5]  = \read_data$310 [95:80];
-  assign \other_rows[6]  = \read_data$310 [111:96];
-  assign \other_rows[7]  = \read_data$310 [127:112];
-  assign \write_tag$328.valid  = \write_tag$328 [0];
-  assign \write_tag$328.first  = \write_tag$328 [1];
-  assign \write_tag$328.last  = \write_tag$328 [2];
-  assign \write_tag$328.sum_first  = \write_tag$328 [3];
-  assign \write_tag$328.sum_last  = \write_tag$328 [4];
-  assign \write_tag$328.edge  = \write_tag$328 [6:5];
-  assign \write_tag$328.level  = \write_tag$328 [8:7];
-  assign \write_tag$328.row_level  = \write_tag$328 [10:9];
-  assign \write_tag$328.sum_level  = \write_tag$328 [12:11];
-  assign \write_tag$328.kernel  = \write_tag$328 [16:13];
-  assign \write_tag$328.slot  = \write_tag$328 [17];
-  assign \write_tag$328.first_tile  = \write_tag$328 [18];
-  assign \write_tag$328.last_tile  = \write_tag$328 [19];
-  assign \tag$338.valid  = \tag$338 [0];
-  assign \tag$338.first  = \tag$338 [1];
-  assign \tag$338.last  = \tag$338 [2];
-  assign \tag$338.sum_first  = \tag$338 [3];
-  assign \tag$338.sum_last  = \tag$338 [4];
-  assign \tag$338.edge  = \tag$338 [6:5];
-  assign \tag$338.level  = \tag$338 [8:7];
-  assign \tag$338.row_level  = \tag$338 [10:9];
-  assign \tag$338.sum_level  = \tag$338 [12:11];
-  assign \tag$338.kernel  = \tag$338 [16:13];
-  assign \tag$338.slot  = \tag$338 [17];
-  assign \tag$338.first_tile  = \tag$338 [18];
-  assign \tag$338.last_tile  = \tag$338 [19];
+  assign \other_rows[0]  = \read_data$311 [15:0];
+  assign \other_rows[1]  = \read_data$311 [31:16];
+  assign \other_rows[2]  = \read_data$311 [47:32];
+  assign \other_rows[3]  = \read_data$311 [63:48];
+  assign \other_rows[4]  = \read_data$311 [79:64];
+  assign \other_rows[5]  = \read_data$311 [95:80];
+  assign \other_rows[6]  = \read_data$311 [111:96];
+  assign \other_rows[7]  = \read_data$311 [127:112];
+  assign \write_tag$329.valid  = \write_tag$329 [0];
+  assign \write_tag$329.first  = \write_tag$329 [1];
+  assign \write_tag$329.last  = \write_tag$329 [2];
+  assign \write_tag$329.sum_first  = \write_tag$329 [3];
+  assign \write_tag$329.sum_last  = \write_tag$329 [4];
+  assign \write_tag$329.edge  = \write_tag$329 [6:5];
+  assign \write_tag$329.level  = \write_tag$329 [8:7];
+  assign \write_tag$329.row_level  = \write_tag$329 [10:9];
+  assign \write_tag$329.sum_level  = \write_tag$329 [12:11];
+  assign \write_tag$329.kernel  = \write_tag$329 [16:13];
+  assign \write_tag$329.slot  = \write_tag$329 [17];
+  assign \write_tag$329.first_tile  = \write_tag$329 [18];
+  assign \write_tag$329.last_tile  = \write_tag$329 [19];
+  assign \tag$339.valid  = \tag$339 [0];
+  assign \tag$339.first  = \tag$339 [1];
+  assign \tag$339.last  = \tag$339 [2];
+  assign \tag$339.sum_first  = \tag$339 [3];
+  assign \tag$339.sum_last  = \tag$339 [4];
+  assign \tag$339.edge  = \tag$339 [6:5];
+  assign \tag$339.level  = \tag$339 [8:7];
+  assign \tag$339.row_level  = \tag$339 [10:9];
+  assign \tag$339.sum_level  = \tag$339 [12:11];
+  assign \tag$339.kernel  = \tag$339 [16:13];
+  assign \tag$339.slot  = \tag$339 [17];
+  assign \tag$339.first_tile  = \tag$339 [18];
+  assign \tag$339.last_tile  = \tag$339 [19];
   assign \write_tag$343.valid  = \write_tag$343 [0];
   assign \write_tag$343.first  = \write_tag$343 [1];
   assign \write_tag$343.last  = \write_tag$343 [2];
@@ -4588,28 +4593,29 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag$343.slot  = \write_tag$343 [17];
   assign \write_tag$343.first_tile  = \write_tag$343 [18];
   assign \write_tag$343.last_tile  = \write_tag$343 [19];
-  assign \rows[0]  = rows[127:0];
-  assign \rows[0][0]  = rows[15:0];
-  assign \rows[0][1]  = rows[31:16];
-  assign \rows[0][2]  = rows[47:32];
-  assign \rows[0][3]  = rows[63:48];
-  assign \rows[0][4]  = rows[79:64];
-  assign \rows[0][5]  = rows[95:80];
-  assign \rows[0][6]  = rows[111:96];
-  assign \rows[0][7]  = rows[127:112];
-  assign \rows[1]  = rows[255:128];
-  assign \rows[1][0]  = rows[143:128];
-  assign \rows[1][1]  = rows[159:144];
-  assign \rows[1][2]  = rows[175:160];
-  assign \rows[1][3]  = rows[191:176];
-  assign \rows[1][4]  = rows[207:192];
-  assign \rows[1][5]  = rows[223:208];
-  assign \rows[1][6]  = rows[239:224];
-  assign \rows[1][7]  = rows[255:240];
+  assign \rows$402[0]  = \rows$402 [127:0];
+  assign \rows$402[0][0]  = \rows$402 [15:0];
+  assign \rows$402[0][1]  = \rows$402 [31:16];
+  assign \rows$402[0][2]  = \rows$402 [47:32];
+  assign \rows$402[0][3]  = \rows$402 [63:48];
+  assign \rows$402[0][4]  = \rows$402 [79:64];
+  assign \rows$402[0][5]  = \rows$402 [95:80];
+  assign \rows$402[0][6]  = \rows$402 [111:96];
+  assign \rows$402[0][7]  = \rows$402 [127:112];
+  assign \rows$402[1]  = \rows$402 [255:128];
+  assign \rows$402[1][0]  = \rows$402 [143:128];
+  assign \rows$402[1][1]  = \rows$402 [159:144];
+  assign \rows$402[1][2]  = \rows$402 [175:160];
+  assign \rows$402[1][3]  = \rows$402 [191:176];
+  assign \rows$402[1][4]  = \rows$402 [207:192];
+  assign \rows$402[1][5]  = \rows$402 [223:208];
+  assign \rows$402[1][6]  = \rows$402 [239:224];
+  assign \rows$402[1][7]  = \rows$402 [255:240];
+  assign \words$406[0]  = \words$406 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$338 [0] = \$107 ;
-  assign \tag$338 [19:1] = ready_4[19:1];
+  assign \tag$339 [0] = \$107 ;
+  assign \tag$339 [19:1] = ready_4[19:1];
   assign ready_6[0] = \$106 ;
   assign ready_6[19:1] = summed_6[19:1];
   assign ready_5[0] = \$105 ;
@@ -8155,7 +8161,7 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2830$0 , write__addr, clk);
+module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2858$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8179,8 +8185,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2830$0 ;
-  wire [15:0] \port$2830$0 ;
+  input [15:0] \port$2858$0 ;
+  wire [15:0] \port$2858$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8278,21 +8284,21 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   end
   always @(posedge clk) begin
     if (\port$360$0 )
-      memory[write__addr][15:0] <= \port$2830$0 ;
+      memory[write__addr][15:0] <= \port$2858$0 ;
     if (\port$363$0 )
-      memory[write__addr][31:16] <= \port$2830$0 ;
+      memory[write__addr][31:16] <= \port$2858$0 ;
     if (\port$366$0 )
-      memory[write__addr][47:32] <= \port$2830$0 ;
+      memory[write__addr][47:32] <= \port$2858$0 ;
     if (\port$369$0 )
-      memory[write__addr][63:48] <= \port$2830$0 ;
+      memory[write__addr][63:48] <= \port$2858$0 ;
     if (\port$372$0 )
-      memory[write__addr][79:64] <= \port$2830$0 ;
+      memory[write__addr][79:64] <= \port$2858$0 ;
     if (\port$375$0 )
-      memory[write__addr][95:80] <= \port$2830$0 ;
+      memory[write__addr][95:80] <= \port$2858$0 ;
     if (\port$378$0 )
-      memory[write__addr][111:96] <= \port$2830$0 ;
+      memory[write__addr][111:96] <= \port$2858$0 ;
     if (\port$381$0 )
-      memory[write__addr][127:112] <= \port$2830$0 ;
+      memory[write__addr][127:112] <= \port$2858$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8312,8 +8318,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
-  assign write_data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
+  assign write__data = { \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0  };
+  assign write_data = { \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0  };
   assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign read_address = read__addr;
@@ -8322,7 +8328,7 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2830$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2858$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8344,8 +8350,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   wire \port$405$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2830$0 ;
-  wire [15:0] \port$2830$0 ;
+  input [15:0] \port$2858$0 ;
+  wire [15:0] \port$2858$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8426,21 +8432,21 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   end
   always @(posedge clk) begin
     if (\port$384$0 )
-      memory[write__addr][15:0] <= \port$2830$0 ;
+      memory[write__addr][15:0] <= \port$2858$0 ;
     if (\port$387$0 )
-      memory[write__addr][31:16] <= \port$2830$0 ;
+      memory[write__addr][31:16] <= \port$2858$0 ;
     if (\port$390$0 )
-      memory[write__addr][47:32] <= \port$2830$0 ;
+      memory[write__addr][47:32] <= \port$2858$0 ;
     if (\port$393$0 )
-      memory[write__addr][63:48] <= \port$2830$0 ;
+      memory[write__addr][63:48] <= \port$2858$0 ;
     if (\port$396$0 )
-      memory[write__addr][79:64] <= \port$2830$0 ;
+      memory[write__addr][79:64] <= \port$2858$0 ;
     if (\port$399$0 )
-      memory[write__addr][95:80] <= \port$2830$0 ;
+      memory[write__addr][95:80] <= \port$2858$0 ;
     if (\port$402$0 )
-      memory[write__addr][111:96] <= \port$2830$0 ;
+      memory[write__addr][111:96] <= \port$2858$0 ;
     if (\port$405$0 )
-      memory[write__addr][127:112] <= \port$2830$0 ;
+      memory[write__addr][127:112] <= \port$2858$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8460,8 +8466,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
-  assign write_data = { \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0 , \port$2830$0  };
+  assign write__data = { \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0  };
+  assign write_data = { \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0 , \port$2858$0  };
   assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign read_address = read__addr;
@@ -9752,51 +9758,51 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$21  = \$20 ;
 endmodule
 
-module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \port$2608$0 , \port$2609$0 , \port$2610$0 , \port$2611$0 , \port$2612$0 , \port$3098$0 , \port$3103$0 , \port$3108$0 , \port$3113$0 , \port$3118$0 , \port$3123$0 , \port$3128$0 , \port$3133$0 , row, write_tag, write
+module \core.full_path (rst, write, tag, \port$2633$0 , \port$2634$0 , \port$2635$0 , \port$2636$0 , \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$3126$0 , \port$3131$0 , \port$3136$0 , \port$3141$0 , \port$3146$0 , \port$3151$0 , \port$3156$0 , \port$3161$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
   wire rst;
+  output write;
+  wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2605$0 ;
-  wire [23:0] \port$2605$0 ;
-  input [23:0] \port$2606$0 ;
-  wire [23:0] \port$2606$0 ;
-  input [23:0] \port$2607$0 ;
-  wire [23:0] \port$2607$0 ;
-  input [23:0] \port$2608$0 ;
-  wire [23:0] \port$2608$0 ;
-  input [23:0] \port$2609$0 ;
-  wire [23:0] \port$2609$0 ;
-  input [23:0] \port$2610$0 ;
-  wire [23:0] \port$2610$0 ;
-  input [23:0] \port$2611$0 ;
-  wire [23:0] \port$2611$0 ;
-  input [23:0] \port$2612$0 ;
-  wire [23:0] \port$2612$0 ;
-  input [35:0] \port$3098$0 ;
-  wire [35:0] \port$3098$0 ;
-  input [35:0] \port$3103$0 ;
-  wire [35:0] \port$3103$0 ;
-  input [35:0] \port$3108$0 ;
-  wire [35:0] \port$3108$0 ;
-  input [35:0] \port$3113$0 ;
-  wire [35:0] \port$3113$0 ;
-  input [35:0] \port$3118$0 ;
-  wire [35:0] \port$3118$0 ;
-  input [35:0] \port$3123$0 ;
-  wire [35:0] \port$3123$0 ;
-  input [35:0] \port$3128$0 ;
-  wire [35:0] \port$3128$0 ;
-  input [35:0] \port$3133$0 ;
-  wire [35:0] \port$3133$0 ;
-  output [191:0] row;
-  wire [191:0] row;
+  input [23:0] \port$2633$0 ;
+  wire [23:0] \port$2633$0 ;
+  input [23:0] \port$2634$0 ;
+  wire [23:0] \port$2634$0 ;
+  input [23:0] \port$2635$0 ;
+  wire [23:0] \port$2635$0 ;
+  input [23:0] \port$2636$0 ;
+  wire [23:0] \port$2636$0 ;
+  input [23:0] \port$2637$0 ;
+  wire [23:0] \port$2637$0 ;
+  input [23:0] \port$2638$0 ;
+  wire [23:0] \port$2638$0 ;
+  input [23:0] \port$2639$0 ;
+  wire [23:0] \port$2639$0 ;
+  input [23:0] \port$2640$0 ;
+  wire [23:0] \port$2640$0 ;
+  input [35:0] \port$3126$0 ;
+  wire [35:0] \port$3126$0 ;
+  input [35:0] \port$3131$0 ;
+  wire [35:0] \port$3131$0 ;
+  input [35:0] \port$3136$0 ;
+  wire [35:0] \port$3136$0 ;
+  input [35:0] \port$3141$0 ;
+  wire [35:0] \port$3141$0 ;
+  input [35:0] \port$3146$0 ;
+  wire [35:0] \port$3146$0 ;
+  input [35:0] \port$3151$0 ;
+  wire [35:0] \port$3151$0 ;
+  input [35:0] \port$3156$0 ;
+  wire [35:0] \port$3156$0 ;
+  input [35:0] \port$3161$0 ;
+  wire [35:0] \port$3161$0 ;
+  output [191:0] rows;
+  wire [191:0] rows;
   output [19:0] write_tag;
   wire [19:0] write_tag;
-  output write;
-  reg write = 1'h0;
   output [3:0] clamped;
   reg [3:0] clamped = 4'h0;
   output [3:0] clamped_kernel;
@@ -9885,106 +9891,130 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   wire [27:0] \$170 ;
   wire \$171 ;
   wire \$172 ;
-  wire [23:0] \$173 ;
+  wire \$173 ;
   wire [23:0] \$174 ;
-  wire \$175 ;
+  wire [23:0] \$175 ;
   wire \$176 ;
   wire \$177 ;
-  wire [27:0] \$178 ;
-  wire [27:0] \$179 ;
+  wire \$178 ;
+  wire \$179 ;
   wire \$18 ;
-  wire [23:0] \$180 ;
-  wire [23:0] \$181 ;
+  wire [27:0] \$180 ;
+  wire [27:0] \$181 ;
   wire \$182 ;
-  wire \$183 ;
-  wire \$184 ;
-  wire [27:0] \$185 ;
-  wire [27:0] \$186 ;
-  wire [23:0] \$187 ;
-  wire [23:0] \$188 ;
-  wire \$189 ;
+  wire [23:0] \$183 ;
+  wire [23:0] \$184 ;
+  wire \$185 ;
+  wire \$186 ;
+  wire \$187 ;
+  wire \$188 ;
+  wire [27:0] \$189 ;
   wire \$19 ;
-  wire \$190 ;
+  wire [27:0] \$190 ;
   wire \$191 ;
-  wire [27:0] \$192 ;
-  wire [27:0] \$193 ;
-  wire [23:0] \$194 ;
-  wire [23:0] \$195 ;
+  wire [23:0] \$192 ;
+  wire [23:0] \$193 ;
+  wire \$194 ;
+  wire \$195 ;
   wire \$196 ;
   wire \$197 ;
-  wire \$198 ;
+  wire [27:0] \$198 ;
   wire [27:0] \$199 ;
   wire [35:0] \$2 ;
   wire \$20 ;
-  wire [27:0] \$200 ;
+  wire \$200 ;
   wire [23:0] \$201 ;
   wire [23:0] \$202 ;
   wire \$203 ;
   wire \$204 ;
   wire \$205 ;
-  wire [27:0] \$206 ;
+  wire \$206 ;
   wire [27:0] \$207 ;
-  wire [23:0] \$208 ;
-  wire [23:0] \$209 ;
+  wire [27:0] \$208 ;
+  wire \$209 ;
   wire [23:0] \$21 ;
-  wire \$210 ;
-  wire \$211 ;
+  wire [23:0] \$210 ;
+  wire [23:0] \$211 ;
   wire \$212 ;
-  wire [27:0] \$213 ;
-  wire [27:0] \$214 ;
-  wire [23:0] \$215 ;
-  wire [23:0] \$216 ;
-  wire \$217 ;
+  wire \$213 ;
+  wire \$214 ;
+  wire \$215 ;
+  wire [27:0] \$216 ;
+  wire [27:0] \$217 ;
   wire \$218 ;
-  wire \$219 ;
+  wire [23:0] \$219 ;
   wire [35:0] \$22 ;
-  wire [27:0] \$220 ;
-  wire [27:0] \$221 ;
-  wire [23:0] \$222 ;
-  wire [23:0] \$223 ;
+  wire [23:0] \$220 ;
+  wire \$221 ;
+  wire \$222 ;
+  wire \$223 ;
   wire \$224 ;
-  wire \$225 ;
-  wire \$226 ;
-  wire [1:0] \$227 ;
-  wire [1:0] \$228 ;
-  wire [1:0] \$229 ;
+  wire [27:0] \$225 ;
+  wire [27:0] \$226 ;
+  wire \$227 ;
+  wire [23:0] \$228 ;
+  wire [23:0] \$229 ;
   wire [35:0] \$23 ;
-  wire [1:0] \$230 ;
-  wire [2:0] \$231 ;
-  wire [2:0] \$232 ;
-  wire [3:0] \$233 ;
-  reg [19:0] \$234 ;
-  reg [19:0] \$235 ;
-  reg [7:0] \$236 ;
-  reg \$237 ;
-  reg \$238 ;
-  reg \$239 ;
+  wire \$230 ;
+  wire \$231 ;
+  wire \$232 ;
+  wire \$233 ;
+  wire [27:0] \$234 ;
+  wire [27:0] \$235 ;
+  wire \$236 ;
+  wire [23:0] \$237 ;
+  wire [23:0] \$238 ;
+  wire \$239 ;
   wire [35:0] \$24 ;
-  reg \$240 ;
-  reg \$241 ;
-  reg \$242 ;
-  reg \$243 ;
-  reg \$244 ;
-  reg \$245 ;
-  reg \$246 ;
-  reg \$247 ;
-  reg \$248 ;
-  reg [1:0] \$249 ;
+  wire \$240 ;
+  wire \$241 ;
+  wire \$242 ;
+  wire \$243 ;
+  wire \$244 ;
+  wire [1:0] \$245 ;
+  wire \$246 ;
+  wire \$247 ;
+  wire [1:0] \$248 ;
+  wire \$249 ;
   wire [35:0] \$25 ;
-  reg [1:0] \$250 ;
-  reg [1:0] \$251 ;
-  reg [1:0] \$252 ;
-  reg [2:0] \$253 ;
-  reg [2:0] \$254 ;
-  reg [3:0] \$255 ;
-  reg [19:0] \$256 ;
-  reg [19:0] \$257 ;
+  wire \$250 ;
+  wire [1:0] \$251 ;
+  wire \$252 ;
+  wire \$253 ;
+  wire [1:0] \$254 ;
+  wire [2:0] \$255 ;
+  wire [2:0] \$256 ;
+  wire [3:0] \$257 ;
   reg [19:0] \$258 ;
   reg [19:0] \$259 ;
   wire [35:0] \$26 ;
-  reg [19:0] \$260 ;
+  reg [7:0] \$260 ;
+  reg [19:0] \$261 ;
+  reg \$262 ;
+  reg \$263 ;
+  reg \$264 ;
+  reg \$265 ;
+  reg \$266 ;
+  reg \$267 ;
+  reg \$268 ;
+  reg \$269 ;
   wire [35:0] \$27 ;
+  reg \$270 ;
+  reg \$271 ;
+  reg \$272 ;
+  reg \$273 ;
+  reg [1:0] \$274 ;
+  reg [1:0] \$275 ;
+  reg [1:0] \$276 ;
+  reg [1:0] \$277 ;
+  reg [2:0] \$278 ;
+  reg [2:0] \$279 ;
   wire [35:0] \$28 ;
+  reg [3:0] \$280 ;
+  reg [19:0] \$281 ;
+  reg [19:0] \$282 ;
+  reg [19:0] \$283 ;
+  reg [19:0] \$284 ;
   wire [35:0] \$29 ;
   wire [35:0] \$3 ;
   wire [35:0] \$30 ;
@@ -10063,87 +10093,88 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   wire [28:0] \$97 ;
   wire \$98 ;
   wire \$99 ;
-  reg signed [27:0] changed_0 = 28'h0000000;
-  reg signed [27:0] changed_1 = 28'h0000000;
-  reg signed [27:0] changed_2 = 28'h0000000;
-  reg signed [27:0] changed_3 = 28'h0000000;
-  reg signed [27:0] changed_4 = 28'h0000000;
-  reg signed [27:0] changed_5 = 28'h0000000;
-  reg signed [27:0] changed_6 = 28'h0000000;
-  reg signed [27:0] changed_7 = 28'h0000000;
-  reg [1:0] count_0_0 = 2'h0;
-  reg [1:0] count_0_1 = 2'h0;
-  reg [1:0] count_0_2 = 2'h0;
-  reg [1:0] count_0_3 = 2'h0;
-  reg [2:0] count_1_0 = 3'h0;
-  reg [2:0] count_1_1 = 3'h0;
+  reg signed [27:0] changed_0_0 = 28'h0000000;
+  reg signed [27:0] changed_0_1 = 28'h0000000;
+  reg signed [27:0] changed_0_2 = 28'h0000000;
+  reg signed [27:0] changed_0_3 = 28'h0000000;
+  reg signed [27:0] changed_0_4 = 28'h0000000;
+  reg signed [27:0] changed_0_5 = 28'h0000000;
+  reg signed [27:0] changed_0_6 = 28'h0000000;
+  reg signed [27:0] changed_0_7 = 28'h0000000;
+  wire [3:0] \clamped[0] ;
+  reg [1:0] count_0_0_0 = 2'h0;
+  reg [1:0] count_0_0_1 = 2'h0;
+  reg [1:0] count_0_0_2 = 2'h0;
+  reg [1:0] count_0_0_3 = 2'h0;
+  reg [2:0] count_0_1_0 = 3'h0;
+  reg [2:0] count_0_1_1 = 3'h0;
   (* init = 4'h0 *)
-  wire [3:0] count_2_0;
-  reg flag_0 = 1'h0;
-  reg flag_1 = 1'h0;
-  reg flag_2 = 1'h0;
-  reg flag_3 = 1'h0;
-  reg flag_4 = 1'h0;
-  reg flag_5 = 1'h0;
-  reg flag_6 = 1'h0;
-  reg flag_7 = 1'h0;
+  wire [3:0] count_0_2_0;
+  reg flag_0_0 = 1'h0;
+  reg flag_0_1 = 1'h0;
+  reg flag_0_2 = 1'h0;
+  reg flag_0_3 = 1'h0;
+  reg flag_0_4 = 1'h0;
+  reg flag_0_5 = 1'h0;
+  reg flag_0_6 = 1'h0;
+  reg flag_0_7 = 1'h0;
   reg is_full;
-  wire lane_0_16_clamped;
-  wire signed [15:0] lane_0_16_saturated;
-  wire lane_0_24_clamped;
-  wire signed [23:0] lane_0_24_saturated;
-  wire signed [26:0] lane_0_rounded;
-  wire signed [27:0] lane_0_scaled;
-  wire lane_1_16_clamped;
-  wire signed [15:0] lane_1_16_saturated;
-  wire lane_1_24_clamped;
-  wire signed [23:0] lane_1_24_saturated;
-  wire signed [26:0] lane_1_rounded;
-  wire signed [27:0] lane_1_scaled;
-  wire lane_2_16_clamped;
-  wire signed [15:0] lane_2_16_saturated;
-  wire lane_2_24_clamped;
-  wire signed [23:0] lane_2_24_saturated;
-  wire signed [26:0] lane_2_rounded;
-  wire signed [27:0] lane_2_scaled;
-  wire lane_3_16_clamped;
-  wire signed [15:0] lane_3_16_saturated;
-  wire lane_3_24_clamped;
-  wire signed [23:0] lane_3_24_saturated;
-  wire signed [26:0] lane_3_rounded;
-  wire signed [27:0] lane_3_scaled;
-  wire lane_4_16_clamped;
-  wire signed [15:0] lane_4_16_saturated;
-  wire lane_4_24_clamped;
-  wire signed [23:0] lane_4_24_saturated;
-  wire signed [26:0] lane_4_rounded;
-  wire signed [27:0] lane_4_scaled;
-  wire lane_5_16_clamped;
-  wire signed [15:0] lane_5_16_saturated;
-  wire lane_5_24_clamped;
-  wire signed [23:0] lane_5_24_saturated;
-  wire signed [26:0] lane_5_rounded;
-  wire signed [27:0] lane_5_scaled;
-  wire lane_6_16_clamped;
-  wire signed [15:0] lane_6_16_saturated;
-  wire lane_6_24_clamped;
-  wire signed [23:0] lane_6_24_saturated;
-  wire signed [26:0] lane_6_rounded;
-  wire signed [27:0] lane_6_scaled;
-  wire lane_7_16_clamped;
-  wire signed [15:0] lane_7_16_saturated;
-  wire lane_7_24_clamped;
-  wire signed [23:0] lane_7_24_saturated;
-  wire signed [26:0] lane_7_rounded;
-  wire signed [27:0] lane_7_scaled;
-  reg signed [26:0] narrow_0 = 27'h0000000;
-  reg signed [26:0] narrow_1 = 27'h0000000;
-  reg signed [26:0] narrow_2 = 27'h0000000;
-  reg signed [26:0] narrow_3 = 27'h0000000;
-  reg signed [26:0] narrow_4 = 27'h0000000;
-  reg signed [26:0] narrow_5 = 27'h0000000;
-  reg signed [26:0] narrow_6 = 27'h0000000;
-  reg signed [26:0] narrow_7 = 27'h0000000;
+  wire lane_0_0_16_clamped;
+  wire signed [15:0] lane_0_0_16_saturated;
+  wire lane_0_0_24_clamped;
+  wire signed [23:0] lane_0_0_24_saturated;
+  wire signed [26:0] lane_0_0_rounded;
+  wire signed [27:0] lane_0_0_scaled;
+  wire lane_0_1_16_clamped;
+  wire signed [15:0] lane_0_1_16_saturated;
+  wire lane_0_1_24_clamped;
+  wire signed [23:0] lane_0_1_24_saturated;
+  wire signed [26:0] lane_0_1_rounded;
+  wire signed [27:0] lane_0_1_scaled;
+  wire lane_0_2_16_clamped;
+  wire signed [15:0] lane_0_2_16_saturated;
+  wire lane_0_2_24_clamped;
+  wire signed [23:0] lane_0_2_24_saturated;
+  wire signed [26:0] lane_0_2_rounded;
+  wire signed [27:0] lane_0_2_scaled;
+  wire lane_0_3_16_clamped;
+  wire signed [15:0] lane_0_3_16_saturated;
+  wire lane_0_3_24_clamped;
+  wire signed [23:0] lane_0_3_24_saturated;
+  wire signed [26:0] lane_0_3_rounded;
+  wire signed [27:0] lane_0_3_scaled;
+  wire lane_0_4_16_clamped;
+  wire signed [15:0] lane_0_4_16_saturated;
+  wire lane_0_4_24_clamped;
+  wire signed [23:0] lane_0_4_24_saturated;
+  wire signed [26:0] lane_0_4_rounded;
+  wire signed [27:0] lane_0_4_scaled;
+  wire lane_0_5_16_clamped;
+  wire signed [15:0] lane_0_5_16_saturated;
+  wire lane_0_5_24_clamped;
+  wire signed [23:0] lane_0_5_24_saturated;
+  wire signed [26:0] lane_0_5_rounded;
+  wire signed [27:0] lane_0_5_scaled;
+  wire lane_0_6_16_clamped;
+  wire signed [15:0] lane_0_6_16_saturated;
+  wire lane_0_6_24_clamped;
+  wire signed [23:0] lane_0_6_24_saturated;
+  wire signed [26:0] lane_0_6_rounded;
+  wire signed [27:0] lane_0_6_scaled;
+  wire lane_0_7_16_clamped;
+  wire signed [15:0] lane_0_7_16_saturated;
+  wire lane_0_7_24_clamped;
+  wire signed [23:0] lane_0_7_24_saturated;
+  wire signed [26:0] lane_0_7_rounded;
+  wire signed [27:0] lane_0_7_scaled;
+  reg signed [26:0] narrow_0_0 = 27'h0000000;
+  reg signed [26:0] narrow_0_1 = 27'h0000000;
+  reg signed [26:0] narrow_0_2 = 27'h0000000;
+  reg signed [26:0] narrow_0_3 = 27'h0000000;
+  reg signed [26:0] narrow_0_4 = 27'h0000000;
+  reg signed [26:0] narrow_0_5 = 27'h0000000;
+  reg signed [26:0] narrow_0_6 = 27'h0000000;
+  reg signed [26:0] narrow_0_7 = 27'h0000000;
   wire [191:0] old;
   wire signed [23:0] \old[0] ;
   wire signed [23:0] \old[1] ;
@@ -10155,22 +10186,23 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   wire signed [23:0] \old[7] ;
   reg [7:0] partial;
   reg [7:0] present = 8'h00;
-  wire signed [23:0] \row[0] ;
-  wire signed [23:0] \row[1] ;
-  wire signed [23:0] \row[2] ;
-  wire signed [23:0] \row[3] ;
-  wire signed [23:0] \row[4] ;
-  wire signed [23:0] \row[5] ;
-  wire signed [23:0] \row[6] ;
-  wire signed [23:0] \row[7] ;
-  reg shift_0;
-  reg shift_0_1 = 1'h0;
-  reg shift_1;
-  reg shift_1_1 = 1'h0;
-  reg shift_2;
-  reg shift_2_1 = 1'h0;
-  reg shift_3;
-  reg shift_3_1 = 1'h0;
+  wire [191:0] \rows[0] ;
+  wire signed [23:0] \rows[0][0] ;
+  wire signed [23:0] \rows[0][1] ;
+  wire signed [23:0] \rows[0][2] ;
+  wire signed [23:0] \rows[0][3] ;
+  wire signed [23:0] \rows[0][4] ;
+  wire signed [23:0] \rows[0][5] ;
+  wire signed [23:0] \rows[0][6] ;
+  wire signed [23:0] \rows[0][7] ;
+  reg shift_0_0;
+  reg shift_0_0_1 = 1'h0;
+  reg shift_0_1;
+  reg shift_0_1_1 = 1'h0;
+  reg shift_0_2;
+  reg shift_0_2_1 = 1'h0;
+  reg shift_0_3;
+  reg shift_0_3_1 = 1'h0;
   reg [19:0] stage_1 = 20'h00000;
   wire [1:0] \stage_1.edge ;
   wire \stage_1.first ;
@@ -10291,27 +10323,26 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   wire signed [35:0] \totals[5] ;
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
-  reg updates;
-  reg updating_1 = 1'h0;
-  reg updating_2 = 1'h0;
-  reg width_1;
-  reg width_1_1 = 1'h0;
-  reg width_1_2 = 1'h0;
-  reg width_1_3 = 1'h0;
-  reg signed [23:0] word_0 = 24'h000000;
-  reg signed [23:0] word_1 = 24'h000000;
-  reg signed [23:0] word_2 = 24'h000000;
-  reg signed [23:0] word_3 = 24'h000000;
-  reg signed [23:0] word_4 = 24'h000000;
-  reg signed [23:0] word_5 = 24'h000000;
-  reg signed [23:0] word_6 = 24'h000000;
-  reg signed [23:0] word_7 = 24'h000000;
+  reg updates_0;
+  reg updating_0_1 = 1'h0;
+  reg updating_0_2 = 1'h0;
+  reg width_0_1;
+  reg width_0_1_1 = 1'h0;
+  reg width_0_1_2 = 1'h0;
+  reg width_0_1_3 = 1'h0;
+  reg signed [23:0] word_0_0 = 24'h000000;
+  reg signed [23:0] word_0_1 = 24'h000000;
+  reg signed [23:0] word_0_2 = 24'h000000;
+  reg signed [23:0] word_0_3 = 24'h000000;
+  reg signed [23:0] word_0_4 = 24'h000000;
+  reg signed [23:0] word_0_5 = 24'h000000;
+  reg signed [23:0] word_0_6 = 24'h000000;
+  reg signed [23:0] word_0_7 = 24'h000000;
   reg working_1 = 1'h0;
   reg working_2 = 1'h0;
   (* init = 1'h0 *)
   wire working_3;
-  (* init = 1'h0 *)
-  wire working_4;
+  reg working_4 = 1'h0;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -10326,399 +10357,351 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
   reg writes_soon = 1'h0;
-  assign \$2  = shift_0_1 ? \$1  : 36'h000000000;
-  assign \$4  = shift_1_1 ? \$3  : 36'h000000000;
+  assign \$2  = shift_0_0_1 ? \$1  : 36'h000000000;
+  assign \$4  = shift_0_1_1 ? \$3  : 36'h000000000;
   assign \$5  = \$2  | \$4 ;
-  assign \$7  = shift_2_1 ? \$6  : 36'h000000000;
+  assign \$7  = shift_0_2_1 ? \$6  : 36'h000000000;
   assign \$8  = \$5  | \$7 ;
-  assign \$10  = shift_3_1 ? \$9  : 36'h000000000;
+  assign \$10  = shift_0_3_1 ? \$9  : 36'h000000000;
   assign \$11  = \$8  | \$10 ;
   assign \$12  = $signed(\$11 [27:0]) + $signed(2'h1);
-  assign \$14  = & changed_0[27:15];
+  assign \$14  = & changed_0_0[27:15];
   assign \$15  = ~ \$14 ;
-  assign \$16  = | changed_0[27:15];
-  assign lane_0_16_clamped = changed_0[27] ? \$15  : \$16 ;
-  assign \$17  = changed_0[27] ? 16'h8000 : 16'h7fff;
-  assign lane_0_16_saturated = lane_0_16_clamped ? \$17  : changed_0[15:0];
-  assign \$18  = & changed_0[27:23];
+  assign \$16  = | changed_0_0[27:15];
+  assign lane_0_0_16_clamped = changed_0_0[27] ? \$15  : \$16 ;
+  assign \$17  = changed_0_0[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_0_16_saturated = lane_0_0_16_clamped ? \$17  : changed_0_0[15:0];
+  assign \$18  = & changed_0_0[27:23];
   assign \$19  = ~ \$18 ;
-  assign \$20  = | changed_0[27:23];
-  assign lane_0_24_clamped = changed_0[27] ? \$19  : \$20 ;
-  assign \$21  = changed_0[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_0_24_saturated = lane_0_24_clamped ? \$21  : changed_0[23:0];
-  assign \$23  = shift_0_1 ? \$22  : 36'h000000000;
-  assign \$25  = shift_1_1 ? \$24  : 36'h000000000;
+  assign \$20  = | changed_0_0[27:23];
+  assign lane_0_0_24_clamped = changed_0_0[27] ? \$19  : \$20 ;
+  assign \$21  = changed_0_0[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_0_24_saturated = lane_0_0_24_clamped ? \$21  : changed_0_0[23:0];
+  assign \$23  = shift_0_0_1 ? \$22  : 36'h000000000;
+  assign \$25  = shift_0_1_1 ? \$24  : 36'h000000000;
   assign \$26  = \$23  | \$25 ;
-  assign \$28  = shift_2_1 ? \$27  : 36'h000000000;
+  assign \$28  = shift_0_2_1 ? \$27  : 36'h000000000;
   assign \$29  = \$26  | \$28 ;
-  assign \$31  = shift_3_1 ? \$30  : 36'h000000000;
+  assign \$31  = shift_0_3_1 ? \$30  : 36'h000000000;
   assign \$32  = \$29  | \$31 ;
   assign \$33  = $signed(\$32 [27:0]) + $signed(2'h1);
-  assign \$35  = & changed_1[27:15];
+  assign \$35  = & changed_0_1[27:15];
   assign \$36  = ~ \$35 ;
-  assign \$37  = | changed_1[27:15];
-  assign lane_1_16_clamped = changed_1[27] ? \$36  : \$37 ;
-  assign \$38  = changed_1[27] ? 16'h8000 : 16'h7fff;
-  assign lane_1_16_saturated = lane_1_16_clamped ? \$38  : changed_1[15:0];
-  assign \$39  = & changed_1[27:23];
+  assign \$37  = | changed_0_1[27:15];
+  assign lane_0_1_16_clamped = changed_0_1[27] ? \$36  : \$37 ;
+  assign \$38  = changed_0_1[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_1_16_saturated = lane_0_1_16_clamped ? \$38  : changed_0_1[15:0];
+  assign \$39  = & changed_0_1[27:23];
   assign \$40  = ~ \$39 ;
-  assign \$41  = | changed_1[27:23];
-  assign lane_1_24_clamped = changed_1[27] ? \$40  : \$41 ;
-  assign \$42  = changed_1[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_1_24_saturated = lane_1_24_clamped ? \$42  : changed_1[23:0];
-  assign \$44  = shift_0_1 ? \$43  : 36'h000000000;
-  assign \$46  = shift_1_1 ? \$45  : 36'h000000000;
+  assign \$41  = | changed_0_1[27:23];
+  assign lane_0_1_24_clamped = changed_0_1[27] ? \$40  : \$41 ;
+  assign \$42  = changed_0_1[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_1_24_saturated = lane_0_1_24_clamped ? \$42  : changed_0_1[23:0];
+  assign \$44  = shift_0_0_1 ? \$43  : 36'h000000000;
+  assign \$46  = shift_0_1_1 ? \$45  : 36'h000000000;
   assign \$47  = \$44  | \$46 ;
-  assign \$49  = shift_2_1 ? \$48  : 36'h000000000;
+  assign \$49  = shift_0_2_1 ? \$48  : 36'h000000000;
   assign \$50  = \$47  | \$49 ;
-  assign \$52  = shift_3_1 ? \$51  : 36'h000000000;
+  assign \$52  = shift_0_3_1 ? \$51  : 36'h000000000;
   assign \$53  = \$50  | \$52 ;
   assign \$54  = $signed(\$53 [27:0]) + $signed(2'h1);
-  assign \$56  = & changed_2[27:15];
+  assign \$56  = & changed_0_2[27:15];
   assign \$57  = ~ \$56 ;
-  assign \$58  = | changed_2[27:15];
-  assign lane_2_16_clamped = changed_2[27] ? \$57  : \$58 ;
-  assign \$59  = changed_2[27] ? 16'h8000 : 16'h7fff;
-  assign lane_2_16_saturated = lane_2_16_clamped ? \$59  : changed_2[15:0];
-  assign \$60  = & changed_2[27:23];
+  assign \$58  = | changed_0_2[27:15];
+  assign lane_0_2_16_clamped = changed_0_2[27] ? \$57  : \$58 ;
+  assign \$59  = changed_0_2[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_2_16_saturated = lane_0_2_16_clamped ? \$59  : changed_0_2[15:0];
+  assign \$60  = & changed_0_2[27:23];
   assign \$61  = ~ \$60 ;
-  assign \$62  = | changed_2[27:23];
-  assign lane_2_24_clamped = changed_2[27] ? \$61  : \$62 ;
-  assign \$63  = changed_2[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_2_24_saturated = lane_2_24_clamped ? \$63  : changed_2[23:0];
-  assign \$65  = shift_0_1 ? \$64  : 36'h000000000;
-  assign \$67  = shift_1_1 ? \$66  : 36'h000000000;
+  assign \$62  = | changed_0_2[27:23];
+  assign lane_0_2_24_clamped = changed_0_2[27] ? \$61  : \$62 ;
+  assign \$63  = changed_0_2[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_2_24_saturated = lane_0_2_24_clamped ? \$63  : changed_0_2[23:0];
+  assign \$65  = shift_0_0_1 ? \$64  : 36'h000000000;
+  assign \$67  = shift_0_1_1 ? \$66  : 36'h000000000;
   assign \$68  = \$65  | \$67 ;
-  assign \$70  = shift_2_1 ? \$69  : 36'h000000000;
+  assign \$70  = shift_0_2_1 ? \$69  : 36'h000000000;
   assign \$71  = \$68  | \$70 ;
-  assign \$73  = shift_3_1 ? \$72  : 36'h000000000;
+  assign \$73  = shift_0_3_1 ? \$72  : 36'h000000000;
   assign \$74  = \$71  | \$73 ;
   assign \$75  = $signed(\$74 [27:0]) + $signed(2'h1);
-  assign \$77  = & changed_3[27:15];
+  assign \$77  = & changed_0_3[27:15];
   assign \$78  = ~ \$77 ;
-  assign \$79  = | changed_3[27:15];
-  assign lane_3_16_clamped = changed_3[27] ? \$78  : \$79 ;
-  assign \$80  = changed_3[27] ? 16'h8000 : 16'h7fff;
-  assign lane_3_16_saturated = lane_3_16_clamped ? \$80  : changed_3[15:0];
-  assign \$81  = & changed_3[27:23];
+  assign \$79  = | changed_0_3[27:15];
+  assign lane_0_3_16_clamped = changed_0_3[27] ? \$78  : \$79 ;
+  assign \$80  = changed_0_3[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_3_16_saturated = lane_0_3_16_clamped ? \$80  : changed_0_3[15:0];
+  assign \$81  = & changed_0_3[27:23];
   assign \$82  = ~ \$81 ;
-  assign \$83  = | changed_3[27:23];
-  assign lane_3_24_clamped = changed_3[27] ? \$82  : \$83 ;
-  assign \$84  = changed_3[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_3_24_saturated = lane_3_24_clamped ? \$84  : changed_3[23:0];
-  assign \$86  = shift_0_1 ? \$85  : 36'h000000000;
-  assign \$88  = shift_1_1 ? \$87  : 36'h000000000;
+  assign \$83  = | changed_0_3[27:23];
+  assign lane_0_3_24_clamped = changed_0_3[27] ? \$82  : \$83 ;
+  assign \$84  = changed_0_3[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_3_24_saturated = lane_0_3_24_clamped ? \$84  : changed_0_3[23:0];
+  assign \$86  = shift_0_0_1 ? \$85  : 36'h000000000;
+  assign \$88  = shift_0_1_1 ? \$87  : 36'h000000000;
   assign \$89  = \$86  | \$88 ;
-  assign \$91  = shift_2_1 ? \$90  : 36'h000000000;
+  assign \$91  = shift_0_2_1 ? \$90  : 36'h000000000;
   assign \$92  = \$89  | \$91 ;
-  assign \$94  = shift_3_1 ? \$93  : 36'h000000000;
+  assign \$94  = shift_0_3_1 ? \$93  : 36'h000000000;
   assign \$95  = \$92  | \$94 ;
   assign \$96  = $signed(\$95 [27:0]) + $signed(2'h1);
-  assign \$98  = & changed_4[27:15];
+  assign \$98  = & changed_0_4[27:15];
   assign \$99  = ~ \$98 ;
-  assign \$100  = | changed_4[27:15];
-  assign lane_4_16_clamped = changed_4[27] ? \$99  : \$100 ;
-  assign \$101  = changed_4[27] ? 16'h8000 : 16'h7fff;
-  assign lane_4_16_saturated = lane_4_16_clamped ? \$101  : changed_4[15:0];
-  assign \$102  = & changed_4[27:23];
+  assign \$100  = | changed_0_4[27:15];
+  assign lane_0_4_16_clamped = changed_0_4[27] ? \$99  : \$100 ;
+  assign \$101  = changed_0_4[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_4_16_saturated = lane_0_4_16_clamped ? \$101  : changed_0_4[15:0];
+  assign \$102  = & changed_0_4[27:23];
   assign \$103  = ~ \$102 ;
-  assign \$104  = | changed_4[27:23];
-  assign lane_4_24_clamped = changed_4[27] ? \$103  : \$104 ;
-  assign \$105  = changed_4[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_4_24_saturated = lane_4_24_clamped ? \$105  : changed_4[23:0];
-  assign \$107  = shift_0_1 ? \$106  : 36'h000000000;
-  assign \$109  = shift_1_1 ? \$108  : 36'h000000000;
+  assign \$104  = | changed_0_4[27:23];
+  assign lane_0_4_24_clamped = changed_0_4[27] ? \$103  : \$104 ;
+  assign \$105  = changed_0_4[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_4_24_saturated = lane_0_4_24_clamped ? \$105  : changed_0_4[23:0];
+  assign \$107  = shift_0_0_1 ? \$106  : 36'h000000000;
+  assign \$109  = shift_0_1_1 ? \$108  : 36'h000000000;
   assign \$110  = \$107  | \$109 ;
-  assign \$112  = shift_2_1 ? \$111  : 36'h000000000;
+  assign \$112  = shift_0_2_1 ? \$111  : 36'h000000000;
   assign \$113  = \$110  | \$112 ;
-  assign \$115  = shift_3_1 ? \$114  : 36'h000000000;
+  assign \$115  = shift_0_3_1 ? \$114  : 36'h000000000;
   assign \$116  = \$113  | \$115 ;
   assign \$117  = $signed(\$116 [27:0]) + $signed(2'h1);
-  assign \$119  = & changed_5[27:15];
+  assign \$119  = & changed_0_5[27:15];
   assign \$120  = ~ \$119 ;
-  assign \$121  = | changed_5[27:15];
-  assign lane_5_16_clamped = changed_5[27] ? \$120  : \$121 ;
-  assign \$122  = changed_5[27] ? 16'h8000 : 16'h7fff;
-  assign lane_5_16_saturated = lane_5_16_clamped ? \$122  : changed_5[15:0];
-  assign \$123  = & changed_5[27:23];
+  assign \$121  = | changed_0_5[27:15];
+  assign lane_0_5_16_clamped = changed_0_5[27] ? \$120  : \$121 ;
+  assign \$122  = changed_0_5[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_5_16_saturated = lane_0_5_16_clamped ? \$122  : changed_0_5[15:0];
+  assign \$123  = & changed_0_5[27:23];
   assign \$124  = ~ \$123 ;
-  assign \$125  = | changed_5[27:23];
-  assign lane_5_24_clamped = changed_5[27] ? \$124  : \$125 ;
-  assign \$126  = changed_5[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_5_24_saturated = lane_5_24_clamped ? \$126  : changed_5[23:0];
-  assign \$128  = shift_0_1 ? \$127  : 36'h000000000;
-  assign \$130  = shift_1_1 ? \$129  : 36'h000000000;
+  assign \$125  = | changed_0_5[27:23];
+  assign lane_0_5_24_clamped = changed_0_5[27] ? \$124  : \$125 ;
+  assign \$126  = changed_0_5[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_5_24_saturated = lane_0_5_24_clamped ? \$126  : changed_0_5[23:0];
+  assign \$128  = shift_0_0_1 ? \$127  : 36'h000000000;
+  assign \$130  = shift_0_1_1 ? \$129  : 36'h000000000;
   assign \$131  = \$128  | \$130 ;
-  assign \$133  = shift_2_1 ? \$132  : 36'h000000000;
+  assign \$133  = shift_0_2_1 ? \$132  : 36'h000000000;
   assign \$134  = \$131  | \$133 ;
-  assign \$136  = shift_3_1 ? \$135  : 36'h000000000;
+  assign \$136  = shift_0_3_1 ? \$135  : 36'h000000000;
   assign \$137  = \$134  | \$136 ;
   assign \$138  = $signed(\$137 [27:0]) + $signed(2'h1);
-  assign \$140  = & changed_6[27:15];
+  assign \$140  = & changed_0_6[27:15];
   assign \$141  = ~ \$140 ;
-  assign \$142  = | changed_6[27:15];
-  assign lane_6_16_clamped = changed_6[27] ? \$141  : \$142 ;
-  assign \$143  = changed_6[27] ? 16'h8000 : 16'h7fff;
-  assign lane_6_16_saturated = lane_6_16_clamped ? \$143  : changed_6[15:0];
-  assign \$144  = & changed_6[27:23];
+  assign \$142  = | changed_0_6[27:15];
+  assign lane_0_6_16_clamped = changed_0_6[27] ? \$141  : \$142 ;
+  assign \$143  = changed_0_6[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_6_16_saturated = lane_0_6_16_clamped ? \$143  : changed_0_6[15:0];
+  assign \$144  = & changed_0_6[27:23];
   assign \$145  = ~ \$144 ;
-  assign \$146  = | changed_6[27:23];
-  assign lane_6_24_clamped = changed_6[27] ? \$145  : \$146 ;
-  assign \$147  = changed_6[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_6_24_saturated = lane_6_24_clamped ? \$147  : changed_6[23:0];
-  assign \$149  = shift_0_1 ? \$148  : 36'h000000000;
-  assign \$151  = shift_1_1 ? \$150  : 36'h000000000;
+  assign \$146  = | changed_0_6[27:23];
+  assign lane_0_6_24_clamped = changed_0_6[27] ? \$145  : \$146 ;
+  assign \$147  = changed_0_6[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_6_24_saturated = lane_0_6_24_clamped ? \$147  : changed_0_6[23:0];
+  assign \$149  = shift_0_0_1 ? \$148  : 36'h000000000;
+  assign \$151  = shift_0_1_1 ? \$150  : 36'h000000000;
   assign \$152  = \$149  | \$151 ;
-  assign \$154  = shift_2_1 ? \$153  : 36'h000000000;
+  assign \$154  = shift_0_2_1 ? \$153  : 36'h000000000;
   assign \$155  = \$152  | \$154 ;
-  assign \$157  = shift_3_1 ? \$156  : 36'h000000000;
+  assign \$157  = shift_0_3_1 ? \$156  : 36'h000000000;
   assign \$158  = \$155  | \$157 ;
   assign \$159  = $signed(\$158 [27:0]) + $signed(2'h1);
-  assign \$161  = & changed_7[27:15];
+  assign \$161  = & changed_0_7[27:15];
   assign \$162  = ~ \$161 ;
-  assign \$163  = | changed_7[27:15];
-  assign lane_7_16_clamped = changed_7[27] ? \$162  : \$163 ;
-  assign \$164  = changed_7[27] ? 16'h8000 : 16'h7fff;
-  assign lane_7_16_saturated = lane_7_16_clamped ? \$164  : changed_7[15:0];
-  assign \$165  = & changed_7[27:23];
+  assign \$163  = | changed_0_7[27:15];
+  assign lane_0_7_16_clamped = changed_0_7[27] ? \$162  : \$163 ;
+  assign \$164  = changed_0_7[27] ? 16'h8000 : 16'h7fff;
+  assign lane_0_7_16_saturated = lane_0_7_16_clamped ? \$164  : changed_0_7[15:0];
+  assign \$165  = & changed_0_7[27:23];
   assign \$166  = ~ \$165 ;
-  assign \$167  = | changed_7[27:23];
-  assign lane_7_24_clamped = changed_7[27] ? \$166  : \$167 ;
-  assign \$168  = changed_7[27] ? 24'h800000 : 24'h7fffff;
-  assign lane_7_24_saturated = lane_7_24_clamped ? \$168  : changed_7[23:0];
-  assign \$169  = $signed(\port$2605$0 ) - $signed(narrow_0);
-  assign \$170  = updating_2 ? \$169  : { narrow_0[26], narrow_0 };
+  assign \$167  = | changed_0_7[27:23];
+  assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
+  assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
+  assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
+  assign \$169  = $signed(\port$2633$0 ) - $signed(narrow_0_0);
+  assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
-  assign \$173  = width_1_3 ? lane_0_24_saturated : { lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated[15], lane_0_16_saturated };
-  assign \$174  = present[0] ? \$173  : 24'h000000;
-  assign \$175  = width_1_3 ? lane_0_24_clamped : lane_0_16_clamped;
-  assign \$176  = \$175  & present[0];
-  assign \$177  = \$176  & writes_soon;
-  assign \$178  = $signed(\port$2606$0 ) - $signed(narrow_1);
-  assign \$179  = updating_2 ? \$178  : { narrow_1[26], narrow_1 };
-  assign \$180  = width_1_3 ? lane_1_24_saturated : { lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated[15], lane_1_16_saturated };
-  assign \$181  = present[1] ? \$180  : 24'h000000;
-  assign \$182  = width_1_3 ? lane_1_24_clamped : lane_1_16_clamped;
-  assign \$183  = \$182  & present[1];
-  assign \$184  = \$183  & writes_soon;
-  assign \$185  = $signed(\port$2607$0 ) - $signed(narrow_2);
-  assign \$186  = updating_2 ? \$185  : { narrow_2[26], narrow_2 };
-  assign \$187  = width_1_3 ? lane_2_24_saturated : { lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated[15], lane_2_16_saturated };
-  assign \$188  = present[2] ? \$187  : 24'h000000;
-  assign \$189  = width_1_3 ? lane_2_24_clamped : lane_2_16_clamped;
-  assign \$190  = \$189  & present[2];
-  assign \$191  = \$190  & writes_soon;
-  assign \$192  = $signed(\port$2608$0 ) - $signed(narrow_3);
-  assign \$193  = updating_2 ? \$192  : { narrow_3[26], narrow_3 };
-  assign \$194  = width_1_3 ? lane_3_24_saturated : { lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated[15], lane_3_16_saturated };
-  assign \$195  = present[3] ? \$194  : 24'h000000;
-  assign \$196  = width_1_3 ? lane_3_24_clamped : lane_3_16_clamped;
-  assign \$197  = \$196  & present[3];
-  assign \$198  = \$197  & writes_soon;
-  assign \$199  = $signed(\port$2609$0 ) - $signed(narrow_4);
-  assign \$200  = updating_2 ? \$199  : { narrow_4[26], narrow_4 };
-  assign \$201  = width_1_3 ? lane_4_24_saturated : { lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated[15], lane_4_16_saturated };
-  assign \$202  = present[4] ? \$201  : 24'h000000;
-  assign \$203  = width_1_3 ? lane_4_24_clamped : lane_4_16_clamped;
-  assign \$204  = \$203  & present[4];
-  assign \$205  = \$204  & writes_soon;
-  assign \$206  = $signed(\port$2610$0 ) - $signed(narrow_5);
-  assign \$207  = updating_2 ? \$206  : { narrow_5[26], narrow_5 };
-  assign \$208  = width_1_3 ? lane_5_24_saturated : { lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated[15], lane_5_16_saturated };
-  assign \$209  = present[5] ? \$208  : 24'h000000;
-  assign \$210  = width_1_3 ? lane_5_24_clamped : lane_5_16_clamped;
-  assign \$211  = \$210  & present[5];
-  assign \$212  = \$211  & writes_soon;
-  assign \$213  = $signed(\port$2611$0 ) - $signed(narrow_6);
-  assign \$214  = updating_2 ? \$213  : { narrow_6[26], narrow_6 };
-  assign \$215  = width_1_3 ? lane_6_24_saturated : { lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated[15], lane_6_16_saturated };
-  assign \$216  = present[6] ? \$215  : 24'h000000;
-  assign \$217  = width_1_3 ? lane_6_24_clamped : lane_6_16_clamped;
-  assign \$218  = \$217  & present[6];
-  assign \$219  = \$218  & writes_soon;
-  assign \$220  = $signed(\port$2612$0 ) - $signed(narrow_7);
-  assign \$221  = updating_2 ? \$220  : { narrow_7[26], narrow_7 };
-  assign \$222  = width_1_3 ? lane_7_24_saturated : { lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated[15], lane_7_16_saturated };
-  assign \$223  = present[7] ? \$222  : 24'h000000;
-  assign \$224  = width_1_3 ? lane_7_24_clamped : lane_7_16_clamped;
-  assign \$225  = \$224  & present[7];
-  assign \$226  = \$225  & writes_soon;
-  assign \$227  = flag_0 + flag_1;
-  assign \$228  = flag_2 + flag_3;
-  assign \$229  = flag_4 + flag_5;
-  assign \$230  = flag_6 + flag_7;
-  assign \$231  = count_0_0 + count_0_1;
-  assign \$232  = count_0_2 + count_0_3;
-  assign \$233  = count_1_0 + count_1_1;
+  assign \$174  = width_0_1_3 ? lane_0_0_24_saturated : { lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated[15], lane_0_0_16_saturated };
+  assign \$175  = \$173  ? \$174  : 24'h000000;
+  assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
+  assign \$178  = \$176  & \$177 ;
+  assign \$179  = \$178  & writes_soon;
+  assign \$180  = $signed(\port$2634$0 ) - $signed(narrow_0_1);
+  assign \$181  = updating_0_2 ? \$180  : { narrow_0_1[26], narrow_0_1 };
+  assign \$183  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
+  assign \$184  = \$182  ? \$183  : 24'h000000;
+  assign \$185  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
+  assign \$187  = \$185  & \$186 ;
+  assign \$188  = \$187  & writes_soon;
+  assign \$189  = $signed(\port$2635$0 ) - $signed(narrow_0_2);
+  assign \$190  = updating_0_2 ? \$189  : { narrow_0_2[26], narrow_0_2 };
+  assign \$192  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
+  assign \$193  = \$191  ? \$192  : 24'h000000;
+  assign \$194  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
+  assign \$196  = \$194  & \$195 ;
+  assign \$197  = \$196  & writes_soon;
+  assign \$198  = $signed(\port$2636$0 ) - $signed(narrow_0_3);
+  assign \$199  = updating_0_2 ? \$198  : { narrow_0_3[26], narrow_0_3 };
+  assign \$201  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
+  assign \$202  = \$200  ? \$201  : 24'h000000;
+  assign \$203  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
+  assign \$205  = \$203  & \$204 ;
+  assign \$206  = \$205  & writes_soon;
+  assign \$207  = $signed(\port$2637$0 ) - $signed(narrow_0_4);
+  assign \$208  = updating_0_2 ? \$207  : { narrow_0_4[26], narrow_0_4 };
+  assign \$210  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
+  assign \$211  = \$209  ? \$210  : 24'h000000;
+  assign \$212  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
+  assign \$214  = \$212  & \$213 ;
+  assign \$215  = \$214  & writes_soon;
+  assign \$216  = $signed(\port$2638$0 ) - $signed(narrow_0_5);
+  assign \$217  = updating_0_2 ? \$216  : { narrow_0_5[26], narrow_0_5 };
+  assign \$219  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
+  assign \$220  = \$218  ? \$219  : 24'h000000;
+  assign \$221  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
+  assign \$223  = \$221  & \$222 ;
+  assign \$224  = \$223  & writes_soon;
+  assign \$225  = $signed(\port$2639$0 ) - $signed(narrow_0_6);
+  assign \$226  = updating_0_2 ? \$225  : { narrow_0_6[26], narrow_0_6 };
+  assign \$228  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
+  assign \$229  = \$227  ? \$228  : 24'h000000;
+  assign \$230  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
+  assign \$232  = \$230  & \$231 ;
+  assign \$233  = \$232  & writes_soon;
+  assign \$234  = $signed(\port$2640$0 ) - $signed(narrow_0_7);
+  assign \$235  = updating_0_2 ? \$234  : { narrow_0_7[26], narrow_0_7 };
+  assign \$237  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
+  assign \$238  = \$236  ? \$237  : 24'h000000;
+  assign \$239  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
+  assign \$241  = \$239  & \$240 ;
+  assign \$242  = \$241  & writes_soon;
+  assign \$245  = \$243  + \$244 ;
+  assign \$248  = \$246  + \$247 ;
+  assign \$251  = \$249  + \$250 ;
+  assign \$254  = \$252  + \$253 ;
+  assign \$255  = count_0_0_0 + count_0_0_1;
+  assign \$256  = count_0_0_2 + count_0_0_3;
+  assign \$257  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    shift_0_1 <= shift_0;
+    stage_1 <= \$258 ;
   always @(posedge clk)
-    shift_1_1 <= shift_1;
+    stage_2 <= \$259 ;
   always @(posedge clk)
-    shift_2_1 <= shift_2;
+    present <= \$260 ;
   always @(posedge clk)
-    shift_3_1 <= shift_3;
+    stage_3 <= \$261 ;
   always @(posedge clk)
-    width_1_1 <= width_1;
+    shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
-    width_1_2 <= width_1_1;
+    shift_0_1_1 <= shift_0_1;
   always @(posedge clk)
-    width_1_3 <= width_1_2;
+    shift_0_2_1 <= shift_0_2;
   always @(posedge clk)
-    updating_1 <= updates;
+    shift_0_3_1 <= shift_0_3;
   always @(posedge clk)
-    updating_2 <= updating_1;
+    width_0_1_1 <= width_0_1;
   always @(posedge clk)
-    stage_1 <= \$234 ;
+    width_0_1_2 <= width_0_1_1;
   always @(posedge clk)
-    stage_2 <= \$235 ;
+    width_0_1_3 <= width_0_1_2;
   always @(posedge clk)
-    present <= \$236 ;
+    narrow_0_0 <= \$13 [26:0];
   always @(posedge clk)
-    narrow_0 <= \$13 [26:0];
+    updating_0_1 <= updates_0;
   always @(posedge clk)
-    changed_0 <= \$170 ;
+    updating_0_2 <= updating_0_1;
   always @(posedge clk)
-    working_1 <= \$237 ;
+    changed_0_0 <= \$170 ;
   always @(posedge clk)
-    working_2 <= \$238 ;
+    working_1 <= \$262 ;
   always @(posedge clk)
-    writes_soon <= \$239 ;
+    working_2 <= \$263 ;
   always @(posedge clk)
-    word_0 <= \$174 ;
+    writes_soon <= \$264 ;
   always @(posedge clk)
-    flag_0 <= \$240 ;
+    word_0_0 <= \$175 ;
   always @(posedge clk)
-    narrow_1 <= \$34 [26:0];
+    flag_0_0 <= \$265 ;
   always @(posedge clk)
-    changed_1 <= \$179 ;
+    narrow_0_1 <= \$34 [26:0];
   always @(posedge clk)
-    word_1 <= \$181 ;
+    changed_0_1 <= \$181 ;
   always @(posedge clk)
-    flag_1 <= \$241 ;
+    word_0_1 <= \$184 ;
   always @(posedge clk)
-    narrow_2 <= \$55 [26:0];
+    flag_0_1 <= \$266 ;
   always @(posedge clk)
-    changed_2 <= \$186 ;
+    narrow_0_2 <= \$55 [26:0];
   always @(posedge clk)
-    word_2 <= \$188 ;
+    changed_0_2 <= \$190 ;
   always @(posedge clk)
-    flag_2 <= \$242 ;
+    word_0_2 <= \$193 ;
   always @(posedge clk)
-    narrow_3 <= \$76 [26:0];
+    flag_0_2 <= \$267 ;
   always @(posedge clk)
-    changed_3 <= \$193 ;
+    narrow_0_3 <= \$76 [26:0];
   always @(posedge clk)
-    word_3 <= \$195 ;
+    changed_0_3 <= \$199 ;
   always @(posedge clk)
-    flag_3 <= \$243 ;
+    word_0_3 <= \$202 ;
   always @(posedge clk)
-    narrow_4 <= \$97 [26:0];
+    flag_0_3 <= \$268 ;
   always @(posedge clk)
-    changed_4 <= \$200 ;
+    narrow_0_4 <= \$97 [26:0];
   always @(posedge clk)
-    word_4 <= \$202 ;
+    changed_0_4 <= \$208 ;
   always @(posedge clk)
-    flag_4 <= \$244 ;
+    word_0_4 <= \$211 ;
   always @(posedge clk)
-    narrow_5 <= \$118 [26:0];
+    flag_0_4 <= \$269 ;
   always @(posedge clk)
-    changed_5 <= \$207 ;
+    narrow_0_5 <= \$118 [26:0];
   always @(posedge clk)
-    word_5 <= \$209 ;
+    changed_0_5 <= \$217 ;
   always @(posedge clk)
-    flag_5 <= \$245 ;
+    word_0_5 <= \$220 ;
   always @(posedge clk)
-    narrow_6 <= \$139 [26:0];
+    flag_0_5 <= \$270 ;
   always @(posedge clk)
-    changed_6 <= \$214 ;
+    narrow_0_6 <= \$139 [26:0];
   always @(posedge clk)
-    word_6 <= \$216 ;
+    changed_0_6 <= \$226 ;
   always @(posedge clk)
-    flag_6 <= \$246 ;
+    word_0_6 <= \$229 ;
   always @(posedge clk)
-    narrow_7 <= \$160 [26:0];
+    flag_0_6 <= \$271 ;
   always @(posedge clk)
-    changed_7 <= \$221 ;
+    narrow_0_7 <= \$160 [26:0];
   always @(posedge clk)
-    word_7 <= \$223 ;
+    changed_0_7 <= \$235 ;
   always @(posedge clk)
-    flag_7 <= \$247 ;
+    word_0_7 <= \$238 ;
   always @(posedge clk)
-    write <= \$248 ;
+    flag_0_7 <= \$272 ;
   always @(posedge clk)
-    count_0_0 <= \$249 ;
+    working_4 <= \$273 ;
   always @(posedge clk)
-    count_0_1 <= \$250 ;
+    count_0_0_0 <= \$274 ;
   always @(posedge clk)
-    count_0_2 <= \$251 ;
+    count_0_0_1 <= \$275 ;
   always @(posedge clk)
-    count_0_3 <= \$252 ;
+    count_0_0_2 <= \$276 ;
   always @(posedge clk)
-    count_1_0 <= \$253 ;
+    count_0_0_3 <= \$277 ;
   always @(posedge clk)
-    count_1_1 <= \$254 ;
+    count_0_1_0 <= \$278 ;
   always @(posedge clk)
-    clamped <= \$255 ;
+    count_0_1_1 <= \$279 ;
   always @(posedge clk)
-    stage_3 <= \$256 ;
+    clamped <= \$280 ;
   always @(posedge clk)
-    stage_4 <= \$257 ;
+    stage_4 <= \$281 ;
   always @(posedge clk)
-    stage_5 <= \$258 ;
+    stage_5 <= \$282 ;
   always @(posedge clk)
-    stage_6 <= \$259 ;
+    stage_6 <= \$283 ;
   always @(posedge clk)
-    stage_7 <= \$260 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    shift_0 = 1'h0;
-    casez (tag[16:13])
-      4'ha:
-          shift_0 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    shift_1 = 1'h0;
-    casez (tag[16:13])
-      4'h7:
-          shift_1 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    shift_2 = 1'h0;
-    casez (tag[16:13])
-      4'h8, 4'h9:
-          shift_2 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    shift_3 = 1'h0;
-    casez (tag[16:13])
-      4'h2, 4'h3, 4'h4:
-          shift_3 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    width_1 = 1'h0;
-    casez (tag[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          width_1 = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    updates = 1'h0;
-    casez (tag[16:13])
-      4'h7, 4'h8, 4'h9, 4'ha:
-          updates = 1'h1;
-    endcase
-  end
+    stage_7 <= \$284 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
     is_full = 1'h0;
@@ -10739,16 +10722,64 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$234  = tag;
+    shift_0_0 = 1'h0;
+    casez (tag[16:13])
+      4'ha:
+          shift_0_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_0_1 = 1'h0;
+    casez (tag[16:13])
+      4'h7:
+          shift_0_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_0_2 = 1'h0;
+    casez (tag[16:13])
+      4'h8, 4'h9:
+          shift_0_2 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    shift_0_3 = 1'h0;
+    casez (tag[16:13])
+      4'h2, 4'h3, 4'h4:
+          shift_0_3 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    width_0_1 = 1'h0;
+    casez (tag[16:13])
+      4'h7, 4'h8, 4'h9, 4'ha:
+          width_0_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    updates_0 = 1'h0;
+    casez (tag[16:13])
+      4'h7, 4'h8, 4'h9, 4'ha:
+          updates_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$258  = tag;
     if (rst) begin
-      \$234  = 20'h00000;
+      \$258  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$235  = stage_1;
+    \$259  = stage_1;
     if (rst) begin
-      \$235  = 20'h00000;
+      \$259  = 20'h00000;
     end
   end
   always @* begin
@@ -10756,202 +10787,201 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$236  = 8'hff;
+          \$260  = 8'hff;
       2'h1:
-          \$236  = partial;
+          \$260  = partial;
       default:
-          \$236  = 8'h00;
+          \$260  = 8'h00;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$237  = \$172 ;
+    \$261  = stage_2;
     if (rst) begin
-      \$237  = 1'h0;
+      \$261  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$238  = working_1;
+    \$262  = \$172 ;
     if (rst) begin
-      \$238  = 1'h0;
+      \$262  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$239  = working_2;
+    \$263  = working_1;
     if (rst) begin
-      \$239  = 1'h0;
+      \$263  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$240  = \$177 ;
+    \$264  = working_2;
     if (rst) begin
-      \$240  = 1'h0;
+      \$264  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$241  = \$184 ;
+    \$265  = \$179 ;
     if (rst) begin
-      \$241  = 1'h0;
+      \$265  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$242  = \$191 ;
+    \$266  = \$188 ;
     if (rst) begin
-      \$242  = 1'h0;
+      \$266  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$243  = \$198 ;
+    \$267  = \$197 ;
     if (rst) begin
-      \$243  = 1'h0;
+      \$267  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$244  = \$205 ;
+    \$268  = \$206 ;
     if (rst) begin
-      \$244  = 1'h0;
+      \$268  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$245  = \$212 ;
+    \$269  = \$215 ;
     if (rst) begin
-      \$245  = 1'h0;
+      \$269  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$246  = \$219 ;
+    \$270  = \$224 ;
     if (rst) begin
-      \$246  = 1'h0;
+      \$270  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$247  = \$226 ;
+    \$271  = \$233 ;
     if (rst) begin
-      \$247  = 1'h0;
+      \$271  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$248  = writes_soon;
+    \$272  = \$242 ;
     if (rst) begin
-      \$248  = 1'h0;
+      \$272  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$249  = \$227 ;
+    \$273  = writes_soon;
     if (rst) begin
-      \$249  = 2'h0;
+      \$273  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$250  = \$228 ;
+    \$274  = \$245 ;
     if (rst) begin
-      \$250  = 2'h0;
+      \$274  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$251  = \$229 ;
+    \$275  = \$248 ;
     if (rst) begin
-      \$251  = 2'h0;
+      \$275  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$252  = \$230 ;
+    \$276  = \$251 ;
     if (rst) begin
-      \$252  = 2'h0;
+      \$276  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$253  = \$231 ;
+    \$277  = \$254 ;
     if (rst) begin
-      \$253  = 3'h0;
+      \$277  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$254  = \$232 ;
+    \$278  = \$255 ;
     if (rst) begin
-      \$254  = 3'h0;
+      \$278  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$255  = \$233 ;
+    \$279  = \$256 ;
     if (rst) begin
-      \$255  = 4'h0;
+      \$279  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$256  = stage_2;
+    \$280  = \$257 ;
     if (rst) begin
-      \$256  = 20'h00000;
+      \$280  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$257  = stage_3;
+    \$281  = stage_3;
     if (rst) begin
-      \$257  = 20'h00000;
+      \$281  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$258  = stage_4;
+    \$282  = stage_4;
     if (rst) begin
-      \$258  = 20'h00000;
+      \$282  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$259  = stage_5;
+    \$283  = stage_5;
     if (rst) begin
-      \$259  = 20'h00000;
+      \$283  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$260  = stage_6;
+    \$284  = stage_6;
     if (rst) begin
-      \$260  = 20'h00000;
+      \$284  = 20'h00000;
     end
   end
-  assign lane_0_scaled = \$11 [27:0];
-  assign totals = { \port$3133$0 , \port$3128$0 , \port$3123$0 , \port$3118$0 , \port$3113$0 , \port$3108$0 , \port$3103$0 , \port$3098$0  };
-  assign lane_0_rounded = \$13 [26:0];
-  assign lane_1_scaled = \$32 [27:0];
-  assign lane_1_rounded = \$34 [26:0];
-  assign lane_2_scaled = \$53 [27:0];
-  assign lane_2_rounded = \$55 [26:0];
-  assign lane_3_scaled = \$74 [27:0];
-  assign lane_3_rounded = \$76 [26:0];
-  assign lane_4_scaled = \$95 [27:0];
-  assign lane_4_rounded = \$97 [26:0];
-  assign lane_5_scaled = \$116 [27:0];
-  assign lane_5_rounded = \$118 [26:0];
-  assign lane_6_scaled = \$137 [27:0];
-  assign lane_6_rounded = \$139 [26:0];
-  assign lane_7_scaled = \$158 [27:0];
-  assign lane_7_rounded = \$160 [26:0];
-  assign working_4 = write;
+  assign lane_0_0_scaled = \$11 [27:0];
+  assign totals = { \port$3161$0 , \port$3156$0 , \port$3151$0 , \port$3146$0 , \port$3141$0 , \port$3136$0 , \port$3131$0 , \port$3126$0  };
+  assign lane_0_0_rounded = \$13 [26:0];
+  assign lane_0_1_scaled = \$32 [27:0];
+  assign lane_0_1_rounded = \$34 [26:0];
+  assign lane_0_2_scaled = \$53 [27:0];
+  assign lane_0_2_rounded = \$55 [26:0];
+  assign lane_0_3_scaled = \$74 [27:0];
+  assign lane_0_3_rounded = \$76 [26:0];
+  assign lane_0_4_scaled = \$95 [27:0];
+  assign lane_0_4_rounded = \$97 [26:0];
+  assign lane_0_5_scaled = \$116 [27:0];
+  assign lane_0_5_rounded = \$118 [26:0];
+  assign lane_0_6_scaled = \$137 [27:0];
+  assign lane_0_6_rounded = \$139 [26:0];
+  assign lane_0_7_scaled = \$158 [27:0];
+  assign lane_0_7_rounded = \$160 [26:0];
   assign working_3 = writes_soon;
-  assign count_2_0 = clamped;
-  assign old = { \port$2612$0 , \port$2611$0 , \port$2610$0 , \port$2609$0 , \port$2608$0 , \port$2607$0 , \port$2606$0 , \port$2605$0  };
+  assign count_0_2_0 = clamped;
+  assign old = { \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0 , \port$2636$0 , \port$2635$0 , \port$2634$0 , \port$2633$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10979,22 +11009,23 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3098$0 ;
-  assign \totals[1]  = \port$3103$0 ;
-  assign \totals[2]  = \port$3108$0 ;
-  assign \totals[3]  = \port$3113$0 ;
-  assign \totals[4]  = \port$3118$0 ;
-  assign \totals[5]  = \port$3123$0 ;
-  assign \totals[6]  = \port$3128$0 ;
-  assign \totals[7]  = \port$3133$0 ;
-  assign \row[0]  = row[23:0];
-  assign \row[1]  = row[47:24];
-  assign \row[2]  = row[71:48];
-  assign \row[3]  = row[95:72];
-  assign \row[4]  = row[119:96];
-  assign \row[5]  = row[143:120];
-  assign \row[6]  = row[167:144];
-  assign \row[7]  = row[191:168];
+  assign \totals[0]  = \port$3126$0 ;
+  assign \totals[1]  = \port$3131$0 ;
+  assign \totals[2]  = \port$3136$0 ;
+  assign \totals[3]  = \port$3141$0 ;
+  assign \totals[4]  = \port$3146$0 ;
+  assign \totals[5]  = \port$3151$0 ;
+  assign \totals[6]  = \port$3156$0 ;
+  assign \totals[7]  = \port$3161$0 ;
+  assign \rows[0]  = rows;
+  assign \rows[0][0]  = rows[23:0];
+  assign \rows[0][1]  = rows[47:24];
+  assign \rows[0][2]  = rows[71:48];
+  assign \rows[0][3]  = rows[95:72];
+  assign \rows[0][4]  = rows[119:96];
+  assign \rows[0][5]  = rows[143:120];
+  assign \rows[0][6]  = rows[167:144];
+  assign \rows[0][7]  = rows[191:168];
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -11008,6 +11039,7 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
+  assign \clamped[0]  = clamped;
   assign \stage_7.valid  = stage_7[0];
   assign \stage_7.first  = stage_7[1];
   assign \stage_7.last  = stage_7[2];
@@ -11034,14 +11066,6 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   assign \stage_1.slot  = stage_1[17];
   assign \stage_1.first_tile  = stage_1[18];
   assign \stage_1.last_tile  = stage_1[19];
-  assign \old[0]  = \port$2605$0 ;
-  assign \old[1]  = \port$2606$0 ;
-  assign \old[2]  = \port$2607$0 ;
-  assign \old[3]  = \port$2608$0 ;
-  assign \old[4]  = \port$2609$0 ;
-  assign \old[5]  = \port$2610$0 ;
-  assign \old[6]  = \port$2611$0 ;
-  assign \old[7]  = \port$2612$0 ;
   assign \stage_3.valid  = stage_3[0];
   assign \stage_3.first  = stage_3[1];
   assign \stage_3.last  = stage_3[2];
@@ -11055,6 +11079,14 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
+  assign \old[0]  = \port$2633$0 ;
+  assign \old[1]  = \port$2634$0 ;
+  assign \old[2]  = \port$2635$0 ;
+  assign \old[3]  = \port$2636$0 ;
+  assign \old[4]  = \port$2637$0 ;
+  assign \old[5]  = \port$2638$0 ;
+  assign \old[6]  = \port$2639$0 ;
+  assign \old[7]  = \port$2640$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11096,57 +11128,82 @@ module \core.full_path (rst, tag, \port$2605$0 , \port$2606$0 , \port$2607$0 , \
   assign \stage_6.last_tile  = stage_6[19];
   assign write_tag[0] = working_2;
   assign write_tag[19:1] = stage_2[19:1];
-  assign row[191:168] = word_7;
-  assign row[167:144] = word_6;
-  assign row[143:120] = word_5;
-  assign row[119:96] = word_4;
-  assign row[95:72] = word_3;
-  assign row[71:48] = word_2;
-  assign row[47:24] = word_1;
-  assign row[23:0] = word_0;
-  assign \$1  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:9] };
-  assign \$3  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:10] };
-  assign \$6  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:11] };
-  assign \$9  = { \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35], \port$3098$0 [35:13] };
+  assign rows[191:168] = word_0_7;
+  assign rows[167:144] = word_0_6;
+  assign rows[143:120] = word_0_5;
+  assign rows[119:96] = word_0_4;
+  assign rows[95:72] = word_0_3;
+  assign rows[71:48] = word_0_2;
+  assign rows[47:24] = word_0_1;
+  assign rows[23:0] = word_0_0;
+  assign \$1  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:9] };
+  assign \$3  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:10] };
+  assign \$6  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:11] };
+  assign \$9  = { \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35], \port$3126$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:9] };
-  assign \$24  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:10] };
-  assign \$27  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:11] };
-  assign \$30  = { \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35], \port$3103$0 [35:13] };
+  assign \$22  = { \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35:9] };
+  assign \$24  = { \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35:10] };
+  assign \$27  = { \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35:11] };
+  assign \$30  = { \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35], \port$3131$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:9] };
-  assign \$45  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:10] };
-  assign \$48  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:11] };
-  assign \$51  = { \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35], \port$3108$0 [35:13] };
+  assign \$43  = { \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35:9] };
+  assign \$45  = { \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35:10] };
+  assign \$48  = { \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35:11] };
+  assign \$51  = { \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35], \port$3136$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:9] };
-  assign \$66  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:10] };
-  assign \$69  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:11] };
-  assign \$72  = { \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35], \port$3113$0 [35:13] };
+  assign \$64  = { \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35:9] };
+  assign \$66  = { \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35:10] };
+  assign \$69  = { \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35:11] };
+  assign \$72  = { \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35], \port$3141$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:9] };
-  assign \$87  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:10] };
-  assign \$90  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:11] };
-  assign \$93  = { \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35], \port$3118$0 [35:13] };
+  assign \$85  = { \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35:9] };
+  assign \$87  = { \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35:10] };
+  assign \$90  = { \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35:11] };
+  assign \$93  = { \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35], \port$3146$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:9] };
-  assign \$108  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:10] };
-  assign \$111  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:11] };
-  assign \$114  = { \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35], \port$3123$0 [35:13] };
+  assign \$106  = { \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35:9] };
+  assign \$108  = { \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35:10] };
+  assign \$111  = { \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35:11] };
+  assign \$114  = { \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35], \port$3151$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:9] };
-  assign \$129  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:10] };
-  assign \$132  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:11] };
-  assign \$135  = { \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35], \port$3128$0 [35:13] };
+  assign \$127  = { \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35:9] };
+  assign \$129  = { \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35:10] };
+  assign \$132  = { \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35:11] };
+  assign \$135  = { \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35], \port$3156$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:9] };
-  assign \$150  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:10] };
-  assign \$153  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:11] };
-  assign \$156  = { \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35], \port$3133$0 [35:13] };
+  assign \$148  = { \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35:9] };
+  assign \$150  = { \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35:10] };
+  assign \$153  = { \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35:11] };
+  assign \$156  = { \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35], \port$3161$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
+  assign write = working_4;
+  assign \$173  = present[0];
+  assign \$177  = present[0];
+  assign \$182  = present[1];
+  assign \$186  = present[1];
+  assign \$191  = present[2];
+  assign \$195  = present[2];
+  assign \$200  = present[3];
+  assign \$204  = present[3];
+  assign \$209  = present[4];
+  assign \$213  = present[4];
+  assign \$218  = present[5];
+  assign \$222  = present[5];
+  assign \$227  = present[6];
+  assign \$231  = present[6];
+  assign \$236  = present[7];
+  assign \$240  = present[7];
+  assign \$243  = flag_0_0;
+  assign \$244  = flag_0_1;
+  assign \$246  = flag_0_2;
+  assign \$247  = flag_0_3;
+  assign \$249  = flag_0_4;
+  assign \$250  = flag_0_5;
+  assign \$252  = flag_0_6;
+  assign \$253  = flag_0_7;
 endmodule
 
-module \core.full_write (rst, trigger, level, kernel, row, \bank$18 , clk);
+module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$14  = 0;
   input rst;
   wire rst;
@@ -11506,7 +11563,7 @@ module \core.full_write (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11514,8 +11571,8 @@ module \core.lane_0 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11544,9 +11601,9 @@ module \core.lane_0 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11557,8 +11614,8 @@ module \core.lane_0 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11587,7 +11644,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11595,8 +11652,8 @@ module \core.lane_1 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11625,9 +11682,9 @@ module \core.lane_1 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11638,8 +11695,8 @@ module \core.lane_1 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11668,7 +11725,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11676,8 +11733,8 @@ module \core.lane_2 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11706,9 +11763,9 @@ module \core.lane_2 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11719,8 +11776,8 @@ module \core.lane_2 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11749,7 +11806,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11757,8 +11814,8 @@ module \core.lane_3 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11787,9 +11844,9 @@ module \core.lane_3 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11800,8 +11857,8 @@ module \core.lane_3 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11830,7 +11887,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11838,8 +11895,8 @@ module \core.lane_4 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11868,9 +11925,9 @@ module \core.lane_4 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11881,8 +11938,8 @@ module \core.lane_4 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11911,7 +11968,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -11919,8 +11976,8 @@ module \core.lane_5 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11949,9 +12006,9 @@ module \core.lane_5 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11962,8 +12019,8 @@ module \core.lane_5 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11992,7 +12049,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12000,8 +12057,8 @@ module \core.lane_6 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12030,9 +12087,9 @@ module \core.lane_6 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12043,8 +12100,8 @@ module \core.lane_6 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12073,7 +12130,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2596$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2624$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12081,8 +12138,8 @@ module \core.lane_7 (rst, a, b, \port$2596$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2596$0 ;
-  wire [1:0] \port$2596$0 ;
+  input [1:0] \port$2624$0 ;
+  wire [1:0] \port$2624$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12111,9 +12168,9 @@ module \core.lane_7 (rst, a, b, \port$2596$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2596$0 [0]) begin
+    if (\port$2624$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2596$0 [1]) begin
+      if (\port$2624$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12124,8 +12181,8 @@ module \core.lane_7 (rst, a, b, \port$2596$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2596$0 [0];
-  assign first = \port$2596$0 [1];
+  assign accumulate = \port$2624$0 [0];
+  assign first = \port$2624$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -13003,25 +13060,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3101$0 , \port$3106$0 , \port$3111$0 , \port$3116$0 , \port$3121$0 , \port$3126$0 , \port$3131$0 , \port$3136$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3129$0 , \port$3134$0 , \port$3139$0 , \port$3144$0 , \port$3149$0 , \port$3154$0 , \port$3159$0 , \port$3164$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3101$0 ;
-  wire [31:0] \port$3101$0 ;
-  input [31:0] \port$3106$0 ;
-  wire [31:0] \port$3106$0 ;
-  input [31:0] \port$3111$0 ;
-  wire [31:0] \port$3111$0 ;
-  input [31:0] \port$3116$0 ;
-  wire [31:0] \port$3116$0 ;
-  input [31:0] \port$3121$0 ;
-  wire [31:0] \port$3121$0 ;
-  input [31:0] \port$3126$0 ;
-  wire [31:0] \port$3126$0 ;
-  input [31:0] \port$3131$0 ;
-  wire [31:0] \port$3131$0 ;
-  input [31:0] \port$3136$0 ;
-  wire [31:0] \port$3136$0 ;
+  input [31:0] \port$3129$0 ;
+  wire [31:0] \port$3129$0 ;
+  input [31:0] \port$3134$0 ;
+  wire [31:0] \port$3134$0 ;
+  input [31:0] \port$3139$0 ;
+  wire [31:0] \port$3139$0 ;
+  input [31:0] \port$3144$0 ;
+  wire [31:0] \port$3144$0 ;
+  input [31:0] \port$3149$0 ;
+  wire [31:0] \port$3149$0 ;
+  input [31:0] \port$3154$0 ;
+  wire [31:0] \port$3154$0 ;
+  input [31:0] \port$3159$0 ;
+  wire [31:0] \port$3159$0 ;
+  input [31:0] \port$3164$0 ;
+  wire [31:0] \port$3164$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13050,8 +13107,8 @@ module \core.product_tree (rst, \port$3101$0 , \port$3106$0 , \port$3111$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3121$0 ) + $signed(\port$3126$0 );
-  assign \$4  = $signed(\port$3131$0 ) + $signed(\port$3136$0 );
+  assign \$3  = $signed(\port$3149$0 ) + $signed(\port$3154$0 );
+  assign \$4  = $signed(\port$3159$0 ) + $signed(\port$3164$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13069,18 +13126,18 @@ module \core.product_tree (rst, \port$3101$0 , \port$3106$0 , \port$3111$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3101$0 ) + $signed(\port$3106$0 );
-  assign \$2  = $signed(\port$3111$0 ) + $signed(\port$3116$0 );
-  assign words = { \port$3136$0 , \port$3131$0 , \port$3126$0 , \port$3121$0 , \port$3116$0 , \port$3111$0 , \port$3106$0 , \port$3101$0  };
+  assign \$1  = $signed(\port$3129$0 ) + $signed(\port$3134$0 );
+  assign \$2  = $signed(\port$3139$0 ) + $signed(\port$3144$0 );
+  assign words = { \port$3164$0 , \port$3159$0 , \port$3154$0 , \port$3149$0 , \port$3144$0 , \port$3139$0 , \port$3134$0 , \port$3129$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3101$0 ;
-  assign \words[1]  = \port$3106$0 ;
-  assign \words[2]  = \port$3111$0 ;
-  assign \words[3]  = \port$3116$0 ;
-  assign \words[4]  = \port$3121$0 ;
-  assign \words[5]  = \port$3126$0 ;
-  assign \words[6]  = \port$3131$0 ;
-  assign \words[7]  = \port$3136$0 ;
+  assign \words[0]  = \port$3129$0 ;
+  assign \words[1]  = \port$3134$0 ;
+  assign \words[2]  = \port$3139$0 ;
+  assign \words[3]  = \port$3144$0 ;
+  assign \words[4]  = \port$3149$0 ;
+  assign \words[5]  = \port$3154$0 ;
+  assign \words[6]  = \port$3159$0 ;
+  assign \words[7]  = \port$3164$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16153,7 +16210,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$50 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 , \port$3103$0 , \port$3108$0 , \port$3113$0 , \port$3118$0 , \port$3123$0 , \port$3128$0 , \port$3133$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3126$0 , \port$3131$0 , \port$3136$0 , \port$3141$0 , \port$3146$0 , \port$3151$0 , \port$3156$0 , \port$3161$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16166,22 +16223,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3098$0 ;
-  wire [35:0] \port$3098$0 ;
-  input [35:0] \port$3103$0 ;
-  wire [35:0] \port$3103$0 ;
-  input [35:0] \port$3108$0 ;
-  wire [35:0] \port$3108$0 ;
-  input [35:0] \port$3113$0 ;
-  wire [35:0] \port$3113$0 ;
-  input [35:0] \port$3118$0 ;
-  wire [35:0] \port$3118$0 ;
-  input [35:0] \port$3123$0 ;
-  wire [35:0] \port$3123$0 ;
-  input [35:0] \port$3128$0 ;
-  wire [35:0] \port$3128$0 ;
-  input [35:0] \port$3133$0 ;
-  wire [35:0] \port$3133$0 ;
+  input [35:0] \port$3126$0 ;
+  wire [35:0] \port$3126$0 ;
+  input [35:0] \port$3131$0 ;
+  wire [35:0] \port$3131$0 ;
+  input [35:0] \port$3136$0 ;
+  wire [35:0] \port$3136$0 ;
+  input [35:0] \port$3141$0 ;
+  wire [35:0] \port$3141$0 ;
+  input [35:0] \port$3146$0 ;
+  wire [35:0] \port$3146$0 ;
+  input [35:0] \port$3151$0 ;
+  wire [35:0] \port$3151$0 ;
+  input [35:0] \port$3156$0 ;
+  wire [35:0] \port$3156$0 ;
+  input [35:0] \port$3161$0 ;
+  wire [35:0] \port$3161$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16425,8 +16482,6 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   wire \$98 ;
   wire \$99 ;
   reg \$signal  = 1'h0;
-  wire signed [35:0] addend_0;
-  wire signed [35:0] addend_1;
   reg [19:0] ahead;
   wire [1:0] \ahead.edge ;
   wire \ahead.first ;
@@ -16604,10 +16659,10 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   wire [1:0] \beat_9.tag.sum_level ;
   wire \beat_9.tag.valid ;
   reg signed [23:0] bias_held = 24'h000000;
-  reg bias_shift_1;
-  reg bias_shift_1_kept = 1'h0;
   reg signed [35:0] biased_0 = 36'h000000000;
   reg signed [35:0] biased_1 = 36'h000000000;
+  wire signed [35:0] combine_0_addend;
+  wire signed [35:0] combine_1_addend;
   reg signed [19:0] difference_0 = 20'h00000;
   wire difference_0_16_clamped;
   wire signed [15:0] difference_0_16_saturated;
@@ -16657,6 +16712,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   wire [1:0] \first_beat.tag.sum_level ;
   wire \first_beat.tag.valid ;
   reg is_row;
+  reg kinds_1;
+  reg kinds_1_kept = 1'h0;
   wire signed [15:0] loaded;
   wire [1:0] loads;
   reg signed [25:0] narrow_0 = 26'h0000000;
@@ -16832,7 +16889,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   reg z_flag_1 = 1'h0;
   reg z_shift_1;
   reg z_shift_1_1 = 1'h0;
-  assign \$4  = bias_shift_1_kept ? \$2  : { \$3 [26], \$3 [26], \$3 [26], \$3 [26], \$3  };
+  assign \$4  = kinds_1_kept ? \$2  : { \$3 [26], \$3 [26], \$3 [26], \$3 [26], \$3  };
   assign \$7  = z_shift_1_1 ? \$5  : \$6 ;
   assign \$8  = $signed(\$7 [26:0]) + $signed(2'h1);
   assign \$10  = & narrow_0[25:15];
@@ -16848,7 +16905,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   assign difference_0_16_clamped = \$16 [19] ? \$18  : \$19 ;
   assign \$20  = \$16 [19] ? 16'h8000 : 16'h7fff;
   assign difference_0_16_saturated = difference_0_16_clamped ? \$20  : \$16 [15:0];
-  assign \$23  = bias_shift_1_kept ? \$21  : { \$22 [26], \$22 [26], \$22 [26], \$22 [26], \$22  };
+  assign \$23  = kinds_1_kept ? \$21  : { \$22 [26], \$22 [26], \$22 [26], \$22 [26], \$22  };
   assign \$26  = z_shift_1_1 ? \$24  : \$25 ;
   assign \$27  = $signed(\$26 [26:0]) + $signed(2'h1);
   assign \$29  = & narrow_1[25:15];
@@ -16874,8 +16931,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   assign \$52  = \$51  | single;
   assign \$53  = beat_6[20] & beat_6[1];
   assign \$55  = $signed(row[35:0]) + $signed(\$4 );
-  assign \$56  = z_0_16_clamped & beat_2[23];
-  assign \$57  = \$56  & beat_2[20];
+  assign \$56  = beat_2[23] & beat_2[20];
+  assign \$57  = z_0_16_clamped & \$56 ;
   assign \$60  = $signed(\$58 ) - $signed(\$59 );
   assign \$61  = difference_0_16_clamped & subtracts_8;
   assign \$62  = \$61  & beat_8[23];
@@ -16884,8 +16941,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   assign \$65  = beat_8[23] ? \$64  : 16'h0000;
   assign \$67  = beat_8[23] ? passed_0_1_1 : 16'h0000;
   assign \$69  = $signed(row[71:36]) + $signed(\$23 );
-  assign \$70  = z_1_16_clamped & beat_2[24];
-  assign \$71  = \$70  & beat_2[20];
+  assign \$70  = beat_2[24] & beat_2[20];
+  assign \$71  = z_1_16_clamped & \$70 ;
   assign \$74  = $signed(\$72 ) - $signed(\$73 );
   assign \$75  = difference_1_16_clamped & subtracts_8;
   assign \$76  = \$75  & beat_8[24];
@@ -17000,7 +17057,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   always @(posedge clk)
     bias_held <= \$180 ;
   always @(posedge clk)
-    bias_shift_1_kept <= \$181 ;
+    kinds_1_kept <= \$181 ;
   always @(posedge clk)
     beat_1 <= \$182 ;
   always @(posedge clk)
@@ -17193,10 +17250,10 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    bias_shift_1 = 1'h0;
+    kinds_1 = 1'h0;
     casez (source[16:13])
       4'h1, 4'hc:
-          bias_shift_1 = 1'h1;
+          kinds_1 = 1'h1;
     endcase
   end
   always @* begin
@@ -17256,14 +17313,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$176 [35:0] = \port$3098$0 ;
-      \$176 [71:36] = \port$3103$0 ;
-      \$176 [107:72] = \port$3108$0 ;
-      \$176 [143:108] = \port$3113$0 ;
-      \$176 [179:144] = \port$3118$0 ;
-      \$176 [215:180] = \port$3123$0 ;
-      \$176 [251:216] = \port$3128$0 ;
-      \$176 [287:252] = \port$3133$0 ;
+      \$176 [35:0] = \port$3126$0 ;
+      \$176 [71:36] = \port$3131$0 ;
+      \$176 [107:72] = \port$3136$0 ;
+      \$176 [143:108] = \port$3141$0 ;
+      \$176 [179:144] = \port$3146$0 ;
+      \$176 [215:180] = \port$3151$0 ;
+      \$176 [251:216] = \port$3156$0 ;
+      \$176 [287:252] = \port$3161$0 ;
       if (sum_capture) begin
         \$176 [35:0] = sum_total[35:0];
       end
@@ -17333,9 +17390,9 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$181  = bias_shift_1_kept;
+    \$181  = kinds_1_kept;
     if (\$signal ) begin
-      \$181  = bias_shift_1;
+      \$181  = kinds_1;
     end
   end
   always @* begin
@@ -17623,19 +17680,19 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
       \$218  = 4'h0;
     end
   end
-  assign addend_0 = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
+  assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
   assign z_0_scaled = \$7 [26:0];
   assign z_0_rounded = \$9 [25:0];
   assign z_0 = z;
   assign difference_0_scaled = { \$14 [19], \$14  };
   assign difference_0_rounded = \$16 [19:0];
-  assign addend_1 = { \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23  };
+  assign combine_1_addend = { \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23 [30], \$23  };
   assign z_1_scaled = \$26 [26:0];
   assign z_1_rounded = \$28 [25:0];
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3133$0 , \port$3128$0 , \port$3123$0 , \port$3118$0 , \port$3113$0 , \port$3108$0 , \port$3103$0 , \port$3098$0  };
+  assign totals = { \port$3161$0 , \port$3156$0 , \port$3151$0 , \port$3146$0 , \port$3141$0 , \port$3136$0 , \port$3131$0 , \port$3126$0  };
   assign value_1 = { 1'h0, \$219  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -17791,14 +17848,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3098$0 ,
   assign \beat_7.active  = beat_7[20];
   assign \beat_7.beat  = beat_7[22:21];
   assign \beat_7.present  = beat_7[24:23];
-  assign \totals[0]  = \port$3098$0 ;
-  assign \totals[1]  = \port$3103$0 ;
-  assign \totals[2]  = \port$3108$0 ;
-  assign \totals[3]  = \port$3113$0 ;
-  assign \totals[4]  = \port$3118$0 ;
-  assign \totals[5]  = \port$3123$0 ;
-  assign \totals[6]  = \port$3128$0 ;
-  assign \totals[7]  = \port$3133$0 ;
+  assign \totals[0]  = \port$3126$0 ;
+  assign \totals[1]  = \port$3131$0 ;
+  assign \totals[2]  = \port$3136$0 ;
+  assign \totals[3]  = \port$3141$0 ;
+  assign \totals[4]  = \port$3146$0 ;
+  assign \totals[5]  = \port$3151$0 ;
+  assign \totals[6]  = \port$3156$0 ;
+  assign \totals[7]  = \port$3161$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -22826,20 +22883,20 @@ module \core.sum_accumulator (rst, word, accumulate, first, total, clk);
   assign \total$6  = total;
 endmodule
 
-module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, write_tag, clk);
+module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, write_tag, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$40  = 0;
   input rst;
   wire rst;
+  output write;
+  wire write;
+  output clamped;
+  wire clamped;
   input [19:0] tag;
   wire [19:0] tag;
   input signed [38:0] total;
   wire signed [38:0] total;
-  output signed [15:0] word;
-  reg signed [15:0] word = 16'h0000;
-  output flag;
-  reg flag = 1'h0;
-  output finishes_7;
-  reg finishes_7 = 1'h0;
+  output signed [15:0] word_0;
+  reg signed [15:0] word_0 = 16'h0000;
   output [3:0] clamped_kernel;
   wire [3:0] clamped_kernel;
   output [19:0] write_tag;
@@ -22896,39 +22953,39 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   wire [38:0] \$7 ;
   wire [40:0] \$8 ;
   wire [39:0] \$9 ;
-  reg signed [36:0] changed = 37'h0000000000;
-  wire changed_16_clamped;
-  wire signed [15:0] changed_16_saturated;
-  (* init = 1'h0 *)
-  wire clamped;
+  reg signed [36:0] changed_0 = 37'h0000000000;
+  wire changed_0_16_clamped;
+  wire signed [15:0] changed_0_16_saturated;
   reg finishes_1 = 1'h0;
   reg finishes_2 = 1'h0;
   reg finishes_3 = 1'h0;
   reg finishes_4 = 1'h0;
   reg finishes_5 = 1'h0;
   reg finishes_6 = 1'h0;
-  reg half_0;
-  reg half_0_1 = 1'h0;
-  reg half_0_2 = 1'h0;
-  reg half_0_3 = 1'h0;
-  reg half_1;
-  reg half_1_1 = 1'h0;
-  reg half_1_2 = 1'h0;
-  reg half_1_3 = 1'h0;
-  reg half_2;
-  reg half_2_1 = 1'h0;
-  reg half_2_2 = 1'h0;
-  reg half_2_3 = 1'h0;
-  reg half_3;
-  reg half_3_1 = 1'h0;
-  reg half_3_2 = 1'h0;
-  reg half_3_3 = 1'h0;
-  reg signed [35:0] inverse = 36'h000000000;
+  reg finishes_7 = 1'h0;
+  reg flag_0 = 1'h0;
+  reg half_0_0;
+  reg half_0_0_1 = 1'h0;
+  reg half_0_0_2 = 1'h0;
+  reg half_0_0_3 = 1'h0;
+  reg half_0_1;
+  reg half_0_1_1 = 1'h0;
+  reg half_0_1_2 = 1'h0;
+  reg half_0_1_3 = 1'h0;
+  reg half_0_2;
+  reg half_0_2_1 = 1'h0;
+  reg half_0_2_2 = 1'h0;
+  reg half_0_2_3 = 1'h0;
+  reg half_0_3;
+  reg half_0_3_1 = 1'h0;
+  reg half_0_3_2 = 1'h0;
+  reg half_0_3_3 = 1'h0;
+  reg signed [35:0] inverse_0 = 36'h000000000;
   wire signed [15:0] loaded;
   wire loads;
-  reg signed [39:0] near = 40'h0000000000;
-  reg of_rows;
-  wire signed old;
+  reg signed [39:0] near_0 = 40'h0000000000;
+  reg of_rows_0;
+  wire signed [23:0] old;
   (* init = 39'h0000000000 *)
   wire signed [38:0] partial_sum;
   (* init = 20'h00000 *)
@@ -22946,32 +23003,32 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   wire \partial_tag.sum_last ;
   wire [1:0] \partial_tag.sum_level ;
   wire \partial_tag.valid ;
-  reg present_1 = 1'h0;
-  reg present_2 = 1'h0;
-  reg present_3 = 1'h0;
-  reg present_4 = 1'h0;
-  reg present_5 = 1'h0;
-  reg present_6 = 1'h0;
-  reg shift_0;
-  reg shift_0_1 = 1'h0;
-  reg shift_0_2 = 1'h0;
-  reg shift_0_3 = 1'h0;
-  reg shift_0_4 = 1'h0;
-  reg shift_1;
-  reg shift_1_1 = 1'h0;
-  reg shift_1_2 = 1'h0;
-  reg shift_1_3 = 1'h0;
-  reg shift_1_4 = 1'h0;
-  reg shift_2;
-  reg shift_2_1 = 1'h0;
-  reg shift_2_2 = 1'h0;
-  reg shift_2_3 = 1'h0;
-  reg shift_2_4 = 1'h0;
-  reg shift_3;
-  reg shift_3_1 = 1'h0;
-  reg shift_3_2 = 1'h0;
-  reg shift_3_3 = 1'h0;
-  reg shift_3_4 = 1'h0;
+  reg present_0_1 = 1'h0;
+  reg present_0_2 = 1'h0;
+  reg present_0_3 = 1'h0;
+  reg present_0_4 = 1'h0;
+  reg present_0_5 = 1'h0;
+  reg present_0_6 = 1'h0;
+  reg shift_0_0;
+  reg shift_0_0_1 = 1'h0;
+  reg shift_0_0_2 = 1'h0;
+  reg shift_0_0_3 = 1'h0;
+  reg shift_0_0_4 = 1'h0;
+  reg shift_0_1;
+  reg shift_0_1_1 = 1'h0;
+  reg shift_0_1_2 = 1'h0;
+  reg shift_0_1_3 = 1'h0;
+  reg shift_0_1_4 = 1'h0;
+  reg shift_0_2;
+  reg shift_0_2_1 = 1'h0;
+  reg shift_0_2_2 = 1'h0;
+  reg shift_0_2_3 = 1'h0;
+  reg shift_0_2_4 = 1'h0;
+  reg shift_0_3;
+  reg shift_0_3_1 = 1'h0;
+  reg shift_0_3_2 = 1'h0;
+  reg shift_0_3_3 = 1'h0;
+  reg shift_0_3_4 = 1'h0;
   reg [19:0] stage_1 = 20'h00000;
   wire [1:0] \stage_1.edge ;
   wire \stage_1.first ;
@@ -23084,15 +23141,14 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   wire \tag.sum_last ;
   wire [1:0] \tag.sum_level ;
   wire \tag.valid ;
-  reg updates_1 = 1'h0;
-  reg updates_2 = 1'h0;
-  reg updates_3 = 1'h0;
-  reg updates_4 = 1'h0;
-  reg updates_5 = 1'h0;
+  reg updates_0_1 = 1'h0;
+  reg updates_0_2 = 1'h0;
+  reg updates_0_3 = 1'h0;
+  reg updates_0_4 = 1'h0;
+  reg updates_0_5 = 1'h0;
   (* init = 16'h0000 *)
-  wire signed [15:0] \word$79 ;
-  (* init = 1'h0 *)
-  wire write;
+  wire [15:0] words;
+  wire signed [15:0] \words[0] ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -23106,74 +23162,79 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   wire \write_tag.sum_last ;
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
-  (* init = 1'h0 *)
   wire writes_soon;
   always @(posedge clk)
-    half_3_1 <= half_3;
+    half_0_2_1 <= half_0_2;
   always @(posedge clk)
-    half_3_2 <= half_3_1;
+    half_0_2_2 <= half_0_2_1;
   always @(posedge clk)
-    half_3_3 <= half_3_2;
+    half_0_2_3 <= half_0_2_2;
   always @(posedge clk)
-    near <= \$8 [39:0];
+    half_0_3_1 <= half_0_3;
   always @(posedge clk)
-    shift_0_1 <= shift_0;
+    half_0_3_2 <= half_0_3_1;
   always @(posedge clk)
-    shift_0_2 <= shift_0_1;
+    half_0_3_3 <= half_0_3_2;
   always @(posedge clk)
-    shift_0_3 <= shift_0_2;
+    near_0 <= \$8 [39:0];
   always @(posedge clk)
-    shift_0_4 <= shift_0_3;
+    shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
-    shift_1_1 <= shift_1;
+    shift_0_0_2 <= shift_0_0_1;
   always @(posedge clk)
-    shift_1_2 <= shift_1_1;
+    shift_0_0_3 <= shift_0_0_2;
   always @(posedge clk)
-    shift_1_3 <= shift_1_2;
+    shift_0_0_4 <= shift_0_0_3;
   always @(posedge clk)
-    shift_1_4 <= shift_1_3;
+    shift_0_1_1 <= shift_0_1;
   always @(posedge clk)
-    shift_2_1 <= shift_2;
+    shift_0_1_2 <= shift_0_1_1;
   always @(posedge clk)
-    shift_2_2 <= shift_2_1;
+    shift_0_1_3 <= shift_0_1_2;
   always @(posedge clk)
-    shift_2_3 <= shift_2_2;
+    shift_0_1_4 <= shift_0_1_3;
   always @(posedge clk)
-    shift_2_4 <= shift_2_3;
+    shift_0_2_1 <= shift_0_2;
   always @(posedge clk)
-    shift_3_1 <= shift_3;
+    shift_0_2_2 <= shift_0_2_1;
   always @(posedge clk)
-    shift_3_2 <= shift_3_1;
+    shift_0_2_3 <= shift_0_2_2;
   always @(posedge clk)
-    shift_3_3 <= shift_3_2;
+    shift_0_2_4 <= shift_0_2_3;
   always @(posedge clk)
-    shift_3_4 <= shift_3_3;
+    shift_0_3_1 <= shift_0_3;
   always @(posedge clk)
-    inverse <= \$20 [35:0];
+    shift_0_3_2 <= shift_0_3_1;
   always @(posedge clk)
-    updates_1 <= 1'h0;
+    shift_0_3_3 <= shift_0_3_2;
   always @(posedge clk)
-    updates_2 <= updates_1;
+    shift_0_3_4 <= shift_0_3_3;
   always @(posedge clk)
-    updates_3 <= updates_2;
+    inverse_0 <= \$20 [35:0];
   always @(posedge clk)
-    updates_4 <= updates_3;
+    updates_0_1 <= 1'h0;
   always @(posedge clk)
-    updates_5 <= updates_4;
+    updates_0_2 <= updates_0_1;
   always @(posedge clk)
-    changed <= \$24 ;
+    updates_0_3 <= updates_0_2;
   always @(posedge clk)
-    present_1 <= \$26 ;
+    updates_0_4 <= updates_0_3;
   always @(posedge clk)
-    present_2 <= present_1;
+    updates_0_5 <= updates_0_4;
   always @(posedge clk)
-    present_3 <= present_2;
+    changed_0 <= \$24 ;
   always @(posedge clk)
-    present_4 <= present_3;
+    present_0_1 <= \$26 ;
   always @(posedge clk)
-    present_5 <= present_4;
+    present_0_2 <= present_0_1;
   always @(posedge clk)
-    present_6 <= present_5;
+    present_0_3 <= present_0_2;
+  always @(posedge clk)
+    present_0_4 <= present_0_3;
+  always @(posedge clk)
+    present_0_5 <= present_0_4;
+  always @(posedge clk)
+    present_0_6 <= present_0_5;
   always @(posedge clk)
     finishes_1 <= \$37 ;
   always @(posedge clk)
@@ -23187,9 +23248,9 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   always @(posedge clk)
     finishes_6 <= \$42 ;
   always @(posedge clk)
-    word <= \$29 ;
+    word_0 <= \$29 ;
   always @(posedge clk)
-    flag <= \$43 ;
+    flag_0 <= \$43 ;
   always @(posedge clk)
     finishes_7 <= \$44 ;
   always @(posedge clk)
@@ -23204,59 +23265,53 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
     stage_6 <= \$49 ;
   always @(posedge clk)
     stage_7 <= \$50 ;
-  assign \$1  = half_0_3 ? 39'h0000000008 : 39'h0000000000;
-  assign \$2  = half_1_3 ? 39'h0000000010 : 39'h0000000000;
+  assign \$1  = half_0_0_3 ? 39'h0000000008 : 39'h0000000000;
+  assign \$2  = half_0_1_3 ? 39'h0000000010 : 39'h0000000000;
   assign \$3  = \$1  | \$2 ;
-  assign \$4  = half_2_3 ? 39'h0000010000 : 39'h0000000000;
+  assign \$4  = half_0_2_3 ? 39'h0000010000 : 39'h0000000000;
   assign \$5  = \$3  | \$4 ;
-  assign \$6  = half_3_3 ? 39'h0000080000 : 39'h0000000000;
+  assign \$6  = half_0_3_3 ? 39'h0000080000 : 39'h0000000000;
   assign \$7  = \$5  | \$6 ;
   assign \$8  = $signed(sum) + $signed({ 1'h0, \$7  });
-  assign \$10  = shift_0_4 ? \$9  : 40'h0000000000;
-  assign \$12  = shift_1_4 ? \$11  : 40'h0000000000;
+  assign \$10  = shift_0_0_4 ? \$9  : 40'h0000000000;
+  assign \$12  = shift_0_1_4 ? \$11  : 40'h0000000000;
   assign \$13  = \$10  | \$12 ;
-  assign \$15  = shift_2_4 ? \$14  : 40'h0000000000;
+  assign \$15  = shift_0_2_4 ? \$14  : 40'h0000000000;
   assign \$16  = \$13  | \$15 ;
-  assign \$18  = shift_3_4 ? \$17  : 40'h0000000000;
+  assign \$18  = shift_0_3_4 ? \$17  : 40'h0000000000;
   assign \$19  = \$16  | \$18 ;
   assign \$20  = ~ \$19 ;
-  assign \$21  = ~ inverse;
+  assign \$21  = ~ inverse_0;
   assign \$22  = $signed(1'h0) - $signed(\$21 );
-  assign \$23  = ~ inverse;
-  assign \$24  = updates_5 ? \$22  : { \$23 [35], \$23  };
+  assign \$23  = ~ inverse_0;
+  assign \$24  = updates_0_5 ? \$22  : { \$23 [35], \$23  };
   assign \$25  = tag[6:5] != 2'h2;
-  assign \$26  = of_rows | \$25 ;
-  assign \$28  = present_6 ? changed_16_saturated : 16'h0000;
-  assign \$30  = changed_16_clamped & present_6;
+  assign \$26  = of_rows_0 | \$25 ;
+  assign \$28  = present_0_6 ? changed_0_16_saturated : 16'h0000;
+  assign \$30  = changed_0_16_clamped & present_0_6;
   assign \$31  = \$30  & finishes_6;
-  assign \$32  = & changed[36:15];
+  assign \$32  = & changed_0[36:15];
   assign \$33  = ~ \$32 ;
-  assign \$34  = | changed[36:15];
-  assign changed_16_clamped = changed[36] ? \$33  : \$34 ;
-  assign \$35  = changed[36] ? 16'h8000 : 16'h7fff;
-  assign changed_16_saturated = changed_16_clamped ? \$35  : changed[15:0];
+  assign \$34  = | changed_0[36:15];
+  assign changed_0_16_clamped = changed_0[36] ? \$33  : \$34 ;
+  assign \$35  = changed_0[36] ? 16'h8000 : 16'h7fff;
+  assign changed_0_16_saturated = changed_0_16_clamped ? \$35  : changed_0[15:0];
   always @(posedge clk)
     sum <= total;
   always @(posedge clk)
     stage_1 <= \$36 ;
   always @(posedge clk)
-    half_0_1 <= half_0;
+    half_0_0_1 <= half_0_0;
   always @(posedge clk)
-    half_0_2 <= half_0_1;
+    half_0_0_2 <= half_0_0_1;
   always @(posedge clk)
-    half_0_3 <= half_0_2;
+    half_0_0_3 <= half_0_0_2;
   always @(posedge clk)
-    half_1_1 <= half_1;
+    half_0_1_1 <= half_0_1;
   always @(posedge clk)
-    half_1_2 <= half_1_1;
+    half_0_1_2 <= half_0_1_1;
   always @(posedge clk)
-    half_1_3 <= half_1_2;
-  always @(posedge clk)
-    half_2_1 <= half_2;
-  always @(posedge clk)
-    half_2_2 <= half_2_1;
-  always @(posedge clk)
-    half_2_3 <= half_2_2;
+    half_0_1_3 <= half_0_1_2;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
     \$37  = \$27 ;
@@ -23357,74 +23412,74 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    half_0 = 1'h0;
+    half_0_0 = 1'h0;
     casez (tag[16:13])
       4'h4:
-          half_0 = 1'h1;
+          half_0_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    half_1 = 1'h0;
+    half_0_1 = 1'h0;
     casez (tag[16:13])
       4'h2:
-          half_1 = 1'h1;
+          half_0_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    half_2 = 1'h0;
+    half_0_2 = 1'h0;
     casez (tag[16:13])
       4'h5:
-          half_2 = 1'h1;
+          half_0_2 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    half_3 = 1'h0;
+    half_0_3 = 1'h0;
     casez (tag[16:13])
       4'h6:
-          half_3 = 1'h1;
+          half_0_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    shift_0 = 1'h0;
+    shift_0_0 = 1'h0;
     casez (tag[16:13])
       4'h4:
-          shift_0 = 1'h1;
+          shift_0_0 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    shift_1 = 1'h0;
+    shift_0_1 = 1'h0;
     casez (tag[16:13])
       4'h2:
-          shift_1 = 1'h1;
+          shift_0_1 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    shift_2 = 1'h0;
+    shift_0_2 = 1'h0;
     casez (tag[16:13])
       4'h5:
-          shift_2 = 1'h1;
+          shift_0_2 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    shift_3 = 1'h0;
+    shift_0_3 = 1'h0;
     casez (tag[16:13])
       4'h6:
-          shift_3 = 1'h1;
+          shift_0_3 = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    of_rows = 1'h0;
+    of_rows_0 = 1'h0;
     casez (tag[16:13])
       4'h2, 4'h4:
-          of_rows = 1'h1;
+          of_rows_0 = 1'h1;
     endcase
   end
   always @* begin
@@ -23434,15 +23489,12 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
       \$36  = 20'h00000;
     end
   end
-  assign old = 1'h0;
+  assign old = 24'h000000;
   assign loads = 1'h0;
   assign loaded = 16'h0000;
   assign partial_sum = sum;
   assign partial_tag = stage_1;
-  assign \word$79  = word;
-  assign write = finishes_7;
-  assign writes_soon = finishes_6;
-  assign clamped = flag;
+  assign words = word_0;
   assign clamped_kernel = stage_7[16:13];
   assign \stage_1.valid  = stage_1[0];
   assign \stage_1.first  = stage_1[1];
@@ -23561,6 +23613,7 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   assign \partial_tag.slot  = stage_1[17];
   assign \partial_tag.first_tile  = stage_1[18];
   assign \partial_tag.last_tile  = stage_1[19];
+  assign \words[0]  = word_0;
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -23576,22 +23629,25 @@ module \core.sum_path (rst, tag, total, word, flag, finishes_7, clamped_kernel, 
   assign \write_tag.last_tile  = write_tag[19];
   assign write_tag[0] = finishes_5;
   assign write_tag[19:1] = stage_5[19:1];
-  assign \$9  = { near[39], near[39], near[39], near[39], near[39:4] };
-  assign \$11  = { near[39], near[39], near[39], near[39], near[39], near[39:5] };
-  assign \$14  = { near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39:17] };
-  assign \$17  = { near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39], near[39:20] };
+  assign \$9  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:4] };
+  assign \$11  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:5] };
+  assign \$14  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:17] };
+  assign \$17  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:20] };
   assign \$27  = tag[0];
   assign \$29  = \$28 ;
+  assign write = finishes_7;
+  assign writes_soon = finishes_6;
+  assign clamped = flag_0;
 endmodule
 
-module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3679$11 , \lane$8 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3651$11 ;
-  wire [5:0] \port$3651$11 ;
+  input [5:0] \port$3679$11 ;
+  wire [5:0] \port$3679$11 ;
   output [2:0] \lane$8 ;
   reg [2:0] \lane$8  = 3'h0;
   output [10:0] row;
@@ -23638,7 +23694,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   reg [10:0] wrapped_step = 11'h000;
   assign lane = \lane$8  + lane_step;
   assign \$1  = trigger & used;
-  assign \$2  = \port$3651$11 [1:0] == 2'h3;
+  assign \$2  = \port$3679$11 [1:0] == 2'h3;
   assign \$3  = lane >= 4'h8;
   assign \$4  = lane - 4'h8;
   assign \$5  = \$3  ? \$4  : { 1'h0, lane };
@@ -23671,9 +23727,9 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3651$11 [5:2])
+    casez (\port$3679$11 [5:2])
       4'h2:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23682,7 +23738,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23692,7 +23748,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23704,7 +23760,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23719,9 +23775,9 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3651$11 [5:2])
+    casez (\port$3679$11 [5:2])
       4'h2:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23730,7 +23786,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23740,7 +23796,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -23752,7 +23808,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -23767,9 +23823,9 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3651$11 [5:2])
+    casez (\port$3679$11 [5:2])
       4'h2:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23778,7 +23834,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23788,7 +23844,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23800,7 +23856,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3651$11 [1:0])
+          casez (\port$3679$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23815,7 +23871,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3651$11 [5:2])
+    casez (\port$3679$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -23823,7 +23879,7 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3651$11 [5:2])
+    casez (\port$3679$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -23907,6 +23963,6 @@ module \core.sum_write (rst, trigger, \port$3651$11 , \lane$8 , row, \bank$20 , 
       \$21  = 1'h0;
     end
   end
-  assign kernel = \port$3651$11 [5:2];
-  assign level = \port$3651$11 [1:0];
+  assign kernel = \port$3679$11 [5:2];
+  assign level = \port$3679$11 [1:0];
 endmodule
