@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from machine_model import Machine
+from small_workloads import dense_model, workload_of
 from test_hardware import needs
 from test_integer_forms import MODELS, quantized, workload
 
-from catgrad_hw.hardware import Hardware
+from catgrad_hw import layers
+from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.numbers.rounding import limits
 from catgrad_hw.schedule.check import check
@@ -123,6 +125,15 @@ def test_the_gateware_does_so_too(name: str) -> None:
 def test_the_gateware_of_images_does_so_too(name: str, simulator: str) -> None:
     numbers, lanes, options = IMAGES[name]
     trained(name, numbers, lanes, 2, simulator, **options)
+
+
+def test_a_word_masks_its_own_error_one_at_a_time_too() -> None:
+    """The lanes know the words that they multiply; the slow path, which treats single words otherwise, does not."""
+    data = workload_of(dense_model(2, (3, 2), layers.relu), samples=6, rate=0.1)
+    hardware = compile_hardware(data, 1, tile=1)
+    (masked,) = (k for k in hardware.program.kernels if k.full and k.full.combination.condition == "factor")
+    assert masked.lane_level is None
+    assert simulate(hardware, data, 2, simulator="amaranth").differences == ()
 
 
 def test_every_model_is_simulated() -> None:

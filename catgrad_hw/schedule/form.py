@@ -140,7 +140,7 @@ class Form:
     def needs_full_path(self) -> bool:
         """Whether the full-width path alone can do it."""
         combination = self.combination
-        chooses = combination.kind in ("replace", "select") or combination.condition == "reduced"
+        chooses = combination.kind in ("replace", "select") or combination.condition in ("reduced", "factor")
         return self.reduction != "sum" or chooses or combination.position is not None
 
     @property
