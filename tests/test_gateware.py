@@ -10,20 +10,21 @@ from math import prod
 
 import numpy as np
 import pytest
-from amaranth.hdl import ClockDomain, Module, Signal, signed
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal, signed
 from amaranth.sim import Simulator
 from layouts import along_features, location, locations, packed
 from small_workloads import dense_workload
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
 from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.combine import Combiner, positive
 from catgrad_hw.gateware.counters import Counters
 from catgrad_hw.gateware.lanes import Lane, Multiplier, SumAccumulator, Tree
 from catgrad_hw.gateware.loader import ParameterLoader, SampleLoader
 from catgrad_hw.gateware.reader import Reader
 from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import TableRead
-from catgrad_hw.gateware.stream import AddressStream
+from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import Draw
 from catgrad_hw.gateware.tag import Choice, Edge, TagLayout, partial_lanes
 from catgrad_hw.gateware.walk import Walk
@@ -34,7 +35,7 @@ from catgrad_hw.numbers.tables import lookup, sigmoid_derivative_table, sigmoid_
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.check import instances
 from catgrad_hw.schedule.events import events
-from catgrad_hw.schedule.program import Bank, MachineKernel, Operand, Phase, Placement, Routine
+from catgrad_hw.schedule.program import Bank, Combination, MachineKernel, Operand, Phase, Placement, Ramp, Routine
 from catgrad_hw.schedule.scheduler import schedule
 
 
@@ -233,6 +234,51 @@ def test_lane_accumulates_modulo_its_width(bits):
     np.testing.assert_array_equal(found[2:], expected)
 
 
+@pytest.mark.parametrize("index_bits", [0, 4])
+def test_lane_picks_the_greatest_of_each_run_and_the_first_of_equals(index_bits):
+    """Runs of words of all signs, of few values so that many are equal, with pauses, and sums of products between."""
+    component = Lane(8, 20, picks=True, index_bits=index_bits)
+    generator = random.Random(index_bits)
+    rows, expected = [], []
+    total = place = 0
+    for run in range(60):
+        picks = run == 0 or generator.random() < 0.7
+        values = generator.choice([range(-128, 128), [-128, -127, -1], [-1, 0, 1], [126, 127], [5]])
+        for index in range(generator.randrange(1, 12)):
+            while generator.random() < 0.2:
+                rows.append((7, 1, 0, 1, picks, 0))
+                expected.append((total, place))
+            word, factor = generator.choice(list(values)), 1 if picks else generator.randrange(-128, 128)
+            rows.append((word, factor, 1, index == 0, picks, index))
+            if picks:
+                if index == 0 or word > total:
+                    total, place = word, index
+            else:
+                total = word * factor + (0 if index == 0 else total)
+                place = 0 if index == 0 else place
+            expected.append((total, place))
+    # What belongs to the product is two cycles behind the operands.
+    driven = zip([*rows, rows[0], rows[0]], [(0, 0, 0, 0, 0, 0)] * 2 + rows, strict=True)
+
+    def drive(ctx, row):
+        (a, b, *_), (*_, accumulate, first, picks, index) = row
+        for signal, value in zip(
+            ("a", "b", "accumulate", "first", "picks"), (a, b, accumulate, first, picks), strict=True
+        ):
+            ctx.set(getattr(component, signal), value)
+        if index_bits:
+            ctx.set(component.index, index)
+
+    def observe(ctx):
+        return ctx.get(component.total), ctx.get(component.place) if index_bits else 0
+
+    found = pipelined(component, drive, observe, list(driven), 1)[2:]
+    np.testing.assert_array_equal(found[:, 0], [total for total, _ in expected])
+    if index_bits:
+        picked = [i for i, row in enumerate(rows) if row[4]]
+        np.testing.assert_array_equal(found[picked, 1], [expected[i][1] for i in picked])
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 3, 5, 8])
 def test_tree_sums_a_row_a_cycle(lanes):
     component = Tree(lanes, 10)
@@ -265,6 +311,85 @@ def test_sum_accumulator_starts_over_at_first():
 
     found = pipelined(component, drive, lambda ctx: ctx.get(component.total), rows, 1)
     np.testing.assert_array_equal(found, expected)
+
+
+# --- combinations -----------------------------------------------------------------------------------------------------
+
+STREAM = Operand("any", True, 0, (), 0, ())
+WORD = replace(STREAM, row=False)
+
+COMBINATIONS = {
+    "alone": Combination(),
+    "added": Combination("add", STREAM, 2),
+    "added word": Combination("add", WORD),
+    "subtracted": Combination("subtract", STREAM, 1),
+    "subtracted, masked": Combination("subtract", STREAM, 0, "factor"),
+    "masked": Combination(condition=WORD),
+    "masked by itself": Combination(condition="reduced"),
+    "replaced": Combination("replace", STREAM, 3),
+    "replaced where here": Combination("replace", WORD, 0, STREAM, Ramp(0, ())),
+    "selected": Combination("select", STREAM, 1, STREAM),
+    "selected by itself": Combination("select", WORD, 0, "reduced"),
+    "selected factor": Combination("select", "factor", 4, "factor"),
+    "here": Combination(position=Ramp(0, ())),
+}
+
+
+def combined_by_definition(combination, total, others, conditions, place):
+    """(value, whether it counts) of a reduced value, for words by their source, by :class:`Combination`."""
+
+    def source(operand):
+        return operand if isinstance(operand, str) else "row" if operand.row else "word"
+
+    other = 0 if combination.other is None else others[source(combination.other)] << combination.shift
+    holds = combination.condition is None or conditions[source(combination.condition)] > 0
+    chosen = other if holds else total
+    values = {"alone": total, "add": total + other, "subtract": total - other, "replace": other, "select": chosen}
+    counts = (holds or combination.kind == "select") and (combination.position is None or total == place)
+    return values[combination.kind], int(counts)
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in COMBINATIONS), tuple(COMBINATIONS)], ids=" or ".join)
+def test_combinations_by_their_definition(names):
+    """Each alone, and all in one machine, from one cycle to the next."""
+    combinations = {i: COMBINATIONS[name] for i, name in enumerate(names)}
+    generator = random.Random(len(names))
+    kernel, result, counts = Signal(range(len(names) + 1)), Signal(signed(24)), Signal()
+    ports = {name: Signal(signed(6), name=name) for name in ("row", "word", "factor", "if_row", "if_word", "place")}
+    ports["total"] = total = Signal(signed(10))  # holds what is added to, too
+
+    class Design(Elaboratable):
+        def elaborate(self, platform):
+            m = Module()
+            combiner = Combiner(m, kernel, combinations, ports["place"])
+            conditions = {"row": ports["if_row"], "word": ports["if_word"], "factor": ports["factor"], "reduced": total}
+            bits = {name: positive(word) for name, word in conditions.items()}
+            value, counting = combiner.lane(m, total, ports, bits, "lane")
+            m.d.comb += [result.eq(value), counts.eq(counting)]
+            return m
+
+    found, expected = [], []
+
+    async def bench(ctx):
+        for _ in range(400):
+            number = generator.randrange(len(names))
+            words = {name: generator.choice([-32, -1, 0, 1, 31, generator.randrange(-32, 32)]) for name in ports}
+            words["total"] = generator.choice([-384, 384, words["place"], generator.randrange(-40, 40)])
+            ctx.set(kernel, number)  # in the cycle before the words
+            await ctx.tick()
+            for name, word in words.items():
+                ctx.set(ports[name], word)
+            await ctx.delay(1e-9)
+            found.append((ctx.get(result), ctx.get(counts)))
+            conditions = {"row": words["if_row"], "word": words["if_word"], "factor": words["factor"],
+                          "reduced": words["total"]}  # fmt: skip
+            expected.append(
+                combined_by_definition(combinations[number], words["total"], words, conditions, words["place"])
+            )
+
+    simulate(Design(), bench)
+    assert found == expected
+    assert len(set(found)) > 20
 
 
 # --- memories ---------------------------------------------------------------------------------------------------------
@@ -465,6 +590,51 @@ def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
                 before = index
         for _ in range(timing.ADDRESS):
             await tick(ctx, 0)
+
+    simulate(component, bench)
+    assert not wrong, wrong[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ramps_are_affine_in_the_loop_indices(integer, seed):
+    """Numbers of either sign, there with the address of the same trigger, and kept until the next; kernels that have
+    none trigger nothing."""
+    program, _ = random_nests(schedule(integer, 2, samples=13), 2, seed)
+    generator = random.Random(seed)
+    ramps = {
+        number: Ramp(generator.randrange(-20, 20), tuple(generator.randrange(-9, 10) for _ in kernel.trips))
+        for number, kernel in enumerate(program.kernels[:2])
+    }
+    component = RampStream(program, ramps)
+    start = TagLayout(program).start
+    wrong = []
+    due = [None] * (timing.ADDRESS - 1)
+
+    async def tick(ctx, trigger, expected):
+        ctx.set(component.trigger, trigger)
+        await ctx.tick()
+        due.append(expected)
+        wanted = due.pop(0)
+        if wanted is not None and ctx.get(component.value) != wanted:
+            wrong.append((ctx.get(component.value), wanted))
+
+    async def bench(ctx):
+        last = None
+        for number in (0, 1, 2, 1, 0, 2):
+            kernel, before = program.kernels[number], None
+            for index in itertools.product(*map(range, kernel.trips)):
+                changed = [i for i, _ in enumerate(index) if before is not None and index[i] != before[i]]
+                while generator.random() < 0.3:
+                    await tick(ctx, 0, last)
+                ctx.set(component.kernel, number)
+                ctx.set(component.level, kernel.levels - 1 - changed[0] if changed else start)
+                if number in ramps:
+                    strides = ramps[number].strides
+                    last = ramps[number].offset + sum(i * s for i, s in zip(index, strides, strict=True))
+                await tick(ctx, 1, last)
+                before = index
+        for _ in range(timing.ADDRESS):
+            await tick(ctx, 0, last)
 
     simulate(component, bench)
     assert not wrong, wrong[0]
