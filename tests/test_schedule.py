@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import pytest
+import test_integer_forms as forms
 from small_workloads import dense_workload
 
 from catgrad_hw.errors import CapacityError, ScheduleError
@@ -253,6 +255,62 @@ def test_the_loaders_bank_is_not_written_by_kernels(program):
     bank = program.placements[step.tile.kernels[0].slow.writes[0].target.array].bank
     with pytest.raises(ScheduleError, match="loader's"):
         check(changed(program, banks={bank: replace(program.banks[bank], loader=True)}))
+
+
+# --- forms beyond dense nets ------------------------------------------------------------------------------------------
+
+
+def program_of(name: str, lanes: int, **options: Any) -> Program:
+    found = schedule(forms.quantized(name, "16").integer, lanes, samples=len(forms.workload(name).x), **options)
+    check(found)
+    return found
+
+
+@pytest.mark.parametrize("lanes", [2, 4])
+@pytest.mark.parametrize("name", ["leaky", "softmax", "momentum", "padded", "max pooling", "average pooling"])
+def test_no_form_has_slack(name, lanes):
+    """Wherever kernels wait, one cycle less is refused: reads of biases, masks, states and windows are seen."""
+    program = program_of(name, lanes)
+    step = program.routine("step")
+    starts, kernels = step.tile.starts, step.tile.kernels
+    waiting = [i for i in range(1, len(kernels)) if starts[i] > starts[i - 1] + kernels[i - 1].cycles]
+    assert waiting
+    for number in waiting:
+        moves = dict.fromkeys(range(number, len(kernels)), -1)
+        with pytest.raises(ScheduleError, match=r"hazard|twice"):
+            check(changed(program, tile=started(step.tile, moves), final_start=step.final_start - 1))
+
+
+def test_padding_is_no_access():
+    """Without its bounds, a window reaches beyond the bank."""
+    program = program_of("padded", 2)
+    step = program.routine("step")
+    kernels = list(step.tile.kernels)
+    number = next(i for i, k in enumerate(kernels) for o in (k.a, k.b) if isinstance(o, Operand) and o.bounds)
+    bare = {
+        side: replace(operand, bounds=())
+        for side, operand in (("a", kernels[number].a), ("b", kernels[number].b))
+        if isinstance(operand, Operand) and operand.bounds
+    }
+    kernels[number] = replace(kernels[number], **bare)
+    with pytest.raises(ScheduleError, match="reaches rows -"):
+        check(changed(program, tile=replace(step.tile, kernels=tuple(kernels))))
+
+
+def test_a_condition_has_a_port_of_its_own():
+    """The gradient of a maximum reads the result and its place in one cycle."""
+    program = program_of("max pooling", 4)
+    kernel = next(k for k in program.routine("step").tile.kernels if k.full and k.full.combination.position)
+    assert kernel.full is not None
+    (condition,) = kernel.full.combination.operands()[:1]
+    place = program.placements[condition.array]
+    (factor,) = (o for o in (kernel.a, kernel.b) if isinstance(o, Operand))
+    other = program.placements[factor.array]
+    bank = program.banks[other.bank]
+    grown = replace(bank, depth=bank.depth + place.slots * place.slot_rows)
+    moved = replace(place, bank=other.bank, base=bank.depth)
+    with pytest.raises(ScheduleError, match=f"{other.bank} read is used twice in cycle"):
+        check(changed(program, placements={condition.array: moved}, banks={other.bank: grown}))
 
 
 @pytest.mark.parametrize(
