@@ -264,12 +264,19 @@ def test_level_is_the_reference_to_the_bit(board, level, request):
 
 @needs_verilator
 @pytest.mark.simulator
-@pytest.mark.xdist_group("gowin netlist")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found(damage, request):
-    """The negative control."""
+@pytest.mark.parametrize(
+    ("board", "level"),
+    [
+        pytest.param("tang-nano-9k", "netlist", marks=pytest.mark.xdist_group("gowin netlist")),
+        ("icebreaker", "routed"),
+        ("ice40-hx8k-evn", "bitstream"),
+    ],
+)
+def test_damage_is_found(board, level, damage, request):
+    """The negative control of each level."""
     if damage != "lut" and not request.config.getoption("--all-boards"):
-        pytest.skip("one damage; --all-boards does the others, too")
-    found = run("tang-nano-9k", "netlist", damage)
+        pytest.skip("one damage for each level; --all-boards does the others, too")
+    found = run(board, level, damage)
     assert found.mismatches > 0
     assert found.differences
