@@ -1,4 +1,4 @@
-"""Random small dense networks on random machines: simulated hardware against the integer reference, bit for bit.
+"""Random small networks on random machines: simulated hardware against the integer reference, bit for bit.
 
 ``python -m tests.campaign --count 200`` runs the long form; the test suite runs the first few cases. A case is given
 by its seed alone, so that ``--first SEED --count 1`` runs it again.
@@ -9,16 +9,54 @@ from __future__ import annotations
 import argparse
 import random
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import Any
 
+from catgrad_hw import layers
 from catgrad_hw.cli import show
 from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.ir.hypergraph import OpenHypergraph
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.training import Simulation, simulate
 from catgrad_hw.workload import Workload
-from tests.small_workloads import dense_workload
+from tests.small_workloads import array, dense_model, workload_of
 
 STEPS = 3
+
+ACTIVATIONS: dict[str, Any] = {
+    "sigmoid": layers.sigmoid,
+    "tanh": layers.tanh,
+    "relu": layers.relu,
+    "leaky relu": layers.leaky_relu(0.01),
+}
+ENDS: dict[str, tuple[Any, Any]] = {
+    "mse": (None, layers.mse),
+    "mean squared error": (None, layers.mean_squared_error),
+    "linear, mse": (layers.identity, layers.mse),
+    "softmax, mse": (layers.softmax, layers.mse),
+    "cross entropy": (layers.identity, layers.cross_entropy),
+}
+"""The activation of the last layer, where it has another than the rest, and the loss."""
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": layers.sgd,
+    "momentum": layers.momentum,
+    "momentum of 3/4": partial(layers.momentum, momentum=0.75),
+}
+POOLS: dict[str, Any] = {"maximum": layers.max_pool2d, "average": layers.average_pool2d}
+
+
+@dataclass(frozen=True)
+class Front:
+    """A convolution before the dense layers, and what pools its results."""
+
+    image: tuple[int, int, int]
+    channels: int
+    kernel: tuple[int, int]
+    stride: int
+    padding: int
+    pool: str | None
+    size: int
 
 
 @dataclass(frozen=True)
@@ -27,7 +65,11 @@ class Case:
 
     seed: int
     batch: int
+    front: Front | None
     widths: tuple[int, ...]
+    activation: str
+    end: str
+    optimizer: str
     samples: int
     rate: float
     scale: float
@@ -37,11 +79,33 @@ class Case:
     backpressure: int | None
 
 
+def front(generator: random.Random) -> Front:
+    """A random front: images of up to two channels of 2 to 5 rows and columns, up to three channels of results."""
+    choose = generator.choice
+    height, width = generator.randint(2, 5), generator.randint(2, 5)
+    padding = choose([0, 0, 1])
+    kernel = (generator.randint(1, min(3, height)), generator.randint(1, min(3, width)))
+    stride = choose([1, 1, 2])
+    least = min((n + 2 * padding - k) // stride + 1 for n, k in zip((height, width), kernel, strict=True))
+    size = generator.randint(2, min(3, least)) if least > 1 else 1
+    return Front(
+        image=(generator.randint(1, 2), height, width),
+        channels=generator.randint(1, 3),
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        pool=choose([None, "maximum", "maximum", "average"]) if size > 1 else None,
+        size=size,
+    )
+
+
 def case(seed: int) -> Case:
-    """The case of a seed: batches of 1 to 12, up to three layers of up to 6, up to 9 lanes, every option at random."""
+    """The case of a seed: batches of 1 to 12 (of 1 to 4 images), up to three layers of up to 6, up to 9 lanes, every
+    option at random."""
     generator = random.Random(seed)
     choose = generator.choice
-    batch, lanes = generator.randint(1, 12), generator.randint(1, 9)
+    chosen_front = front(generator) if generator.random() < 0.25 else None
+    batch, lanes = generator.randint(1, 4 if chosen_front else 12), generator.randint(1, 9)
     options: dict[str, Any] = {"numbers": choose(["16", "16", "18", "small"])}
     tiles = range(lanes, batch, lanes)
     if tiles and generator.random() < 0.5:
@@ -52,25 +116,52 @@ def case(seed: int) -> Case:
     if generator.random() < 0.4:
         kinds = ["block", "distributed"] if samples % batch == 0 else ["block", "distributed", "single_port"]
         options["bank_kinds"] = {"x": choose(kinds), "y": choose(kinds)}
+    activation, end, optimizer = choose(list(ACTIVATIONS)), choose(list(ENDS)), choose(list(OPTIMIZERS))
+    # What is bounded bears anything; training of the rest must not diverge.
+    bounded = (
+        activation in ("sigmoid", "tanh") and end in ("mse", "softmax, mse") and optimizer == "sgd" and not chosen_front
+    )
     return Case(
         seed=seed,
         batch=batch,
-        widths=tuple(generator.randint(1, 6) for _ in range(generator.randint(2, 4))),
+        front=chosen_front,
+        widths=tuple(generator.randint(1, 6) for _ in range(2 if chosen_front else generator.randint(2, 4))),
+        activation=activation,
+        end=end,
+        optimizer=optimizer,
         samples=samples,
-        rate=choose([0.25, 1.0, 0.05, 0.3]),
-        scale=choose([1.0, 1.0, 30.0]),
-        weights=choose([0.5, 0.5, 3.0]),
+        rate=choose([0.25, 1.0, 0.05, 0.3]) if bounded else choose([2.0**-6, 2.0**-8, 0.01, 0.003]),
+        scale=choose([1.0, 1.0, 30.0 if bounded else 2.0]),
+        weights=choose([0.5, 0.5, 3.0 if bounded else 1.0]),
         lanes=lanes,
         options=options,
         backpressure=choose([None, seed]),
     )
 
 
+def model(chosen: Case) -> tuple[OpenHypergraph, Any]:
+    """The case's model, and its loss. Behind a front, the first of the widths is that of its results."""
+    activation, (last, loss) = ACTIVATIONS[chosen.activation], ENDS[chosen.end]
+    widths, found = chosen.widths, None
+    if chosen.front:
+        f, B = chosen.front, array(chosen.batch)
+        found = layers.conv2d(B, array(*f.image), f.channels, f.kernel, f.stride, f.padding)
+        found = found >> activation(found.target)
+        if f.pool:
+            found = found >> POOLS[f.pool](B, array(*found.target[0].shape[1:]), f.size)
+        shape = found.target[0].shape
+        widths = (prod(shape[1:]), *widths[1:])
+        found = found >> layers.flatten(array(*shape), array(chosen.batch, widths[0]))
+    net = dense_model(chosen.batch, widths, activation, last)
+    return found >> net if found else net, loss
+
+
 def run(chosen: Case, simulator: str) -> tuple[Workload, Hardware, Simulation]:
     """Train the case's workload for a few steps in simulated hardware."""
-    workload = dense_workload(
-        chosen.batch, chosen.widths, samples=chosen.samples, rate=chosen.rate, seed=chosen.seed, scale=chosen.scale,
-        weights=chosen.weights,
+    net, loss = model(chosen)
+    workload = workload_of(
+        net, samples=chosen.samples, rate=chosen.rate, seed=chosen.seed, scale=chosen.scale, weights=chosen.weights,
+        optimizer=OPTIMIZERS[chosen.optimizer], loss=loss,
     )  # fmt: skip
     hardware = compile_hardware(workload, chosen.lanes, **chosen.options)
     simulation = simulate(

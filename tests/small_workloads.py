@@ -22,20 +22,24 @@ def workload_of(
     *,
     samples: int,
     rate: float = 0.05,
-    loss: Any = layers.mse,
     seed: int = 0,
     scale: float = 1.0,
     weights: float = 0.5,
+    optimizer: Any = layers.sgd,
+    loss: Any = layers.mse,
 ) -> Workload:
-    """``model`` on ``samples`` random rows: x uniform within ``scale``, targets a random class, weights normal."""
+    """``model`` on ``samples`` random rows: x uniform within ``scale``, targets a random class, weights normal.
+
+    ``optimizer`` takes the rate.
+    """
     generator = np.random.default_rng(seed)
     batch, *inputs = model.source[0].shape
     outputs = model.target[0].shape[1:]
     classes = generator.integers(outputs[-1], size=samples)
-    bare = Workload(model, layers.sgd(rate), layers.mse, np.zeros((batch, *inputs)), np.zeros((batch, *outputs)))
+    bare = Workload(model, optimizer(rate), loss, np.zeros((batch, *inputs)), np.zeros((batch, *outputs)))
     return Workload(
         model=model,
-        optimizer=layers.sgd(rate),
+        optimizer=optimizer(rate),
         loss=loss,
         x=generator.uniform(-scale, scale, (samples, *inputs)),
         y=np.eye(outputs[-1])[classes],
@@ -44,11 +48,15 @@ def workload_of(
     )
 
 
-def dense_model(batch: int, widths: Sequence[int]) -> OpenHypergraph:
-    """Dense layers with σ between widths."""
+def dense_model(
+    batch: int, widths: Sequence[int], activation: Any = layers.sigmoid, last: Any = None
+) -> OpenHypergraph:
+    """Dense layers between widths, each with ``activation``, but the last with ``last`` where that is given."""
     model: OpenHypergraph = identity(obj(array(batch, widths[0])))
-    for before, after in itertools.pairwise(widths):
-        model = model >> layers.dense(array(batch), array(before), array(after), activation=layers.sigmoid)
+    pairs = list(itertools.pairwise(widths))
+    for number, (before, after) in enumerate(pairs):
+        chosen = last if last and number == len(pairs) - 1 else activation
+        model = model >> layers.dense(array(batch), array(before), array(after), activation=chosen)
     return model
 
 

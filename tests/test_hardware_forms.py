@@ -1,7 +1,7 @@
 """Every form of integer kernel in hardware: the models of ``test_integer_forms`` against the reference, word for word.
 
 The machine model runs them on machines of all kinds; Amaranth's simulator runs the gateware, each model once on a
-machine of its own kind, and Verilator those that take long.
+machine of its own kind, and Icarus those of images.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def test_the_gateware_does_so_too(name: str) -> None:
     trained(name, numbers, lanes, 2, "amaranth", **options)
 
 
-@pytest.mark.parametrize("simulator", [pytest.param("verilator", marks=needs("verilator"))])
+@pytest.mark.parametrize("simulator", [pytest.param("icarus", marks=needs("icarus"))])
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_gateware_of_images_does_so_too(name: str, simulator: str) -> None:
     numbers, lanes, options = IMAGES[name]
