@@ -194,7 +194,8 @@ class _Run:
 
     def saturated(self, value: Words, narrowing: Narrowing, present: NDArray[np.bool_]) -> Words:
         result = saturate(value, narrowing.width)
-        if narrowing.counter is not None:
+        repeated = self.kernel.batch_level is None and self.tile < self.program.tiles - 1
+        if narrowing.counter is not None and not repeated:
             self.machine.saturations[narrowing.counter] += int(((result != value) & present).sum())
         return np.where(present, result, 0)
 

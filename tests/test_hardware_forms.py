@@ -6,6 +6,7 @@ machine of its own kind, and Icarus those of images.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from test_integer_forms import MODELS, quantized, workload
 
 from catgrad_hw import layers
 from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.numbers.reference import Reference
 from catgrad_hw.numbers.rounding import limits
 from catgrad_hw.schedule.check import check
@@ -125,6 +127,19 @@ def test_the_gateware_does_so_too(name: str) -> None:
 def test_the_gateware_of_images_does_so_too(name: str, simulator: str) -> None:
     numbers, lanes, options = IMAGES[name]
     trained(name, numbers, lanes, 2, simulator, **options)
+
+
+def test_what_every_tile_makes_alike_counts_once() -> None:
+    """The decayed velocity has nothing to do with samples, but the update waits for it: here it is clamped."""
+    name = "momentum, rate of no power"
+    form = quantized(name, "16").integer.formats["t9"]
+    narrow = quantize_workload(workload(name), "16", 20, formats={"t9": replace(form, width=form.width - 6)})
+    for lanes, tile in ((1, 1), (2, 2), (3, 3)):
+        program = schedule(narrow.integer, lanes, tile=tile, samples=len(workload(name).x))
+        assert any(k.batch_level is None for k in program.routine("step").tile.kernels)
+        result = simulate(Hardware(narrow, program), workload(name), 4, simulator="amaranth")
+        assert result.differences == ()
+        assert result.saturations["t9"] > 0
 
 
 def test_a_word_masks_its_own_error_one_at_a_time_too() -> None:

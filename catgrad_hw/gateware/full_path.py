@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
 from catgrad_hw.gateware.combine import Combiner, positive
-from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member, partial_lanes, table
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Combination, Program
 
@@ -82,6 +82,7 @@ class FullPath(Component):
         rectifies = [i for i, c in combinations.items() if c.rectified]
         rectified = member(m, stage[3 + combines].kernel, rectifies, "rectifies")
 
+        once = counts(m, program, self.tag, self.kernels, "once", 3 + combines)
         flags = [[] for _ in range(self.writes)]
         for number in range(self.writes):
             finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
@@ -114,7 +115,7 @@ class FullPath(Component):
                     kept &= ~(rectified & changed[-1])
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
                 flagged = Signal(name=f"flag_{name}")
-                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & working[3 + combines])]
+                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[3 + combines])]
                 m.d.comb += self.rows[number][lane].eq(word)
                 flags[number].append(flagged & writes)
             written = program.timing.full_stages + 1

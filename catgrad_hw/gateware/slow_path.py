@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
 from catgrad_hw.gateware.combine import added, condition_operands, kinds_of, other_operands
-from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, bits_for, member, partial_lanes, table
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, bits_for, counts, member, partial_lanes, table
 from catgrad_hw.gateware.units import UnitRead
 from catgrad_hw.numbers.tables import Table
 from catgrad_hw.schedule import timing
@@ -234,6 +234,7 @@ class SlowPath(Component):
             after = subtract_stage + 1
             rounding = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "difference_rounding", after)
             bound = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "difference_width", after)
+            still = counts(m, program, entering.tag, subtractions, "still", after)
             subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)[after]
         z_shift = Choice(m, kernel, {i: s.narrowing.shift for i, s in slow.items()}, "z_shift")
         z_width = Choice(m, kernel, {i: s.narrowing.width for i, s in slow.items()}, "z_width", delay=2)
@@ -255,6 +256,7 @@ class SlowPath(Component):
             for number in range(self.writes)
         ]
 
+        once = counts(m, program, entering.tag, slow, "once", 2)
         z_flags, difference_flags, finished = [], [], []
         for word in range(words):
             total = row[word * bits : (word + 1) * bits].as_signed()
@@ -272,10 +274,10 @@ class SlowPath(Component):
                 cleared |= masked & ~Delayed(m, conditions[word][0], f"condition_{word}", reset_less=True)[2]
             z = Signal(signed(max(z_width.values)), name=f"z_{word}", reset_less=True)
             z_flag = Signal(name=f"z_flag_{word}")
-            counts = stage[2].present[word] & stage[2].active
+            counted = stage[2].present[word] & stage[2].active & once
             if conditions or rectifies:
-                clamped, counts = Mux(cleared, 0, clamped), counts & ~cleared
-            m.d.sync += [z.eq(clamped), z_flag.eq(flag & counts)]
+                clamped, counted = Mux(cleared, 0, clamped), counted & ~cleared
+            m.d.sync += [z.eq(clamped), z_flag.eq(flag & counted)]
             z_flags.append(z_flag)
             # from 3: the function (index, table, register, symmetry; a unit takes longer)
             values = {"None": Delayed(m, z, f"z_{word}", reset_less=True)[waits]}
@@ -307,7 +309,7 @@ class SlowPath(Component):
                 nearest = rounded(m, difference, rounding, f"difference_{word}")
                 clamped, flag = saturated_for(m, nearest, bound, f"difference_{word}")
                 difference_flag = Signal(name=f"difference_flag_{word}")
-                m.d.sync += difference_flag.eq(flag & subtracts & present & stage[after].active)
+                m.d.sync += difference_flag.eq(flag & subtracts & present & stage[after].active & still)
                 difference_flags.append(difference_flag)
             for number, output in enumerate(outputs):
                 value = passed[number][1]

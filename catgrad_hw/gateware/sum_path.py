@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import saturated_for
 from catgrad_hw.gateware.combine import added, kinds_of
-from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, member
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, member
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Program
 
@@ -190,11 +190,12 @@ class SumPath(Component):
         of_rows = [i for i in finishes_of if self.kernels[i].source == "row"]
         is_present = member(m, kernel, of_rows, f"of_rows_{number}") | (self.tag.edge != Edge.EMPTY)
         present = Delayed(m, is_present, f"present_{number}", reset_less=True)[updated + 1]
+        counted = counts(m, self.program, self.tag, finishes_of, f"counted_{number}", updated + 1)
         word = Signal(signed(len(self.loaded)), name=f"word_{number}", reset_less=True)
         flag = Signal(name=f"flag_{number}")
         result = Mux(present, clamped, 0)
         m.d.sync += [
             word.eq(Mux(self.loads, self.loaded, result) if number == 0 else result),
-            flag.eq(clamps & present & finishes[updated + 1]),
+            flag.eq(clamps & present & counted & finishes[updated + 1]),
         ]
         return word, flag

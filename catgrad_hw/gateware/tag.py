@@ -78,6 +78,21 @@ class Delayed:
         return self.stages[cycles]
 
 
+def counts(m: Module, program: Program, tag, kernels, name: str, delay: int):
+    """Whether what is clamped in ``tag``'s kernel, of ``kernels``, counts, for use ``delay`` cycles later.
+
+    What every tile makes alike, for it has nothing to do with samples, does in the last tile alone.
+    """
+    number, repeated = 0, []
+    for routine in program.routines:
+        last = number + len(routine.tile.kernels)
+        repeated += [i for i in range(number, last) if i in kernels and program.kernels[i].batch_level is None]
+        number = last + len(routine.final.kernels)
+    if program.tiles == 1 or not repeated:
+        return Const(1)
+    return Delayed(m, ~member(m, tag.kernel, repeated, f"{name}_repeats") | tag.last_tile, name, reset_less=True)[delay]
+
+
 def table(m: Module, index: Value, values: dict, shape, name: str):
     """A constant for each index, as logic: ``values`` maps indices to integers; others are don't-cares."""
     distinct = sorted(set(values.values()))
