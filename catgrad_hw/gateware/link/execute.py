@@ -19,8 +19,8 @@ REGISTER_BYTES = 4
 class Executor(Component):
     """Executes the request before ``end`` when ``start`` is high, then has its reply sent.
 
-    * Request: ``byte`` follows its address ``pointer`` by a cycle; ``rewind`` sets that to the header, ``move`` goes
-      on.
+    * Request: ``byte`` follows its address ``pointer`` by two cycles; ``rewind`` sets that to the header, ``move``
+      goes on.
     * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by a cycle. ``send``
       starts the transmitter, ``advance`` moves ``out`` on, ``last`` tells that nothing is left, ``sent`` ends it all.
     * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
@@ -78,14 +78,22 @@ class Executor(Component):
         out = Signal(POINTER_BITS, reset_less=True)
         m.d.comb += self.out.eq(out)
         pointer = self.pointer
-        ended, item_ends = Signal(), Signal()
-        busy = Signal(reset_less=True)  # a cycle late: the core's data come out of block RAM, far from what follows
-        m.d.sync += busy.eq(bus.read_data[0])
+        ended, item_ends = Signal(reset_less=True), Signal()
         whole = Signal()  # the request is as long as its code asks for, other than of a write
 
-        # A byte of the request is there two cycles after the pointer was moved.
-        move, there = self.move, Signal(reset_less=True)
-        m.d.sync += there.eq(~move & ~self.rewind)
+        # Registers on both ways of the bus: the core decodes far from here, and its data come out of block RAM. A word
+        # is there three cycles after its address is chosen, and a command shows in ``busy`` long before the next item.
+        address, write = Signal.like(bus.address), Signal()
+        read_data = Signal(32, reset_less=True)
+        busy = read_data[0]
+        m.d.comb += address.eq(Register.STATUS)
+        m.d.sync += [bus.address.eq(address), bus.write_enable.eq(write), read_data.eq(bus.read_data)]
+        m.d.comb += bus.write_data.eq(self.value)  # stays for the cycle after its item was taken
+
+        # A byte of the request is there three cycles after the pointer was moved.
+        move, stays, there = self.move, Signal(reset_less=True), Signal(reset_less=True)
+        moves = move | self.rewind
+        m.d.sync += [stays.eq(~moves), there.eq(stays & ~moves), ended.eq(pointer == self.end)]
         with m.If(self.advance | self.reply_write):
             m.d.sync += out.eq(out + 1)
 
@@ -103,14 +111,11 @@ class Executor(Component):
                 with m.Case(*(code for code, bytes in sizes.items() if bytes == size)):
                     m.d.comb += item_ends.eq(index == size - 1)
         m.d.comb += [
-            ended.eq(pointer == self.end),
             whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
             self.value.eq(Cat(word[8:], self.byte)),
             self.last.eq(
                 out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
             ),
-            bus.address.eq(Register.STATUS),
-            bus.write_data.eq(self.value),
             self.link_register.eq(word[:2]),
             self.refused.eq(code != 0),
             self.reply_data.eq(self.byte),
@@ -180,12 +185,16 @@ class Executor(Component):
                     m.d.comb += move.eq(1)
                     m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += bus.address.eq(item)
+                m.d.comb += address.eq(item)
                 m.d.sync += index.eq(0)
                 with m.If(there):
-                    m.next = "LOAD"
+                    m.next = "ADDRESSED"
                     with m.If((item == self.byte) | (out[3:] == REPLY_BYTES >> 3)):
                         m.next = "CLOSE"
+            with m.State("ADDRESSED"):
+                m.next = "ANSWERED"
+            with m.State("ANSWERED"):
+                m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.sync += item.eq(item + 1)
                 m.next = "EMIT"
@@ -195,7 +204,7 @@ class Executor(Component):
                     with m.If(~results.valid):
                         m.next = "CLOSE"
                 with m.Else():
-                    m.d.sync += word.eq(bus.read_data)
+                    m.d.sync += word.eq(read_data)
             with m.State("EMIT"):
                 m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(word[:8])]
                 m.d.sync += [word.eq(self.value), index.eq(index + 1)]
@@ -222,7 +231,7 @@ class Executor(Component):
                             with m.If(word[7]):
                                 m.d.comb += [self.link_write.eq(1), self.progress.eq(1)]
                             with m.Elif(~busy):
-                                m.d.comb += [bus.address.eq(word[:8]), bus.write_enable.eq(1), self.progress.eq(1)]
+                                m.d.comb += [address.eq(word[:8]), write.eq(1), self.progress.eq(1)]
                             with m.Else():
                                 m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
                                 m.next = "DONE_LOW"

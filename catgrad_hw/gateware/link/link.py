@@ -77,7 +77,6 @@ class Link(Component):
             executor.pointer.eq(receiver.address),
             executor.start.eq(receiver.good),
             executor.end.eq(receiver.end),
-            executor.byte.eq(request_read.data),
             executor.reply_byte.eq(reply_read.data),
             executor.advance.eq(transmitter.advance),
             executor.sent.eq(transmitter.done),
@@ -97,6 +96,7 @@ class Link(Component):
             uart_transmitter.rate.eq(rate),
             self.tx.eq(uart_transmitter.tx),
         ]
+        m.d.sync += executor.byte.eq(request_read.data)  # block RAM is slow: nothing else fits into its cycle
         connect(m, transmitter.line, uart_transmitter.bytes)
 
         self._connect_core(m, executor, rate, transmitter.done)
@@ -134,12 +134,13 @@ class Link(Component):
             ),
         ]
         new_rate = Signal()
+        m.d.sync += self.core_reset.eq(0)  # from a register to all of the core
         with m.If(executor.start):
             m.d.sync += new_rate.eq(0)
         with m.If(executor.link_write):
             with m.Switch(executor.link_register):
                 with m.Case(LinkRegister.RESET & 3):
-                    m.d.comb += self.core_reset.eq(1)
+                    m.d.sync += self.core_reset.eq(1)
                 with m.Case(LinkRegister.RATE & 3):
                     m.d.sync += new_rate.eq(1)
         with m.If(replied & new_rate):
