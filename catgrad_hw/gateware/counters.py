@@ -43,15 +43,16 @@ class Counters(Component):
         m.submodules.memory = memory = Memory(contents, attrs={"ram_style": "block"})
         write, read = memory.write_port(), memory.read_port()
 
-        # A visit reads what lies in the memory, adds what is at hand, and writes. The host reads a new address at once,
-        # and again when a visit adds; no cycle reads and writes.
-        reads, adds, writes = Signal(init=1), Signal(), Signal()
+        # A visit reads what lies in the memory, takes it and what is at hand, and writes their sum: from registers, as
+        # the memory is slow. The host reads a new address at once, and again when a visit takes; no cycle reads and
+        # writes.
+        reads, takes, writes = Signal(init=1), Signal(), Signal()
         turn = Signal(range(count))
         before, selected = Signal.like(self.address), Signal()
         changes, hosts = Signal(), Signal()
         m.d.comb += [
             changes.eq(self.select & (~selected | (self.address != before)) & ~Delayed(m, changes, "changes")[1]),
-            hosts.eq(changes | (self.select & adds)),
+            hosts.eq(changes | (self.select & takes)),
             read.addr.eq(Mux(hosts, self.address, turn)),
             write.addr.eq(turn),
             write.en.eq(writes & ~changes),
@@ -59,25 +60,25 @@ class Counters(Component):
         m.d.sync += selected.eq(self.select)
         with m.If(self.select):
             m.d.sync += before.eq(self.address)
-        with m.If(adds | ~changes):
-            m.d.sync += [adds.eq(reads), writes.eq(adds), reads.eq(writes)]
+        with m.If(takes | ~changes):
+            m.d.sync += [takes.eq(reads), writes.eq(takes), reads.eq(writes)]
         with m.If(write.en):
             m.d.sync += turn.eq(Mux(turn == count - 1, 0, turn + 1))
 
         anew = Signal(count, init=(1 << count) - 1)  # nothing in the memory counts
-        voids = Signal()  # cleared since it was read
+        voids = Signal()  # cleared since it was taken
         clears = Cat(getattr(self, f"clear_{i}") for i in range(count))
         hands = [Signal(bits, name=f"hand_{i}") for i, bits in enumerate(self.at_hand)]
-        hand = Signal(max(self.at_hand))
-        total = Signal(BITS, reset_less=True)
-        m.d.comb += [hand.eq(Array(hands)[turn]), write.data.eq(total)]
-        with m.If(adds):
-            m.d.sync += [total.eq(Mux(anew.bit_select(turn, 1), hand, read.data + hand)), voids.eq(0)]
+        lay = Signal(BITS, reset_less=True)
+        hand = Signal(max(self.at_hand), reset_less=True)
+        m.d.comb += write.data.eq(lay + hand)
+        with m.If(takes):
+            m.d.sync += [lay.eq(Mux(anew.bit_select(turn, 1), 0, read.data)), hand.eq(Array(hands)[turn]), voids.eq(0)]
         with m.If(clears.bit_select(turn, 1)):
             m.d.sync += voids.eq(1)
         for i, signal in enumerate(hands):
             add = getattr(self, f"add_{i}")
-            m.d.sync += signal.eq(Mux((adds & (turn == i)) | clears[i], add, signal + add))
+            m.d.sync += signal.eq(Mux((takes & (turn == i)) | clears[i], add, signal + add))
             with m.If(clears[i]):
                 m.d.sync += anew[i].eq(1)
             with m.Elif(write.en & (turn == i) & ~voids):

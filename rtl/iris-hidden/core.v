@@ -8972,40 +8972,42 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$169 ;
   wire \$17 ;
   wire \$170 ;
-  wire \$171 ;
-  wire [31:0] \$172 ;
-  reg \$173 ;
+  wire [32:0] \$171 ;
+  wire \$172 ;
+  wire [31:0] \$173 ;
   reg \$174 ;
-  reg [4:0] \$175 ;
-  reg \$176 ;
+  reg \$175 ;
+  reg [4:0] \$176 ;
   reg \$177 ;
   reg \$178 ;
-  reg [4:0] \$179 ;
+  reg \$179 ;
   wire \$18 ;
-  reg [31:0] \$180 ;
-  reg \$181 ;
-  reg [6:0] \$182 ;
-  reg [16:0] \$183 ;
+  reg [4:0] \$180 ;
+  reg [31:0] \$181 ;
+  reg [9:0] \$182 ;
+  reg \$183 ;
   reg [6:0] \$184 ;
-  reg [7:0] \$185 ;
-  reg [7:0] \$186 ;
+  reg [16:0] \$185 ;
+  reg [6:0] \$186 ;
   reg [7:0] \$187 ;
   reg [7:0] \$188 ;
-  reg [9:0] \$189 ;
+  reg [7:0] \$189 ;
   wire \$19 ;
-  reg [6:0] \$190 ;
+  reg [7:0] \$190 ;
   reg [9:0] \$191 ;
-  reg [9:0] \$192 ;
-  reg [6:0] \$193 ;
-  reg [6:0] \$194 ;
+  reg [6:0] \$192 ;
+  reg [9:0] \$193 ;
+  reg [9:0] \$194 ;
   reg [6:0] \$195 ;
-  reg [9:0] \$196 ;
-  reg [9:0] \$197 ;
+  reg [6:0] \$196 ;
+  reg [6:0] \$197 ;
   reg [9:0] \$198 ;
   reg [9:0] \$199 ;
   wire \$2 ;
   wire \$20 ;
-  reg \$200 ;
+  reg [9:0] \$200 ;
+  reg [9:0] \$201 ;
+  reg \$202 ;
   wire \$21 ;
   wire [7:0] \$22 ;
   wire [7:0] \$23 ;
@@ -9059,7 +9061,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire [10:0] \$67 ;
   wire [10:0] \$68 ;
   wire \$69 ;
-  wire [32:0] \$7 ;
+  wire [31:0] \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
@@ -9070,7 +9072,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire [7:0] \$77 ;
   wire \$78 ;
   wire \$79 ;
-  wire [32:0] \$8 ;
+  reg [9:0] \$8 ;
   wire \$80 ;
   wire \$81 ;
   wire \$82 ;
@@ -9098,13 +9100,12 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   reg \$signal$9  = 1'h1;
   (* init = 5'h00 *)
   wire [4:0] \$signature__addr ;
-  (* init = 32'd0 *)
   wire [31:0] \$signature__data ;
   wire \$signature__en ;
   reg [16:0] anew = 17'h1ffff;
   reg changes_1 = 1'h0;
   wire clear_1;
-  reg [9:0] hand;
+  reg [9:0] hand = 10'h000;
   reg [6:0] hand_0 = 7'h00;
   reg [6:0] hand_1 = 7'h00;
   reg [6:0] hand_10 = 7'h00;
@@ -9125,10 +9126,10 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   reg [31:0] held = 32'd0;
   wire hosts;
   reg hosts_1 = 1'h0;
+  reg [31:0] lay = 32'd0;
   wire [4:0] read__addr;
   wire [31:0] read__data;
   reg selected = 1'h0;
-  reg [31:0] total = 32'd0;
   reg [4:0] turn = 5'h00;
   reg voids = 1'h0;
   reg writes = 1'h0;
@@ -9170,7 +9171,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @(posedge clk) begin
     if (\$signature__en )
-      memory[turn] <= total;
+      memory[turn] <= \$171 [31:0];
   end
   reg [31:0] _0_;
   always @(posedge clk) begin
@@ -9183,8 +9184,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$4  = turn + 1'h1;
   assign \$5  = \$3  ? 6'h00 : \$4 ;
   assign \$6  = anew >> turn;
-  assign \$7  = read__data + hand;
-  assign \$8  = \$6  ? { 23'h000000, hand } : \$7 ;
+  assign \$7  = \$6  ? 32'd0 : read__data;
   assign \$9  = { clear_16, clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, 1'h0, clear_0 } >> turn;
   assign \$10  = ! turn;
   assign \$11  = \$signal$8  & \$10 ;
@@ -9350,146 +9350,139 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign read__addr = hosts ? address : turn;
   assign \$170  = ~ \$signal ;
   assign \$signature__en  = writes & \$170 ;
-  assign \$171  = anew >> \$like ;
-  assign \$172  = \$171  ? 32'd0 : read__data;
-  assign value = hosts_1 ? \$172  : held;
+  assign \$171  = lay + hand;
+  assign \$172  = anew >> \$like ;
+  assign \$173  = \$172  ? 32'd0 : read__data;
+  assign value = hosts_1 ? \$173  : held;
   always @(posedge clk)
-    changes_1 <= \$173 ;
+    changes_1 <= \$174 ;
   always @(posedge clk)
-    selected <= \$174 ;
+    selected <= \$175 ;
   always @(posedge clk)
-    \$like  <= \$175 ;
+    \$like  <= \$176 ;
   always @(posedge clk)
-    \$signal$8  <= \$176 ;
+    \$signal$8  <= \$177 ;
   always @(posedge clk)
-    writes <= \$177 ;
+    writes <= \$178 ;
   always @(posedge clk)
-    \$signal$9  <= \$178 ;
+    \$signal$9  <= \$179 ;
   always @(posedge clk)
-    turn <= \$179 ;
+    turn <= \$180 ;
   always @(posedge clk)
-    total <= \$180 ;
+    lay <= \$181 ;
   always @(posedge clk)
-    voids <= \$181 ;
+    hand <= \$182 ;
   always @(posedge clk)
-    hand_0 <= \$182 ;
+    voids <= \$183 ;
   always @(posedge clk)
-    anew <= \$183 ;
+    hand_0 <= \$184 ;
   always @(posedge clk)
-    hand_1 <= \$184 ;
+    anew <= \$185 ;
   always @(posedge clk)
-    hand_2 <= \$185 ;
+    hand_1 <= \$186 ;
   always @(posedge clk)
-    hand_3 <= \$186 ;
+    hand_2 <= \$187 ;
   always @(posedge clk)
-    hand_4 <= \$187 ;
+    hand_3 <= \$188 ;
   always @(posedge clk)
-    hand_5 <= \$188 ;
+    hand_4 <= \$189 ;
   always @(posedge clk)
-    hand_6 <= \$189 ;
+    hand_5 <= \$190 ;
   always @(posedge clk)
-    hand_7 <= \$190 ;
+    hand_6 <= \$191 ;
   always @(posedge clk)
-    hand_8 <= \$191 ;
+    hand_7 <= \$192 ;
   always @(posedge clk)
-    hand_9 <= \$192 ;
+    hand_8 <= \$193 ;
   always @(posedge clk)
-    hand_10 <= \$193 ;
+    hand_9 <= \$194 ;
   always @(posedge clk)
-    hand_11 <= \$194 ;
+    hand_10 <= \$195 ;
   always @(posedge clk)
-    hand_12 <= \$195 ;
+    hand_11 <= \$196 ;
   always @(posedge clk)
-    hand_13 <= \$196 ;
+    hand_12 <= \$197 ;
   always @(posedge clk)
-    hand_14 <= \$197 ;
+    hand_13 <= \$198 ;
   always @(posedge clk)
-    hand_15 <= \$198 ;
+    hand_14 <= \$199 ;
   always @(posedge clk)
-    hand_16 <= \$199 ;
+    hand_15 <= \$200 ;
   always @(posedge clk)
-    hosts_1 <= \$200 ;
+    hand_16 <= \$201 ;
+  always @(posedge clk)
+    hosts_1 <= \$202 ;
   always @(posedge clk)
     held <= \$163 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    hand = 10'h000;
+    \$8  = 10'h000;
     casez (turn)
       5'h00:
-          hand = { 3'h0, hand_0 };
+          \$8  = { 3'h0, hand_0 };
       5'h01:
-          hand = { 3'h0, hand_1 };
+          \$8  = { 3'h0, hand_1 };
       5'h02:
-          hand = { 2'h0, hand_2 };
+          \$8  = { 2'h0, hand_2 };
       5'h03:
-          hand = { 2'h0, hand_3 };
+          \$8  = { 2'h0, hand_3 };
       5'h04:
-          hand = { 2'h0, hand_4 };
+          \$8  = { 2'h0, hand_4 };
       5'h05:
-          hand = { 2'h0, hand_5 };
+          \$8  = { 2'h0, hand_5 };
       5'h06:
-          hand = hand_6;
+          \$8  = hand_6;
       5'h07:
-          hand = { 3'h0, hand_7 };
+          \$8  = { 3'h0, hand_7 };
       5'h08:
-          hand = hand_8;
+          \$8  = hand_8;
       5'h09:
-          hand = hand_9;
+          \$8  = hand_9;
       5'h0a:
-          hand = { 3'h0, hand_10 };
+          \$8  = { 3'h0, hand_10 };
       5'h0b:
-          hand = { 3'h0, hand_11 };
+          \$8  = { 3'h0, hand_11 };
       5'h0c:
-          hand = { 3'h0, hand_12 };
+          \$8  = { 3'h0, hand_12 };
       5'h0d:
-          hand = hand_13;
+          \$8  = hand_13;
       5'h0e:
-          hand = hand_14;
+          \$8  = hand_14;
       5'h0f:
-          hand = hand_15;
+          \$8  = hand_15;
       5'h10:
-          hand = hand_16;
+          \$8  = hand_16;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$173  = \$signal ;
-    if (rst) begin
-      \$173  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$174  = select;
+    \$174  = \$signal ;
     if (rst) begin
       \$174  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$175  = \$like ;
+    \$175  = select;
+    if (rst) begin
+      \$175  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$176  = \$like ;
     if (select) begin
-      \$175  = address;
+      \$176  = address;
     end
     if (rst) begin
-      \$175  = 5'h00;
+      \$176  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$176  = \$signal$8 ;
+    \$177  = \$signal$8 ;
     if (\$2 ) begin
-      \$176  = \$signal$9 ;
-    end
-    if (rst) begin
-      \$176  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$177  = writes;
-    if (\$2 ) begin
-      \$177  = \$signal$8 ;
+      \$177  = \$signal$9 ;
     end
     if (rst) begin
       \$177  = 1'h0;
@@ -9497,264 +9490,281 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$178  = \$signal$9 ;
+    \$178  = writes;
     if (\$2 ) begin
-      \$178  = writes;
+      \$178  = \$signal$8 ;
     end
     if (rst) begin
-      \$178  = 1'h1;
+      \$178  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$179  = turn;
+    \$179  = \$signal$9 ;
+    if (\$2 ) begin
+      \$179  = writes;
+    end
+    if (rst) begin
+      \$179  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$180  = turn;
     if (\$signature__en ) begin
-      \$179  = \$5 [4:0];
+      \$180  = \$5 [4:0];
     end
     if (rst) begin
-      \$179  = 5'h00;
+      \$180  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$180  = total;
+    \$181  = lay;
     if (\$signal$8 ) begin
-      \$180  = \$8 [31:0];
+      \$181  = \$7 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$181  = voids;
+    \$182  = hand;
     if (\$signal$8 ) begin
-      \$181  = 1'h0;
+      \$182  = \$8 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$183  = voids;
+    if (\$signal$8 ) begin
+      \$183  = 1'h0;
     end
     if (\$9 ) begin
-      \$181  = 1'h1;
+      \$183  = 1'h1;
     end
     if (rst) begin
-      \$181  = 1'h0;
+      \$183  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$182  = \$14 [6:0];
-    if (rst) begin
-      \$182  = 7'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$183  = anew;
-    if (clear_0) begin
-      \$183 [0] = 1'h1;
-    end else if (\$18 ) begin
-      \$183 [0] = 1'h0;
-    end
-    casez ({ \$27 , 1'h0 })
-      2'b1?:
-          \$183 [1] = 1'h0;
-    endcase
-    if (clear_2) begin
-      \$183 [2] = 1'h1;
-    end else if (\$36 ) begin
-      \$183 [2] = 1'h0;
-    end
-    if (clear_3) begin
-      \$183 [3] = 1'h1;
-    end else if (\$45 ) begin
-      \$183 [3] = 1'h0;
-    end
-    if (clear_4) begin
-      \$183 [4] = 1'h1;
-    end else if (\$54 ) begin
-      \$183 [4] = 1'h0;
-    end
-    if (clear_5) begin
-      \$183 [5] = 1'h1;
-    end else if (\$63 ) begin
-      \$183 [5] = 1'h0;
-    end
-    if (clear_6) begin
-      \$183 [6] = 1'h1;
-    end else if (\$72 ) begin
-      \$183 [6] = 1'h0;
-    end
-    if (clear_7) begin
-      \$183 [7] = 1'h1;
-    end else if (\$81 ) begin
-      \$183 [7] = 1'h0;
-    end
-    if (clear_8) begin
-      \$183 [8] = 1'h1;
-    end else if (\$90 ) begin
-      \$183 [8] = 1'h0;
-    end
-    if (clear_9) begin
-      \$183 [9] = 1'h1;
-    end else if (\$99 ) begin
-      \$183 [9] = 1'h0;
-    end
-    if (clear_10) begin
-      \$183 [10] = 1'h1;
-    end else if (\$108 ) begin
-      \$183 [10] = 1'h0;
-    end
-    if (clear_11) begin
-      \$183 [11] = 1'h1;
-    end else if (\$117 ) begin
-      \$183 [11] = 1'h0;
-    end
-    if (clear_12) begin
-      \$183 [12] = 1'h1;
-    end else if (\$126 ) begin
-      \$183 [12] = 1'h0;
-    end
-    if (clear_13) begin
-      \$183 [13] = 1'h1;
-    end else if (\$135 ) begin
-      \$183 [13] = 1'h0;
-    end
-    if (clear_14) begin
-      \$183 [14] = 1'h1;
-    end else if (\$144 ) begin
-      \$183 [14] = 1'h0;
-    end
-    if (clear_15) begin
-      \$183 [15] = 1'h1;
-    end else if (\$153 ) begin
-      \$183 [15] = 1'h0;
-    end
-    if (clear_16) begin
-      \$183 [16] = 1'h1;
-    end else if (\$162 ) begin
-      \$183 [16] = 1'h0;
-    end
-    if (rst) begin
-      \$183  = 17'h1ffff;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$184  = \$23 [6:0];
+    \$184  = \$14 [6:0];
     if (rst) begin
       \$184  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$185  = \$32 [7:0];
+    \$185  = anew;
+    if (clear_0) begin
+      \$185 [0] = 1'h1;
+    end else if (\$18 ) begin
+      \$185 [0] = 1'h0;
+    end
+    casez ({ \$27 , 1'h0 })
+      2'b1?:
+          \$185 [1] = 1'h0;
+    endcase
+    if (clear_2) begin
+      \$185 [2] = 1'h1;
+    end else if (\$36 ) begin
+      \$185 [2] = 1'h0;
+    end
+    if (clear_3) begin
+      \$185 [3] = 1'h1;
+    end else if (\$45 ) begin
+      \$185 [3] = 1'h0;
+    end
+    if (clear_4) begin
+      \$185 [4] = 1'h1;
+    end else if (\$54 ) begin
+      \$185 [4] = 1'h0;
+    end
+    if (clear_5) begin
+      \$185 [5] = 1'h1;
+    end else if (\$63 ) begin
+      \$185 [5] = 1'h0;
+    end
+    if (clear_6) begin
+      \$185 [6] = 1'h1;
+    end else if (\$72 ) begin
+      \$185 [6] = 1'h0;
+    end
+    if (clear_7) begin
+      \$185 [7] = 1'h1;
+    end else if (\$81 ) begin
+      \$185 [7] = 1'h0;
+    end
+    if (clear_8) begin
+      \$185 [8] = 1'h1;
+    end else if (\$90 ) begin
+      \$185 [8] = 1'h0;
+    end
+    if (clear_9) begin
+      \$185 [9] = 1'h1;
+    end else if (\$99 ) begin
+      \$185 [9] = 1'h0;
+    end
+    if (clear_10) begin
+      \$185 [10] = 1'h1;
+    end else if (\$108 ) begin
+      \$185 [10] = 1'h0;
+    end
+    if (clear_11) begin
+      \$185 [11] = 1'h1;
+    end else if (\$117 ) begin
+      \$185 [11] = 1'h0;
+    end
+    if (clear_12) begin
+      \$185 [12] = 1'h1;
+    end else if (\$126 ) begin
+      \$185 [12] = 1'h0;
+    end
+    if (clear_13) begin
+      \$185 [13] = 1'h1;
+    end else if (\$135 ) begin
+      \$185 [13] = 1'h0;
+    end
+    if (clear_14) begin
+      \$185 [14] = 1'h1;
+    end else if (\$144 ) begin
+      \$185 [14] = 1'h0;
+    end
+    if (clear_15) begin
+      \$185 [15] = 1'h1;
+    end else if (\$153 ) begin
+      \$185 [15] = 1'h0;
+    end
+    if (clear_16) begin
+      \$185 [16] = 1'h1;
+    end else if (\$162 ) begin
+      \$185 [16] = 1'h0;
+    end
     if (rst) begin
-      \$185  = 8'h00;
+      \$185  = 17'h1ffff;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$186  = \$41 [7:0];
+    \$186  = \$23 [6:0];
     if (rst) begin
-      \$186  = 8'h00;
+      \$186  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$187  = \$50 [7:0];
+    \$187  = \$32 [7:0];
     if (rst) begin
       \$187  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$188  = \$59 [7:0];
+    \$188  = \$41 [7:0];
     if (rst) begin
       \$188  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$189  = \$68 [9:0];
+    \$189  = \$50 [7:0];
     if (rst) begin
-      \$189  = 10'h000;
+      \$189  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$190  = \$77 [6:0];
+    \$190  = \$59 [7:0];
     if (rst) begin
-      \$190  = 7'h00;
+      \$190  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$191  = \$86 [9:0];
+    \$191  = \$68 [9:0];
     if (rst) begin
       \$191  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$192  = \$95 [9:0];
+    \$192  = \$77 [6:0];
     if (rst) begin
-      \$192  = 10'h000;
+      \$192  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$193  = \$104 [6:0];
+    \$193  = \$86 [9:0];
     if (rst) begin
-      \$193  = 7'h00;
+      \$193  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$194  = \$113 [6:0];
+    \$194  = \$95 [9:0];
     if (rst) begin
-      \$194  = 7'h00;
+      \$194  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$195  = \$122 [6:0];
+    \$195  = \$104 [6:0];
     if (rst) begin
       \$195  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$196  = \$131 [9:0];
+    \$196  = \$113 [6:0];
     if (rst) begin
-      \$196  = 10'h000;
+      \$196  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$197  = \$140 [9:0];
+    \$197  = \$122 [6:0];
     if (rst) begin
-      \$197  = 10'h000;
+      \$197  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$198  = \$149 [9:0];
+    \$198  = \$131 [9:0];
     if (rst) begin
       \$198  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$199  = \$158 [9:0];
+    \$199  = \$140 [9:0];
     if (rst) begin
       \$199  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$200  = hosts;
+    \$200  = \$149 [9:0];
     if (rst) begin
-      \$200  = 1'h0;
+      \$200  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$201  = \$158 [9:0];
+    if (rst) begin
+      \$201  = 10'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$202  = hosts;
+    if (rst) begin
+      \$202  = 1'h0;
     end
   end
   assign clear_1 = 1'h0;
   assign \$signature__addr  = turn;
-  assign \$signature__data  = total;
+  assign \$signature__data  = \$171 [31:0];
   assign \$21  = \$20 ;
 endmodule
 
