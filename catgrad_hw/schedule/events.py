@@ -157,15 +157,20 @@ def events(program: Program, kernel: MachineKernel) -> Events:
 def results_delay(program: Program) -> int:
     """Cycles from the last issue of ``predict`` until the cycle before its results may be read.
 
-    They are read in flat order, one word a cycle. Single words that were written in that order may be read as they
-    land; otherwise all must have landed. The kernels' own reads must be over: they use the same ports.
+    They are read in flat order, one word a cycle. Single words that were written in that order, row after row, may be
+    read as they land; otherwise all must have landed. The kernels' own reads must be over: they use the same ports.
     """
     kernel = program.kernels[-1]
     place = program.placements[program.outputs[0]]
     uses = events(program, kernel)
-    landed = np.concatenate([use.cycles for use in uses.writes if use.unit == place.bank])
+    landed, rows = (
+        np.concatenate([getattr(use, name) for use in uses.writes if use.unit == place.bank])
+        for name in ("cycles", "rows")
+    )
     words = np.arange(landed.size)
-    in_order = program.tiles == 1 and landed.size == int(np.prod(place.shape)) and bool((np.diff(landed) > 0).all())
+    flat = place.axis is None or prod(place.shape[: place.axis]) == 1
+    single = program.tiles == 1 and landed.size == prod(place.shape) and bool((np.diff(landed) > 0).all())
+    in_order = flat and single and np.array_equal(rows, place.base + words)
     first = int((landed - words).max() if in_order else landed.max()) + 1
     first = max(first, *(int(use.cycles.max()) + 1 for use in uses.reads))
     return max(0, first - 1 - (kernel.cycles - 1))
