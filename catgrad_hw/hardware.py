@@ -82,8 +82,8 @@ class Hardware:
         return self.program.identity
 
     def reference(self, seed: int = 0) -> Reference:
-        """The integer reference of the same program."""
-        return Reference(self.integer, seed)
+        """The integer reference of the same program: of what only predicts, without what only training needs."""
+        return Reference(only_predict(self.integer) if self.program.predicts_only else self.integer, seed)
 
     def component(self, bus: str = "plain") -> Any:
         """The Amaranth component, to put into a design of your own; ``bus``, ``plain`` or ``axi``, gives its ports."""
@@ -162,14 +162,15 @@ def compile_predictor(
 
 
 def only_predict(program: IntegerProgram) -> IntegerProgram:
-    """``program`` without ``step`` and without targets."""
+    """``program`` without ``step``, targets, and the optimizer's state."""
     kernels = program.kernels
     predict = kernels.programs["predict"]
+    own = tuple(name for name in kernels.parameters if name not in kernels.states)
     text = repr(predict)
     counters = tuple(name for name in program.counters if f"counter={name!r}" in text)
     return replace(
         program,
-        kernels=replace(kernels, programs={"predict": predict}, targets=()),
+        kernels=replace(kernels, programs={"predict": predict}, targets=(), parameters=own, states=()),
         counters=counters,
         stochastic=False,
     )

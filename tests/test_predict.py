@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_workloads import dense_workload
+from small_workloads import dense_model, dense_workload, workload_of
 
 from catgrad_hw import layers
 from catgrad_hw.hardware import compile_predictor
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.simulator
 
 
 @pytest.mark.parametrize(
-    ("batch", "widths", "lanes"), [(1, (4, 20, 3), 8), (1, (5, 12, 3), 4), (1, (3, 2), 1), (5, (3, 7, 2), 3)]
+    ("batch", "widths", "lanes"),
+    [(1, (4, 20, 3), 8), (1, (5, 12, 3), 4), (1, (3, 2), 1), (5, (3, 7, 2), 3), (7, (2, 1, 5), 1)],
 )
 @pytest.mark.parametrize("backpressure", [None, 3])
 def test_predictions_are_the_references(batch, widths, lanes, backpressure):
@@ -38,6 +39,17 @@ def test_the_reported_loss_is_the_workloads():
     for name in ("float", "reference"):
         assert loss[name] == pytest.approx(np.mean((getattr(found, name) - workload.y) ** 2))
     assert loss["rtl"] == loss["reference"]
+
+
+@pytest.mark.parametrize("optimizer", [layers.sgd, layers.momentum])
+@pytest.mark.parametrize("end", [layers.relu, layers.softmax])
+def test_a_core_that_predicts_has_no_state(end, optimizer):
+    workload = workload_of(dense_model(1, (4, 3, 2), layers.tanh, end), samples=4, optimizer=optimizer)
+    hardware = compile_predictor(workload, 2)
+    assert hardware.program.parameters == ("p0", "p1", "p2", "p3")
+    found = predict(hardware, workload, simulator="amaranth")
+    assert found.mismatches == 0
+    assert found.words_compared == 8
 
 
 def test_one_iris_sized_sample_takes_at_most_80_cycles():

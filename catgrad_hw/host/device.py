@@ -262,7 +262,7 @@ class Board:
 
     def parameters(self) -> tuple[NDArray[np.float64], ...]:
         """The parameters' values, as they are in the board."""
-        formats, names = self.hardware.integer.formats, self.hardware.integer.kernels.parameters
+        formats, names = self.hardware.integer.formats, self.hardware.program.parameters
         return tuple(to_values(words, formats[name]) for name, words in zip(names, self.parameter_words(), strict=True))
 
     def parameter_words(self) -> tuple[Words, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catgrad_hw.numbers.calibrate import batches, float_predictions
+from catgrad_hw.numbers.calibrate import batches, float_predictions, initial_state
 from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.train import scorer
 from catgrad_hw.simulate import runner, tools
@@ -55,9 +55,8 @@ def predict(
     """
     report = progress or (lambda stage, done, total: None)
     name = runner.choose_simulator(simulator)
-    parameters = workload.initial_parameters(seed)
     reference = hardware.reference(seed)
-    reference.load(parameters)
+    reference.load(workload.initial_parameters(seed))
     kernels = hardware.integer.kernels
     x_name, output = kernels.inputs[0], kernels.outputs[0]
     x = np.concatenate([workload.x, *([workload.heldout[0]] if workload.heldout else [])])
@@ -85,7 +84,7 @@ def predict(
     mismatches = int((found != expected).sum())
     if len(x) % kernels.batch == 0:  # the core also counts the samples that fill up a last batch
         mismatches += sum(counted[name] != reference.saturations[name] - before[name] for name in counted)
-    form = hardware.integer.formats[output]
+    form, in_float = hardware.integer.formats[output], hardware.quantized.kernels
     return Prediction(
         simulator=tools.version(name),
         outcome=outcome,
@@ -93,7 +92,7 @@ def predict(
         mismatches=mismatches,
         predictions=to_values(found, form),
         reference=to_values(expected, form),
-        float=np.asarray(float_predictions(hardware.quantized.kernels, parameters, x), np.float64),
+        float=np.asarray(float_predictions(in_float, initial_state(in_float, workload, seed), x), np.float64),
         saturations=counted,
     )
 
