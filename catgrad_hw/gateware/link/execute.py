@@ -21,7 +21,7 @@ class Executor(Component):
 
     * Request: ``byte`` follows its address ``pointer`` by two cycles; ``rewind`` sets that to the header, ``move``
       goes on.
-    * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by a cycle. ``send``
+    * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by two cycles. ``send``
       starts the transmitter, ``advance`` moves ``out`` on, ``last`` tells that nothing is left, ``sent`` ends it all.
     * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
       ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait.
@@ -79,6 +79,7 @@ class Executor(Component):
         m.d.comb += self.out.eq(out)
         pointer = self.pointer
         ended, item_ends = Signal(reset_less=True), Signal()
+        complete = Signal(reset_less=True)  # the byte that is there ends an item
         whole = Signal()  # the request is as long as its code asks for, other than of a write
 
         # Registers on both ways of the bus: the core decodes far from here, and its data come out of block RAM. A word
@@ -93,7 +94,8 @@ class Executor(Component):
         # A byte of the request is there three cycles after the pointer was moved.
         move, stays, there = self.move, Signal(reset_less=True), Signal(reset_less=True)
         moves = move | self.rewind
-        m.d.sync += [stays.eq(~moves), there.eq(stays & ~moves), ended.eq(pointer == self.end)]
+        m.d.sync += [stays.eq(~moves), there.eq(stays & ~moves)]
+        m.d.sync += [ended.eq(pointer == self.end), complete.eq(item_ends)]
         with m.If(self.advance | self.reply_write):
             m.d.sync += out.eq(out + 1)
 
@@ -113,13 +115,14 @@ class Executor(Component):
         m.d.comb += [
             whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
             self.value.eq(Cat(word[8:], self.byte)),
-            self.last.eq(
-                out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
-            ),
             self.link_register.eq(word[:2]),
             self.refused.eq(code != 0),
             self.reply_data.eq(self.byte),
         ]
+
+        m.d.sync += self.last.eq(
+            out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
+        )
 
         def reply(reply_code):
             m.d.sync += code.eq(code | (reply_code & 0x7F))
@@ -171,7 +174,7 @@ class Executor(Component):
                 with m.If(there):
                     m.d.comb += [move.eq(1), self.reply_write.eq(1)]
                     m.d.sync += [index.eq(index + 1), differs.eq(differs | (self.byte != self.reply_byte))]
-                    with m.If(item_ends):
+                    with m.If(complete):
                         m.next = "OPEN"
             with m.State("OPEN"):
                 with m.If(differs | ~known):
@@ -219,7 +222,7 @@ class Executor(Component):
                     m.next = "DONE_LOW"
                     with m.If(index != 0):
                         m.d.sync += code.eq(code | (ReplyCode.LENGTH & 0x7F))
-                with m.Elif(there & item_ends):
+                with m.Elif(there & complete):
                     with m.If(self.progress):
                         m.d.comb += move.eq(1)
                         m.d.sync += index.eq(0)

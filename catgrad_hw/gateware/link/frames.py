@@ -75,14 +75,18 @@ class FrameReceiver(Component):
         position = Signal(POINTER_BITS, init=HEADER_AT, reset_less=True)
         begun, escaped, spoiled = (Signal(reset_less=True) for _ in range(3))
         flip = Signal(reset_less=True)  # of the byte that is written, for as long as the CRC takes it in
-        end = Signal(POINTER_BITS)
+        end = Signal(POINTER_BITS, reset_less=True)
         kept_end = Signal(POINTER_BITS, reset_less=True)
-        # Addresses from 504 on are no end of a payload: the frame was too short, or too long.
-        whole = ~end[3:].all() & ~escaped & ~spoiled
+        # Addresses from 504 on are no end of a payload: the frame was too short, or too long. That of a frame is known
+        # long before the flag that ends it, as the CRC is.
+        whole = Signal(reset_less=True)
+        m.d.sync += [
+            end.eq(position - CRC_BYTES),
+            whole.eq(~end[3:].all() & ~escaped & ~spoiled & self.crc_right),
+        ]
         m.d.comb += [
             self.address.eq(position),
             self.content.eq(self.byte ^ Mux(flip, ESCAPE_XOR, 0)),
-            end.eq(position - CRC_BYTES),
             self.end.eq(kept_end),
             self.crc_clear.eq(self.restart),
             self.crc_start.eq(self.write),
@@ -93,7 +97,7 @@ class FrameReceiver(Component):
         with m.If(self.valid):
             with m.If(self.byte == FLAG):
                 m.d.comb += [
-                    self.good.eq(whole & self.crc_right),
+                    self.good.eq(whole),
                     self.bad.eq(begun & ~self.good),
                     self.crc_clear.eq(1),
                 ]
@@ -113,7 +117,7 @@ class FrameReceiver(Component):
 class FrameTransmitter(Component):
     """Sends a frame when ``start`` is high: flag, the bytes that it is given, their CRC, flag.
 
-    ``byte`` is the next of them, or with ``last`` there is none; after ``advance`` it follows in two cycles. ``done``
+    ``byte`` is the next of them, or with ``last`` there is none; after ``advance`` it follows in three cycles. ``done``
     is high when the line is idle again.
     """
 
@@ -175,6 +179,8 @@ class FrameTransmitter(Component):
                     with m.If(tail & (left == 0)):
                         m.next = "END"
             with m.State("FETCH"):
+                m.next = "FETCHED"
+            with m.State("FETCHED"):
                 m.next = "BYTE"
             with m.State("END"):
                 m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(FLAG)]

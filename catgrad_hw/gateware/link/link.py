@@ -65,8 +65,6 @@ class Link(Component):
             uart_receiver.rx.eq(self.rx),
             uart_receiver.rate.eq(rate),
             receiver.byte.eq(uart_receiver.byte),
-            receiver.valid.eq(uart_receiver.valid & receiving),
-            receiver.broken.eq(uart_receiver.broken & receiving),
             receiver.restart.eq(transmitter.done | executor.rewind),
             receiver.move.eq(executor.move),
             receiver.crc_right.eq(crc.right),
@@ -77,7 +75,6 @@ class Link(Component):
             executor.pointer.eq(receiver.address),
             executor.start.eq(receiver.good),
             executor.end.eq(receiver.end),
-            executor.reply_byte.eq(reply_read.data),
             executor.advance.eq(transmitter.advance),
             executor.sent.eq(transmitter.done),
             reply_write.addr.eq(executor.out),
@@ -85,18 +82,23 @@ class Link(Component):
             reply_write.en.eq(executor.reply_write),
             reply_read.addr.eq(executor.out),
             transmitter.start.eq(executor.send),
-            transmitter.byte.eq(reply_read.data),
+            transmitter.byte.eq(executor.reply_byte),
             transmitter.last.eq(executor.last),
             transmitter.crc_busy.eq(crc.busy),
             transmitter.crc_low.eq(crc.low),
             crc.clear.eq(receiver.crc_clear | transmitter.crc_clear),
             crc.start.eq(receiver.crc_start | transmitter.crc_start),
             crc.shift.eq(transmitter.crc_shift),
-            crc.byte.eq(Mux(sending, reply_read.data, receiver.content)),
+            crc.byte.eq(Mux(sending, executor.reply_byte, receiver.content)),
             uart_transmitter.rate.eq(rate),
             self.tx.eq(uart_transmitter.tx),
         ]
-        m.d.sync += executor.byte.eq(request_read.data)  # block RAM is slow: nothing else fits into its cycle
+        m.d.sync += [
+            receiver.valid.eq(uart_receiver.valid & receiving),  # its byte stays
+            receiver.broken.eq(uart_receiver.broken & receiving),
+            executor.byte.eq(request_read.data),  # block RAM is slow: nothing else fits into its cycle
+            executor.reply_byte.eq(reply_read.data),
+        ]
         connect(m, transmitter.line, uart_transmitter.bytes)
 
         self._connect_core(m, executor, rate, transmitter.done)
