@@ -26,7 +26,7 @@ class Executor(Component):
     * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
       ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait.
     * ``link_write``: ``value`` is written to the link register of number ``link_register``.
-    * ``progress``: an item was taken. ``refused``: the reply is no OK.
+    * ``progress``: in the cycle before, an item was taken. ``refused``: the reply is no OK.
     """
 
     def __init__(self, program: Program):
@@ -89,6 +89,8 @@ class Executor(Component):
         busy = read_data[0]
         m.d.comb += address.eq(Register.STATUS)
         m.d.sync += [bus.address.eq(address), bus.write_enable.eq(write), read_data.eq(bus.read_data)]
+        offered = self.offer_parameters | self.offer_samples | self.offer_data
+        m.d.sync += self.progress.eq((offered & self.accepted) | self.link_write | write)
         m.d.comb += bus.write_data.eq(self.value)  # stays for the cycle after its item was taken
 
         # A byte of the request is there three cycles after the pointer was moved.
@@ -226,24 +228,20 @@ class Executor(Component):
                     with m.If(self.progress):
                         m.d.comb += move.eq(1)
                         m.d.sync += index.eq(0)
+                    with m.Elif(kind == RequestCode.WRITE_REGISTERS):
+                        m.d.comb += [self.link_write.eq(word[7]), write.eq(~word[7] & ~busy), address.eq(word[:8])]
+                        with m.If(~word[7] & busy):
+                            m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
+                            m.next = "DONE_LOW"
                     with m.Elif(self.give_up):
                         m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
                         m.next = "DONE_LOW"
-                    with m.Switch(kind):
-                        with m.Case(RequestCode.WRITE_REGISTERS):
-                            with m.If(word[7]):
-                                m.d.comb += [self.link_write.eq(1), self.progress.eq(1)]
-                            with m.Elif(~busy):
-                                m.d.comb += [address.eq(word[:8]), write.eq(1), self.progress.eq(1)]
-                            with m.Else():
-                                m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
-                                m.next = "DONE_LOW"
-                        with m.Case(RequestCode.WRITE_PARAMETERS):
-                            m.d.comb += [self.offer_parameters.eq(1), self.progress.eq(self.accepted)]
-                        with m.Case(RequestCode.WRITE_SAMPLES):
-                            m.d.comb += [self.offer_samples.eq(1), self.progress.eq(self.accepted)]
-                        with m.Case(RequestCode.WRITE_DATA):
-                            m.d.comb += [self.offer_data.eq(1), self.progress.eq(self.accepted)]
+                    with m.Else():
+                        m.d.comb += [
+                            self.offer_parameters.eq(kind == RequestCode.WRITE_PARAMETERS),
+                            self.offer_samples.eq(kind == RequestCode.WRITE_SAMPLES),
+                            self.offer_data.eq(kind == RequestCode.WRITE_DATA),
+                        ]
                 with m.Elif(there):
                     m.d.comb += move.eq(1)
                     m.d.sync += [word.eq(self.value), index.eq(index + 1)]
