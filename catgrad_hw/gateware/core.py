@@ -714,9 +714,7 @@ class Core(Component):
     def _count(self, m, counts, command, stepping):
         """The counters: cycles, steps, clamped words. Returns whether they are exact."""
         program, sequencer, bus = self.program, self.sequencer, self.bus
-        own = [Register.CYCLES, Register.STEPS]
-        most = [1] * len(own)
-        events = [(sequencer.running, sequencer.start), (sequencer.step_done & stepping, Const(0))]
+        most, events = [], []
         for number, name in enumerate(program.counters):
             terms, together = [Const(0)], 0
             for source, (clamped, kernel, names, words) in enumerate(counts):
@@ -728,17 +726,23 @@ class Core(Component):
             event = Signal(range(most[-1] + 1), name=f"clamped_{number}")
             m.d.sync += event.eq(sum(terms))
             events.append((event, command == Command.CLEAR_SATURATIONS))
+        # The counters of clamped words come first: then their numbers are addresses less 16, low bits as they are.
+        own = [Register.CYCLES, Register.STEPS]
+        most += [1] * len(own)
+        events += [(sequencer.running, sequencer.start), (sequencer.step_done & stepping, Const(0))]
         m.submodules.counters = self.counters = counters = Counters(most)
         is_own = [bus.address == register for register in own]
-        is_saturation = bus.address[4:].any()
+        low = (Register.SATURATIONS - 1).bit_length()
+        number = Cat(bus.address[:low], bus.address[low:] - 1)
+        is_saturation = bus.address[low:].any()
         m.d.comb += [
             counters.select.eq(is_saturation | Cat(is_own).any()),
-            counters.address.eq(Mux(is_saturation, bus.address - (Register.SATURATIONS - len(own)), is_own[1])),
+            counters.address.eq(Mux(is_saturation, number, len(program.counters) + is_own[1])),
         ]
-        for number, (event, clear) in enumerate(events):
+        for i, (event, clear) in enumerate(events):
             m.d.comb += [
-                getattr(counters, f"add_{number}").eq(event),
-                getattr(counters, f"clear_{number}").eq(clear),
+                getattr(counters, f"add_{i}").eq(event),
+                getattr(counters, f"clear_{i}").eq(clear),
             ]
         # What is clamped lands before ``busy`` falls, but where the core only predicts.
         settling = counters.settling + (program.timing.drain if program.predicts_only else 0)

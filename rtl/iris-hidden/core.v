@@ -538,95 +538,96 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$546 ;
   wire \$547 ;
   wire \$548 ;
-  wire [8:0] \$549 ;
+  wire [4:0] \$549 ;
   wire [2:0] \$55 ;
   wire \$550 ;
-  wire [8:0] \$551 ;
-  wire \$552 ;
+  wire [4:0] \$551 ;
+  wire [8:0] \$552 ;
   wire \$553 ;
   wire \$554 ;
-  reg [19:0] \$555 ;
-  reg [1:0] \$556 ;
+  wire \$555 ;
+  reg [19:0] \$556 ;
   reg [1:0] \$557 ;
-  reg [2:0] \$558 ;
+  reg [1:0] \$558 ;
   reg [2:0] \$559 ;
   wire [1:0] \$56 ;
-  reg \$560 ;
+  reg [2:0] \$560 ;
   reg \$561 ;
   reg \$562 ;
   reg \$563 ;
   reg \$564 ;
   reg \$565 ;
-  reg [2:0] \$566 ;
+  reg \$566 ;
   reg [2:0] \$567 ;
-  reg \$568 ;
+  reg [2:0] \$568 ;
   reg \$569 ;
   wire [3:0] \$57 ;
   reg \$570 ;
   reg \$571 ;
   reg \$572 ;
-  reg [19:0] \$573 ;
+  reg \$573 ;
   reg [19:0] \$574 ;
   reg [19:0] \$575 ;
   reg [19:0] \$576 ;
-  reg [1:0] \$577 ;
+  reg [19:0] \$577 ;
   reg [1:0] \$578 ;
-  reg [2:0] \$579 ;
+  reg [1:0] \$579 ;
   wire [4:0] \$58 ;
   reg [2:0] \$580 ;
-  reg [19:0] \$581 ;
+  reg [2:0] \$581 ;
   reg [19:0] \$582 ;
   reg [19:0] \$583 ;
-  reg \$584 ;
+  reg [19:0] \$584 ;
   reg \$585 ;
-  reg [2:0] \$586 ;
+  reg \$586 ;
   reg [2:0] \$587 ;
-  reg [19:0] \$588 ;
+  reg [2:0] \$588 ;
   reg [19:0] \$589 ;
   wire [1:0] \$59 ;
-  reg \$590 ;
-  reg [19:0] \$591 ;
+  reg [19:0] \$590 ;
+  reg \$591 ;
   reg [19:0] \$592 ;
   reg [19:0] \$593 ;
   reg [19:0] \$594 ;
   reg [19:0] \$595 ;
   reg [19:0] \$596 ;
-  reg \$597 ;
+  reg [19:0] \$597 ;
   reg \$598 ;
-  reg [2:0] \$599 ;
+  reg \$599 ;
   wire [15:0] \$6 ;
   wire [3:0] \$60 ;
   reg [2:0] \$600 ;
-  reg [19:0] \$601 ;
+  reg [2:0] \$601 ;
   reg [19:0] \$602 ;
   reg [19:0] \$603 ;
-  reg \$604 ;
+  reg [19:0] \$604 ;
   reg \$605 ;
-  reg [2:0] \$606 ;
+  reg \$606 ;
   reg [2:0] \$607 ;
-  reg \$608 ;
-  reg [3:0] \$609 ;
+  reg [2:0] \$608 ;
+  reg \$609 ;
   wire [4:0] \$61 ;
-  reg [31:0] \$610 ;
-  reg \$611 ;
+  reg [3:0] \$610 ;
+  reg [31:0] \$611 ;
   reg \$612 ;
-  reg [1:0] \$613 ;
+  reg \$613 ;
   reg [1:0] \$614 ;
   reg [1:0] \$615 ;
   reg [1:0] \$616 ;
-  reg [3:0] \$617 ;
-  reg \$618 ;
-  reg [3:0] \$619 ;
+  reg [1:0] \$617 ;
+  reg [3:0] \$618 ;
+  reg \$619 ;
   wire [1:0] \$62 ;
   reg [3:0] \$620 ;
-  reg \$621 ;
+  reg [3:0] \$621 ;
   reg \$622 ;
   reg \$623 ;
-  reg [3:0] \$624 ;
+  reg \$624 ;
   reg [3:0] \$625 ;
   reg [3:0] \$626 ;
   reg [3:0] \$627 ;
-  reg [6:0] \$628 ;
+  reg [3:0] \$628 ;
+  reg [6:0] \$629 ;
   wire [3:0] \$63 ;
   wire [4:0] \$64 ;
   wire [1:0] \$65 ;
@@ -747,38 +748,38 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire active;
   wire \active$371 ;
   wire \active$378 ;
-  wire add_0;
-  wire add_1;
+  (* init = 2'h0 *)
+  wire [1:0] add_0;
+  (* init = 2'h0 *)
+  wire [1:0] add_1;
   (* init = 1'h0 *)
   wire add_10;
-  (* init = 1'h0 *)
-  wire add_11;
-  (* init = 1'h0 *)
-  wire add_12;
+  (* init = 4'h0 *)
+  wire [3:0] add_11;
+  (* init = 4'h0 *)
+  wire [3:0] add_12;
   (* init = 4'h0 *)
   wire [3:0] add_13;
   (* init = 4'h0 *)
   wire [3:0] add_14;
-  (* init = 4'h0 *)
-  wire [3:0] add_15;
-  (* init = 4'h0 *)
-  wire [3:0] add_16;
+  wire add_15;
+  wire add_16;
   (* init = 2'h0 *)
   wire [1:0] add_2;
   (* init = 2'h0 *)
   wire [1:0] add_3;
-  (* init = 2'h0 *)
-  wire [1:0] add_4;
-  (* init = 2'h0 *)
-  wire [1:0] add_5;
+  (* init = 4'h0 *)
+  wire [3:0] add_4;
+  (* init = 1'h0 *)
+  wire add_5;
   (* init = 4'h0 *)
   wire [3:0] add_6;
+  (* init = 4'h0 *)
+  wire [3:0] add_7;
   (* init = 1'h0 *)
-  wire add_7;
-  (* init = 4'h0 *)
-  wire [3:0] add_8;
-  (* init = 4'h0 *)
-  wire [3:0] add_9;
+  wire add_8;
+  (* init = 1'h0 *)
+  wire add_9;
   wire [4:0] address;
   wire available;
   wire signed [15:0] b;
@@ -1693,6 +1694,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
+  assign \$320  = \write$403  & \$319 ;
   assign \$322  = \$318  & \$321 ;
   assign \$323  = | { \$322 , \$317 , \$313  };
   assign \$324  = ! \bank$364 ;
@@ -1805,10 +1807,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$547  = | { \$546 , \$545  };
   assign select = \$544  | \$547 ;
   assign \$548  = | bus__address[7:4];
-  assign \$549  = bus__address - 4'he;
+  assign \$549  = bus__address[7:4] - 1'h1;
   assign \$550  = bus__address == 3'h7;
-  assign \$551  = \$548  ? \$549  : { 8'h00, \$550  };
-  assign add_1 = step_done & stepping;
+  assign \$551  = 4'hf + \$550 ;
+  assign \$552  = \$548  ? { \$549 , bus__address[3:0] } : { 4'h0, \$551  };
+  assign clear_0 = \$signal$148  == 3'h7;
+  assign clear_1 = \$signal$148  == 3'h7;
   assign clear_2 = \$signal$148  == 3'h7;
   assign clear_3 = \$signal$148  == 3'h7;
   assign clear_4 = \$signal$148  == 3'h7;
@@ -1822,29 +1826,28 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign clear_12 = \$signal$148  == 3'h7;
   assign clear_13 = \$signal$148  == 3'h7;
   assign clear_14 = \$signal$148  == 3'h7;
-  assign clear_15 = \$signal$148  == 3'h7;
-  assign clear_16 = \$signal$148  == 3'h7;
-  assign \$552  = ! left;
-  assign \$553  = parameters__ready & \$552 ;
-  assign \$554  = ~ \$553 ;
+  assign add_16 = step_done & stepping;
+  assign \$553  = ! left;
+  assign \$554  = parameters__ready & \$553 ;
+  assign \$555  = ~ \$554 ;
   always @(posedge clk)
-    tag_1 <= \$555 ;
+    tag_1 <= \$556 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$556 ;
+    a_row_bank_1 <= \$557 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$557 ;
+    a_row_bank_2 <= \$558 ;
   always @(posedge clk)
-    a_row_lane_1 <= \$558 ;
+    a_row_lane_1 <= \$559 ;
   always @(posedge clk)
-    a_row_lane_2 <= \$559 ;
+    a_row_lane_2 <= \$560 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$560 ;
+    a_row_needed_1 <= \$561 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$561 ;
+    a_row_needed_2 <= \$562 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$562 ;
+    a_row_needed_3 <= \$563 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$563 ;
+    a_row_needed_4 <= \$564 ;
   always @(posedge clk)
     a_row_0 <= \$1 ;
   always @(posedge clk)
@@ -1862,45 +1865,45 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$8 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$564 ;
+    a_word_bank_1 <= \$565 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$565 ;
+    a_word_bank_2 <= \$566 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$566 ;
+    a_word_lane_1 <= \$567 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$567 ;
+    a_word_lane_2 <= \$568 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$568 ;
+    a_word_needed_1 <= \$569 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$569 ;
+    a_word_needed_2 <= \$570 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$570 ;
+    a_word_needed_3 <= \$571 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$571 ;
+    a_word_needed_4 <= \$572 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$572 ;
+    a_word_needed_5 <= \$573 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$9 ;
   always @(posedge clk)
-    tag_2 <= \$573 ;
+    tag_2 <= \$574 ;
   always @(posedge clk)
-    tag_3 <= \$574 ;
+    tag_3 <= \$575 ;
   always @(posedge clk)
-    tag_4 <= \$575 ;
+    tag_4 <= \$576 ;
   always @(posedge clk)
-    tag_5 <= \$576 ;
+    tag_5 <= \$577 ;
   always @(posedge clk)
     a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$577 ;
+    b_row_bank_1 <= \$578 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$578 ;
+    b_row_bank_2 <= \$579 ;
   always @(posedge clk)
-    b_row_lane_1 <= \$579 ;
+    b_row_lane_1 <= \$580 ;
   always @(posedge clk)
-    b_row_lane_2 <= \$580 ;
+    b_row_lane_2 <= \$581 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1918,19 +1921,19 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$581 ;
+    tag_6 <= \$582 ;
   always @(posedge clk)
-    tag_7 <= \$582 ;
+    tag_7 <= \$583 ;
   always @(posedge clk)
-    tag_8 <= \$583 ;
+    tag_8 <= \$584 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$584 ;
+    old_row_bank_1 <= \$585 ;
   always @(posedge clk)
-    old_row_bank_2 <= \$585 ;
+    old_row_bank_2 <= \$586 ;
   always @(posedge clk)
-    old_row_lane_1 <= \$586 ;
+    old_row_lane_1 <= \$587 ;
   always @(posedge clk)
-    old_row_lane_2 <= \$587 ;
+    old_row_lane_2 <= \$588 ;
   always @(posedge clk)
     old_row_0 <= old_row_raw_0;
   always @(posedge clk)
@@ -1948,21 +1951,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     old_row_7 <= old_row_raw_7;
   always @(posedge clk)
-    tag_9 <= \$588 ;
+    tag_9 <= \$589 ;
   always @(posedge clk)
-    \$signal  <= \$589 ;
+    \$signal  <= \$590 ;
   always @(posedge clk)
-    of_row <= \$590 ;
+    of_row <= \$591 ;
   always @(posedge clk)
-    summed_1 <= \$591 ;
+    summed_1 <= \$592 ;
   always @(posedge clk)
-    summed_2 <= \$592 ;
+    summed_2 <= \$593 ;
   always @(posedge clk)
-    summed_3 <= \$593 ;
+    summed_3 <= \$594 ;
   always @(posedge clk)
-    summed_4 <= \$594 ;
+    summed_4 <= \$595 ;
   always @(posedge clk)
-    summed_5 <= \$595 ;
+    summed_5 <= \$596 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -1974,71 +1977,71 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_5 <= of_row_4;
   always @(posedge clk)
-    summed_6 <= \$596 ;
+    summed_6 <= \$597 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$597 ;
+    bias_word_bank_1 <= \$598 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$598 ;
+    bias_word_bank_2 <= \$599 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$599 ;
+    bias_word_lane_1 <= \$600 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$600 ;
+    bias_word_lane_2 <= \$601 ;
   always @(posedge clk)
-    tag_10 <= \$601 ;
+    tag_10 <= \$602 ;
   always @(posedge clk)
-    tag_11 <= \$602 ;
+    tag_11 <= \$603 ;
   always @(posedge clk)
-    tag_12 <= \$603 ;
+    tag_12 <= \$604 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$604 ;
+    other_rows_bank_1 <= \$605 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$605 ;
+    other_rows_bank_2 <= \$606 ;
   always @(posedge clk)
-    other_rows_lane_1 <= \$606 ;
+    other_rows_lane_1 <= \$607 ;
   always @(posedge clk)
-    other_rows_lane_2 <= \$607 ;
+    other_rows_lane_2 <= \$608 ;
   always @(posedge clk)
-    \$signal$144  <= \$608 ;
+    \$signal$144  <= \$609 ;
   always @(posedge clk)
-    \$signal$148  <= \$609 ;
+    \$signal$148  <= \$610 ;
   always @(posedge clk)
-    count <= \$610 ;
+    count <= \$611 ;
   always @(posedge clk)
-    resident <= \$611 ;
+    resident <= \$612 ;
   always @(posedge clk)
-    stepping <= \$612 ;
+    stepping <= \$613 ;
   always @(posedge clk)
-    clamped_0 <= \$613 ;
+    clamped_0 <= \$614 ;
   always @(posedge clk)
-    clamped_1 <= \$614 ;
+    clamped_1 <= \$615 ;
   always @(posedge clk)
-    clamped_2 <= \$615 ;
+    clamped_2 <= \$616 ;
   always @(posedge clk)
-    clamped_3 <= \$616 ;
+    clamped_3 <= \$617 ;
   always @(posedge clk)
-    clamped_4 <= \$617 ;
+    clamped_4 <= \$618 ;
   always @(posedge clk)
-    clamped_5 <= \$618 ;
+    clamped_5 <= \$619 ;
   always @(posedge clk)
-    clamped_6 <= \$619 ;
+    clamped_6 <= \$620 ;
   always @(posedge clk)
-    clamped_7 <= \$620 ;
+    clamped_7 <= \$621 ;
   always @(posedge clk)
-    clamped_8 <= \$621 ;
+    clamped_8 <= \$622 ;
   always @(posedge clk)
-    clamped_9 <= \$622 ;
+    clamped_9 <= \$623 ;
   always @(posedge clk)
-    clamped_10 <= \$623 ;
+    clamped_10 <= \$624 ;
   always @(posedge clk)
-    clamped_11 <= \$624 ;
+    clamped_11 <= \$625 ;
   always @(posedge clk)
-    clamped_12 <= \$625 ;
+    clamped_12 <= \$626 ;
   always @(posedge clk)
-    clamped_13 <= \$626 ;
+    clamped_13 <= \$627 ;
   always @(posedge clk)
-    clamped_14 <= \$627 ;
+    clamped_14 <= \$628 ;
   always @(posedge clk)
-    left <= \$628 ;
+    left <= \$629 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2267,7 +2270,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$313  = \$309  & \$312 ;
   assign \$318  = ! \bank$404 ;
   assign \$319  = \lane$411  == 1'h1;
-  assign \$320  = \write$403  & \$319 ;
   \core.a_row  a_row (
     .\bank$18 (bank),
     .clk(clk),
@@ -2366,7 +2368,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2871$0 (\word$383 ),
+    .\port$2859$0 (\word$383 ),
     .\port$360$0 (\$243 ),
     .\port$363$0 (\$246 ),
     .\port$366$0 (\$249 ),
@@ -2382,7 +2384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2871$0 (\word$383 ),
+    .\port$2859$0 (\word$383 ),
     .\port$384$0 (\$267 ),
     .\port$387$0 (\$270 ),
     .\port$390$0 (\$273 ),
@@ -2408,32 +2410,32 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .trigger(\trigger$297 )
   );
   \core.counters  counters (
-    .add_0(running),
-    .add_1(add_1),
-    .add_10(clamped_8),
-    .add_11(clamped_9),
-    .add_12(clamped_10),
-    .add_13(clamped_11),
-    .add_14(clamped_12),
-    .add_15(clamped_13),
-    .add_16(clamped_14),
-    .add_2(clamped_0),
-    .add_3(clamped_1),
-    .add_4(clamped_2),
-    .add_5(clamped_3),
-    .add_6(clamped_4),
-    .add_7(clamped_5),
-    .add_8(clamped_6),
-    .add_9(clamped_7),
-    .address(\$551 [4:0]),
-    .clear_0(start),
+    .add_0(clamped_0),
+    .add_1(clamped_1),
+    .add_10(clamped_10),
+    .add_11(clamped_11),
+    .add_12(clamped_12),
+    .add_13(clamped_13),
+    .add_14(clamped_14),
+    .add_15(running),
+    .add_16(add_16),
+    .add_2(clamped_2),
+    .add_3(clamped_3),
+    .add_4(clamped_4),
+    .add_5(clamped_5),
+    .add_6(clamped_6),
+    .add_7(clamped_7),
+    .add_8(clamped_8),
+    .add_9(clamped_9),
+    .address(\$552 [4:0]),
+    .clear_0(clear_0),
+    .clear_1(clear_1),
     .clear_10(clear_10),
     .clear_11(clear_11),
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(clear_15),
-    .clear_16(clear_16),
+    .clear_15(start),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2452,22 +2454,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2646$0 (old_row_0),
-    .\port$2647$0 (old_row_1),
-    .\port$2648$0 (old_row_2),
-    .\port$2649$0 (old_row_3),
-    .\port$2650$0 (old_row_4),
-    .\port$2651$0 (old_row_5),
-    .\port$2652$0 (old_row_6),
-    .\port$2653$0 (old_row_7),
-    .\port$3139$0 (total),
-    .\port$3144$0 (\total$248 ),
-    .\port$3149$0 (\total$249 ),
-    .\port$3154$0 (\total$250 ),
-    .\port$3159$0 (\total$251 ),
-    .\port$3164$0 (\total$252 ),
-    .\port$3169$0 (\total$253 ),
-    .\port$3174$0 (\total$254 ),
+    .\port$2634$0 (old_row_0),
+    .\port$2635$0 (old_row_1),
+    .\port$2636$0 (old_row_2),
+    .\port$2637$0 (old_row_3),
+    .\port$2638$0 (old_row_4),
+    .\port$2639$0 (old_row_5),
+    .\port$2640$0 (old_row_6),
+    .\port$2641$0 (old_row_7),
+    .\port$3127$0 (total),
+    .\port$3132$0 (\total$248 ),
+    .\port$3137$0 (\total$249 ),
+    .\port$3142$0 (\total$250 ),
+    .\port$3147$0 (\total$251 ),
+    .\port$3152$0 (\total$252 ),
+    .\port$3157$0 (\total$253 ),
+    .\port$3162$0 (\total$254 ),
     .rows(\words$278 ),
     .rst(rst),
     .tag(tag_8),
@@ -2487,7 +2489,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2496,7 +2498,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$216 ),
     .b(\b$217 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$271 ),
     .rst(rst),
     .total(\total$248 )
@@ -2505,7 +2507,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$220 ),
     .b(\b$221 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$272 ),
     .rst(rst),
     .total(\total$249 )
@@ -2514,7 +2516,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$224 ),
     .b(\b$225 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$273 ),
     .rst(rst),
     .total(\total$250 )
@@ -2523,7 +2525,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$228 ),
     .b(\b$229 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$274 ),
     .rst(rst),
     .total(\total$251 )
@@ -2532,7 +2534,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$232 ),
     .b(\b$233 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$275 ),
     .rst(rst),
     .total(\total$252 )
@@ -2541,7 +2543,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$236 ),
     .b(\b$237 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$276 ),
     .rst(rst),
     .total(\total$253 )
@@ -2550,7 +2552,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$240 ),
     .b(\b$241 ),
     .clk(clk),
-    .\port$2637$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$277 ),
     .rst(rst),
     .total(\total$254 )
@@ -2588,14 +2590,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3142$0 (product),
-    .\port$3147$0 (\product$271 ),
-    .\port$3152$0 (\product$272 ),
-    .\port$3157$0 (\product$273 ),
-    .\port$3162$0 (\product$274 ),
-    .\port$3167$0 (\product$275 ),
-    .\port$3172$0 (\product$276 ),
-    .\port$3177$0 (\product$277 ),
+    .\port$3130$0 (product),
+    .\port$3135$0 (\product$271 ),
+    .\port$3140$0 (\product$272 ),
+    .\port$3145$0 (\product$273 ),
+    .\port$3150$0 (\product$274 ),
+    .\port$3155$0 (\product$275 ),
+    .\port$3160$0 (\product$276 ),
+    .\port$3165$0 (\product$277 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2662,14 +2664,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$311 ),
-    .\port$3139$0 (total),
-    .\port$3144$0 (\total$248 ),
-    .\port$3149$0 (\total$249 ),
-    .\port$3154$0 (\total$250 ),
-    .\port$3159$0 (\total$251 ),
-    .\port$3164$0 (\total$252 ),
-    .\port$3169$0 (\total$253 ),
-    .\port$3174$0 (\total$254 ),
+    .\port$3127$0 (total),
+    .\port$3132$0 (\total$248 ),
+    .\port$3137$0 (\total$249 ),
+    .\port$3142$0 (\total$250 ),
+    .\port$3147$0 (\total$251 ),
+    .\port$3152$0 (\total$252 ),
+    .\port$3157$0 (\total$253 ),
+    .\port$3162$0 (\total$254 ),
     .row_enables(row_enables),
     .rows(\rows$402 ),
     .rst(rst),
@@ -2721,422 +2723,422 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$20 (\bank$404 ),
     .clk(clk),
     .\lane$8 (\lane$411 ),
-    .\port$3692$11 (\write_tag$343 [16:11]),
+    .\port$3680$11 (\write_tag$343 [16:11]),
     .row(\row$405 ),
     .rst(rst),
     .trigger(\write_tag$343 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$555  = tag;
+    \$556  = tag;
     if (rst) begin
-      \$555  = 20'h00000;
+      \$556  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$556  = bank;
-    if (rst) begin
-      \$556  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$557  = a_row_bank_1;
+    \$557  = bank;
     if (rst) begin
       \$557  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$558  = 3'h0;
+    \$558  = a_row_bank_1;
     if (rst) begin
-      \$558  = 3'h0;
+      \$558  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$559  = a_row_lane_1;
+    \$559  = 3'h0;
     if (rst) begin
       \$559  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$560  = a_row_needed;
+    \$560  = a_row_lane_1;
     if (rst) begin
-      \$560  = 1'h0;
+      \$560  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$561  = a_row_needed_1;
+    \$561  = a_row_needed;
     if (rst) begin
       \$561  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$562  = a_row_needed_2;
+    \$562  = a_row_needed_1;
     if (rst) begin
       \$562  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$563  = a_row_needed_3;
+    \$563  = a_row_needed_2;
     if (rst) begin
       \$563  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$564  = \bank$45 ;
+    \$564  = a_row_needed_3;
     if (rst) begin
       \$564  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$565  = a_word_bank_1;
+    \$565  = \bank$45 ;
     if (rst) begin
       \$565  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$566  = \lane$48 ;
+    \$566  = a_word_bank_1;
     if (rst) begin
-      \$566  = 3'h0;
+      \$566  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$567  = a_word_lane_1;
+    \$567  = \lane$48 ;
     if (rst) begin
       \$567  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$568  = a_word_needed;
+    \$568  = a_word_lane_1;
     if (rst) begin
-      \$568  = 1'h0;
+      \$568  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$569  = a_word_needed_1;
+    \$569  = a_word_needed;
     if (rst) begin
       \$569  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$570  = a_word_needed_2;
+    \$570  = a_word_needed_1;
     if (rst) begin
       \$570  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$571  = a_word_needed_3;
+    \$571  = a_word_needed_2;
     if (rst) begin
       \$571  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$572  = a_word_needed_4;
+    \$572  = a_word_needed_3;
     if (rst) begin
       \$572  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$573  = tag_1;
+    \$573  = a_word_needed_4;
     if (rst) begin
-      \$573  = 20'h00000;
+      \$573  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$574  = tag_2;
+    \$574  = tag_1;
     if (rst) begin
       \$574  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$575  = tag_3;
+    \$575  = tag_2;
     if (rst) begin
       \$575  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$576  = tag_4;
+    \$576  = tag_3;
     if (rst) begin
       \$576  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$577  = \bank$67 ;
+    \$577  = tag_4;
     if (rst) begin
-      \$577  = 2'h0;
+      \$577  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$578  = b_row_bank_1;
+    \$578  = \bank$67 ;
     if (rst) begin
       \$578  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$579  = 3'h0;
+    \$579  = b_row_bank_1;
     if (rst) begin
-      \$579  = 3'h0;
+      \$579  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$580  = b_row_lane_1;
+    \$580  = 3'h0;
     if (rst) begin
       \$580  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$581  = tag_5;
+    \$581  = b_row_lane_1;
     if (rst) begin
-      \$581  = 20'h00000;
+      \$581  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$582  = tag_6;
+    \$582  = tag_5;
     if (rst) begin
       \$582  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$583  = tag_7;
+    \$583  = tag_6;
     if (rst) begin
       \$583  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$584  = \bank$92 ;
+    \$584  = tag_7;
     if (rst) begin
-      \$584  = 1'h0;
+      \$584  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$585  = old_row_bank_1;
+    \$585  = \bank$92 ;
     if (rst) begin
       \$585  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$586  = 3'h0;
+    \$586  = old_row_bank_1;
     if (rst) begin
-      \$586  = 3'h0;
+      \$586  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$587  = old_row_lane_1;
+    \$587  = 3'h0;
     if (rst) begin
       \$587  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$588  = tag_8;
+    \$588  = old_row_lane_1;
     if (rst) begin
-      \$588  = 20'h00000;
+      \$588  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$589  = source;
+    \$589  = tag_8;
     if (rst) begin
       \$589  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$590  = \$12 ;
+    \$590  = source;
     if (rst) begin
-      \$590  = 1'h0;
+      \$590  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$591  = \$signal ;
+    \$591  = \$12 ;
     if (rst) begin
-      \$591  = 20'h00000;
+      \$591  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$592  = summed_1;
+    \$592  = \$signal ;
     if (rst) begin
       \$592  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$593  = summed_2;
+    \$593  = summed_1;
     if (rst) begin
       \$593  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$594  = summed_3;
+    \$594  = summed_2;
     if (rst) begin
       \$594  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$595  = summed_4;
+    \$595  = summed_3;
     if (rst) begin
       \$595  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$596  = summed_5;
+    \$596  = summed_4;
     if (rst) begin
       \$596  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$597  = \bank$130 ;
+    \$597  = summed_5;
     if (rst) begin
-      \$597  = 1'h0;
+      \$597  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$598  = bias_word_bank_1;
+    \$598  = \bank$130 ;
     if (rst) begin
       \$598  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$599  = \lane$133 ;
+    \$599  = bias_word_bank_1;
     if (rst) begin
-      \$599  = 3'h0;
+      \$599  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$600  = bias_word_lane_1;
+    \$600  = \lane$133 ;
     if (rst) begin
       \$600  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$601  = tag_9;
+    \$601  = bias_word_lane_1;
     if (rst) begin
-      \$601  = 20'h00000;
+      \$601  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$602  = tag_10;
+    \$602  = tag_9;
     if (rst) begin
       \$602  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$603  = tag_11;
+    \$603  = tag_10;
     if (rst) begin
       \$603  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$604  = \bank$139 ;
+    \$604  = tag_11;
     if (rst) begin
-      \$604  = 1'h0;
+      \$604  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$605  = other_rows_bank_1;
+    \$605  = \bank$139 ;
     if (rst) begin
       \$605  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$606  = 3'h0;
+    \$606  = other_rows_bank_1;
     if (rst) begin
-      \$606  = 3'h0;
+      \$606  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$607  = other_rows_lane_1;
+    \$607  = 3'h0;
     if (rst) begin
       \$607  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$608  = \$19 ;
+    \$608  = other_rows_lane_1;
     if (rst) begin
-      \$608  = 1'h1;
+      \$608  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$609  = 4'h0;
+    \$609  = \$19 ;
+    if (rst) begin
+      \$609  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$610  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$609  = \$20 [3:0];
+            \$610  = \$20 [3:0];
       endcase
     end
     if (rst) begin
-      \$609  = 4'h0;
+      \$610  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$610  = count;
+    \$611  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
             if (\$21 ) begin
-              \$610  = bus__write_data;
+              \$611  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$610  = 32'd0;
+      \$611  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$611  = resident;
+    \$612  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3144,18 +3146,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$611  = bus__write_data[0];
+            \$612  = bus__write_data[0];
       endcase
-    end
-    if (rst) begin
-      \$611  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$612  = stepping;
-    if (start) begin
-      \$612  = \$22 ;
     end
     if (rst) begin
       \$612  = 1'h0;
@@ -3163,119 +3155,129 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$613  = \$25 [1:0];
+    \$613  = stepping;
+    if (start) begin
+      \$613  = \$22 ;
+    end
     if (rst) begin
-      \$613  = 2'h0;
+      \$613  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$614  = \$28 [1:0];
+    \$614  = \$25 [1:0];
     if (rst) begin
       \$614  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$615  = \$31 [1:0];
+    \$615  = \$28 [1:0];
     if (rst) begin
       \$615  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$616  = \$34 [1:0];
+    \$616  = \$31 [1:0];
     if (rst) begin
       \$616  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$617  = \$37 [3:0];
+    \$617  = \$34 [1:0];
     if (rst) begin
-      \$617  = 4'h0;
+      \$617  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$618  = \$40 [0];
+    \$618  = \$37 [3:0];
     if (rst) begin
-      \$618  = 1'h0;
+      \$618  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$619  = \$43 [3:0];
+    \$619  = \$40 [0];
     if (rst) begin
-      \$619  = 4'h0;
+      \$619  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$620  = \$46 [3:0];
+    \$620  = \$43 [3:0];
     if (rst) begin
       \$620  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$621  = \$49 [0];
+    \$621  = \$46 [3:0];
     if (rst) begin
-      \$621  = 1'h0;
+      \$621  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$622  = \$52 [0];
+    \$622  = \$49 [0];
     if (rst) begin
       \$622  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$623  = \$55 [0];
+    \$623  = \$52 [0];
     if (rst) begin
       \$623  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$624  = \$58 [3:0];
+    \$624  = \$55 [0];
     if (rst) begin
-      \$624  = 4'h0;
+      \$624  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$625  = \$61 [3:0];
+    \$625  = \$58 [3:0];
     if (rst) begin
       \$625  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$626  = \$64 [3:0];
+    \$626  = \$61 [3:0];
     if (rst) begin
       \$626  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$627  = \$67 [3:0];
+    \$627  = \$64 [3:0];
     if (rst) begin
       \$627  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$628  = left;
+    \$628  = \$67 [3:0];
+    if (rst) begin
+      \$628  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$629  = left;
     if (busy) begin
-      \$628  = 7'h57;
+      \$629  = 7'h57;
     end else if (\$68 ) begin
-      \$628  = \$69 [6:0];
+      \$629  = \$69 [6:0];
     end
     if (rst) begin
-      \$628  = 7'h00;
+      \$629  = 7'h00;
     end
   end
   always @* begin
@@ -3597,7 +3599,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       8'h01:
           other = 32'd3148264046;
       8'h02:
-          other = { 30'h00000000, waiting, \$554  };
+          other = { 30'h00000000, waiting, \$555  };
       8'h04:
           other = count;
       8'h06:
@@ -4060,25 +4062,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \results__valid$441  = results__valid;
   assign \results__payload$442  = results__payload;
   assign \results__ready$443  = results__ready;
-  assign address = \$551 [4:0];
-  assign add_0 = running;
-  assign clear_0 = start;
-  assign clear_1 = 1'h0;
-  assign add_2 = clamped_0;
-  assign add_3 = clamped_1;
-  assign add_4 = clamped_2;
-  assign add_5 = clamped_3;
-  assign add_6 = clamped_4;
-  assign add_7 = clamped_5;
-  assign add_8 = clamped_6;
-  assign add_9 = clamped_7;
-  assign add_10 = clamped_8;
-  assign add_11 = clamped_9;
-  assign add_12 = clamped_10;
-  assign add_13 = clamped_11;
-  assign add_14 = clamped_12;
-  assign add_15 = clamped_13;
-  assign add_16 = clamped_14;
+  assign address = \$552 [4:0];
+  assign add_0 = clamped_0;
+  assign add_1 = clamped_1;
+  assign add_2 = clamped_2;
+  assign add_3 = clamped_3;
+  assign add_4 = clamped_4;
+  assign add_5 = clamped_5;
+  assign add_6 = clamped_6;
+  assign add_7 = clamped_7;
+  assign add_8 = clamped_8;
+  assign add_9 = clamped_9;
+  assign add_10 = clamped_10;
+  assign add_11 = clamped_11;
+  assign add_12 = clamped_12;
+  assign add_13 = clamped_13;
+  assign add_14 = clamped_14;
+  assign add_15 = running;
+  assign clear_15 = start;
+  assign clear_16 = 1'h0;
   assign value = bus__read_data;
   assign \tag_1.valid  = tag_1[0];
   assign \tag_1.first  = tag_1[1];
@@ -8161,7 +8163,7 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2871$0 , write__addr, clk);
+module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2859$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8185,8 +8187,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2871$0 ;
-  wire [15:0] \port$2871$0 ;
+  input [15:0] \port$2859$0 ;
+  wire [15:0] \port$2859$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8284,21 +8286,21 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   end
   always @(posedge clk) begin
     if (\port$360$0 )
-      memory[write__addr][15:0] <= \port$2871$0 ;
+      memory[write__addr][15:0] <= \port$2859$0 ;
     if (\port$363$0 )
-      memory[write__addr][31:16] <= \port$2871$0 ;
+      memory[write__addr][31:16] <= \port$2859$0 ;
     if (\port$366$0 )
-      memory[write__addr][47:32] <= \port$2871$0 ;
+      memory[write__addr][47:32] <= \port$2859$0 ;
     if (\port$369$0 )
-      memory[write__addr][63:48] <= \port$2871$0 ;
+      memory[write__addr][63:48] <= \port$2859$0 ;
     if (\port$372$0 )
-      memory[write__addr][79:64] <= \port$2871$0 ;
+      memory[write__addr][79:64] <= \port$2859$0 ;
     if (\port$375$0 )
-      memory[write__addr][95:80] <= \port$2871$0 ;
+      memory[write__addr][95:80] <= \port$2859$0 ;
     if (\port$378$0 )
-      memory[write__addr][111:96] <= \port$2871$0 ;
+      memory[write__addr][111:96] <= \port$2859$0 ;
     if (\port$381$0 )
-      memory[write__addr][127:112] <= \port$2871$0 ;
+      memory[write__addr][127:112] <= \port$2859$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8318,8 +8320,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0  };
-  assign write_data = { \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0  };
+  assign write__data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
+  assign write_data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
   assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign read_address = read__addr;
@@ -8328,7 +8330,7 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2871$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2859$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8350,8 +8352,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   wire \port$405$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2871$0 ;
-  wire [15:0] \port$2871$0 ;
+  input [15:0] \port$2859$0 ;
+  wire [15:0] \port$2859$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8432,21 +8434,21 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   end
   always @(posedge clk) begin
     if (\port$384$0 )
-      memory[write__addr][15:0] <= \port$2871$0 ;
+      memory[write__addr][15:0] <= \port$2859$0 ;
     if (\port$387$0 )
-      memory[write__addr][31:16] <= \port$2871$0 ;
+      memory[write__addr][31:16] <= \port$2859$0 ;
     if (\port$390$0 )
-      memory[write__addr][47:32] <= \port$2871$0 ;
+      memory[write__addr][47:32] <= \port$2859$0 ;
     if (\port$393$0 )
-      memory[write__addr][63:48] <= \port$2871$0 ;
+      memory[write__addr][63:48] <= \port$2859$0 ;
     if (\port$396$0 )
-      memory[write__addr][79:64] <= \port$2871$0 ;
+      memory[write__addr][79:64] <= \port$2859$0 ;
     if (\port$399$0 )
-      memory[write__addr][95:80] <= \port$2871$0 ;
+      memory[write__addr][95:80] <= \port$2859$0 ;
     if (\port$402$0 )
-      memory[write__addr][111:96] <= \port$2871$0 ;
+      memory[write__addr][111:96] <= \port$2859$0 ;
     if (\port$405$0 )
-      memory[write__addr][127:112] <= \port$2871$0 ;
+      memory[write__addr][127:112] <= \port$2859$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8466,8 +8468,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0  };
-  assign write_data = { \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0 , \port$2871$0  };
+  assign write__data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
+  assign write_data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
   assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign read_address = read__addr;
@@ -8811,8 +8813,8 @@ module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
 endmodule
 
-module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, clear_15, clear_16, add_0, value
-, add_2, add_3, add_4, add_5, add_6, add_7, add_8, add_9, add_10, add_11, add_12, add_13, add_14, add_15, add_16, clear_0, other, clk);
+module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, add_16, add_15, value
+, add_0, add_1, add_2, add_3, add_4, add_5, add_6, add_7, add_8, add_9, add_10, add_11, add_12, add_13, add_14, clear_15, other, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$12  = 0;
   input rst;
   wire rst;
@@ -8820,8 +8822,10 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire select;
   input [4:0] address;
   wire [4:0] address;
-  input add_1;
-  wire add_1;
+  input clear_0;
+  wire clear_0;
+  input clear_1;
+  wire clear_1;
   input clear_2;
   wire clear_2;
   input clear_3;
@@ -8848,46 +8852,44 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire clear_13;
   input clear_14;
   wire clear_14;
-  input clear_15;
-  wire clear_15;
-  input clear_16;
-  wire clear_16;
-  input add_0;
-  wire add_0;
+  input add_16;
+  wire add_16;
+  input add_15;
+  wire add_15;
   output [31:0] value;
   wire [31:0] value;
+  input [1:0] add_0;
+  wire [1:0] add_0;
+  input [1:0] add_1;
+  wire [1:0] add_1;
   input [1:0] add_2;
   wire [1:0] add_2;
   input [1:0] add_3;
   wire [1:0] add_3;
-  input [1:0] add_4;
-  wire [1:0] add_4;
-  input [1:0] add_5;
-  wire [1:0] add_5;
+  input [3:0] add_4;
+  wire [3:0] add_4;
+  input add_5;
+  wire add_5;
   input [3:0] add_6;
   wire [3:0] add_6;
-  input add_7;
-  wire add_7;
-  input [3:0] add_8;
-  wire [3:0] add_8;
-  input [3:0] add_9;
-  wire [3:0] add_9;
+  input [3:0] add_7;
+  wire [3:0] add_7;
+  input add_8;
+  wire add_8;
+  input add_9;
+  wire add_9;
   input add_10;
   wire add_10;
-  input add_11;
-  wire add_11;
-  input add_12;
-  wire add_12;
+  input [3:0] add_11;
+  wire [3:0] add_11;
+  input [3:0] add_12;
+  wire [3:0] add_12;
   input [3:0] add_13;
   wire [3:0] add_13;
   input [3:0] add_14;
   wire [3:0] add_14;
-  input [3:0] add_15;
-  wire [3:0] add_15;
-  input [3:0] add_16;
-  wire [3:0] add_16;
-  input clear_0;
-  wire clear_0;
+  input clear_15;
+  wire clear_15;
   input [31:0] other;
   wire [31:0] other;
   input clk;
@@ -8907,8 +8909,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$11 ;
   wire \$110 ;
   wire \$111 ;
-  wire [7:0] \$112 ;
-  wire [7:0] \$113 ;
+  wire [10:0] \$112 ;
+  wire [10:0] \$113 ;
   wire \$114 ;
   wire \$115 ;
   wire \$116 ;
@@ -8917,8 +8919,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$119 ;
   wire \$12 ;
   wire \$120 ;
-  wire [7:0] \$121 ;
-  wire [7:0] \$122 ;
+  wire [10:0] \$121 ;
+  wire [10:0] \$122 ;
   wire \$123 ;
   wire \$124 ;
   wire \$125 ;
@@ -8926,7 +8928,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$127 ;
   wire \$128 ;
   wire \$129 ;
-  wire [7:0] \$13 ;
+  wire [8:0] \$13 ;
   wire [10:0] \$130 ;
   wire [10:0] \$131 ;
   wire \$132 ;
@@ -8937,7 +8939,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$137 ;
   wire \$138 ;
   wire [10:0] \$139 ;
-  wire [7:0] \$14 ;
+  wire [8:0] \$14 ;
   wire [10:0] \$140 ;
   wire \$141 ;
   wire \$142 ;
@@ -8946,8 +8948,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$145 ;
   wire \$146 ;
   wire \$147 ;
-  wire [10:0] \$148 ;
-  wire [10:0] \$149 ;
+  wire [7:0] \$148 ;
+  wire [7:0] \$149 ;
   wire \$15 ;
   wire \$150 ;
   wire \$151 ;
@@ -8956,8 +8958,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$154 ;
   wire \$155 ;
   wire \$156 ;
-  wire [10:0] \$157 ;
-  wire [10:0] \$158 ;
+  wire [7:0] \$157 ;
+  wire [7:0] \$158 ;
   wire \$159 ;
   wire \$16 ;
   wire \$160 ;
@@ -8986,31 +8988,31 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   reg [31:0] \$181 ;
   reg [9:0] \$182 ;
   reg \$183 ;
-  reg [6:0] \$184 ;
+  reg [7:0] \$184 ;
   reg [16:0] \$185 ;
-  reg [6:0] \$186 ;
+  reg [7:0] \$186 ;
   reg [7:0] \$187 ;
   reg [7:0] \$188 ;
-  reg [7:0] \$189 ;
+  reg [9:0] \$189 ;
   wire \$19 ;
-  reg [7:0] \$190 ;
+  reg [6:0] \$190 ;
   reg [9:0] \$191 ;
-  reg [6:0] \$192 ;
-  reg [9:0] \$193 ;
-  reg [9:0] \$194 ;
+  reg [9:0] \$192 ;
+  reg [6:0] \$193 ;
+  reg [6:0] \$194 ;
   reg [6:0] \$195 ;
-  reg [6:0] \$196 ;
-  reg [6:0] \$197 ;
+  reg [9:0] \$196 ;
+  reg [9:0] \$197 ;
   reg [9:0] \$198 ;
   reg [9:0] \$199 ;
   wire \$2 ;
   wire \$20 ;
-  reg [9:0] \$200 ;
-  reg [9:0] \$201 ;
+  reg [6:0] \$200 ;
+  reg [6:0] \$201 ;
   reg \$202 ;
   wire \$21 ;
-  wire [7:0] \$22 ;
-  wire [7:0] \$23 ;
+  wire [8:0] \$22 ;
+  wire [8:0] \$23 ;
   wire \$24 ;
   wire \$25 ;
   wire \$26 ;
@@ -9038,9 +9040,9 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$46 ;
   wire \$47 ;
   wire \$48 ;
-  wire [8:0] \$49 ;
+  wire [10:0] \$49 ;
   wire [5:0] \$5 ;
-  wire [8:0] \$50 ;
+  wire [10:0] \$50 ;
   wire \$51 ;
   wire \$52 ;
   wire \$53 ;
@@ -9048,8 +9050,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire [8:0] \$58 ;
-  wire [8:0] \$59 ;
+  wire [7:0] \$58 ;
+  wire [7:0] \$59 ;
   wire \$6 ;
   wire \$60 ;
   wire \$61 ;
@@ -9068,8 +9070,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$73 ;
   wire \$74 ;
   wire \$75 ;
-  wire [7:0] \$76 ;
-  wire [7:0] \$77 ;
+  wire [10:0] \$76 ;
+  wire [10:0] \$77 ;
   wire \$78 ;
   wire \$79 ;
   reg [9:0] \$8 ;
@@ -9078,8 +9080,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$82 ;
   wire \$83 ;
   wire \$84 ;
-  wire [10:0] \$85 ;
-  wire [10:0] \$86 ;
+  wire [7:0] \$85 ;
+  wire [7:0] \$86 ;
   wire \$87 ;
   wire \$88 ;
   wire \$89 ;
@@ -9088,8 +9090,8 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$91 ;
   wire \$92 ;
   wire \$93 ;
-  wire [10:0] \$94 ;
-  wire [10:0] \$95 ;
+  wire [7:0] \$94 ;
+  wire [7:0] \$95 ;
   wire \$96 ;
   wire \$97 ;
   wire \$98 ;
@@ -9104,25 +9106,25 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   wire \$signature__en ;
   reg [16:0] anew = 17'h1ffff;
   reg changes_1 = 1'h0;
-  wire clear_1;
+  wire clear_16;
   reg [9:0] hand = 10'h000;
-  reg [6:0] hand_0 = 7'h00;
-  reg [6:0] hand_1 = 7'h00;
+  reg [7:0] hand_0 = 8'h00;
+  reg [7:0] hand_1 = 8'h00;
   reg [6:0] hand_10 = 7'h00;
-  reg [6:0] hand_11 = 7'h00;
-  reg [6:0] hand_12 = 7'h00;
+  reg [9:0] hand_11 = 10'h000;
+  reg [9:0] hand_12 = 10'h000;
   reg [9:0] hand_13 = 10'h000;
   reg [9:0] hand_14 = 10'h000;
-  reg [9:0] hand_15 = 10'h000;
-  reg [9:0] hand_16 = 10'h000;
+  reg [6:0] hand_15 = 7'h00;
+  reg [6:0] hand_16 = 7'h00;
   reg [7:0] hand_2 = 8'h00;
   reg [7:0] hand_3 = 8'h00;
-  reg [7:0] hand_4 = 8'h00;
-  reg [7:0] hand_5 = 8'h00;
+  reg [9:0] hand_4 = 10'h000;
+  reg [6:0] hand_5 = 7'h00;
   reg [9:0] hand_6 = 10'h000;
-  reg [6:0] hand_7 = 7'h00;
-  reg [9:0] hand_8 = 10'h000;
-  reg [9:0] hand_9 = 10'h000;
+  reg [9:0] hand_7 = 10'h000;
+  reg [6:0] hand_8 = 7'h00;
+  reg [6:0] hand_9 = 7'h00;
   reg [31:0] held = 32'd0;
   wire hosts;
   reg hosts_1 = 1'h0;
@@ -9185,7 +9187,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$5  = \$3  ? 6'h00 : \$4 ;
   assign \$6  = anew >> turn;
   assign \$7  = \$6  ? 32'd0 : read__data;
-  assign \$9  = { clear_16, clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, 1'h0, clear_0 } >> turn;
+  assign \$9  = { clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, clear_1, clear_0 } >> turn;
   assign \$10  = ! turn;
   assign \$11  = \$signal$8  & \$10 ;
   assign \$12  = \$11  | clear_0;
@@ -9197,6 +9199,7 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$18  = \$16  & \$17 ;
   assign \$19  = turn == 1'h1;
   assign \$20  = \$signal$8  & \$19 ;
+  assign \$21  = \$20  | clear_1;
   assign \$22  = hand_1 + add_1;
   assign \$23  = \$21  ? { 7'h00, add_1 } : \$22 ;
   assign \$24  = turn == 1'h1;
@@ -9331,7 +9334,6 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   assign \$153  = \$151  & \$152 ;
   assign \$154  = turn == 5'h10;
   assign \$155  = \$signal$8  & \$154 ;
-  assign \$156  = \$155  | clear_16;
   assign \$157  = hand_16 + add_16;
   assign \$158  = \$156  ? { 7'h00, add_16 } : \$157 ;
   assign \$159  = turn == 5'h10;
@@ -9419,39 +9421,39 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
     \$8  = 10'h000;
     casez (turn)
       5'h00:
-          \$8  = { 3'h0, hand_0 };
+          \$8  = { 2'h0, hand_0 };
       5'h01:
-          \$8  = { 3'h0, hand_1 };
+          \$8  = { 2'h0, hand_1 };
       5'h02:
           \$8  = { 2'h0, hand_2 };
       5'h03:
           \$8  = { 2'h0, hand_3 };
       5'h04:
-          \$8  = { 2'h0, hand_4 };
+          \$8  = hand_4;
       5'h05:
-          \$8  = { 2'h0, hand_5 };
+          \$8  = { 3'h0, hand_5 };
       5'h06:
           \$8  = hand_6;
       5'h07:
-          \$8  = { 3'h0, hand_7 };
+          \$8  = hand_7;
       5'h08:
-          \$8  = hand_8;
+          \$8  = { 3'h0, hand_8 };
       5'h09:
-          \$8  = hand_9;
+          \$8  = { 3'h0, hand_9 };
       5'h0a:
           \$8  = { 3'h0, hand_10 };
       5'h0b:
-          \$8  = { 3'h0, hand_11 };
+          \$8  = hand_11;
       5'h0c:
-          \$8  = { 3'h0, hand_12 };
+          \$8  = hand_12;
       5'h0d:
           \$8  = hand_13;
       5'h0e:
           \$8  = hand_14;
       5'h0f:
-          \$8  = hand_15;
+          \$8  = { 3'h0, hand_15 };
       5'h10:
-          \$8  = hand_16;
+          \$8  = { 3'h0, hand_16 };
     endcase
   end
   always @* begin
@@ -9547,9 +9549,9 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$184  = \$14 [6:0];
+    \$184  = \$14 [7:0];
     if (rst) begin
-      \$184  = 7'h00;
+      \$184  = 8'h00;
     end
   end
   always @* begin
@@ -9560,10 +9562,11 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
     end else if (\$18 ) begin
       \$185 [0] = 1'h0;
     end
-    casez ({ \$27 , 1'h0 })
-      2'b1?:
-          \$185 [1] = 1'h0;
-    endcase
+    if (clear_1) begin
+      \$185 [1] = 1'h1;
+    end else if (\$27 ) begin
+      \$185 [1] = 1'h0;
+    end
     if (clear_2) begin
       \$185 [2] = 1'h1;
     end else if (\$36 ) begin
@@ -9634,20 +9637,19 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
     end else if (\$153 ) begin
       \$185 [15] = 1'h0;
     end
-    if (clear_16) begin
-      \$185 [16] = 1'h1;
-    end else if (\$162 ) begin
-      \$185 [16] = 1'h0;
-    end
+    casez ({ \$162 , 1'h0 })
+      2'b1?:
+          \$185 [16] = 1'h0;
+    endcase
     if (rst) begin
       \$185  = 17'h1ffff;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$186  = \$23 [6:0];
+    \$186  = \$23 [7:0];
     if (rst) begin
-      \$186  = 7'h00;
+      \$186  = 8'h00;
     end
   end
   always @* begin
@@ -9666,16 +9668,16 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$189  = \$50 [7:0];
+    \$189  = \$50 [9:0];
     if (rst) begin
-      \$189  = 8'h00;
+      \$189  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$190  = \$59 [7:0];
+    \$190  = \$59 [6:0];
     if (rst) begin
-      \$190  = 8'h00;
+      \$190  = 7'h00;
     end
   end
   always @* begin
@@ -9687,23 +9689,23 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$192  = \$77 [6:0];
+    \$192  = \$77 [9:0];
     if (rst) begin
-      \$192  = 7'h00;
+      \$192  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$193  = \$86 [9:0];
+    \$193  = \$86 [6:0];
     if (rst) begin
-      \$193  = 10'h000;
+      \$193  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$194  = \$95 [9:0];
+    \$194  = \$95 [6:0];
     if (rst) begin
-      \$194  = 10'h000;
+      \$194  = 7'h00;
     end
   end
   always @* begin
@@ -9715,16 +9717,16 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$196  = \$113 [6:0];
+    \$196  = \$113 [9:0];
     if (rst) begin
-      \$196  = 7'h00;
+      \$196  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$197  = \$122 [6:0];
+    \$197  = \$122 [9:0];
     if (rst) begin
-      \$197  = 7'h00;
+      \$197  = 10'h000;
     end
   end
   always @* begin
@@ -9743,16 +9745,16 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$200  = \$149 [9:0];
+    \$200  = \$149 [6:0];
     if (rst) begin
-      \$200  = 10'h000;
+      \$200  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$201  = \$158 [9:0];
+    \$201  = \$158 [6:0];
     if (rst) begin
-      \$201  = 10'h000;
+      \$201  = 7'h00;
     end
   end
   always @* begin
@@ -9762,13 +9764,13 @@ module \core.counters (rst, select, address, add_1, clear_2, clear_3, clear_4, c
       \$202  = 1'h0;
     end
   end
-  assign clear_1 = 1'h0;
+  assign clear_16 = 1'h0;
   assign \$signature__addr  = turn;
   assign \$signature__data  = \$171 [31:0];
-  assign \$21  = \$20 ;
+  assign \$156  = \$155 ;
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$2648$0 , \port$2649$0 , \port$2650$0 , \port$2651$0 , \port$2652$0 , \port$2653$0 , \port$3139$0 , \port$3144$0 , \port$3149$0 , \port$3154$0 , \port$3159$0 , \port$3164$0 , \port$3169$0 , \port$3174$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$2636$0 , \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$2641$0 , \port$3127$0 , \port$3132$0 , \port$3137$0 , \port$3142$0 , \port$3147$0 , \port$3152$0 , \port$3157$0 , \port$3162$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
@@ -9777,38 +9779,38 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2646$0 ;
-  wire [23:0] \port$2646$0 ;
-  input [23:0] \port$2647$0 ;
-  wire [23:0] \port$2647$0 ;
-  input [23:0] \port$2648$0 ;
-  wire [23:0] \port$2648$0 ;
-  input [23:0] \port$2649$0 ;
-  wire [23:0] \port$2649$0 ;
-  input [23:0] \port$2650$0 ;
-  wire [23:0] \port$2650$0 ;
-  input [23:0] \port$2651$0 ;
-  wire [23:0] \port$2651$0 ;
-  input [23:0] \port$2652$0 ;
-  wire [23:0] \port$2652$0 ;
-  input [23:0] \port$2653$0 ;
-  wire [23:0] \port$2653$0 ;
-  input [35:0] \port$3139$0 ;
-  wire [35:0] \port$3139$0 ;
-  input [35:0] \port$3144$0 ;
-  wire [35:0] \port$3144$0 ;
-  input [35:0] \port$3149$0 ;
-  wire [35:0] \port$3149$0 ;
-  input [35:0] \port$3154$0 ;
-  wire [35:0] \port$3154$0 ;
-  input [35:0] \port$3159$0 ;
-  wire [35:0] \port$3159$0 ;
-  input [35:0] \port$3164$0 ;
-  wire [35:0] \port$3164$0 ;
-  input [35:0] \port$3169$0 ;
-  wire [35:0] \port$3169$0 ;
-  input [35:0] \port$3174$0 ;
-  wire [35:0] \port$3174$0 ;
+  input [23:0] \port$2634$0 ;
+  wire [23:0] \port$2634$0 ;
+  input [23:0] \port$2635$0 ;
+  wire [23:0] \port$2635$0 ;
+  input [23:0] \port$2636$0 ;
+  wire [23:0] \port$2636$0 ;
+  input [23:0] \port$2637$0 ;
+  wire [23:0] \port$2637$0 ;
+  input [23:0] \port$2638$0 ;
+  wire [23:0] \port$2638$0 ;
+  input [23:0] \port$2639$0 ;
+  wire [23:0] \port$2639$0 ;
+  input [23:0] \port$2640$0 ;
+  wire [23:0] \port$2640$0 ;
+  input [23:0] \port$2641$0 ;
+  wire [23:0] \port$2641$0 ;
+  input [35:0] \port$3127$0 ;
+  wire [35:0] \port$3127$0 ;
+  input [35:0] \port$3132$0 ;
+  wire [35:0] \port$3132$0 ;
+  input [35:0] \port$3137$0 ;
+  wire [35:0] \port$3137$0 ;
+  input [35:0] \port$3142$0 ;
+  wire [35:0] \port$3142$0 ;
+  input [35:0] \port$3147$0 ;
+  wire [35:0] \port$3147$0 ;
+  input [35:0] \port$3152$0 ;
+  wire [35:0] \port$3152$0 ;
+  input [35:0] \port$3157$0 ;
+  wire [35:0] \port$3157$0 ;
+  input [35:0] \port$3162$0 ;
+  wire [35:0] \port$3162$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9909,131 +9911,123 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   wire \$178 ;
   wire \$179 ;
   wire \$18 ;
-  wire \$180 ;
+  wire [27:0] \$180 ;
   wire [27:0] \$181 ;
-  wire [27:0] \$182 ;
-  wire \$183 ;
+  wire \$182 ;
+  wire [23:0] \$183 ;
   wire [23:0] \$184 ;
-  wire [23:0] \$185 ;
+  wire \$185 ;
   wire \$186 ;
   wire \$187 ;
   wire \$188 ;
-  wire \$189 ;
+  wire [27:0] \$189 ;
   wire \$19 ;
-  wire \$190 ;
-  wire [27:0] \$191 ;
-  wire [27:0] \$192 ;
-  wire \$193 ;
-  wire [23:0] \$194 ;
-  wire [23:0] \$195 ;
+  wire [27:0] \$190 ;
+  wire \$191 ;
+  wire [23:0] \$192 ;
+  wire [23:0] \$193 ;
+  wire \$194 ;
+  wire \$195 ;
   wire \$196 ;
   wire \$197 ;
-  wire \$198 ;
-  wire \$199 ;
+  wire [27:0] \$198 ;
+  wire [27:0] \$199 ;
   wire [35:0] \$2 ;
   wire \$20 ;
   wire \$200 ;
-  wire [27:0] \$201 ;
-  wire [27:0] \$202 ;
+  wire [23:0] \$201 ;
+  wire [23:0] \$202 ;
   wire \$203 ;
-  wire [23:0] \$204 ;
-  wire [23:0] \$205 ;
+  wire \$204 ;
+  wire \$205 ;
   wire \$206 ;
-  wire \$207 ;
-  wire \$208 ;
+  wire [27:0] \$207 ;
+  wire [27:0] \$208 ;
   wire \$209 ;
   wire [23:0] \$21 ;
-  wire \$210 ;
-  wire [27:0] \$211 ;
-  wire [27:0] \$212 ;
+  wire [23:0] \$210 ;
+  wire [23:0] \$211 ;
+  wire \$212 ;
   wire \$213 ;
-  wire [23:0] \$214 ;
-  wire [23:0] \$215 ;
-  wire \$216 ;
-  wire \$217 ;
+  wire \$214 ;
+  wire \$215 ;
+  wire [27:0] \$216 ;
+  wire [27:0] \$217 ;
   wire \$218 ;
-  wire \$219 ;
+  wire [23:0] \$219 ;
   wire [35:0] \$22 ;
-  wire \$220 ;
-  wire [27:0] \$221 ;
-  wire [27:0] \$222 ;
+  wire [23:0] \$220 ;
+  wire \$221 ;
+  wire \$222 ;
   wire \$223 ;
-  wire [23:0] \$224 ;
-  wire [23:0] \$225 ;
-  wire \$226 ;
+  wire \$224 ;
+  wire [27:0] \$225 ;
+  wire [27:0] \$226 ;
   wire \$227 ;
-  wire \$228 ;
-  wire \$229 ;
+  wire [23:0] \$228 ;
+  wire [23:0] \$229 ;
   wire [35:0] \$23 ;
   wire \$230 ;
-  wire [27:0] \$231 ;
-  wire [27:0] \$232 ;
+  wire \$231 ;
+  wire \$232 ;
   wire \$233 ;
-  wire [23:0] \$234 ;
-  wire [23:0] \$235 ;
+  wire [27:0] \$234 ;
+  wire [27:0] \$235 ;
   wire \$236 ;
-  wire \$237 ;
-  wire \$238 ;
+  wire [23:0] \$237 ;
+  wire [23:0] \$238 ;
   wire \$239 ;
   wire [35:0] \$24 ;
   wire \$240 ;
-  wire [27:0] \$241 ;
-  wire [27:0] \$242 ;
+  wire \$241 ;
+  wire \$242 ;
   wire \$243 ;
-  wire [23:0] \$244 ;
-  wire [23:0] \$245 ;
+  wire \$244 ;
+  wire [1:0] \$245 ;
   wire \$246 ;
   wire \$247 ;
-  wire \$248 ;
+  wire [1:0] \$248 ;
   wire \$249 ;
   wire [35:0] \$25 ;
   wire \$250 ;
-  wire \$251 ;
+  wire [1:0] \$251 ;
   wire \$252 ;
-  wire [1:0] \$253 ;
-  wire \$254 ;
-  wire \$255 ;
-  wire [1:0] \$256 ;
-  wire \$257 ;
-  wire \$258 ;
-  wire [1:0] \$259 ;
+  wire \$253 ;
+  wire [1:0] \$254 ;
+  wire [2:0] \$255 ;
+  wire [2:0] \$256 ;
+  wire [3:0] \$257 ;
+  reg [19:0] \$258 ;
+  reg [19:0] \$259 ;
   wire [35:0] \$26 ;
-  wire \$260 ;
-  wire \$261 ;
-  wire [1:0] \$262 ;
-  wire [2:0] \$263 ;
-  wire [2:0] \$264 ;
-  wire [3:0] \$265 ;
-  reg [19:0] \$266 ;
-  reg [19:0] \$267 ;
-  reg [7:0] \$268 ;
-  reg [19:0] \$269 ;
+  reg [7:0] \$260 ;
+  reg [19:0] \$261 ;
+  reg \$262 ;
+  reg \$263 ;
+  reg \$264 ;
+  reg \$265 ;
+  reg \$266 ;
+  reg \$267 ;
+  reg \$268 ;
+  reg \$269 ;
   wire [35:0] \$27 ;
   reg \$270 ;
   reg \$271 ;
   reg \$272 ;
   reg \$273 ;
-  reg \$274 ;
-  reg \$275 ;
-  reg \$276 ;
-  reg \$277 ;
-  reg \$278 ;
-  reg \$279 ;
+  reg [1:0] \$274 ;
+  reg [1:0] \$275 ;
+  reg [1:0] \$276 ;
+  reg [1:0] \$277 ;
+  reg [2:0] \$278 ;
+  reg [2:0] \$279 ;
   wire [35:0] \$28 ;
-  reg \$280 ;
-  reg \$281 ;
-  reg [1:0] \$282 ;
-  reg [1:0] \$283 ;
-  reg [1:0] \$284 ;
-  reg [1:0] \$285 ;
-  reg [2:0] \$286 ;
-  reg [2:0] \$287 ;
-  reg [3:0] \$288 ;
-  reg [19:0] \$289 ;
+  reg [3:0] \$280 ;
+  reg [19:0] \$281 ;
+  reg [19:0] \$282 ;
+  reg [19:0] \$283 ;
+  reg [19:0] \$284 ;
   wire [35:0] \$29 ;
-  reg [19:0] \$290 ;
-  reg [19:0] \$291 ;
-  reg [19:0] \$292 ;
   wire [35:0] \$3 ;
   wire [35:0] \$30 ;
   wire [35:0] \$31 ;
@@ -10535,7 +10529,7 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
-  assign \$169  = $signed(\port$2646$0 ) - $signed(narrow_0_0);
+  assign \$169  = $signed(\port$2634$0 ) - $signed(narrow_0_0);
   assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10543,71 +10537,71 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign \$175  = \$173  ? \$174  : 24'h000000;
   assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
   assign \$178  = \$176  & \$177 ;
-  assign \$180  = \$179  & writes_soon;
-  assign \$181  = $signed(\port$2647$0 ) - $signed(narrow_0_1);
-  assign \$182  = updating_0_2 ? \$181  : { narrow_0_1[26], narrow_0_1 };
-  assign \$184  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
-  assign \$185  = \$183  ? \$184  : 24'h000000;
-  assign \$186  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
-  assign \$188  = \$186  & \$187 ;
-  assign \$190  = \$189  & writes_soon;
-  assign \$191  = $signed(\port$2648$0 ) - $signed(narrow_0_2);
-  assign \$192  = updating_0_2 ? \$191  : { narrow_0_2[26], narrow_0_2 };
-  assign \$194  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
-  assign \$195  = \$193  ? \$194  : 24'h000000;
-  assign \$196  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
-  assign \$198  = \$196  & \$197 ;
-  assign \$200  = \$199  & writes_soon;
-  assign \$201  = $signed(\port$2649$0 ) - $signed(narrow_0_3);
-  assign \$202  = updating_0_2 ? \$201  : { narrow_0_3[26], narrow_0_3 };
-  assign \$204  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
-  assign \$205  = \$203  ? \$204  : 24'h000000;
-  assign \$206  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
-  assign \$208  = \$206  & \$207 ;
-  assign \$210  = \$209  & writes_soon;
-  assign \$211  = $signed(\port$2650$0 ) - $signed(narrow_0_4);
-  assign \$212  = updating_0_2 ? \$211  : { narrow_0_4[26], narrow_0_4 };
-  assign \$214  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
-  assign \$215  = \$213  ? \$214  : 24'h000000;
-  assign \$216  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
-  assign \$218  = \$216  & \$217 ;
-  assign \$220  = \$219  & writes_soon;
-  assign \$221  = $signed(\port$2651$0 ) - $signed(narrow_0_5);
-  assign \$222  = updating_0_2 ? \$221  : { narrow_0_5[26], narrow_0_5 };
-  assign \$224  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
-  assign \$225  = \$223  ? \$224  : 24'h000000;
-  assign \$226  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
-  assign \$228  = \$226  & \$227 ;
-  assign \$230  = \$229  & writes_soon;
-  assign \$231  = $signed(\port$2652$0 ) - $signed(narrow_0_6);
-  assign \$232  = updating_0_2 ? \$231  : { narrow_0_6[26], narrow_0_6 };
-  assign \$234  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
-  assign \$235  = \$233  ? \$234  : 24'h000000;
-  assign \$236  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
-  assign \$238  = \$236  & \$237 ;
-  assign \$240  = \$239  & writes_soon;
-  assign \$241  = $signed(\port$2653$0 ) - $signed(narrow_0_7);
-  assign \$242  = updating_0_2 ? \$241  : { narrow_0_7[26], narrow_0_7 };
-  assign \$244  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
-  assign \$245  = \$243  ? \$244  : 24'h000000;
-  assign \$246  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
-  assign \$248  = \$246  & \$247 ;
-  assign \$250  = \$249  & writes_soon;
-  assign \$253  = \$251  + \$252 ;
-  assign \$256  = \$254  + \$255 ;
-  assign \$259  = \$257  + \$258 ;
-  assign \$262  = \$260  + \$261 ;
-  assign \$263  = count_0_0_0 + count_0_0_1;
-  assign \$264  = count_0_0_2 + count_0_0_3;
-  assign \$265  = count_0_1_0 + count_0_1_1;
+  assign \$179  = \$178  & writes_soon;
+  assign \$180  = $signed(\port$2635$0 ) - $signed(narrow_0_1);
+  assign \$181  = updating_0_2 ? \$180  : { narrow_0_1[26], narrow_0_1 };
+  assign \$183  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
+  assign \$184  = \$182  ? \$183  : 24'h000000;
+  assign \$185  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
+  assign \$187  = \$185  & \$186 ;
+  assign \$188  = \$187  & writes_soon;
+  assign \$189  = $signed(\port$2636$0 ) - $signed(narrow_0_2);
+  assign \$190  = updating_0_2 ? \$189  : { narrow_0_2[26], narrow_0_2 };
+  assign \$192  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
+  assign \$193  = \$191  ? \$192  : 24'h000000;
+  assign \$194  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
+  assign \$196  = \$194  & \$195 ;
+  assign \$197  = \$196  & writes_soon;
+  assign \$198  = $signed(\port$2637$0 ) - $signed(narrow_0_3);
+  assign \$199  = updating_0_2 ? \$198  : { narrow_0_3[26], narrow_0_3 };
+  assign \$201  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
+  assign \$202  = \$200  ? \$201  : 24'h000000;
+  assign \$203  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
+  assign \$205  = \$203  & \$204 ;
+  assign \$206  = \$205  & writes_soon;
+  assign \$207  = $signed(\port$2638$0 ) - $signed(narrow_0_4);
+  assign \$208  = updating_0_2 ? \$207  : { narrow_0_4[26], narrow_0_4 };
+  assign \$210  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
+  assign \$211  = \$209  ? \$210  : 24'h000000;
+  assign \$212  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
+  assign \$214  = \$212  & \$213 ;
+  assign \$215  = \$214  & writes_soon;
+  assign \$216  = $signed(\port$2639$0 ) - $signed(narrow_0_5);
+  assign \$217  = updating_0_2 ? \$216  : { narrow_0_5[26], narrow_0_5 };
+  assign \$219  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
+  assign \$220  = \$218  ? \$219  : 24'h000000;
+  assign \$221  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
+  assign \$223  = \$221  & \$222 ;
+  assign \$224  = \$223  & writes_soon;
+  assign \$225  = $signed(\port$2640$0 ) - $signed(narrow_0_6);
+  assign \$226  = updating_0_2 ? \$225  : { narrow_0_6[26], narrow_0_6 };
+  assign \$228  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
+  assign \$229  = \$227  ? \$228  : 24'h000000;
+  assign \$230  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
+  assign \$232  = \$230  & \$231 ;
+  assign \$233  = \$232  & writes_soon;
+  assign \$234  = $signed(\port$2641$0 ) - $signed(narrow_0_7);
+  assign \$235  = updating_0_2 ? \$234  : { narrow_0_7[26], narrow_0_7 };
+  assign \$237  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
+  assign \$238  = \$236  ? \$237  : 24'h000000;
+  assign \$239  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
+  assign \$241  = \$239  & \$240 ;
+  assign \$242  = \$241  & writes_soon;
+  assign \$245  = \$243  + \$244 ;
+  assign \$248  = \$246  + \$247 ;
+  assign \$251  = \$249  + \$250 ;
+  assign \$254  = \$252  + \$253 ;
+  assign \$255  = count_0_0_0 + count_0_0_1;
+  assign \$256  = count_0_0_2 + count_0_0_3;
+  assign \$257  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$266 ;
+    stage_1 <= \$258 ;
   always @(posedge clk)
-    stage_2 <= \$267 ;
+    stage_2 <= \$259 ;
   always @(posedge clk)
-    present <= \$268 ;
+    present <= \$260 ;
   always @(posedge clk)
-    stage_3 <= \$269 ;
+    stage_3 <= \$261 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10631,95 +10625,95 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   always @(posedge clk)
     changed_0_0 <= \$170 ;
   always @(posedge clk)
-    working_1 <= \$270 ;
+    working_1 <= \$262 ;
   always @(posedge clk)
-    working_2 <= \$271 ;
+    working_2 <= \$263 ;
   always @(posedge clk)
-    writes_soon <= \$272 ;
+    writes_soon <= \$264 ;
   always @(posedge clk)
     word_0_0 <= \$175 ;
   always @(posedge clk)
-    flag_0_0 <= \$273 ;
+    flag_0_0 <= \$265 ;
   always @(posedge clk)
     narrow_0_1 <= \$34 [26:0];
   always @(posedge clk)
-    changed_0_1 <= \$182 ;
+    changed_0_1 <= \$181 ;
   always @(posedge clk)
-    word_0_1 <= \$185 ;
+    word_0_1 <= \$184 ;
   always @(posedge clk)
-    flag_0_1 <= \$274 ;
+    flag_0_1 <= \$266 ;
   always @(posedge clk)
     narrow_0_2 <= \$55 [26:0];
   always @(posedge clk)
-    changed_0_2 <= \$192 ;
+    changed_0_2 <= \$190 ;
   always @(posedge clk)
-    word_0_2 <= \$195 ;
+    word_0_2 <= \$193 ;
   always @(posedge clk)
-    flag_0_2 <= \$275 ;
+    flag_0_2 <= \$267 ;
   always @(posedge clk)
     narrow_0_3 <= \$76 [26:0];
   always @(posedge clk)
-    changed_0_3 <= \$202 ;
+    changed_0_3 <= \$199 ;
   always @(posedge clk)
-    word_0_3 <= \$205 ;
+    word_0_3 <= \$202 ;
   always @(posedge clk)
-    flag_0_3 <= \$276 ;
+    flag_0_3 <= \$268 ;
   always @(posedge clk)
     narrow_0_4 <= \$97 [26:0];
   always @(posedge clk)
-    changed_0_4 <= \$212 ;
+    changed_0_4 <= \$208 ;
   always @(posedge clk)
-    word_0_4 <= \$215 ;
+    word_0_4 <= \$211 ;
   always @(posedge clk)
-    flag_0_4 <= \$277 ;
+    flag_0_4 <= \$269 ;
   always @(posedge clk)
     narrow_0_5 <= \$118 [26:0];
   always @(posedge clk)
-    changed_0_5 <= \$222 ;
+    changed_0_5 <= \$217 ;
   always @(posedge clk)
-    word_0_5 <= \$225 ;
+    word_0_5 <= \$220 ;
   always @(posedge clk)
-    flag_0_5 <= \$278 ;
+    flag_0_5 <= \$270 ;
   always @(posedge clk)
     narrow_0_6 <= \$139 [26:0];
   always @(posedge clk)
-    changed_0_6 <= \$232 ;
+    changed_0_6 <= \$226 ;
   always @(posedge clk)
-    word_0_6 <= \$235 ;
+    word_0_6 <= \$229 ;
   always @(posedge clk)
-    flag_0_6 <= \$279 ;
+    flag_0_6 <= \$271 ;
   always @(posedge clk)
     narrow_0_7 <= \$160 [26:0];
   always @(posedge clk)
-    changed_0_7 <= \$242 ;
+    changed_0_7 <= \$235 ;
   always @(posedge clk)
-    word_0_7 <= \$245 ;
+    word_0_7 <= \$238 ;
   always @(posedge clk)
-    flag_0_7 <= \$280 ;
+    flag_0_7 <= \$272 ;
   always @(posedge clk)
-    working_4 <= \$281 ;
+    working_4 <= \$273 ;
   always @(posedge clk)
-    count_0_0_0 <= \$282 ;
+    count_0_0_0 <= \$274 ;
   always @(posedge clk)
-    count_0_0_1 <= \$283 ;
+    count_0_0_1 <= \$275 ;
   always @(posedge clk)
-    count_0_0_2 <= \$284 ;
+    count_0_0_2 <= \$276 ;
   always @(posedge clk)
-    count_0_0_3 <= \$285 ;
+    count_0_0_3 <= \$277 ;
   always @(posedge clk)
-    count_0_1_0 <= \$286 ;
+    count_0_1_0 <= \$278 ;
   always @(posedge clk)
-    count_0_1_1 <= \$287 ;
+    count_0_1_1 <= \$279 ;
   always @(posedge clk)
-    clamped <= \$288 ;
+    clamped <= \$280 ;
   always @(posedge clk)
-    stage_4 <= \$289 ;
+    stage_4 <= \$281 ;
   always @(posedge clk)
-    stage_5 <= \$290 ;
+    stage_5 <= \$282 ;
   always @(posedge clk)
-    stage_6 <= \$291 ;
+    stage_6 <= \$283 ;
   always @(posedge clk)
-    stage_7 <= \$292 ;
+    stage_7 <= \$284 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
     is_full = 1'h0;
@@ -10788,16 +10782,16 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$266  = tag;
+    \$258  = tag;
     if (rst) begin
-      \$266  = 20'h00000;
+      \$258  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$267  = stage_1;
+    \$259  = stage_1;
     if (rst) begin
-      \$267  = 20'h00000;
+      \$259  = 20'h00000;
     end
   end
   always @* begin
@@ -10805,183 +10799,183 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$268  = 8'hff;
+          \$260  = 8'hff;
       2'h1:
-          \$268  = partial;
+          \$260  = partial;
       default:
-          \$268  = 8'h00;
+          \$260  = 8'h00;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$269  = stage_2;
+    \$261  = stage_2;
     if (rst) begin
-      \$269  = 20'h00000;
+      \$261  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$270  = \$172 ;
+    \$262  = \$172 ;
+    if (rst) begin
+      \$262  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$263  = working_1;
+    if (rst) begin
+      \$263  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$264  = working_2;
+    if (rst) begin
+      \$264  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$265  = \$179 ;
+    if (rst) begin
+      \$265  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$266  = \$188 ;
+    if (rst) begin
+      \$266  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$267  = \$197 ;
+    if (rst) begin
+      \$267  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$268  = \$206 ;
+    if (rst) begin
+      \$268  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$269  = \$215 ;
+    if (rst) begin
+      \$269  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$270  = \$224 ;
     if (rst) begin
       \$270  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$271  = working_1;
+    \$271  = \$233 ;
     if (rst) begin
       \$271  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$272  = working_2;
+    \$272  = \$242 ;
     if (rst) begin
       \$272  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$273  = \$180 ;
+    \$273  = writes_soon;
     if (rst) begin
       \$273  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$274  = \$190 ;
+    \$274  = \$245 ;
     if (rst) begin
-      \$274  = 1'h0;
+      \$274  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$275  = \$200 ;
+    \$275  = \$248 ;
     if (rst) begin
-      \$275  = 1'h0;
+      \$275  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$276  = \$210 ;
+    \$276  = \$251 ;
     if (rst) begin
-      \$276  = 1'h0;
+      \$276  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$277  = \$220 ;
+    \$277  = \$254 ;
     if (rst) begin
-      \$277  = 1'h0;
+      \$277  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$278  = \$230 ;
+    \$278  = \$255 ;
     if (rst) begin
-      \$278  = 1'h0;
+      \$278  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$279  = \$240 ;
+    \$279  = \$256 ;
     if (rst) begin
-      \$279  = 1'h0;
+      \$279  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$280  = \$250 ;
+    \$280  = \$257 ;
     if (rst) begin
-      \$280  = 1'h0;
+      \$280  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$281  = writes_soon;
+    \$281  = stage_3;
     if (rst) begin
-      \$281  = 1'h0;
+      \$281  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$282  = \$253 ;
+    \$282  = stage_4;
     if (rst) begin
-      \$282  = 2'h0;
+      \$282  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$283  = \$256 ;
+    \$283  = stage_5;
     if (rst) begin
-      \$283  = 2'h0;
+      \$283  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$284  = \$259 ;
+    \$284  = stage_6;
     if (rst) begin
-      \$284  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$285  = \$262 ;
-    if (rst) begin
-      \$285  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$286  = \$263 ;
-    if (rst) begin
-      \$286  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$287  = \$264 ;
-    if (rst) begin
-      \$287  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$288  = \$265 ;
-    if (rst) begin
-      \$288  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$289  = stage_3;
-    if (rst) begin
-      \$289  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$290  = stage_4;
-    if (rst) begin
-      \$290  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$291  = stage_5;
-    if (rst) begin
-      \$291  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$292  = stage_6;
-    if (rst) begin
-      \$292  = 20'h00000;
+      \$284  = 20'h00000;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3174$0 , \port$3169$0 , \port$3164$0 , \port$3159$0 , \port$3154$0 , \port$3149$0 , \port$3144$0 , \port$3139$0  };
+  assign totals = { \port$3162$0 , \port$3157$0 , \port$3152$0 , \port$3147$0 , \port$3142$0 , \port$3137$0 , \port$3132$0 , \port$3127$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_1_scaled = \$32 [27:0];
   assign lane_0_1_rounded = \$34 [26:0];
@@ -10999,7 +10993,7 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign lane_0_7_rounded = \$160 [26:0];
   assign working_3 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2653$0 , \port$2652$0 , \port$2651$0 , \port$2650$0 , \port$2649$0 , \port$2648$0 , \port$2647$0 , \port$2646$0  };
+  assign old = { \port$2641$0 , \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0 , \port$2636$0 , \port$2635$0 , \port$2634$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -11027,14 +11021,14 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3139$0 ;
-  assign \totals[1]  = \port$3144$0 ;
-  assign \totals[2]  = \port$3149$0 ;
-  assign \totals[3]  = \port$3154$0 ;
-  assign \totals[4]  = \port$3159$0 ;
-  assign \totals[5]  = \port$3164$0 ;
-  assign \totals[6]  = \port$3169$0 ;
-  assign \totals[7]  = \port$3174$0 ;
+  assign \totals[0]  = \port$3127$0 ;
+  assign \totals[1]  = \port$3132$0 ;
+  assign \totals[2]  = \port$3137$0 ;
+  assign \totals[3]  = \port$3142$0 ;
+  assign \totals[4]  = \port$3147$0 ;
+  assign \totals[5]  = \port$3152$0 ;
+  assign \totals[6]  = \port$3157$0 ;
+  assign \totals[7]  = \port$3162$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11097,14 +11091,14 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2646$0 ;
-  assign \old[1]  = \port$2647$0 ;
-  assign \old[2]  = \port$2648$0 ;
-  assign \old[3]  = \port$2649$0 ;
-  assign \old[4]  = \port$2650$0 ;
-  assign \old[5]  = \port$2651$0 ;
-  assign \old[6]  = \port$2652$0 ;
-  assign \old[7]  = \port$2653$0 ;
+  assign \old[0]  = \port$2634$0 ;
+  assign \old[1]  = \port$2635$0 ;
+  assign \old[2]  = \port$2636$0 ;
+  assign \old[3]  = \port$2637$0 ;
+  assign \old[4]  = \port$2638$0 ;
+  assign \old[5]  = \port$2639$0 ;
+  assign \old[6]  = \port$2640$0 ;
+  assign \old[7]  = \port$2641$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11154,79 +11148,71 @@ module \core.full_path (rst, write, tag, \port$2646$0 , \port$2647$0 , \port$264
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35:9] };
-  assign \$3  = { \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35:10] };
-  assign \$6  = { \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35:11] };
-  assign \$9  = { \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35], \port$3139$0 [35:13] };
+  assign \$1  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:9] };
+  assign \$3  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:10] };
+  assign \$6  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:11] };
+  assign \$9  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35:9] };
-  assign \$24  = { \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35:10] };
-  assign \$27  = { \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35:11] };
-  assign \$30  = { \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35], \port$3144$0 [35:13] };
+  assign \$22  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:9] };
+  assign \$24  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:10] };
+  assign \$27  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:11] };
+  assign \$30  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35:9] };
-  assign \$45  = { \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35:10] };
-  assign \$48  = { \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35:11] };
-  assign \$51  = { \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35], \port$3149$0 [35:13] };
+  assign \$43  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:9] };
+  assign \$45  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:10] };
+  assign \$48  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:11] };
+  assign \$51  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35:9] };
-  assign \$66  = { \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35:10] };
-  assign \$69  = { \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35:11] };
-  assign \$72  = { \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35], \port$3154$0 [35:13] };
+  assign \$64  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:9] };
+  assign \$66  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:10] };
+  assign \$69  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:11] };
+  assign \$72  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35:9] };
-  assign \$87  = { \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35:10] };
-  assign \$90  = { \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35:11] };
-  assign \$93  = { \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35], \port$3159$0 [35:13] };
+  assign \$85  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:9] };
+  assign \$87  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:10] };
+  assign \$90  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:11] };
+  assign \$93  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35:9] };
-  assign \$108  = { \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35:10] };
-  assign \$111  = { \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35:11] };
-  assign \$114  = { \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35], \port$3164$0 [35:13] };
+  assign \$106  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:9] };
+  assign \$108  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:10] };
+  assign \$111  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:11] };
+  assign \$114  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35:9] };
-  assign \$129  = { \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35:10] };
-  assign \$132  = { \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35:11] };
-  assign \$135  = { \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35], \port$3169$0 [35:13] };
+  assign \$127  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:9] };
+  assign \$129  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:10] };
+  assign \$132  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:11] };
+  assign \$135  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35:9] };
-  assign \$150  = { \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35:10] };
-  assign \$153  = { \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35:11] };
-  assign \$156  = { \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35], \port$3174$0 [35:13] };
+  assign \$148  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:9] };
+  assign \$150  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:10] };
+  assign \$153  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:11] };
+  assign \$156  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
   assign write = working_4;
   assign \$173  = present[0];
   assign \$177  = present[0];
-  assign \$179  = \$178 ;
-  assign \$183  = present[1];
-  assign \$187  = present[1];
-  assign \$189  = \$188 ;
-  assign \$193  = present[2];
-  assign \$197  = present[2];
-  assign \$199  = \$198 ;
-  assign \$203  = present[3];
-  assign \$207  = present[3];
-  assign \$209  = \$208 ;
+  assign \$182  = present[1];
+  assign \$186  = present[1];
+  assign \$191  = present[2];
+  assign \$195  = present[2];
+  assign \$200  = present[3];
+  assign \$204  = present[3];
+  assign \$209  = present[4];
   assign \$213  = present[4];
-  assign \$217  = present[4];
-  assign \$219  = \$218 ;
-  assign \$223  = present[5];
-  assign \$227  = present[5];
-  assign \$229  = \$228 ;
-  assign \$233  = present[6];
-  assign \$237  = present[6];
-  assign \$239  = \$238 ;
-  assign \$243  = present[7];
-  assign \$247  = present[7];
-  assign \$249  = \$248 ;
-  assign \$251  = flag_0_0;
-  assign \$252  = flag_0_1;
-  assign \$254  = flag_0_2;
-  assign \$255  = flag_0_3;
-  assign \$257  = flag_0_4;
-  assign \$258  = flag_0_5;
-  assign \$260  = flag_0_6;
-  assign \$261  = flag_0_7;
+  assign \$218  = present[5];
+  assign \$222  = present[5];
+  assign \$227  = present[6];
+  assign \$231  = present[6];
+  assign \$236  = present[7];
+  assign \$240  = present[7];
+  assign \$243  = flag_0_0;
+  assign \$244  = flag_0_1;
+  assign \$246  = flag_0_2;
+  assign \$247  = flag_0_3;
+  assign \$249  = flag_0_4;
+  assign \$250  = flag_0_5;
+  assign \$252  = flag_0_6;
+  assign \$253  = flag_0_7;
 endmodule
 
 module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
@@ -11589,7 +11575,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11597,8 +11583,8 @@ module \core.lane_0 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11627,9 +11613,9 @@ module \core.lane_0 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11640,8 +11626,8 @@ module \core.lane_0 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11670,7 +11656,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11678,8 +11664,8 @@ module \core.lane_1 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11708,9 +11694,9 @@ module \core.lane_1 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11721,8 +11707,8 @@ module \core.lane_1 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11751,7 +11737,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11759,8 +11745,8 @@ module \core.lane_2 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11789,9 +11775,9 @@ module \core.lane_2 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11802,8 +11788,8 @@ module \core.lane_2 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11832,7 +11818,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11840,8 +11826,8 @@ module \core.lane_3 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11870,9 +11856,9 @@ module \core.lane_3 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11883,8 +11869,8 @@ module \core.lane_3 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11913,7 +11899,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11921,8 +11907,8 @@ module \core.lane_4 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11951,9 +11937,9 @@ module \core.lane_4 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11964,8 +11950,8 @@ module \core.lane_4 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11994,7 +11980,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -12002,8 +11988,8 @@ module \core.lane_5 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12032,9 +12018,9 @@ module \core.lane_5 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12045,8 +12031,8 @@ module \core.lane_5 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12075,7 +12061,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12083,8 +12069,8 @@ module \core.lane_6 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12113,9 +12099,9 @@ module \core.lane_6 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12126,8 +12112,8 @@ module \core.lane_6 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12156,7 +12142,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2637$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12164,8 +12150,8 @@ module \core.lane_7 (rst, a, b, \port$2637$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2637$0 ;
-  wire [1:0] \port$2637$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12194,9 +12180,9 @@ module \core.lane_7 (rst, a, b, \port$2637$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2637$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2637$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12207,8 +12193,8 @@ module \core.lane_7 (rst, a, b, \port$2637$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2637$0 [0];
-  assign first = \port$2637$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -13086,25 +13072,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3142$0 , \port$3147$0 , \port$3152$0 , \port$3157$0 , \port$3162$0 , \port$3167$0 , \port$3172$0 , \port$3177$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3130$0 , \port$3135$0 , \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3142$0 ;
-  wire [31:0] \port$3142$0 ;
-  input [31:0] \port$3147$0 ;
-  wire [31:0] \port$3147$0 ;
-  input [31:0] \port$3152$0 ;
-  wire [31:0] \port$3152$0 ;
-  input [31:0] \port$3157$0 ;
-  wire [31:0] \port$3157$0 ;
-  input [31:0] \port$3162$0 ;
-  wire [31:0] \port$3162$0 ;
-  input [31:0] \port$3167$0 ;
-  wire [31:0] \port$3167$0 ;
-  input [31:0] \port$3172$0 ;
-  wire [31:0] \port$3172$0 ;
-  input [31:0] \port$3177$0 ;
-  wire [31:0] \port$3177$0 ;
+  input [31:0] \port$3130$0 ;
+  wire [31:0] \port$3130$0 ;
+  input [31:0] \port$3135$0 ;
+  wire [31:0] \port$3135$0 ;
+  input [31:0] \port$3140$0 ;
+  wire [31:0] \port$3140$0 ;
+  input [31:0] \port$3145$0 ;
+  wire [31:0] \port$3145$0 ;
+  input [31:0] \port$3150$0 ;
+  wire [31:0] \port$3150$0 ;
+  input [31:0] \port$3155$0 ;
+  wire [31:0] \port$3155$0 ;
+  input [31:0] \port$3160$0 ;
+  wire [31:0] \port$3160$0 ;
+  input [31:0] \port$3165$0 ;
+  wire [31:0] \port$3165$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13133,8 +13119,8 @@ module \core.product_tree (rst, \port$3142$0 , \port$3147$0 , \port$3152$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3162$0 ) + $signed(\port$3167$0 );
-  assign \$4  = $signed(\port$3172$0 ) + $signed(\port$3177$0 );
+  assign \$3  = $signed(\port$3150$0 ) + $signed(\port$3155$0 );
+  assign \$4  = $signed(\port$3160$0 ) + $signed(\port$3165$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13152,18 +13138,18 @@ module \core.product_tree (rst, \port$3142$0 , \port$3147$0 , \port$3152$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3142$0 ) + $signed(\port$3147$0 );
-  assign \$2  = $signed(\port$3152$0 ) + $signed(\port$3157$0 );
-  assign words = { \port$3177$0 , \port$3172$0 , \port$3167$0 , \port$3162$0 , \port$3157$0 , \port$3152$0 , \port$3147$0 , \port$3142$0  };
+  assign \$1  = $signed(\port$3130$0 ) + $signed(\port$3135$0 );
+  assign \$2  = $signed(\port$3140$0 ) + $signed(\port$3145$0 );
+  assign words = { \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0 , \port$3135$0 , \port$3130$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3142$0 ;
-  assign \words[1]  = \port$3147$0 ;
-  assign \words[2]  = \port$3152$0 ;
-  assign \words[3]  = \port$3157$0 ;
-  assign \words[4]  = \port$3162$0 ;
-  assign \words[5]  = \port$3167$0 ;
-  assign \words[6]  = \port$3172$0 ;
-  assign \words[7]  = \port$3177$0 ;
+  assign \words[0]  = \port$3130$0 ;
+  assign \words[1]  = \port$3135$0 ;
+  assign \words[2]  = \port$3140$0 ;
+  assign \words[3]  = \port$3145$0 ;
+  assign \words[4]  = \port$3150$0 ;
+  assign \words[5]  = \port$3155$0 ;
+  assign \words[6]  = \port$3160$0 ;
+  assign \words[7]  = \port$3165$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16236,7 +16222,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$50 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 , \port$3144$0 , \port$3149$0 , \port$3154$0 , \port$3159$0 , \port$3164$0 , \port$3169$0 , \port$3174$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 , \port$3132$0 , \port$3137$0 , \port$3142$0 , \port$3147$0 , \port$3152$0 , \port$3157$0 , \port$3162$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16249,22 +16235,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3139$0 ;
-  wire [35:0] \port$3139$0 ;
-  input [35:0] \port$3144$0 ;
-  wire [35:0] \port$3144$0 ;
-  input [35:0] \port$3149$0 ;
-  wire [35:0] \port$3149$0 ;
-  input [35:0] \port$3154$0 ;
-  wire [35:0] \port$3154$0 ;
-  input [35:0] \port$3159$0 ;
-  wire [35:0] \port$3159$0 ;
-  input [35:0] \port$3164$0 ;
-  wire [35:0] \port$3164$0 ;
-  input [35:0] \port$3169$0 ;
-  wire [35:0] \port$3169$0 ;
-  input [35:0] \port$3174$0 ;
-  wire [35:0] \port$3174$0 ;
+  input [35:0] \port$3127$0 ;
+  wire [35:0] \port$3127$0 ;
+  input [35:0] \port$3132$0 ;
+  wire [35:0] \port$3132$0 ;
+  input [35:0] \port$3137$0 ;
+  wire [35:0] \port$3137$0 ;
+  input [35:0] \port$3142$0 ;
+  wire [35:0] \port$3142$0 ;
+  input [35:0] \port$3147$0 ;
+  wire [35:0] \port$3147$0 ;
+  input [35:0] \port$3152$0 ;
+  wire [35:0] \port$3152$0 ;
+  input [35:0] \port$3157$0 ;
+  wire [35:0] \port$3157$0 ;
+  input [35:0] \port$3162$0 ;
+  wire [35:0] \port$3162$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16364,36 +16350,36 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   wire \$166 ;
   wire \$167 ;
   wire \$168 ;
-  wire \$169 ;
+  wire [1:0] \$169 ;
   wire \$17 ;
-  wire \$170 ;
-  wire \$171 ;
-  wire \$172 ;
-  wire [1:0] \$173 ;
-  wire [2:0] \$174 ;
-  wire [1:0] \$175 ;
-  wire [2:0] \$176 ;
-  reg [19:0] \$177 ;
+  wire [2:0] \$170 ;
+  wire [1:0] \$171 ;
+  wire [2:0] \$172 ;
+  reg [19:0] \$173 ;
+  reg \$174 ;
+  reg \$175 ;
+  reg [287:0] \$176 ;
+  reg [24:0] \$177 ;
   reg \$178 ;
-  reg \$179 ;
+  reg [7:0] \$179 ;
   wire \$18 ;
-  reg [287:0] \$180 ;
-  reg [24:0] \$181 ;
-  reg \$182 ;
-  reg [7:0] \$183 ;
-  reg [23:0] \$184 ;
-  reg \$185 ;
+  reg [23:0] \$180 ;
+  reg \$181 ;
+  reg [24:0] \$182 ;
+  reg [24:0] \$183 ;
+  reg [24:0] \$184 ;
+  reg [24:0] \$185 ;
   reg [24:0] \$186 ;
   reg [24:0] \$187 ;
-  reg [24:0] \$188 ;
-  reg [24:0] \$189 ;
+  reg [127:0] \$188 ;
+  reg \$189 ;
   wire \$19 ;
   reg [24:0] \$190 ;
   reg [24:0] \$191 ;
-  reg [127:0] \$192 ;
+  reg \$192 ;
   reg \$193 ;
-  reg [24:0] \$194 ;
-  reg [24:0] \$195 ;
+  reg \$194 ;
+  reg \$195 ;
   reg \$196 ;
   reg \$197 ;
   reg \$198 ;
@@ -16403,30 +16389,26 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   reg \$200 ;
   reg \$201 ;
   reg \$202 ;
-  reg \$203 ;
-  reg \$204 ;
-  reg \$205 ;
+  reg [1:0] \$203 ;
+  reg [1:0] \$204 ;
+  reg [15:0] \$205 ;
   reg \$206 ;
-  reg [1:0] \$207 ;
-  reg [1:0] \$208 ;
-  reg [15:0] \$209 ;
+  reg \$207 ;
+  reg \$208 ;
+  reg \$209 ;
   wire [30:0] \$21 ;
   reg \$210 ;
   reg \$211 ;
   reg \$212 ;
   reg \$213 ;
-  reg \$214 ;
-  reg \$215 ;
-  reg \$216 ;
-  reg \$217 ;
-  reg [24:0] \$218 ;
-  reg [1:0] \$219 ;
+  reg [24:0] \$214 ;
+  reg [1:0] \$215 ;
+  reg [3:0] \$216 ;
+  reg [1:0] \$217 ;
+  reg [3:0] \$218 ;
+  wire [14:0] \$219 ;
   wire [26:0] \$22 ;
-  reg [3:0] \$220 ;
-  reg [1:0] \$221 ;
-  reg [3:0] \$222 ;
-  wire [14:0] \$223 ;
-  wire [14:0] \$224 ;
+  wire [14:0] \$220 ;
   wire [30:0] \$23 ;
   wire [35:0] \$24 ;
   wire [35:0] \$25 ;
@@ -16465,38 +16447,38 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   wire [36:0] \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire \$58 ;
-  wire [16:0] \$59 ;
+  wire [16:0] \$58 ;
+  wire [18:0] \$59 ;
   wire [35:0] \$6 ;
-  wire [18:0] \$60 ;
-  wire [19:0] \$61 ;
+  wire [19:0] \$60 ;
+  wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire \$64 ;
-  wire \$65 ;
+  wire [15:0] \$64 ;
+  wire [15:0] \$65 ;
   wire [15:0] \$66 ;
   wire [15:0] \$67 ;
   wire [15:0] \$68 ;
-  wire [15:0] \$69 ;
+  wire [36:0] \$69 ;
   wire [35:0] \$7 ;
-  wire [15:0] \$70 ;
-  wire [36:0] \$71 ;
-  wire \$72 ;
-  wire \$73 ;
-  wire \$74 ;
-  wire [16:0] \$75 ;
-  wire [18:0] \$76 ;
-  wire [19:0] \$77 ;
-  wire \$78 ;
-  wire \$79 ;
+  wire \$70 ;
+  wire \$71 ;
+  wire [16:0] \$72 ;
+  wire [18:0] \$73 ;
+  wire [19:0] \$74 ;
+  wire \$75 ;
+  wire \$76 ;
+  wire \$77 ;
+  wire [15:0] \$78 ;
+  wire [15:0] \$79 ;
   wire [27:0] \$8 ;
-  wire \$80 ;
-  wire \$81 ;
+  wire [15:0] \$80 ;
+  wire [15:0] \$81 ;
   wire [15:0] \$82 ;
-  wire [15:0] \$83 ;
-  wire [15:0] \$84 ;
-  wire [15:0] \$85 ;
-  wire [15:0] \$86 ;
+  wire \$83 ;
+  wire \$84 ;
+  wire \$85 ;
+  wire \$86 ;
   wire \$87 ;
   wire \$88 ;
   wire \$89 ;
@@ -16962,146 +16944,146 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   assign \$53  = beat_6[20] & beat_6[1];
   assign \$55  = $signed(row[35:0]) + $signed(\$4 );
   assign \$56  = beat_2[23] & beat_2[20];
-  assign \$58  = z_0_16_clamped & \$57 ;
-  assign \$61  = $signed(\$59 ) - $signed(\$60 );
-  assign \$62  = difference_0_16_clamped & subtracts_8;
-  assign \$63  = \$62  & beat_8[23];
-  assign \$64  = \$63  & beat_8[20];
-  assign \$66  = subtracts_8 ? difference_0_16_saturated : passed_0_0_1;
-  assign \$67  = beat_8[23] ? \$66  : 16'h0000;
-  assign \$69  = beat_8[23] ? passed_0_1_1 : 16'h0000;
-  assign \$71  = $signed(row[71:36]) + $signed(\$23 );
-  assign \$72  = beat_2[24] & beat_2[20];
-  assign \$74  = z_1_16_clamped & \$73 ;
-  assign \$77  = $signed(\$75 ) - $signed(\$76 );
-  assign \$78  = difference_1_16_clamped & subtracts_8;
-  assign \$79  = \$78  & beat_8[24];
-  assign \$80  = \$79  & beat_8[20];
-  assign \$82  = subtracts_8 ? difference_1_16_saturated : passed_1_0_1;
-  assign \$83  = beat_8[24] ? \$82  : 16'h0000;
-  assign \$85  = beat_8[24] ? passed_1_1_1 : 16'h0000;
-  assign \$87  = beat_8[20] & writes_0_8;
-  assign \$88  = beat_8[20] & writes_0_8;
-  assign \$89  = \$88  & writes_sum_8;
-  assign \$90  = beat_8[20] & writes_0_8;
-  assign \$91  = ~ writes_sum_8;
-  assign \$92  = \$90  & \$91 ;
-  assign \$93  = ! beat_8[22:21];
-  assign \$94  = \$92  & \$93 ;
-  assign \$95  = beat_8[20] & writes_0_8;
-  assign \$96  = ~ writes_sum_8;
-  assign \$97  = \$95  & \$96 ;
-  assign \$98  = ! beat_8[22:21];
-  assign \$99  = \$97  & \$98 ;
-  assign \$100  = beat_8[20] & writes_0_8;
-  assign \$101  = ~ writes_sum_8;
-  assign \$102  = \$100  & \$101 ;
-  assign \$103  = beat_8[22:21] == 1'h1;
-  assign \$104  = \$102  & \$103 ;
-  assign \$105  = beat_8[20] & writes_0_8;
-  assign \$106  = ~ writes_sum_8;
-  assign \$107  = \$105  & \$106 ;
-  assign \$108  = beat_8[22:21] == 1'h1;
-  assign \$109  = \$107  & \$108 ;
-  assign \$110  = beat_8[20] & writes_0_8;
-  assign \$111  = ~ writes_sum_8;
-  assign \$112  = \$110  & \$111 ;
-  assign \$113  = beat_8[22:21] == 2'h2;
-  assign \$114  = \$112  & \$113 ;
-  assign \$115  = beat_8[20] & writes_0_8;
-  assign \$116  = ~ writes_sum_8;
-  assign \$117  = \$115  & \$116 ;
-  assign \$118  = beat_8[22:21] == 2'h2;
-  assign \$119  = \$117  & \$118 ;
-  assign \$120  = beat_8[20] & writes_0_8;
-  assign \$121  = ~ writes_sum_8;
-  assign \$122  = \$120  & \$121 ;
-  assign \$123  = beat_8[22:21] == 2'h3;
-  assign \$124  = \$122  & \$123 ;
-  assign \$125  = beat_8[20] & writes_0_8;
-  assign \$126  = ~ writes_sum_8;
-  assign \$127  = \$125  & \$126 ;
-  assign \$128  = beat_8[22:21] == 2'h3;
-  assign \$129  = \$127  & \$128 ;
-  assign \$130  = beat_8[20] & writes_1_8;
-  assign \$131  = beat_8[20] & writes_1_8;
-  assign \$132  = \$131  & writes_sum_8;
-  assign \$133  = beat_8[20] & writes_1_8;
-  assign \$134  = ~ writes_sum_8;
-  assign \$135  = \$133  & \$134 ;
-  assign \$136  = ! beat_8[22:21];
-  assign \$137  = \$135  & \$136 ;
-  assign \$138  = beat_8[20] & writes_1_8;
-  assign \$139  = ~ writes_sum_8;
-  assign \$140  = \$138  & \$139 ;
-  assign \$141  = ! beat_8[22:21];
-  assign \$142  = \$140  & \$141 ;
-  assign \$143  = beat_8[20] & writes_1_8;
-  assign \$144  = ~ writes_sum_8;
-  assign \$145  = \$143  & \$144 ;
-  assign \$146  = beat_8[22:21] == 1'h1;
-  assign \$147  = \$145  & \$146 ;
-  assign \$148  = beat_8[20] & writes_1_8;
-  assign \$149  = ~ writes_sum_8;
-  assign \$150  = \$148  & \$149 ;
-  assign \$151  = beat_8[22:21] == 1'h1;
-  assign \$152  = \$150  & \$151 ;
-  assign \$153  = beat_8[20] & writes_1_8;
-  assign \$154  = ~ writes_sum_8;
-  assign \$155  = \$153  & \$154 ;
-  assign \$156  = beat_8[22:21] == 2'h2;
-  assign \$157  = \$155  & \$156 ;
-  assign \$158  = beat_8[20] & writes_1_8;
-  assign \$159  = ~ writes_sum_8;
-  assign \$160  = \$158  & \$159 ;
-  assign \$161  = beat_8[22:21] == 2'h2;
-  assign \$162  = \$160  & \$161 ;
-  assign \$163  = beat_8[20] & writes_1_8;
-  assign \$164  = ~ writes_sum_8;
-  assign \$165  = \$163  & \$164 ;
-  assign \$166  = beat_8[22:21] == 2'h3;
-  assign \$167  = \$165  & \$166 ;
-  assign \$168  = beat_8[20] & writes_1_8;
-  assign \$169  = ~ writes_sum_8;
-  assign \$170  = \$168  & \$169 ;
-  assign \$171  = beat_8[22:21] == 2'h3;
-  assign \$172  = \$170  & \$171 ;
-  assign \$173  = 1'h0 + z_flag_0;
-  assign \$174  = \$173  + z_flag_1;
-  assign \$175  = 1'h0 + difference_flag_0;
-  assign \$176  = \$175  + difference_flag_1;
+  assign \$57  = z_0_16_clamped & \$56 ;
+  assign \$60  = $signed(\$58 ) - $signed(\$59 );
+  assign \$61  = difference_0_16_clamped & subtracts_8;
+  assign \$62  = \$61  & beat_8[23];
+  assign \$63  = \$62  & beat_8[20];
+  assign \$64  = subtracts_8 ? difference_0_16_saturated : passed_0_0_1;
+  assign \$65  = beat_8[23] ? \$64  : 16'h0000;
+  assign \$67  = beat_8[23] ? passed_0_1_1 : 16'h0000;
+  assign \$69  = $signed(row[71:36]) + $signed(\$23 );
+  assign \$70  = beat_2[24] & beat_2[20];
+  assign \$71  = z_1_16_clamped & \$70 ;
+  assign \$74  = $signed(\$72 ) - $signed(\$73 );
+  assign \$75  = difference_1_16_clamped & subtracts_8;
+  assign \$76  = \$75  & beat_8[24];
+  assign \$77  = \$76  & beat_8[20];
+  assign \$78  = subtracts_8 ? difference_1_16_saturated : passed_1_0_1;
+  assign \$79  = beat_8[24] ? \$78  : 16'h0000;
+  assign \$81  = beat_8[24] ? passed_1_1_1 : 16'h0000;
+  assign \$83  = beat_8[20] & writes_0_8;
+  assign \$84  = beat_8[20] & writes_0_8;
+  assign \$85  = \$84  & writes_sum_8;
+  assign \$86  = beat_8[20] & writes_0_8;
+  assign \$87  = ~ writes_sum_8;
+  assign \$88  = \$86  & \$87 ;
+  assign \$89  = ! beat_8[22:21];
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = beat_8[20] & writes_0_8;
+  assign \$92  = ~ writes_sum_8;
+  assign \$93  = \$91  & \$92 ;
+  assign \$94  = ! beat_8[22:21];
+  assign \$95  = \$93  & \$94 ;
+  assign \$96  = beat_8[20] & writes_0_8;
+  assign \$97  = ~ writes_sum_8;
+  assign \$98  = \$96  & \$97 ;
+  assign \$99  = beat_8[22:21] == 1'h1;
+  assign \$100  = \$98  & \$99 ;
+  assign \$101  = beat_8[20] & writes_0_8;
+  assign \$102  = ~ writes_sum_8;
+  assign \$103  = \$101  & \$102 ;
+  assign \$104  = beat_8[22:21] == 1'h1;
+  assign \$105  = \$103  & \$104 ;
+  assign \$106  = beat_8[20] & writes_0_8;
+  assign \$107  = ~ writes_sum_8;
+  assign \$108  = \$106  & \$107 ;
+  assign \$109  = beat_8[22:21] == 2'h2;
+  assign \$110  = \$108  & \$109 ;
+  assign \$111  = beat_8[20] & writes_0_8;
+  assign \$112  = ~ writes_sum_8;
+  assign \$113  = \$111  & \$112 ;
+  assign \$114  = beat_8[22:21] == 2'h2;
+  assign \$115  = \$113  & \$114 ;
+  assign \$116  = beat_8[20] & writes_0_8;
+  assign \$117  = ~ writes_sum_8;
+  assign \$118  = \$116  & \$117 ;
+  assign \$119  = beat_8[22:21] == 2'h3;
+  assign \$120  = \$118  & \$119 ;
+  assign \$121  = beat_8[20] & writes_0_8;
+  assign \$122  = ~ writes_sum_8;
+  assign \$123  = \$121  & \$122 ;
+  assign \$124  = beat_8[22:21] == 2'h3;
+  assign \$125  = \$123  & \$124 ;
+  assign \$126  = beat_8[20] & writes_1_8;
+  assign \$127  = beat_8[20] & writes_1_8;
+  assign \$128  = \$127  & writes_sum_8;
+  assign \$129  = beat_8[20] & writes_1_8;
+  assign \$130  = ~ writes_sum_8;
+  assign \$131  = \$129  & \$130 ;
+  assign \$132  = ! beat_8[22:21];
+  assign \$133  = \$131  & \$132 ;
+  assign \$134  = beat_8[20] & writes_1_8;
+  assign \$135  = ~ writes_sum_8;
+  assign \$136  = \$134  & \$135 ;
+  assign \$137  = ! beat_8[22:21];
+  assign \$138  = \$136  & \$137 ;
+  assign \$139  = beat_8[20] & writes_1_8;
+  assign \$140  = ~ writes_sum_8;
+  assign \$141  = \$139  & \$140 ;
+  assign \$142  = beat_8[22:21] == 1'h1;
+  assign \$143  = \$141  & \$142 ;
+  assign \$144  = beat_8[20] & writes_1_8;
+  assign \$145  = ~ writes_sum_8;
+  assign \$146  = \$144  & \$145 ;
+  assign \$147  = beat_8[22:21] == 1'h1;
+  assign \$148  = \$146  & \$147 ;
+  assign \$149  = beat_8[20] & writes_1_8;
+  assign \$150  = ~ writes_sum_8;
+  assign \$151  = \$149  & \$150 ;
+  assign \$152  = beat_8[22:21] == 2'h2;
+  assign \$153  = \$151  & \$152 ;
+  assign \$154  = beat_8[20] & writes_1_8;
+  assign \$155  = ~ writes_sum_8;
+  assign \$156  = \$154  & \$155 ;
+  assign \$157  = beat_8[22:21] == 2'h2;
+  assign \$158  = \$156  & \$157 ;
+  assign \$159  = beat_8[20] & writes_1_8;
+  assign \$160  = ~ writes_sum_8;
+  assign \$161  = \$159  & \$160 ;
+  assign \$162  = beat_8[22:21] == 2'h3;
+  assign \$163  = \$161  & \$162 ;
+  assign \$164  = beat_8[20] & writes_1_8;
+  assign \$165  = ~ writes_sum_8;
+  assign \$166  = \$164  & \$165 ;
+  assign \$167  = beat_8[22:21] == 2'h3;
+  assign \$168  = \$166  & \$167 ;
+  assign \$169  = 1'h0 + z_flag_0;
+  assign \$170  = \$169  + z_flag_1;
+  assign \$171  = 1'h0 + difference_flag_0;
+  assign \$172  = \$171  + difference_flag_1;
   always @(posedge clk)
-    source <= \$177 ;
+    source <= \$173 ;
   always @(posedge clk)
-    \$signal  <= \$178 ;
+    \$signal  <= \$174 ;
   always @(posedge clk)
-    sum_capture <= \$179 ;
+    sum_capture <= \$175 ;
   always @(posedge clk)
-    row <= \$180 ;
+    row <= \$176 ;
   always @(posedge clk)
-    entering <= \$181 ;
+    entering <= \$177 ;
   always @(posedge clk)
-    single <= \$182 ;
+    single <= \$178 ;
   always @(posedge clk)
-    present <= \$183 ;
+    present <= \$179 ;
   always @(posedge clk)
-    bias_held <= \$184 ;
+    bias_held <= \$180 ;
   always @(posedge clk)
-    kinds_1_kept <= \$185 ;
+    kinds_1_kept <= \$181 ;
   always @(posedge clk)
-    beat_1 <= \$186 ;
+    beat_1 <= \$182 ;
   always @(posedge clk)
-    beat_2 <= \$187 ;
+    beat_2 <= \$183 ;
   always @(posedge clk)
-    beat_3 <= \$188 ;
+    beat_3 <= \$184 ;
   always @(posedge clk)
-    beat_4 <= \$189 ;
+    beat_4 <= \$185 ;
   always @(posedge clk)
-    beat_5 <= \$190 ;
+    beat_5 <= \$186 ;
   always @(posedge clk)
-    beat_6 <= \$191 ;
+    beat_6 <= \$187 ;
   always @(posedge clk)
-    other_pending <= \$192 ;
+    other_pending <= \$188 ;
   always @(posedge clk)
     subtracts_1 <= subtracts;
   always @(posedge clk)
@@ -17127,7 +17109,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   always @(posedge clk)
     z <= z_0_16_saturated;
   always @(posedge clk)
-    z_flag_0 <= \$193 ;
+    z_flag_0 <= \$189 ;
   always @(posedge clk)
     z_0_1 <= z;
   always @(posedge clk)
@@ -17137,31 +17119,31 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   always @(posedge clk)
     value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$223  };
+    value_1_0 <= { 1'h0, \$219  };
   always @(posedge clk)
-    beat_7 <= \$194 ;
+    beat_7 <= \$190 ;
   always @(posedge clk)
-    beat_8 <= \$195 ;
+    beat_8 <= \$191 ;
   always @(posedge clk)
-    difference_0 <= \$61 ;
+    difference_0 <= \$60 ;
   always @(posedge clk)
-    difference_flag_0 <= \$196 ;
+    difference_flag_0 <= \$192 ;
   always @(posedge clk)
     passed_0_0_1 <= value_0_0;
   always @(posedge clk)
-    output_0_0 <= \$68 ;
+    output_0_0 <= \$66 ;
   always @(posedge clk)
     passed_0_1_1 <= value_1_0;
   always @(posedge clk)
-    output_1_0 <= \$70 ;
+    output_1_0 <= \$68 ;
   always @(posedge clk)
-    biased_1 <= \$71 [35:0];
+    biased_1 <= \$69 [35:0];
   always @(posedge clk)
     narrow_1 <= \$28 [25:0];
   always @(posedge clk)
     \z$35  <= z_1_16_saturated;
   always @(posedge clk)
-    z_flag_1 <= \$197 ;
+    z_flag_1 <= \$193 ;
   always @(posedge clk)
     z_1_1 <= \z$35 ;
   always @(posedge clk)
@@ -17171,35 +17153,35 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   always @(posedge clk)
     value_0_1 <= \value_0$98 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$224  };
+    value_1_1 <= { 1'h0, \$220  };
   always @(posedge clk)
-    difference_1 <= \$77 ;
+    difference_1 <= \$74 ;
   always @(posedge clk)
-    difference_flag_1 <= \$198 ;
+    difference_flag_1 <= \$194 ;
   always @(posedge clk)
     passed_1_0_1 <= value_0_1;
   always @(posedge clk)
-    output_0_1 <= \$84 ;
+    output_0_1 <= \$80 ;
   always @(posedge clk)
     passed_1_1_1 <= value_1_1;
   always @(posedge clk)
-    output_1_1 <= \$86 ;
+    output_1_1 <= \$82 ;
   always @(posedge clk)
-    writes_0_1 <= \$199 ;
+    writes_0_1 <= \$195 ;
   always @(posedge clk)
-    writes_0_2 <= \$200 ;
+    writes_0_2 <= \$196 ;
   always @(posedge clk)
-    writes_0_3 <= \$201 ;
+    writes_0_3 <= \$197 ;
   always @(posedge clk)
-    writes_0_4 <= \$202 ;
+    writes_0_4 <= \$198 ;
   always @(posedge clk)
-    writes_0_5 <= \$203 ;
+    writes_0_5 <= \$199 ;
   always @(posedge clk)
-    writes_0_6 <= \$204 ;
+    writes_0_6 <= \$200 ;
   always @(posedge clk)
-    writes_0_7 <= \$205 ;
+    writes_0_7 <= \$201 ;
   always @(posedge clk)
-    writes_0_8 <= \$206 ;
+    writes_0_8 <= \$202 ;
   always @(posedge clk)
     writes_sum_1 <= 1'h0;
   always @(posedge clk)
@@ -17217,47 +17199,47 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   always @(posedge clk)
     writes_sum_8 <= writes_sum_7;
   always @(posedge clk)
-    writing <= \$207 ;
+    writing <= \$203 ;
   always @(posedge clk)
-    word_enables <= \$208 ;
+    word_enables <= \$204 ;
   always @(posedge clk)
-    row_enables <= \$209 ;
+    row_enables <= \$205 ;
   always @(posedge clk)
-    writes_1_1 <= \$210 ;
+    writes_1_1 <= \$206 ;
   always @(posedge clk)
-    writes_1_2 <= \$211 ;
+    writes_1_2 <= \$207 ;
   always @(posedge clk)
-    writes_1_3 <= \$212 ;
+    writes_1_3 <= \$208 ;
   always @(posedge clk)
-    writes_1_4 <= \$213 ;
+    writes_1_4 <= \$209 ;
   always @(posedge clk)
-    writes_1_5 <= \$214 ;
+    writes_1_5 <= \$210 ;
   always @(posedge clk)
-    writes_1_6 <= \$215 ;
+    writes_1_6 <= \$211 ;
   always @(posedge clk)
-    writes_1_7 <= \$216 ;
+    writes_1_7 <= \$212 ;
   always @(posedge clk)
-    writes_1_8 <= \$217 ;
+    writes_1_8 <= \$213 ;
   always @(posedge clk)
-    beat_9 <= \$218 ;
+    beat_9 <= \$214 ;
   always @(posedge clk)
-    z_clamped <= \$219 ;
+    z_clamped <= \$215 ;
   always @(posedge clk)
-    z_kernel <= \$220 ;
+    z_kernel <= \$216 ;
   always @(posedge clk)
-    difference_clamped <= \$221 ;
+    difference_clamped <= \$217 ;
   always @(posedge clk)
-    difference_kernel <= \$222 ;
+    difference_kernel <= \$218 ;
   \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
-    .entry_1(\$223 ),
+    .entry_1(\$219 ),
     .rst(rst),
     .value_0(value_0),
     .z(z)
   );
   \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
-    .entry_1(\$224 ),
+    .entry_1(\$220 ),
     .rst(rst),
     .value_0(\value_0$98 ),
     .z(\z$35 )
@@ -17320,72 +17302,72 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$177  = ahead;
+    \$173  = ahead;
     if (rst) begin
-      \$177  = 20'h00000;
+      \$173  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$178  = \$45 ;
+    \$174  = \$45 ;
+    if (rst) begin
+      \$174  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$175  = \$46 ;
+    if (rst) begin
+      \$175  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$176 [35:0] = \port$3127$0 ;
+      \$176 [71:36] = \port$3132$0 ;
+      \$176 [107:72] = \port$3137$0 ;
+      \$176 [143:108] = \port$3142$0 ;
+      \$176 [179:144] = \port$3147$0 ;
+      \$176 [215:180] = \port$3152$0 ;
+      \$176 [251:216] = \port$3157$0 ;
+      \$176 [287:252] = \port$3162$0 ;
+      if (sum_capture) begin
+        \$176 [35:0] = sum_total[35:0];
+      end
+    end else begin
+      \$176  = \$48 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    { \$177 [24:23], \$177 [20:2], \$177 [0] } = { entering[24:23], entering[20:2], entering[0] };
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      { \$177 [19:2], \$177 [0] } = { source[19:2], source[0] };
+      \$177 [1] = 1'h1;
+      \$177 [20] = 1'h1;
+      \$177 [22:21] = 2'h0;
+    end else begin
+      \$177 [1] = 1'h0;
+      \$177 [22:21] = \$50 [1:0];
+      if (\$52 ) begin
+        \$177 [20] = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$177  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$178  = single;
+    if (\$signal ) begin
+      \$178  = sum_capture;
+    end
     if (rst) begin
       \$178  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$179  = \$46 ;
-    if (rst) begin
-      \$179  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      \$180 [35:0] = \port$3139$0 ;
-      \$180 [71:36] = \port$3144$0 ;
-      \$180 [107:72] = \port$3149$0 ;
-      \$180 [143:108] = \port$3154$0 ;
-      \$180 [179:144] = \port$3159$0 ;
-      \$180 [215:180] = \port$3164$0 ;
-      \$180 [251:216] = \port$3169$0 ;
-      \$180 [287:252] = \port$3174$0 ;
-      if (sum_capture) begin
-        \$180 [35:0] = sum_total[35:0];
-      end
-    end else begin
-      \$180  = \$48 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    { \$181 [24:23], \$181 [20:2], \$181 [0] } = { entering[24:23], entering[20:2], entering[0] };
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      { \$181 [19:2], \$181 [0] } = { source[19:2], source[0] };
-      \$181 [1] = 1'h1;
-      \$181 [20] = 1'h1;
-      \$181 [22:21] = 2'h0;
-    end else begin
-      \$181 [1] = 1'h0;
-      \$181 [22:21] = \$50 [1:0];
-      if (\$52 ) begin
-        \$181 [20] = 1'h0;
-      end
-    end
-    if (rst) begin
-      \$181  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$182  = single;
-    if (\$signal ) begin
-      \$182  = sum_capture;
-    end
-    if (rst) begin
-      \$182  = 1'h0;
     end
   end
   always @* begin
@@ -17395,319 +17377,319 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
       (* full_case = 32'd1 *)
       casez (source[6:5])
         2'h0:
-            \$183  = 8'hff;
+            \$179  = 8'hff;
         2'h1:
-            \$183  = 8'h3f;
+            \$179  = 8'h3f;
         default:
-            \$183  = 8'h00;
+            \$179  = 8'h00;
       endcase
       if (sum_capture) begin
-        \$183  = { 7'h00, \$47  };
+        \$179  = { 7'h00, \$47  };
       end
     end else begin
-      \$183  = \$49 ;
+      \$179  = \$49 ;
     end
     if (rst) begin
-      \$183  = 8'h00;
+      \$179  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$184  = bias_held;
+    \$180  = bias_held;
     if (\$signal ) begin
-      \$184  = bias_word;
+      \$180  = bias_word;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$185  = kinds_1_kept;
+    \$181  = kinds_1_kept;
     if (\$signal ) begin
-      \$185  = kinds_1;
+      \$181  = kinds_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$186  = first_beat;
+    \$182  = first_beat;
+    if (rst) begin
+      \$182  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$183  = beat_1;
+    if (rst) begin
+      \$183  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$184  = beat_2;
+    if (rst) begin
+      \$184  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$185  = beat_3;
+    if (rst) begin
+      \$185  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$186  = beat_4;
     if (rst) begin
       \$186  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$187  = beat_1;
+    \$187  = beat_5;
     if (rst) begin
       \$187  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$188  = beat_2;
-    if (rst) begin
-      \$188  = 25'h0000000;
+    (* full_case = 32'd1 *)
+    if (\$53 ) begin
+      \$188 [15:0] = other_rows[15:0];
+      \$188 [31:16] = other_rows[31:16];
+      \$188 [47:32] = other_rows[47:32];
+      \$188 [63:48] = other_rows[63:48];
+      \$188 [79:64] = other_rows[79:64];
+      \$188 [95:80] = other_rows[95:80];
+      \$188 [111:96] = other_rows[111:96];
+      \$188 [127:112] = other_rows[127:112];
+    end else begin
+      \$188  = \$54 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$189  = beat_3;
+    \$189  = \$57 ;
     if (rst) begin
-      \$189  = 25'h0000000;
+      \$189  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$190  = beat_4;
+    \$190  = beat_6;
     if (rst) begin
       \$190  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$191  = beat_5;
+    \$191  = beat_7;
     if (rst) begin
       \$191  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$53 ) begin
-      \$192 [15:0] = other_rows[15:0];
-      \$192 [31:16] = other_rows[31:16];
-      \$192 [47:32] = other_rows[47:32];
-      \$192 [63:48] = other_rows[63:48];
-      \$192 [79:64] = other_rows[79:64];
-      \$192 [95:80] = other_rows[95:80];
-      \$192 [111:96] = other_rows[111:96];
-      \$192 [127:112] = other_rows[127:112];
-    end else begin
-      \$192  = \$54 ;
+    \$192  = \$63 ;
+    if (rst) begin
+      \$192  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$193  = \$58 ;
+    \$193  = \$71 ;
     if (rst) begin
       \$193  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$194  = beat_6;
+    \$194  = \$77 ;
     if (rst) begin
-      \$194  = 25'h0000000;
+      \$194  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$195  = beat_7;
+    \$195  = writes_0;
     if (rst) begin
-      \$195  = 25'h0000000;
+      \$195  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$196  = \$65 ;
+    \$196  = writes_0_1;
     if (rst) begin
       \$196  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$197  = \$74 ;
+    \$197  = writes_0_2;
     if (rst) begin
       \$197  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$198  = \$81 ;
+    \$198  = writes_0_3;
     if (rst) begin
       \$198  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$199  = writes_0;
+    \$199  = writes_0_4;
     if (rst) begin
       \$199  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$200  = writes_0_1;
+    \$200  = writes_0_5;
     if (rst) begin
       \$200  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$201  = writes_0_2;
+    \$201  = writes_0_6;
     if (rst) begin
       \$201  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$202  = writes_0_3;
+    \$202  = writes_0_7;
     if (rst) begin
       \$202  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$203  = writes_0_4;
+    \$203 [0] = \$83 ;
+    \$203 [1] = \$126 ;
     if (rst) begin
-      \$203  = 1'h0;
+      \$203  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$204  = writes_0_5;
+    \$204 [0] = \$85 ;
+    \$204 [1] = \$128 ;
     if (rst) begin
-      \$204  = 1'h0;
+      \$204  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$205  = writes_0_6;
+    \$205 [0] = \$90 ;
+    \$205 [1] = \$95 ;
+    \$205 [2] = \$100 ;
+    \$205 [3] = \$105 ;
+    \$205 [4] = \$110 ;
+    \$205 [5] = \$115 ;
+    \$205 [6] = \$120 ;
+    \$205 [7] = \$125 ;
+    \$205 [8] = \$133 ;
+    \$205 [9] = \$138 ;
+    \$205 [10] = \$143 ;
+    \$205 [11] = \$148 ;
+    \$205 [12] = \$153 ;
+    \$205 [13] = \$158 ;
+    \$205 [14] = \$163 ;
+    \$205 [15] = \$168 ;
     if (rst) begin
-      \$205  = 1'h0;
+      \$205  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$206  = writes_0_7;
+    \$206  = writes_1;
     if (rst) begin
       \$206  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$207 [0] = \$87 ;
-    \$207 [1] = \$130 ;
+    \$207  = writes_1_1;
     if (rst) begin
-      \$207  = 2'h0;
+      \$207  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$208 [0] = \$89 ;
-    \$208 [1] = \$132 ;
+    \$208  = writes_1_2;
     if (rst) begin
-      \$208  = 2'h0;
+      \$208  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$209 [0] = \$94 ;
-    \$209 [1] = \$99 ;
-    \$209 [2] = \$104 ;
-    \$209 [3] = \$109 ;
-    \$209 [4] = \$114 ;
-    \$209 [5] = \$119 ;
-    \$209 [6] = \$124 ;
-    \$209 [7] = \$129 ;
-    \$209 [8] = \$137 ;
-    \$209 [9] = \$142 ;
-    \$209 [10] = \$147 ;
-    \$209 [11] = \$152 ;
-    \$209 [12] = \$157 ;
-    \$209 [13] = \$162 ;
-    \$209 [14] = \$167 ;
-    \$209 [15] = \$172 ;
+    \$209  = writes_1_3;
     if (rst) begin
-      \$209  = 16'h0000;
+      \$209  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$210  = writes_1;
+    \$210  = writes_1_4;
     if (rst) begin
       \$210  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$211  = writes_1_1;
+    \$211  = writes_1_5;
     if (rst) begin
       \$211  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$212  = writes_1_2;
+    \$212  = writes_1_6;
     if (rst) begin
       \$212  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$213  = writes_1_3;
+    \$213  = writes_1_7;
     if (rst) begin
       \$213  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$214  = writes_1_4;
+    \$214  = beat_8;
     if (rst) begin
-      \$214  = 1'h0;
+      \$214  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$215  = writes_1_5;
+    \$215  = \$170 [1:0];
     if (rst) begin
-      \$215  = 1'h0;
+      \$215  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$216  = writes_1_6;
+    \$216  = beat_3[16:13];
     if (rst) begin
-      \$216  = 1'h0;
+      \$216  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$217  = writes_1_7;
+    \$217  = \$172 [1:0];
     if (rst) begin
-      \$217  = 1'h0;
+      \$217  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$218  = beat_8;
+    \$218  = beat_9[16:13];
     if (rst) begin
-      \$218  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$219  = \$174 [1:0];
-    if (rst) begin
-      \$219  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$220  = beat_3[16:13];
-    if (rst) begin
-      \$220  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$221  = \$176 [1:0];
-    if (rst) begin
-      \$221  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$222  = beat_9[16:13];
-    if (rst) begin
-      \$222  = 4'h0;
+      \$218  = 4'h0;
     end
   end
   assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
@@ -17722,11 +17704,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3174$0 , \port$3169$0 , \port$3164$0 , \port$3159$0 , \port$3154$0 , \port$3149$0 , \port$3144$0 , \port$3139$0  };
-  assign value_1 = { 1'h0, \$223  };
+  assign totals = { \port$3162$0 , \port$3157$0 , \port$3152$0 , \port$3147$0 , \port$3142$0 , \port$3137$0 , \port$3132$0 , \port$3127$0  };
+  assign value_1 = { 1'h0, \$219  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
-  assign \value_1$100  = { 1'h0, \$224  };
+  assign \value_1$100  = { 1'h0, \$220  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -17878,14 +17860,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   assign \beat_7.active  = beat_7[20];
   assign \beat_7.beat  = beat_7[22:21];
   assign \beat_7.present  = beat_7[24:23];
-  assign \totals[0]  = \port$3139$0 ;
-  assign \totals[1]  = \port$3144$0 ;
-  assign \totals[2]  = \port$3149$0 ;
-  assign \totals[3]  = \port$3154$0 ;
-  assign \totals[4]  = \port$3159$0 ;
-  assign \totals[5]  = \port$3164$0 ;
-  assign \totals[6]  = \port$3169$0 ;
-  assign \totals[7]  = \port$3174$0 ;
+  assign \totals[0]  = \port$3127$0 ;
+  assign \totals[1]  = \port$3132$0 ;
+  assign \totals[2]  = \port$3137$0 ;
+  assign \totals[3]  = \port$3142$0 ;
+  assign \totals[4]  = \port$3147$0 ;
+  assign \totals[5]  = \port$3152$0 ;
+  assign \totals[6]  = \port$3157$0 ;
+  assign \totals[7]  = \port$3162$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -18058,18 +18040,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3139$0 ,
   assign \$48  = { 72'h000000000000000000, row[287:72] };
   assign \$49  = { 2'h0, present[7:2] };
   assign \$54  = { 32'h00000000, other_pending[127:32] };
-  assign \$57  = \$56 ;
-  assign \$59  = { value_0_0[15], value_0_0 };
-  assign \$60  = { other_pending[15], other_pending[15:0], 2'h0 };
-  assign \$65  = \$64 ;
+  assign \$58  = { value_0_0[15], value_0_0 };
+  assign \$59  = { other_pending[15], other_pending[15:0], 2'h0 };
+  assign \$66  = \$65 ;
   assign \$68  = \$67 ;
-  assign \$70  = \$69 ;
-  assign \$73  = \$72 ;
-  assign \$75  = { value_0_1[15], value_0_1 };
-  assign \$76  = { other_pending[31], other_pending[31:16], 2'h0 };
-  assign \$81  = \$80 ;
-  assign \$84  = \$83 ;
-  assign \$86  = \$85 ;
+  assign \$72  = { value_0_1[15], value_0_1 };
+  assign \$73  = { other_pending[31], other_pending[31:16], 2'h0 };
+  assign \$80  = \$79 ;
+  assign \$82  = \$81 ;
 endmodule
 
 module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
@@ -22965,9 +22943,9 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire \$35 ;
-  wire [15:0] \$36 ;
-  reg [19:0] \$37 ;
+  wire [15:0] \$35 ;
+  reg [19:0] \$36 ;
+  reg \$37 ;
   reg \$38 ;
   reg \$39 ;
   wire [38:0] \$4 ;
@@ -22976,14 +22954,13 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   reg \$42 ;
   reg \$43 ;
   reg \$44 ;
-  reg \$45 ;
+  reg [19:0] \$45 ;
   reg [19:0] \$46 ;
   reg [19:0] \$47 ;
   reg [19:0] \$48 ;
   reg [19:0] \$49 ;
   wire [38:0] \$5 ;
   reg [19:0] \$50 ;
-  reg [19:0] \$51 ;
   wire [38:0] \$6 ;
   wire [38:0] \$7 ;
   wire [40:0] \$8 ;
@@ -23199,10 +23176,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire \write_tag.valid ;
   wire writes_soon;
   always @(posedge clk)
-    half_0_1_2 <= half_0_1_1;
-  always @(posedge clk)
-    half_0_1_3 <= half_0_1_2;
-  always @(posedge clk)
     half_0_2_1 <= half_0_2;
   always @(posedge clk)
     half_0_2_2 <= half_0_2_1;
@@ -23275,35 +23248,35 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   always @(posedge clk)
     present_0_6 <= present_0_5;
   always @(posedge clk)
-    finishes_1 <= \$38 ;
+    finishes_1 <= \$37 ;
   always @(posedge clk)
-    finishes_2 <= \$39 ;
+    finishes_2 <= \$38 ;
   always @(posedge clk)
-    finishes_3 <= \$40 ;
+    finishes_3 <= \$39 ;
   always @(posedge clk)
-    finishes_4 <= \$41 ;
+    finishes_4 <= \$40 ;
   always @(posedge clk)
-    finishes_5 <= \$42 ;
+    finishes_5 <= \$41 ;
   always @(posedge clk)
-    finishes_6 <= \$43 ;
+    finishes_6 <= \$42 ;
   always @(posedge clk)
     word_0 <= \$29 ;
   always @(posedge clk)
-    flag_0 <= \$44 ;
+    flag_0 <= \$43 ;
   always @(posedge clk)
-    finishes_7 <= \$45 ;
+    finishes_7 <= \$44 ;
   always @(posedge clk)
-    stage_2 <= \$46 ;
+    stage_2 <= \$45 ;
   always @(posedge clk)
-    stage_3 <= \$47 ;
+    stage_3 <= \$46 ;
   always @(posedge clk)
-    stage_4 <= \$48 ;
+    stage_4 <= \$47 ;
   always @(posedge clk)
-    stage_5 <= \$49 ;
+    stage_5 <= \$48 ;
   always @(posedge clk)
-    stage_6 <= \$50 ;
+    stage_6 <= \$49 ;
   always @(posedge clk)
-    stage_7 <= \$51 ;
+    stage_7 <= \$50 ;
   assign \$1  = half_0_0_3 ? 39'h0000000008 : 39'h0000000000;
   assign \$2  = half_0_1_3 ? 39'h0000000010 : 39'h0000000000;
   assign \$3  = \$1  | \$2 ;
@@ -23328,17 +23301,17 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$26  = of_rows_0 | \$25 ;
   assign \$28  = present_0_6 ? changed_0_16_saturated : 16'h0000;
   assign \$30  = changed_0_16_clamped & present_0_6;
-  assign \$32  = \$31  & finishes_6;
-  assign \$33  = & changed_0[36:15];
-  assign \$34  = ~ \$33 ;
-  assign \$35  = | changed_0[36:15];
-  assign changed_0_16_clamped = changed_0[36] ? \$34  : \$35 ;
-  assign \$36  = changed_0[36] ? 16'h8000 : 16'h7fff;
-  assign changed_0_16_saturated = changed_0_16_clamped ? \$36  : changed_0[15:0];
+  assign \$31  = \$30  & finishes_6;
+  assign \$32  = & changed_0[36:15];
+  assign \$33  = ~ \$32 ;
+  assign \$34  = | changed_0[36:15];
+  assign changed_0_16_clamped = changed_0[36] ? \$33  : \$34 ;
+  assign \$35  = changed_0[36] ? 16'h8000 : 16'h7fff;
+  assign changed_0_16_saturated = changed_0_16_clamped ? \$35  : changed_0[15:0];
   always @(posedge clk)
     sum <= total;
   always @(posedge clk)
-    stage_1 <= \$37 ;
+    stage_1 <= \$36 ;
   always @(posedge clk)
     half_0_0_1 <= half_0_0;
   always @(posedge clk)
@@ -23347,102 +23320,106 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
     half_0_0_3 <= half_0_0_2;
   always @(posedge clk)
     half_0_1_1 <= half_0_1;
+  always @(posedge clk)
+    half_0_1_2 <= half_0_1_1;
+  always @(posedge clk)
+    half_0_1_3 <= half_0_1_2;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$38  = \$27 ;
+    \$37  = \$27 ;
+    if (rst) begin
+      \$37  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$38  = finishes_1;
     if (rst) begin
       \$38  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$39  = finishes_1;
+    \$39  = finishes_2;
     if (rst) begin
       \$39  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$40  = finishes_2;
+    \$40  = finishes_3;
     if (rst) begin
       \$40  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$41  = finishes_3;
+    \$41  = finishes_4;
     if (rst) begin
       \$41  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$42  = finishes_4;
+    \$42  = finishes_5;
     if (rst) begin
       \$42  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$43  = finishes_5;
+    \$43  = \$31 ;
     if (rst) begin
       \$43  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$44  = \$32 ;
+    \$44  = finishes_6;
     if (rst) begin
       \$44  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$45  = finishes_6;
+    \$45  = stage_1;
     if (rst) begin
-      \$45  = 1'h0;
+      \$45  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$46  = stage_1;
+    \$46  = stage_2;
     if (rst) begin
       \$46  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$47  = stage_2;
+    \$47  = stage_3;
     if (rst) begin
       \$47  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$48  = stage_3;
+    \$48  = stage_4;
     if (rst) begin
       \$48  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$49  = stage_4;
+    \$49  = stage_5;
     if (rst) begin
       \$49  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$50  = stage_5;
+    \$50  = stage_6;
     if (rst) begin
       \$50  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$51  = stage_6;
-    if (rst) begin
-      \$51  = 20'h00000;
     end
   end
   always @* begin
@@ -23519,9 +23496,9 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$37  = tag;
+    \$36  = tag;
     if (rst) begin
-      \$37  = 20'h00000;
+      \$36  = 20'h00000;
     end
   end
   assign old = 24'h000000;
@@ -23670,20 +23647,19 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$17  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:20] };
   assign \$27  = tag[0];
   assign \$29  = \$28 ;
-  assign \$31  = \$30 ;
   assign write = finishes_7;
   assign writes_soon = finishes_6;
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3692$11 ;
-  wire [5:0] \port$3692$11 ;
+  input [5:0] \port$3680$11 ;
+  wire [5:0] \port$3680$11 ;
   output [2:0] \lane$8 ;
   reg [2:0] \lane$8  = 3'h0;
   output [10:0] row;
@@ -23730,7 +23706,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   reg [10:0] wrapped_step = 11'h000;
   assign lane = \lane$8  + lane_step;
   assign \$1  = trigger & used;
-  assign \$2  = \port$3692$11 [1:0] == 2'h3;
+  assign \$2  = \port$3680$11 [1:0] == 2'h3;
   assign \$3  = lane >= 4'h8;
   assign \$4  = lane - 4'h8;
   assign \$5  = \$3  ? \$4  : { 1'h0, lane };
@@ -23763,9 +23739,9 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3692$11 [5:2])
+    casez (\port$3680$11 [5:2])
       4'h2:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23774,7 +23750,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23784,7 +23760,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23796,7 +23772,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23811,9 +23787,9 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3692$11 [5:2])
+    casez (\port$3680$11 [5:2])
       4'h2:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23822,7 +23798,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23832,7 +23808,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -23844,7 +23820,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -23859,9 +23835,9 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3692$11 [5:2])
+    casez (\port$3680$11 [5:2])
       4'h2:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23870,7 +23846,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23880,7 +23856,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23892,7 +23868,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3692$11 [1:0])
+          casez (\port$3680$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23907,7 +23883,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3692$11 [5:2])
+    casez (\port$3680$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -23915,7 +23891,7 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3692$11 [5:2])
+    casez (\port$3680$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -23999,6 +23975,6 @@ module \core.sum_write_0 (rst, trigger, \port$3692$11 , \lane$8 , row, \bank$20 
       \$21  = 1'h0;
     end
   end
-  assign kernel = \port$3692$11 [5:2];
-  assign level = \port$3692$11 [1:0];
+  assign kernel = \port$3680$11 [5:2];
+  assign level = \port$3680$11 [1:0];
 endmodule
