@@ -2368,7 +2368,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2859$0 (\word$383 ),
+    .\port$2872$0 (\word$383 ),
     .\port$360$0 (\$243 ),
     .\port$363$0 (\$246 ),
     .\port$366$0 (\$249 ),
@@ -2384,7 +2384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2859$0 (\word$383 ),
+    .\port$2872$0 (\word$383 ),
     .\port$384$0 (\$267 ),
     .\port$387$0 (\$270 ),
     .\port$390$0 (\$273 ),
@@ -2454,22 +2454,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2634$0 (old_row_0),
-    .\port$2635$0 (old_row_1),
-    .\port$2636$0 (old_row_2),
-    .\port$2637$0 (old_row_3),
-    .\port$2638$0 (old_row_4),
-    .\port$2639$0 (old_row_5),
-    .\port$2640$0 (old_row_6),
-    .\port$2641$0 (old_row_7),
-    .\port$3127$0 (total),
-    .\port$3132$0 (\total$248 ),
-    .\port$3137$0 (\total$249 ),
-    .\port$3142$0 (\total$250 ),
-    .\port$3147$0 (\total$251 ),
-    .\port$3152$0 (\total$252 ),
-    .\port$3157$0 (\total$253 ),
-    .\port$3162$0 (\total$254 ),
+    .\port$2647$0 (old_row_0),
+    .\port$2648$0 (old_row_1),
+    .\port$2649$0 (old_row_2),
+    .\port$2650$0 (old_row_3),
+    .\port$2651$0 (old_row_4),
+    .\port$2652$0 (old_row_5),
+    .\port$2653$0 (old_row_6),
+    .\port$2654$0 (old_row_7),
+    .\port$3140$0 (total),
+    .\port$3145$0 (\total$248 ),
+    .\port$3150$0 (\total$249 ),
+    .\port$3155$0 (\total$250 ),
+    .\port$3160$0 (\total$251 ),
+    .\port$3165$0 (\total$252 ),
+    .\port$3170$0 (\total$253 ),
+    .\port$3175$0 (\total$254 ),
     .rows(\words$278 ),
     .rst(rst),
     .tag(tag_8),
@@ -2489,7 +2489,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2498,7 +2498,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$216 ),
     .b(\b$217 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$271 ),
     .rst(rst),
     .total(\total$248 )
@@ -2507,7 +2507,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$220 ),
     .b(\b$221 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$272 ),
     .rst(rst),
     .total(\total$249 )
@@ -2516,7 +2516,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$224 ),
     .b(\b$225 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$273 ),
     .rst(rst),
     .total(\total$250 )
@@ -2525,7 +2525,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$228 ),
     .b(\b$229 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$274 ),
     .rst(rst),
     .total(\total$251 )
@@ -2534,7 +2534,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$232 ),
     .b(\b$233 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$275 ),
     .rst(rst),
     .total(\total$252 )
@@ -2543,7 +2543,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$236 ),
     .b(\b$237 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$276 ),
     .rst(rst),
     .total(\total$253 )
@@ -2552,7 +2552,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$240 ),
     .b(\b$241 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2638$0 (tag_8[1:0]),
     .product(\product$277 ),
     .rst(rst),
     .total(\total$254 )
@@ -2590,14 +2590,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3130$0 (product),
-    .\port$3135$0 (\product$271 ),
-    .\port$3140$0 (\product$272 ),
-    .\port$3145$0 (\product$273 ),
-    .\port$3150$0 (\product$274 ),
-    .\port$3155$0 (\product$275 ),
-    .\port$3160$0 (\product$276 ),
-    .\port$3165$0 (\product$277 ),
+    .\port$3143$0 (product),
+    .\port$3148$0 (\product$271 ),
+    .\port$3153$0 (\product$272 ),
+    .\port$3158$0 (\product$273 ),
+    .\port$3163$0 (\product$274 ),
+    .\port$3168$0 (\product$275 ),
+    .\port$3173$0 (\product$276 ),
+    .\port$3178$0 (\product$277 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2664,14 +2664,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$311 ),
-    .\port$3127$0 (total),
-    .\port$3132$0 (\total$248 ),
-    .\port$3137$0 (\total$249 ),
-    .\port$3142$0 (\total$250 ),
-    .\port$3147$0 (\total$251 ),
-    .\port$3152$0 (\total$252 ),
-    .\port$3157$0 (\total$253 ),
-    .\port$3162$0 (\total$254 ),
+    .\port$3140$0 (total),
+    .\port$3145$0 (\total$248 ),
+    .\port$3150$0 (\total$249 ),
+    .\port$3155$0 (\total$250 ),
+    .\port$3160$0 (\total$251 ),
+    .\port$3165$0 (\total$252 ),
+    .\port$3170$0 (\total$253 ),
+    .\port$3175$0 (\total$254 ),
     .row_enables(row_enables),
     .rows(\rows$402 ),
     .rst(rst),
@@ -2723,7 +2723,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$20 (\bank$404 ),
     .clk(clk),
     .\lane$8 (\lane$411 ),
-    .\port$3680$11 (\write_tag$343 [16:11]),
+    .\port$3693$11 (\write_tag$343 [16:11]),
     .row(\row$405 ),
     .rst(rst),
     .trigger(\write_tag$343 [0])
@@ -8163,7 +8163,7 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2859$0 , write__addr, clk);
+module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2872$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8187,8 +8187,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2859$0 ;
-  wire [15:0] \port$2859$0 ;
+  input [15:0] \port$2872$0 ;
+  wire [15:0] \port$2872$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8286,21 +8286,21 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   end
   always @(posedge clk) begin
     if (\port$360$0 )
-      memory[write__addr][15:0] <= \port$2859$0 ;
+      memory[write__addr][15:0] <= \port$2872$0 ;
     if (\port$363$0 )
-      memory[write__addr][31:16] <= \port$2859$0 ;
+      memory[write__addr][31:16] <= \port$2872$0 ;
     if (\port$366$0 )
-      memory[write__addr][47:32] <= \port$2859$0 ;
+      memory[write__addr][47:32] <= \port$2872$0 ;
     if (\port$369$0 )
-      memory[write__addr][63:48] <= \port$2859$0 ;
+      memory[write__addr][63:48] <= \port$2872$0 ;
     if (\port$372$0 )
-      memory[write__addr][79:64] <= \port$2859$0 ;
+      memory[write__addr][79:64] <= \port$2872$0 ;
     if (\port$375$0 )
-      memory[write__addr][95:80] <= \port$2859$0 ;
+      memory[write__addr][95:80] <= \port$2872$0 ;
     if (\port$378$0 )
-      memory[write__addr][111:96] <= \port$2859$0 ;
+      memory[write__addr][111:96] <= \port$2872$0 ;
     if (\port$381$0 )
-      memory[write__addr][127:112] <= \port$2859$0 ;
+      memory[write__addr][127:112] <= \port$2872$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8320,8 +8320,8 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
-  assign write_data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
+  assign write__data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
+  assign write_data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
   assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
   assign read_address = read__addr;
@@ -8330,7 +8330,7 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2859$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2872$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8352,8 +8352,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   wire \port$405$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2859$0 ;
-  wire [15:0] \port$2859$0 ;
+  input [15:0] \port$2872$0 ;
+  wire [15:0] \port$2872$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8434,21 +8434,21 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
   end
   always @(posedge clk) begin
     if (\port$384$0 )
-      memory[write__addr][15:0] <= \port$2859$0 ;
+      memory[write__addr][15:0] <= \port$2872$0 ;
     if (\port$387$0 )
-      memory[write__addr][31:16] <= \port$2859$0 ;
+      memory[write__addr][31:16] <= \port$2872$0 ;
     if (\port$390$0 )
-      memory[write__addr][47:32] <= \port$2859$0 ;
+      memory[write__addr][47:32] <= \port$2872$0 ;
     if (\port$393$0 )
-      memory[write__addr][63:48] <= \port$2859$0 ;
+      memory[write__addr][63:48] <= \port$2872$0 ;
     if (\port$396$0 )
-      memory[write__addr][79:64] <= \port$2859$0 ;
+      memory[write__addr][79:64] <= \port$2872$0 ;
     if (\port$399$0 )
-      memory[write__addr][95:80] <= \port$2859$0 ;
+      memory[write__addr][95:80] <= \port$2872$0 ;
     if (\port$402$0 )
-      memory[write__addr][111:96] <= \port$2859$0 ;
+      memory[write__addr][111:96] <= \port$2872$0 ;
     if (\port$405$0 )
-      memory[write__addr][127:112] <= \port$2859$0 ;
+      memory[write__addr][127:112] <= \port$2872$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8468,8 +8468,8 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
-  assign write_data = { \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0 , \port$2859$0  };
+  assign write__data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
+  assign write_data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
   assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
   assign read_address = read__addr;
@@ -9770,7 +9770,7 @@ module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3,
   assign \$156  = \$155 ;
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$2636$0 , \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$2641$0 , \port$3127$0 , \port$3132$0 , \port$3137$0 , \port$3142$0 , \port$3147$0 , \port$3152$0 , \port$3157$0 , \port$3162$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$2649$0 , \port$2650$0 , \port$2651$0 , \port$2652$0 , \port$2653$0 , \port$2654$0 , \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , \port$3170$0 , \port$3175$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
@@ -9779,38 +9779,38 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2634$0 ;
-  wire [23:0] \port$2634$0 ;
-  input [23:0] \port$2635$0 ;
-  wire [23:0] \port$2635$0 ;
-  input [23:0] \port$2636$0 ;
-  wire [23:0] \port$2636$0 ;
-  input [23:0] \port$2637$0 ;
-  wire [23:0] \port$2637$0 ;
-  input [23:0] \port$2638$0 ;
-  wire [23:0] \port$2638$0 ;
-  input [23:0] \port$2639$0 ;
-  wire [23:0] \port$2639$0 ;
-  input [23:0] \port$2640$0 ;
-  wire [23:0] \port$2640$0 ;
-  input [23:0] \port$2641$0 ;
-  wire [23:0] \port$2641$0 ;
-  input [35:0] \port$3127$0 ;
-  wire [35:0] \port$3127$0 ;
-  input [35:0] \port$3132$0 ;
-  wire [35:0] \port$3132$0 ;
-  input [35:0] \port$3137$0 ;
-  wire [35:0] \port$3137$0 ;
-  input [35:0] \port$3142$0 ;
-  wire [35:0] \port$3142$0 ;
-  input [35:0] \port$3147$0 ;
-  wire [35:0] \port$3147$0 ;
-  input [35:0] \port$3152$0 ;
-  wire [35:0] \port$3152$0 ;
-  input [35:0] \port$3157$0 ;
-  wire [35:0] \port$3157$0 ;
-  input [35:0] \port$3162$0 ;
-  wire [35:0] \port$3162$0 ;
+  input [23:0] \port$2647$0 ;
+  wire [23:0] \port$2647$0 ;
+  input [23:0] \port$2648$0 ;
+  wire [23:0] \port$2648$0 ;
+  input [23:0] \port$2649$0 ;
+  wire [23:0] \port$2649$0 ;
+  input [23:0] \port$2650$0 ;
+  wire [23:0] \port$2650$0 ;
+  input [23:0] \port$2651$0 ;
+  wire [23:0] \port$2651$0 ;
+  input [23:0] \port$2652$0 ;
+  wire [23:0] \port$2652$0 ;
+  input [23:0] \port$2653$0 ;
+  wire [23:0] \port$2653$0 ;
+  input [23:0] \port$2654$0 ;
+  wire [23:0] \port$2654$0 ;
+  input [35:0] \port$3140$0 ;
+  wire [35:0] \port$3140$0 ;
+  input [35:0] \port$3145$0 ;
+  wire [35:0] \port$3145$0 ;
+  input [35:0] \port$3150$0 ;
+  wire [35:0] \port$3150$0 ;
+  input [35:0] \port$3155$0 ;
+  wire [35:0] \port$3155$0 ;
+  input [35:0] \port$3160$0 ;
+  wire [35:0] \port$3160$0 ;
+  input [35:0] \port$3165$0 ;
+  wire [35:0] \port$3165$0 ;
+  input [35:0] \port$3170$0 ;
+  wire [35:0] \port$3170$0 ;
+  input [35:0] \port$3175$0 ;
+  wire [35:0] \port$3175$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9911,123 +9911,131 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   wire \$178 ;
   wire \$179 ;
   wire \$18 ;
-  wire [27:0] \$180 ;
+  wire \$180 ;
   wire [27:0] \$181 ;
-  wire \$182 ;
-  wire [23:0] \$183 ;
+  wire [27:0] \$182 ;
+  wire \$183 ;
   wire [23:0] \$184 ;
-  wire \$185 ;
+  wire [23:0] \$185 ;
   wire \$186 ;
   wire \$187 ;
   wire \$188 ;
-  wire [27:0] \$189 ;
+  wire \$189 ;
   wire \$19 ;
-  wire [27:0] \$190 ;
-  wire \$191 ;
-  wire [23:0] \$192 ;
-  wire [23:0] \$193 ;
-  wire \$194 ;
-  wire \$195 ;
+  wire \$190 ;
+  wire [27:0] \$191 ;
+  wire [27:0] \$192 ;
+  wire \$193 ;
+  wire [23:0] \$194 ;
+  wire [23:0] \$195 ;
   wire \$196 ;
   wire \$197 ;
-  wire [27:0] \$198 ;
-  wire [27:0] \$199 ;
+  wire \$198 ;
+  wire \$199 ;
   wire [35:0] \$2 ;
   wire \$20 ;
   wire \$200 ;
-  wire [23:0] \$201 ;
-  wire [23:0] \$202 ;
+  wire [27:0] \$201 ;
+  wire [27:0] \$202 ;
   wire \$203 ;
-  wire \$204 ;
-  wire \$205 ;
+  wire [23:0] \$204 ;
+  wire [23:0] \$205 ;
   wire \$206 ;
-  wire [27:0] \$207 ;
-  wire [27:0] \$208 ;
+  wire \$207 ;
+  wire \$208 ;
   wire \$209 ;
   wire [23:0] \$21 ;
-  wire [23:0] \$210 ;
-  wire [23:0] \$211 ;
-  wire \$212 ;
+  wire \$210 ;
+  wire [27:0] \$211 ;
+  wire [27:0] \$212 ;
   wire \$213 ;
-  wire \$214 ;
-  wire \$215 ;
-  wire [27:0] \$216 ;
-  wire [27:0] \$217 ;
+  wire [23:0] \$214 ;
+  wire [23:0] \$215 ;
+  wire \$216 ;
+  wire \$217 ;
   wire \$218 ;
-  wire [23:0] \$219 ;
+  wire \$219 ;
   wire [35:0] \$22 ;
-  wire [23:0] \$220 ;
-  wire \$221 ;
-  wire \$222 ;
+  wire \$220 ;
+  wire [27:0] \$221 ;
+  wire [27:0] \$222 ;
   wire \$223 ;
-  wire \$224 ;
-  wire [27:0] \$225 ;
-  wire [27:0] \$226 ;
+  wire [23:0] \$224 ;
+  wire [23:0] \$225 ;
+  wire \$226 ;
   wire \$227 ;
-  wire [23:0] \$228 ;
-  wire [23:0] \$229 ;
+  wire \$228 ;
+  wire \$229 ;
   wire [35:0] \$23 ;
   wire \$230 ;
-  wire \$231 ;
-  wire \$232 ;
+  wire [27:0] \$231 ;
+  wire [27:0] \$232 ;
   wire \$233 ;
-  wire [27:0] \$234 ;
-  wire [27:0] \$235 ;
+  wire [23:0] \$234 ;
+  wire [23:0] \$235 ;
   wire \$236 ;
-  wire [23:0] \$237 ;
-  wire [23:0] \$238 ;
+  wire \$237 ;
+  wire \$238 ;
   wire \$239 ;
   wire [35:0] \$24 ;
   wire \$240 ;
-  wire \$241 ;
-  wire \$242 ;
+  wire [27:0] \$241 ;
+  wire [27:0] \$242 ;
   wire \$243 ;
-  wire \$244 ;
-  wire [1:0] \$245 ;
+  wire [23:0] \$244 ;
+  wire [23:0] \$245 ;
   wire \$246 ;
   wire \$247 ;
-  wire [1:0] \$248 ;
+  wire \$248 ;
   wire \$249 ;
   wire [35:0] \$25 ;
   wire \$250 ;
-  wire [1:0] \$251 ;
+  wire \$251 ;
   wire \$252 ;
-  wire \$253 ;
-  wire [1:0] \$254 ;
-  wire [2:0] \$255 ;
-  wire [2:0] \$256 ;
-  wire [3:0] \$257 ;
-  reg [19:0] \$258 ;
-  reg [19:0] \$259 ;
+  wire [1:0] \$253 ;
+  wire \$254 ;
+  wire \$255 ;
+  wire [1:0] \$256 ;
+  wire \$257 ;
+  wire \$258 ;
+  wire [1:0] \$259 ;
   wire [35:0] \$26 ;
-  reg [7:0] \$260 ;
-  reg [19:0] \$261 ;
-  reg \$262 ;
-  reg \$263 ;
-  reg \$264 ;
-  reg \$265 ;
-  reg \$266 ;
-  reg \$267 ;
-  reg \$268 ;
-  reg \$269 ;
+  wire \$260 ;
+  wire \$261 ;
+  wire [1:0] \$262 ;
+  wire [2:0] \$263 ;
+  wire [2:0] \$264 ;
+  wire [3:0] \$265 ;
+  reg [19:0] \$266 ;
+  reg [19:0] \$267 ;
+  reg [7:0] \$268 ;
+  reg [19:0] \$269 ;
   wire [35:0] \$27 ;
   reg \$270 ;
   reg \$271 ;
   reg \$272 ;
   reg \$273 ;
-  reg [1:0] \$274 ;
-  reg [1:0] \$275 ;
-  reg [1:0] \$276 ;
-  reg [1:0] \$277 ;
-  reg [2:0] \$278 ;
-  reg [2:0] \$279 ;
+  reg \$274 ;
+  reg \$275 ;
+  reg \$276 ;
+  reg \$277 ;
+  reg \$278 ;
+  reg \$279 ;
   wire [35:0] \$28 ;
-  reg [3:0] \$280 ;
-  reg [19:0] \$281 ;
-  reg [19:0] \$282 ;
-  reg [19:0] \$283 ;
-  reg [19:0] \$284 ;
+  reg \$280 ;
+  reg \$281 ;
+  reg [1:0] \$282 ;
+  reg [1:0] \$283 ;
+  reg [1:0] \$284 ;
+  reg [1:0] \$285 ;
+  reg [2:0] \$286 ;
+  reg [2:0] \$287 ;
+  reg [3:0] \$288 ;
+  reg [19:0] \$289 ;
   wire [35:0] \$29 ;
+  reg [19:0] \$290 ;
+  reg [19:0] \$291 ;
+  reg [19:0] \$292 ;
   wire [35:0] \$3 ;
   wire [35:0] \$30 ;
   wire [35:0] \$31 ;
@@ -10529,7 +10537,7 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
-  assign \$169  = $signed(\port$2634$0 ) - $signed(narrow_0_0);
+  assign \$169  = $signed(\port$2647$0 ) - $signed(narrow_0_0);
   assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10537,71 +10545,71 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \$175  = \$173  ? \$174  : 24'h000000;
   assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
   assign \$178  = \$176  & \$177 ;
-  assign \$179  = \$178  & writes_soon;
-  assign \$180  = $signed(\port$2635$0 ) - $signed(narrow_0_1);
-  assign \$181  = updating_0_2 ? \$180  : { narrow_0_1[26], narrow_0_1 };
-  assign \$183  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
-  assign \$184  = \$182  ? \$183  : 24'h000000;
-  assign \$185  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
-  assign \$187  = \$185  & \$186 ;
-  assign \$188  = \$187  & writes_soon;
-  assign \$189  = $signed(\port$2636$0 ) - $signed(narrow_0_2);
-  assign \$190  = updating_0_2 ? \$189  : { narrow_0_2[26], narrow_0_2 };
-  assign \$192  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
-  assign \$193  = \$191  ? \$192  : 24'h000000;
-  assign \$194  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
-  assign \$196  = \$194  & \$195 ;
-  assign \$197  = \$196  & writes_soon;
-  assign \$198  = $signed(\port$2637$0 ) - $signed(narrow_0_3);
-  assign \$199  = updating_0_2 ? \$198  : { narrow_0_3[26], narrow_0_3 };
-  assign \$201  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
-  assign \$202  = \$200  ? \$201  : 24'h000000;
-  assign \$203  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
-  assign \$205  = \$203  & \$204 ;
-  assign \$206  = \$205  & writes_soon;
-  assign \$207  = $signed(\port$2638$0 ) - $signed(narrow_0_4);
-  assign \$208  = updating_0_2 ? \$207  : { narrow_0_4[26], narrow_0_4 };
-  assign \$210  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
-  assign \$211  = \$209  ? \$210  : 24'h000000;
-  assign \$212  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
-  assign \$214  = \$212  & \$213 ;
-  assign \$215  = \$214  & writes_soon;
-  assign \$216  = $signed(\port$2639$0 ) - $signed(narrow_0_5);
-  assign \$217  = updating_0_2 ? \$216  : { narrow_0_5[26], narrow_0_5 };
-  assign \$219  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
-  assign \$220  = \$218  ? \$219  : 24'h000000;
-  assign \$221  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
-  assign \$223  = \$221  & \$222 ;
-  assign \$224  = \$223  & writes_soon;
-  assign \$225  = $signed(\port$2640$0 ) - $signed(narrow_0_6);
-  assign \$226  = updating_0_2 ? \$225  : { narrow_0_6[26], narrow_0_6 };
-  assign \$228  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
-  assign \$229  = \$227  ? \$228  : 24'h000000;
-  assign \$230  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
-  assign \$232  = \$230  & \$231 ;
-  assign \$233  = \$232  & writes_soon;
-  assign \$234  = $signed(\port$2641$0 ) - $signed(narrow_0_7);
-  assign \$235  = updating_0_2 ? \$234  : { narrow_0_7[26], narrow_0_7 };
-  assign \$237  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
-  assign \$238  = \$236  ? \$237  : 24'h000000;
-  assign \$239  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
-  assign \$241  = \$239  & \$240 ;
-  assign \$242  = \$241  & writes_soon;
-  assign \$245  = \$243  + \$244 ;
-  assign \$248  = \$246  + \$247 ;
-  assign \$251  = \$249  + \$250 ;
-  assign \$254  = \$252  + \$253 ;
-  assign \$255  = count_0_0_0 + count_0_0_1;
-  assign \$256  = count_0_0_2 + count_0_0_3;
-  assign \$257  = count_0_1_0 + count_0_1_1;
+  assign \$180  = \$179  & writes_soon;
+  assign \$181  = $signed(\port$2648$0 ) - $signed(narrow_0_1);
+  assign \$182  = updating_0_2 ? \$181  : { narrow_0_1[26], narrow_0_1 };
+  assign \$184  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
+  assign \$185  = \$183  ? \$184  : 24'h000000;
+  assign \$186  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
+  assign \$188  = \$186  & \$187 ;
+  assign \$190  = \$189  & writes_soon;
+  assign \$191  = $signed(\port$2649$0 ) - $signed(narrow_0_2);
+  assign \$192  = updating_0_2 ? \$191  : { narrow_0_2[26], narrow_0_2 };
+  assign \$194  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
+  assign \$195  = \$193  ? \$194  : 24'h000000;
+  assign \$196  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
+  assign \$198  = \$196  & \$197 ;
+  assign \$200  = \$199  & writes_soon;
+  assign \$201  = $signed(\port$2650$0 ) - $signed(narrow_0_3);
+  assign \$202  = updating_0_2 ? \$201  : { narrow_0_3[26], narrow_0_3 };
+  assign \$204  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
+  assign \$205  = \$203  ? \$204  : 24'h000000;
+  assign \$206  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
+  assign \$208  = \$206  & \$207 ;
+  assign \$210  = \$209  & writes_soon;
+  assign \$211  = $signed(\port$2651$0 ) - $signed(narrow_0_4);
+  assign \$212  = updating_0_2 ? \$211  : { narrow_0_4[26], narrow_0_4 };
+  assign \$214  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
+  assign \$215  = \$213  ? \$214  : 24'h000000;
+  assign \$216  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
+  assign \$218  = \$216  & \$217 ;
+  assign \$220  = \$219  & writes_soon;
+  assign \$221  = $signed(\port$2652$0 ) - $signed(narrow_0_5);
+  assign \$222  = updating_0_2 ? \$221  : { narrow_0_5[26], narrow_0_5 };
+  assign \$224  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
+  assign \$225  = \$223  ? \$224  : 24'h000000;
+  assign \$226  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
+  assign \$228  = \$226  & \$227 ;
+  assign \$230  = \$229  & writes_soon;
+  assign \$231  = $signed(\port$2653$0 ) - $signed(narrow_0_6);
+  assign \$232  = updating_0_2 ? \$231  : { narrow_0_6[26], narrow_0_6 };
+  assign \$234  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
+  assign \$235  = \$233  ? \$234  : 24'h000000;
+  assign \$236  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
+  assign \$238  = \$236  & \$237 ;
+  assign \$240  = \$239  & writes_soon;
+  assign \$241  = $signed(\port$2654$0 ) - $signed(narrow_0_7);
+  assign \$242  = updating_0_2 ? \$241  : { narrow_0_7[26], narrow_0_7 };
+  assign \$244  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
+  assign \$245  = \$243  ? \$244  : 24'h000000;
+  assign \$246  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
+  assign \$248  = \$246  & \$247 ;
+  assign \$250  = \$249  & writes_soon;
+  assign \$253  = \$251  + \$252 ;
+  assign \$256  = \$254  + \$255 ;
+  assign \$259  = \$257  + \$258 ;
+  assign \$262  = \$260  + \$261 ;
+  assign \$263  = count_0_0_0 + count_0_0_1;
+  assign \$264  = count_0_0_2 + count_0_0_3;
+  assign \$265  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$258 ;
+    stage_1 <= \$266 ;
   always @(posedge clk)
-    stage_2 <= \$259 ;
+    stage_2 <= \$267 ;
   always @(posedge clk)
-    present <= \$260 ;
+    present <= \$268 ;
   always @(posedge clk)
-    stage_3 <= \$261 ;
+    stage_3 <= \$269 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10625,95 +10633,95 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   always @(posedge clk)
     changed_0_0 <= \$170 ;
   always @(posedge clk)
-    working_1 <= \$262 ;
+    working_1 <= \$270 ;
   always @(posedge clk)
-    working_2 <= \$263 ;
+    working_2 <= \$271 ;
   always @(posedge clk)
-    writes_soon <= \$264 ;
+    writes_soon <= \$272 ;
   always @(posedge clk)
     word_0_0 <= \$175 ;
   always @(posedge clk)
-    flag_0_0 <= \$265 ;
+    flag_0_0 <= \$273 ;
   always @(posedge clk)
     narrow_0_1 <= \$34 [26:0];
   always @(posedge clk)
-    changed_0_1 <= \$181 ;
+    changed_0_1 <= \$182 ;
   always @(posedge clk)
-    word_0_1 <= \$184 ;
+    word_0_1 <= \$185 ;
   always @(posedge clk)
-    flag_0_1 <= \$266 ;
+    flag_0_1 <= \$274 ;
   always @(posedge clk)
     narrow_0_2 <= \$55 [26:0];
   always @(posedge clk)
-    changed_0_2 <= \$190 ;
+    changed_0_2 <= \$192 ;
   always @(posedge clk)
-    word_0_2 <= \$193 ;
+    word_0_2 <= \$195 ;
   always @(posedge clk)
-    flag_0_2 <= \$267 ;
+    flag_0_2 <= \$275 ;
   always @(posedge clk)
     narrow_0_3 <= \$76 [26:0];
   always @(posedge clk)
-    changed_0_3 <= \$199 ;
+    changed_0_3 <= \$202 ;
   always @(posedge clk)
-    word_0_3 <= \$202 ;
+    word_0_3 <= \$205 ;
   always @(posedge clk)
-    flag_0_3 <= \$268 ;
+    flag_0_3 <= \$276 ;
   always @(posedge clk)
     narrow_0_4 <= \$97 [26:0];
   always @(posedge clk)
-    changed_0_4 <= \$208 ;
+    changed_0_4 <= \$212 ;
   always @(posedge clk)
-    word_0_4 <= \$211 ;
+    word_0_4 <= \$215 ;
   always @(posedge clk)
-    flag_0_4 <= \$269 ;
+    flag_0_4 <= \$277 ;
   always @(posedge clk)
     narrow_0_5 <= \$118 [26:0];
   always @(posedge clk)
-    changed_0_5 <= \$217 ;
+    changed_0_5 <= \$222 ;
   always @(posedge clk)
-    word_0_5 <= \$220 ;
+    word_0_5 <= \$225 ;
   always @(posedge clk)
-    flag_0_5 <= \$270 ;
+    flag_0_5 <= \$278 ;
   always @(posedge clk)
     narrow_0_6 <= \$139 [26:0];
   always @(posedge clk)
-    changed_0_6 <= \$226 ;
+    changed_0_6 <= \$232 ;
   always @(posedge clk)
-    word_0_6 <= \$229 ;
+    word_0_6 <= \$235 ;
   always @(posedge clk)
-    flag_0_6 <= \$271 ;
+    flag_0_6 <= \$279 ;
   always @(posedge clk)
     narrow_0_7 <= \$160 [26:0];
   always @(posedge clk)
-    changed_0_7 <= \$235 ;
+    changed_0_7 <= \$242 ;
   always @(posedge clk)
-    word_0_7 <= \$238 ;
+    word_0_7 <= \$245 ;
   always @(posedge clk)
-    flag_0_7 <= \$272 ;
+    flag_0_7 <= \$280 ;
   always @(posedge clk)
-    working_4 <= \$273 ;
+    working_4 <= \$281 ;
   always @(posedge clk)
-    count_0_0_0 <= \$274 ;
+    count_0_0_0 <= \$282 ;
   always @(posedge clk)
-    count_0_0_1 <= \$275 ;
+    count_0_0_1 <= \$283 ;
   always @(posedge clk)
-    count_0_0_2 <= \$276 ;
+    count_0_0_2 <= \$284 ;
   always @(posedge clk)
-    count_0_0_3 <= \$277 ;
+    count_0_0_3 <= \$285 ;
   always @(posedge clk)
-    count_0_1_0 <= \$278 ;
+    count_0_1_0 <= \$286 ;
   always @(posedge clk)
-    count_0_1_1 <= \$279 ;
+    count_0_1_1 <= \$287 ;
   always @(posedge clk)
-    clamped <= \$280 ;
+    clamped <= \$288 ;
   always @(posedge clk)
-    stage_4 <= \$281 ;
+    stage_4 <= \$289 ;
   always @(posedge clk)
-    stage_5 <= \$282 ;
+    stage_5 <= \$290 ;
   always @(posedge clk)
-    stage_6 <= \$283 ;
+    stage_6 <= \$291 ;
   always @(posedge clk)
-    stage_7 <= \$284 ;
+    stage_7 <= \$292 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
     is_full = 1'h0;
@@ -10782,16 +10790,16 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$258  = tag;
+    \$266  = tag;
     if (rst) begin
-      \$258  = 20'h00000;
+      \$266  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$259  = stage_1;
+    \$267  = stage_1;
     if (rst) begin
-      \$259  = 20'h00000;
+      \$267  = 20'h00000;
     end
   end
   always @* begin
@@ -10799,183 +10807,183 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$260  = 8'hff;
+          \$268  = 8'hff;
       2'h1:
-          \$260  = partial;
+          \$268  = partial;
       default:
-          \$260  = 8'h00;
+          \$268  = 8'h00;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$261  = stage_2;
+    \$269  = stage_2;
     if (rst) begin
-      \$261  = 20'h00000;
+      \$269  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$262  = \$172 ;
-    if (rst) begin
-      \$262  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$263  = working_1;
-    if (rst) begin
-      \$263  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$264  = working_2;
-    if (rst) begin
-      \$264  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$265  = \$179 ;
-    if (rst) begin
-      \$265  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$266  = \$188 ;
-    if (rst) begin
-      \$266  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$267  = \$197 ;
-    if (rst) begin
-      \$267  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$268  = \$206 ;
-    if (rst) begin
-      \$268  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$269  = \$215 ;
-    if (rst) begin
-      \$269  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$270  = \$224 ;
+    \$270  = \$172 ;
     if (rst) begin
       \$270  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$271  = \$233 ;
+    \$271  = working_1;
     if (rst) begin
       \$271  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$272  = \$242 ;
+    \$272  = working_2;
     if (rst) begin
       \$272  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$273  = writes_soon;
+    \$273  = \$180 ;
     if (rst) begin
       \$273  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$274  = \$245 ;
+    \$274  = \$190 ;
     if (rst) begin
-      \$274  = 2'h0;
+      \$274  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$275  = \$248 ;
+    \$275  = \$200 ;
     if (rst) begin
-      \$275  = 2'h0;
+      \$275  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$276  = \$251 ;
+    \$276  = \$210 ;
     if (rst) begin
-      \$276  = 2'h0;
+      \$276  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$277  = \$254 ;
+    \$277  = \$220 ;
     if (rst) begin
-      \$277  = 2'h0;
+      \$277  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$278  = \$255 ;
+    \$278  = \$230 ;
     if (rst) begin
-      \$278  = 3'h0;
+      \$278  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$279  = \$256 ;
+    \$279  = \$240 ;
     if (rst) begin
-      \$279  = 3'h0;
+      \$279  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$280  = \$257 ;
+    \$280  = \$250 ;
     if (rst) begin
-      \$280  = 4'h0;
+      \$280  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$281  = stage_3;
+    \$281  = writes_soon;
     if (rst) begin
-      \$281  = 20'h00000;
+      \$281  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$282  = stage_4;
+    \$282  = \$253 ;
     if (rst) begin
-      \$282  = 20'h00000;
+      \$282  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$283  = stage_5;
+    \$283  = \$256 ;
     if (rst) begin
-      \$283  = 20'h00000;
+      \$283  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$284  = stage_6;
+    \$284  = \$259 ;
     if (rst) begin
-      \$284  = 20'h00000;
+      \$284  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$285  = \$262 ;
+    if (rst) begin
+      \$285  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$286  = \$263 ;
+    if (rst) begin
+      \$286  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$287  = \$264 ;
+    if (rst) begin
+      \$287  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$288  = \$265 ;
+    if (rst) begin
+      \$288  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$289  = stage_3;
+    if (rst) begin
+      \$289  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$290  = stage_4;
+    if (rst) begin
+      \$290  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$291  = stage_5;
+    if (rst) begin
+      \$291  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
+    \$292  = stage_6;
+    if (rst) begin
+      \$292  = 20'h00000;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3162$0 , \port$3157$0 , \port$3152$0 , \port$3147$0 , \port$3142$0 , \port$3137$0 , \port$3132$0 , \port$3127$0  };
+  assign totals = { \port$3175$0 , \port$3170$0 , \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_1_scaled = \$32 [27:0];
   assign lane_0_1_rounded = \$34 [26:0];
@@ -10993,7 +11001,7 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign lane_0_7_rounded = \$160 [26:0];
   assign working_3 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2641$0 , \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0 , \port$2636$0 , \port$2635$0 , \port$2634$0  };
+  assign old = { \port$2654$0 , \port$2653$0 , \port$2652$0 , \port$2651$0 , \port$2650$0 , \port$2649$0 , \port$2648$0 , \port$2647$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -11021,14 +11029,14 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3127$0 ;
-  assign \totals[1]  = \port$3132$0 ;
-  assign \totals[2]  = \port$3137$0 ;
-  assign \totals[3]  = \port$3142$0 ;
-  assign \totals[4]  = \port$3147$0 ;
-  assign \totals[5]  = \port$3152$0 ;
-  assign \totals[6]  = \port$3157$0 ;
-  assign \totals[7]  = \port$3162$0 ;
+  assign \totals[0]  = \port$3140$0 ;
+  assign \totals[1]  = \port$3145$0 ;
+  assign \totals[2]  = \port$3150$0 ;
+  assign \totals[3]  = \port$3155$0 ;
+  assign \totals[4]  = \port$3160$0 ;
+  assign \totals[5]  = \port$3165$0 ;
+  assign \totals[6]  = \port$3170$0 ;
+  assign \totals[7]  = \port$3175$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11091,14 +11099,14 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2634$0 ;
-  assign \old[1]  = \port$2635$0 ;
-  assign \old[2]  = \port$2636$0 ;
-  assign \old[3]  = \port$2637$0 ;
-  assign \old[4]  = \port$2638$0 ;
-  assign \old[5]  = \port$2639$0 ;
-  assign \old[6]  = \port$2640$0 ;
-  assign \old[7]  = \port$2641$0 ;
+  assign \old[0]  = \port$2647$0 ;
+  assign \old[1]  = \port$2648$0 ;
+  assign \old[2]  = \port$2649$0 ;
+  assign \old[3]  = \port$2650$0 ;
+  assign \old[4]  = \port$2651$0 ;
+  assign \old[5]  = \port$2652$0 ;
+  assign \old[6]  = \port$2653$0 ;
+  assign \old[7]  = \port$2654$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11148,71 +11156,79 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:9] };
-  assign \$3  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:10] };
-  assign \$6  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:11] };
-  assign \$9  = { \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35], \port$3127$0 [35:13] };
+  assign \$1  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:9] };
+  assign \$3  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:10] };
+  assign \$6  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:11] };
+  assign \$9  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:9] };
-  assign \$24  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:10] };
-  assign \$27  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:11] };
-  assign \$30  = { \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35], \port$3132$0 [35:13] };
+  assign \$22  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:9] };
+  assign \$24  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:10] };
+  assign \$27  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:11] };
+  assign \$30  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:9] };
-  assign \$45  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:10] };
-  assign \$48  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:11] };
-  assign \$51  = { \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35], \port$3137$0 [35:13] };
+  assign \$43  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:9] };
+  assign \$45  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:10] };
+  assign \$48  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:11] };
+  assign \$51  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:9] };
-  assign \$66  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:10] };
-  assign \$69  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:11] };
-  assign \$72  = { \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35], \port$3142$0 [35:13] };
+  assign \$64  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:9] };
+  assign \$66  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:10] };
+  assign \$69  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:11] };
+  assign \$72  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:9] };
-  assign \$87  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:10] };
-  assign \$90  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:11] };
-  assign \$93  = { \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35], \port$3147$0 [35:13] };
+  assign \$85  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:9] };
+  assign \$87  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:10] };
+  assign \$90  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:11] };
+  assign \$93  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:9] };
-  assign \$108  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:10] };
-  assign \$111  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:11] };
-  assign \$114  = { \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35], \port$3152$0 [35:13] };
+  assign \$106  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:9] };
+  assign \$108  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:10] };
+  assign \$111  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:11] };
+  assign \$114  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:9] };
-  assign \$129  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:10] };
-  assign \$132  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:11] };
-  assign \$135  = { \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35], \port$3157$0 [35:13] };
+  assign \$127  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:9] };
+  assign \$129  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:10] };
+  assign \$132  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:11] };
+  assign \$135  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:9] };
-  assign \$150  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:10] };
-  assign \$153  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:11] };
-  assign \$156  = { \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35], \port$3162$0 [35:13] };
+  assign \$148  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:9] };
+  assign \$150  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:10] };
+  assign \$153  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:11] };
+  assign \$156  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
   assign write = working_4;
   assign \$173  = present[0];
   assign \$177  = present[0];
-  assign \$182  = present[1];
-  assign \$186  = present[1];
-  assign \$191  = present[2];
-  assign \$195  = present[2];
-  assign \$200  = present[3];
-  assign \$204  = present[3];
-  assign \$209  = present[4];
+  assign \$179  = \$178 ;
+  assign \$183  = present[1];
+  assign \$187  = present[1];
+  assign \$189  = \$188 ;
+  assign \$193  = present[2];
+  assign \$197  = present[2];
+  assign \$199  = \$198 ;
+  assign \$203  = present[3];
+  assign \$207  = present[3];
+  assign \$209  = \$208 ;
   assign \$213  = present[4];
-  assign \$218  = present[5];
-  assign \$222  = present[5];
-  assign \$227  = present[6];
-  assign \$231  = present[6];
-  assign \$236  = present[7];
-  assign \$240  = present[7];
-  assign \$243  = flag_0_0;
-  assign \$244  = flag_0_1;
-  assign \$246  = flag_0_2;
-  assign \$247  = flag_0_3;
-  assign \$249  = flag_0_4;
-  assign \$250  = flag_0_5;
-  assign \$252  = flag_0_6;
-  assign \$253  = flag_0_7;
+  assign \$217  = present[4];
+  assign \$219  = \$218 ;
+  assign \$223  = present[5];
+  assign \$227  = present[5];
+  assign \$229  = \$228 ;
+  assign \$233  = present[6];
+  assign \$237  = present[6];
+  assign \$239  = \$238 ;
+  assign \$243  = present[7];
+  assign \$247  = present[7];
+  assign \$249  = \$248 ;
+  assign \$251  = flag_0_0;
+  assign \$252  = flag_0_1;
+  assign \$254  = flag_0_2;
+  assign \$255  = flag_0_3;
+  assign \$257  = flag_0_4;
+  assign \$258  = flag_0_5;
+  assign \$260  = flag_0_6;
+  assign \$261  = flag_0_7;
 endmodule
 
 module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
@@ -11575,7 +11591,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11583,8 +11599,8 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11613,9 +11629,9 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11626,8 +11642,8 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11656,7 +11672,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11664,8 +11680,8 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11694,9 +11710,9 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11707,8 +11723,8 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11737,7 +11753,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11745,8 +11761,8 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11775,9 +11791,9 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11788,8 +11804,8 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11818,7 +11834,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11826,8 +11842,8 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11856,9 +11872,9 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11869,8 +11885,8 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11899,7 +11915,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11907,8 +11923,8 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11937,9 +11953,9 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11950,8 +11966,8 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11980,7 +11996,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -11988,8 +12004,8 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12018,9 +12034,9 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12031,8 +12047,8 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12061,7 +12077,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12069,8 +12085,8 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12099,9 +12115,9 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12112,8 +12128,8 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12142,7 +12158,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2638$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12150,8 +12166,8 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2638$0 ;
+  wire [1:0] \port$2638$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12180,9 +12196,9 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2638$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2638$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12193,8 +12209,8 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2638$0 [0];
+  assign first = \port$2638$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -13072,25 +13088,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3130$0 , \port$3135$0 , \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3143$0 , \port$3148$0 , \port$3153$0 , \port$3158$0 , \port$3163$0 , \port$3168$0 , \port$3173$0 , \port$3178$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3130$0 ;
-  wire [31:0] \port$3130$0 ;
-  input [31:0] \port$3135$0 ;
-  wire [31:0] \port$3135$0 ;
-  input [31:0] \port$3140$0 ;
-  wire [31:0] \port$3140$0 ;
-  input [31:0] \port$3145$0 ;
-  wire [31:0] \port$3145$0 ;
-  input [31:0] \port$3150$0 ;
-  wire [31:0] \port$3150$0 ;
-  input [31:0] \port$3155$0 ;
-  wire [31:0] \port$3155$0 ;
-  input [31:0] \port$3160$0 ;
-  wire [31:0] \port$3160$0 ;
-  input [31:0] \port$3165$0 ;
-  wire [31:0] \port$3165$0 ;
+  input [31:0] \port$3143$0 ;
+  wire [31:0] \port$3143$0 ;
+  input [31:0] \port$3148$0 ;
+  wire [31:0] \port$3148$0 ;
+  input [31:0] \port$3153$0 ;
+  wire [31:0] \port$3153$0 ;
+  input [31:0] \port$3158$0 ;
+  wire [31:0] \port$3158$0 ;
+  input [31:0] \port$3163$0 ;
+  wire [31:0] \port$3163$0 ;
+  input [31:0] \port$3168$0 ;
+  wire [31:0] \port$3168$0 ;
+  input [31:0] \port$3173$0 ;
+  wire [31:0] \port$3173$0 ;
+  input [31:0] \port$3178$0 ;
+  wire [31:0] \port$3178$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13119,8 +13135,8 @@ module \core.product_tree (rst, \port$3130$0 , \port$3135$0 , \port$3140$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3150$0 ) + $signed(\port$3155$0 );
-  assign \$4  = $signed(\port$3160$0 ) + $signed(\port$3165$0 );
+  assign \$3  = $signed(\port$3163$0 ) + $signed(\port$3168$0 );
+  assign \$4  = $signed(\port$3173$0 ) + $signed(\port$3178$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13138,18 +13154,18 @@ module \core.product_tree (rst, \port$3130$0 , \port$3135$0 , \port$3140$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3130$0 ) + $signed(\port$3135$0 );
-  assign \$2  = $signed(\port$3140$0 ) + $signed(\port$3145$0 );
-  assign words = { \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0 , \port$3135$0 , \port$3130$0  };
+  assign \$1  = $signed(\port$3143$0 ) + $signed(\port$3148$0 );
+  assign \$2  = $signed(\port$3153$0 ) + $signed(\port$3158$0 );
+  assign words = { \port$3178$0 , \port$3173$0 , \port$3168$0 , \port$3163$0 , \port$3158$0 , \port$3153$0 , \port$3148$0 , \port$3143$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3130$0 ;
-  assign \words[1]  = \port$3135$0 ;
-  assign \words[2]  = \port$3140$0 ;
-  assign \words[3]  = \port$3145$0 ;
-  assign \words[4]  = \port$3150$0 ;
-  assign \words[5]  = \port$3155$0 ;
-  assign \words[6]  = \port$3160$0 ;
-  assign \words[7]  = \port$3165$0 ;
+  assign \words[0]  = \port$3143$0 ;
+  assign \words[1]  = \port$3148$0 ;
+  assign \words[2]  = \port$3153$0 ;
+  assign \words[3]  = \port$3158$0 ;
+  assign \words[4]  = \port$3163$0 ;
+  assign \words[5]  = \port$3168$0 ;
+  assign \words[6]  = \port$3173$0 ;
+  assign \words[7]  = \port$3178$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16222,7 +16238,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$50 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 , \port$3132$0 , \port$3137$0 , \port$3142$0 , \port$3147$0 , \port$3152$0 , \port$3157$0 , \port$3162$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , \port$3170$0 , \port$3175$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16235,22 +16251,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3127$0 ;
-  wire [35:0] \port$3127$0 ;
-  input [35:0] \port$3132$0 ;
-  wire [35:0] \port$3132$0 ;
-  input [35:0] \port$3137$0 ;
-  wire [35:0] \port$3137$0 ;
-  input [35:0] \port$3142$0 ;
-  wire [35:0] \port$3142$0 ;
-  input [35:0] \port$3147$0 ;
-  wire [35:0] \port$3147$0 ;
-  input [35:0] \port$3152$0 ;
-  wire [35:0] \port$3152$0 ;
-  input [35:0] \port$3157$0 ;
-  wire [35:0] \port$3157$0 ;
-  input [35:0] \port$3162$0 ;
-  wire [35:0] \port$3162$0 ;
+  input [35:0] \port$3140$0 ;
+  wire [35:0] \port$3140$0 ;
+  input [35:0] \port$3145$0 ;
+  wire [35:0] \port$3145$0 ;
+  input [35:0] \port$3150$0 ;
+  wire [35:0] \port$3150$0 ;
+  input [35:0] \port$3155$0 ;
+  wire [35:0] \port$3155$0 ;
+  input [35:0] \port$3160$0 ;
+  wire [35:0] \port$3160$0 ;
+  input [35:0] \port$3165$0 ;
+  wire [35:0] \port$3165$0 ;
+  input [35:0] \port$3170$0 ;
+  wire [35:0] \port$3170$0 ;
+  input [35:0] \port$3175$0 ;
+  wire [35:0] \port$3175$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16350,36 +16366,36 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   wire \$166 ;
   wire \$167 ;
   wire \$168 ;
-  wire [1:0] \$169 ;
+  wire \$169 ;
   wire \$17 ;
-  wire [2:0] \$170 ;
-  wire [1:0] \$171 ;
-  wire [2:0] \$172 ;
-  reg [19:0] \$173 ;
-  reg \$174 ;
-  reg \$175 ;
-  reg [287:0] \$176 ;
-  reg [24:0] \$177 ;
+  wire \$170 ;
+  wire \$171 ;
+  wire \$172 ;
+  wire [1:0] \$173 ;
+  wire [2:0] \$174 ;
+  wire [1:0] \$175 ;
+  wire [2:0] \$176 ;
+  reg [19:0] \$177 ;
   reg \$178 ;
-  reg [7:0] \$179 ;
+  reg \$179 ;
   wire \$18 ;
-  reg [23:0] \$180 ;
-  reg \$181 ;
-  reg [24:0] \$182 ;
-  reg [24:0] \$183 ;
-  reg [24:0] \$184 ;
-  reg [24:0] \$185 ;
+  reg [287:0] \$180 ;
+  reg [24:0] \$181 ;
+  reg \$182 ;
+  reg [7:0] \$183 ;
+  reg [23:0] \$184 ;
+  reg \$185 ;
   reg [24:0] \$186 ;
   reg [24:0] \$187 ;
-  reg [127:0] \$188 ;
-  reg \$189 ;
+  reg [24:0] \$188 ;
+  reg [24:0] \$189 ;
   wire \$19 ;
   reg [24:0] \$190 ;
   reg [24:0] \$191 ;
-  reg \$192 ;
+  reg [127:0] \$192 ;
   reg \$193 ;
-  reg \$194 ;
-  reg \$195 ;
+  reg [24:0] \$194 ;
+  reg [24:0] \$195 ;
   reg \$196 ;
   reg \$197 ;
   reg \$198 ;
@@ -16389,26 +16405,30 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   reg \$200 ;
   reg \$201 ;
   reg \$202 ;
-  reg [1:0] \$203 ;
-  reg [1:0] \$204 ;
-  reg [15:0] \$205 ;
+  reg \$203 ;
+  reg \$204 ;
+  reg \$205 ;
   reg \$206 ;
-  reg \$207 ;
-  reg \$208 ;
-  reg \$209 ;
+  reg [1:0] \$207 ;
+  reg [1:0] \$208 ;
+  reg [15:0] \$209 ;
   wire [30:0] \$21 ;
   reg \$210 ;
   reg \$211 ;
   reg \$212 ;
   reg \$213 ;
-  reg [24:0] \$214 ;
-  reg [1:0] \$215 ;
-  reg [3:0] \$216 ;
-  reg [1:0] \$217 ;
-  reg [3:0] \$218 ;
-  wire [14:0] \$219 ;
+  reg \$214 ;
+  reg \$215 ;
+  reg \$216 ;
+  reg \$217 ;
+  reg [24:0] \$218 ;
+  reg [1:0] \$219 ;
   wire [26:0] \$22 ;
-  wire [14:0] \$220 ;
+  reg [3:0] \$220 ;
+  reg [1:0] \$221 ;
+  reg [3:0] \$222 ;
+  wire [14:0] \$223 ;
+  wire [14:0] \$224 ;
   wire [30:0] \$23 ;
   wire [35:0] \$24 ;
   wire [35:0] \$25 ;
@@ -16447,38 +16467,38 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   wire [36:0] \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire [16:0] \$58 ;
-  wire [18:0] \$59 ;
+  wire \$58 ;
+  wire [16:0] \$59 ;
   wire [35:0] \$6 ;
-  wire [19:0] \$60 ;
-  wire \$61 ;
+  wire [18:0] \$60 ;
+  wire [19:0] \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire [15:0] \$64 ;
-  wire [15:0] \$65 ;
+  wire \$64 ;
+  wire \$65 ;
   wire [15:0] \$66 ;
   wire [15:0] \$67 ;
   wire [15:0] \$68 ;
-  wire [36:0] \$69 ;
+  wire [15:0] \$69 ;
   wire [35:0] \$7 ;
-  wire \$70 ;
-  wire \$71 ;
-  wire [16:0] \$72 ;
-  wire [18:0] \$73 ;
-  wire [19:0] \$74 ;
-  wire \$75 ;
-  wire \$76 ;
-  wire \$77 ;
-  wire [15:0] \$78 ;
-  wire [15:0] \$79 ;
+  wire [15:0] \$70 ;
+  wire [36:0] \$71 ;
+  wire \$72 ;
+  wire \$73 ;
+  wire \$74 ;
+  wire [16:0] \$75 ;
+  wire [18:0] \$76 ;
+  wire [19:0] \$77 ;
+  wire \$78 ;
+  wire \$79 ;
   wire [27:0] \$8 ;
-  wire [15:0] \$80 ;
-  wire [15:0] \$81 ;
+  wire \$80 ;
+  wire \$81 ;
   wire [15:0] \$82 ;
-  wire \$83 ;
-  wire \$84 ;
-  wire \$85 ;
-  wire \$86 ;
+  wire [15:0] \$83 ;
+  wire [15:0] \$84 ;
+  wire [15:0] \$85 ;
+  wire [15:0] \$86 ;
   wire \$87 ;
   wire \$88 ;
   wire \$89 ;
@@ -16944,146 +16964,146 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   assign \$53  = beat_6[20] & beat_6[1];
   assign \$55  = $signed(row[35:0]) + $signed(\$4 );
   assign \$56  = beat_2[23] & beat_2[20];
-  assign \$57  = z_0_16_clamped & \$56 ;
-  assign \$60  = $signed(\$58 ) - $signed(\$59 );
-  assign \$61  = difference_0_16_clamped & subtracts_8;
-  assign \$62  = \$61  & beat_8[23];
-  assign \$63  = \$62  & beat_8[20];
-  assign \$64  = subtracts_8 ? difference_0_16_saturated : passed_0_0_1;
-  assign \$65  = beat_8[23] ? \$64  : 16'h0000;
-  assign \$67  = beat_8[23] ? passed_0_1_1 : 16'h0000;
-  assign \$69  = $signed(row[71:36]) + $signed(\$23 );
-  assign \$70  = beat_2[24] & beat_2[20];
-  assign \$71  = z_1_16_clamped & \$70 ;
-  assign \$74  = $signed(\$72 ) - $signed(\$73 );
-  assign \$75  = difference_1_16_clamped & subtracts_8;
-  assign \$76  = \$75  & beat_8[24];
-  assign \$77  = \$76  & beat_8[20];
-  assign \$78  = subtracts_8 ? difference_1_16_saturated : passed_1_0_1;
-  assign \$79  = beat_8[24] ? \$78  : 16'h0000;
-  assign \$81  = beat_8[24] ? passed_1_1_1 : 16'h0000;
-  assign \$83  = beat_8[20] & writes_0_8;
-  assign \$84  = beat_8[20] & writes_0_8;
-  assign \$85  = \$84  & writes_sum_8;
-  assign \$86  = beat_8[20] & writes_0_8;
-  assign \$87  = ~ writes_sum_8;
-  assign \$88  = \$86  & \$87 ;
-  assign \$89  = ! beat_8[22:21];
-  assign \$90  = \$88  & \$89 ;
-  assign \$91  = beat_8[20] & writes_0_8;
-  assign \$92  = ~ writes_sum_8;
-  assign \$93  = \$91  & \$92 ;
-  assign \$94  = ! beat_8[22:21];
-  assign \$95  = \$93  & \$94 ;
-  assign \$96  = beat_8[20] & writes_0_8;
-  assign \$97  = ~ writes_sum_8;
-  assign \$98  = \$96  & \$97 ;
-  assign \$99  = beat_8[22:21] == 1'h1;
-  assign \$100  = \$98  & \$99 ;
-  assign \$101  = beat_8[20] & writes_0_8;
-  assign \$102  = ~ writes_sum_8;
-  assign \$103  = \$101  & \$102 ;
-  assign \$104  = beat_8[22:21] == 1'h1;
-  assign \$105  = \$103  & \$104 ;
-  assign \$106  = beat_8[20] & writes_0_8;
-  assign \$107  = ~ writes_sum_8;
-  assign \$108  = \$106  & \$107 ;
-  assign \$109  = beat_8[22:21] == 2'h2;
-  assign \$110  = \$108  & \$109 ;
-  assign \$111  = beat_8[20] & writes_0_8;
-  assign \$112  = ~ writes_sum_8;
-  assign \$113  = \$111  & \$112 ;
-  assign \$114  = beat_8[22:21] == 2'h2;
-  assign \$115  = \$113  & \$114 ;
-  assign \$116  = beat_8[20] & writes_0_8;
-  assign \$117  = ~ writes_sum_8;
-  assign \$118  = \$116  & \$117 ;
-  assign \$119  = beat_8[22:21] == 2'h3;
-  assign \$120  = \$118  & \$119 ;
-  assign \$121  = beat_8[20] & writes_0_8;
-  assign \$122  = ~ writes_sum_8;
-  assign \$123  = \$121  & \$122 ;
-  assign \$124  = beat_8[22:21] == 2'h3;
-  assign \$125  = \$123  & \$124 ;
-  assign \$126  = beat_8[20] & writes_1_8;
-  assign \$127  = beat_8[20] & writes_1_8;
-  assign \$128  = \$127  & writes_sum_8;
-  assign \$129  = beat_8[20] & writes_1_8;
-  assign \$130  = ~ writes_sum_8;
-  assign \$131  = \$129  & \$130 ;
-  assign \$132  = ! beat_8[22:21];
-  assign \$133  = \$131  & \$132 ;
-  assign \$134  = beat_8[20] & writes_1_8;
-  assign \$135  = ~ writes_sum_8;
-  assign \$136  = \$134  & \$135 ;
-  assign \$137  = ! beat_8[22:21];
-  assign \$138  = \$136  & \$137 ;
-  assign \$139  = beat_8[20] & writes_1_8;
-  assign \$140  = ~ writes_sum_8;
-  assign \$141  = \$139  & \$140 ;
-  assign \$142  = beat_8[22:21] == 1'h1;
-  assign \$143  = \$141  & \$142 ;
-  assign \$144  = beat_8[20] & writes_1_8;
-  assign \$145  = ~ writes_sum_8;
-  assign \$146  = \$144  & \$145 ;
-  assign \$147  = beat_8[22:21] == 1'h1;
-  assign \$148  = \$146  & \$147 ;
-  assign \$149  = beat_8[20] & writes_1_8;
-  assign \$150  = ~ writes_sum_8;
-  assign \$151  = \$149  & \$150 ;
-  assign \$152  = beat_8[22:21] == 2'h2;
-  assign \$153  = \$151  & \$152 ;
-  assign \$154  = beat_8[20] & writes_1_8;
-  assign \$155  = ~ writes_sum_8;
-  assign \$156  = \$154  & \$155 ;
-  assign \$157  = beat_8[22:21] == 2'h2;
-  assign \$158  = \$156  & \$157 ;
-  assign \$159  = beat_8[20] & writes_1_8;
-  assign \$160  = ~ writes_sum_8;
-  assign \$161  = \$159  & \$160 ;
-  assign \$162  = beat_8[22:21] == 2'h3;
-  assign \$163  = \$161  & \$162 ;
-  assign \$164  = beat_8[20] & writes_1_8;
-  assign \$165  = ~ writes_sum_8;
-  assign \$166  = \$164  & \$165 ;
-  assign \$167  = beat_8[22:21] == 2'h3;
-  assign \$168  = \$166  & \$167 ;
-  assign \$169  = 1'h0 + z_flag_0;
-  assign \$170  = \$169  + z_flag_1;
-  assign \$171  = 1'h0 + difference_flag_0;
-  assign \$172  = \$171  + difference_flag_1;
+  assign \$58  = z_0_16_clamped & \$57 ;
+  assign \$61  = $signed(\$59 ) - $signed(\$60 );
+  assign \$62  = difference_0_16_clamped & subtracts_8;
+  assign \$63  = \$62  & beat_8[23];
+  assign \$64  = \$63  & beat_8[20];
+  assign \$66  = subtracts_8 ? difference_0_16_saturated : passed_0_0_1;
+  assign \$67  = beat_8[23] ? \$66  : 16'h0000;
+  assign \$69  = beat_8[23] ? passed_0_1_1 : 16'h0000;
+  assign \$71  = $signed(row[71:36]) + $signed(\$23 );
+  assign \$72  = beat_2[24] & beat_2[20];
+  assign \$74  = z_1_16_clamped & \$73 ;
+  assign \$77  = $signed(\$75 ) - $signed(\$76 );
+  assign \$78  = difference_1_16_clamped & subtracts_8;
+  assign \$79  = \$78  & beat_8[24];
+  assign \$80  = \$79  & beat_8[20];
+  assign \$82  = subtracts_8 ? difference_1_16_saturated : passed_1_0_1;
+  assign \$83  = beat_8[24] ? \$82  : 16'h0000;
+  assign \$85  = beat_8[24] ? passed_1_1_1 : 16'h0000;
+  assign \$87  = beat_8[20] & writes_0_8;
+  assign \$88  = beat_8[20] & writes_0_8;
+  assign \$89  = \$88  & writes_sum_8;
+  assign \$90  = beat_8[20] & writes_0_8;
+  assign \$91  = ~ writes_sum_8;
+  assign \$92  = \$90  & \$91 ;
+  assign \$93  = ! beat_8[22:21];
+  assign \$94  = \$92  & \$93 ;
+  assign \$95  = beat_8[20] & writes_0_8;
+  assign \$96  = ~ writes_sum_8;
+  assign \$97  = \$95  & \$96 ;
+  assign \$98  = ! beat_8[22:21];
+  assign \$99  = \$97  & \$98 ;
+  assign \$100  = beat_8[20] & writes_0_8;
+  assign \$101  = ~ writes_sum_8;
+  assign \$102  = \$100  & \$101 ;
+  assign \$103  = beat_8[22:21] == 1'h1;
+  assign \$104  = \$102  & \$103 ;
+  assign \$105  = beat_8[20] & writes_0_8;
+  assign \$106  = ~ writes_sum_8;
+  assign \$107  = \$105  & \$106 ;
+  assign \$108  = beat_8[22:21] == 1'h1;
+  assign \$109  = \$107  & \$108 ;
+  assign \$110  = beat_8[20] & writes_0_8;
+  assign \$111  = ~ writes_sum_8;
+  assign \$112  = \$110  & \$111 ;
+  assign \$113  = beat_8[22:21] == 2'h2;
+  assign \$114  = \$112  & \$113 ;
+  assign \$115  = beat_8[20] & writes_0_8;
+  assign \$116  = ~ writes_sum_8;
+  assign \$117  = \$115  & \$116 ;
+  assign \$118  = beat_8[22:21] == 2'h2;
+  assign \$119  = \$117  & \$118 ;
+  assign \$120  = beat_8[20] & writes_0_8;
+  assign \$121  = ~ writes_sum_8;
+  assign \$122  = \$120  & \$121 ;
+  assign \$123  = beat_8[22:21] == 2'h3;
+  assign \$124  = \$122  & \$123 ;
+  assign \$125  = beat_8[20] & writes_0_8;
+  assign \$126  = ~ writes_sum_8;
+  assign \$127  = \$125  & \$126 ;
+  assign \$128  = beat_8[22:21] == 2'h3;
+  assign \$129  = \$127  & \$128 ;
+  assign \$130  = beat_8[20] & writes_1_8;
+  assign \$131  = beat_8[20] & writes_1_8;
+  assign \$132  = \$131  & writes_sum_8;
+  assign \$133  = beat_8[20] & writes_1_8;
+  assign \$134  = ~ writes_sum_8;
+  assign \$135  = \$133  & \$134 ;
+  assign \$136  = ! beat_8[22:21];
+  assign \$137  = \$135  & \$136 ;
+  assign \$138  = beat_8[20] & writes_1_8;
+  assign \$139  = ~ writes_sum_8;
+  assign \$140  = \$138  & \$139 ;
+  assign \$141  = ! beat_8[22:21];
+  assign \$142  = \$140  & \$141 ;
+  assign \$143  = beat_8[20] & writes_1_8;
+  assign \$144  = ~ writes_sum_8;
+  assign \$145  = \$143  & \$144 ;
+  assign \$146  = beat_8[22:21] == 1'h1;
+  assign \$147  = \$145  & \$146 ;
+  assign \$148  = beat_8[20] & writes_1_8;
+  assign \$149  = ~ writes_sum_8;
+  assign \$150  = \$148  & \$149 ;
+  assign \$151  = beat_8[22:21] == 1'h1;
+  assign \$152  = \$150  & \$151 ;
+  assign \$153  = beat_8[20] & writes_1_8;
+  assign \$154  = ~ writes_sum_8;
+  assign \$155  = \$153  & \$154 ;
+  assign \$156  = beat_8[22:21] == 2'h2;
+  assign \$157  = \$155  & \$156 ;
+  assign \$158  = beat_8[20] & writes_1_8;
+  assign \$159  = ~ writes_sum_8;
+  assign \$160  = \$158  & \$159 ;
+  assign \$161  = beat_8[22:21] == 2'h2;
+  assign \$162  = \$160  & \$161 ;
+  assign \$163  = beat_8[20] & writes_1_8;
+  assign \$164  = ~ writes_sum_8;
+  assign \$165  = \$163  & \$164 ;
+  assign \$166  = beat_8[22:21] == 2'h3;
+  assign \$167  = \$165  & \$166 ;
+  assign \$168  = beat_8[20] & writes_1_8;
+  assign \$169  = ~ writes_sum_8;
+  assign \$170  = \$168  & \$169 ;
+  assign \$171  = beat_8[22:21] == 2'h3;
+  assign \$172  = \$170  & \$171 ;
+  assign \$173  = 1'h0 + z_flag_0;
+  assign \$174  = \$173  + z_flag_1;
+  assign \$175  = 1'h0 + difference_flag_0;
+  assign \$176  = \$175  + difference_flag_1;
   always @(posedge clk)
-    source <= \$173 ;
+    source <= \$177 ;
   always @(posedge clk)
-    \$signal  <= \$174 ;
+    \$signal  <= \$178 ;
   always @(posedge clk)
-    sum_capture <= \$175 ;
+    sum_capture <= \$179 ;
   always @(posedge clk)
-    row <= \$176 ;
+    row <= \$180 ;
   always @(posedge clk)
-    entering <= \$177 ;
+    entering <= \$181 ;
   always @(posedge clk)
-    single <= \$178 ;
+    single <= \$182 ;
   always @(posedge clk)
-    present <= \$179 ;
+    present <= \$183 ;
   always @(posedge clk)
-    bias_held <= \$180 ;
+    bias_held <= \$184 ;
   always @(posedge clk)
-    kinds_1_kept <= \$181 ;
+    kinds_1_kept <= \$185 ;
   always @(posedge clk)
-    beat_1 <= \$182 ;
+    beat_1 <= \$186 ;
   always @(posedge clk)
-    beat_2 <= \$183 ;
+    beat_2 <= \$187 ;
   always @(posedge clk)
-    beat_3 <= \$184 ;
+    beat_3 <= \$188 ;
   always @(posedge clk)
-    beat_4 <= \$185 ;
+    beat_4 <= \$189 ;
   always @(posedge clk)
-    beat_5 <= \$186 ;
+    beat_5 <= \$190 ;
   always @(posedge clk)
-    beat_6 <= \$187 ;
+    beat_6 <= \$191 ;
   always @(posedge clk)
-    other_pending <= \$188 ;
+    other_pending <= \$192 ;
   always @(posedge clk)
     subtracts_1 <= subtracts;
   always @(posedge clk)
@@ -17109,7 +17129,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   always @(posedge clk)
     z <= z_0_16_saturated;
   always @(posedge clk)
-    z_flag_0 <= \$189 ;
+    z_flag_0 <= \$193 ;
   always @(posedge clk)
     z_0_1 <= z;
   always @(posedge clk)
@@ -17119,31 +17139,31 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   always @(posedge clk)
     value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$219  };
+    value_1_0 <= { 1'h0, \$223  };
   always @(posedge clk)
-    beat_7 <= \$190 ;
+    beat_7 <= \$194 ;
   always @(posedge clk)
-    beat_8 <= \$191 ;
+    beat_8 <= \$195 ;
   always @(posedge clk)
-    difference_0 <= \$60 ;
+    difference_0 <= \$61 ;
   always @(posedge clk)
-    difference_flag_0 <= \$192 ;
+    difference_flag_0 <= \$196 ;
   always @(posedge clk)
     passed_0_0_1 <= value_0_0;
   always @(posedge clk)
-    output_0_0 <= \$66 ;
+    output_0_0 <= \$68 ;
   always @(posedge clk)
     passed_0_1_1 <= value_1_0;
   always @(posedge clk)
-    output_1_0 <= \$68 ;
+    output_1_0 <= \$70 ;
   always @(posedge clk)
-    biased_1 <= \$69 [35:0];
+    biased_1 <= \$71 [35:0];
   always @(posedge clk)
     narrow_1 <= \$28 [25:0];
   always @(posedge clk)
     \z$35  <= z_1_16_saturated;
   always @(posedge clk)
-    z_flag_1 <= \$193 ;
+    z_flag_1 <= \$197 ;
   always @(posedge clk)
     z_1_1 <= \z$35 ;
   always @(posedge clk)
@@ -17153,35 +17173,35 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   always @(posedge clk)
     value_0_1 <= \value_0$98 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$220  };
+    value_1_1 <= { 1'h0, \$224  };
   always @(posedge clk)
-    difference_1 <= \$74 ;
+    difference_1 <= \$77 ;
   always @(posedge clk)
-    difference_flag_1 <= \$194 ;
+    difference_flag_1 <= \$198 ;
   always @(posedge clk)
     passed_1_0_1 <= value_0_1;
   always @(posedge clk)
-    output_0_1 <= \$80 ;
+    output_0_1 <= \$84 ;
   always @(posedge clk)
     passed_1_1_1 <= value_1_1;
   always @(posedge clk)
-    output_1_1 <= \$82 ;
+    output_1_1 <= \$86 ;
   always @(posedge clk)
-    writes_0_1 <= \$195 ;
+    writes_0_1 <= \$199 ;
   always @(posedge clk)
-    writes_0_2 <= \$196 ;
+    writes_0_2 <= \$200 ;
   always @(posedge clk)
-    writes_0_3 <= \$197 ;
+    writes_0_3 <= \$201 ;
   always @(posedge clk)
-    writes_0_4 <= \$198 ;
+    writes_0_4 <= \$202 ;
   always @(posedge clk)
-    writes_0_5 <= \$199 ;
+    writes_0_5 <= \$203 ;
   always @(posedge clk)
-    writes_0_6 <= \$200 ;
+    writes_0_6 <= \$204 ;
   always @(posedge clk)
-    writes_0_7 <= \$201 ;
+    writes_0_7 <= \$205 ;
   always @(posedge clk)
-    writes_0_8 <= \$202 ;
+    writes_0_8 <= \$206 ;
   always @(posedge clk)
     writes_sum_1 <= 1'h0;
   always @(posedge clk)
@@ -17199,47 +17219,47 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   always @(posedge clk)
     writes_sum_8 <= writes_sum_7;
   always @(posedge clk)
-    writing <= \$203 ;
+    writing <= \$207 ;
   always @(posedge clk)
-    word_enables <= \$204 ;
+    word_enables <= \$208 ;
   always @(posedge clk)
-    row_enables <= \$205 ;
+    row_enables <= \$209 ;
   always @(posedge clk)
-    writes_1_1 <= \$206 ;
+    writes_1_1 <= \$210 ;
   always @(posedge clk)
-    writes_1_2 <= \$207 ;
+    writes_1_2 <= \$211 ;
   always @(posedge clk)
-    writes_1_3 <= \$208 ;
+    writes_1_3 <= \$212 ;
   always @(posedge clk)
-    writes_1_4 <= \$209 ;
+    writes_1_4 <= \$213 ;
   always @(posedge clk)
-    writes_1_5 <= \$210 ;
+    writes_1_5 <= \$214 ;
   always @(posedge clk)
-    writes_1_6 <= \$211 ;
+    writes_1_6 <= \$215 ;
   always @(posedge clk)
-    writes_1_7 <= \$212 ;
+    writes_1_7 <= \$216 ;
   always @(posedge clk)
-    writes_1_8 <= \$213 ;
+    writes_1_8 <= \$217 ;
   always @(posedge clk)
-    beat_9 <= \$214 ;
+    beat_9 <= \$218 ;
   always @(posedge clk)
-    z_clamped <= \$215 ;
+    z_clamped <= \$219 ;
   always @(posedge clk)
-    z_kernel <= \$216 ;
+    z_kernel <= \$220 ;
   always @(posedge clk)
-    difference_clamped <= \$217 ;
+    difference_clamped <= \$221 ;
   always @(posedge clk)
-    difference_kernel <= \$218 ;
+    difference_kernel <= \$222 ;
   \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
-    .entry_1(\$219 ),
+    .entry_1(\$223 ),
     .rst(rst),
     .value_0(value_0),
     .z(z)
   );
   \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
-    .entry_1(\$220 ),
+    .entry_1(\$224 ),
     .rst(rst),
     .value_0(\value_0$98 ),
     .z(\z$35 )
@@ -17302,72 +17322,72 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$173  = ahead;
+    \$177  = ahead;
     if (rst) begin
-      \$173  = 20'h00000;
+      \$177  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$174  = \$45 ;
-    if (rst) begin
-      \$174  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$175  = \$46 ;
-    if (rst) begin
-      \$175  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      \$176 [35:0] = \port$3127$0 ;
-      \$176 [71:36] = \port$3132$0 ;
-      \$176 [107:72] = \port$3137$0 ;
-      \$176 [143:108] = \port$3142$0 ;
-      \$176 [179:144] = \port$3147$0 ;
-      \$176 [215:180] = \port$3152$0 ;
-      \$176 [251:216] = \port$3157$0 ;
-      \$176 [287:252] = \port$3162$0 ;
-      if (sum_capture) begin
-        \$176 [35:0] = sum_total[35:0];
-      end
-    end else begin
-      \$176  = \$48 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    { \$177 [24:23], \$177 [20:2], \$177 [0] } = { entering[24:23], entering[20:2], entering[0] };
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      { \$177 [19:2], \$177 [0] } = { source[19:2], source[0] };
-      \$177 [1] = 1'h1;
-      \$177 [20] = 1'h1;
-      \$177 [22:21] = 2'h0;
-    end else begin
-      \$177 [1] = 1'h0;
-      \$177 [22:21] = \$50 [1:0];
-      if (\$52 ) begin
-        \$177 [20] = 1'h0;
-      end
-    end
-    if (rst) begin
-      \$177  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$178  = single;
-    if (\$signal ) begin
-      \$178  = sum_capture;
-    end
+    \$178  = \$45 ;
     if (rst) begin
       \$178  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$179  = \$46 ;
+    if (rst) begin
+      \$179  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$180 [35:0] = \port$3140$0 ;
+      \$180 [71:36] = \port$3145$0 ;
+      \$180 [107:72] = \port$3150$0 ;
+      \$180 [143:108] = \port$3155$0 ;
+      \$180 [179:144] = \port$3160$0 ;
+      \$180 [215:180] = \port$3165$0 ;
+      \$180 [251:216] = \port$3170$0 ;
+      \$180 [287:252] = \port$3175$0 ;
+      if (sum_capture) begin
+        \$180 [35:0] = sum_total[35:0];
+      end
+    end else begin
+      \$180  = \$48 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    { \$181 [24:23], \$181 [20:2], \$181 [0] } = { entering[24:23], entering[20:2], entering[0] };
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      { \$181 [19:2], \$181 [0] } = { source[19:2], source[0] };
+      \$181 [1] = 1'h1;
+      \$181 [20] = 1'h1;
+      \$181 [22:21] = 2'h0;
+    end else begin
+      \$181 [1] = 1'h0;
+      \$181 [22:21] = \$50 [1:0];
+      if (\$52 ) begin
+        \$181 [20] = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$181  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$182  = single;
+    if (\$signal ) begin
+      \$182  = sum_capture;
+    end
+    if (rst) begin
+      \$182  = 1'h0;
     end
   end
   always @* begin
@@ -17377,319 +17397,319 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
       (* full_case = 32'd1 *)
       casez (source[6:5])
         2'h0:
-            \$179  = 8'hff;
+            \$183  = 8'hff;
         2'h1:
-            \$179  = 8'h3f;
+            \$183  = 8'h3f;
         default:
-            \$179  = 8'h00;
+            \$183  = 8'h00;
       endcase
       if (sum_capture) begin
-        \$179  = { 7'h00, \$47  };
+        \$183  = { 7'h00, \$47  };
       end
     end else begin
-      \$179  = \$49 ;
+      \$183  = \$49 ;
     end
     if (rst) begin
-      \$179  = 8'h00;
+      \$183  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$180  = bias_held;
+    \$184  = bias_held;
     if (\$signal ) begin
-      \$180  = bias_word;
+      \$184  = bias_word;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$181  = kinds_1_kept;
+    \$185  = kinds_1_kept;
     if (\$signal ) begin
-      \$181  = kinds_1;
+      \$185  = kinds_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$182  = first_beat;
-    if (rst) begin
-      \$182  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$183  = beat_1;
-    if (rst) begin
-      \$183  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$184  = beat_2;
-    if (rst) begin
-      \$184  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$185  = beat_3;
-    if (rst) begin
-      \$185  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$186  = beat_4;
+    \$186  = first_beat;
     if (rst) begin
       \$186  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$187  = beat_5;
+    \$187  = beat_1;
     if (rst) begin
       \$187  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$53 ) begin
-      \$188 [15:0] = other_rows[15:0];
-      \$188 [31:16] = other_rows[31:16];
-      \$188 [47:32] = other_rows[47:32];
-      \$188 [63:48] = other_rows[63:48];
-      \$188 [79:64] = other_rows[79:64];
-      \$188 [95:80] = other_rows[95:80];
-      \$188 [111:96] = other_rows[111:96];
-      \$188 [127:112] = other_rows[127:112];
-    end else begin
-      \$188  = \$54 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$189  = \$57 ;
+    \$188  = beat_2;
     if (rst) begin
-      \$189  = 1'h0;
+      \$188  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$190  = beat_6;
+    \$189  = beat_3;
+    if (rst) begin
+      \$189  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$190  = beat_4;
     if (rst) begin
       \$190  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$191  = beat_7;
+    \$191  = beat_5;
     if (rst) begin
       \$191  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$192  = \$63 ;
-    if (rst) begin
-      \$192  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$53 ) begin
+      \$192 [15:0] = other_rows[15:0];
+      \$192 [31:16] = other_rows[31:16];
+      \$192 [47:32] = other_rows[47:32];
+      \$192 [63:48] = other_rows[63:48];
+      \$192 [79:64] = other_rows[79:64];
+      \$192 [95:80] = other_rows[95:80];
+      \$192 [111:96] = other_rows[111:96];
+      \$192 [127:112] = other_rows[127:112];
+    end else begin
+      \$192  = \$54 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$193  = \$71 ;
+    \$193  = \$58 ;
     if (rst) begin
       \$193  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$194  = \$77 ;
+    \$194  = beat_6;
     if (rst) begin
-      \$194  = 1'h0;
+      \$194  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$195  = writes_0;
+    \$195  = beat_7;
     if (rst) begin
-      \$195  = 1'h0;
+      \$195  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$196  = writes_0_1;
+    \$196  = \$65 ;
     if (rst) begin
       \$196  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$197  = writes_0_2;
+    \$197  = \$74 ;
     if (rst) begin
       \$197  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$198  = writes_0_3;
+    \$198  = \$81 ;
     if (rst) begin
       \$198  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$199  = writes_0_4;
+    \$199  = writes_0;
     if (rst) begin
       \$199  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$200  = writes_0_5;
+    \$200  = writes_0_1;
     if (rst) begin
       \$200  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$201  = writes_0_6;
+    \$201  = writes_0_2;
     if (rst) begin
       \$201  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$202  = writes_0_7;
+    \$202  = writes_0_3;
     if (rst) begin
       \$202  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$203 [0] = \$83 ;
-    \$203 [1] = \$126 ;
+    \$203  = writes_0_4;
     if (rst) begin
-      \$203  = 2'h0;
+      \$203  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$204 [0] = \$85 ;
-    \$204 [1] = \$128 ;
+    \$204  = writes_0_5;
     if (rst) begin
-      \$204  = 2'h0;
+      \$204  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$205 [0] = \$90 ;
-    \$205 [1] = \$95 ;
-    \$205 [2] = \$100 ;
-    \$205 [3] = \$105 ;
-    \$205 [4] = \$110 ;
-    \$205 [5] = \$115 ;
-    \$205 [6] = \$120 ;
-    \$205 [7] = \$125 ;
-    \$205 [8] = \$133 ;
-    \$205 [9] = \$138 ;
-    \$205 [10] = \$143 ;
-    \$205 [11] = \$148 ;
-    \$205 [12] = \$153 ;
-    \$205 [13] = \$158 ;
-    \$205 [14] = \$163 ;
-    \$205 [15] = \$168 ;
+    \$205  = writes_0_6;
     if (rst) begin
-      \$205  = 16'h0000;
+      \$205  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$206  = writes_1;
+    \$206  = writes_0_7;
     if (rst) begin
       \$206  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$207  = writes_1_1;
+    \$207 [0] = \$87 ;
+    \$207 [1] = \$130 ;
     if (rst) begin
-      \$207  = 1'h0;
+      \$207  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$208  = writes_1_2;
+    \$208 [0] = \$89 ;
+    \$208 [1] = \$132 ;
     if (rst) begin
-      \$208  = 1'h0;
+      \$208  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$209  = writes_1_3;
+    \$209 [0] = \$94 ;
+    \$209 [1] = \$99 ;
+    \$209 [2] = \$104 ;
+    \$209 [3] = \$109 ;
+    \$209 [4] = \$114 ;
+    \$209 [5] = \$119 ;
+    \$209 [6] = \$124 ;
+    \$209 [7] = \$129 ;
+    \$209 [8] = \$137 ;
+    \$209 [9] = \$142 ;
+    \$209 [10] = \$147 ;
+    \$209 [11] = \$152 ;
+    \$209 [12] = \$157 ;
+    \$209 [13] = \$162 ;
+    \$209 [14] = \$167 ;
+    \$209 [15] = \$172 ;
     if (rst) begin
-      \$209  = 1'h0;
+      \$209  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$210  = writes_1_4;
+    \$210  = writes_1;
     if (rst) begin
       \$210  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$211  = writes_1_5;
+    \$211  = writes_1_1;
     if (rst) begin
       \$211  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$212  = writes_1_6;
+    \$212  = writes_1_2;
     if (rst) begin
       \$212  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$213  = writes_1_7;
+    \$213  = writes_1_3;
     if (rst) begin
       \$213  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$214  = beat_8;
+    \$214  = writes_1_4;
     if (rst) begin
-      \$214  = 25'h0000000;
+      \$214  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$215  = \$170 [1:0];
+    \$215  = writes_1_5;
     if (rst) begin
-      \$215  = 2'h0;
+      \$215  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$216  = beat_3[16:13];
+    \$216  = writes_1_6;
     if (rst) begin
-      \$216  = 4'h0;
+      \$216  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$217  = \$172 [1:0];
+    \$217  = writes_1_7;
     if (rst) begin
-      \$217  = 2'h0;
+      \$217  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
-    \$218  = beat_9[16:13];
+    \$218  = beat_8;
     if (rst) begin
-      \$218  = 4'h0;
+      \$218  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$219  = \$174 [1:0];
+    if (rst) begin
+      \$219  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$220  = beat_3[16:13];
+    if (rst) begin
+      \$220  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$221  = \$176 [1:0];
+    if (rst) begin
+      \$221  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
+    \$222  = beat_9[16:13];
+    if (rst) begin
+      \$222  = 4'h0;
     end
   end
   assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
@@ -17704,11 +17724,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3162$0 , \port$3157$0 , \port$3152$0 , \port$3147$0 , \port$3142$0 , \port$3137$0 , \port$3132$0 , \port$3127$0  };
-  assign value_1 = { 1'h0, \$219  };
+  assign totals = { \port$3175$0 , \port$3170$0 , \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0  };
+  assign value_1 = { 1'h0, \$223  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
-  assign \value_1$100  = { 1'h0, \$220  };
+  assign \value_1$100  = { 1'h0, \$224  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -17860,14 +17880,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   assign \beat_7.active  = beat_7[20];
   assign \beat_7.beat  = beat_7[22:21];
   assign \beat_7.present  = beat_7[24:23];
-  assign \totals[0]  = \port$3127$0 ;
-  assign \totals[1]  = \port$3132$0 ;
-  assign \totals[2]  = \port$3137$0 ;
-  assign \totals[3]  = \port$3142$0 ;
-  assign \totals[4]  = \port$3147$0 ;
-  assign \totals[5]  = \port$3152$0 ;
-  assign \totals[6]  = \port$3157$0 ;
-  assign \totals[7]  = \port$3162$0 ;
+  assign \totals[0]  = \port$3140$0 ;
+  assign \totals[1]  = \port$3145$0 ;
+  assign \totals[2]  = \port$3150$0 ;
+  assign \totals[3]  = \port$3155$0 ;
+  assign \totals[4]  = \port$3160$0 ;
+  assign \totals[5]  = \port$3165$0 ;
+  assign \totals[6]  = \port$3170$0 ;
+  assign \totals[7]  = \port$3175$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -18040,14 +18060,18 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3127$0 ,
   assign \$48  = { 72'h000000000000000000, row[287:72] };
   assign \$49  = { 2'h0, present[7:2] };
   assign \$54  = { 32'h00000000, other_pending[127:32] };
-  assign \$58  = { value_0_0[15], value_0_0 };
-  assign \$59  = { other_pending[15], other_pending[15:0], 2'h0 };
-  assign \$66  = \$65 ;
+  assign \$57  = \$56 ;
+  assign \$59  = { value_0_0[15], value_0_0 };
+  assign \$60  = { other_pending[15], other_pending[15:0], 2'h0 };
+  assign \$65  = \$64 ;
   assign \$68  = \$67 ;
-  assign \$72  = { value_0_1[15], value_0_1 };
-  assign \$73  = { other_pending[31], other_pending[31:16], 2'h0 };
-  assign \$80  = \$79 ;
-  assign \$82  = \$81 ;
+  assign \$70  = \$69 ;
+  assign \$73  = \$72 ;
+  assign \$75  = { value_0_1[15], value_0_1 };
+  assign \$76  = { other_pending[31], other_pending[31:16], 2'h0 };
+  assign \$81  = \$80 ;
+  assign \$84  = \$83 ;
+  assign \$86  = \$85 ;
 endmodule
 
 module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
@@ -22943,9 +22967,9 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire [15:0] \$35 ;
-  reg [19:0] \$36 ;
-  reg \$37 ;
+  wire \$35 ;
+  wire [15:0] \$36 ;
+  reg [19:0] \$37 ;
   reg \$38 ;
   reg \$39 ;
   wire [38:0] \$4 ;
@@ -22954,13 +22978,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   reg \$42 ;
   reg \$43 ;
   reg \$44 ;
-  reg [19:0] \$45 ;
+  reg \$45 ;
   reg [19:0] \$46 ;
   reg [19:0] \$47 ;
   reg [19:0] \$48 ;
   reg [19:0] \$49 ;
   wire [38:0] \$5 ;
   reg [19:0] \$50 ;
+  reg [19:0] \$51 ;
   wire [38:0] \$6 ;
   wire [38:0] \$7 ;
   wire [40:0] \$8 ;
@@ -23176,6 +23201,10 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire \write_tag.valid ;
   wire writes_soon;
   always @(posedge clk)
+    half_0_1_2 <= half_0_1_1;
+  always @(posedge clk)
+    half_0_1_3 <= half_0_1_2;
+  always @(posedge clk)
     half_0_2_1 <= half_0_2;
   always @(posedge clk)
     half_0_2_2 <= half_0_2_1;
@@ -23248,35 +23277,35 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   always @(posedge clk)
     present_0_6 <= present_0_5;
   always @(posedge clk)
-    finishes_1 <= \$37 ;
+    finishes_1 <= \$38 ;
   always @(posedge clk)
-    finishes_2 <= \$38 ;
+    finishes_2 <= \$39 ;
   always @(posedge clk)
-    finishes_3 <= \$39 ;
+    finishes_3 <= \$40 ;
   always @(posedge clk)
-    finishes_4 <= \$40 ;
+    finishes_4 <= \$41 ;
   always @(posedge clk)
-    finishes_5 <= \$41 ;
+    finishes_5 <= \$42 ;
   always @(posedge clk)
-    finishes_6 <= \$42 ;
+    finishes_6 <= \$43 ;
   always @(posedge clk)
     word_0 <= \$29 ;
   always @(posedge clk)
-    flag_0 <= \$43 ;
+    flag_0 <= \$44 ;
   always @(posedge clk)
-    finishes_7 <= \$44 ;
+    finishes_7 <= \$45 ;
   always @(posedge clk)
-    stage_2 <= \$45 ;
+    stage_2 <= \$46 ;
   always @(posedge clk)
-    stage_3 <= \$46 ;
+    stage_3 <= \$47 ;
   always @(posedge clk)
-    stage_4 <= \$47 ;
+    stage_4 <= \$48 ;
   always @(posedge clk)
-    stage_5 <= \$48 ;
+    stage_5 <= \$49 ;
   always @(posedge clk)
-    stage_6 <= \$49 ;
+    stage_6 <= \$50 ;
   always @(posedge clk)
-    stage_7 <= \$50 ;
+    stage_7 <= \$51 ;
   assign \$1  = half_0_0_3 ? 39'h0000000008 : 39'h0000000000;
   assign \$2  = half_0_1_3 ? 39'h0000000010 : 39'h0000000000;
   assign \$3  = \$1  | \$2 ;
@@ -23301,17 +23330,17 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$26  = of_rows_0 | \$25 ;
   assign \$28  = present_0_6 ? changed_0_16_saturated : 16'h0000;
   assign \$30  = changed_0_16_clamped & present_0_6;
-  assign \$31  = \$30  & finishes_6;
-  assign \$32  = & changed_0[36:15];
-  assign \$33  = ~ \$32 ;
-  assign \$34  = | changed_0[36:15];
-  assign changed_0_16_clamped = changed_0[36] ? \$33  : \$34 ;
-  assign \$35  = changed_0[36] ? 16'h8000 : 16'h7fff;
-  assign changed_0_16_saturated = changed_0_16_clamped ? \$35  : changed_0[15:0];
+  assign \$32  = \$31  & finishes_6;
+  assign \$33  = & changed_0[36:15];
+  assign \$34  = ~ \$33 ;
+  assign \$35  = | changed_0[36:15];
+  assign changed_0_16_clamped = changed_0[36] ? \$34  : \$35 ;
+  assign \$36  = changed_0[36] ? 16'h8000 : 16'h7fff;
+  assign changed_0_16_saturated = changed_0_16_clamped ? \$36  : changed_0[15:0];
   always @(posedge clk)
     sum <= total;
   always @(posedge clk)
-    stage_1 <= \$36 ;
+    stage_1 <= \$37 ;
   always @(posedge clk)
     half_0_0_1 <= half_0_0;
   always @(posedge clk)
@@ -23320,106 +23349,102 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
     half_0_0_3 <= half_0_0_2;
   always @(posedge clk)
     half_0_1_1 <= half_0_1;
-  always @(posedge clk)
-    half_0_1_2 <= half_0_1_1;
-  always @(posedge clk)
-    half_0_1_3 <= half_0_1_2;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$37  = \$27 ;
-    if (rst) begin
-      \$37  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$38  = finishes_1;
+    \$38  = \$27 ;
     if (rst) begin
       \$38  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$39  = finishes_2;
+    \$39  = finishes_1;
     if (rst) begin
       \$39  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$40  = finishes_3;
+    \$40  = finishes_2;
     if (rst) begin
       \$40  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$41  = finishes_4;
+    \$41  = finishes_3;
     if (rst) begin
       \$41  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$42  = finishes_5;
+    \$42  = finishes_4;
     if (rst) begin
       \$42  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$43  = \$31 ;
+    \$43  = finishes_5;
     if (rst) begin
       \$43  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$44  = finishes_6;
+    \$44  = \$32 ;
     if (rst) begin
       \$44  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$45  = stage_1;
+    \$45  = finishes_6;
     if (rst) begin
-      \$45  = 20'h00000;
+      \$45  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$46  = stage_2;
+    \$46  = stage_1;
     if (rst) begin
       \$46  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$47  = stage_3;
+    \$47  = stage_2;
     if (rst) begin
       \$47  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$48  = stage_4;
+    \$48  = stage_3;
     if (rst) begin
       \$48  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$49  = stage_5;
+    \$49  = stage_4;
     if (rst) begin
       \$49  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$50  = stage_6;
+    \$50  = stage_5;
     if (rst) begin
       \$50  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
+    \$51  = stage_6;
+    if (rst) begin
+      \$51  = 20'h00000;
     end
   end
   always @* begin
@@ -23496,9 +23521,9 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$40 ) begin end
-    \$36  = tag;
+    \$37  = tag;
     if (rst) begin
-      \$36  = 20'h00000;
+      \$37  = 20'h00000;
     end
   end
   assign old = 24'h000000;
@@ -23647,19 +23672,20 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$17  = { near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39], near_0[39:20] };
   assign \$27  = tag[0];
   assign \$29  = \$28 ;
+  assign \$31  = \$30 ;
   assign write = finishes_7;
   assign writes_soon = finishes_6;
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3680$11 ;
-  wire [5:0] \port$3680$11 ;
+  input [5:0] \port$3693$11 ;
+  wire [5:0] \port$3693$11 ;
   output [2:0] \lane$8 ;
   reg [2:0] \lane$8  = 3'h0;
   output [10:0] row;
@@ -23706,7 +23732,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   reg [10:0] wrapped_step = 11'h000;
   assign lane = \lane$8  + lane_step;
   assign \$1  = trigger & used;
-  assign \$2  = \port$3680$11 [1:0] == 2'h3;
+  assign \$2  = \port$3693$11 [1:0] == 2'h3;
   assign \$3  = lane >= 4'h8;
   assign \$4  = lane - 4'h8;
   assign \$5  = \$3  ? \$4  : { 1'h0, lane };
@@ -23739,9 +23765,9 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3680$11 [5:2])
+    casez (\port$3693$11 [5:2])
       4'h2:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23750,7 +23776,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23760,7 +23786,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23772,7 +23798,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23787,9 +23813,9 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3680$11 [5:2])
+    casez (\port$3693$11 [5:2])
       4'h2:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23798,7 +23824,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23808,7 +23834,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -23820,7 +23846,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -23835,9 +23861,9 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3680$11 [5:2])
+    casez (\port$3693$11 [5:2])
       4'h2:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23846,7 +23872,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23856,7 +23882,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23868,7 +23894,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3680$11 [1:0])
+          casez (\port$3693$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23883,7 +23909,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3680$11 [5:2])
+    casez (\port$3693$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -23891,7 +23917,7 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3680$11 [5:2])
+    casez (\port$3693$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -23975,6 +24001,6 @@ module \core.sum_write_0 (rst, trigger, \port$3680$11 , \lane$8 , row, \bank$20 
       \$21  = 1'h0;
     end
   end
-  assign kernel = \port$3680$11 [5:2];
-  assign level = \port$3680$11 [1:0];
+  assign kernel = \port$3693$11 [5:2];
+  assign level = \port$3693$11 [1:0];
 endmodule
