@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -62,6 +63,8 @@ def test_help_is_quick_and_imports_no_simulator():
         (["train", "iris-linear", "--epochs", "nan"], "--epochs nan: expected at least one step, found 0"),
         (["train", "iris-linear", "--batch", "151"], "expected at least one batch of 151 samples, found 150"),
         (["train", "iris-linear", "--rtl", "no.v"], "--rtl no.v: expected a Verilog file"),
+        (["predict", "iris-linear", "--lanes", "0"], "error: lanes: expected 1 to 128, found 0"),
+        (["board-sim", "iris-linear", "--lanes", "0"], "error: lanes: expected 1 to 128, found 0"),
         (["inspect", "iris-nothing"], "expected one of iris-linear"),
     ],
 )
@@ -78,7 +81,11 @@ def test_errors_are_one_line(run, tmp_path, monkeypatch, arguments, message):
 def test_usage_errors(run, arguments):
     code, _, err = run(*arguments)
     assert code == app.USAGE
-    assert "Usage" in err
+    assert re.fullmatch(r"error: catgrad-hw( train)?: .+; see catgrad-hw( train)? --help\n", err)
+
+
+def test_without_a_command_help_is_shown(run):
+    assert run() == run("--help")
 
 
 def test_debug_shows_the_traceback(run):

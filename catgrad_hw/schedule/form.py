@@ -197,6 +197,11 @@ def forms(program: IntegerProgram) -> dict[str, tuple[Form, ...]]:
     result: dict[str, tuple[Form, ...]] = {}
     for name, kernels in program.kernels.programs.items():
         parsed = tuple(_Parser(program, kernel, offsets).form() for kernel in kernels)
+        if not any(form.batch_level is not None for form in parsed):
+            raise UnsupportedError(
+                f"hardware: expected kernels that run over samples in {name}, found none: the first axis of the input "
+                "is one of a parameter, too; share the parameter over the batch, or use a software target"
+            )
         complete: set[str] = set()  # arrays that are there when all samples have been
         for form in parsed[: tile_phase(parsed)]:
             early = [access.array for access in form.accesses if access.array in complete]
