@@ -185,6 +185,8 @@ def compile_hardware(
     memory: float | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
+    block: BankKind = "block",
+    full_path: bool = True,
     resident: bool = True,
     progress: Progress | None = None,
     formats: Mapping[str, Format] | None = None,
@@ -193,7 +195,7 @@ def compile_hardware(
 
     The bits depend on ``workload``, ``numbers`` (``16``, ``18`` or ``small``) and ``formats`` (which overrides those of
     arrays, by name) alone; ``tile`` (samples on chip at a
-    time), ``memory`` (kbit of block RAM), ``slow_words`` and ``bank_kinds`` as in
+    time), ``memory`` (kbit of block RAM), ``slow_words``, ``bank_kinds``, ``block`` and ``full_path`` as in
     :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set where it fits; on a
     board, whose data set is kept outside the core, it does not.
 
@@ -209,6 +211,8 @@ def compile_hardware(
         samples=len(workload.x) if resident else None,
         slow_words=slow_words,
         bank_kinds=bank_kinds,
+        block=block,
+        full_path=full_path,
     )
     check(program)
     return Hardware(quantized, program)

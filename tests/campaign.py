@@ -116,6 +116,7 @@ def case(seed: int) -> Case:
     if generator.random() < 0.4:
         kinds = ["block", "distributed"] if samples % batch == 0 else ["block", "distributed", "single_port"]
         options["bank_kinds"] = {"x": choose(kinds), "y": choose(kinds)}
+    options["block"], options["full_path"] = choose(["block", "late"]), choose([True, True, False])
     activation, end, optimizer = choose(list(ACTIVATIONS)), choose(list(ENDS)), choose(list(OPTIMIZERS))
     # What is bounded bears anything; training of the rest must not diverge.
     bounded = (

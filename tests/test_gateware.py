@@ -396,7 +396,7 @@ def test_combinations_by_their_definition(names):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("kind", ["block", "distributed", "single_port"])
+@pytest.mark.parametrize("kind", ["block", "late", "distributed", "single_port"])
 def test_banks_keep_words_and_obey_their_enables(kind, count):
     width, depth = 5, 11
     component = BankMemory(Bank("b", count, width, depth, kind))
@@ -406,9 +406,12 @@ def test_banks_keep_words_and_obey_their_enables(kind, count):
     found = []
 
     async def bench(ctx):
+        read = None
         for cycle in range(800):
-            write, read = generator.randrange(depth), generator.randrange(depth)
+            write, read, before = generator.randrange(depth), generator.randrange(depth), read
             enables = generator.choice([0, generator.randrange(1 << count)])
+            if kind == "late" and write == before:
+                enables = 0  # the memory reads this row now
             row = [generator.randrange(1 << width) for _ in range(count)]
             if enables and kind == "single_port":
                 read = None  # the write has the port

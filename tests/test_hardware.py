@@ -92,6 +92,9 @@ def test_other_number_formats(numbers, simulator):
         (3, {"tile": 3, "slow_words": 1}),
         (2, {"bank_kinds": {"x": "distributed", "row16_0": "distributed"}}),
         (2, {"tile": 2, "bank_kinds": {"partial": "distributed"}, "numbers": "small"}),
+        (2, {"block": "late"}),
+        (3, {"tile": 3, "block": "late", "full_path": False}),
+        (2, {"full_path": False, "slow_words": 1}),
     ],
     ids=str,
 )

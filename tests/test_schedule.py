@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from math import prod
@@ -184,6 +185,35 @@ def test_write_before_read_is_refused(program):
     banks = {"y": replace(program.banks["y"], loader=False, depth=last + d1.slot_rows)}
     with pytest.raises(ScheduleError, match="WAR"):
         check(changed(program, tile=Phase(tuple(kernels), tuple(starts)), placements={"d1": d1}, banks=banks))
+
+
+def test_write_while_a_late_bank_reads_is_refused(program):
+    """What a bank with a registered address reads in a cycle, the memory itself reads in the next: as soon as a write
+    may follow such a read elsewhere, it is a cycle too early here."""
+    step = program.routine("step")
+    reader = index_of(step.tile, "e1")
+    kernels, starts = list(step.tile.kernels), list(step.tile.starts)
+    writer = kernels[reader + 1]
+    kernels[reader + 1] = replace(writer, a=1, b=Operand("x", True, 0, (1, 4), 0, (0, 0)), sum=None)
+    y = program.placements["y"]
+    last = y.base + y.slot_rows - 1
+    d1 = replace(program.placements["d1"], bank="y", base=last)
+
+    def moved(later, kind):
+        starts[reader + 1] = starts[reader] + kernels[reader].cycles + later
+        tile = Phase(tuple(kernels[: reader + 2]), tuple(starts[: reader + 2]))
+        banks = {"y": replace(program.banks["y"], loader=False, depth=last + d1.slot_rows, kind=kind)}
+        return changed(program, tile=tile, final=Phase((), ()), placements={"d1": d1}, banks=banks)
+
+    for later in itertools.count():
+        try:
+            check(moved(later, "block"))
+            break
+        except ScheduleError as error:
+            assert "WAR" in str(error)
+    with pytest.raises(ScheduleError, match="WAR"):
+        check(moved(later, "late"))
+    check(moved(later + 1, "late"))
 
 
 def test_early_next_step_is_refused(program):

@@ -1,20 +1,21 @@
 """One memory of the machine, with an output register."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import bits_for
 from catgrad_hw.schedule.program import Bank
 
-RAM_STYLE = {"block": "block", "distributed": "distributed", "single_port": "block"}
+RAM_STYLE = {"block": "block", "late": "block", "distributed": "distributed", "single_port": "block"}
 
 
 class BankMemory(Component):
     """``depth`` rows of ``words`` words.
 
     A row appears at ``read_data`` two cycles after its address is presented: the memory's own register and one more,
-    which block RAMs have inside; ``hold`` keeps what is in both. ``write_enable`` has a bit for each word. No cycle may
+    which block RAMs have inside; ``hold`` keeps what is in both. A ``late`` bank has the other register at the address:
+    its memory reads a cycle after the address is presented. ``write_enable`` has a bit for each word. No cycle may
     read and write one row; a ``single_port`` bank may not read and write in one cycle at all: a write then takes the
     port.
     """
@@ -51,7 +52,15 @@ class BankMemory(Component):
             address = Mux(writing, self.write_address, self.read_address)
             m.d.comb += [write.addr.eq(address), read.addr.eq(address), read.en.eq(~writing & ~self.hold)]
         else:
-            m.d.comb += [read.addr.eq(self.read_address), read.en.eq(~self.hold)]
-        with m.If(~self.hold):
-            m.d.sync += self.read_data.eq(read.data)
+            address = self.read_address
+            if bank.kind == "late":
+                address = Signal.like(self.read_address, reset_less=True)
+                with m.If(~self.hold):
+                    m.d.sync += address.eq(self.read_address)
+            m.d.comb += [read.addr.eq(address), read.en.eq(~self.hold)]
+        if bank.kind == "late":
+            m.d.comb += self.read_data.eq(read.data)
+        else:
+            with m.If(~self.hold):
+                m.d.sync += self.read_data.eq(read.data)
         return m

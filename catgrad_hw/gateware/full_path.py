@@ -14,8 +14,8 @@ from catgrad_hw.schedule.program import Combination, Program
 class FullPath(Component):
     """``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, and ``tag`` is the pipeline's a cycle before; rows
     are written :attr:`Timing.full_stages` cycles after ``totals``: combined with the words that come with them (where
-    any kernel combines), rounded, for an update subtracted from the ``old`` row (two cycles before the write),
-    saturated.
+    any kernel combines), rounded, for an update subtracted from the ``old`` row (two cycles before the write; where any
+    kernel updates), saturated.
 
     Words that are combined, and those that are conditions, come as a row or a single one (``other_rows``,
     ``other_word``, ``condition_rows``, ``condition_word``); ``factors`` are the words that the lanes multiplied,
@@ -60,10 +60,11 @@ class FullPath(Component):
         stage = Delayed(m, self.tag, "stage")
         kernel = self.tag.kernel
         combines = program.timing.full_combines
+        narrowed = program.timing.full_stages - 1  # cycles from the accumulators to what is saturated
         combinations = {i: full.combination for i, full in self.kernels.items()}
         working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, self.kernels, "is_full"), "working")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
-        before = stage[2 + combines]
+        before = stage[narrowed]
         masks = table(m, before.kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
         present = Signal(lanes, reset_less=True)
         with m.Switch(before.edge):
@@ -78,44 +79,40 @@ class FullPath(Component):
         values = [self.totals[lane] for lane in range(lanes)]
         counted = [Const(1)] * lanes
         if combines:
-            values, counted = self._combine(m, kernel, combinations)
+            values, counted = self._combine(m, kernel, combinations, narrowed)
         rectifies = [i for i, c in combinations.items() if c.rectified]
-        rectified = member(m, stage[3 + combines].kernel, rectifies, "rectifies")
+        rectified = member(m, stage[narrowed + 1].kernel, rectifies, "rectifies")
 
-        once = counts(m, program, self.tag, self.kernels, "once", 3 + combines)
+        once = counts(m, program, self.tag, self.kernels, "once", narrowed + 1)
         flags = [[] for _ in range(self.writes)]
         for number in range(self.writes):
             finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
             narrowings = {i: finish.narrowing for i, finish in finishes.items()}
             shifts = {i: n.shift for i, n in narrowings.items()}
             shift = Choice(m, kernel, shifts, f"shift_{number}", delay=1 + combines)
-            width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", 3 + combines)
+            width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", narrowed + 1)
             updates = [i for i, finish in finishes.items() if finish.update]
             updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updating_{number}", True)
             writes = Const(1)
             if len(finishes) < len(self.kernels):
-                writes = Delayed(m, member(m, kernel, finishes, f"writes_{number}"), f"writing_{number}", True)[
-                    4 + combines
-                ]
+                writes = Delayed(m, member(m, kernel, finishes, f"writes_{number}"), f"writing_{number}", True)
+                writes = writes[narrowed + 2]
             for lane in range(lanes):
                 name = f"{number}_{lane}"
                 nearest = rounded(m, values[lane], shift, f"lane_{name}")
-                narrow = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
-                m.d.sync += narrow.eq(nearest)
-                if updates:
-                    difference = self.old[lane] - narrow
+                changed = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
+                m.d.sync += changed.eq(nearest)
+                if program.timing.full_updates:
+                    narrow, difference = changed, self.old[lane] - changed
                     changed = Signal(difference.shape(), name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(Mux(updating[2 + combines], difference, narrow))
-                else:
-                    changed = Signal.like(narrow, name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(narrow)
+                    m.d.sync += changed.eq(Mux(updating[narrowed], difference, narrow) if updates else narrow)
                 clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
                 kept = present[lane] & counted[lane]
                 if rectifies:
                     kept &= ~(rectified & changed[-1])
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
                 flagged = Signal(name=f"flag_{name}")
-                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[3 + combines])]
+                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[narrowed + 1])]
                 m.d.comb += self.rows[number][lane].eq(word)
                 flags[number].append(flagged & writes)
             written = program.timing.full_stages + 1
@@ -123,7 +120,7 @@ class FullPath(Component):
             if not isinstance(writes, Const):
                 soon = (
                     soon
-                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[3 + combines]
+                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[narrowed + 1]
                 )
             m.d.comb += [
                 self.write[number].eq(working[written] & writes),
@@ -148,8 +145,9 @@ class FullPath(Component):
         m.d.comb += self.clamped_kernel.eq(stage[written + depth].kernel)
         return m
 
-    def _combine(self, m, kernel, combinations: dict[int, Combination]):
-        """The values of all lanes, a cycle after the accumulators, and whether each counts, two cycles after that."""
+    def _combine(self, m, kernel, combinations: dict[int, Combination], narrowed):
+        """The values of all lanes, a cycle after the accumulators, and whether each counts, ``narrowed`` cycles after
+        them."""
         combiner = Combiner(m, kernel, combinations, self.position)
         values, counted = [], []
         for lane in range(self.program.lanes):
@@ -164,5 +162,5 @@ class FullPath(Component):
             combined = Signal(signed(len(value)), name=f"combined_{lane}", reset_less=True)
             m.d.sync += combined.eq(value)
             values.append(combined)
-            counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[3])
+            counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[narrowed])
         return values, counted

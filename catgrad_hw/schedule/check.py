@@ -2,8 +2,8 @@
 
 Two consecutive runs of each routine are laid on one time line. Refused are: kernels out of order or issuing at once;
 a port of a bank, the capture register or the tree used twice in a cycle; a read that doesn't follow the write that it
-needs (RAW), a write that overtakes a read (WAR) or a write (WAW); a bank that reads and writes one row in one cycle;
-rows outside a bank.
+needs (RAW), a write that overtakes a read (WAR) or a write (WAW); a bank that reads and writes one row in one cycle,
+also where it reads a cycle late; rows outside a bank.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw.errors import ScheduleError
 from catgrad_hw.schedule.events import Cycles, Events, events
-from catgrad_hw.schedule.program import MachineKernel, Program, Routine
+from catgrad_hw.schedule.program import Bank, MachineKernel, Program, Routine
 
 
 def instances(routine: Routine, start: int) -> Iterator[tuple[MachineKernel, int]]:
@@ -75,7 +75,7 @@ def _check_routine(program: Program, routine: Routine) -> None:
     for unit, all_uses in taken.items():
         _check_unit(routine.name, unit, all_uses, names)
     for bank_name, all_uses in accesses.items():
-        _check_bank(routine.name, bank_name, all_uses, names)
+        _check_bank(routine.name, program.banks[bank_name], all_uses, names)
 
 
 class _Uses(NamedTuple):
@@ -100,29 +100,31 @@ def _check_unit(routine: str, unit: str, group: list[_Uses], names: list[str]) -
         )
 
 
-def _check_bank(routine: str, bank: str, group: list[_Uses], names: list[str]) -> None:
+def _check_bank(routine: str, bank: Bank, group: list[_Uses], names: list[str]) -> None:
     """Find the first row with a hazard, if there is one, and name it."""
     rows, positions, cycles = (np.concatenate([uses[i] for uses in group]) for i in range(3))
     writes = np.concatenate([np.full(len(uses.rows), uses.write) for uses in group])
     order = np.lexsort((writes, cycles, positions, rows))
     rows, positions, cycles, writes = rows[order], positions[order], cycles[order], writes[order]
     # In program order, row after row: the last cycle of a write, and of a read, before each access to the same row.
-    origin = rows * (int(cycles.max()) + 2)
+    delay = bank.read_delay
+    origin = rows * (int(cycles.max()) + 2 + delay)
+    never = origin - 1 - delay
     when = origin + cycles
 
     def before(mask: NDArray[np.bool_]) -> Cycles:
-        latest = np.maximum.accumulate(np.where(mask, when, origin - 1))
-        earlier: Cycles = np.maximum(np.concatenate(([-1], latest[:-1])), origin - 1)
+        latest = np.maximum.accumulate(np.where(mask, when, never))
+        earlier: Cycles = np.maximum(np.concatenate((never[:1], latest[:-1])), never)
         return earlier
 
-    late = (when <= before(writes)) | (writes & (when <= before(~writes)))
+    late = (when <= before(writes)) | (writes & (when - delay <= before(~writes)))
     if late.any():
         row = rows[np.argmax(late)]
         found = [
             _Access(int(positions[i]), int(cycles[i]), bool(writes[i]), names[positions[i]])
             for i in np.flatnonzero(rows == row)
         ]
-        _check_row(f"{routine}: row {row} of bank {bank}", found)
+        _check_row(f"{routine}: row {row} of bank {bank.name}", found, delay)
 
 
 class _Access(NamedTuple):
@@ -134,8 +136,9 @@ class _Access(NamedTuple):
     kernel: str
 
 
-def _check_row(where: str, found: list[_Access]) -> None:
-    """In program order, a write must come strictly after all earlier accesses, a read after all earlier writes."""
+def _check_row(where: str, found: list[_Access], delay: int) -> None:
+    """In program order, a write must come strictly after all earlier accesses, a read after all earlier writes; reads
+    reach the memory ``delay`` cycles after their address."""
     read = write = _Access(-1, -1, False, "nothing")
     for access in found:
         if access.cycle <= write.cycle:
@@ -143,10 +146,10 @@ def _check_row(where: str, found: list[_Access]) -> None:
                 f"{where}: {'WAW' if access.write else 'RAW'} hazard: {access.kernel} accesses it in cycle "
                 f"{access.cycle}, {write.kernel} writes it in cycle {write.cycle}"
             )
-        if access.write and access.cycle <= read.cycle:
+        if access.write and access.cycle <= read.cycle + delay:
             raise ScheduleError(
                 f"{where}: WAR hazard: {access.kernel} writes it in cycle {access.cycle}, {read.kernel} reads it in "
-                f"cycle {read.cycle}"
+                f"cycle {read.cycle + delay}"
             )
         if access.write:
             write = max(write, access, key=lambda a: a.cycle)

@@ -83,12 +83,13 @@ def place(
     tiles: int,
     slots: int,
     kinds: Mapping[str, BankKind],
+    block: BankKind = "block",
     shared: bool = False,
 ) -> tuple[dict[str, Bank], dict[str, Placement]]:
     """Choose banks and rows for every array that the kernels of ``routines`` touch.
 
     ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
-    ``kinds``: the kind of a bank by its name, where it isn't block RAM; ``shared``: the data set, too, lies in banks
+    ``kinds``: the kind of a bank by its name, where it isn't ``block``; ``shared``: the data set, too, lies in banks
     that the kernels write.
 
     Raises:
@@ -183,7 +184,7 @@ def place(
                     lanes if packed else 1,
                     program.formats[members[0]].width,
                     depths[number],
-                    kinds.get(bank_name, "block"),
+                    kinds.get(bank_name, block),
                     key in data,
                 )
                 for name in members:

@@ -54,10 +54,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Packing:
-    """The choice: the vector axis of each array, and for each routine the forms in order with their lane loop."""
+    """The choice: the vector axis of each array, and for each routine the forms in order with their lane loop.
+
+    ``full_path``: the full-width path makes rows wherever it can, not only what it alone can make.
+    """
 
     axes: Mapping[str, Axis]
     kernels: Mapping[str, tuple[tuple[Form, int | None], ...]]
+    full_path: bool = True
 
 
 def split(stride: int, length: int, inner: int) -> tuple[int, int, int]:
@@ -108,7 +112,9 @@ def reaches(array: Array, access: Access, axis: int, sizes: Sequence[int]) -> bo
     return True
 
 
-def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: int) -> list[Option]:
+def options(
+    program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: int, full_path: bool = True
+) -> list[Option]:
     """Every way in which the machine can run ``form``."""
     arrays = program.kernels.arrays
     outer = len(form.loops) - form.reduced
@@ -144,11 +150,12 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
                 words.append(access.array)
                 never |= barred[access]
         rows_out = lane is not None and lane < outer
+        in_full_path = uses_full_path(form, rows_out, full_path)
         if lane is not None and read:
             legal &= any(factor.access and factor.access.strides[lane] for factor in form.factors)
         if rows_out:
             legal &= all(store.access.strides[lane] != 0 and store.draw is None for store in form.stores)
-            legal &= not (tiles > 1 and form.sums_samples)
+            legal &= not (tiles > 1 and form.sums_samples) and (in_full_path or not form.updates)
         else:
             legal &= all(lane is None or not store.access.strides[lane] for store in form.stores)
             legal &= lane is None or not form.needs_full_path
@@ -162,7 +169,7 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
         if not legal:
             continue
         rides = False
-        if form.rider and uses_full_path(form, rows_out):
+        if form.rider and in_full_path:
             innermost = {loop.name for loop in form.loops[len(form.loops) - len(form.rider.over) :]}
             rides = rows_out and innermost == set(form.rider.over) and form.loops[lane or 0].name in innermost
             if rides:
@@ -187,15 +194,16 @@ def options(program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: i
     return found
 
 
-def uses_full_path(form: Form, rows_out: bool) -> bool:
-    """Whether the full-width path makes the form's result, of a lanes' loop that is kept (``rows_out``) or not.
+def uses_full_path(form: Form, rows_out: bool, full_path: bool) -> bool:
+    """Whether the full-width path makes the form's result, of a lanes' loop that is kept (``rows_out``) or not, where
+    it does so if it can (``full_path``) or only if it must.
 
     Sums that something is combined with have time for the slow path, which treats fewer words a cycle.
     """
     if form.needs_full_path:
         return True
     alone = not form.reduced or form.updates or form.combination == PLAIN
-    return rows_out and alone and not form.needs_slow_path
+    return full_path and rows_out and alone and not form.needs_slow_path
 
 
 def pack(
@@ -206,15 +214,17 @@ def pack(
     tiles: int,
     narrow: bool = False,
     unpacked: Sequence[str] = (),
+    full_path: bool = True,
 ) -> Packing:
     """Choose vector axes and lane loops so that a step takes the fewest cycles.
 
     ``narrow``: arrays without a batch axis (parameters and gradients) stay single words; so do those of ``unpacked``.
+    ``full_path``: as in :class:`Packing`.
 
     Raises:
         ScheduleError: no choice is legal, which no program of legal forms should meet.
     """
-    problem = _Problem(program, lanes, tile, tiles)
+    problem = _Problem(program, lanes, tile, tiles, full_path)
     for name in dict.fromkeys(a.array for fs in routines.values() for f in fs for a in _all_accesses(f)):
         array = program.kernels.arrays[name]
         drawn = program.stochastic and name in program.kernels.parameters
@@ -232,8 +242,8 @@ def pack(
 class _Problem:
     """The integer program, built piece by piece."""
 
-    def __init__(self, program: IntegerProgram, lanes: int, tile: int, tiles: int) -> None:
-        self.program, self.lanes, self.tile, self.tiles = program, lanes, tile, tiles
+    def __init__(self, program: IntegerProgram, lanes: int, tile: int, tiles: int, full_path: bool) -> None:
+        self.program, self.lanes, self.tile, self.tiles, self.full_path = program, lanes, tile, tiles, full_path
         self.solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         self.solver.silent()
         self.solver.setOptionValue("random_seed", 1)
@@ -261,7 +271,7 @@ class _Problem:
 
     def form(self, routine: str, form: Form, weight: float, needed: Any) -> list[tuple[Option, Any]]:
         """One way to run ``form``, if ``needed``."""
-        ways = options(self.program, form, self.lanes, self.tile, self.tiles)
+        ways = options(self.program, form, self.lanes, self.tile, self.tiles, self.full_path)
         ways = [option for option in ways if all(axis in self.axis for axis in option.axes)]
         if not ways:
             raise ScheduleError(f"{form.name}: no loop can be spread over the lanes, nor can it run on one")
@@ -300,7 +310,7 @@ class _Problem:
                 for option, variable in self.chosen[routine]
                 if variable.index in taken
             )
-        return Packing(axes, kernels)
+        return Packing(axes, kernels, self.full_path)
 
 
 def _all_accesses(form: Form) -> tuple[Access, ...]:

@@ -64,6 +64,8 @@ def schedule(
     samples: int | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
+    block: BankKind = "block",
+    full_path: bool = True,
 ) -> Program:
     """Schedule ``program`` for ``lanes`` lanes.
 
@@ -71,7 +73,9 @@ def schedule(
     for). ``memory``: kbit of block RAM for everything but the data set; tile and packing are then chosen to fit.
     ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
     ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: what best repays its
-    words in cycles). ``bank_kinds``: kinds of banks by name, where block RAM isn't wanted.
+    words in cycles). ``bank_kinds``: kinds of banks by name, where ``block`` isn't wanted: ``block`` or ``late``, for
+    all banks but that of partial sums, whose words are added as they come. ``full_path``: rows of plain results take
+    the full-width path; without, all that can take the slow path, which takes fewer LUTs and more cycles.
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
@@ -97,7 +101,7 @@ def schedule(
     parsed = forms(program)
 
     def draft(tile: int, narrow: bool) -> Draft:
-        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, bank_kinds or {})
+        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, bank_kinds or {}, block, full_path)
 
     if memory is None:
         return draft(batch if tile is None else tile, False).scheduled()
@@ -133,13 +137,15 @@ def _draft(
     samples: int | None,
     slow_words: int | None,
     bank_kinds: Mapping[str, BankKind],
+    block: BankKind,
+    full_path: bool,
 ) -> Draft:
     """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
     batch = program.kernels.batch
     tiles = -(-batch // tile)
     # A single sample stays unpacked where it is only predicted, so that the first kernel can begin before it is whole.
     unpacked = program.kernels.inputs if batch == 1 and "step" not in parsed else ()
-    packing = pack(program, parsed, lanes, tile, tiles, narrow, unpacked)
+    packing = pack(program, parsed, lanes, tile, tiles, narrow, unpacked, full_path)
     main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
 
     def selected(slow_words: int) -> dict[str, Selection]:
@@ -162,7 +168,7 @@ def _draft(
     slots = tiles * samples // batch if resident and samples is not None else 2
     data = {*program.kernels.inputs, *program.kernels.targets}
     shared = not resident and "step" in parsed and not data & bank_kinds.keys()
-    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, shared)
+    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, block, shared)
     bits = {form.name: form.accumulator for forms_ in packing.kernels.values() for form, _ in forms_}
     riding = {f.name: f.rider.accumulator for forms_ in packing.kernels.values() for f, _ in forms_ if f.rider}
     lane_bits, sum_bits = [], []
@@ -213,6 +219,7 @@ def _timing(program: IntegerProgram, kernels: Sequence[MachineKernel], lanes: in
         UNIT_STAGES if used & program.units.keys() else TABLE_STAGES,
         int(any(kernel.full and kernel.full.combination != Combination() for kernel in kernels)),
         int(any(kernel.sum and kernel.sum.combination != Combination() for kernel in kernels)),
+        int(any(write.update for kernel in kernels if kernel.full for write in kernel.full.writes)),
     )
 
 

@@ -117,7 +117,7 @@ def _select(
         (a, a_round), (b, b_round) = (b, b_round), (a, a_round)
 
     rows_out = lane is not None and lane < len(form.loops) - form.reduced
-    in_lanes = uses_full_path(form, rows_out)
+    in_lanes = uses_full_path(form, rows_out, packing.full_path)
     combination = streams.combination(form.combination)
     slow = full = total = None
     if in_lanes:

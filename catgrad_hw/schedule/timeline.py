@@ -38,7 +38,8 @@ class Timeline:
         for use in kernel.reads:
             earliest = max(earliest, int((self.last_write[use.unit][use.rows] + 1 - use.cycles).max()))
         for use in kernel.writes:
-            late = np.maximum(self.last_write[use.unit][use.rows], self.last_read[use.unit][use.rows])
+            read = self.last_read[use.unit][use.rows] + self.program.banks[use.unit].read_delay
+            late = np.maximum(self.last_write[use.unit][use.rows], read)
             earliest = max(earliest, int((late + 1 - use.cycles).max()))
         return earliest
 

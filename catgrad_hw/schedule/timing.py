@@ -85,13 +85,15 @@ class Timing:
     """Latencies that depend on the machine.
 
     ``function_stages``: of the slow path's functions of z. ``full_combines``, ``sum_combines``: 1 where the full-width
-    path, or the path of finished sums, combines values with words that are read; else 0.
+    path, or the path of finished sums, combines values with words that are read; else 0. ``full_updates``: 1 where the
+    full-width path subtracts from a row that is read.
     """
 
     lanes: int
     function_stages: int = TABLE_STAGES
     full_combines: int = 0
     sum_combines: int = 0
+    full_updates: int = 1
 
     @property
     def slow_stages(self) -> int:
@@ -106,8 +108,8 @@ class Timing:
 
     @property
     def full_stages(self) -> int:
-        """Stages of the full-width path: (combine,) round, update, saturate."""
-        return 3 + self.full_combines
+        """Stages of the full-width path: (combine,) round, (update,) saturate."""
+        return 2 + self.full_combines + self.full_updates
 
     @property
     def full_write(self) -> int:
