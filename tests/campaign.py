@@ -29,6 +29,7 @@ ACTIVATIONS: dict[str, Any] = {
     "tanh": layers.tanh,
     "relu": layers.relu,
     "leaky relu": layers.leaky_relu(0.01),
+    "leaky relu by 1/4": layers.leaky_relu(0.25),
 }
 ENDS: dict[str, tuple[Any, Any]] = {
     "mse": (None, layers.mse),

@@ -241,11 +241,15 @@ class _Run:
                 value = np.where(holds, other, total)
         if combination.kind in ("alone", "add"):
             self.fits(value, bits)
-        if combination.kind != "select" and holds is not None:
-            counts &= holds
         if combination.position is not None:
             ramp = combination.position
             counts &= total == (ramp.offset + affine(ramp.strides, self.grid[:, select]))[:, None]
+        if boost := combination.boost:
+            assert combination.rectified == (holds is None)
+            boosted = value > 0 if holds is None else holds
+            return np.where(boosted, value << max(boost, 0), value << max(-boost, 0)), counts
+        if combination.kind != "select" and holds is not None:
+            counts &= holds
         if combination.rectified:
             counts &= value > 0
         return value, counts

@@ -17,7 +17,7 @@ from small_workloads import dense_workload
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
 from catgrad_hw.gateware.bank import BankMemory
-from catgrad_hw.gateware.combine import Combiner, positive
+from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
 from catgrad_hw.gateware.counters import Counters
 from catgrad_hw.gateware.lanes import Lane, Multiplier, SumAccumulator, Tree
 from catgrad_hw.gateware.loader import ParameterLoader, SampleLoader
@@ -35,7 +35,17 @@ from catgrad_hw.numbers.tables import lookup, sigmoid_derivative_table, sigmoid_
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.check import instances
 from catgrad_hw.schedule.events import events
-from catgrad_hw.schedule.program import Bank, Combination, MachineKernel, Operand, Phase, Placement, Ramp, Routine
+from catgrad_hw.schedule.program import (
+    Bank,
+    Boosted,
+    Combination,
+    MachineKernel,
+    Operand,
+    Phase,
+    Placement,
+    Ramp,
+    Routine,
+)
 from catgrad_hw.schedule.scheduler import schedule
 
 
@@ -364,7 +374,7 @@ def test_combinations_by_their_definition(names):
             combiner = Combiner(m, kernel, combinations, ports["place"])
             conditions = {"row": ports["if_row"], "word": ports["if_word"], "factor": ports["factor"], "reduced": total}
             bits = {name: positive(word) for name, word in conditions.items()}
-            value, counting = combiner.lane(m, total, ports, bits, "lane")
+            value, counting, _ = combiner.lane(m, total, ports, bits, "lane")
             m.d.comb += [result.eq(value), counts.eq(counting)]
             return m
 
@@ -390,6 +400,31 @@ def test_combinations_by_their_definition(names):
     simulate(Design(), bench)
     assert found == expected
     assert len(set(found)) > 20
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        ((3, 0, False), (1, 0, True)),
+        ((3, 2, True), (4, -2, True)),
+        ((2, 5, False), (5, 0, False), (2, -1, False), (7, 3, True)),
+    ],
+)
+def test_every_word_boosted_and_rounded_by_every_kernel(kernels):
+    """Of each kernel (shift, boost, whether the value's own sign decides): the value times a power of two, rounded."""
+    m = Module()
+    value, condition, kernel = Signal(signed(8)), Signal(), Signal(2)
+    combinations = {i: Boosted(rectified=own, boost=boost) for i, (_, boost, own) in enumerate(kernels)}
+    shifts = {i: shift for i, (shift, _, _) in enumerate(kernels)}
+    choice = Choice(m, kernel, boosted_shifts(shifts, combinations), "shift", delay=0)
+    result = rounded(m, value, BoostedShift(choice, value, condition), "r")
+    values = words(8)
+    for (number, (shift, boost, own)), condition_holds in itertools.product(enumerate(kernels), (0, 1)):
+        rows = [(v, condition_holds, number) for v in values.tolist()]
+        found = evaluate(m, (value, condition, kernel), (result,), rows)[:, 0]
+        holds = values > 0 if own else np.full(values.shape, bool(condition_holds))
+        boosted = np.where(holds, values << max(boost, 0), values << max(-boost, 0))
+        np.testing.assert_array_equal(found, round_reference(boosted, shift))
 
 
 # --- memories ---------------------------------------------------------------------------------------------------------

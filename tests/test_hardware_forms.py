@@ -99,6 +99,7 @@ def trained(name: str, numbers: str, lanes: int, steps: int, simulator: str, **o
 DENSE: dict[str, tuple[str, int, dict[str, Any]]] = {
     "relu": ("18", 3, {"tile": 3}),
     "leaky": ("small", 2, {"tile": 2}),
+    "leaky by powers of two": ("small", 3, {"tile": 3}),
     "tanh": ("16", 5, {"slow_words": 2}),
     "cross-entropy": ("small", 4, {}),
     "softmax": ("18", 3, {"slow_words": 1}),
@@ -113,6 +114,7 @@ IMAGES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "overlapping": ("16", 3, {"tile": 3}),
     "average pooling": ("16", 3, {}),
     "two convolutions": ("small", 5, {}),
+    "leaky by 1/8, pooled": ("18", 3, {"tile": 3}),
 }
 
 

@@ -105,6 +105,16 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
         layers.momentum(2.0**-6),
         layers.cross_entropy,
     ),
+    "leaky by powers of two": (
+        dense(layers.leaky_relu(0.25), layers.leaky_relu(2.0)),
+        layers.sgd(2.0**-6),
+        layers.mse,
+    ),
+    "leaky by 1/8, pooled": (
+        flat(convolved() >> layers.leaky_relu(0.125)(SMALL) >> layers.max_pool2d(B, F(3, 4, 4), 2)),
+        layers.sgd(2e-3),
+        layers.mse,
+    ),
 }
 
 
@@ -132,6 +142,7 @@ def quantized(name: str, numbers: str) -> Quantized:
     ("name", "numbers"),
     [
         *((name, "16") for name in MODELS),
+        ("leaky by powers of two", "small"),
         *((name, "small") for name in ("leaky", "cross-entropy", "momentum", "padded", "max pooling")),
         *((name, "18") for name in ("relu", "softmax", "average pooling")),
     ],
@@ -324,3 +335,9 @@ def test_digits_learn_as_in_float(name: str, least: float) -> None:
     assert in_integers is not None
     assert in_float > least
     assert abs(in_integers - in_float) < 0.02
+
+
+def test_a_slope_of_1_chooses_nothing() -> None:
+    model, optimizer, loss = dense(layers.leaky_relu(1.0)), layers.sgd(2.0**-6), layers.mse
+    data = Workload(model, optimizer, loss, workload("relu").x, workload("relu").y)
+    assert "select" not in format_integer(quantize_workload(data, "16", 5).integer)

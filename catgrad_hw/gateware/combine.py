@@ -52,6 +52,36 @@ def other_operands(combinations: dict):
     return {i: c.other for i, c in combinations.items() if isinstance(c.other, Operand)}
 
 
+def boosted_shifts(shifts: dict, combinations: dict):
+    """Of each kernel's narrowing (shift, boost, whether the value's own sign decides), for :class:`BoostedShift`."""
+    return {i: (shift, combinations[i].boost, combinations[i].rectified) for i, shift in shifts.items()}
+
+
+class BoostedShift:
+    """The shift by which ``value`` is rounded, from a :class:`Choice` of :func:`boosted_shifts`: a boosted value is
+    shifted by as much less. ``condition``: whether that of the kernel holds."""
+
+    def __init__(self, choice: Choice, value, condition):
+        self.choice, self.value, self.condition = choice, value, condition
+        self.values = sorted({shift for chosen in choice.values for shift in self.shifts(*chosen[:2])})
+
+    @staticmethod
+    def shifts(shift, boost):
+        """Where the condition holds, and elsewhere."""
+        return shift - max(boost, 0), shift + min(boost, 0)
+
+    def of(self, results):
+        def chosen(values):
+            shift, boost, own = values
+            if not boost:
+                return results(shift)
+            # A value of 0 stays 0, boosted or not.
+            holds = ~self.value[-1] if own else self.condition
+            return Mux(holds, *(results(shift) for shift in self.shifts(shift, boost)))
+
+        return self.choice.of(chosen)
+
+
 class Combiner:
     """The full-width path's combination for one kernel of many: what they share, decoded once for all lanes.
 
@@ -76,7 +106,7 @@ class Combiner:
 
         self.replaces = flag("replaces", lambda c: c.kind == "replace")
         self.selects = flag("selects", lambda c: c.kind == "select")
-        self.masks = flag("masks", lambda c: c.condition is not None and c.kind != "select")
+        self.masks = flag("masks", lambda c: c.condition is not None and c.kind != "select" and not c.boost)
         self.places = flag("places", lambda c: c.position is not None)
         self.takes = any(c.kind in ("replace", "select") for c in combinations.values())
         self.compares = any(c.position is not None for c in combinations.values())
@@ -87,7 +117,7 @@ class Combiner:
         return operand if isinstance(operand, str) else "row" if operand.row else "word"
 
     def lane(self, m, total, words: dict, conditions: dict, name):
-        """The value of one lane, and whether it counts (before it is rectified).
+        """The value of one lane, whether it counts (before it is rectified), and whether its condition holds.
 
         ``words``, ``conditions``: by source; the latter are bits.
         """
@@ -113,7 +143,7 @@ class Combiner:
         counts = holds | ~self.masks
         if self.compares:
             counts &= ~self.places | (total == self.position)
-        return value, counts
+        return value, counts, holds
 
 
 class _Only:

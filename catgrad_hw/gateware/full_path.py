@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
-from catgrad_hw.gateware.combine import Combiner, positive
+from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Combination, Program
@@ -75,12 +75,12 @@ class FullPath(Component):
             with m.Default():
                 m.d.sync += present.eq(0)
 
-        # What is narrowed, and whether it counts two cycles later.
+        # What is narrowed, whether its condition holds, and whether it counts two cycles later.
         values = [self.totals[lane] for lane in range(lanes)]
-        counted = [Const(1)] * lanes
+        counted = holds = [Const(1)] * lanes
         if combines:
-            values, counted = self._combine(m, kernel, combinations, narrowed)
-        rectifies = [i for i, c in combinations.items() if c.rectified]
+            values, holds, counted = self._combine(m, kernel, combinations, narrowed)
+        rectifies = [i for i, c in combinations.items() if c.rectified and not c.boost]
         rectified = member(m, stage[narrowed + 1].kernel, rectifies, "rectifies")
 
         once = counts(m, program, self.tag, self.kernels, "once", narrowed + 1)
@@ -89,7 +89,7 @@ class FullPath(Component):
             finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
             narrowings = {i: finish.narrowing for i, finish in finishes.items()}
             shifts = {i: n.shift for i, n in narrowings.items()}
-            shift = Choice(m, kernel, shifts, f"shift_{number}", delay=1 + combines)
+            shift = Choice(m, kernel, boosted_shifts(shifts, combinations), f"shift_{number}", delay=1 + combines)
             width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", narrowed + 1)
             updates = [i for i, finish in finishes.items() if finish.update]
             updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updating_{number}", True)
@@ -99,7 +99,7 @@ class FullPath(Component):
                 writes = writes[narrowed + 2]
             for lane in range(lanes):
                 name = f"{number}_{lane}"
-                nearest = rounded(m, values[lane], shift, f"lane_{name}")
+                nearest = rounded(m, values[lane], BoostedShift(shift, values[lane], holds[lane]), f"lane_{name}")
                 changed = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
                 m.d.sync += changed.eq(nearest)
                 if program.timing.full_updates:
@@ -146,10 +146,11 @@ class FullPath(Component):
         return m
 
     def _combine(self, m, kernel, combinations: dict[int, Combination], narrowed):
-        """The values of all lanes, a cycle after the accumulators, and whether each counts, ``narrowed`` cycles after
-        them."""
+        """The values of all lanes and whether the condition of each holds, a cycle after the accumulators, and whether
+        each counts, ``narrowed`` cycles after them."""
         combiner = Combiner(m, kernel, combinations, self.position)
-        values, counted = [], []
+        boosts = any(c.boost and c.condition is not None for c in combinations.values())
+        values, held, counted = [], [], []
         for lane in range(self.program.lanes):
             words = {"row": self.other_rows[lane], "word": self.other_word, "factor": self.factors[lane]}
             conditions = {
@@ -158,9 +159,10 @@ class FullPath(Component):
                 "factor": positive(self.factors[lane]),
                 "reduced": positive(self.totals[lane]),
             }
-            value, counts = combiner.lane(m, self.totals[lane], words, conditions, f"combine_{lane}")
+            value, counts, holds = combiner.lane(m, self.totals[lane], words, conditions, f"combine_{lane}")
             combined = Signal(signed(len(value)), name=f"combined_{lane}", reset_less=True)
             m.d.sync += combined.eq(value)
             values.append(combined)
+            held.append(Delayed(m, holds, f"holds_{lane}", reset_less=True)[int(boosts)])
             counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[narrowed])
-        return values, counted
+        return values, held, counted

@@ -6,7 +6,14 @@ from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.arithmetic import rounded, saturated_for
-from catgrad_hw.gateware.combine import added, condition_operands, kinds_of, other_operands
+from catgrad_hw.gateware.combine import (
+    BoostedShift,
+    added,
+    boosted_shifts,
+    condition_operands,
+    kinds_of,
+    other_operands,
+)
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, bits_for, counts, member, partial_lanes, table
 from catgrad_hw.gateware.units import UnitRead
 from catgrad_hw.numbers.tables import Table
@@ -70,7 +77,8 @@ class SlowPath(Component):
     ``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, ``tag`` is the pipeline's a cycle before; so is
     ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with
     them comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*`` (added
-    or subtracted) and ``condition_*`` (a bit each: the word is 0 where it is low) with the capture, ``other_*``
+    or subtracted) and ``condition_*`` (a bit each: the word is 0, or not boosted, where it is low) with the capture,
+    ``other_*``
     (subtracted from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
 
     Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
@@ -210,10 +218,12 @@ class SlowPath(Component):
         kinds = Choice(m, source.kernel, kinds_of(combinations), "kinds", load=capture)
         # A word is 0 where its condition does not hold, or where it would be negative and is rectified.
         masked = rectified = Const(0)
+        masks = [i for i in conditions_of if not combinations[i].boost]
         if conditions_of:
             conditions = self._follower(m, "condition", conditions_of, 1, capture, ahead.kernel, 1)
-            masked = Delayed(m, member(m, kernel, conditions_of, "masks"), "masks", reset_less=True)[2]
-        rectifies = [i for i, c in combinations.items() if c.rectified]
+        if masks:
+            masked = Delayed(m, member(m, kernel, masks, "masks"), "masks", reset_less=True)[2]
+        rectifies = [i for i, c in combinations.items() if c.rectified and not c.boost]
         if rectifies:
             rectified = Delayed(m, member(m, kernel, rectifies, "rectifies"), "rectifies", reset_less=True)[2]
         subtractions = {i: s.writes[0].subtraction for i, s in slow.items() if s.writes[0].subtraction}
@@ -236,7 +246,8 @@ class SlowPath(Component):
             bound = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "difference_width", after)
             still = counts(m, program, entering.tag, subtractions, "still", after)
             subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)[after]
-        z_shift = Choice(m, kernel, {i: s.narrowing.shift for i, s in slow.items()}, "z_shift")
+        shifts = {i: s.narrowing.shift for i, s in slow.items()}
+        z_shift = Choice(m, kernel, boosted_shifts(shifts, combinations), "z_shift")
         z_width = Choice(m, kernel, {i: s.narrowing.width for i, s in slow.items()}, "z_width", delay=2)
         functions = sorted({w.function for s in slow.values() for w in s.writes if w.function})
         groups = {}
@@ -265,17 +276,20 @@ class SlowPath(Component):
             biased = Signal(signed(len(value)), name=f"biased_{word}", reset_less=True)
             m.d.sync += biased.eq(value)
             # 1, 2: round; saturate and mask
-            nearest = rounded(m, biased, z_shift, f"z_{word}")
+            condition = [Const(1)] * 3
+            if conditions:
+                condition = Delayed(m, conditions[word][0], f"condition_{word}", reset_less=True)
+            nearest = rounded(m, biased, BoostedShift(z_shift, biased, condition[1]), f"z_{word}")
             narrow = Signal.like(nearest, name=f"narrow_{word}", reset_less=True)
             m.d.sync += narrow.eq(nearest)
             clamped, flag = saturated_for(m, narrow, z_width, f"z_{word}")
             cleared = rectified & narrow[-1]
-            if conditions:
-                cleared |= masked & ~Delayed(m, conditions[word][0], f"condition_{word}", reset_less=True)[2]
+            if masks:
+                cleared |= masked & ~condition[2]
             z = Signal(signed(max(z_width.values)), name=f"z_{word}", reset_less=True)
             z_flag = Signal(name=f"z_flag_{word}")
             counted = stage[2].present[word] & stage[2].active & once
-            if conditions or rectifies:
+            if masks or rectifies:
                 clamped, counted = Mux(cleared, 0, clamped), counted & ~cleared
             m.d.sync += [z.eq(clamped), z_flag.eq(flag & counted)]
             z_flags.append(z_flag)

@@ -401,6 +401,8 @@ class _Quantizer:
         found = [term for term in terms if term is not None]
         if not found:
             raise self._unsupported(site.kernel, "a mask of a value that is computed", Apply("select", (left, right)))
+        if terms[0] == terms[1]:
+            return found[0]
         fraction = max(term.fraction for term in found)
         aligned = all(term.fraction == fraction for term in found)
         word = aligned and all(term.kind == "word" for term in found)

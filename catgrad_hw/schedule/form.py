@@ -42,7 +42,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Combination:
-    """As :class:`catgrad_hw.schedule.program.Combination`, of accesses."""
+    """As :class:`catgrad_hw.schedule.program.Combination`, or ``Boosted`` where ``boost`` is not 0, of accesses."""
 
     kind: Kind = "alone"
     other: Access | Literal["factor"] | None = None
@@ -50,6 +50,7 @@ class Combination:
     condition: Access | Literal["factor", "reduced"] | None = None
     position: Position | None = None
     rectified: bool = False
+    boost: int = 0
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -328,12 +329,20 @@ class _Parser:
             case Apply("select", (condition, value, Constant(0))):
                 masked = self.combination(value)
                 match condition:
-                    case _ if condition == value and not masked.rectified:
-                        return replace(masked, rectified=True)
                     case Apply("equal", (Reduced(), Position() as position)) if masked.position is None:
                         return replace(masked, position=position)
+                    case _ if masked.boost:
+                        pass
+                    case _ if condition == value and not masked.rectified:
+                        return replace(masked, rectified=True)
                     case Read() | Reduced() if masked.condition is None:
                         return replace(masked, condition=self.condition(condition))
+            case Apply("select", (condition, Shift(value, up), Shift(alternative, down))) if value == alternative:
+                boosted = self.combination(value)
+                if 0 in (up, down) and boosted.condition is None and not boosted.rectified:
+                    if condition == value:
+                        return replace(boosted, rectified=True, boost=up - down)
+                    return replace(boosted, condition=self.condition(condition), boost=up - down)
             case Apply("select", (condition, value, alternative)):
                 self.reduced(alternative, expression)
                 access, shift = self.read(value, expression)

@@ -32,6 +32,9 @@ def _value(combination: Combination, source: str) -> str:
     conditions = ["it > 0"] if combination.rectified else []
     if combination.condition is not None and combination.kind != "select":
         conditions.append(f"{word(combination.condition)} > 0")
+    if combination.boost:
+        holds, boost = conditions.pop(), combination.boost
+        value = f"({value} << {boost} if {holds} else it)" if boost > 0 else f"({value} if {holds} else it << {-boost})"
     if combination.position:
         strides = ", ".join(map(str, combination.position.strides))
         conditions.append(f"{source} = [{combination.position.offset}, {strides}]")

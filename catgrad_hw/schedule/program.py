@@ -112,6 +112,9 @@ class Combination:
     ``"factor"`` is the word that the lane multiplies by a constant, ``"reduced"`` is r.
     """
 
+    boost = 0
+    """What a :class:`Boosted` says."""
+
     kind: Kind = "alone"
     other: Operand | Literal["factor"] | None = None
     shift: int = 0
@@ -122,6 +125,15 @@ class Combination:
     def operands(self) -> tuple[Operand, ...]:
         """The streams that are read."""
         return tuple(o for o in (self.other, self.condition) if isinstance(o, Operand))
+
+
+@dataclass(frozen=True)
+class Boosted(Combination):
+    """A combination whose ``condition``, or ``rectified`` (one of the two), boosts the value and masks nothing: it
+    counts ``2**boost`` times where that holds and once elsewhere; for a negative ``boost``, once where it holds and
+    ``2**-boost`` times elsewhere."""
+
+    boost: int = 0
 
 
 @dataclass(frozen=True)
