@@ -49,7 +49,7 @@ POOLS: dict[str, Any] = {"maximum": layers.max_pool2d, "average": layers.average
 
 @dataclass(frozen=True)
 class Front:
-    """A convolution before the dense layers, and what pools its results."""
+    """A convolution before the dense layers, and what pools its results: windows of ``size``, ``apart`` rows apart."""
 
     image: tuple[int, int, int]
     channels: int
@@ -58,6 +58,7 @@ class Front:
     padding: int
     pool: str | None
     size: int
+    apart: int
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,16 @@ def front(generator: random.Random) -> Front:
     kernel = (generator.randint(1, min(3, height)), generator.randint(1, min(3, width)))
     stride = choose([1, 1, 2])
     least = min((n + 2 * padding - k) // stride + 1 for n, k in zip((height, width), kernel, strict=True))
-    size = generator.randint(2, min(3, least)) if least > 1 else 1
+    size = min(choose([1, 2, 2, 3]), least)
     return Front(
         image=(generator.randint(1, 2), height, width),
         channels=generator.randint(1, 3),
         kernel=kernel,
         stride=stride,
         padding=padding,
-        pool=choose([None, "maximum", "maximum", "average"]) if size > 1 else None,
+        pool=choose([None, "maximum", "maximum", "average"]),
         size=size,
+        apart=choose([size, 1, 2, 3]),
     )
 
 
@@ -150,7 +152,7 @@ def model(chosen: Case) -> tuple[OpenHypergraph, Any]:
         found = layers.conv2d(B, array(*f.image), f.channels, f.kernel, f.stride, f.padding)
         found = found >> activation(found.target)
         if f.pool:
-            found = found >> POOLS[f.pool](B, array(*found.target[0].shape[1:]), f.size)
+            found = found >> POOLS[f.pool](B, array(*found.target[0].shape[1:]), f.size, f.apart)
         shape = found.target[0].shape
         widths = (prod(shape[1:]), *widths[1:])
         found = found >> layers.flatten(array(*shape), array(chosen.batch, widths[0]))

@@ -229,6 +229,8 @@ T2 = array(2)
             1,
             "t1: float32[2] = Constant 1.5\nf -> t1",
         ),
+        (lambda b: b.add1(ops.FirstMaximum(T2, array()), 0), 1, "t1: float32[2] = Constant 1\nf -> t1"),
+        (lambda b: b.add1(ops.Select(T2), b.add1(ops.FirstMaximum(T2, array()), 0), 0, 1), 2, "f -> x0"),
     ],
 )
 def test_folding(build: object, inputs: int, expected: str | None) -> None:

@@ -114,6 +114,7 @@ IMAGES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "overlapping": ("16", 3, {"tile": 3}),
     "average pooling": ("16", 3, {}),
     "two convolutions": ("small", 5, {}),
+    "pools of one, and overlapping means": ("16", 5, {}),
     "leaky by 1/8, pooled": ("18", 3, {"tile": 3}),
 }
 

@@ -14,15 +14,16 @@ from kernels_by_hand import HandWorkload, linear
 from test_c_fixed_target import same
 from test_reference import assert_same_bits
 
-from catgrad_hw import Dtype, NdArrayType, Workload, layers
+from catgrad_hw import Dtype, NdArrayType, Workload, layers, obj, op
+from catgrad_hw.ir import operations as ops
 from catgrad_hw.ir.cost import multiplications
 from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.kernel import Apply, Constant, Kernel, Position, Read, Reduced
-from catgrad_hw.ir.kernel_check import IllegalKernelError, subexpressions
+from catgrad_hw.ir.kernel_check import IllegalKernelError, reads, subexpressions
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.numbers.calibrate import calibrate, computation, float_predictions, float_training
 from catgrad_hw.numbers.check import check
-from catgrad_hw.numbers.formats import POLICIES, policy, to_values
+from catgrad_hw.numbers.formats import POLICIES, fitting, policy, to_values
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.numbers.pipeline import Quantized, quantize_workload
 from catgrad_hw.numbers.print import format_integer
@@ -104,6 +105,15 @@ MODELS: dict[str, tuple[Any, Any, Any]] = {
         ),
         layers.momentum(2.0**-6),
         layers.cross_entropy,
+    ),
+    "pools of one, and overlapping means": (
+        flat(
+            convolved(padding=1)
+            >> images(PADDED, layers.max_pool2d(B, F(3, 6, 6), 1, 2))
+            >> layers.average_pool2d(B, F(3, 3, 3), 2, 1)
+        ),
+        layers.sgd(2e-3),
+        layers.mse,
     ),
     "leaky by powers of two": (
         dense(layers.leaky_relu(0.25), layers.leaky_relu(2.0)),
@@ -226,6 +236,27 @@ def test_digits_conv_has_seven_loops_and_no_columns() -> None:
     assert len(kernels.programs["predict"][0].loops) == 6  # and a channel of size 1
     multiplied = multiplications(simplify(joint_graph(load_workload("digits-conv").learner)))
     assert multiplied == 2 * 32 * 36 * 72 + 3 * 32 * 72 * 10
+
+
+def test_zeros_around_entries_take_their_format() -> None:
+    program = quantized("pools of one, and overlapping means", "16").integer
+    kernels = program.kernels.programs["step"]
+    surrounded = {kernel.writes[0].access.array for kernel in kernels if kernel.body == Constant(0)}
+    copies = {kernel.writes[0].access.array: kernel.body for kernel in kernels if isinstance(kernel.body, Read)}
+    assert len(surrounded) == 4
+    for name in surrounded:
+        (entries,) = reads(copies[name])
+        assert program.formats[name] == program.formats[entries.array]
+        assert program.formats[name].fraction > fitting(16, 0.0, policy("16").headroom).fraction
+
+
+def test_all_writers_of_an_array_take_the_coarsest_format_of_one() -> None:
+    parts = op(ops.NSplit(B, 3)) >> (ops.scale(0.3)(obj(B)) @ ops.scale(3.3)(obj(B)) @ ops.scale(7.3)(obj(B)))
+    model = parts >> op(ops.NConcatenate(B, 3)) >> layers.linear(B, F(3), OUT)
+    x = np.random.default_rng(1).normal(size=(BATCH, 3))
+    program = quantize_workload(Workload(model, layers.sgd(2.0**-9), layers.mse, x, x), "16", 5).integer
+    assert min(f.fraction for f in program.formats.values()) < program.formats["x"].fraction
+    check(program)
 
 
 def test_padding_is_read_and_not_stored() -> None:

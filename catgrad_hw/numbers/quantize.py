@@ -163,7 +163,7 @@ class _Term:
 
 
 class _Quantizer:
-    """One pass over all kernels in order. ``finest`` are upper bounds on arrays' fractions, lowered on the way."""
+    """One pass over all kernels in order. ``finest`` are upper bounds on arrays' fractions, lowered for the next."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class _Quantizer:
     ) -> None:
         self.program, self.ranges, self.policy, self.given = program, ranges, policy, given
         self._check_given()
-        self.finest = dict(finest)
+        self.bounds, self.finest = finest, dict(finest)
         self.formats: dict[str, Format] = {}
         self.tables: dict[str, Table] = {}
         self.units: dict[str, Unit] = {}
@@ -313,6 +313,8 @@ class _Quantizer:
             return replace(write, value=term.expression)
         if name in self.given:
             self._set_given(name, term)
+            return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
+        if kernel.body == Constant(0) and name in self.formats:  # zeros around the entries suit any format
             return replace(write, value=self._narrow(kernel, term, self.formats[name], name))
         form = self._capped(name, _fitting(self._width(name), site.largest(write.value), self.policy.headroom))
         self._set_format(kernel, name, Format(form.width, min(form.fraction, term.fraction)))
@@ -529,7 +531,7 @@ class _Quantizer:
             raise self._unsupported(kernel, f"one width for {name}", f"{known.width} and {form.width}")
         if known.fraction != form.fraction:
             fraction = min(known.fraction, form.fraction)
-            if self.finest.get(name, fraction + 1) <= fraction:  # a bound that didn't help
+            if self.bounds.get(name, fraction + 1) <= fraction:  # a bound that didn't help
                 raise self._unsupported(kernel, f"one fraction for {name}", f"{known.fraction} and {form.fraction}")
             self._lower(name, fraction)
 

@@ -47,6 +47,8 @@ def _rule(builder: Builder, operation: Operation, inputs: tuple[int, ...]) -> Se
                 return inputs
             case ops.Subtract():
                 return builder.add(ops.Add(T), inputs)
+    if isinstance(operation, ops.FirstMaximum) and operation.T.size == 1:  # of one entry
+        return builder.add(ops.Constant(T, 1))
     known = [builder.constant(value) for value in inputs]
     if all(value is not None for value in known):
         folded = _evaluate(operation, known)
