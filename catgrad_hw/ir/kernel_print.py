@@ -37,6 +37,39 @@ def format_program(program: KernelProgram) -> str:
     return "\n".join(lines)
 
 
+def brief(expression: Expression, depth: int = 2) -> str:
+    """An expression in a few words, for an error: arrays by their names, ``...`` for what lies below ``depth``
+    operations."""
+
+    def inner(argument: Expression) -> str:
+        return brief(argument, depth - 1)
+
+    match expression:
+        case Constant(value):
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case Read(access):
+            return access.array
+        case Position():
+            return "position"
+        case Reduced():
+            return "r"
+        case Shift(argument, 0) | Round(argument):
+            return brief(argument, depth)
+        case _ if depth == 0:
+            return "..."
+        case Shift(argument, amount):
+            return f"{inner(argument)} << {amount}"
+        case Saturate(argument):
+            return f"narrow({inner(argument)})"
+        case Lookup(table, argument):
+            return f"{table}[{inner(argument)}]"
+        case Apply(operation, (left, right)) if operation in _INFIX:
+            return f"{inner(left)} {_INFIX[operation]} {inner(right)}"
+        case Apply(operation, arguments):
+            found = [inner(argument) for argument in arguments]
+            return f"{operation}({'...' if set(found) == {'...'} else ', '.join(found)})"
+
+
 def format_kernel(kernel: Kernel, program: KernelProgram) -> str:
     """One kernel as a loop nest; ``r`` is the reduced value."""
     kept = kernel.loops[: len(kernel.loops) - kernel.reduced]

@@ -45,6 +45,7 @@ from catgrad_hw.ir.kernel import (
     Write,
 )
 from catgrad_hw.ir.kernel_check import reads, subexpressions
+from catgrad_hw.ir.kernel_print import brief
 from catgrad_hw.numbers.calibrate import Ranges
 from catgrad_hw.numbers.check import check
 from catgrad_hw.numbers.formats import Policy, fitting, mantissa
@@ -549,5 +550,9 @@ class _Quantizer:
                 f"found 2**{shift}; scale the data or raise the learning rate"
             )
 
-    def _unsupported(self, kernel: Kernel, expected: str, found: object) -> UnsupportedError:
-        return UnsupportedError(f"kernel {kernel.name}: integer kernels expect {expected}, found {found}")
+    def _unsupported(self, kernel: Kernel, expected: str, found: str | Expression) -> UnsupportedError:
+        shown = found if isinstance(found, str) else brief(found)
+        return UnsupportedError(
+            f"kernel {kernel.name}: integer kernels expect {expected}, found {shown}; change the layer that makes it "
+            "(catgrad-hw inspect prints the kernels), or train with a float target"
+        )

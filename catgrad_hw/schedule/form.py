@@ -27,6 +27,7 @@ from catgrad_hw.ir.kernel import (
     Shift,
     under,
 )
+from catgrad_hw.ir.kernel_print import brief
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.program import Kind, Narrowing, Reduction
 
@@ -231,12 +232,12 @@ class _Parser:
         """The exponent of the power of two by which every write multiplies the reduced value."""
         self.factors: tuple[Factor, Factor] = (Factor(None, 1), Factor(None, 0))
         if sum(loop.batch for loop in kernel.loops) > 1:
-            self.refuse("two loops over samples", "at most one")
+            self.refuse("at most one loop over samples", "two")
 
-    def refuse(self, found: str, expected: str) -> NoReturn:
+    def refuse(self, expected: str, found: str, change: str = "change the layer that makes it") -> NoReturn:
         raise UnsupportedError(
-            f"kernel {self.kernel.name}: no hardware for {found}; expected {expected}; "
-            "train this model with a software target, or change the layer that makes it"
+            f"kernel {self.kernel.name}: hardware expects {expected}, found {found}; {change} (catgrad-hw inspect "
+            "prints the kernels), or train with a software target"
         )
 
     # --- the product ------------------------------------------------------------------------------------------------
@@ -246,17 +247,17 @@ class _Parser:
         match expression:
             case Constant(value):
                 if not -(1 << (limit - 1)) <= value < 1 << (limit - 1):
-                    self.refuse(f"the constant {value}", f"one of {limit} bits")
+                    self.refuse(f"constants of at most {limit} bits", str(value))
                 return Factor(None, int(value))
             case Read(access):
                 rounding = 0
             case Saturate(Round(Read(access), rounding, None), width, None) if width == limit:
                 pass
             case _:
-                self.refuse(f"the operand {expression}", "an array, a weight's compute copy or a constant")
+                self.refuse("operands that are arrays, compute copies of weights or constants", brief(expression))
         width = self.program.formats[access.array].width - rounding
         if width > limit:
-            self.refuse(f"{access.array}, {width} bits wide, at a multiplier", f"at most {limit} bits")
+            self.refuse(f"operands of at most {limit} bits", f"{access.array} of {width}")
         return Factor(access, 0, rounding)
 
     def product(self) -> tuple[Factor, Factor]:
@@ -268,7 +269,7 @@ class _Parser:
                 return Factor(None, 1), Factor(None, 0)
             case Read() | Saturate():
                 return Factor(None, 1), self.factor(body)
-        self.refuse(f"the body {body}", "a product of two arrays, or one array")
+        self.refuse("a product of two arrays, or one array", brief(body))
 
     def is_factor(self, access: Access) -> bool:
         """Whether a lane multiplies exactly this word by a constant."""
@@ -285,7 +286,7 @@ class _Parser:
             case Saturate(inner, width, counter):
                 shift, draw = 0, None
             case _:
-                self.refuse(f"the unsaturated value {expression}", "a narrowing")
+                self.refuse("a value that is narrowed", brief(expression))
         inner, left = self.scaled(inner)
         return inner, Narrowing(shift - left, width, counter), draw
 
@@ -297,7 +298,7 @@ class _Parser:
         """Take ``r * 2**amount``, the same in every write."""
         inner, amount = self.scaled(expression)
         if not isinstance(inner, Reduced) or self.scale not in (None, amount):
-            self.refuse(f"the epilogue {whole}", "the reduced value")
+            self.refuse("one multiple of the reduced value r", brief(whole))
         self.scale = amount
 
     def whole(self, expression: Expression) -> Expression:
@@ -311,7 +312,7 @@ class _Parser:
     def read(self, expression: Expression, whole: Expression) -> tuple[Access, int]:
         inner, amount = self.scaled(expression)
         if not isinstance(inner, Read):
-            self.refuse(f"the epilogue {whole}", "an array beside the reduced value")
+            self.refuse("an array beside the reduced value r", brief(whole))
         return inner.access, amount
 
     def combination(self, expression: Expression) -> Combination:
@@ -348,7 +349,11 @@ class _Parser:
                 access, shift = self.read(value, expression)
                 instead: Access | Literal["factor"] = "factor" if self.is_factor(access) else access
                 return Combination("select", instead, shift, self.condition(condition))
-        self.refuse(f"the epilogue {expression}", "the reduced value, with an array added, masked, or chosen instead")
+        self.refuse(
+            "the reduced value r, perhaps with an array, masked or chosen once",
+            brief(expression),
+            "put a layer between two activations, or change the one that makes it",
+        )
 
     def condition(self, expression: Expression) -> Access | Literal["factor", "reduced"]:
         match expression:
@@ -356,7 +361,7 @@ class _Parser:
                 return "reduced"
             case Read(access):
                 return "factor" if self.is_factor(access) else access
-        self.refuse(f"the condition {expression}", "an array, or the reduced value")
+        self.refuse("a condition that is an array, or the reduced value r", brief(expression))
 
     # --- stores -----------------------------------------------------------------------------------------------------
 
@@ -396,7 +401,7 @@ class _Parser:
             return None
         offset = self.offsets[access.array]
         if draw != Access(draw.array, access.offset + offset, access.strides):
-            self.refuse("a draw that is not keyed by the parameter's flat index", "the flat index")
+            self.refuse("draws that are keyed by the parameter's flat index", "another key")
         return offset
 
     def stores(self, written: Sequence[tuple[Access, Expression]]) -> tuple[tuple[Store, ...], Combination]:
@@ -404,10 +409,11 @@ class _Parser:
         parsed = [self.store(access, value) for access, value in written]
         combinations = [combination for _, combination in parsed]
         if any(combination != combinations[0] for combination in combinations):
-            self.refuse("writes of different values", "writes that share one value")
+            self.refuse("writes that share one value", "different values")
         stores = tuple(store for store, _ in parsed)
-        if len(stores) > 2 or sum(store.difference is not None for store in stores) > 1:
-            self.refuse(f"{len(stores)} writes of one row", "two, one of them a difference")
+        differences = sum(store.difference is not None for store in stores)
+        if len(stores) > 2 or differences > 1:
+            self.refuse("two writes of a row, one of them a difference", f"{len(stores)}, {differences} of them")
         return stores, combinations[0]
 
     def form(self) -> Form:
@@ -418,12 +424,12 @@ class _Parser:
         if self.scale:  # the lane multiplies by that power of two
             constant = [factor.constant for factor in factors if factor.access is None]
             if len(constant) != 1 or constant[0] << self.scale >= 1 << (program.multiplier - 1):
-                self.refuse(f"a value times 2**{self.scale}", "a smaller power of two, or none")
+                self.refuse("a value times a smaller power of two, or none", f"2**{self.scale}")
             (array,) = (factor for factor in factors if factor.access is not None)
             factors = Factor(None, constant[0] << self.scale), array
         shared = {(store.narrowing.shift, store.narrowing.width) for store in stores}
         if len(shared) > 1 and not any(store.update for store in stores):
-            self.refuse("writes of different narrowings", "writes that share one pre-activation")
+            self.refuse("writes that share one narrowing", "different ones")
         # What is subtracted from, or updated, is written first.
         stores = tuple(sorted(stores, key=lambda store: store.difference is None and not store.update))
         bits = program.accumulators[kernel.name] + (self.scale or 0)
@@ -439,20 +445,20 @@ class _Parser:
             self.rider() if kernel.side_sums else None,
         )
         if form.needs_full_path and form.needs_slow_path:
-            self.refuse("a function or a difference of a value that is chosen", "one of the two")
+            self.refuse("a value that is chosen, or a function or a difference of a value", "both")
         if form.reduction == "sum" and form.needs_full_path and form.reduced:
-            self.refuse("a sum that an array may take the place of", "a value that is not summed")
+            self.refuse("a value that is not summed where another may take its place", "a sum")
         masked = combination.condition is not None or combination.rectified
         if (form.updates or form.sums_samples) and (masked or combination.kind not in ("alone", "add")):
             self.refuse(
-                "a sum over samples, or an update, that is masked or chosen", "one that an array may be added to"
+                "sums over samples, and updates, to which an array at most is added", "one that is masked or chosen"
             )
         return form
 
     def rider(self) -> Rider:
         kernel = self.kernel
         if len(kernel.side_sums) > 1:
-            self.refuse("more than one side sum", "one")
+            self.refuse("at most one side sum", str(len(kernel.side_sums)))
         side = kernel.side_sums[0]
         factors, self.factors = self.factors, (Factor(None, 1), Factor(None, 0))
         stores, combination = self.stores([(side.access, side.value)])
@@ -462,5 +468,5 @@ class _Parser:
             added = self.program.formats[combination.other.array].width + combination.shift
             bits = max(bits, added) + 1
         if combination.kind not in ("alone", "add") or combination.condition or combination.rectified or self.scale:
-            self.refuse(f"the epilogue of the side sum {side.value}", "the sum, with an array added, or an update")
+            self.refuse("a side sum, perhaps with an array added, or an update by it", brief(side.value))
         return Rider(kernel.writes[side.source].access, side.over, combination, stores, bits)

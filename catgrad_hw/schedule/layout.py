@@ -105,8 +105,9 @@ def place(
         for a, b in conflicts(kernel):
             if a == b:
                 raise UnsupportedError(
-                    f"kernel {kernel.name}: no hardware for two accesses to {a} in one cycle; expected different "
-                    "arrays; train this model with a software target, or change the layer that makes it"
+                    f"kernel {kernel.name}: hardware expects different arrays in one cycle, found two accesses to {a}; "
+                    "change the layer that makes it (catgrad-hw inspect prints the kernels), or train with a software "
+                    "target"
                 )
             graph.add_edge(a, b)
     lives = lifetimes(routines, program.kernels.outputs if tiles > 1 else ())
