@@ -37,7 +37,6 @@ from catgrad_hw.schedule.check import instances
 from catgrad_hw.schedule.events import events
 from catgrad_hw.schedule.program import (
     Bank,
-    Boosted,
     Combination,
     MachineKernel,
     Operand,
@@ -414,7 +413,7 @@ def test_every_word_boosted_and_rounded_by_every_kernel(kernels):
     """Of each kernel (shift, boost, whether the value's own sign decides): the value times a power of two, rounded."""
     m = Module()
     value, condition, kernel = Signal(signed(8)), Signal(), Signal(2)
-    combinations = {i: Boosted(rectified=own, boost=boost) for i, (_, boost, own) in enumerate(kernels)}
+    combinations = {i: Combination(rectified=own, boost=boost) for i, (_, boost, own) in enumerate(kernels)}
     shifts = {i: shift for i, (shift, _, _) in enumerate(kernels)}
     choice = Choice(m, kernel, boosted_shifts(shifts, combinations), "shift", delay=0)
     result = rounded(m, value, BoostedShift(choice, value, condition), "r")

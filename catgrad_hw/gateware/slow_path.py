@@ -78,8 +78,7 @@ class SlowPath(Component):
     ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with
     them comes as a row or a word for a row, or as a word for a sum, in the cycle before it is used: ``bias_*`` (added
     or subtracted) and ``condition_*`` (a bit each: the word is 0, or not boosted, where it is low) with the capture,
-    ``other_*``
-    (subtracted from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
+    ``other_*`` (subtracted from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
 
     Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
     ``word_enables`` say that it is a single word, the same in all lanes; ``writing`` is high for both, and

@@ -43,7 +43,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Combination:
-    """As :class:`catgrad_hw.schedule.program.Combination`, or ``Boosted`` where ``boost`` is not 0, of accesses."""
+    """As :class:`catgrad_hw.schedule.program.Combination`, of accesses."""
 
     kind: Kind = "alone"
     other: Access | Literal["factor"] | None = None

@@ -109,11 +109,11 @@ class Combination:
     It counts where ``condition`` is above 0 (but for ``select``), r is ``position``, and, where it is ``rectified``,
     the value itself is above 0; elsewhere the narrowed word is 0, and clamps nothing.
 
+    With a ``boost``, ``condition``, or ``rectified`` (one of the two), masks nothing: where that holds, the value counts
+    ``2**boost`` times, else once; with a negative one, once where it holds, else ``2**-boost`` times.
+
     ``"factor"`` is the word that the lane multiplies by a constant, ``"reduced"`` is r.
     """
-
-    boost = 0
-    """What a :class:`Boosted` says."""
 
     kind: Kind = "alone"
     other: Operand | Literal["factor"] | None = None
@@ -121,19 +121,11 @@ class Combination:
     condition: Operand | Literal["factor", "reduced"] | None = None
     position: Ramp | None = None
     rectified: bool = False
+    boost: int = 0
 
     def operands(self) -> tuple[Operand, ...]:
         """The streams that are read."""
         return tuple(o for o in (self.other, self.condition) if isinstance(o, Operand))
-
-
-@dataclass(frozen=True)
-class Boosted(Combination):
-    """A combination whose ``condition``, or ``rectified`` (one of the two), boosts the value and masks nothing: it
-    counts ``2**boost`` times where that holds and once elsewhere; for a negative ``boost``, once where it holds and
-    ``2**-boost`` times elsewhere."""
-
-    boost: int = 0
 
 
 @dataclass(frozen=True)

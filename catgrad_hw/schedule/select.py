@@ -12,7 +12,6 @@ from catgrad_hw.schedule.form import PLAIN, Form, Store, tile_phase
 from catgrad_hw.schedule.form import Combination as FormCombination
 from catgrad_hw.schedule.packing import Axis, Packing, split, uses_full_path
 from catgrad_hw.schedule.program import (
-    Boosted,
     Combination,
     Finish,
     FullPath,
@@ -86,8 +85,7 @@ class _Streams:
         other = self.operand(found.other) if isinstance(found.other, Access) else found.other
         condition = self.operand(found.condition) if isinstance(found.condition, Access) else found.condition
         position = Ramp(found.position.offset, found.position.strides) if found.position else None
-        parts = (found.kind, other, found.shift, condition, position, found.rectified)
-        return Boosted(*parts, found.boost) if found.boost else Combination(*parts)
+        return Combination(found.kind, other, found.shift, condition, position, found.rectified, found.boost)
 
     def finishes(self, stores: Sequence[Store]) -> tuple[Finish, ...]:
         return tuple(Finish(self.operand(s.access), s.narrowing, s.update, self.flat(s.access), s.draw) for s in stores)
