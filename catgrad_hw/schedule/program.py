@@ -109,7 +109,7 @@ class Combination:
     It counts where ``condition`` is above 0 (but for ``select``), r is ``position``, and, where it is ``rectified``,
     the value itself is above 0; elsewhere the narrowed word is 0, and clamps nothing.
 
-    With a ``boost``, ``condition``, or ``rectified`` (one of the two), masks nothing: where that holds, the value counts
+    With a ``boost``, ``condition`` or ``rectified`` (one of the two) masks nothing: where that holds, the value counts
     ``2**boost`` times, else once; with a negative one, once where it holds, else ``2**-boost`` times.
 
     ``"factor"`` is the word that the lane multiplies by a constant, ``"reduced"`` is r.
