@@ -1,4 +1,5 @@
-"""What all tests and benches share: a cache of their own, so that nothing of the user's is read or changed."""
+"""What all tests and benches share: a cache of their own, so that nothing of the user's is read or changed. All workers
+of a run have the same, so that none makes what another has made."""
 
 from __future__ import annotations
 
@@ -10,8 +11,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory):
+def _cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "cache"
+    cache.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CATGRAD_HW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CATGRAD_HW_CACHE", str(cache))
         patch.setenv("PYTHONWARNINGS", "error")  # in the simulator's process, too
         yield

@@ -129,7 +129,7 @@ def test_the_gateware_does_so_too(name: str) -> None:
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_gateware_of_images_does_so_too(name: str, simulator: str) -> None:
     numbers, lanes, options = IMAGES[name]
-    trained(name, numbers, lanes, 2, simulator, **options)
+    trained(name, numbers, lanes, 1, simulator, **options)
 
 
 def test_what_every_tile_makes_alike_counts_once() -> None:

@@ -475,6 +475,7 @@ def fresh_reference():
 
 
 @pytest.mark.usefixtures("board")
+@pytest.mark.xdist_group("link")  # one worker serves the board
 class TestBoard:
     """Requests against the simulated board, held to the integer reference."""
 

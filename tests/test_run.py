@@ -44,6 +44,7 @@ def other():
 """
 
 pytestmark = [
+    pytest.mark.xdist_group("run"),  # one worker serves the board
     pytest.mark.simulator,
     pytest.mark.skipif(bool(tools.missing("verilator")), reason="a simulated board needs Verilator"),
 ]

@@ -243,9 +243,9 @@ IN_SHORT = {("tang-nano-9k", "netlist"), ("icebreaker", "routed"), ("ice40-hx8k-
         pytest.param("tang-nano-9k", "netlist", marks=pytest.mark.xdist_group("gowin netlist")),
         ("icebreaker", "netlist"),
         ("ulx3s-25f", "netlist"),
-        ("icebreaker", "routed"),
+        pytest.param("icebreaker", "routed", marks=pytest.mark.xdist_group("ice40 routed")),
         ("ulx3s-25f", "routed"),
-        ("ice40-hx8k-evn", "bitstream"),
+        pytest.param("ice40-hx8k-evn", "bitstream", marks=pytest.mark.xdist_group("ice40 bitstream")),
     ],
 )
 def test_level_is_the_reference_to_the_bit(board, level, request):
@@ -269,8 +269,8 @@ def test_level_is_the_reference_to_the_bit(board, level, request):
     ("board", "level"),
     [
         pytest.param("tang-nano-9k", "netlist", marks=pytest.mark.xdist_group("gowin netlist")),
-        ("icebreaker", "routed"),
-        ("ice40-hx8k-evn", "bitstream"),
+        pytest.param("icebreaker", "routed", marks=pytest.mark.xdist_group("ice40 routed")),
+        pytest.param("ice40-hx8k-evn", "bitstream", marks=pytest.mark.xdist_group("ice40 bitstream")),
     ],
 )
 def test_damage_is_found(board, level, damage, request):
