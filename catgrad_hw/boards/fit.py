@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, prod
+from typing import Any
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.errors import CapacityError
@@ -38,30 +39,42 @@ DATA_SET_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LutModel:
-    """LUTs of a design: ``base + lane P + slow E + kernel K + unit U E``, for P lanes, a slow path of E words, K
-    kernels and U function units, plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
+    """LUTs of a design: ``base + lane P + full F + slow E + kernel K + unit U E``, for P lanes, F rows' words of the
+    full-width path (P for each array that it writes at once), a slow path of E words, K kernels and U function units,
+    plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
 
     base: float
     lane: float
+    full: float
     slow: float
     kernel: float
     unit: float
     margin: float
     multiplier: float = 0.0
 
+    @staticmethod
+    def features(program: Program) -> tuple[int, int, int, int, int, int]:
+        """1, P, F, E, K and U E of ``program``."""
+        writes = max((len(kernel.full.writes) for kernel in program.kernels if kernel.full), default=0)
+        units = sum(not isinstance(function, Table) for function in program.functions.values())
+        lanes, words = program.lanes, program.slow_words
+        return 1, lanes, writes * lanes, words, len(program.kernels), units * words
+
+    @property
+    def coefficients(self) -> tuple[float, float, float, float, float, float]:
+        """Of the features, in their order, without the margin."""
+        return self.base, self.lane, self.full, self.slow, self.kernel, self.unit
+
     def luts(self, program: Program, soft: bool) -> int:
         """LUTs of ``program``, link included."""
-        lane = self.lane + (self.multiplier if soft else 0.0)
-        units = sum(not isinstance(function, Table) for function in program.functions.values())
-        word = self.slow + self.unit * units
-        total = self.base + lane * program.lanes + word * program.slow_words + self.kernel * len(program.kernels)
-        return round(total * (1 + self.margin))
+        total = sum(c * count for c, count in zip(self.coefficients, self.features(program), strict=True))
+        return round((total + self.multiplier * program.lanes * soft) * (1 + self.margin))
 
 
 LUTS: Mapping[Family, LutModel] = {
-    "ice40": LutModel(base=1500, lane=260, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370),
-    "ecp5": LutModel(base=1800, lane=330, slow=250, kernel=60, unit=300, margin=0.1),
-    "gowin": LutModel(base=1800, lane=330, slow=250, kernel=60, unit=300, margin=0.1),
+    "ice40": LutModel(base=1500, lane=260, full=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370),
+    "ecp5": LutModel(base=1800, lane=330, full=0, slow=250, kernel=60, unit=300, margin=0.1),
+    "gowin": LutModel(base=1800, lane=330, full=0, slow=250, kernel=60, unit=300, margin=0.1),
 }
 
 
@@ -70,6 +83,13 @@ LUT_RAM_ROWS, LUT_RAM_BITS, LUT_RAM_LUTS = 16, 4, 6
 
 DEEPEST = 64
 """Rows of the deepest bank that is worth LUT RAM."""
+
+BANKS: Mapping[Family, BankKind] = {"ice40": "late", "ecp5": "block", "gowin": "late"}
+"""Kinds of banks. A register after a row takes a flip-flop for each bit, from which a LUT gains nothing; without it,
+the block RAM's delay comes before what picks a word: ECP5 is to be faster than that."""
+
+LEANER: tuple[Mapping[str, Any], ...] = ({}, {"slow_words": 1}, {"slow_words": 1, "full_path": False})
+"""Options of the scheduler, each for fewer LUTs and more cycles than the one before."""
 
 
 @dataclass(frozen=True)
@@ -195,15 +215,24 @@ class Search:
 
     def design(self, lanes: int) -> Design:
         """The fastest design of ``lanes`` lanes that fits; where none does, one that takes little."""
-        if self.board.chip.lut_rams:
-            return self._with_lut_ram(lanes)
-        return self._in_block_ram(lanes)
+        for options in LEANER:
+            found = self.with_options(lanes, options)
+            if found.needs.luts <= self.have.luts:
+                break
+        return found
 
-    def _in_block_ram(self, lanes: int) -> Design:
+    def with_options(self, lanes: int, options: Mapping[str, Any]) -> Design:
+        """The same, with options of the scheduler."""
+        options = {"block": BANKS[self.board.family], **options}
+        if self.board.chip.lut_rams:
+            return self._with_lut_ram(lanes, options)
+        return self._in_block_ram(lanes, options)
+
+    def _in_block_ram(self, lanes: int, options: Mapping[str, Any]) -> Design:
         """The scheduler searches tile and packing for the block RAM that data set and link leave."""
-        whole = self._counted(schedule(self.integer, lanes, tile=self.tile))
+        whole = self._counted(schedule(self.integer, lanes, tile=self.tile, **options))
         smallest = self.tile or tiles(self.batch, lanes)[-1]
-        least = self._counted(schedule(self.integer, lanes, tile=smallest))
+        least = self._counted(schedule(self.integer, lanes, tile=smallest, **options))
         if not whole.needs.beyond(self.have):
             return whole
         kbit = BLOCK[self.board.family].kbit
@@ -211,7 +240,7 @@ class Search:
         budget = self.have.block_rams - (least.needs.block_rams - core)
         while budget > 0:
             try:
-                program = schedule(self.integer, lanes, tile=self.tile, memory=float(budget * kbit))
+                program = schedule(self.integer, lanes, tile=self.tile, memory=float(budget * kbit), **options)
             except CapacityError:
                 break
             least = self._counted(program)
@@ -221,16 +250,16 @@ class Search:
             budget -= over
         return least
 
-    def _with_lut_ram(self, lanes: int) -> Design:
+    def _with_lut_ram(self, lanes: int, options: Mapping[str, Any]) -> Design:
         """The largest tile that fits, with shallow banks in LUT RAM where block RAM is short."""
         sizes = [self.tile] if self.tile is not None else tiles(self.batch, lanes)
 
         def of_tile(tile: int) -> Design:
-            program = schedule(self.integer, lanes, tile=tile)
+            program = schedule(self.integer, lanes, tile=tile, **options)
             over = self._counted(program).needs.block_rams - self.have.block_rams
             if over > 0:
                 kinds = self._distributed(program, over)
-                program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds)
+                program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds, **options)
             return self._counted(program)
 
         found = of_tile(sizes[0])
