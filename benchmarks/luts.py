@@ -33,22 +33,22 @@ DESIGNS: dict[str, tuple[str, tuple[Design, ...]]] = {
     "ice40": (
         "icebreaker",
         (
-            ("iris-linear", 1, 0), ("iris-hidden", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 2, 2),
-            ("iris-hidden", 4, 2), ("digits-mlp", 4, 0), ("digits-relu", 2, 0),
+            ("iris-linear", 1, 0), ("iris-hidden", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 4, 3),
+            ("digits-mlp", 4, 0), ("digits-relu", 2, 0), ("iris-hidden", 8, 0), ("iris-hidden", 8, 1),
         ),
     ),
     "ecp5": (
         "ulx3s-85f",
         (
-            ("iris-linear", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 16, 0), ("iris-hidden", 8, 2),
-            ("digits-mlp", 16, 0), ("digits-relu", 8, 0), ("digits-conv", 8, 0),
+            ("iris-linear", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 16, 0), ("iris-hidden", 16, 1),
+            ("iris-hidden", 8, 3), ("digits-mlp", 16, 0), ("digits-relu", 8, 0), ("digits-conv", 8, 0),
         ),
     ),
     "gowin": (
         "tang-primer-20k",
         (
-            ("iris-linear", 2, 0), ("iris-hidden", 2, 0), ("iris-hidden", 8, 0), ("iris-hidden", 8, 2),
-            ("digits-mlp", 8, 0), ("digits-relu", 4, 0),
+            ("iris-linear", 2, 0), ("iris-hidden", 2, 0), ("iris-hidden", 8, 0), ("iris-hidden", 8, 1),
+            ("iris-hidden", 8, 2), ("iris-hidden", 8, 3), ("digits-mlp", 8, 0), ("digits-relu", 4, 0),
         ),
     ),
 }  # fmt: skip
@@ -97,7 +97,8 @@ def main() -> None:
     features = np.array([row[0] for row in rows.values()], np.float64)
     luts = np.array([row[1] for row in rows.values()], np.float64)
     found, _ = nnls(features / luts[:, None], np.ones(len(luts)))
-    print("base {:.0f}, lane {:.0f}, full {:.0f}, slow {:.0f}, kernel {:.0f}, unit {:.0f}".format(*found))
+    names = ("base", "lane", "full", "update", "slow", "kernel", "unit")
+    print(", ".join(f"{name} {value:.0f}" for name, value in zip(names, found, strict=True)))
     held = LUTS[arguments.family]
     used = np.array(held.coefficients) * (1 + held.margin)
     for key, row, count in zip(rows, features, luts, strict=True):

@@ -52,6 +52,11 @@ def report(python: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.parametrize("name", ["linear", "simple"])
+def test_our_layers_give_catgrads_numbers(report: dict[str, Any], name: str) -> None:
+    assert report["own"][name] < 1e-5  # over 25 steps, at the rates of catgrad's example
+
+
 @pytest.mark.parametrize("name", ["linear", "simple", "dense", "hidden"])
 def test_catgrads_models_give_its_own_numbers(report: dict[str, Any], name: str) -> None:
     found = report["models"][name]

@@ -39,13 +39,14 @@ DATA_SET_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LutModel:
-    """LUTs of a design: ``base + lane P + full F + slow E + kernel K + unit U E``, for P lanes, F rows' words of the
-    full-width path (P for each array that it writes at once), a slow path of E words, K kernels and U function units,
-    plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
+    """LUTs of a design: ``base + lane P + full F P + update P + slow E + kernel K + unit U E``, for P lanes, a
+    full-width path that writes F arrays at once and, where ``update`` counts, updates rows, a slow path of E words, K
+    kernels and U function units, plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
 
     base: float
     lane: float
     full: float
+    update: float
     slow: float
     kernel: float
     unit: float
@@ -53,17 +54,18 @@ class LutModel:
     multiplier: float = 0.0
 
     @staticmethod
-    def features(program: Program) -> tuple[int, int, int, int, int, int]:
-        """1, P, F, E, K and U E of ``program``."""
+    def features(program: Program) -> tuple[int, ...]:
+        """What the coefficients are of, in their order."""
         writes = max((len(kernel.full.writes) for kernel in program.kernels if kernel.full), default=0)
+        updates = writes and program.timing.full_updates
         units = sum(not isinstance(function, Table) for function in program.functions.values())
         lanes, words = program.lanes, program.slow_words
-        return 1, lanes, writes * lanes, words, len(program.kernels), units * words
+        return 1, lanes, writes * lanes, updates * lanes, words, len(program.kernels), units * words
 
     @property
-    def coefficients(self) -> tuple[float, float, float, float, float, float]:
-        """Of the features, in their order, without the margin."""
-        return self.base, self.lane, self.full, self.slow, self.kernel, self.unit
+    def coefficients(self) -> tuple[float, ...]:
+        """Of the features, without the margin."""
+        return self.base, self.lane, self.full, self.update, self.slow, self.kernel, self.unit
 
     def luts(self, program: Program, soft: bool) -> int:
         """LUTs of ``program``, link included."""
@@ -72,9 +74,11 @@ class LutModel:
 
 
 LUTS: Mapping[Family, LutModel] = {
-    "ice40": LutModel(base=1500, lane=260, full=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370),
-    "ecp5": LutModel(base=1800, lane=330, full=0, slow=250, kernel=60, unit=300, margin=0.1),
-    "gowin": LutModel(base=1800, lane=330, full=0, slow=250, kernel=60, unit=300, margin=0.1),
+    "ice40": LutModel(
+        base=1500, lane=260, full=0, update=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370
+    ),
+    "ecp5": LutModel(base=1800, lane=330, full=0, update=0, slow=250, kernel=60, unit=300, margin=0.1),
+    "gowin": LutModel(base=1800, lane=330, full=0, update=0, slow=250, kernel=60, unit=300, margin=0.1),
 }
 
 
@@ -88,7 +92,12 @@ BANKS: Mapping[Family, BankKind] = {"ice40": "late", "ecp5": "block", "gowin": "
 """Kinds of banks. A register after a row takes a flip-flop for each bit, from which a LUT gains nothing; without it,
 the block RAM's delay comes before what picks a word: ECP5 is to be faster than that."""
 
-LEANER: tuple[Mapping[str, Any], ...] = ({}, {"slow_words": 1}, {"slow_words": 1, "full_path": False})
+LEANER: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"narrow": True},
+    {"narrow": True, "slow_words": 1},
+    {"narrow": True, "slow_words": 1, "full_path": False},
+)
 """Options of the scheduler, each for fewer LUTs and more cycles than the one before."""
 
 

@@ -65,6 +65,7 @@ def schedule(
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
     block: BankKind = "block",
+    narrow: bool = False,
     full_path: bool = True,
 ) -> Program:
     """Schedule ``program`` for ``lanes`` lanes.
@@ -74,8 +75,9 @@ def schedule(
     ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
     ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: what best repays its
     words in cycles). ``bank_kinds``: kinds of banks by name, where ``block`` isn't wanted: ``block`` or ``late``, for
-    all banks but that of partial sums, whose words are added as they come. ``full_path``: rows of plain results take
-    the full-width path; without, all that can take the slow path, which takes fewer LUTs and more cycles.
+    all banks but that of partial sums, whose words are added as they come. For fewer LUTs and more
+    cycles: ``narrow``, parameters and gradients are single words, as they are also where that saves memory that is
+    bounded; and without ``full_path``, rows of plain results take the slow path, wherever that can make them.
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
@@ -104,11 +106,11 @@ def schedule(
         return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, bank_kinds or {}, block, full_path)
 
     if memory is None:
-        return draft(batch if tile is None else tile, False).scheduled()
+        return draft(batch if tile is None else tile, narrow).scheduled()
     if not memory > 0:  # not a number is no size, either
         raise CapacityError(f"memory: expected a positive number of kbit, found {memory:g}")
     tiles = [tile] if tile is not None else _tiles(batch, lanes)
-    drafts = [draft(size, narrow) for size in tiles for narrow in (False, True)]
+    drafts = [draft(size, words) for size in tiles for words in {narrow, True}]
     fitting = [d for d in drafts if block_rams(d.program).kbit <= memory]
     if not fitting:
         least = min(drafts, key=lambda d: block_rams(d.program).kbit)

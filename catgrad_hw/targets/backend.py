@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from catgrad_hw.errors import IllTypedError
 from catgrad_hw.ir import arithmetic
-from catgrad_hw.ir.operations import Scalar, Sigmoid, SigmoidDerivative, TanhDerivative
+from catgrad_hw.ir.operations import Scalar, TanhDerivative
 from catgrad_hw.ir.types import Dtype, NdArrayType
 from catgrad_hw.ir.windows import Fold, Pad, Windows
 
@@ -234,11 +234,15 @@ class Numpy:
 
     @staticmethod
     def sigmoid(x: Array) -> Array:
-        return Sigmoid(_FLOAT).numpy(x)[0]
+        # catgrad's formula, to the last bit: at its example's rate, what differs grows tenfold every two steps.
+        one = x.dtype.type(1)
+        with np.errstate(over="ignore"):
+            return np.asarray(one / (one + np.power(x.dtype.type(np.e), -x)))
 
     @staticmethod
     def sigmoid_derivative(x: Array) -> Array:
-        return SigmoidDerivative(_FLOAT).numpy(x)[0]
+        y = Numpy.sigmoid(x)
+        return np.asarray(y * (y.dtype.type(1) - y))
 
 
 _FLOAT = NdArrayType((), Dtype.float32)
