@@ -6,7 +6,12 @@ Also the guard against Yosys' miscompile, and how clock and place-and-route's re
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil
@@ -94,6 +99,26 @@ def test_a_bitstream(name, tmp_path, request, monkeypatch, capsys):
     assert program.bitstream_of(tmp_path / "again") == (board, tmp_path / "again" / found.path.name)
     with pytest.raises(AssertionError, match="a tool runs again"):
         build(small(), board, tmp_path / "other", lanes=1, clock_mhz=CLOCK + 2)
+
+
+@pytest.mark.fpga
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's way")
+def test_no_tool_outlives_a_build_that_is_ended(tmp_path):
+    need_tools("ice40")
+    (tmp_path / "net.py").write_text("from tests.test_bitstreams import small\n")
+    code = "from catgrad_hw.cli import main; main()"
+    arguments = ["build", f"{tmp_path / 'net.py'}:small", "--board", "icebreaker", "--clock", "17", "-o", "out"]
+    python = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ours = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": python}
+    )
+    children = Path(f"/proc/{ours.pid}/task/{ours.pid}/children")
+    while not (found := children.read_text().split()):
+        assert ours.poll() is None
+        time.sleep(0.01)
+    ours.terminate()
+    assert ours.wait() == 128 + signal.SIGTERM
+    assert not any(Path(f"/proc/{child}").exists() for child in found)
 
 
 def test_nothing_is_written_over_a_file(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -541,6 +542,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Entry point: errors become one line, without a traceback unless ``--debug`` is given."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without ending the tools that run
     try:
         raise SystemExit(app(sys.argv[1:] or ["--help"], prog_name="catgrad-hw", standalone_mode=False))
     except _UsageError as error:
