@@ -41,7 +41,8 @@ DATA_SET_SHARE = 0.5
 class LutModel:
     """LUTs of a design: ``base + lane P + full F P + update P + slow E + kernel K + unit U E``, for P lanes, a
     full-width path that writes F arrays at once and, where ``update`` counts, updates rows, a slow path of E words, K
-    kernels and U function units, plus ``margin`` of that. ``multiplier``: of a lane that multiplies in LUTs."""
+    kernels and U function units, plus ``margin`` of that, which place-and-route leaves empty. ``multiplier``: of a lane
+    that multiplies in LUTs."""
 
     base: float
     lane: float
@@ -78,7 +79,7 @@ LUTS: Mapping[Family, LutModel] = {
         base=1500, lane=260, full=0, update=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370
     ),
     "ecp5": LutModel(base=1800, lane=330, full=0, update=0, slow=250, kernel=60, unit=300, margin=0.1),
-    "gowin": LutModel(base=1800, lane=330, full=0, update=0, slow=250, kernel=60, unit=300, margin=0.1),
+    "gowin": LutModel(base=1220, lane=280, full=130, update=190, slow=710, kernel=170, unit=450, margin=0.1),
 }
 
 
