@@ -79,7 +79,7 @@ LUTS: Mapping[Family, LutModel] = {
     "ice40": LutModel(
         base=1500, lane=260, full=0, update=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370
     ),
-    "ecp5": LutModel(base=1800, lane=330, full=0, update=0, slow=250, kernel=60, unit=300, margin=0.1),
+    "ecp5": LutModel(base=1430, lane=215, full=255, update=290, slow=0, kernel=235, unit=830, margin=0.1),
     "gowin": LutModel(base=1220, lane=280, full=130, update=190, slow=710, kernel=170, unit=450, margin=0.1),
 }
 
