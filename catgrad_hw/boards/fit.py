@@ -32,7 +32,7 @@ SPRAM_WORDS, SPRAM_BITS = 1 << 14, 16
 """Of one single-port RAM of the iCE40 UltraPlus."""
 
 TRIED = 2
-"""How many numbers of lanes that fit are compared, from the most on."""
+"""How many numbers of lanes that fit, without being lean, are compared, from the most on."""
 
 DATA_SET_SHARE = 0.5
 """Of the block RAMs, for the data set; a larger one is streamed."""
@@ -77,7 +77,7 @@ class LutModel:
 
 LUTS: Mapping[Family, LutModel] = {
     "ice40": LutModel(
-        base=1500, lane=260, full=0, update=0, slow=250, kernel=40, unit=200, margin=0.05, multiplier=370
+        base=2790, lane=180, full=190, update=340, slow=0, kernel=110, unit=585, margin=0.1, multiplier=860
     ),
     "ecp5": LutModel(base=1430, lane=215, full=255, update=290, slow=0, kernel=235, unit=830, margin=0.1),
     "gowin": LutModel(base=1220, lane=280, full=130, update=190, slow=710, kernel=170, unit=450, margin=0.1),
@@ -176,7 +176,7 @@ def fit(
             design = search.design(count)
             if not design.needs.beyond(search.have):
                 found.append(design)
-            if len(found) == TRIED:
+            if sum(not fitting.lean for fitting in found) == TRIED:
                 break
         found = found or [search.design(1)]
     best = min(found, key=lambda f: (_period(f.program), f.program.lanes))
@@ -193,12 +193,14 @@ def _period(program: Program) -> int:
 
 @dataclass(frozen=True)
 class Design:
-    """A program, what it needs with its link, and the memory for the data set."""
+    """A program, what it needs with its link, and the memory for the data set. ``lean``: it is slower than others of as
+    many lanes, for want of LUTs."""
 
     program: Program
     needs: Needs
     data_set_words: int
     data_set_kind: DataSetKind
+    lean: bool = False
 
     def on(self, board: Board, hardware: Hardware) -> Fit:
         """The same, with its hardware and its board."""
@@ -222,7 +224,9 @@ class Search:
         """Numbers of lanes worth trying, most first: those that split some extent of the model into fewer rows."""
         model = LUTS[self.board.family]
         lane = model.lane + (0 if self.board.chip.multipliers else model.multiplier)
-        most = min(self.have.multipliers, MAX_LANES, int(self.have.luts / lane))
+        kernels = max(len(kernels) for kernels in self.integer.kernels.programs.values())
+        luts = self.have.luts / (1 + model.margin) - model.base - model.kernel * kernels
+        most = max(1, min(self.have.multipliers, MAX_LANES, int(luts / lane)))
         extents = {size for array in self.integer.kernels.arrays.values() for size in array.shape if size > 1}
         useful = {most, *(ceil(extent / rows) for extent in extents for rows in range(1, extent + 1))}
         return iter(sorted((lanes for lanes in useful if lanes <= most), reverse=True))
@@ -236,7 +240,7 @@ class Search:
         for design in leaner:
             if found.needs.luts <= self.have.luts:
                 break
-            found = design()
+            found = replace(design(), lean=True)
         return found
 
     def with_options(self, lanes: int, options: Mapping[str, Any]) -> Design:
