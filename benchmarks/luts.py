@@ -29,31 +29,29 @@ from catgrad_hw.workload import load_workload
 
 Design: TypeAlias = tuple[str, int, int]
 
-DESIGNS: dict[str, tuple[str, tuple[Design, ...]]] = {
-    "ice40": (
-        "icebreaker",
-        (
+DESIGNS: dict[str, dict[str, tuple[Design, ...]]] = {
+    "ice40": {
+        "icebreaker": (
             ("iris-linear", 1, 0), ("iris-hidden", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 4, 3),
             ("digits-mlp", 4, 0), ("digits-relu", 2, 0), ("iris-hidden", 8, 0), ("iris-hidden", 8, 1),
         ),
-    ),
-    "ecp5": (
-        "ulx3s-85f",
-        (
+        "ice40-hx8k-evn": (("iris-linear", 1, 0), ("iris-hidden", 2, 0)),
+    },
+    "ecp5": {
+        "ulx3s-85f": (
             ("iris-linear", 2, 0), ("iris-hidden", 4, 0), ("iris-hidden", 16, 0), ("iris-hidden", 16, 1),
             ("iris-hidden", 8, 3), ("digits-mlp", 16, 0), ("digits-relu", 8, 0), ("digits-conv", 8, 0),
         ),
-    ),
-    "gowin": (
-        "tang-primer-20k",
-        (
+    },
+    "gowin": {
+        "tang-primer-20k": (
             ("iris-linear", 2, 0), ("iris-hidden", 2, 0), ("iris-hidden", 8, 0), ("iris-hidden", 8, 1),
             ("iris-hidden", 8, 2), ("iris-hidden", 8, 3), ("digits-mlp", 8, 0), ("digits-relu", 4, 0),
         ),
-    ),
+    },
 }  # fmt: skip
-"""Designs of each family (model, lanes, which of ``LEANER``), and the board that they are made for, whether they fit it
-or not."""
+"""Designs of each family by the board that they are made for, whether they fit it or not: model, lanes, which of
+``LEANER``."""
 
 CLOCK = 24 * MHZ
 
@@ -76,7 +74,8 @@ def measure(board_name: str, model: str, lanes: int, leaner: int) -> tuple[list[
     found = re.search(rf"\b{CELLS[board.family].luts}:\s+(\d+)/", said)
     if found is None:
         raise RuntimeError(said[-1000:])
-    return list(map(float, LutModel.features(design.program))), int(found[1]) - LUT_RAM_LUTS * design.needs.lut_rams
+    features = LutModel.features(design.program, soft=not board.chip.multipliers)
+    return list(map(float, features)), int(found[1]) - LUT_RAM_LUTS * design.needs.lut_rams
 
 
 def main() -> None:
@@ -84,10 +83,10 @@ def main() -> None:
     parser.add_argument("family", choices=DESIGNS)
     parser.add_argument("--json", type=Path, help="add the measurements to those of this file, and fit them all")
     arguments = parser.parse_args()
-    board, designs = DESIGNS[arguments.family]
     known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
-    for model, lanes, leaner in designs:
-        key = f"{arguments.family} {model} {lanes} {leaner}"
+    designs = [(board, *design) for board, found in DESIGNS[arguments.family].items() for design in found]
+    for board, model, lanes, leaner in designs:
+        key = f"{arguments.family} {board} {model} {lanes} {leaner}"
         if key not in known:
             known[key] = measure(board, model, lanes, leaner)
             print(f"{key}: {known[key][1]} LUTs", flush=True)
@@ -97,12 +96,12 @@ def main() -> None:
     features = np.array([row[0] for row in rows.values()], np.float64)
     luts = np.array([row[1] for row in rows.values()], np.float64)
     found, _ = nnls(features / luts[:, None], np.ones(len(luts)))
-    names = ("base", "lane", "full", "update", "slow", "kernel", "unit")
+    names = ("base", "lane", "full", "update", "slow", "kernel", "unit", "multiplier")
     print(", ".join(f"{name} {value:.0f}" for name, value in zip(names, found, strict=True)))
     held = LUTS[arguments.family]
     used = np.array(held.coefficients) * (1 + held.margin)
     for key, row, count in zip(rows, features, luts, strict=True):
-        print(f"{key:26} {row.astype(int)}: {count:.0f}, fitted {row @ found:.0f}, held {row @ used:.0f}")
+        print(f"{key:40} {row.astype(int)}: {count:.0f}, fitted {row @ found:.0f}, held {row @ used:.0f}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil, prod
 from typing import Any
 
@@ -40,10 +39,10 @@ DATA_SET_SHARE = 0.5
 
 @dataclass(frozen=True)
 class LutModel:
-    """LUTs of a design: ``base + lane P + full F P + update P + slow E + kernel K + unit U E``, for P lanes, a
-    full-width path that writes F arrays at once and, where ``update`` counts, updates rows, a slow path of E words, K
-    kernels and U function units, plus ``margin`` of that, which place-and-route leaves empty. ``multiplier``: of a lane
-    that multiplies in LUTs."""
+    """LUTs of a design: ``base + (lane + full F + update + multiplier) P + kernel K + (slow + unit U) E``, for P lanes,
+    a full-width path that writes F arrays at once, a slow path of E words, K kernels and U function units, plus
+    ``margin`` of that, which place-and-route leaves empty. ``update`` counts where the full-width path updates rows,
+    ``multiplier`` where lanes multiply in LUTs."""
 
     base: float
     lane: float
@@ -56,23 +55,23 @@ class LutModel:
     multiplier: float = 0.0
 
     @staticmethod
-    def features(program: Program) -> tuple[int, ...]:
-        """What the coefficients are of, in their order."""
+    def features(program: Program, soft: bool) -> tuple[int, ...]:
+        """What the coefficients are of, in their order, where lanes multiply in LUTs (``soft``) or in blocks."""
         writes = max((len(kernel.full.writes) for kernel in program.kernels if kernel.full), default=0)
         updates = writes and program.timing.full_updates
         units = sum(not isinstance(function, Table) for function in program.functions.values())
         lanes, words = program.lanes, program.slow_words
-        return 1, lanes, writes * lanes, updates * lanes, words, len(program.kernels), units * words
+        return 1, lanes, writes * lanes, updates * lanes, words, len(program.kernels), units * words, soft * lanes
 
     @property
     def coefficients(self) -> tuple[float, ...]:
         """Of the features, without the margin."""
-        return self.base, self.lane, self.full, self.update, self.slow, self.kernel, self.unit
+        return self.base, self.lane, self.full, self.update, self.slow, self.kernel, self.unit, self.multiplier
 
     def luts(self, program: Program, soft: bool) -> int:
         """LUTs of ``program``, link included."""
-        total = sum(c * count for c, count in zip(self.coefficients, self.features(program), strict=True))
-        return round((total + self.multiplier * program.lanes * soft) * (1 + self.margin))
+        total = sum(c * count for c, count in zip(self.coefficients, self.features(program, soft), strict=True))
+        return round(total * (1 + self.margin))
 
 
 LUTS: Mapping[Family, LutModel] = {
@@ -103,7 +102,7 @@ LEANER: tuple[Mapping[str, Any], ...] = (
 """Options of the scheduler, each for fewer LUTs and more cycles than the one before."""
 
 WORTH = 1.04
-"""Cycles, in relation, that are worth paying for the first of them: rows that are updated take a third of the LUTs."""
+"""Cycles, in relation, that are worth paying for the first of them: rows that are updated take many LUTs."""
 
 
 @dataclass(frozen=True)
@@ -233,15 +232,17 @@ class Search:
 
     def design(self, lanes: int) -> Design:
         """The fastest design of ``lanes`` lanes that fits; where none does, one that takes little."""
-        plain, *leaner = (partial(self.with_options, lanes, options) for options in LEANER)
-        found, words = plain(), leaner[0]()
+        found, words = (self.with_options(lanes, options) for options in LEANER[:2])
         if words.needs.luts < found.needs.luts and _period(words.program) <= WORTH * _period(found.program):
             found = words
-        for design in leaner:
+        if found.needs.luts <= self.have.luts:
+            return found
+        found = words
+        for options in LEANER[2:]:
             if found.needs.luts <= self.have.luts:
                 break
-            found = replace(design(), lean=True)
-        return found
+            found = self.with_options(lanes, options)
+        return replace(found, lean=True)
 
     def with_options(self, lanes: int, options: Mapping[str, Any]) -> Design:
         """The same, with options of the scheduler."""
