@@ -12,6 +12,7 @@ import standin_core
 from amaranth.back import verilog
 
 from catgrad_hw.errors import ModelError, SimulationError, ToolError
+from catgrad_hw.gateware.registers import READ_CYCLES
 from catgrad_hw.simulate import runner, tools
 from catgrad_hw.simulate.driver import StreamMonitor
 from catgrad_hw.simulate.job import Job, Outcome
@@ -84,8 +85,8 @@ def test_every_word_arrives(simulator, resident, backpressure, standin_verilog):
         assert outcome.step_cycles == (standin_core.STEP_CYCLES,) * job.steps
         assert outcome.cycles_per_step(job.burst) == standin_core.STEP_CYCLES
     if backpressure is None:
-        # Command, one word a cycle, and a look at whether another follows.
-        assert outcome.readback_cycles <= PARAMETERS + 6
+        # A look at the status, command, one word a cycle, and a look at whether another follows.
+        assert outcome.readback_cycles <= READ_CYCLES + PARAMETERS + 6
 
 
 @pytest.mark.parametrize("simulator", [available("verilator"), available("icarus")])

@@ -10,7 +10,7 @@ from amaranth.lib import enum
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.core import BUS_ADDRESS_BITS, Core, core_signature
-from catgrad_hw.gateware.registers import Command, Register
+from catgrad_hw.gateware.registers import READ_CYCLES, Command, Register
 from catgrad_hw.schedule.program import Program
 
 OKAY, SLVERR = 0b00, 0b10
@@ -67,15 +67,15 @@ class State(enum.Enum):
     IDLE = 0
     WRITE = 1  # address and data are taken, the register is written
     RESPOND = 2
-    READ = 3  # the address is taken and given to the core
-    FETCH = 4  # the core answers
+    FETCH = 3  # the core is asked
+    READ = 4  # it answers, and the address is taken
     ANSWER = 5
 
 
 class AxiCore(Component):
     """A :class:`Core` with AXI4-Stream and AXI4-Lite ports, and clock and reset of their own.
 
-    ``s_axi``: the registers, one access at a time, a write in 3 cycles and a read in 4; where both wait, they
+    ``s_axi``: the registers, one access at a time, a write in 3 cycles and a read in 9; where both wait, they
     alternate. ``s_axis_samples`` and ``s_axis_parameters``: words in the low bits of ``tdata``. ``m_axis_results``:
     words sign-extended to ``tdata``, ``tlast`` with the last of what a command asked for. ``aresetn`` is synchronous
     to ``aclk``.
@@ -105,9 +105,10 @@ class AxiCore(Component):
         """The AXI4-Lite slave."""
         state = Signal(State)
         wrote = Signal()  # the last access was a write: a read that waits comes first
+        waited = Signal(range(READ_CYCLES))
         writable = self.s_axi_wstrb.all()
         m.d.comb += [
-            core.bus.address.eq(Mux(state == State.READ, self.s_axi_araddr[2:], self.s_axi_awaddr[2:])),
+            core.bus.address.eq(Mux(state == State.WRITE, self.s_axi_awaddr[2:], self.s_axi_araddr[2:])),
             core.bus.write_data.eq(self.s_axi_wdata),
             core.bus.write_enable.eq((state == State.WRITE) & writable),
             self.s_axi_awready.eq(state == State.WRITE),
@@ -120,7 +121,7 @@ class AxiCore(Component):
         with m.Switch(state):
             with m.Case(State.IDLE):
                 with m.If(self.s_axi_arvalid & (wrote | ~(self.s_axi_awvalid & self.s_axi_wvalid))):
-                    m.d.sync += [state.eq(State.READ), wrote.eq(0)]
+                    m.d.sync += [state.eq(State.FETCH), wrote.eq(0)]
                 with m.Elif(self.s_axi_awvalid & self.s_axi_wvalid):
                     m.d.sync += [state.eq(State.WRITE), wrote.eq(1)]
             with m.Case(State.WRITE):
@@ -128,10 +129,12 @@ class AxiCore(Component):
             with m.Case(State.RESPOND):
                 with m.If(self.s_axi_bready):
                     m.d.sync += state.eq(State.IDLE)
-            with m.Case(State.READ):
-                m.d.sync += state.eq(State.FETCH)
             with m.Case(State.FETCH):
-                m.d.sync += [self.s_axi_rdata.eq(core.bus.read_data), state.eq(State.ANSWER)]
+                m.d.sync += waited.eq(waited + 1)
+                with m.If(waited == READ_CYCLES - 1):
+                    m.d.sync += state.eq(State.READ)
+            with m.Case(State.READ):
+                m.d.sync += [self.s_axi_rdata.eq(core.bus.read_data), waited.eq(0), state.eq(State.ANSWER)]
             with m.Case(State.ANSWER):
                 with m.If(self.s_axi_rready):
                     m.d.sync += state.eq(State.IDLE)

@@ -56,7 +56,7 @@ def core_signature(program: Program):
 
 class Writer(NamedTuple):
     """A stream that writes a bank: its words to ``row_enables``, or to its lane where ``word_enable`` is high, while
-    ``writing`` is, and ``here`` says that it is this bank; ``soon``: perhaps in the next cycle."""
+    ``writing`` is, and ``here`` says that it is this bank; ``soon``: perhaps in two cycles."""
 
     unit: AddressStream
     here: Value
@@ -72,7 +72,7 @@ class Core(Component):
 
     Streams (valid and ready): ``samples`` in (each sample's input words, then its target words), ``parameters`` in
     (flat order, round and round), ``results`` out (what a read command asked for, sign-extended). ``bus``: the
-    registers of :class:`catgrad_hw.gateware.registers.Register`; read data come one cycle after the address. Commands
+    registers of :class:`catgrad_hw.gateware.registers.Register`. Commands
     are ignored while busy. ``docs/machine.md`` describes the pipeline.
     """
 
@@ -183,7 +183,7 @@ class Core(Component):
 
         Args:
             words: one for each lane.
-            when: (high while any is written, the same in the cycle before).
+            when: (high while any is written, the same two cycles before).
             row_enables: the lanes to write.
             word_enable: write the lane of the address alone, in which all ``words`` are alike.
         """
@@ -204,13 +204,13 @@ class Core(Component):
         program = self.program
         data_set = program.data_set_banks
         blocking = [
-            unit.ahead
+            unit.used
             for name in data_set
             if program.banks[name].kind == "single_port"
             for unit, _ in self.readers.get(name, [])
         ]
         blocking += [writer.soon for name in data_set for writer in self.writers.get(name, [])]
-        m.d.comb += self.sample_loader.blocked.eq(Cat(blocking).any())
+        m.d.sync += self.sample_loader.blocked.eq(Cat(blocking).any())
         for name, memory in self.memories.items():
             bank = program.banks[name]
 
@@ -705,7 +705,7 @@ class Core(Component):
             Register.KEY: next_key if next_key is not None else Const(0, 32),
             Register.DATA_MODE: resident,
         }
-        with m.Switch(bus.address):
+        with m.Switch(self.asked):
             for address, register in values.items():
                 with m.Case(address):
                     m.d.comb += self.counters.other.eq(register)
@@ -729,15 +729,20 @@ class Core(Component):
         # The counters of clamped words come first: then their numbers are addresses less 16, low bits as they are.
         own = [Register.CYCLES, Register.STEPS]
         most += [1] * len(own)
-        events += [(sequencer.running, sequencer.start), (sequencer.step_done & stepping, Const(0))]
+        runs, starts, done = Signal(), Signal(), Signal()
+        m.d.sync += [runs.eq(sequencer.running), starts.eq(sequencer.start), done.eq(sequencer.step_done & stepping)]
+        events += [(runs, starts), (done, Const(0))]
         m.submodules.counters = self.counters = counters = Counters(most)
-        is_own = [bus.address == register for register in own]
+        self.asked = asked = Signal.like(bus.address, reset_less=True)
         low = (Register.SATURATIONS - 1).bit_length()
-        number = Cat(bus.address[:low], bus.address[low:] - 1)
+        is_own = [bus.address == register for register in own]
         is_saturation = bus.address[low:].any()
-        m.d.comb += [
+        m.d.sync += [
+            asked.eq(bus.address),
             counters.select.eq(is_saturation | Cat(is_own).any()),
-            counters.address.eq(Mux(is_saturation, number, len(program.counters) + is_own[1])),
+            counters.address.eq(
+                Mux(is_saturation, Cat(bus.address[:low], bus.address[low:] - 1), len(program.counters) + is_own[1])
+            ),
         ]
         for i, (event, clear) in enumerate(events):
             m.d.comb += [
@@ -745,7 +750,7 @@ class Core(Component):
                 getattr(counters, f"clear_{i}").eq(clear),
             ]
         # What is clamped lands before ``busy`` falls, but where the core only predicts.
-        settling = counters.settling + (program.timing.drain if program.predicts_only else 0)
+        settling = counters.settling + 1 + (program.timing.drain if program.predicts_only else 0)
         left = Signal(range(settling + 1))
         with m.If(sequencer.busy):
             m.d.sync += left.eq(settling)

@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import Delayed, bits_for
+from catgrad_hw.gateware.tag import bits_for
 from catgrad_hw.schedule.memory import COUNTER_BITS
 
 BITS = COUNTER_BITS
@@ -13,17 +13,17 @@ BITS = COUNTER_BITS
 class Counters(Component):
     """Counters of 32 bits, of which each may be counted up in every cycle: by ``add_<i>``, at most ``most[i]``.
 
-    A few bits of each are at hand and count; they are added to the rest, which lies in a memory, by turns.
-    ``clear_<i>`` starts the count over, with what is added in the same cycle.
+    The low bits of each are a counter at hand. By turns they go to a memory, which counts how often they ran over.
+    ``clear_<i>`` starts the count over, with what is added from the next cycle on.
 
-    ``value`` is that of counter ``address`` in the cycle after both it and ``select`` are presented, and for as long as
-    they stay, refreshed meanwhile; the address may change in every second cycle. It is exact once nothing has been
-    added for ``settling`` cycles. In the cycle after ``select`` is low, ``value`` is what was ``other``.
+    ``value`` is that of counter ``address`` five cycles after both it and ``select`` are presented, and for as long as
+    they stay, refreshed meanwhile. It is exact once nothing has been added for ``settling`` cycles. Where ``select`` is
+    low, ``value`` is what was ``other`` a cycle before.
     """
 
     def __init__(self, most):
         self.most = list(most)
-        self.settling = 5 * len(self.most) + 2  # a visit takes three cycles, and waits for the host in two of them
+        self.settling = 3 * len(self.most) + 2  # a visit takes three cycles
         super().__init__(
             {
                 "select": In(1),
@@ -34,7 +34,8 @@ class Counters(Component):
                 **{f"clear_{i}": In(1) for i in range(len(self.most))},
             }
         )
-        self.at_hand = [(most * self.settling).bit_length() for most in self.most]
+        self.at_hand = (max(self.most) * self.settling).bit_length()
+        """Bits that do not run over twice between two visits."""
 
     def elaborate(self, platform):
         m = Module()
@@ -43,49 +44,45 @@ class Counters(Component):
         m.submodules.memory = memory = Memory(contents, attrs={"ram_style": "block"})
         write, read = memory.write_port(), memory.read_port()
 
-        # A visit reads what lies in the memory, takes it and what is at hand, and writes their sum: from registers, as
-        # the memory is slow. The host reads a new address at once, and again when a visit takes; no cycle reads and
-        # writes.
+        # A visit reads what lies in the memory; takes it and what is at hand, while the host's counter is read; writes
+        # both together, while nothing is read. ``lay`` follows the memory without logic: that is slow.
         reads, takes, writes = Signal(init=1), Signal(), Signal()
+        m.d.sync += [takes.eq(reads), writes.eq(takes), reads.eq(writes)]
         turn = Signal(range(count))
-        before, selected = Signal.like(self.address), Signal()
-        changes, hosts = Signal(), Signal()
         m.d.comb += [
-            changes.eq(self.select & (~selected | (self.address != before)) & ~Delayed(m, changes, "changes")[1]),
-            hosts.eq(changes | (self.select & takes)),
-            read.addr.eq(Mux(hosts, self.address, turn)),
+            read.addr.eq(Mux(takes, self.address, turn)),
+            read.en.eq(~writes),
             write.addr.eq(turn),
-            write.en.eq(writes & ~changes),
+            write.en.eq(writes),
         ]
-        m.d.sync += selected.eq(self.select)
-        with m.If(self.select):
-            m.d.sync += before.eq(self.address)
-        with m.If(takes | ~changes):
-            m.d.sync += [takes.eq(reads), writes.eq(takes), reads.eq(writes)]
-        with m.If(write.en):
+        with m.If(writes):
             m.d.sync += turn.eq(Mux(turn == count - 1, 0, turn + 1))
 
         anew = Signal(count, init=(1 << count) - 1)  # nothing in the memory counts
-        voids = Signal()  # cleared since it was taken
+        voids = Signal()  # cleared in this visit
+        nothing = Signal()  # anew, of the counter that was addressed in the cycle before
         clears = Cat(getattr(self, f"clear_{i}") for i in range(count))
-        hands = [Signal(bits, name=f"hand_{i}") for i, bits in enumerate(self.at_hand)]
+        hands = [Signal(self.at_hand, name=f"hand_{i}") for i in range(count)]
         lay = Signal(BITS, reset_less=True)
-        hand = Signal(max(self.at_hand), reset_less=True)
-        m.d.comb += write.data.eq(lay + hand)
+        hand = Signal(self.at_hand, reset_less=True)
+        m.d.sync += [nothing.eq(anew.bit_select(Mux(takes, self.address, turn), 1)), lay.eq(Mux(nothing, 0, read.data))]
+        ran_over = hand < lay[: self.at_hand]
+        m.d.comb += write.data.eq(Cat(hand, lay[self.at_hand :] + ran_over))
         with m.If(takes):
-            m.d.sync += [lay.eq(Mux(anew.bit_select(turn, 1), 0, read.data)), hand.eq(Array(hands)[turn]), voids.eq(0)]
+            m.d.sync += hand.eq(Array(hands)[turn])
+        with m.If(reads):
+            m.d.sync += voids.eq(0)
         with m.If(clears.bit_select(turn, 1)):
             m.d.sync += voids.eq(1)
         for i, signal in enumerate(hands):
-            add = getattr(self, f"add_{i}")
-            m.d.sync += signal.eq(Mux((takes & (turn == i)) | clears[i], add, signal + add))
+            m.d.sync += signal.eq(signal + getattr(self, f"add_{i}"))
             with m.If(clears[i]):
-                m.d.sync += anew[i].eq(1)
-            with m.Elif(write.en & (turn == i) & ~voids):
+                m.d.sync += [signal.eq(0), anew[i].eq(1)]
+            with m.Elif(writes & (turn == i) & ~voids):
                 m.d.sync += anew[i].eq(0)
 
-        held = Signal(BITS, reset_less=True)
-        fresh = Mux(anew.bit_select(before, 1), 0, read.data)
-        m.d.comb += self.value.eq(Mux(Delayed(m, hosts, "hosts")[1], fresh, held))
-        m.d.sync += held.eq(Mux(self.select, self.value, self.other))
+        with m.If(~self.select):
+            m.d.sync += self.value.eq(self.other)
+        with m.Elif(reads):
+            m.d.sync += self.value.eq(lay)
         return m

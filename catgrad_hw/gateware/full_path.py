@@ -21,7 +21,7 @@ class FullPath(Component):
     ``other_word``, ``condition_rows``, ``condition_word``); ``factors`` are the words that the lanes multiplied,
     ``position`` the number to compare with.
     ``write_tag`` is two cycles ahead of ``rows``, one for each write; ``write`` has a bit for each, which enables all
-    lanes, ``writes_soon`` is high a cycle before.
+    lanes, ``writes_soon`` is high two cycles before.
     Lanes without an element write 0.
     ``clamped`` counts clamped words of each write, for kernel ``clamped_kernel``, with the latency of an adder tree.
     """
@@ -116,11 +116,11 @@ class FullPath(Component):
                 m.d.comb += self.rows[number][lane].eq(word)
                 flags[number].append(flagged & writes)
             written = program.timing.full_stages + 1
-            soon = working[written - 1]
+            soon = working[written - 2]
             if not isinstance(writes, Const):
                 soon = (
                     soon
-                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[narrowed + 1]
+                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[narrowed]
                 )
             m.d.comb += [
                 self.write[number].eq(working[written] & writes),

@@ -68,25 +68,35 @@ class SampleLoader(Component):
         loaded = Signal(range(program.slots + 1))
         occupied = Signal(range(program.slots + 1))
 
-        take = self.takes
+        # What decides comes out of registers: after the last word of a tile none is taken for a cycle.
+        take, room, paused = self.takes, Signal(), Signal()
+        filled = Signal()
         m.d.comb += [
-            self.samples.ready.eq((occupied != program.slots) & ~self.blocked),
+            self.samples.ready.eq(room & ~paused & ~self.blocked),
             take.eq(self.samples.ready & self.samples.valid),
         ]
-        m.d.sync += self.word.eq(self.samples.payload)
-        sizes = table(m, array, {i: words - 1 for i, words in enumerate(per_sample)}, element.shape(), "size")
+        m.d.sync += [self.word.eq(self.samples.payload), room.eq(occupied != program.slots), paused.eq(filled)]
         last_tile = tile == program.tiles - 1
         last_sample = sample == Mux(last_tile, program.tail - 1, program.tile - 1)
-        filled = Signal()
+        ends = Signal(init=per_sample[0] == 1)  # this word is its array's last, of this sample
+        if sum(per_sample) > 1:
+            ends_tile = Signal(init=program.tile == 1)
+            m.d.sync += ends_tile.eq(last_sample)  # a sample lasts for two cycles, at least
+        else:
+            ends_tile = last_sample
+        size, following_size = (
+            table(m, array, dict(enumerate(sizes)), range(max(per_sample) + 1), name)
+            for name, sizes in (("size", per_sample), ("following_size", [*per_sample[1:], per_sample[0]]))
+        )
         following = Signal.like(filling)
         m.d.comb += following.eq(Mux(filling == program.slots - 1, 0, filling + 1))
         with m.If(take):
-            m.d.sync += element.eq(element + 1)
-            with m.If(element == sizes):
-                m.d.sync += [element.eq(0), array.eq(array + 1)]
+            m.d.sync += [element.eq(element + 1), ends.eq(element + 2 == size)]
+            with m.If(ends):
+                m.d.sync += [element.eq(0), array.eq(array + 1), ends.eq(following_size == 1)]
                 with m.If(array == len(self.arrays) - 1):
                     m.d.sync += [array.eq(0), sample.eq(sample + 1)]
-                    with m.If(last_sample):
+                    with m.If(ends_tile):
                         m.d.comb += filled.eq(1)
                         m.d.sync += [sample.eq(0), tile.eq(Mux(last_tile, 0, tile + 1)), filling.eq(following)]
         for i, place in enumerate(self.arrays):
@@ -95,7 +105,7 @@ class SampleLoader(Component):
             origins = {s: s * place.slot_rows for s in range(program.slots)}
             m.d.comb += [
                 walk.step.eq(take & (array == i)),
-                walk.restart.eq(filled | self.forget),
+                walk.restart.eq(self.forget | (filled if program.tail != program.tile else 0)),
                 walk.origin.eq(table(m, filling, origins, walk.row_bits, f"slot_{i}")),
             ]
             row, lane, enable = (getattr(self, f"{port}_{place.bank}") for port in ("row", "lane", "enable"))
@@ -120,14 +130,15 @@ class SampleLoader(Component):
             m.d.sync += self.slot.eq(Mux(self.slot == last, 0, self.slot + 1))
         with m.If(self.forget):
             m.d.sync += [s.eq(0) for s in (array, element, sample, tile, filling, loaded, occupied, self.slot)]
+            m.d.sync += ends.eq(per_sample[0] == 1)
         return m
 
 
 class ParameterLoader(Component):
     """Takes all parameters in flat order and starts over after the last; ``rewind`` starts over at once.
 
-    A word is taken where ``enable`` is high; ``row``, ``lane`` and ``word`` are presented in the next cycle, with one
-    of ``enables`` for the bank.
+    A word is taken where ``enable`` is high, in every second cycle at most; ``row``, ``lane`` and ``word`` are
+    presented in the next cycle, with one of ``enables`` for the bank.
     """
 
     def __init__(self, program: Program, width):
@@ -152,8 +163,8 @@ class ParameterLoader(Component):
         names = [place.array for place in self.arrays]
         m.submodules.walk = walk = Walk(self.program, names)
         m.d.comb += [
-            self.parameters.ready.eq(self.enable),
-            self.takes.eq(self.enable & self.parameters.valid),
+            self.parameters.ready.eq(self.enable & walk.settled),
+            self.takes.eq(self.parameters.ready & self.parameters.valid),
             walk.step.eq(self.takes),
             walk.restart.eq(self.rewind),
         ]

@@ -5,14 +5,14 @@ from amaranth.lib.wiring import Flow
 
 from catgrad_hw.gateware.axi import axi_ports
 from catgrad_hw.gateware.core import core_signature
-from catgrad_hw.gateware.registers import Command, DataMode, Register
+from catgrad_hw.gateware.registers import READ_CYCLES, Command, DataMode, Register
 from catgrad_hw.schedule.program import Program
 
 MEANING = {
     "samples": "sample after sample, each all words of x and then all words of y",
     "parameters": "all parameters in flat order, over and over",
     "results": "the words that a read command asked for, sign-extended",
-    "bus": "the registers; read data are valid in the cycle after the address",
+    "bus": f"the registers; read data are valid {READ_CYCLES} cycles after the address",
 }
 
 REGISTERS = {

@@ -14,7 +14,8 @@ class Reader(Component):
 
     ``start`` begins with group ``group``: 0, the parameters; 1, the predictions of all tiles. While ``busy`` it owns
     the read ports: ``row`` is presented to all banks, whose rows (``row_<bank>``) come back two cycles later, and stay
-    while ``hold`` is high. A word leaves in every cycle as long as the receiver is ready.
+    while ``hold`` is high. As long as the receiver is ready, a prediction leaves in every cycle, a parameter in every
+    second.
     """
 
     def __init__(self, program: Program, width):
@@ -44,7 +45,6 @@ class Reader(Component):
         m.d.comb += [
             self.results.valid.eq(there),
             self.hold.eq(there & ~self.results.ready),
-            issue.eq(running & ~self.hold),
             self.busy.eq(running | presented | on_the_way | there),
         ]
         with m.If(~self.hold):
@@ -62,6 +62,7 @@ class Reader(Component):
             m.d.comb += [walk.step.eq(issue & (group == number)), walk.restart.eq(self.start)]
             chosen = {i: self.banks.index(program.placements[name].bank) for i, name in enumerate(names)}
             bank_of.append(table(m, walk.array, chosen, range(len(self.banks)), f"bank_{number}"))
+        m.d.comb += issue.eq(running & ~self.hold & (group | walks[0].settled))
         (output,) = program.outputs
         origin = Signal(walks[1].row_bits)
         m.d.comb += walks[1].origin.eq(origin)
@@ -69,7 +70,7 @@ class Reader(Component):
             m.d.sync += left.eq(left - 1)
             with m.If(Mux(group, left == 1, walks[0].ends)):
                 m.d.sync += running.eq(0)
-            with m.If(group & walks[1].ends):
+            with m.If(group & walks[1].ends & (program.tiles > 1)):
                 m.d.sync += origin.eq(origin + program.placements[output].slot_rows)
         with m.If(self.start):
             m.d.sync += [left.eq(self._prediction_words()), origin.eq(0)]

@@ -1,9 +1,13 @@
 """The core's register map: what the gateware answers to and what every host driver uses.
 
-The bus has a 6-bit address and 32-bit words; read data are valid in the cycle after the address.
+The bus has an 8-bit address and 32-bit words; read data are valid :data:`READ_CYCLES` cycles after the address, which
+stays until then, and for as long as it stays.
 """
 
 from enum import IntEnum, IntFlag
+
+READ_CYCLES = 6
+"""From a register's address to its value: counters lie in a memory, which counts in between."""
 
 
 class Register(IntEnum):

@@ -19,7 +19,7 @@ class Sequencer(Component):
     """Runs the routine ``routine`` when ``start`` is high: ``count`` times, or ``once``. ``count`` must be stable
     meanwhile.
 
-    The loop counters count down, so that the end of a level is a comparison with zero. Between kernels it waits for
+    The loop counters count down; that one is 0 comes out of a register. Between kernels it waits for
     as many cycles as the schedule says; nothing else is decided at run time, but that a tile starts when its samples
     are there (``samples_ready``), and where a program reads while loading, that the first kernel waits for each word
     that is still ``missing``. ``tile_done`` is high for one cycle when a tile no longer needs its samples.
@@ -89,9 +89,11 @@ class Sequencer(Component):
         runs = Signal(32)  # begun
         once = Const(1) if program.predicts_only else Signal()
         counted = Signal()
-        reached = Signal()
+        reached, begins = Signal(), Signal()
         m.d.comb += counted.eq(runs == self.count)
-        m.d.sync += reached.eq(counted)
+        m.d.sync += [reached.eq(counted), begins.eq(0)]
+        with m.If(begins):
+            m.d.sync += runs.eq(runs + 1)
 
         # Loop counters, innermost level first.
         def trips(k, position):
@@ -100,16 +102,24 @@ class Sequencer(Component):
                 return 1
             return k.trips[k.levels - 1 - position] + (k.pad if k.reduced and position == k.reduced - 1 else 0)
 
-        counters, reloads, ended = [], [], []
+        counters, ended = [], []
         for position in range(depth):
             most = max(trips(k, position) for k in kernels)
-            counter = Signal(range(most), name=f"counter_{position}")
-            reload = table(
-                m, kernel, {i: trips(kernels[i], position) - 1 for i in numbered}, range(most), f"reload_{position}"
-            )
-            counters.append(counter)
-            reloads.append(reload)
-            ended.append(counter == 0)
+            counters.append(Signal(range(most), name=f"counter_{position}"))
+            ended.append(Signal(init=1, name=f"ended_{position}"))
+
+        def loads(kernel_of, name):
+            """For each position, what starts the loop of kernel ``kernel_of[kernel]``."""
+            statements = []
+            for position, (counter, end) in enumerate(zip(counters, ended, strict=True)):
+                starts = {i: trips(kernels[k], position) - 1 for i, k in kernel_of.items()}
+                at_end = {i: start == 0 for i, start in starts.items()}
+                value = table(m, kernel, starts, counter.shape(), f"{name}_{position}")
+                statements.append([counter.eq(value), end.eq(table(m, kernel, at_end, 1, f"{name}_ends_{position}"))])
+            return statements
+
+        reloads = loads({i: i for i in numbered}, "reload")
+        upcoming = loads({i: min(i + 1, len(kernels) - 1) for i in numbered}, "upcoming")
         next_level = Signal(range(depth + 1))
         for position in reversed(range(depth)):
             with m.If(~ended[position]):
@@ -192,12 +202,21 @@ class Sequencer(Component):
         loops = Signal()
         m.d.comb += loops.eq(ends_tile & ~last_tile)
         widest = max([*gaps.values(), *loop_gaps.values(), 1])
-        gap = table(m, kernel, gaps, range(widest + 1), "gap")
+        # The state in which samples are awaited is the last cycle of a gap before a tile.
+        pauses = {i: gap - (i in routine_ends) for i, gap in gaps.items()}
+        looping = {i: gap - 1 for i, gap in loop_gaps.items()}
+
+        def gap_of(values, name):
+            """(Cycles less one, whether there are none)."""
+            less = {i: max(value - 1, 0) for i, value in values.items()}
+            none = {i: value == 0 for i, value in values.items()}
+            return table(m, kernel, less, range(widest + 1), name), table(m, kernel, none, 1, f"no_{name}")
+
+        pause, no_pause = gap_of(pauses, "gap")
         if program.tiles > 1:
-            gap = Mux(loops, table(m, kernel, loop_gaps, range(widest + 1), "loop_gap"), gap)
+            between, none_between = gap_of(looping, "loop_gap")
+            pause, no_pause = Mux(loops, between, pause), Mux(loops, none_between, no_pause)
         loop_entry = table(m, kernel, back, kernel.shape(), "loop_entry")
-        to_samples = Signal()  # a tile, or the next step, begins after the gap
-        m.d.comb += to_samples.eq(loops | ends_routine)
 
         state = Signal(State)
         wait = Signal(range(widest + 1))
@@ -222,8 +241,8 @@ class Sequencer(Component):
         leave = Signal()
         with m.Switch(state):
             with m.Case(State.IDLE):
-                with m.If(self.start & ~self.busy & (self.once | ~counted)):
-                    m.d.sync += [runs.eq(runs + 1), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
+                with m.If(self.start & ~self.busy & (self.once | ~reached)):
+                    m.d.sync += [begins.eq(1), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
                     if not program.predicts_only:
                         m.d.sync += once.eq(self.once)
                     if len(first_kernel) > 1:
@@ -231,8 +250,7 @@ class Sequencer(Component):
             with m.Case(State.SAMPLES):
                 with m.If(self.samples_ready):
                     m.d.sync += [state.eq(State.ISSUE), level.eq(depth)]
-                    for counter, reload in zip(counters, reloads, strict=True):
-                        m.d.sync += counter.eq(reload)
+                    m.d.sync += reloads
             with m.Case(State.ISSUE):
                 with m.If(stalled):
                     pass
@@ -240,14 +258,13 @@ class Sequencer(Component):
                     m.d.sync += level.eq(next_level)
                     for position in range(depth):
                         with m.If(next_level == position):
-                            m.d.sync += counters[position].eq(counters[position] - 1)
-                            for inner in range(position):
-                                m.d.sync += counters[inner].eq(reloads[inner])
+                            counter = counters[position]
+                            m.d.sync += [counter.eq(counter - 1), ended[position].eq(counter == 1)]
+                            m.d.sync += reloads[:position]
                 with m.Else():
-                    # The state in which samples are awaited is the last cycle of a gap before a tile.
                     m.d.comb += self.tile_done.eq(ends_tile)
-                    m.d.sync += wait.eq(gap - 1 - to_samples)
-                    with m.If(gap == to_samples):
+                    m.d.sync += [wait.eq(pause), *upcoming]
+                    with m.If(no_pause):
                         m.d.comb += leave.eq(1)
                     with m.Else():
                         m.d.sync += state.eq(State.GAP)
@@ -259,12 +276,11 @@ class Sequencer(Component):
                 m.d.sync += [tile.eq(tile + 1), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
             with m.Elif(ends_routine):
                 m.d.comb += self.step_done.eq(1)
-                m.d.sync += [runs.eq(runs + 1), tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
-                with m.If(once | reached):
+                m.d.sync += [tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                with m.If(~(once | reached)):
+                    m.d.sync += begins.eq(1)
+                with m.Else():
                     m.d.sync += [runs.eq(0), state.eq(State.IDLE), drain.eq(drained), draining.eq(drained > 0)]
             with m.Else():
                 m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
-                for position, counter in enumerate(counters):
-                    following = {i: trips(kernels[min(i + 1, len(kernels) - 1)], position) - 1 for i in numbered}
-                    m.d.sync += counter.eq(table(m, kernel, following, counter.shape(), f"following_{position}"))
         return m

@@ -82,7 +82,7 @@ class SlowPath(Component):
 
     Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
     ``word_enables`` say that it is a single word, the same in all lanes; ``writing`` is high for both, and
-    ``writes_soon`` a cycle before. ``write_tag`` describes the write two cycles
+    ``writes_soon`` two cycles before. ``write_tag`` describes the write two cycles
     ahead, with ``first`` on the first beat and the level that advanced in ``row_level``. Latency from capture to
     write: :attr:`Timing.slow_stages`. In the cycle after ``loads``, the row of that write is of words ``loaded``.
 
@@ -339,7 +339,7 @@ class SlowPath(Component):
             writes = Delayed(m, member(m, kernel, writers, f"writes_{number}"), f"writes_{number}")
             enable = last.active & writes[slow_stages - 1]
             single = is_single[slow_stages - 1]
-            m.d.comb += self.writes_soon[number].eq(enable)
+            m.d.comb += self.writes_soon[number].eq(stage[slow_stages - 2].active & writes[slow_stages - 2])
             m.d.sync += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
             for lane in range(lanes):
                 of_beat = finished[lane % words][number]

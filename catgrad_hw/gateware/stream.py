@@ -24,9 +24,9 @@ def increments(kernel, operand: Operand):
 class AddressStream(Component):
     """The address of one stream: at a trigger, the base of the kernel or the last address plus an increment.
 
-    In the cycle after ``trigger``, for a kernel that has the stream, ``ahead`` is high and the increment is there; in
-    the next (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, ``active`` is high, and ``bank`` tells
-    which of ``banks`` they are for. A lane that runs over P loses P, and the row moves on to the next lanes' rows
+    ``used`` is high with ``trigger`` for a kernel that has the stream. In the next cycle the increment is there; in the
+    one after it (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, ``active`` is high, and ``bank``
+    tells which of ``banks`` they are for. A lane that runs over P loses P, and the row moves on to the next lanes' rows
     of the array. ``operands`` maps kernel indices to streams.
     """
 
@@ -47,7 +47,7 @@ class AddressStream(Component):
                 "first_tile": In(1),
                 "row": Out(bits_for(depth)),
                 "lane": Out(bits_for(program.lanes)),
-                "ahead": Out(1),
+                "used": Out(1),
                 "active": Out(1),
                 "bank": Out(bits_for(len(self.banks))),
             }
@@ -83,10 +83,11 @@ class AddressStream(Component):
                     with m.Case(self.layout.start):
                         step(place.base + operand.base, operand.position)
         starts = Signal()
-        used = self.trigger & member(m, self.kernel, self.operands, "used")
+        ahead = Signal()
+        m.d.comb += self.used.eq(self.trigger & member(m, self.kernel, self.operands, "used"))
         m.d.sync += [
-            self.ahead.eq(used),
-            self.active.eq(self.ahead),
+            ahead.eq(self.used),
+            self.active.eq(ahead),
             starts.eq(self.level == self.layout.start),
             row_step.eq(next_row_step),
             wrapped_step.eq(next_wrapped_step),
@@ -95,21 +96,21 @@ class AddressStream(Component):
         chosen = {i: self.banks.index(program.placements[o.array].bank) for i, o in self.operands.items()}
         bank = Signal.like(self.bank)
         m.d.sync += bank.eq(table(m, self.kernel, chosen, len(self.bank), "chosen"))
-        origin = self._origin(m, used)
+        origin = self._origin(m)
         step = row_step
         if self.picks_lanes:
             lane = Signal(range(2 * lanes))
             m.d.comb += lane.eq(self.lane + lane_step)
             wraps = lane >= lanes
             step = Mux(wraps, wrapped_step, row_step)
-            with m.If(self.ahead):
+            with m.If(ahead):
                 m.d.sync += self.lane.eq(Mux(starts, lane_step, Mux(wraps, lane - lanes, lane)))
-        with m.If(self.ahead):
+        with m.If(ahead):
             # Loading beside the adder, not before it, takes no logic of its own on iCE40.
             m.d.sync += [self.row.eq(Mux(starts, row_step + origin, self.row + step)), self.bank.eq(bank)]
         return m
 
-    def _origin(self, m, used):
+    def _origin(self, m):
         """Where the slot of the data set, or the tile of the predictions, begins; a cycle ahead."""
         program = self.program
         places = {index: program.placements[operand.array] for index, operand in self.operands.items()}
@@ -117,18 +118,17 @@ class AddressStream(Component):
         origin = Const(0, 1)
         for index, place in ringed.items():
             mine = Signal(len(self.row), name=f"origin_{index}")
-            begins = used & (self.kernel == index) & (self.level == self.layout.start)
             if place.array in program.outputs:
-                with m.If(begins):
+                with m.If(self.used & (self.kernel == index) & (self.level == self.layout.start)):
                     m.d.sync += mine.eq(Mux(self.first_tile, 0, mine + place.slot_rows))
+                if len(places) > 1:
+                    is_mine = Signal(name=f"is_ringed_{index}")
+                    m.d.sync += is_mine.eq(self.kernel == index)
+                    mine = Mux(is_mine, mine, 0)
             else:
                 offsets = {slot: slot * place.slot_rows for slot in range(place.slots)}
-                with m.If(begins):
-                    m.d.sync += mine.eq(table(m, self.slot, offsets, len(self.row), f"slot_offset_{index}"))
-            if len(places) > 1:
-                is_mine = Signal(name=f"is_ringed_{index}")
-                m.d.sync += is_mine.eq(self.kernel == index)
-                mine = Mux(is_mine, mine, 0)
+                offset = table(m, self.slot, offsets, len(self.row), f"slot_offset_{index}")
+                m.d.sync += mine.eq(Mux(self.kernel == index, offset, 0))
             origin = origin | mine
         return origin
 

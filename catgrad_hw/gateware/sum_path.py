@@ -48,9 +48,8 @@ class SumPath(Component):
     :data:`timing.PARTIAL_WRITE` cycles later, ``old`` (the word to update) :attr:`Timing.sum_update` cycles later,
     ``indices`` (of the draw of each write) :attr:`draw_lead` cycles before what is drawn is added. ``partial_sum`` is
     written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is high, ``words`` at :attr:`Timing.sum_write` where
-    their bit of ``write`` is (``writes_soon``: a cycle before); ``write_tag`` and ``partial_tag`` are two cycles ahead
-    of that.
-    ``loaded`` takes the place of the first word in the cycle after ``loads``.
+    their bit of ``write`` is (``writes_soon``: two cycles before); ``write_tag`` and ``partial_tag`` are two cycles
+    ahead of that. ``loaded`` takes the place of the first word in the cycle after ``loads``.
     """
 
     @staticmethod
@@ -132,13 +131,13 @@ class SumPath(Component):
         for number in range(self.writes):
             of_kernels = {i: s.writes[number] for i, s in kernels.items() if len(s.writes) > number}
             word, flag = self._finish(m, number, of_kernels, value, kept, stage, finishes)
-            writes = {cycle: Const(1) for cycle in (written - 1, written)}
+            writes = {cycle: Const(1) for cycle in (written - 2, written)}
             if len(of_kernels) < len(kernels):
                 writes = Delayed(m, member(m, kernel, of_kernels, f"has_{number}"), f"has_{number}", reset_less=True)
             m.d.comb += [
                 self.words[number].eq(word),
                 self.write[number].eq(finishes[written] & writes[written]),
-                self.writes_soon[number].eq(finishes[written - 1] & writes[written - 1]),
+                self.writes_soon[number].eq(finishes[written - 2] & writes[written - 2]),
                 self.clamped[number].eq(flag & writes[written]),
             ]
         m.d.comb += [

@@ -13,7 +13,8 @@ class Walk(Component):
     Of a data array, one tile is walked. ``step`` moves on to the next word,
     ``restart`` to the first of the first array; ``origin`` is added to every row (a slot) and must be stable between
     restarts. ``array`` is the index of the current array; ``ends_array`` and ``ends`` say that this word is its last,
-    and the last of all.
+    and the last of all. Where there are several arrays, all that is so, and ``step`` may be high, only while
+    ``settled`` is: from the second cycle after a step or restart on.
     """
 
     def __init__(self, program: Program, arrays):
@@ -30,6 +31,7 @@ class Walk(Component):
                 "array": Out(bits_for(len(arrays))),
                 "ends_array": Out(1),
                 "ends": Out(1),
+                "settled": Out(1, init=1),
             }
         )
 
@@ -55,10 +57,6 @@ class Walk(Component):
         def constant(values, shape, name):
             return table(m, self.array, dict(enumerate(values)), shape, name)
 
-        last = [
-            constant([sizes[i] - 1 for sizes in counts], range(max(sizes[i] for sizes in counts) + 1), f"last_{i}")
-            for i in range(3)
-        ]
         inner_size = constant([sizes[2] for sizes in counts], self.row_bits, "inner_size")
         elements = constant([place.elements for place in numbered.values()], self.row_bits, "elements")
         base = constant([place.base for place in numbered.values()], self.row_bits, "base")
@@ -67,22 +65,26 @@ class Walk(Component):
             Signal(bits_for(max(sizes[i] for sizes in counts)), name=name)
             for i, name in enumerate(("outer", "along", "inner"))
         )
+        outer_ends, along_ends, inner_ends = (
+            Signal(init=counts[0][i] == 1, name=f"{name}_ends") for i, name in enumerate(("outer", "along", "inner"))
+        )
+        ends = [(outer, outer_ends), (along, along_ends), (inner, inner_ends)]
         lane = Signal(bits_for(lanes))
         group = Signal(self.row_bits)  # rows of the lanes passed along the vector axis
         block = Signal(self.row_bits)  # rows of the outer indices passed
         m.d.comb += [
             self.row.eq(self.origin + base + block + group + inner),
             self.lane.eq(lane),
-            self.ends_array.eq((outer == last[0]) & (along == last[1]) & (inner == last[2])),
+            self.ends_array.eq(outer_ends & along_ends & inner_ends),
             self.ends.eq(self.ends_array & (self.array == len(self.places) - 1)),
         ]
         with m.If(self.step):
             m.d.sync += inner.eq(inner + 1)
-            with m.If(inner == last[2]):
+            with m.If(inner_ends):
                 m.d.sync += [inner.eq(0), along.eq(along + 1), lane.eq(lane + 1)]
                 with m.If(lane == lanes - 1):
                     m.d.sync += [lane.eq(0), group.eq(group + elements)]
-                with m.If(along == last[1]):
+                with m.If(along_ends):
                     m.d.sync += [
                         along.eq(0),
                         lane.eq(0),
@@ -90,9 +92,27 @@ class Walk(Component):
                         outer.eq(outer + 1),
                         block.eq(block + inner_size),
                     ]
-                    with m.If(outer == last[0]):
+                    with m.If(outer_ends):
                         m.d.sync += [outer.eq(0), block.eq(0)]
                         m.d.sync += self.array.eq(Mux(self.ends, 0, self.array + 1))
         with m.If(self.restart):
             m.d.sync += [signal.eq(0) for signal in (outer, along, inner, lane, group, block, self.array)]
+
+        # Whether a counter is at its end comes out of a register: of one array it is known a step ahead.
+        if len(self.places) == 1:
+            m.d.comb += self.settled.eq(1)
+            steps = self.step
+            for (counter, at_end), size in zip(reversed(ends), reversed(counts[0]), strict=True):
+                with m.If(self.restart):
+                    m.d.sync += at_end.eq(size == 1)
+                with m.Elif(steps):
+                    m.d.sync += at_end.eq((size == 1) | (~at_end & (counter == size - 2)))
+                steps &= at_end
+        else:
+            m.d.sync += self.settled.eq(~(self.step | self.restart))
+            for i, (counter, at_end) in enumerate(ends):
+                last = constant(
+                    [sizes[i] - 1 for sizes in counts], range(max(sizes[i] for sizes in counts) + 1), f"last_{i}"
+                )
+                m.d.sync += at_end.eq(counter == last)
         return m

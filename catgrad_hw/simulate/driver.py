@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catgrad_hw.errors import SimulationError
-from catgrad_hw.gateware.registers import Command, Register, Status
+from catgrad_hw.gateware.registers import READ_CYCLES, Command, Register, Status
 
 Words = npt.NDArray[np.int64]
 
@@ -144,7 +144,7 @@ class Driver:
     async def read(self, register: int) -> int:
         """Read a 32-bit register, unsigned."""
         self._pins.set("bus__address", int(register))
-        await self._tick()
+        await self._skip(READ_CYCLES)
         (value,) = await self._tick("bus__read_data")
         return value
 
@@ -158,11 +158,15 @@ class Driver:
 
     async def command(self, command: Command) -> None:
         """Give a command to the idle core."""
-        await self.wait(command)
+        await self._idle(command)
         await self.write(Register.COMMAND, command)
 
     async def wait(self, what: Command) -> int:
         """Wait until the core is idle; its cycle register."""
+        await self._idle(what)
+        return await self.read(Register.CYCLES)
+
+    async def _idle(self, what: Command) -> None:
         waited, pause = 0, 1
         while await self.read(Register.STATUS) & Status.BUSY:
             if waited > self._limit:
@@ -170,7 +174,6 @@ class Driver:
             await self._skip(pause)
             waited += pause
             pause = min(2 * pause, 256)
-        return await self.read(Register.CYCLES)
 
     # --- streams ----------------------------------------------------------------------------------------------
 

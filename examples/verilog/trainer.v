@@ -34,6 +34,7 @@ module trainer #(
   localparam SET_KEY = 0, SET_MODE = 1, LOAD = 2, SET_COUNT = 3, START = 4, ASK = 5, POLL = 6, READ = 7, TAKE = 8,
              DONE = 9;
   reg [3:0] state;
+  reg [2:0] waited;
   reg [31:0] parameter_index, sample_index, result_index;
 
   // A word leaves, or arrives, at each rising edge at which valid and ready are both 1.
@@ -66,13 +67,20 @@ module trainer #(
       parameter_index <= 0;
       sample_index <= 0;
       result_index <= 0;
+      waited <= 0;
     end else begin
       if (parameters_valid && parameters_ready) parameter_index <= parameter_index + 1;
       if (samples_valid && samples_ready) sample_index <= sample_index + 1;
       if (result_valid && result_ready) result_index <= result_index + 1;
       case (state)
         LOAD: if (loaded) state <= SET_COUNT;
-        ASK: state <= POLL;                            // read data come in the cycle after the address
+        ASK: begin                                     // read data come six cycles after the address
+          waited <= waited + 1;
+          if (waited == 5) begin
+            waited <= 0;
+            state <= POLL;
+          end
+        end
         POLL: state <= read_data[0] ? ASK : READ;      // bit 0: busy
         TAKE: if (result_index == PARAMETERS) state <= DONE;
         DONE: ;

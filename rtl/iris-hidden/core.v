@@ -41,14 +41,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] samples__payload;
   wire [15:0] \$1 ;
   wire [15:0] \$10 ;
-  wire \$100 ;
-  wire \$101 ;
-  wire \$102 ;
-  wire \$103 ;
-  wire \$104 ;
+  wire [15:0] \$100 ;
+  wire [15:0] \$101 ;
+  wire [15:0] \$102 ;
+  wire [15:0] \$103 ;
+  wire [15:0] \$104 ;
   wire \$105 ;
   wire \$106 ;
-  wire \$107 ;
+  wire [19:0] \$107 ;
   wire \$108 ;
   wire \$109 ;
   wire \$11 ;
@@ -151,7 +151,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$198 ;
   wire \$199 ;
   wire [15:0] \$2 ;
-  wire [31:0] \$20 ;
+  wire \$20 ;
   wire \$200 ;
   wire \$201 ;
   wire \$202 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire \$21 ;
+  wire [31:0] \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -184,7 +184,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$227 ;
   wire \$228 ;
   wire \$229 ;
-  wire [1:0] \$23 ;
+  wire \$23 ;
   wire \$230 ;
   wire \$231 ;
   wire \$232 ;
@@ -206,7 +206,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$247 ;
   wire \$248 ;
   wire \$249 ;
-  wire [2:0] \$25 ;
+  wire [1:0] \$25 ;
   wire \$250 ;
   wire \$251 ;
   wire \$252 ;
@@ -217,7 +217,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$257 ;
   wire \$258 ;
   wire \$259 ;
-  wire [1:0] \$26 ;
+  wire [2:0] \$26 ;
   wire \$260 ;
   wire \$261 ;
   wire \$262 ;
@@ -239,7 +239,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$277 ;
   wire \$278 ;
   wire \$279 ;
-  wire [2:0] \$28 ;
+  wire [1:0] \$28 ;
   wire \$280 ;
   wire \$281 ;
   wire \$282 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire [1:0] \$29 ;
+  wire [2:0] \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -273,7 +273,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$307 ;
   wire \$308 ;
   wire \$309 ;
-  wire [2:0] \$31 ;
+  wire [1:0] \$31 ;
   wire \$310 ;
   wire \$311 ;
   wire \$312 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire [1:0] \$32 ;
+  wire [2:0] \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -306,7 +306,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$337 ;
   wire \$338 ;
   wire \$339 ;
-  wire [2:0] \$34 ;
+  wire [1:0] \$34 ;
   wire \$340 ;
   wire \$341 ;
   wire \$342 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire [1:0] \$35 ;
+  wire [2:0] \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -328,7 +328,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$357 ;
   wire \$358 ;
   wire \$359 ;
-  wire [3:0] \$36 ;
+  wire [1:0] \$36 ;
   wire \$360 ;
   wire \$361 ;
   wire \$362 ;
@@ -339,7 +339,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire [4:0] \$37 ;
+  wire [3:0] \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire [1:0] \$38 ;
+  wire [4:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -361,7 +361,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$387 ;
   wire \$388 ;
   wire \$389 ;
-  wire \$39 ;
+  wire [1:0] \$39 ;
   wire \$390 ;
   wire \$391 ;
   wire \$392 ;
@@ -373,7 +373,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$398 ;
   wire \$399 ;
   wire [15:0] \$4 ;
-  wire [2:0] \$40 ;
+  wire \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire [1:0] \$41 ;
+  wire [2:0] \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -395,7 +395,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$417 ;
   wire \$418 ;
   wire \$419 ;
-  wire [3:0] \$42 ;
+  wire [1:0] \$42 ;
   wire \$420 ;
   wire \$421 ;
   wire \$422 ;
@@ -406,7 +406,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$427 ;
   wire \$428 ;
   wire \$429 ;
-  wire [4:0] \$43 ;
+  wire [3:0] \$43 ;
   wire \$430 ;
   wire \$431 ;
   wire \$432 ;
@@ -417,7 +417,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$437 ;
   wire \$438 ;
   wire \$439 ;
-  wire [1:0] \$44 ;
+  wire [4:0] \$44 ;
   wire \$440 ;
   wire \$441 ;
   wire \$442 ;
@@ -428,7 +428,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$447 ;
   wire \$448 ;
   wire \$449 ;
-  wire [3:0] \$45 ;
+  wire [1:0] \$45 ;
   wire \$450 ;
   wire \$451 ;
   wire \$452 ;
@@ -439,7 +439,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$457 ;
   wire \$458 ;
   wire \$459 ;
-  wire [4:0] \$46 ;
+  wire [3:0] \$46 ;
   wire \$460 ;
   wire \$461 ;
   wire \$462 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire [1:0] \$47 ;
+  wire [4:0] \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -461,7 +461,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$477 ;
   wire \$478 ;
   wire \$479 ;
-  wire \$48 ;
+  wire [1:0] \$48 ;
   wire \$480 ;
   wire \$481 ;
   wire \$482 ;
@@ -472,7 +472,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$487 ;
   wire \$488 ;
   wire \$489 ;
-  wire [2:0] \$49 ;
+  wire \$49 ;
   wire \$490 ;
   wire \$491 ;
   wire \$492 ;
@@ -484,7 +484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$498 ;
   wire \$499 ;
   wire [15:0] \$5 ;
-  wire [1:0] \$50 ;
+  wire [2:0] \$50 ;
   wire \$500 ;
   wire \$501 ;
   wire \$502 ;
@@ -495,7 +495,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$507 ;
   wire \$508 ;
   wire \$509 ;
-  wire \$51 ;
+  wire [1:0] \$51 ;
   wire \$510 ;
   wire \$511 ;
   wire \$512 ;
@@ -506,7 +506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
-  wire [2:0] \$52 ;
+  wire \$52 ;
   wire \$520 ;
   wire \$521 ;
   wire \$522 ;
@@ -517,7 +517,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$527 ;
   wire \$528 ;
   wire \$529 ;
-  wire [1:0] \$53 ;
+  wire [2:0] \$53 ;
   wire \$530 ;
   wire \$531 ;
   wire \$532 ;
@@ -528,7 +528,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$537 ;
   wire \$538 ;
   wire \$539 ;
-  wire \$54 ;
+  wire [1:0] \$54 ;
   wire \$540 ;
   wire \$541 ;
   wire \$542 ;
@@ -538,139 +538,150 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$546 ;
   wire \$547 ;
   wire \$548 ;
-  wire [4:0] \$549 ;
-  wire [2:0] \$55 ;
+  wire \$549 ;
+  wire \$55 ;
   wire \$550 ;
-  wire [4:0] \$551 ;
-  wire [8:0] \$552 ;
+  wire \$551 ;
+  wire \$552 ;
   wire \$553 ;
   wire \$554 ;
   wire \$555 ;
-  reg [19:0] \$556 ;
-  reg [1:0] \$557 ;
-  reg [1:0] \$558 ;
-  reg [2:0] \$559 ;
-  wire [1:0] \$56 ;
-  reg [2:0] \$560 ;
-  reg \$561 ;
-  reg \$562 ;
-  reg \$563 ;
+  wire \$556 ;
+  wire \$557 ;
+  wire \$558 ;
+  reg [19:0] \$559 ;
+  wire [2:0] \$56 ;
+  reg [1:0] \$560 ;
+  reg [1:0] \$561 ;
+  reg [2:0] \$562 ;
+  reg [2:0] \$563 ;
   reg \$564 ;
   reg \$565 ;
   reg \$566 ;
-  reg [2:0] \$567 ;
-  reg [2:0] \$568 ;
+  reg \$567 ;
+  reg \$568 ;
   reg \$569 ;
-  wire [3:0] \$57 ;
-  reg \$570 ;
-  reg \$571 ;
+  wire [1:0] \$57 ;
+  reg [2:0] \$570 ;
+  reg [2:0] \$571 ;
   reg \$572 ;
   reg \$573 ;
-  reg [19:0] \$574 ;
-  reg [19:0] \$575 ;
-  reg [19:0] \$576 ;
+  reg \$574 ;
+  reg \$575 ;
+  reg \$576 ;
   reg [19:0] \$577 ;
-  reg [1:0] \$578 ;
-  reg [1:0] \$579 ;
-  wire [4:0] \$58 ;
-  reg [2:0] \$580 ;
-  reg [2:0] \$581 ;
-  reg [19:0] \$582 ;
-  reg [19:0] \$583 ;
-  reg [19:0] \$584 ;
-  reg \$585 ;
-  reg \$586 ;
-  reg [2:0] \$587 ;
-  reg [2:0] \$588 ;
-  reg [19:0] \$589 ;
-  wire [1:0] \$59 ;
-  reg [19:0] \$590 ;
-  reg \$591 ;
+  reg [19:0] \$578 ;
+  reg [19:0] \$579 ;
+  wire [3:0] \$58 ;
+  reg [19:0] \$580 ;
+  reg [1:0] \$581 ;
+  reg [1:0] \$582 ;
+  reg [2:0] \$583 ;
+  reg [2:0] \$584 ;
+  reg [19:0] \$585 ;
+  reg [19:0] \$586 ;
+  reg [19:0] \$587 ;
+  reg \$588 ;
+  reg \$589 ;
+  wire [4:0] \$59 ;
+  reg [2:0] \$590 ;
+  reg [2:0] \$591 ;
   reg [19:0] \$592 ;
   reg [19:0] \$593 ;
-  reg [19:0] \$594 ;
+  reg \$594 ;
   reg [19:0] \$595 ;
   reg [19:0] \$596 ;
   reg [19:0] \$597 ;
-  reg \$598 ;
-  reg \$599 ;
+  reg [19:0] \$598 ;
+  reg [19:0] \$599 ;
   wire [15:0] \$6 ;
-  wire [3:0] \$60 ;
-  reg [2:0] \$600 ;
-  reg [2:0] \$601 ;
-  reg [19:0] \$602 ;
-  reg [19:0] \$603 ;
-  reg [19:0] \$604 ;
-  reg \$605 ;
-  reg \$606 ;
-  reg [2:0] \$607 ;
-  reg [2:0] \$608 ;
+  wire [1:0] \$60 ;
+  reg [19:0] \$600 ;
+  reg \$601 ;
+  reg \$602 ;
+  reg [2:0] \$603 ;
+  reg [2:0] \$604 ;
+  reg [19:0] \$605 ;
+  reg [19:0] \$606 ;
+  reg [19:0] \$607 ;
+  reg \$608 ;
   reg \$609 ;
-  wire [4:0] \$61 ;
-  reg [3:0] \$610 ;
-  reg [31:0] \$611 ;
+  wire [3:0] \$61 ;
+  reg [2:0] \$610 ;
+  reg [2:0] \$611 ;
   reg \$612 ;
   reg \$613 ;
-  reg [1:0] \$614 ;
-  reg [1:0] \$615 ;
-  reg [1:0] \$616 ;
-  reg [1:0] \$617 ;
-  reg [3:0] \$618 ;
-  reg \$619 ;
-  wire [1:0] \$62 ;
-  reg [3:0] \$620 ;
-  reg [3:0] \$621 ;
-  reg \$622 ;
+  reg [3:0] \$614 ;
+  reg [31:0] \$615 ;
+  reg \$616 ;
+  reg \$617 ;
+  reg [1:0] \$618 ;
+  reg [1:0] \$619 ;
+  wire [4:0] \$62 ;
+  reg [1:0] \$620 ;
+  reg [1:0] \$621 ;
+  reg [3:0] \$622 ;
   reg \$623 ;
-  reg \$624 ;
+  reg [3:0] \$624 ;
   reg [3:0] \$625 ;
-  reg [3:0] \$626 ;
-  reg [3:0] \$627 ;
-  reg [3:0] \$628 ;
-  reg [6:0] \$629 ;
-  wire [3:0] \$63 ;
-  wire [4:0] \$64 ;
-  wire [1:0] \$65 ;
-  wire [3:0] \$66 ;
-  wire [4:0] \$67 ;
-  wire \$68 ;
-  wire [7:0] \$69 ;
+  reg \$626 ;
+  reg \$627 ;
+  reg \$628 ;
+  reg [3:0] \$629 ;
+  wire [1:0] \$63 ;
+  reg [3:0] \$630 ;
+  reg [3:0] \$631 ;
+  reg [3:0] \$632 ;
+  reg \$633 ;
+  reg \$634 ;
+  reg \$635 ;
+  reg \$636 ;
+  reg [4:0] \$637 ;
+  reg [5:0] \$638 ;
+  wire [3:0] \$64 ;
+  wire [4:0] \$65 ;
+  wire [1:0] \$66 ;
+  wire [3:0] \$67 ;
+  wire [4:0] \$68 ;
+  wire \$69 ;
   wire [15:0] \$7 ;
-  wire [23:0] \$70 ;
-  wire [18:0] \$71 ;
-  wire [18:0] \$72 ;
+  wire \$70 ;
+  wire \$71 ;
+  wire \$72 ;
   wire \$73 ;
   wire \$74 ;
   wire \$75 ;
-  wire [15:0] \$76 ;
-  wire [15:0] \$77 ;
-  wire [15:0] \$78 ;
-  wire [15:0] \$79 ;
+  wire [4:0] \$76 ;
+  wire \$77 ;
+  wire [4:0] \$78 ;
+  wire [8:0] \$79 ;
   wire [15:0] \$8 ;
-  wire [15:0] \$80 ;
-  wire [15:0] \$81 ;
-  wire [15:0] \$82 ;
-  wire [15:0] \$83 ;
-  wire [15:0] \$84 ;
-  wire [15:0] \$85 ;
-  wire [15:0] \$86 ;
-  wire [15:0] \$87 ;
+  wire \$80 ;
+  wire [6:0] \$81 ;
+  wire [23:0] \$82 ;
+  wire [18:0] \$83 ;
+  wire [18:0] \$84 ;
+  wire \$85 ;
+  wire \$86 ;
+  wire \$87 ;
   wire [15:0] \$88 ;
   wire [15:0] \$89 ;
   wire [15:0] \$9 ;
   wire [15:0] \$90 ;
   wire [15:0] \$91 ;
   wire [15:0] \$92 ;
-  wire \$93 ;
-  wire \$94 ;
-  wire [19:0] \$95 ;
-  wire \$96 ;
-  wire \$97 ;
-  wire \$98 ;
-  wire \$99 ;
+  wire [15:0] \$93 ;
+  wire [15:0] \$94 ;
+  wire [15:0] \$95 ;
+  wire [15:0] \$96 ;
+  wire [15:0] \$97 ;
+  wire [15:0] \$98 ;
+  wire [15:0] \$99 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$144  = 1'h1;
-  reg [3:0] \$signal$148  = 4'h0;
+  reg \$signal$145  = 1'h1;
+  reg [3:0] \$signal$149  = 4'h0;
+  reg \$signal$190  = 1'h0;
+  reg \$signal$191  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -685,13 +696,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$216 ;
-  wire signed [15:0] \a$220 ;
   wire signed [15:0] \a$224 ;
   wire signed [15:0] \a$228 ;
   wire signed [15:0] \a$232 ;
   wire signed [15:0] \a$236 ;
   wire signed [15:0] \a$240 ;
+  wire signed [15:0] \a$244 ;
+  wire signed [15:0] \a$248 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -737,17 +748,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] a_word_picked = 24'h000000;
   reg signed [23:0] a_word_raw_0;
   wire accumulate;
-  wire \accumulate$218 ;
-  wire \accumulate$222 ;
   wire \accumulate$226 ;
   wire \accumulate$230 ;
   wire \accumulate$234 ;
   wire \accumulate$238 ;
   wire \accumulate$242 ;
-  wire \accumulate$283 ;
+  wire \accumulate$246 ;
+  wire \accumulate$250 ;
+  wire \accumulate$291 ;
   wire active;
-  wire \active$371 ;
   wire \active$378 ;
+  wire \active$385 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -762,7 +773,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] add_13;
   (* init = 4'h0 *)
   wire [3:0] add_14;
+  (* init = 1'h0 *)
   wire add_15;
+  (* init = 1'h0 *)
   wire add_16;
   (* init = 2'h0 *)
   wire [1:0] add_2;
@@ -780,16 +793,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire add_8;
   (* init = 1'h0 *)
   wire add_9;
-  wire [4:0] address;
+  reg [4:0] address = 5'h00;
+  reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$217 ;
-  wire signed [15:0] \b$221 ;
   wire signed [15:0] \b$225 ;
   wire signed [15:0] \b$229 ;
   wire signed [15:0] \b$233 ;
   wire signed [15:0] \b$237 ;
   wire signed [15:0] \b$241 ;
+  wire signed [15:0] \b$245 ;
+  wire signed [15:0] \b$249 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -813,8 +827,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] bank;
   wire \bank$130 ;
   wire \bank$139 ;
-  wire [1:0] \bank$364 ;
-  wire \bank$404 ;
+  wire [1:0] \bank$371 ;
+  wire \bank$411 ;
   wire \bank$45 ;
   wire [1:0] \bank$67 ;
   wire \bank$92 ;
@@ -825,11 +839,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [2:0] bias_word_lane_1 = 3'h0;
   reg [2:0] bias_word_lane_2 = 3'h0;
   reg signed [23:0] bias_word_raw_0;
-  wire blocked;
+  reg blocked = 1'h0;
   wire busy;
-  wire \busy$146 ;
+  wire \busy$147 ;
   wire [3:0] clamped;
-  wire \clamped$170 ;
+  wire \clamped$171 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -847,7 +861,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$447 ;
+  wire [3:0] \clamped_kernel$454 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -855,6 +869,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire clear_12;
   wire clear_13;
   wire clear_14;
+  (* init = 1'h0 *)
   wire clear_15;
   wire clear_16;
   wire clear_2;
@@ -868,7 +883,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$420 ;
+  wire [31:0] \count$427 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -886,73 +901,74 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg counts_9_3;
   wire [1:0] difference_clamped;
   wire [3:0] difference_kernel;
+  reg done = 1'h0;
   wire enable;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   wire first;
-  wire \first$219 ;
-  wire \first$223 ;
   wire \first$227 ;
   wire \first$231 ;
   wire \first$235 ;
   wire \first$239 ;
   wire \first$243 ;
-  wire \first$284 ;
+  wire \first$247 ;
+  wire \first$251 ;
+  wire \first$292 ;
   wire first_tile;
-  wire \first_tile$202 ;
-  wire \first_tile$211 ;
-  wire \first_tile$259 ;
+  wire \first_tile$210 ;
+  wire \first_tile$219 ;
   wire \first_tile$267 ;
-  wire \first_tile$301 ;
+  wire \first_tile$275 ;
   wire \first_tile$309 ;
-  wire \first_tile$333 ;
-  wire \first_tile$338 ;
-  wire \first_tile$347 ;
+  wire \first_tile$317 ;
+  wire \first_tile$341 ;
+  wire \first_tile$346 ;
+  wire \first_tile$355 ;
   wire forget;
   wire group;
   wire hold;
-  wire \hold$351 ;
-  wire \hold$369 ;
-  wire \hold$396 ;
+  wire \hold$358 ;
+  wire \hold$376 ;
+  wire \hold$403 ;
   wire idle;
   wire [3:0] kernel;
-  wire [3:0] \kernel$199 ;
-  wire [3:0] \kernel$208 ;
-  wire [3:0] \kernel$256 ;
+  wire [3:0] \kernel$207 ;
+  wire [3:0] \kernel$216 ;
   wire [3:0] \kernel$264 ;
-  wire [3:0] \kernel$298 ;
+  wire [3:0] \kernel$272 ;
   wire [3:0] \kernel$306 ;
-  wire [3:0] \kernel$330 ;
-  wire [3:0] \kernel$335 ;
-  wire [3:0] \kernel$344 ;
+  wire [3:0] \kernel$314 ;
+  wire [3:0] \kernel$338 ;
+  wire [3:0] \kernel$343 ;
+  wire [3:0] \kernel$352 ;
   wire [2:0] lane;
   wire [2:0] \lane$133 ;
   wire [2:0] \lane$142 ;
-  wire [2:0] \lane$365 ;
-  wire [2:0] \lane$367 ;
-  wire [2:0] \lane$409 ;
-  wire [2:0] \lane$411 ;
-  wire [2:0] \lane$417 ;
+  wire [2:0] \lane$372 ;
+  wire [2:0] \lane$374 ;
+  wire [2:0] \lane$416 ;
+  wire [2:0] \lane$418 ;
+  wire [2:0] \lane$424 ;
   wire [2:0] \lane$48 ;
   wire [2:0] \lane$70 ;
   wire [2:0] \lane$95 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
-  reg [6:0] left = 7'h00;
+  reg [5:0] left = 6'h00;
   wire [1:0] level;
-  wire [1:0] \level$200 ;
-  wire [1:0] \level$209 ;
-  wire [1:0] \level$257 ;
+  wire [1:0] \level$208 ;
+  wire [1:0] \level$217 ;
   wire [1:0] \level$265 ;
-  wire [1:0] \level$299 ;
+  wire [1:0] \level$273 ;
   wire [1:0] \level$307 ;
-  wire [1:0] \level$331 ;
-  wire [1:0] \level$336 ;
-  wire [1:0] \level$345 ;
+  wire [1:0] \level$315 ;
+  wire [1:0] \level$339 ;
+  wire [1:0] \level$344 ;
+  wire [1:0] \level$353 ;
   wire [2:0] missing;
-  wire [2:0] \missing$426 ;
+  wire [2:0] \missing$433 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -1019,31 +1035,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_5;
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
-  wire signed [23:0] \parameters__payload$437 ;
-  wire \parameters__ready$438 ;
-  wire \parameters__valid$436 ;
+  wire signed [23:0] \parameters__payload$444 ;
+  wire \parameters__ready$445 ;
+  wire \parameters__valid$443 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$271 ;
-  wire signed [31:0] \product$272 ;
-  wire signed [31:0] \product$273 ;
-  wire signed [31:0] \product$274 ;
-  wire signed [31:0] \product$275 ;
-  wire signed [31:0] \product$276 ;
-  wire signed [31:0] \product$277 ;
+  wire signed [31:0] \product$279 ;
+  wire signed [31:0] \product$280 ;
+  wire signed [31:0] \product$281 ;
+  wire signed [31:0] \product$282 ;
+  wire signed [31:0] \product$283 ;
+  wire signed [31:0] \product$284 ;
+  wire signed [31:0] \product$285 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$370 ;
-  reg [6:0] \read_address$376 ;
-  wire [5:0] \read_address$387 ;
-  reg [10:0] \read_address$397 ;
-  reg [8:0] \read_address$412 ;
+  reg [1:0] \read_address$377 ;
+  reg [6:0] \read_address$383 ;
+  wire [5:0] \read_address$394 ;
+  reg [10:0] \read_address$404 ;
+  reg [8:0] \read_address$419 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$196 ;
-  wire [127:0] \read_data$197 ;
-  wire [191:0] \read_data$203 ;
-  wire [191:0] \read_data$260 ;
-  wire [127:0] \read_data$311 ;
+  wire [127:0] \read_data$204 ;
+  wire [127:0] \read_data$205 ;
+  wire [191:0] \read_data$211 ;
+  wire [191:0] \read_data$268 ;
+  wire [127:0] \read_data$319 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1144,24 +1160,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$431 ;
-  wire signed [23:0] \results__payload$442 ;
-  wire \results__ready$443 ;
-  wire \results__valid$441 ;
+  wire \resident$438 ;
+  wire signed [23:0] \results__payload$449 ;
+  wire \results__ready$450 ;
+  wire \results__valid$448 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$355 ;
-  wire [10:0] \row$356 ;
-  wire [10:0] \row$358 ;
-  wire [4:0] \row$361 ;
-  wire [1:0] \row$372 ;
-  wire [10:0] \row$377 ;
-  wire [10:0] \row$379 ;
-  wire [5:0] \row$388 ;
-  wire [10:0] \row$401 ;
-  wire [10:0] \row$405 ;
-  wire [8:0] \row$415 ;
+  wire [4:0] \row$362 ;
+  wire [10:0] \row$363 ;
+  wire [10:0] \row$365 ;
+  wire [4:0] \row$368 ;
+  wire [1:0] \row$379 ;
+  wire [10:0] \row$384 ;
+  wire [10:0] \row$386 ;
+  wire [5:0] \row$395 ;
+  wire [10:0] \row$408 ;
+  wire [10:0] \row$412 ;
+  wire [8:0] \row$422 ;
   wire [15:0] row_enables;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
@@ -1171,25 +1187,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$402 ;
-  wire [127:0] \rows$402[0] ;
-  wire signed [15:0] \rows$402[0][0] ;
-  wire signed [15:0] \rows$402[0][1] ;
-  wire signed [15:0] \rows$402[0][2] ;
-  wire signed [15:0] \rows$402[0][3] ;
-  wire signed [15:0] \rows$402[0][4] ;
-  wire signed [15:0] \rows$402[0][5] ;
-  wire signed [15:0] \rows$402[0][6] ;
-  wire signed [15:0] \rows$402[0][7] ;
-  wire [127:0] \rows$402[1] ;
-  wire signed [15:0] \rows$402[1][0] ;
-  wire signed [15:0] \rows$402[1][1] ;
-  wire signed [15:0] \rows$402[1][2] ;
-  wire signed [15:0] \rows$402[1][3] ;
-  wire signed [15:0] \rows$402[1][4] ;
-  wire signed [15:0] \rows$402[1][5] ;
-  wire signed [15:0] \rows$402[1][6] ;
-  wire signed [15:0] \rows$402[1][7] ;
+  wire [255:0] \rows$409 ;
+  wire [127:0] \rows$409[0] ;
+  wire signed [15:0] \rows$409[0][0] ;
+  wire signed [15:0] \rows$409[0][1] ;
+  wire signed [15:0] \rows$409[0][2] ;
+  wire signed [15:0] \rows$409[0][3] ;
+  wire signed [15:0] \rows$409[0][4] ;
+  wire signed [15:0] \rows$409[0][5] ;
+  wire signed [15:0] \rows$409[0][6] ;
+  wire signed [15:0] \rows$409[0][7] ;
+  wire [127:0] \rows$409[1] ;
+  wire signed [15:0] \rows$409[1][0] ;
+  wire signed [15:0] \rows$409[1][1] ;
+  wire signed [15:0] \rows$409[1][2] ;
+  wire signed [15:0] \rows$409[1][3] ;
+  wire signed [15:0] \rows$409[1][4] ;
+  wire signed [15:0] \rows$409[1][5] ;
+  wire signed [15:0] \rows$409[1][6] ;
+  wire signed [15:0] \rows$409[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1200,23 +1216,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$434 ;
-  wire \samples__ready$435 ;
-  wire \samples__valid$433 ;
+  wire signed [15:0] \samples__payload$441 ;
+  wire \samples__ready$442 ;
+  wire \samples__valid$440 ;
   wire samples_ready;
-  wire select;
+  reg select = 1'h0;
   wire slot;
-  wire \slot$201 ;
-  wire \slot$210 ;
-  wire \slot$258 ;
+  wire \slot$209 ;
+  wire \slot$218 ;
   wire \slot$266 ;
-  wire \slot$300 ;
+  wire \slot$274 ;
   wire \slot$308 ;
-  wire \slot$332 ;
-  wire \slot$337 ;
-  wire \slot$346 ;
-  wire \slot$427 ;
-  wire \slot$428 ;
+  wire \slot$316 ;
+  wire \slot$340 ;
+  wire \slot$345 ;
+  wire \slot$354 ;
+  wire \slot$434 ;
+  wire \slot$435 ;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1232,11 +1248,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$421 ;
+  wire \start$428 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$282 ;
+  wire signed [26:0] \sum$290 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1340,49 +1356,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$244 ;
-  wire [1:0] \tag$244.edge ;
-  wire \tag$244.first ;
-  wire \tag$244.first_tile ;
-  wire [3:0] \tag$244.kernel ;
-  wire \tag$244.last ;
-  wire \tag$244.last_tile ;
-  wire [1:0] \tag$244.level ;
-  wire [1:0] \tag$244.row_level ;
-  wire \tag$244.slot ;
-  wire \tag$244.sum_first ;
-  wire \tag$244.sum_last ;
-  wire [1:0] \tag$244.sum_level ;
-  wire \tag$244.valid ;
+  wire [19:0] \tag$252 ;
+  wire [1:0] \tag$252.edge ;
+  wire \tag$252.first ;
+  wire \tag$252.first_tile ;
+  wire [3:0] \tag$252.kernel ;
+  wire \tag$252.last ;
+  wire \tag$252.last_tile ;
+  wire [1:0] \tag$252.level ;
+  wire [1:0] \tag$252.row_level ;
+  wire \tag$252.slot ;
+  wire \tag$252.sum_first ;
+  wire \tag$252.sum_last ;
+  wire [1:0] \tag$252.sum_level ;
+  wire \tag$252.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$292 ;
-  wire [1:0] \tag$292.edge ;
-  wire \tag$292.first ;
-  wire \tag$292.first_tile ;
-  wire [3:0] \tag$292.kernel ;
-  wire \tag$292.last ;
-  wire \tag$292.last_tile ;
-  wire [1:0] \tag$292.level ;
-  wire [1:0] \tag$292.row_level ;
-  wire \tag$292.slot ;
-  wire \tag$292.sum_first ;
-  wire \tag$292.sum_last ;
-  wire [1:0] \tag$292.sum_level ;
-  wire \tag$292.valid ;
-  wire [19:0] \tag$339 ;
-  wire [1:0] \tag$339.edge ;
-  wire \tag$339.first ;
-  wire \tag$339.first_tile ;
-  wire [3:0] \tag$339.kernel ;
-  wire \tag$339.last ;
-  wire \tag$339.last_tile ;
-  wire [1:0] \tag$339.level ;
-  wire [1:0] \tag$339.row_level ;
-  wire \tag$339.slot ;
-  wire \tag$339.sum_first ;
-  wire \tag$339.sum_last ;
-  wire [1:0] \tag$339.sum_level ;
-  wire \tag$339.valid ;
+  wire [19:0] \tag$300 ;
+  wire [1:0] \tag$300.edge ;
+  wire \tag$300.first ;
+  wire \tag$300.first_tile ;
+  wire [3:0] \tag$300.kernel ;
+  wire \tag$300.last ;
+  wire \tag$300.last_tile ;
+  wire [1:0] \tag$300.level ;
+  wire [1:0] \tag$300.row_level ;
+  wire \tag$300.slot ;
+  wire \tag$300.sum_first ;
+  wire \tag$300.sum_last ;
+  wire [1:0] \tag$300.sum_level ;
+  wire \tag$300.valid ;
+  wire [19:0] \tag$347 ;
+  wire [1:0] \tag$347.edge ;
+  wire \tag$347.first ;
+  wire \tag$347.first_tile ;
+  wire [3:0] \tag$347.kernel ;
+  wire \tag$347.last ;
+  wire \tag$347.last_tile ;
+  wire [1:0] \tag$347.level ;
+  wire [1:0] \tag$347.row_level ;
+  wire \tag$347.slot ;
+  wire \tag$347.sum_first ;
+  wire \tag$347.sum_last ;
+  wire [1:0] \tag$347.sum_level ;
+  wire \tag$347.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1566,25 +1582,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$248 ;
-  wire signed [35:0] \total$249 ;
-  wire signed [35:0] \total$250 ;
-  wire signed [35:0] \total$251 ;
-  wire signed [35:0] \total$252 ;
-  wire signed [35:0] \total$253 ;
-  wire signed [35:0] \total$254 ;
-  wire signed [38:0] \total$296 ;
-  wire signed [38:0] \total$340 ;
+  wire signed [35:0] \total$256 ;
+  wire signed [35:0] \total$257 ;
+  wire signed [35:0] \total$258 ;
+  wire signed [35:0] \total$259 ;
+  wire signed [35:0] \total$260 ;
+  wire signed [35:0] \total$261 ;
+  wire signed [35:0] \total$262 ;
+  wire signed [38:0] \total$304 ;
+  wire signed [38:0] \total$348 ;
   wire [287:0] totals;
-  wire [287:0] \totals$293 ;
-  wire signed [35:0] \totals$293[0] ;
-  wire signed [35:0] \totals$293[1] ;
-  wire signed [35:0] \totals$293[2] ;
-  wire signed [35:0] \totals$293[3] ;
-  wire signed [35:0] \totals$293[4] ;
-  wire signed [35:0] \totals$293[5] ;
-  wire signed [35:0] \totals$293[6] ;
-  wire signed [35:0] \totals$293[7] ;
+  wire [287:0] \totals$301 ;
+  wire signed [35:0] \totals$301[0] ;
+  wire signed [35:0] \totals$301[1] ;
+  wire signed [35:0] \totals$301[2] ;
+  wire signed [35:0] \totals$301[3] ;
+  wire signed [35:0] \totals$301[4] ;
+  wire signed [35:0] \totals$301[5] ;
+  wire signed [35:0] \totals$301[6] ;
+  wire signed [35:0] \totals$301[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1594,33 +1610,33 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$198 ;
-  wire \trigger$207 ;
-  wire \trigger$255 ;
-  wire \trigger$262 ;
-  wire \trigger$297 ;
+  wire \trigger$206 ;
+  wire \trigger$215 ;
+  wire \trigger$263 ;
+  wire \trigger$270 ;
   wire \trigger$305 ;
-  wire \trigger$328 ;
-  wire \trigger$334 ;
+  wire \trigger$313 ;
+  wire \trigger$336 ;
   wire \trigger$342 ;
+  wire \trigger$350 ;
   wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
-  wire signed [23:0] \word$362 ;
-  wire signed [15:0] \word$383 ;
+  wire signed [23:0] \word$369 ;
+  wire signed [15:0] \word$390 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$278 ;
-  wire signed [23:0] \words$278[0] ;
-  wire signed [23:0] \words$278[1] ;
-  wire signed [23:0] \words$278[2] ;
-  wire signed [23:0] \words$278[3] ;
-  wire signed [23:0] \words$278[4] ;
-  wire signed [23:0] \words$278[5] ;
-  wire signed [23:0] \words$278[6] ;
-  wire signed [23:0] \words$278[7] ;
-  wire [15:0] \words$406 ;
-  wire signed [15:0] \words$406[0] ;
+  wire [191:0] \words$286 ;
+  wire signed [23:0] \words$286[0] ;
+  wire signed [23:0] \words$286[1] ;
+  wire signed [23:0] \words$286[2] ;
+  wire signed [23:0] \words$286[3] ;
+  wire signed [23:0] \words$286[4] ;
+  wire signed [23:0] \words$286[5] ;
+  wire signed [23:0] \words$286[6] ;
+  wire signed [23:0] \words$286[7] ;
+  wire [15:0] \words$413 ;
+  wire signed [15:0] \words$413[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1630,54 +1646,54 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   wire write;
-  wire \write$403 ;
+  wire \write$410 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$373 ;
-  wire [6:0] \write_address$380 ;
-  wire [5:0] \write_address$389 ;
-  reg [10:0] \write_address$398 ;
-  reg [8:0] \write_address$413 ;
+  reg [1:0] \write_address$380 ;
+  wire [6:0] \write_address$387 ;
+  wire [5:0] \write_address$396 ;
+  reg [10:0] \write_address$405 ;
+  reg [8:0] \write_address$420 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$374 ;
-  wire [127:0] \write_data$382 ;
-  wire [127:0] \write_data$391 ;
-  reg [127:0] \write_data$399 ;
-  reg [127:0] \write_data$414 ;
+  reg [191:0] \write_data$381 ;
+  wire [127:0] \write_data$389 ;
+  wire [127:0] \write_data$398 ;
+  reg [127:0] \write_data$406 ;
+  reg [127:0] \write_data$421 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$375 ;
-  wire [7:0] \write_enable$384 ;
-  wire [7:0] \write_enable$392 ;
-  wire [7:0] \write_enable$407 ;
-  wire [7:0] \write_enable$416 ;
+  wire [7:0] \write_enable$382 ;
+  wire [7:0] \write_enable$391 ;
+  wire [7:0] \write_enable$399 ;
+  wire [7:0] \write_enable$414 ;
+  wire [7:0] \write_enable$423 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$329 ;
-  wire [1:0] \write_tag$329.edge ;
-  wire \write_tag$329.first ;
-  wire \write_tag$329.first_tile ;
-  wire [3:0] \write_tag$329.kernel ;
-  wire \write_tag$329.last ;
-  wire \write_tag$329.last_tile ;
-  wire [1:0] \write_tag$329.level ;
-  wire [1:0] \write_tag$329.row_level ;
-  wire \write_tag$329.slot ;
-  wire \write_tag$329.sum_first ;
-  wire \write_tag$329.sum_last ;
-  wire [1:0] \write_tag$329.sum_level ;
-  wire \write_tag$329.valid ;
-  wire [19:0] \write_tag$343 ;
-  wire [1:0] \write_tag$343.edge ;
-  wire \write_tag$343.first ;
-  wire \write_tag$343.first_tile ;
-  wire [3:0] \write_tag$343.kernel ;
-  wire \write_tag$343.last ;
-  wire \write_tag$343.last_tile ;
-  wire [1:0] \write_tag$343.level ;
-  wire [1:0] \write_tag$343.row_level ;
-  wire \write_tag$343.slot ;
-  wire \write_tag$343.sum_first ;
-  wire \write_tag$343.sum_last ;
-  wire [1:0] \write_tag$343.sum_level ;
-  wire \write_tag$343.valid ;
+  wire [19:0] \write_tag$337 ;
+  wire [1:0] \write_tag$337.edge ;
+  wire \write_tag$337.first ;
+  wire \write_tag$337.first_tile ;
+  wire [3:0] \write_tag$337.kernel ;
+  wire \write_tag$337.last ;
+  wire \write_tag$337.last_tile ;
+  wire [1:0] \write_tag$337.level ;
+  wire [1:0] \write_tag$337.row_level ;
+  wire \write_tag$337.slot ;
+  wire \write_tag$337.sum_first ;
+  wire \write_tag$337.sum_last ;
+  wire [1:0] \write_tag$337.sum_level ;
+  wire \write_tag$337.valid ;
+  wire [19:0] \write_tag$351 ;
+  wire [1:0] \write_tag$351.edge ;
+  wire \write_tag$351.first ;
+  wire \write_tag$351.first_tile ;
+  wire [3:0] \write_tag$351.kernel ;
+  wire \write_tag$351.last ;
+  wire \write_tag$351.last_tile ;
+  wire [1:0] \write_tag$351.level ;
+  wire [1:0] \write_tag$351.row_level ;
+  wire \write_tag$351.slot ;
+  wire \write_tag$351.sum_first ;
+  wire \write_tag$351.sum_last ;
+  wire [1:0] \write_tag$351.sum_level ;
+  wire \write_tag$351.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1694,160 +1710,159 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$320  = \write$403  & \$319 ;
-  assign \$322  = \$318  & \$321 ;
-  assign \$323  = | { \$322 , \$317 , \$313  };
-  assign \$324  = ! \bank$364 ;
-  assign \$328  = \$324  & \$327 ;
-  assign \$333  = ! \bank$404 ;
-  assign \$334  = \lane$411  == 2'h2;
-  assign \$335  = \write$403  & \$334 ;
-  assign \$337  = \$333  & \$336 ;
-  assign \$338  = | { \$337 , \$332 , \$328  };
-  assign \$339  = ! \bank$364 ;
-  assign \$343  = \$339  & \$342 ;
-  assign \$348  = ! \bank$404 ;
-  assign \$349  = \lane$411  == 2'h3;
-  assign \$350  = \write$403  & \$349 ;
-  assign \$352  = \$348  & \$351 ;
-  assign \$353  = | { \$352 , \$347 , \$343  };
-  assign \$354  = ! \bank$364 ;
-  assign \$358  = \$354  & \$357 ;
-  assign \$363  = ! \bank$404 ;
-  assign \$364  = \lane$411  == 3'h4;
-  assign \$365  = \write$403  & \$364 ;
-  assign \$367  = \$363  & \$366 ;
-  assign \$368  = | { \$367 , \$362 , \$358  };
-  assign \$369  = ! \bank$364 ;
-  assign \$373  = \$369  & \$372 ;
-  assign \$378  = ! \bank$404 ;
-  assign \$379  = \lane$411  == 3'h5;
-  assign \$380  = \write$403  & \$379 ;
-  assign \$382  = \$378  & \$381 ;
-  assign \$383  = | { \$382 , \$377 , \$373  };
-  assign \$384  = ! \bank$364 ;
-  assign \$388  = \$384  & \$387 ;
-  assign \$393  = ! \bank$404 ;
-  assign \$394  = \lane$411  == 3'h6;
-  assign \$395  = \write$403  & \$394 ;
-  assign \$397  = \$393  & \$396 ;
-  assign \$398  = | { \$397 , \$392 , \$388  };
-  assign \$399  = ! \bank$364 ;
-  assign \$403  = \$399  & \$402 ;
-  assign \$408  = ! \bank$404 ;
-  assign \$409  = \lane$411  == 3'h7;
-  assign \$410  = \write$403  & \$409 ;
-  assign \$412  = \$408  & \$411 ;
-  assign \$413  = | { \$412 , \$407 , \$403  };
-  assign \$414  = \bank$67  == 1'h1;
-  assign \$415  = \active$378  & \$414 ;
-  assign \$418  = \write$403  & \$417 ;
-  assign \$419  = \bank$364  == 1'h1;
-  assign \$423  = \$419  & \$422 ;
-  assign \$426  = \$425  | row_enables[8];
-  assign \$429  = ! \lane$411 ;
-  assign \$430  = \write$403  & \$429 ;
-  assign \$432  = \$428  & \$431 ;
-  assign \$433  = | { \$432 , \$427 , \$423  };
-  assign \$434  = \bank$364  == 1'h1;
-  assign \$438  = \$434  & \$437 ;
-  assign \$444  = \lane$411  == 1'h1;
-  assign \$445  = \write$403  & \$444 ;
-  assign \$447  = \$443  & \$446 ;
-  assign \$448  = | { \$447 , \$442 , \$438  };
-  assign \$449  = \bank$364  == 1'h1;
-  assign \$453  = \$449  & \$452 ;
-  assign \$459  = \lane$411  == 2'h2;
-  assign \$460  = \write$403  & \$459 ;
-  assign \$462  = \$458  & \$461 ;
-  assign \$463  = | { \$462 , \$457 , \$453  };
-  assign \$464  = \bank$364  == 1'h1;
-  assign \$468  = \$464  & \$467 ;
-  assign \$474  = \lane$411  == 2'h3;
-  assign \$475  = \write$403  & \$474 ;
-  assign \$477  = \$473  & \$476 ;
-  assign \$478  = | { \$477 , \$472 , \$468  };
-  assign \$479  = \bank$364  == 1'h1;
-  assign \$483  = \$479  & \$482 ;
-  assign \$489  = \lane$411  == 3'h4;
-  assign \$490  = \write$403  & \$489 ;
-  assign \$492  = \$488  & \$491 ;
-  assign \$493  = | { \$492 , \$487 , \$483  };
-  assign \$494  = \bank$364  == 1'h1;
-  assign \$498  = \$494  & \$497 ;
-  assign \$504  = \lane$411  == 3'h5;
-  assign \$505  = \write$403  & \$504 ;
-  assign \$507  = \$503  & \$506 ;
-  assign \$508  = | { \$507 , \$502 , \$498  };
-  assign \$509  = \bank$364  == 1'h1;
-  assign \$513  = \$509  & \$512 ;
-  assign \$519  = \lane$411  == 3'h6;
-  assign \$520  = \write$403  & \$519 ;
-  assign \$522  = \$518  & \$521 ;
-  assign \$523  = | { \$522 , \$517 , \$513  };
-  assign \$524  = \bank$364  == 1'h1;
-  assign \$528  = \$524  & \$527 ;
-  assign \$534  = \lane$411  == 3'h7;
-  assign \$535  = \write$403  & \$534 ;
-  assign \$537  = \$533  & \$536 ;
-  assign \$538  = | { \$537 , \$532 , \$528  };
-  assign \$539  = ! \$signal$148 ;
-  assign parameters__ready = \$signal$144  & \$539 ;
-  assign \$540  = \$signal$148  == 1'h1;
-  assign \$541  = \$signal$148  == 2'h2;
-  assign \$542  = \$signal$148  == 2'h3;
-  assign \$543  = \$signal$148  == 3'h4;
-  assign \start$421  = \$542  | \$543 ;
-  assign group = \$signal$148  == 3'h4;
-  assign forget = \$signal$148  == 3'h5;
-  assign rewind = \$signal$148  == 3'h6;
-  assign \$544  = | bus__address[7:4];
-  assign \$545  = bus__address == 3'h5;
-  assign \$546  = bus__address == 3'h7;
-  assign \$547  = | { \$546 , \$545  };
-  assign select = \$544  | \$547 ;
-  assign \$548  = | bus__address[7:4];
-  assign \$549  = bus__address[7:4] - 1'h1;
-  assign \$550  = bus__address == 3'h7;
-  assign \$551  = 4'hf + \$550 ;
-  assign \$552  = \$548  ? { \$549 , bus__address[3:0] } : { 4'h0, \$551  };
-  assign clear_0 = \$signal$148  == 3'h7;
-  assign clear_1 = \$signal$148  == 3'h7;
-  assign clear_2 = \$signal$148  == 3'h7;
-  assign clear_3 = \$signal$148  == 3'h7;
-  assign clear_4 = \$signal$148  == 3'h7;
-  assign clear_5 = \$signal$148  == 3'h7;
-  assign clear_6 = \$signal$148  == 3'h7;
-  assign clear_7 = \$signal$148  == 3'h7;
-  assign clear_8 = \$signal$148  == 3'h7;
-  assign clear_9 = \$signal$148  == 3'h7;
-  assign clear_10 = \$signal$148  == 3'h7;
-  assign clear_11 = \$signal$148  == 3'h7;
-  assign clear_12 = \$signal$148  == 3'h7;
-  assign clear_13 = \$signal$148  == 3'h7;
-  assign clear_14 = \$signal$148  == 3'h7;
-  assign add_16 = step_done & stepping;
-  assign \$553  = ! left;
-  assign \$554  = parameters__ready & \$553 ;
-  assign \$555  = ~ \$554 ;
+  assign \$313  = \$312  | row_enables[0];
+  assign \$315  = ! \bank$411 ;
+  assign \$316  = ! \lane$418 ;
+  assign \$317  = \write$410  & \$316 ;
+  assign \$319  = \$315  & \$318 ;
+  assign \$320  = | { \$319 , \$314 , \$310  };
+  assign \$321  = ! \bank$371 ;
+  assign \$325  = \$321  & \$324 ;
+  assign \$330  = ! \bank$411 ;
+  assign \$331  = \lane$418  == 1'h1;
+  assign \$332  = \write$410  & \$331 ;
+  assign \$334  = \$330  & \$333 ;
+  assign \$335  = | { \$334 , \$329 , \$325  };
+  assign \$336  = ! \bank$371 ;
+  assign \$340  = \$336  & \$339 ;
+  assign \$345  = ! \bank$411 ;
+  assign \$346  = \lane$418  == 2'h2;
+  assign \$347  = \write$410  & \$346 ;
+  assign \$349  = \$345  & \$348 ;
+  assign \$350  = | { \$349 , \$344 , \$340  };
+  assign \$351  = ! \bank$371 ;
+  assign \$355  = \$351  & \$354 ;
+  assign \$360  = ! \bank$411 ;
+  assign \$361  = \lane$418  == 2'h3;
+  assign \$362  = \write$410  & \$361 ;
+  assign \$364  = \$360  & \$363 ;
+  assign \$365  = | { \$364 , \$359 , \$355  };
+  assign \$366  = ! \bank$371 ;
+  assign \$370  = \$366  & \$369 ;
+  assign \$375  = ! \bank$411 ;
+  assign \$376  = \lane$418  == 3'h4;
+  assign \$377  = \write$410  & \$376 ;
+  assign \$379  = \$375  & \$378 ;
+  assign \$380  = | { \$379 , \$374 , \$370  };
+  assign \$381  = ! \bank$371 ;
+  assign \$385  = \$381  & \$384 ;
+  assign \$390  = ! \bank$411 ;
+  assign \$391  = \lane$418  == 3'h5;
+  assign \$392  = \write$410  & \$391 ;
+  assign \$394  = \$390  & \$393 ;
+  assign \$395  = | { \$394 , \$389 , \$385  };
+  assign \$396  = ! \bank$371 ;
+  assign \$400  = \$396  & \$399 ;
+  assign \$405  = ! \bank$411 ;
+  assign \$406  = \lane$418  == 3'h6;
+  assign \$407  = \write$410  & \$406 ;
+  assign \$409  = \$405  & \$408 ;
+  assign \$410  = | { \$409 , \$404 , \$400  };
+  assign \$411  = ! \bank$371 ;
+  assign \$415  = \$411  & \$414 ;
+  assign \$420  = ! \bank$411 ;
+  assign \$421  = \lane$418  == 3'h7;
+  assign \$422  = \write$410  & \$421 ;
+  assign \$424  = \$420  & \$423 ;
+  assign \$425  = | { \$424 , \$419 , \$415  };
+  assign \$426  = \bank$67  == 1'h1;
+  assign \$427  = \active$385  & \$426 ;
+  assign \$430  = \write$410  & \$429 ;
+  assign \$431  = \bank$371  == 1'h1;
+  assign \$435  = \$431  & \$434 ;
+  assign \$438  = \$437  | row_enables[8];
+  assign \$441  = ! \lane$418 ;
+  assign \$442  = \write$410  & \$441 ;
+  assign \$444  = \$440  & \$443 ;
+  assign \$445  = | { \$444 , \$439 , \$435  };
+  assign \$446  = \bank$371  == 1'h1;
+  assign \$450  = \$446  & \$449 ;
+  assign \$456  = \lane$418  == 1'h1;
+  assign \$457  = \write$410  & \$456 ;
+  assign \$459  = \$455  & \$458 ;
+  assign \$460  = | { \$459 , \$454 , \$450  };
+  assign \$461  = \bank$371  == 1'h1;
+  assign \$465  = \$461  & \$464 ;
+  assign \$471  = \lane$418  == 2'h2;
+  assign \$472  = \write$410  & \$471 ;
+  assign \$474  = \$470  & \$473 ;
+  assign \$475  = | { \$474 , \$469 , \$465  };
+  assign \$476  = \bank$371  == 1'h1;
+  assign \$480  = \$476  & \$479 ;
+  assign \$486  = \lane$418  == 2'h3;
+  assign \$487  = \write$410  & \$486 ;
+  assign \$489  = \$485  & \$488 ;
+  assign \$490  = | { \$489 , \$484 , \$480  };
+  assign \$491  = \bank$371  == 1'h1;
+  assign \$495  = \$491  & \$494 ;
+  assign \$501  = \lane$418  == 3'h4;
+  assign \$502  = \write$410  & \$501 ;
+  assign \$504  = \$500  & \$503 ;
+  assign \$505  = | { \$504 , \$499 , \$495  };
+  assign \$506  = \bank$371  == 1'h1;
+  assign \$510  = \$506  & \$509 ;
+  assign \$516  = \lane$418  == 3'h5;
+  assign \$517  = \write$410  & \$516 ;
+  assign \$519  = \$515  & \$518 ;
+  assign \$520  = | { \$519 , \$514 , \$510  };
+  assign \$521  = \bank$371  == 1'h1;
+  assign \$525  = \$521  & \$524 ;
+  assign \$531  = \lane$418  == 3'h6;
+  assign \$532  = \write$410  & \$531 ;
+  assign \$534  = \$530  & \$533 ;
+  assign \$535  = | { \$534 , \$529 , \$525  };
+  assign \$536  = \bank$371  == 1'h1;
+  assign \$540  = \$536  & \$539 ;
+  assign \$546  = \lane$418  == 3'h7;
+  assign \$547  = \write$410  & \$546 ;
+  assign \$549  = \$545  & \$548 ;
+  assign \$550  = | { \$549 , \$544 , \$540  };
+  assign \$551  = ! \$signal$149 ;
+  assign idle = \$signal$145  & \$551 ;
+  assign \$552  = \$signal$149  == 1'h1;
+  assign \$553  = \$signal$149  == 2'h2;
+  assign \$554  = \$signal$149  == 2'h3;
+  assign \$555  = \$signal$149  == 3'h4;
+  assign \start$428  = \$554  | \$555 ;
+  assign group = \$signal$149  == 3'h4;
+  assign forget = \$signal$149  == 3'h5;
+  assign rewind = \$signal$149  == 3'h6;
+  assign clear_0 = \$signal$149  == 3'h7;
+  assign clear_1 = \$signal$149  == 3'h7;
+  assign clear_2 = \$signal$149  == 3'h7;
+  assign clear_3 = \$signal$149  == 3'h7;
+  assign clear_4 = \$signal$149  == 3'h7;
+  assign clear_5 = \$signal$149  == 3'h7;
+  assign clear_6 = \$signal$149  == 3'h7;
+  assign clear_7 = \$signal$149  == 3'h7;
+  assign clear_8 = \$signal$149  == 3'h7;
+  assign clear_9 = \$signal$149  == 3'h7;
+  assign clear_10 = \$signal$149  == 3'h7;
+  assign clear_11 = \$signal$149  == 3'h7;
+  assign clear_12 = \$signal$149  == 3'h7;
+  assign clear_13 = \$signal$149  == 3'h7;
+  assign clear_14 = \$signal$149  == 3'h7;
+  assign \$556  = ! left;
+  assign \$557  = idle & \$556 ;
+  assign \$558  = ~ \$557 ;
   always @(posedge clk)
-    tag_1 <= \$556 ;
+    tag_1 <= \$559 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$557 ;
+    a_row_bank_1 <= \$560 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$558 ;
+    a_row_bank_2 <= \$561 ;
   always @(posedge clk)
-    a_row_lane_1 <= \$559 ;
+    a_row_lane_1 <= \$562 ;
   always @(posedge clk)
-    a_row_lane_2 <= \$560 ;
+    a_row_lane_2 <= \$563 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$561 ;
+    a_row_needed_1 <= \$564 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$562 ;
+    a_row_needed_2 <= \$565 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$563 ;
+    a_row_needed_3 <= \$566 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$564 ;
+    a_row_needed_4 <= \$567 ;
   always @(posedge clk)
     a_row_0 <= \$1 ;
   always @(posedge clk)
@@ -1865,45 +1880,45 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$8 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$565 ;
+    a_word_bank_1 <= \$568 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$566 ;
+    a_word_bank_2 <= \$569 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$567 ;
+    a_word_lane_1 <= \$570 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$568 ;
+    a_word_lane_2 <= \$571 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$569 ;
+    a_word_needed_1 <= \$572 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$570 ;
+    a_word_needed_2 <= \$573 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$571 ;
+    a_word_needed_3 <= \$574 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$572 ;
+    a_word_needed_4 <= \$575 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$573 ;
+    a_word_needed_5 <= \$576 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$9 ;
   always @(posedge clk)
-    tag_2 <= \$574 ;
+    tag_2 <= \$577 ;
   always @(posedge clk)
-    tag_3 <= \$575 ;
+    tag_3 <= \$578 ;
   always @(posedge clk)
-    tag_4 <= \$576 ;
+    tag_4 <= \$579 ;
   always @(posedge clk)
-    tag_5 <= \$577 ;
+    tag_5 <= \$580 ;
   always @(posedge clk)
     a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$578 ;
+    b_row_bank_1 <= \$581 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$579 ;
+    b_row_bank_2 <= \$582 ;
   always @(posedge clk)
-    b_row_lane_1 <= \$580 ;
+    b_row_lane_1 <= \$583 ;
   always @(posedge clk)
-    b_row_lane_2 <= \$581 ;
+    b_row_lane_2 <= \$584 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1921,19 +1936,19 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$582 ;
+    tag_6 <= \$585 ;
   always @(posedge clk)
-    tag_7 <= \$583 ;
+    tag_7 <= \$586 ;
   always @(posedge clk)
-    tag_8 <= \$584 ;
+    tag_8 <= \$587 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$585 ;
+    old_row_bank_1 <= \$588 ;
   always @(posedge clk)
-    old_row_bank_2 <= \$586 ;
+    old_row_bank_2 <= \$589 ;
   always @(posedge clk)
-    old_row_lane_1 <= \$587 ;
+    old_row_lane_1 <= \$590 ;
   always @(posedge clk)
-    old_row_lane_2 <= \$588 ;
+    old_row_lane_2 <= \$591 ;
   always @(posedge clk)
     old_row_0 <= old_row_raw_0;
   always @(posedge clk)
@@ -1951,21 +1966,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     old_row_7 <= old_row_raw_7;
   always @(posedge clk)
-    tag_9 <= \$589 ;
+    tag_9 <= \$592 ;
   always @(posedge clk)
-    \$signal  <= \$590 ;
+    \$signal  <= \$593 ;
   always @(posedge clk)
-    of_row <= \$591 ;
+    of_row <= \$594 ;
   always @(posedge clk)
-    summed_1 <= \$592 ;
+    summed_1 <= \$595 ;
   always @(posedge clk)
-    summed_2 <= \$593 ;
+    summed_2 <= \$596 ;
   always @(posedge clk)
-    summed_3 <= \$594 ;
+    summed_3 <= \$597 ;
   always @(posedge clk)
-    summed_4 <= \$595 ;
+    summed_4 <= \$598 ;
   always @(posedge clk)
-    summed_5 <= \$596 ;
+    summed_5 <= \$599 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -1977,71 +1992,85 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_5 <= of_row_4;
   always @(posedge clk)
-    summed_6 <= \$597 ;
+    summed_6 <= \$600 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$598 ;
+    bias_word_bank_1 <= \$601 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$599 ;
+    bias_word_bank_2 <= \$602 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$600 ;
+    bias_word_lane_1 <= \$603 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$601 ;
+    bias_word_lane_2 <= \$604 ;
   always @(posedge clk)
-    tag_10 <= \$602 ;
+    tag_10 <= \$605 ;
   always @(posedge clk)
-    tag_11 <= \$603 ;
+    tag_11 <= \$606 ;
   always @(posedge clk)
-    tag_12 <= \$604 ;
+    tag_12 <= \$607 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$605 ;
+    other_rows_bank_1 <= \$608 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$606 ;
+    other_rows_bank_2 <= \$609 ;
   always @(posedge clk)
-    other_rows_lane_1 <= \$607 ;
+    other_rows_lane_1 <= \$610 ;
   always @(posedge clk)
-    other_rows_lane_2 <= \$608 ;
+    other_rows_lane_2 <= \$611 ;
   always @(posedge clk)
-    \$signal$144  <= \$609 ;
+    blocked <= \$612 ;
   always @(posedge clk)
-    \$signal$148  <= \$610 ;
+    \$signal$145  <= \$613 ;
   always @(posedge clk)
-    count <= \$611 ;
+    \$signal$149  <= \$614 ;
   always @(posedge clk)
-    resident <= \$612 ;
+    count <= \$615 ;
   always @(posedge clk)
-    stepping <= \$613 ;
+    resident <= \$616 ;
   always @(posedge clk)
-    clamped_0 <= \$614 ;
+    stepping <= \$617 ;
   always @(posedge clk)
-    clamped_1 <= \$615 ;
+    clamped_0 <= \$618 ;
   always @(posedge clk)
-    clamped_2 <= \$616 ;
+    clamped_1 <= \$619 ;
   always @(posedge clk)
-    clamped_3 <= \$617 ;
+    clamped_2 <= \$620 ;
   always @(posedge clk)
-    clamped_4 <= \$618 ;
+    clamped_3 <= \$621 ;
   always @(posedge clk)
-    clamped_5 <= \$619 ;
+    clamped_4 <= \$622 ;
   always @(posedge clk)
-    clamped_6 <= \$620 ;
+    clamped_5 <= \$623 ;
   always @(posedge clk)
-    clamped_7 <= \$621 ;
+    clamped_6 <= \$624 ;
   always @(posedge clk)
-    clamped_8 <= \$622 ;
+    clamped_7 <= \$625 ;
   always @(posedge clk)
-    clamped_9 <= \$623 ;
+    clamped_8 <= \$626 ;
   always @(posedge clk)
-    clamped_10 <= \$624 ;
+    clamped_9 <= \$627 ;
   always @(posedge clk)
-    clamped_11 <= \$625 ;
+    clamped_10 <= \$628 ;
   always @(posedge clk)
-    clamped_12 <= \$626 ;
+    clamped_11 <= \$629 ;
   always @(posedge clk)
-    clamped_13 <= \$627 ;
+    clamped_12 <= \$630 ;
   always @(posedge clk)
-    clamped_14 <= \$628 ;
+    clamped_13 <= \$631 ;
   always @(posedge clk)
-    left <= \$629 ;
+    clamped_14 <= \$632 ;
+  always @(posedge clk)
+    \$signal$190  <= \$633 ;
+  always @(posedge clk)
+    \$signal$191  <= \$634 ;
+  always @(posedge clk)
+    done <= \$635 ;
+  always @(posedge clk)
+    asked <= bus__address;
+  always @(posedge clk)
+    select <= \$636 ;
+  always @(posedge clk)
+    address <= \$637 ;
+  always @(posedge clk)
+    left <= \$638 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2054,297 +2083,298 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
   assign \$11  = tag_9[0] & tag_9[2];
   assign \$12  = \$11  & sums_rows;
-  assign \$13  = ~ busy;
-  assign \$14  = ~ \busy$146 ;
-  assign \$15  = \$13  & \$14 ;
-  assign \$18  = ! \$signal$148 ;
-  assign \$19  = \$17  & \$18 ;
-  assign \$20  = parameters__ready ? bus__write_data : 32'd0;
-  assign \$21  = ~ running;
-  assign \$22  = \$signal$148  == 1'h1;
-  assign \$24  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$25  = 2'h0 + \$24 ;
-  assign \$27  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$28  = 2'h0 + \$27 ;
-  assign \$30  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$31  = 2'h0 + \$30 ;
-  assign \$33  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$34  = 2'h0 + \$33 ;
-  assign \$36  = counts_4_0 ? clamped : 4'h0;
-  assign \$37  = 2'h0 + \$36 ;
-  assign \$39  = counts_5_3 ? \clamped$170  : 1'h0;
-  assign \$40  = 2'h0 + \$39 ;
-  assign \$42  = counts_6_0 ? clamped : 4'h0;
-  assign \$43  = 2'h0 + \$42 ;
-  assign \$45  = counts_7_0 ? clamped : 4'h0;
-  assign \$46  = 2'h0 + \$45 ;
-  assign \$48  = counts_8_3 ? \clamped$170  : 1'h0;
-  assign \$49  = 2'h0 + \$48 ;
-  assign \$51  = counts_9_3 ? \clamped$170  : 1'h0;
-  assign \$52  = 2'h0 + \$51 ;
-  assign \$54  = counts_10_3 ? \clamped$170  : 1'h0;
-  assign \$55  = 2'h0 + \$54 ;
-  assign \$57  = counts_11_0 ? clamped : 4'h0;
-  assign \$58  = 2'h0 + \$57 ;
-  assign \$60  = counts_12_0 ? clamped : 4'h0;
-  assign \$61  = 2'h0 + \$60 ;
-  assign \$63  = counts_13_0 ? clamped : 4'h0;
-  assign \$64  = 2'h0 + \$63 ;
-  assign \$66  = counts_14_0 ? clamped : 4'h0;
-  assign \$67  = 2'h0 + \$66 ;
-  assign \$68  = | left;
-  assign \$69  = left - 1'h1;
-  assign \$71  = $signed(\$70 [17:0]) + $signed(2'h1);
-  assign \$73  = & \$72 [16:15];
-  assign \$74  = ~ \$73 ;
-  assign \$75  = | \$72 [16:15];
-  assign a_word_copy_0_clamped = \$72 [16] ? \$74  : \$75 ;
-  assign \$76  = \$72 [16] ? 16'h8000 : 16'h7fff;
-  assign a_word_copy_0_saturated = a_word_copy_0_clamped ? \$76  : \$72 [15:0];
-  assign \$78  = \$77  | a_word_0;
-  assign a = \$78  | a_constant;
-  assign \$80  = \$79  | a_word_0;
-  assign \a$216  = \$80  | a_constant;
-  assign \$82  = \$81  | a_word_0;
-  assign \a$220  = \$82  | a_constant;
-  assign \$84  = \$83  | a_word_0;
-  assign \a$224  = \$84  | a_constant;
-  assign \$86  = \$85  | a_word_0;
-  assign \a$228  = \$86  | a_constant;
-  assign \$88  = \$87  | a_word_0;
-  assign \a$232  = \$88  | a_constant;
+  assign \$14  = ~ busy;
+  assign \$15  = ~ \busy$147 ;
+  assign \$16  = \$14  & \$15 ;
+  assign \$19  = ! \$signal$149 ;
+  assign \$20  = \$18  & \$19 ;
+  assign \$21  = idle ? bus__write_data : 32'd0;
+  assign \$22  = ~ running;
+  assign \$23  = \$signal$149  == 1'h1;
+  assign \$25  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$26  = 2'h0 + \$25 ;
+  assign \$28  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$29  = 2'h0 + \$28 ;
+  assign \$31  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$32  = 2'h0 + \$31 ;
+  assign \$34  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$35  = 2'h0 + \$34 ;
+  assign \$37  = counts_4_0 ? clamped : 4'h0;
+  assign \$38  = 2'h0 + \$37 ;
+  assign \$40  = counts_5_3 ? \clamped$171  : 1'h0;
+  assign \$41  = 2'h0 + \$40 ;
+  assign \$43  = counts_6_0 ? clamped : 4'h0;
+  assign \$44  = 2'h0 + \$43 ;
+  assign \$46  = counts_7_0 ? clamped : 4'h0;
+  assign \$47  = 2'h0 + \$46 ;
+  assign \$49  = counts_8_3 ? \clamped$171  : 1'h0;
+  assign \$50  = 2'h0 + \$49 ;
+  assign \$52  = counts_9_3 ? \clamped$171  : 1'h0;
+  assign \$53  = 2'h0 + \$52 ;
+  assign \$55  = counts_10_3 ? \clamped$171  : 1'h0;
+  assign \$56  = 2'h0 + \$55 ;
+  assign \$58  = counts_11_0 ? clamped : 4'h0;
+  assign \$59  = 2'h0 + \$58 ;
+  assign \$61  = counts_12_0 ? clamped : 4'h0;
+  assign \$62  = 2'h0 + \$61 ;
+  assign \$64  = counts_13_0 ? clamped : 4'h0;
+  assign \$65  = 2'h0 + \$64 ;
+  assign \$67  = counts_14_0 ? clamped : 4'h0;
+  assign \$68  = 2'h0 + \$67 ;
+  assign \$69  = step_done & stepping;
+  assign \$70  = | bus__address[7:4];
+  assign \$71  = bus__address == 3'h5;
+  assign \$72  = bus__address == 3'h7;
+  assign \$73  = | { \$72 , \$71  };
+  assign \$74  = \$70  | \$73 ;
+  assign \$75  = | bus__address[7:4];
+  assign \$76  = bus__address[7:4] - 1'h1;
+  assign \$77  = bus__address == 3'h7;
+  assign \$78  = 4'hf + \$77 ;
+  assign \$79  = \$75  ? { \$76 , bus__address[3:0] } : { 4'h0, \$78  };
+  assign \$80  = | left;
+  assign \$81  = left - 1'h1;
+  assign \$83  = $signed(\$82 [17:0]) + $signed(2'h1);
+  assign \$85  = & \$84 [16:15];
+  assign \$86  = ~ \$85 ;
+  assign \$87  = | \$84 [16:15];
+  assign a_word_copy_0_clamped = \$84 [16] ? \$86  : \$87 ;
+  assign \$88  = \$84 [16] ? 16'h8000 : 16'h7fff;
+  assign a_word_copy_0_saturated = a_word_copy_0_clamped ? \$88  : \$84 [15:0];
   assign \$90  = \$89  | a_word_0;
-  assign \a$236  = \$90  | a_constant;
+  assign a = \$90  | a_constant;
   assign \$92  = \$91  | a_word_0;
-  assign \a$240  = \$92  | a_constant;
-  assign \trigger$255  = tag_5[0] & tag_5[2];
-  assign \$93  = tag_9[0] & tag_9[2];
-  assign \$94  = \$93  & sums_rows;
-  assign \$95  = \$94  ? tag_9 : tag_5;
-  assign \$96  = tag_5[0] & sums_products;
-  assign \$97  = tag_9[0] & tag_9[2];
-  assign \$98  = \$97  & sums_rows;
-  assign \$99  = \$96  | \$98 ;
-  assign word = of_row_5 ? { \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282 [26], \sum$282  } : sum;
-  assign \$100  = \$signal [0] & \$signal [4];
-  assign \$101  = summed_1[0] & summed_1[4];
-  assign \$102  = summed_2[0] & summed_2[4];
-  assign \$103  = summed_3[0] & summed_3[4];
-  assign \$104  = summed_4[0] & summed_4[4];
-  assign \$105  = summed_5[0] & summed_5[4];
-  assign \$106  = summed_6[0] & summed_6[4];
-  assign \trigger$297  = tag_5[0] & tag_5[2];
-  assign \trigger$305  = tag_12[0] & tag_12[2];
-  assign \trigger$328  = \write_tag$329 [0] & \write_tag$329 [1];
-  assign \trigger$334  = \write_tag$329 [0] & \write_tag$329 [1];
-  assign \$107  = ready_4[0] & finishes_sum;
-  assign \$108  = ! \bank$92 ;
-  assign \$109  = active & \$108 ;
-  assign \$110  = \bank$364  == 2'h2;
-  assign \$114  = \$110  & \$113 ;
-  assign \$115  = ! \lane$367 ;
-  assign \$116  = enables[0] & \$115 ;
-  assign \$117  = | { \$116 , \$114  };
-  assign \$118  = \bank$364  == 2'h2;
-  assign \$122  = \$118  & \$121 ;
-  assign \$123  = \lane$367  == 1'h1;
-  assign \$124  = enables[0] & \$123 ;
-  assign \$125  = | { \$124 , \$122  };
-  assign \$126  = \bank$364  == 2'h2;
-  assign \$130  = \$126  & \$129 ;
-  assign \$131  = \lane$367  == 2'h2;
-  assign \$132  = enables[0] & \$131 ;
-  assign \$133  = | { \$132 , \$130  };
-  assign \$134  = \bank$364  == 2'h2;
-  assign \$138  = \$134  & \$137 ;
-  assign \$139  = \lane$367  == 2'h3;
-  assign \$140  = enables[0] & \$139 ;
-  assign \$141  = | { \$140 , \$138  };
-  assign \$142  = \bank$364  == 2'h2;
-  assign \$146  = \$142  & \$145 ;
-  assign \$147  = \lane$367  == 3'h4;
-  assign \$148  = enables[0] & \$147 ;
-  assign \$149  = | { \$148 , \$146  };
-  assign \$150  = \bank$364  == 2'h2;
-  assign \$154  = \$150  & \$153 ;
-  assign \$155  = \lane$367  == 3'h5;
-  assign \$156  = enables[0] & \$155 ;
-  assign \$157  = | { \$156 , \$154  };
-  assign \$158  = \bank$364  == 2'h2;
-  assign \$162  = \$158  & \$161 ;
-  assign \$163  = \lane$367  == 3'h6;
-  assign \$164  = enables[0] & \$163 ;
-  assign \$165  = | { \$164 , \$162  };
-  assign \$166  = \bank$364  == 2'h2;
-  assign \$170  = \$166  & \$169 ;
-  assign \$171  = \lane$367  == 3'h7;
-  assign \$172  = enables[0] & \$171 ;
-  assign \$173  = | { \$172 , \$170  };
-  assign \$175  = \bank$364  == 2'h3;
-  assign \$179  = \$175  & \$178 ;
-  assign \$180  = ! \lane$367 ;
-  assign \$181  = enables[1] & \$180 ;
-  assign \$182  = | { \$181 , \$179  };
-  assign \$183  = \bank$364  == 2'h3;
-  assign \$187  = \$183  & \$186 ;
-  assign \$188  = \lane$367  == 1'h1;
-  assign \$189  = enables[1] & \$188 ;
-  assign \$190  = | { \$189 , \$187  };
-  assign \$191  = \bank$364  == 2'h3;
-  assign \$195  = \$191  & \$194 ;
-  assign \$196  = \lane$367  == 2'h2;
-  assign \$197  = enables[1] & \$196 ;
-  assign \$198  = | { \$197 , \$195  };
-  assign \$199  = \bank$364  == 2'h3;
-  assign \$203  = \$199  & \$202 ;
-  assign \$204  = \lane$367  == 2'h3;
-  assign \$205  = enables[1] & \$204 ;
-  assign \$206  = | { \$205 , \$203  };
-  assign \$207  = \bank$364  == 2'h3;
-  assign \$211  = \$207  & \$210 ;
-  assign \$212  = \lane$367  == 3'h4;
-  assign \$213  = enables[1] & \$212 ;
-  assign \$214  = | { \$213 , \$211  };
-  assign \$215  = \bank$364  == 2'h3;
-  assign \$219  = \$215  & \$218 ;
-  assign \$220  = \lane$367  == 3'h5;
-  assign \$221  = enables[1] & \$220 ;
-  assign \$222  = | { \$221 , \$219  };
-  assign \$223  = \bank$364  == 2'h3;
-  assign \$227  = \$223  & \$226 ;
-  assign \$228  = \lane$367  == 3'h6;
-  assign \$229  = enables[1] & \$228 ;
-  assign \$230  = | { \$229 , \$227  };
-  assign \$231  = \bank$364  == 2'h3;
-  assign \$235  = \$231  & \$234 ;
-  assign \$236  = \lane$367  == 3'h7;
-  assign \$237  = enables[1] & \$236 ;
-  assign \$238  = | { \$237 , \$235  };
-  assign \$239  = \bank$67  == 2'h2;
-  assign \$240  = \active$378  & \$239 ;
-  assign \$241  = ! lane_x;
-  assign \$242  = enable_x & \$241 ;
-  assign \$244  = lane_x == 1'h1;
-  assign \$245  = enable_x & \$244 ;
-  assign \$247  = lane_x == 2'h2;
-  assign \$248  = enable_x & \$247 ;
-  assign \$250  = lane_x == 2'h3;
-  assign \$251  = enable_x & \$250 ;
-  assign \$253  = lane_x == 3'h4;
+  assign \a$224  = \$92  | a_constant;
+  assign \$94  = \$93  | a_word_0;
+  assign \a$228  = \$94  | a_constant;
+  assign \$96  = \$95  | a_word_0;
+  assign \a$232  = \$96  | a_constant;
+  assign \$98  = \$97  | a_word_0;
+  assign \a$236  = \$98  | a_constant;
+  assign \$100  = \$99  | a_word_0;
+  assign \a$240  = \$100  | a_constant;
+  assign \$102  = \$101  | a_word_0;
+  assign \a$244  = \$102  | a_constant;
+  assign \$104  = \$103  | a_word_0;
+  assign \a$248  = \$104  | a_constant;
+  assign \trigger$263  = tag_5[0] & tag_5[2];
+  assign \$105  = tag_9[0] & tag_9[2];
+  assign \$106  = \$105  & sums_rows;
+  assign \$107  = \$106  ? tag_9 : tag_5;
+  assign \$108  = tag_5[0] & sums_products;
+  assign \$109  = tag_9[0] & tag_9[2];
+  assign \$110  = \$109  & sums_rows;
+  assign \$111  = \$108  | \$110 ;
+  assign word = of_row_5 ? { \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290  } : sum;
+  assign \$112  = \$signal [0] & \$signal [4];
+  assign \$113  = summed_1[0] & summed_1[4];
+  assign \$114  = summed_2[0] & summed_2[4];
+  assign \$115  = summed_3[0] & summed_3[4];
+  assign \$116  = summed_4[0] & summed_4[4];
+  assign \$117  = summed_5[0] & summed_5[4];
+  assign \$118  = summed_6[0] & summed_6[4];
+  assign \trigger$305  = tag_5[0] & tag_5[2];
+  assign \trigger$313  = tag_12[0] & tag_12[2];
+  assign \trigger$336  = \write_tag$337 [0] & \write_tag$337 [1];
+  assign \trigger$342  = \write_tag$337 [0] & \write_tag$337 [1];
+  assign \$119  = ready_4[0] & finishes_sum;
+  assign \$120  = ! \bank$92 ;
+  assign \$121  = active & \$120 ;
+  assign \$122  = \bank$371  == 2'h2;
+  assign \$126  = \$122  & \$125 ;
+  assign \$127  = ! \lane$374 ;
+  assign \$128  = enables[0] & \$127 ;
+  assign \$129  = | { \$128 , \$126  };
+  assign \$130  = \bank$371  == 2'h2;
+  assign \$134  = \$130  & \$133 ;
+  assign \$135  = \lane$374  == 1'h1;
+  assign \$136  = enables[0] & \$135 ;
+  assign \$137  = | { \$136 , \$134  };
+  assign \$138  = \bank$371  == 2'h2;
+  assign \$142  = \$138  & \$141 ;
+  assign \$143  = \lane$374  == 2'h2;
+  assign \$144  = enables[0] & \$143 ;
+  assign \$145  = | { \$144 , \$142  };
+  assign \$146  = \bank$371  == 2'h2;
+  assign \$150  = \$146  & \$149 ;
+  assign \$151  = \lane$374  == 2'h3;
+  assign \$152  = enables[0] & \$151 ;
+  assign \$153  = | { \$152 , \$150  };
+  assign \$154  = \bank$371  == 2'h2;
+  assign \$158  = \$154  & \$157 ;
+  assign \$159  = \lane$374  == 3'h4;
+  assign \$160  = enables[0] & \$159 ;
+  assign \$161  = | { \$160 , \$158  };
+  assign \$162  = \bank$371  == 2'h2;
+  assign \$166  = \$162  & \$165 ;
+  assign \$167  = \lane$374  == 3'h5;
+  assign \$168  = enables[0] & \$167 ;
+  assign \$169  = | { \$168 , \$166  };
+  assign \$170  = \bank$371  == 2'h2;
+  assign \$174  = \$170  & \$173 ;
+  assign \$175  = \lane$374  == 3'h6;
+  assign \$176  = enables[0] & \$175 ;
+  assign \$177  = | { \$176 , \$174  };
+  assign \$178  = \bank$371  == 2'h2;
+  assign \$182  = \$178  & \$181 ;
+  assign \$183  = \lane$374  == 3'h7;
+  assign \$184  = enables[0] & \$183 ;
+  assign \$185  = | { \$184 , \$182  };
+  assign \$187  = \bank$371  == 2'h3;
+  assign \$191  = \$187  & \$190 ;
+  assign \$192  = ! \lane$374 ;
+  assign \$193  = enables[1] & \$192 ;
+  assign \$194  = | { \$193 , \$191  };
+  assign \$195  = \bank$371  == 2'h3;
+  assign \$199  = \$195  & \$198 ;
+  assign \$200  = \lane$374  == 1'h1;
+  assign \$201  = enables[1] & \$200 ;
+  assign \$202  = | { \$201 , \$199  };
+  assign \$203  = \bank$371  == 2'h3;
+  assign \$207  = \$203  & \$206 ;
+  assign \$208  = \lane$374  == 2'h2;
+  assign \$209  = enables[1] & \$208 ;
+  assign \$210  = | { \$209 , \$207  };
+  assign \$211  = \bank$371  == 2'h3;
+  assign \$215  = \$211  & \$214 ;
+  assign \$216  = \lane$374  == 2'h3;
+  assign \$217  = enables[1] & \$216 ;
+  assign \$218  = | { \$217 , \$215  };
+  assign \$219  = \bank$371  == 2'h3;
+  assign \$223  = \$219  & \$222 ;
+  assign \$224  = \lane$374  == 3'h4;
+  assign \$225  = enables[1] & \$224 ;
+  assign \$226  = | { \$225 , \$223  };
+  assign \$227  = \bank$371  == 2'h3;
+  assign \$231  = \$227  & \$230 ;
+  assign \$232  = \lane$374  == 3'h5;
+  assign \$233  = enables[1] & \$232 ;
+  assign \$234  = | { \$233 , \$231  };
+  assign \$235  = \bank$371  == 2'h3;
+  assign \$239  = \$235  & \$238 ;
+  assign \$240  = \lane$374  == 3'h6;
+  assign \$241  = enables[1] & \$240 ;
+  assign \$242  = | { \$241 , \$239  };
+  assign \$243  = \bank$371  == 2'h3;
+  assign \$247  = \$243  & \$246 ;
+  assign \$248  = \lane$374  == 3'h7;
+  assign \$249  = enables[1] & \$248 ;
+  assign \$250  = | { \$249 , \$247  };
+  assign \$251  = \bank$67  == 2'h2;
+  assign \$252  = \active$385  & \$251 ;
+  assign \$253  = ! lane_x;
   assign \$254  = enable_x & \$253 ;
-  assign \$256  = lane_x == 3'h5;
+  assign \$256  = lane_x == 1'h1;
   assign \$257  = enable_x & \$256 ;
-  assign \$259  = lane_x == 3'h6;
+  assign \$259  = lane_x == 2'h2;
   assign \$260  = enable_x & \$259 ;
-  assign \$262  = lane_x == 3'h7;
+  assign \$262  = lane_x == 2'h3;
   assign \$263  = enable_x & \$262 ;
-  assign \$265  = ! lane_y;
-  assign \$266  = enable_y & \$265 ;
-  assign \$268  = lane_y == 1'h1;
-  assign \$269  = enable_y & \$268 ;
-  assign \$271  = lane_y == 2'h2;
-  assign \$272  = enable_y & \$271 ;
-  assign \$274  = lane_y == 2'h3;
-  assign \$275  = enable_y & \$274 ;
-  assign \$277  = lane_y == 3'h4;
+  assign \$265  = lane_x == 3'h4;
+  assign \$266  = enable_x & \$265 ;
+  assign \$268  = lane_x == 3'h5;
+  assign \$269  = enable_x & \$268 ;
+  assign \$271  = lane_x == 3'h6;
+  assign \$272  = enable_x & \$271 ;
+  assign \$274  = lane_x == 3'h7;
+  assign \$275  = enable_x & \$274 ;
+  assign \$277  = ! lane_y;
   assign \$278  = enable_y & \$277 ;
-  assign \$280  = lane_y == 3'h5;
+  assign \$280  = lane_y == 1'h1;
   assign \$281  = enable_y & \$280 ;
-  assign \$283  = lane_y == 3'h6;
+  assign \$283  = lane_y == 2'h2;
   assign \$284  = enable_y & \$283 ;
-  assign \$286  = lane_y == 3'h7;
+  assign \$286  = lane_y == 2'h3;
   assign \$287  = enable_y & \$286 ;
-  assign \$289  = ! \bank$67 ;
-  assign \$290  = \active$378  & \$289 ;
-  assign \$292  = ! \bank$404 ;
-  assign \$293  = \write$403  & \$292 ;
-  assign \$294  = ! \bank$364 ;
-  assign \$298  = \$294  & \$297 ;
-  assign \$301  = \$300  | row_enables[0];
-  assign \$303  = ! \bank$404 ;
-  assign \$304  = ! \lane$411 ;
-  assign \$305  = \write$403  & \$304 ;
-  assign \$307  = \$303  & \$306 ;
-  assign \$308  = | { \$307 , \$302 , \$298  };
-  assign \$309  = ! \bank$364 ;
-  assign \$313  = \$309  & \$312 ;
-  assign \$318  = ! \bank$404 ;
-  assign \$319  = \lane$411  == 1'h1;
+  assign \$289  = lane_y == 3'h4;
+  assign \$290  = enable_y & \$289 ;
+  assign \$292  = lane_y == 3'h5;
+  assign \$293  = enable_y & \$292 ;
+  assign \$295  = lane_y == 3'h6;
+  assign \$296  = enable_y & \$295 ;
+  assign \$298  = lane_y == 3'h7;
+  assign \$299  = enable_y & \$298 ;
+  assign \$301  = ! \bank$67 ;
+  assign \$302  = \active$385  & \$301 ;
+  assign \$304  = ! \bank$411 ;
+  assign \$305  = \write$410  & \$304 ;
+  assign \$306  = ! \bank$371 ;
+  assign \$310  = \$306  & \$309 ;
   \core.a_row  a_row (
-    .\bank$18 (bank),
+    .\bank$19 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$377 ),
+    .row(\row$384 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.a_word  a_word (
-    .\bank$19 (\bank$45 ),
+    .\bank$20 (\bank$45 ),
     .clk(clk),
     .kernel(tag[16:13]),
-    .\lane$7 (\lane$48 ),
+    .\lane$9 (\lane$48 ),
     .level(tag[8:7]),
     .row(row),
     .rst(rst),
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$378 ),
-    .\bank$18 (\bank$67 ),
+    .active(\active$385 ),
+    .\bank$19 (\bank$67 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$379 ),
+    .row(\row$386 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$431$0 (\$308 ),
-    .\port$446$0 (\$323 ),
-    .\port$461$0 (\$338 ),
-    .\port$476$0 (\$353 ),
-    .\port$491$0 (\$368 ),
-    .\port$506$0 (\$383 ),
-    .\port$521$0 (\$398 ),
-    .\port$536$0 (\$413 ),
-    .read__addr(\read_address$397 ),
+    .\port$442$0 (\$320 ),
+    .\port$457$0 (\$335 ),
+    .\port$472$0 (\$350 ),
+    .\port$487$0 (\$365 ),
+    .\port$502$0 (\$380 ),
+    .\port$517$0 (\$395 ),
+    .\port$532$0 (\$410 ),
+    .\port$547$0 (\$425 ),
+    .read__addr(\read_address$404 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$398 ),
-    .write__data(\write_data$399 )
+    .write__addr(\write_address$405 ),
+    .write__data(\write_data$406 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$562$0 (\$433 ),
-    .\port$577$0 (\$448 ),
-    .\port$592$0 (\$463 ),
-    .\port$607$0 (\$478 ),
-    .\port$622$0 (\$493 ),
-    .\port$637$0 (\$508 ),
-    .\port$652$0 (\$523 ),
-    .\port$667$0 (\$538 ),
-    .read__addr(\read_address$412 ),
-    .read_data(\read_data$196 ),
+    .\port$573$0 (\$445 ),
+    .\port$588$0 (\$460 ),
+    .\port$603$0 (\$475 ),
+    .\port$618$0 (\$490 ),
+    .\port$633$0 (\$505 ),
+    .\port$648$0 (\$520 ),
+    .\port$663$0 (\$535 ),
+    .\port$678$0 (\$550 ),
+    .read__addr(\read_address$419 ),
+    .read_data(\read_data$204 ),
     .rst(rst),
-    .write__addr(\write_address$413 ),
-    .write__data(\write_data$414 )
+    .write__addr(\write_address$420 ),
+    .write__data(\write_data$421 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$228$0 (\$117 ),
-    .\port$236$0 (\$125 ),
-    .\port$244$0 (\$133 ),
-    .\port$252$0 (\$141 ),
-    .\port$260$0 (\$149 ),
-    .\port$268$0 (\$157 ),
-    .\port$276$0 (\$165 ),
-    .\port$284$0 (\$173 ),
+    .\port$239$0 (\$129 ),
+    .\port$247$0 (\$137 ),
+    .\port$255$0 (\$145 ),
+    .\port$263$0 (\$153 ),
+    .\port$271$0 (\$161 ),
+    .\port$279$0 (\$169 ),
+    .\port$287$0 (\$177 ),
+    .\port$295$0 (\$185 ),
     .read__addr(read_address),
-    .read_data(\read_data$203 ),
+    .read_data(\read_data$211 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2352,62 +2382,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$297$0 (\$182 ),
-    .\port$305$0 (\$190 ),
-    .\port$313$0 (\$198 ),
-    .\port$321$0 (\$206 ),
-    .\port$329$0 (\$214 ),
-    .\port$337$0 (\$222 ),
-    .\port$345$0 (\$230 ),
-    .\port$353$0 (\$238 ),
-    .read__addr(\read_address$370 ),
-    .read_data(\read_data$260 ),
+    .\port$308$0 (\$194 ),
+    .\port$316$0 (\$202 ),
+    .\port$324$0 (\$210 ),
+    .\port$332$0 (\$218 ),
+    .\port$340$0 (\$226 ),
+    .\port$348$0 (\$234 ),
+    .\port$356$0 (\$242 ),
+    .\port$364$0 (\$250 ),
+    .read__addr(\read_address$377 ),
+    .read_data(\read_data$268 ),
     .rst(rst),
-    .write__addr(\write_address$373 ),
-    .write__data(\write_data$374 )
+    .write__addr(\write_address$380 ),
+    .write__data(\write_data$381 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2872$0 (\word$383 ),
-    .\port$360$0 (\$243 ),
-    .\port$363$0 (\$246 ),
-    .\port$366$0 (\$249 ),
-    .\port$369$0 (\$252 ),
-    .\port$372$0 (\$255 ),
-    .\port$375$0 (\$258 ),
-    .\port$378$0 (\$261 ),
-    .\port$381$0 (\$264 ),
-    .read__addr(\read_address$376 ),
-    .read_data(\read_data$197 ),
+    .\port$2874$0 (\word$390 ),
+    .\port$371$0 (\$255 ),
+    .\port$374$0 (\$258 ),
+    .\port$377$0 (\$261 ),
+    .\port$380$0 (\$264 ),
+    .\port$383$0 (\$267 ),
+    .\port$386$0 (\$270 ),
+    .\port$389$0 (\$273 ),
+    .\port$392$0 (\$276 ),
+    .read__addr(\read_address$383 ),
+    .read_data(\read_data$205 ),
     .rst(rst),
-    .write__addr(\write_address$380 )
+    .write__addr(\write_address$387 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2872$0 (\word$383 ),
-    .\port$384$0 (\$267 ),
-    .\port$387$0 (\$270 ),
-    .\port$390$0 (\$273 ),
-    .\port$393$0 (\$276 ),
-    .\port$396$0 (\$279 ),
-    .\port$399$0 (\$282 ),
-    .\port$402$0 (\$285 ),
-    .\port$405$0 (\$288 ),
-    .read__addr(\read_address$387 ),
-    .read_data(\read_data$311 ),
+    .\port$2874$0 (\word$390 ),
+    .\port$395$0 (\$279 ),
+    .\port$398$0 (\$282 ),
+    .\port$401$0 (\$285 ),
+    .\port$404$0 (\$288 ),
+    .\port$407$0 (\$291 ),
+    .\port$410$0 (\$294 ),
+    .\port$413$0 (\$297 ),
+    .\port$416$0 (\$300 ),
+    .read__addr(\read_address$394 ),
+    .read_data(\read_data$319 ),
     .rst(rst),
-    .write__addr(\write_address$389 )
+    .write__addr(\write_address$396 )
   );
-  \core.bias_word$516  \bias_word$516  (
-    .active(\active$371 ),
-    .\bank$19 (\bank$130 ),
+  \core.bias_word$520  \bias_word$520  (
+    .active(\active$378 ),
+    .\bank$20 (\bank$130 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
-    .\lane$7 (\lane$133 ),
+    .\lane$9 (\lane$133 ),
     .level(tag_5[10:9]),
-    .row(\row$372 ),
+    .row(\row$379 ),
     .rst(rst),
-    .trigger(\trigger$297 )
+    .trigger(\trigger$305 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2417,8 +2447,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(running),
-    .add_16(add_16),
+    .add_15(\$signal$190 ),
+    .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
     .add_4(clamped_4),
@@ -2427,7 +2457,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_7(clamped_7),
     .add_8(clamped_8),
     .add_9(clamped_9),
-    .address(\$552 [4:0]),
+    .address(address),
     .clear_0(clear_0),
     .clear_1(clear_1),
     .clear_10(clear_10),
@@ -2435,7 +2465,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(start),
+    .clear_15(\$signal$191 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2454,34 +2484,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2647$0 (old_row_0),
-    .\port$2648$0 (old_row_1),
-    .\port$2649$0 (old_row_2),
-    .\port$2650$0 (old_row_3),
-    .\port$2651$0 (old_row_4),
-    .\port$2652$0 (old_row_5),
-    .\port$2653$0 (old_row_6),
-    .\port$2654$0 (old_row_7),
-    .\port$3140$0 (total),
-    .\port$3145$0 (\total$248 ),
-    .\port$3150$0 (\total$249 ),
-    .\port$3155$0 (\total$250 ),
-    .\port$3160$0 (\total$251 ),
-    .\port$3165$0 (\total$252 ),
-    .\port$3170$0 (\total$253 ),
-    .\port$3175$0 (\total$254 ),
-    .rows(\words$278 ),
+    .\port$2620$0 (old_row_0),
+    .\port$2621$0 (old_row_1),
+    .\port$2622$0 (old_row_2),
+    .\port$2623$0 (old_row_3),
+    .\port$2624$0 (old_row_4),
+    .\port$2625$0 (old_row_5),
+    .\port$2626$0 (old_row_6),
+    .\port$2627$0 (old_row_7),
+    .\port$3184$0 (total),
+    .\port$3189$0 (\total$256 ),
+    .\port$3194$0 (\total$257 ),
+    .\port$3199$0 (\total$258 ),
+    .\port$3204$0 (\total$259 ),
+    .\port$3209$0 (\total$260 ),
+    .\port$3214$0 (\total$261 ),
+    .\port$3219$0 (\total$262 ),
+    .rows(\words$286 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$18 (\bank$364 ),
+    .\bank$19 (\bank$371 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$358 ),
+    .row(\row$365 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2489,142 +2519,143 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
+    .\port$2611$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$216 ),
-    .b(\b$217 ),
-    .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$271 ),
-    .rst(rst),
-    .total(\total$248 )
-  );
-  \core.lane_2  lane_2 (
-    .a(\a$220 ),
-    .b(\b$221 ),
-    .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$272 ),
-    .rst(rst),
-    .total(\total$249 )
-  );
-  \core.lane_3  lane_3 (
     .a(\a$224 ),
     .b(\b$225 ),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$273 ),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$279 ),
     .rst(rst),
-    .total(\total$250 )
+    .total(\total$256 )
   );
-  \core.lane_4  lane_4 (
+  \core.lane_2  lane_2 (
     .a(\a$228 ),
     .b(\b$229 ),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$274 ),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$280 ),
     .rst(rst),
-    .total(\total$251 )
+    .total(\total$257 )
   );
-  \core.lane_5  lane_5 (
+  \core.lane_3  lane_3 (
     .a(\a$232 ),
     .b(\b$233 ),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$275 ),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$281 ),
     .rst(rst),
-    .total(\total$252 )
+    .total(\total$258 )
   );
-  \core.lane_6  lane_6 (
+  \core.lane_4  lane_4 (
     .a(\a$236 ),
     .b(\b$237 ),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$276 ),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$282 ),
     .rst(rst),
-    .total(\total$253 )
+    .total(\total$259 )
   );
-  \core.lane_7  lane_7 (
+  \core.lane_5  lane_5 (
     .a(\a$240 ),
     .b(\b$241 ),
     .clk(clk),
-    .\port$2638$0 (tag_8[1:0]),
-    .product(\product$277 ),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$283 ),
     .rst(rst),
-    .total(\total$254 )
+    .total(\total$260 )
+  );
+  \core.lane_6  lane_6 (
+    .a(\a$244 ),
+    .b(\b$245 ),
+    .clk(clk),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$284 ),
+    .rst(rst),
+    .total(\total$261 )
+  );
+  \core.lane_7  lane_7 (
+    .a(\a$248 ),
+    .b(\b$249 ),
+    .clk(clk),
+    .\port$2611$0 (tag_8[1:0]),
+    .product(\product$285 ),
+    .rst(rst),
+    .total(\total$262 )
   );
   \core.old_row  old_row (
     .active(active),
-    .\bank$18 (\bank$92 ),
+    .\bank$19 (\bank$92 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$355 ),
+    .row(\row$362 ),
     .rst(rst),
-    .trigger(\trigger$255 )
+    .trigger(\trigger$263 )
   );
-  \core.other_rows$517  \other_rows$517  (
-    .\bank$17 (\bank$139 ),
+  \core.other_rows$521  \other_rows$521  (
+    .\bank$18 (\bank$139 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$387 ),
+    .row(\read_address$394 ),
     .rst(rst),
-    .trigger(\trigger$305 )
+    .trigger(\trigger$313 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
+    .enable(idle),
     .enables(enables),
-    .lane(\lane$367 ),
+    .lane(\lane$374 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$361 ),
+    .row(\row$368 ),
     .rst(rst),
-    .word(\word$362 )
+    .word(\word$369 )
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3143$0 (product),
-    .\port$3148$0 (\product$271 ),
-    .\port$3153$0 (\product$272 ),
-    .\port$3158$0 (\product$273 ),
-    .\port$3163$0 (\product$274 ),
-    .\port$3168$0 (\product$275 ),
-    .\port$3173$0 (\product$276 ),
-    .\port$3178$0 (\product$277 ),
+    .\port$3187$0 (product),
+    .\port$3192$0 (\product$279 ),
+    .\port$3197$0 (\product$280 ),
+    .\port$3202$0 (\product$281 ),
+    .\port$3207$0 (\product$282 ),
+    .\port$3212$0 (\product$283 ),
+    .\port$3217$0 (\product$284 ),
+    .\port$3222$0 (\product$285 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
-    .busy(\busy$146 ),
+    .busy(\busy$147 ),
     .clk(clk),
-    .\group$32 (group),
+    .\group$33 (group),
     .hold(hold),
-    .restart(\start$421 ),
+    .restart(\start$428 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$356 ),
+    .row(\row$363 ),
     .row_row16_0(read_data),
-    .row_row24_0(\read_data$203 ),
-    .row_row24_1(\read_data$260 ),
+    .row_row24_0(\read_data$211 ),
+    .row_row24_1(\read_data$268 ),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
     .rst(rst),
-    .sum_2_0(\sum$282 ),
-    .words(\words$278 )
+    .sum_2_0(\sum$290 ),
+    .words(\words$286 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
-    .blocked(1'h0),
+    .blocked(blocked),
     .clk(clk),
     .consume(consume),
     .enable_x(enable_x),
@@ -2633,14 +2664,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$380 ),
-    .row_y(\write_address$389 ),
+    .row_x(\write_address$387 ),
+    .row_y(\write_address$396 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$427 ),
-    .word(\word$383 )
+    .slot(\slot$434 ),
+    .word(\word$390 )
   );
   \core.sequencer  sequencer (
     .busy(busy),
@@ -2651,7 +2682,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$427 ),
+    .slot(\slot$434 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2663,42 +2694,42 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$311 ),
-    .\port$3140$0 (total),
-    .\port$3145$0 (\total$248 ),
-    .\port$3150$0 (\total$249 ),
-    .\port$3155$0 (\total$250 ),
-    .\port$3160$0 (\total$251 ),
-    .\port$3165$0 (\total$252 ),
-    .\port$3170$0 (\total$253 ),
-    .\port$3175$0 (\total$254 ),
+    .other_rows(\read_data$319 ),
+    .\port$3184$0 (total),
+    .\port$3189$0 (\total$256 ),
+    .\port$3194$0 (\total$257 ),
+    .\port$3199$0 (\total$258 ),
+    .\port$3204$0 (\total$259 ),
+    .\port$3209$0 (\total$260 ),
+    .\port$3214$0 (\total$261 ),
+    .\port$3219$0 (\total$262 ),
     .row_enables(row_enables),
-    .rows(\rows$402 ),
+    .rows(\rows$409 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$329 ),
+    .write_tag(\write_tag$337 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$329 [16:13]),
-    .level(\write_tag$329 [10:9]),
-    .row(\row$401 ),
+    .kernel(\write_tag$337 [16:13]),
+    .level(\write_tag$337 [10:9]),
+    .row(\row$408 ),
     .rst(rst),
-    .trigger(\trigger$328 )
+    .trigger(\trigger$336 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$329 [16:13]),
-    .level(\write_tag$329 [10:9]),
-    .row(\row$415 ),
+    .kernel(\write_tag$337 [16:13]),
+    .level(\write_tag$337 [10:9]),
+    .row(\row$422 ),
     .rst(rst),
-    .trigger(\trigger$334 )
+    .trigger(\trigger$342 )
   );
   \core.sum_accumulator  sum_accumulator (
     .accumulate(summed_5[0]),
@@ -2709,436 +2740,443 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(word)
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$170 ),
-    .clamped_kernel(\clamped_kernel$447 ),
+    .clamped(\clamped$171 ),
+    .clamped_kernel(\clamped_kernel$454 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$339 ),
+    .tag(\tag$347 ),
     .total(sum_total),
-    .word_0(\words$406 ),
-    .write(\write$403 ),
-    .write_tag(\write_tag$343 )
+    .word_0(\words$413 ),
+    .write(\write$410 ),
+    .write_tag(\write_tag$351 )
   );
   \core.sum_write_0  sum_write_0 (
-    .\bank$20 (\bank$404 ),
+    .\bank$21 (\bank$411 ),
     .clk(clk),
-    .\lane$8 (\lane$411 ),
-    .\port$3693$11 (\write_tag$343 [16:11]),
-    .row(\row$405 ),
+    .\lane$10 (\lane$418 ),
+    .\port$3737$11 (\write_tag$351 [16:11]),
+    .row(\row$412 ),
     .rst(rst),
-    .trigger(\write_tag$343 [0])
+    .trigger(\write_tag$351 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$556  = tag;
+    \$559  = tag;
     if (rst) begin
-      \$556  = 20'h00000;
+      \$559  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$557  = bank;
+    \$560  = bank;
     if (rst) begin
-      \$557  = 2'h0;
+      \$560  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$558  = a_row_bank_1;
+    \$561  = a_row_bank_1;
     if (rst) begin
-      \$558  = 2'h0;
+      \$561  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$559  = 3'h0;
+    \$562  = 3'h0;
     if (rst) begin
-      \$559  = 3'h0;
+      \$562  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$560  = a_row_lane_1;
+    \$563  = a_row_lane_1;
     if (rst) begin
-      \$560  = 3'h0;
+      \$563  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$561  = a_row_needed;
-    if (rst) begin
-      \$561  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$562  = a_row_needed_1;
-    if (rst) begin
-      \$562  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$563  = a_row_needed_2;
-    if (rst) begin
-      \$563  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$564  = a_row_needed_3;
+    \$564  = a_row_needed;
     if (rst) begin
       \$564  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$565  = \bank$45 ;
+    \$565  = a_row_needed_1;
     if (rst) begin
       \$565  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$566  = a_word_bank_1;
+    \$566  = a_row_needed_2;
     if (rst) begin
       \$566  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$567  = \lane$48 ;
+    \$567  = a_row_needed_3;
     if (rst) begin
-      \$567  = 3'h0;
+      \$567  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$568  = a_word_lane_1;
+    \$568  = \bank$45 ;
     if (rst) begin
-      \$568  = 3'h0;
+      \$568  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$569  = a_word_needed;
+    \$569  = a_word_bank_1;
     if (rst) begin
       \$569  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$570  = a_word_needed_1;
+    \$570  = \lane$48 ;
     if (rst) begin
-      \$570  = 1'h0;
+      \$570  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$571  = a_word_needed_2;
+    \$571  = a_word_lane_1;
     if (rst) begin
-      \$571  = 1'h0;
+      \$571  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$572  = a_word_needed_3;
+    \$572  = a_word_needed;
     if (rst) begin
       \$572  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$573  = a_word_needed_4;
+    \$573  = a_word_needed_1;
     if (rst) begin
       \$573  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$574  = tag_1;
+    \$574  = a_word_needed_2;
     if (rst) begin
-      \$574  = 20'h00000;
+      \$574  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$575  = tag_2;
+    \$575  = a_word_needed_3;
     if (rst) begin
-      \$575  = 20'h00000;
+      \$575  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$576  = tag_3;
+    \$576  = a_word_needed_4;
     if (rst) begin
-      \$576  = 20'h00000;
+      \$576  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$577  = tag_4;
+    \$577  = tag_1;
     if (rst) begin
       \$577  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$578  = \bank$67 ;
+    \$578  = tag_2;
     if (rst) begin
-      \$578  = 2'h0;
+      \$578  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$579  = b_row_bank_1;
+    \$579  = tag_3;
     if (rst) begin
-      \$579  = 2'h0;
+      \$579  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$580  = 3'h0;
+    \$580  = tag_4;
     if (rst) begin
-      \$580  = 3'h0;
+      \$580  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$581  = b_row_lane_1;
+    \$581  = \bank$67 ;
     if (rst) begin
-      \$581  = 3'h0;
+      \$581  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$582  = tag_5;
+    \$582  = b_row_bank_1;
     if (rst) begin
-      \$582  = 20'h00000;
+      \$582  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$583  = tag_6;
+    \$583  = 3'h0;
     if (rst) begin
-      \$583  = 20'h00000;
+      \$583  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$584  = tag_7;
+    \$584  = b_row_lane_1;
     if (rst) begin
-      \$584  = 20'h00000;
+      \$584  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$585  = \bank$92 ;
+    \$585  = tag_5;
     if (rst) begin
-      \$585  = 1'h0;
+      \$585  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$586  = old_row_bank_1;
+    \$586  = tag_6;
     if (rst) begin
-      \$586  = 1'h0;
+      \$586  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$587  = 3'h0;
+    \$587  = tag_7;
     if (rst) begin
-      \$587  = 3'h0;
+      \$587  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$588  = old_row_lane_1;
+    \$588  = \bank$92 ;
     if (rst) begin
-      \$588  = 3'h0;
+      \$588  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$589  = tag_8;
+    \$589  = old_row_bank_1;
     if (rst) begin
-      \$589  = 20'h00000;
+      \$589  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$590  = source;
+    \$590  = 3'h0;
     if (rst) begin
-      \$590  = 20'h00000;
+      \$590  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$591  = \$12 ;
+    \$591  = old_row_lane_1;
     if (rst) begin
-      \$591  = 1'h0;
+      \$591  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$592  = \$signal ;
+    \$592  = tag_8;
     if (rst) begin
       \$592  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$593  = summed_1;
+    \$593  = source;
     if (rst) begin
       \$593  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$594  = summed_2;
+    \$594  = \$12 ;
     if (rst) begin
-      \$594  = 20'h00000;
+      \$594  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$595  = summed_3;
+    \$595  = \$signal ;
     if (rst) begin
       \$595  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$596  = summed_4;
+    \$596  = summed_1;
     if (rst) begin
       \$596  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$597  = summed_5;
+    \$597  = summed_2;
     if (rst) begin
       \$597  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$598  = \bank$130 ;
+    \$598  = summed_3;
     if (rst) begin
-      \$598  = 1'h0;
+      \$598  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$599  = bias_word_bank_1;
+    \$599  = summed_4;
     if (rst) begin
-      \$599  = 1'h0;
+      \$599  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$600  = \lane$133 ;
+    \$600  = summed_5;
     if (rst) begin
-      \$600  = 3'h0;
+      \$600  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$601  = bias_word_lane_1;
+    \$601  = \bank$130 ;
     if (rst) begin
-      \$601  = 3'h0;
+      \$601  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$602  = tag_9;
+    \$602  = bias_word_bank_1;
     if (rst) begin
-      \$602  = 20'h00000;
+      \$602  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$603  = tag_10;
+    \$603  = \lane$133 ;
     if (rst) begin
-      \$603  = 20'h00000;
+      \$603  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$604  = tag_11;
+    \$604  = bias_word_lane_1;
     if (rst) begin
-      \$604  = 20'h00000;
+      \$604  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$605  = \bank$139 ;
+    \$605  = tag_9;
     if (rst) begin
-      \$605  = 1'h0;
+      \$605  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$606  = other_rows_bank_1;
+    \$606  = tag_10;
     if (rst) begin
-      \$606  = 1'h0;
+      \$606  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$607  = 3'h0;
+    \$607  = tag_11;
     if (rst) begin
-      \$607  = 3'h0;
+      \$607  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$608  = other_rows_lane_1;
+    \$608  = \bank$139 ;
     if (rst) begin
-      \$608  = 3'h0;
+      \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$609  = \$19 ;
+    \$609  = other_rows_bank_1;
     if (rst) begin
-      \$609  = 1'h1;
+      \$609  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$610  = 4'h0;
+    \$610  = 3'h0;
+    if (rst) begin
+      \$610  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$611  = other_rows_lane_1;
+    if (rst) begin
+      \$611  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$612  = \$13 ;
+    if (rst) begin
+      \$612  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$613  = \$20 ;
+    if (rst) begin
+      \$613  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$614  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$610  = \$20 [3:0];
+            \$614  = \$21 [3:0];
       endcase
     end
     if (rst) begin
-      \$610  = 4'h0;
+      \$614  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$611  = count;
+    \$615  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$21 ) begin
-              \$611  = bus__write_data;
+            if (\$22 ) begin
+              \$615  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$611  = 32'd0;
+      \$615  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$612  = resident;
+    \$616  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3146,138 +3184,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$612  = bus__write_data[0];
+            \$616  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$612  = 1'h0;
+      \$616  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$613  = stepping;
+    \$617  = stepping;
     if (start) begin
-      \$613  = \$22 ;
+      \$617  = \$23 ;
     end
     if (rst) begin
-      \$613  = 1'h0;
+      \$617  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$614  = \$25 [1:0];
+    \$618  = \$26 [1:0];
     if (rst) begin
-      \$614  = 2'h0;
+      \$618  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$615  = \$28 [1:0];
+    \$619  = \$29 [1:0];
     if (rst) begin
-      \$615  = 2'h0;
+      \$619  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$616  = \$31 [1:0];
+    \$620  = \$32 [1:0];
     if (rst) begin
-      \$616  = 2'h0;
+      \$620  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$617  = \$34 [1:0];
+    \$621  = \$35 [1:0];
     if (rst) begin
-      \$617  = 2'h0;
+      \$621  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$618  = \$37 [3:0];
+    \$622  = \$38 [3:0];
     if (rst) begin
-      \$618  = 4'h0;
+      \$622  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$619  = \$40 [0];
-    if (rst) begin
-      \$619  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$620  = \$43 [3:0];
-    if (rst) begin
-      \$620  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$621  = \$46 [3:0];
-    if (rst) begin
-      \$621  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$622  = \$49 [0];
-    if (rst) begin
-      \$622  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$623  = \$52 [0];
+    \$623  = \$41 [0];
     if (rst) begin
       \$623  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$624  = \$55 [0];
+    \$624  = \$44 [3:0];
     if (rst) begin
-      \$624  = 1'h0;
+      \$624  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$625  = \$58 [3:0];
+    \$625  = \$47 [3:0];
     if (rst) begin
       \$625  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$626  = \$61 [3:0];
+    \$626  = \$50 [0];
     if (rst) begin
-      \$626  = 4'h0;
+      \$626  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$627  = \$64 [3:0];
+    \$627  = \$53 [0];
     if (rst) begin
-      \$627  = 4'h0;
+      \$627  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$628  = \$67 [3:0];
+    \$628  = \$56 [0];
     if (rst) begin
-      \$628  = 4'h0;
+      \$628  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$629  = left;
+    \$629  = \$59 [3:0];
+    if (rst) begin
+      \$629  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$630  = \$62 [3:0];
+    if (rst) begin
+      \$630  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$631  = \$65 [3:0];
+    if (rst) begin
+      \$631  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$632  = \$68 [3:0];
+    if (rst) begin
+      \$632  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$633  = running;
+    if (rst) begin
+      \$633  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$634  = start;
+    if (rst) begin
+      \$634  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$635  = \$69 ;
+    if (rst) begin
+      \$635  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$636  = \$74 ;
+    if (rst) begin
+      \$636  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$637  = \$79 [4:0];
+    if (rst) begin
+      \$637  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$638  = left;
     if (busy) begin
-      \$629  = 7'h57;
-    end else if (\$68 ) begin
-      \$629  = \$69 [6:0];
+      \$638  = 6'h36;
+    end else if (\$80 ) begin
+      \$638  = \$81 [5:0];
     end
     if (rst) begin
-      \$629  = 7'h00;
+      \$638  = 6'h00;
     end
   end
   always @* begin
@@ -3331,142 +3404,142 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     read_address = row;
-    if (\$109 ) begin
-      read_address = \row$355 ;
+    if (\$121 ) begin
+      read_address = \row$362 ;
     end
-    if (\busy$146 ) begin
-      read_address = \row$356 [4:0];
+    if (\busy$147 ) begin
+      read_address = \row$363 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_address = \row$358 [4:0];
+    write_address = \row$365 [4:0];
     if (enables[0]) begin
-      write_address = \row$361 ;
+      write_address = \row$368 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_data = \words$278 ;
+    write_data = \words$286 ;
     if (enables[0]) begin
-      write_data = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
+      write_data = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$370  = \row$355 [1:0];
-    if (\$174 ) begin
-      \read_address$370  = \row$372 ;
+    \read_address$377  = \row$362 [1:0];
+    if (\$186 ) begin
+      \read_address$377  = \row$379 ;
     end
-    if (\busy$146 ) begin
-      \read_address$370  = \row$356 [1:0];
+    if (\busy$147 ) begin
+      \read_address$377  = \row$363 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$373  = \row$358 [1:0];
+    \write_address$380  = \row$365 [1:0];
     if (enables[1]) begin
-      \write_address$373  = \row$361 [1:0];
+      \write_address$380  = \row$368 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$374  = \words$278 ;
+    \write_data$381  = \words$286 ;
     if (enables[1]) begin
-      \write_data$374  = { \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362 , \word$362  };
+      \write_data$381  = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$376  = \row$377 [6:0];
-    if (\$240 ) begin
-      \read_address$376  = \row$379 [6:0];
+    \read_address$383  = \row$384 [6:0];
+    if (\$252 ) begin
+      \read_address$383  = \row$386 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$397  = \row$377 ;
-    if (\$290 ) begin
-      \read_address$397  = \row$379 ;
+    \read_address$404  = \row$384 ;
+    if (\$302 ) begin
+      \read_address$404  = \row$386 ;
     end
-    if (\busy$146 ) begin
-      \read_address$397  = \row$356 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$398  = \row$358 ;
-    if (\$291 ) begin
-      \write_address$398  = \row$401 ;
-    end
-    if (\$293 ) begin
-      \write_address$398  = \row$405 ;
+    if (\busy$147 ) begin
+      \read_address$404  = \row$363 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$399  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
-    if (\$291 ) begin
-      \write_data$399  = \rows$402 [127:0];
+    \write_address$405  = \row$365 ;
+    if (\$303 ) begin
+      \write_address$405  = \row$408 ;
     end
-    if (\$293 ) begin
-      \write_data$399  = { \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$412  = \row$377 [8:0];
-    if (\$415 ) begin
-      \read_address$412  = \row$379 [8:0];
+    if (\$305 ) begin
+      \write_address$405  = \row$412 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$413  = \row$358 [8:0];
-    if (\$416 ) begin
-      \write_address$413  = \row$415 ;
+    \write_data$406  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    if (\$303 ) begin
+      \write_data$406  = \rows$409 [127:0];
     end
-    if (\$418 ) begin
-      \write_address$413  = \row$405 [8:0];
+    if (\$305 ) begin
+      \write_data$406  = { \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$414  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
-    if (\$416 ) begin
-      \write_data$414  = \rows$402 [255:128];
+    \read_address$419  = \row$384 [8:0];
+    if (\$427 ) begin
+      \read_address$419  = \row$386 [8:0];
     end
-    if (\$418 ) begin
-      \write_data$414  = { \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406 , \words$406  };
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \write_address$420  = \row$365 [8:0];
+    if (\$428 ) begin
+      \write_address$420  = \row$422 ;
+    end
+    if (\$430 ) begin
+      \write_address$420  = \row$412 [8:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \write_data$421  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    if (\$428 ) begin
+      \write_data$421  = \rows$409 [255:128];
+    end
+    if (\$430 ) begin
+      \write_data$421  = { \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     start = 1'h0;
-    if (\$540 ) begin
+    if (\$552 ) begin
       start = 1'h1;
     end
-    if (\$541 ) begin
+    if (\$553 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     routine = 1'h0;
-    if (\$540 ) begin
+    if (\$552 ) begin
       routine = 1'h0;
     end
-    if (\$541 ) begin
+    if (\$553 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     once = 1'h0;
-    if (\$540 ) begin
+    if (\$552 ) begin
       once = 1'h0;
     end
-    if (\$541 ) begin
+    if (\$553 ) begin
       once = 1'h1;
     end
   end
@@ -3513,7 +3586,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$447 )
+    casez (\clamped_kernel$454 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3537,7 +3610,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$447 )
+    casez (\clamped_kernel$454 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3545,7 +3618,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$447 )
+    casez (\clamped_kernel$454 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3553,7 +3626,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$447 )
+    casez (\clamped_kernel$454 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3593,13 +3666,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     other = 32'd0;
-    casez (bus__address)
+    casez (asked)
       8'h00:
           other = 32'd3319641768;
       8'h01:
           other = 32'd3918890771;
       8'h02:
-          other = { 30'h00000000, waiting, \$555  };
+          other = { 30'h00000000, waiting, \$558  };
       8'h04:
           other = count;
       8'h06:
@@ -3615,9 +3688,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$196 [15:0];
+          a_row_raw_0 = \read_data$204 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$197 [15:0];
+          a_row_raw_0 = \read_data$205 [15:0];
     endcase
   end
   always @* begin
@@ -3627,9 +3700,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$196 [31:16];
+          a_row_raw_1 = \read_data$204 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$197 [31:16];
+          a_row_raw_1 = \read_data$205 [31:16];
     endcase
   end
   always @* begin
@@ -3639,9 +3712,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$196 [47:32];
+          a_row_raw_2 = \read_data$204 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$197 [47:32];
+          a_row_raw_2 = \read_data$205 [47:32];
     endcase
   end
   always @* begin
@@ -3651,9 +3724,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$196 [63:48];
+          a_row_raw_3 = \read_data$204 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$197 [63:48];
+          a_row_raw_3 = \read_data$205 [63:48];
     endcase
   end
   always @* begin
@@ -3663,9 +3736,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$196 [79:64];
+          a_row_raw_4 = \read_data$204 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$197 [79:64];
+          a_row_raw_4 = \read_data$205 [79:64];
     endcase
   end
   always @* begin
@@ -3675,9 +3748,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$196 [95:80];
+          a_row_raw_5 = \read_data$204 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$197 [95:80];
+          a_row_raw_5 = \read_data$205 [95:80];
     endcase
   end
   always @* begin
@@ -3687,9 +3760,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$196 [111:96];
+          a_row_raw_6 = \read_data$204 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$197 [111:96];
+          a_row_raw_6 = \read_data$205 [111:96];
     endcase
   end
   always @* begin
@@ -3699,9 +3772,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$196 [127:112];
+          a_row_raw_7 = \read_data$204 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$197 [127:112];
+          a_row_raw_7 = \read_data$205 [127:112];
     endcase
   end
   always @* begin
@@ -3709,21 +3782,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          a_word_raw_0 = \read_data$203 [23:0];
+          a_word_raw_0 = \read_data$211 [23:0];
       3'h1:
-          a_word_raw_0 = \read_data$203 [47:24];
+          a_word_raw_0 = \read_data$211 [47:24];
       3'h2:
-          a_word_raw_0 = \read_data$203 [71:48];
+          a_word_raw_0 = \read_data$211 [71:48];
       3'h3:
-          a_word_raw_0 = \read_data$203 [95:72];
+          a_word_raw_0 = \read_data$211 [95:72];
       3'h4:
-          a_word_raw_0 = \read_data$203 [119:96];
+          a_word_raw_0 = \read_data$211 [119:96];
       3'h5:
-          a_word_raw_0 = \read_data$203 [143:120];
+          a_word_raw_0 = \read_data$211 [143:120];
       3'h6:
-          a_word_raw_0 = \read_data$203 [167:144];
+          a_word_raw_0 = \read_data$211 [167:144];
       3'h7:
-          a_word_raw_0 = \read_data$203 [191:168];
+          a_word_raw_0 = \read_data$211 [191:168];
     endcase
   end
   always @* begin
@@ -3733,9 +3806,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$196 [15:0];
+          b_row_raw_0 = \read_data$204 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$197 [15:0];
+          b_row_raw_0 = \read_data$205 [15:0];
     endcase
   end
   always @* begin
@@ -3745,9 +3818,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$196 [31:16];
+          b_row_raw_1 = \read_data$204 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$197 [31:16];
+          b_row_raw_1 = \read_data$205 [31:16];
     endcase
   end
   always @* begin
@@ -3757,9 +3830,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$196 [47:32];
+          b_row_raw_2 = \read_data$204 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$197 [47:32];
+          b_row_raw_2 = \read_data$205 [47:32];
     endcase
   end
   always @* begin
@@ -3769,9 +3842,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$196 [63:48];
+          b_row_raw_3 = \read_data$204 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$197 [63:48];
+          b_row_raw_3 = \read_data$205 [63:48];
     endcase
   end
   always @* begin
@@ -3781,9 +3854,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$196 [79:64];
+          b_row_raw_4 = \read_data$204 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$197 [79:64];
+          b_row_raw_4 = \read_data$205 [79:64];
     endcase
   end
   always @* begin
@@ -3793,9 +3866,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$196 [95:80];
+          b_row_raw_5 = \read_data$204 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$197 [95:80];
+          b_row_raw_5 = \read_data$205 [95:80];
     endcase
   end
   always @* begin
@@ -3805,9 +3878,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$196 [111:96];
+          b_row_raw_6 = \read_data$204 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$197 [111:96];
+          b_row_raw_6 = \read_data$205 [111:96];
     endcase
   end
   always @* begin
@@ -3817,9 +3890,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$196 [127:112];
+          b_row_raw_7 = \read_data$204 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$197 [127:112];
+          b_row_raw_7 = \read_data$205 [127:112];
     endcase
   end
   always @* begin
@@ -3827,9 +3900,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_0 = \read_data$203 [23:0];
+          old_row_raw_0 = \read_data$211 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$260 [23:0];
+          old_row_raw_0 = \read_data$268 [23:0];
     endcase
   end
   always @* begin
@@ -3837,9 +3910,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_1 = \read_data$203 [47:24];
+          old_row_raw_1 = \read_data$211 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$260 [47:24];
+          old_row_raw_1 = \read_data$268 [47:24];
     endcase
   end
   always @* begin
@@ -3847,9 +3920,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_2 = \read_data$203 [71:48];
+          old_row_raw_2 = \read_data$211 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$260 [71:48];
+          old_row_raw_2 = \read_data$268 [71:48];
     endcase
   end
   always @* begin
@@ -3857,9 +3930,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_3 = \read_data$203 [95:72];
+          old_row_raw_3 = \read_data$211 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$260 [95:72];
+          old_row_raw_3 = \read_data$268 [95:72];
     endcase
   end
   always @* begin
@@ -3867,9 +3940,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_4 = \read_data$203 [119:96];
+          old_row_raw_4 = \read_data$211 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$260 [119:96];
+          old_row_raw_4 = \read_data$268 [119:96];
     endcase
   end
   always @* begin
@@ -3877,9 +3950,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_5 = \read_data$203 [143:120];
+          old_row_raw_5 = \read_data$211 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$260 [143:120];
+          old_row_raw_5 = \read_data$268 [143:120];
     endcase
   end
   always @* begin
@@ -3887,9 +3960,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_6 = \read_data$203 [167:144];
+          old_row_raw_6 = \read_data$211 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$260 [167:144];
+          old_row_raw_6 = \read_data$268 [167:144];
     endcase
   end
   always @* begin
@@ -3897,9 +3970,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_7 = \read_data$203 [191:168];
+          old_row_raw_7 = \read_data$211 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$260 [191:168];
+          old_row_raw_7 = \read_data$268 [191:168];
     endcase
   end
   always @* begin
@@ -3907,21 +3980,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$260 [23:0];
+          bias_word_raw_0 = \read_data$268 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$260 [47:24];
+          bias_word_raw_0 = \read_data$268 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$260 [71:48];
+          bias_word_raw_0 = \read_data$268 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$260 [95:72];
+          bias_word_raw_0 = \read_data$268 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$260 [119:96];
+          bias_word_raw_0 = \read_data$268 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$260 [143:120];
+          bias_word_raw_0 = \read_data$268 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$260 [167:144];
+          bias_word_raw_0 = \read_data$268 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$260 [191:168];
+          bias_word_raw_0 = \read_data$268 [191:168];
     endcase
   end
   assign lane = 3'h0;
@@ -3929,30 +4002,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \lane$95  = 3'h0;
   assign \lane$142  = 3'h0;
   assign pending = 1'h0;
-  assign idle = parameters__ready;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$198  = tag[0];
-  assign \kernel$199  = tag[16:13];
-  assign \level$200  = tag[8:7];
-  assign \slot$201  = tag[17];
-  assign \first_tile$202  = tag[18];
-  assign a_word_copy_0_scaled = \$70 [17:0];
-  assign a_word_copy_0_rounded = \$72 [16:0];
-  assign \trigger$207  = tag_1[0];
-  assign \kernel$208  = tag_1[16:13];
-  assign \level$209  = tag_1[8:7];
-  assign \slot$210  = tag_1[17];
-  assign \first_tile$211  = tag_1[18];
+  assign \trigger$206  = tag[0];
+  assign \kernel$207  = tag[16:13];
+  assign \level$208  = tag[8:7];
+  assign \slot$209  = tag[17];
+  assign \first_tile$210  = tag[18];
+  assign a_word_copy_0_scaled = \$82 [17:0];
+  assign a_word_copy_0_rounded = \$84 [16:0];
+  assign \trigger$215  = tag_1[0];
+  assign \kernel$216  = tag_1[16:13];
+  assign \level$217  = tag_1[8:7];
+  assign \slot$218  = tag_1[17];
+  assign \first_tile$219  = tag_1[18];
   assign accumulate = tag_8[0];
   assign first = tag_8[1];
-  assign \accumulate$218  = tag_8[0];
-  assign \first$219  = tag_8[1];
-  assign \accumulate$222  = tag_8[0];
-  assign \first$223  = tag_8[1];
   assign \accumulate$226  = tag_8[0];
   assign \first$227  = tag_8[1];
   assign \accumulate$230  = tag_8[0];
@@ -3963,106 +4031,109 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \first$239  = tag_8[1];
   assign \accumulate$242  = tag_8[0];
   assign \first$243  = tag_8[1];
-  assign \tag$244  = tag_8;
+  assign \accumulate$246  = tag_8[0];
+  assign \first$247  = tag_8[1];
+  assign \accumulate$250  = tag_8[0];
+  assign \first$251  = tag_8[1];
+  assign \tag$252  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$254 , \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , total };
-  assign \kernel$256  = tag_5[16:13];
-  assign \level$257  = tag_5[10:9];
-  assign \slot$258  = tag_5[17];
-  assign \first_tile$259  = tag_5[18];
+  assign totals = { \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , total };
+  assign \kernel$264  = tag_5[16:13];
+  assign \level$265  = tag_5[10:9];
+  assign \slot$266  = tag_5[17];
+  assign \first_tile$267  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$262  = write_tag[0];
-  assign \kernel$264  = write_tag[16:13];
-  assign \level$265  = write_tag[10:9];
-  assign \slot$266  = write_tag[17];
-  assign \first_tile$267  = write_tag[18];
-  assign words = { \product$277 , \product$276 , \product$275 , \product$274 , \product$273 , \product$272 , \product$271 , product };
-  assign rows = \words$278 ;
-  assign \accumulate$283  = summed_5[0];
-  assign \first$284  = summed_5[3];
-  assign \tag$292  = tag_8;
-  assign \totals$293  = { \total$254 , \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , total };
+  assign \trigger$270  = write_tag[0];
+  assign \kernel$272  = write_tag[16:13];
+  assign \level$273  = write_tag[10:9];
+  assign \slot$274  = write_tag[17];
+  assign \first_tile$275  = write_tag[18];
+  assign words = { \product$285 , \product$284 , \product$283 , \product$282 , \product$281 , \product$280 , \product$279 , product };
+  assign rows = \words$286 ;
+  assign \accumulate$291  = summed_5[0];
+  assign \first$292  = summed_5[3];
+  assign \tag$300  = tag_8;
+  assign \totals$301  = { \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , total };
   assign sum_tag = ready_5;
-  assign \total$296  = sum_total;
-  assign \kernel$298  = tag_5[16:13];
-  assign \level$299  = tag_5[10:9];
-  assign \slot$300  = tag_5[17];
-  assign \first_tile$301  = tag_5[18];
+  assign \total$304  = sum_total;
+  assign \kernel$306  = tag_5[16:13];
+  assign \level$307  = tag_5[10:9];
+  assign \slot$308  = tag_5[17];
+  assign \first_tile$309  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$306  = tag_12[16:13];
-  assign \level$307  = tag_12[10:9];
-  assign \slot$308  = tag_12[17];
-  assign \first_tile$309  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$311 [15:0];
-  assign other_rows_0 = \read_data$311 [15:0];
-  assign other_rows_raw_1 = \read_data$311 [31:16];
-  assign other_rows_1 = \read_data$311 [31:16];
-  assign other_rows_raw_2 = \read_data$311 [47:32];
-  assign other_rows_2 = \read_data$311 [47:32];
-  assign other_rows_raw_3 = \read_data$311 [63:48];
-  assign other_rows_3 = \read_data$311 [63:48];
-  assign other_rows_raw_4 = \read_data$311 [79:64];
-  assign other_rows_4 = \read_data$311 [79:64];
-  assign other_rows_raw_5 = \read_data$311 [95:80];
-  assign other_rows_5 = \read_data$311 [95:80];
-  assign other_rows_raw_6 = \read_data$311 [111:96];
-  assign other_rows_6 = \read_data$311 [111:96];
-  assign other_rows_raw_7 = \read_data$311 [127:112];
-  assign other_rows_7 = \read_data$311 [127:112];
-  assign other_rows = \read_data$311 ;
-  assign \kernel$330  = \write_tag$329 [16:13];
-  assign \level$331  = \write_tag$329 [10:9];
-  assign \slot$332  = \write_tag$329 [17];
-  assign \first_tile$333  = \write_tag$329 [18];
-  assign \kernel$335  = \write_tag$329 [16:13];
-  assign \level$336  = \write_tag$329 [10:9];
-  assign \slot$337  = \write_tag$329 [17];
-  assign \first_tile$338  = \write_tag$329 [18];
-  assign \total$340  = sum_total;
-  assign \trigger$342  = \write_tag$343 [0];
-  assign \kernel$344  = \write_tag$343 [16:13];
-  assign \level$345  = \write_tag$343 [12:11];
-  assign \slot$346  = \write_tag$343 [17];
-  assign \first_tile$347  = \write_tag$343 [18];
-  assign row_row24_0 = \read_data$203 ;
-  assign \hold$351  = hold;
-  assign write_enable = { \$173 , \$165 , \$157 , \$149 , \$141 , \$133 , \$125 , \$117  };
-  assign \lane$365  = 3'h0;
-  assign row_row24_1 = \read_data$260 ;
-  assign \hold$369  = hold;
-  assign \write_enable$375  = { \$238 , \$230 , \$222 , \$214 , \$206 , \$198 , \$190 , \$182  };
-  assign row_x = \write_address$380 ;
-  assign \write_data$382  = { \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383  };
-  assign \write_enable$384  = { \$264 , \$261 , \$258 , \$255 , \$252 , \$249 , \$246 , \$243  };
-  assign \row$388  = \read_address$387 ;
-  assign row_y = \write_address$389 ;
-  assign \write_data$391  = { \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383 , \word$383  };
-  assign \write_enable$392  = { \$288 , \$285 , \$282 , \$279 , \$276 , \$273 , \$270 , \$267  };
+  assign \kernel$314  = tag_12[16:13];
+  assign \level$315  = tag_12[10:9];
+  assign \slot$316  = tag_12[17];
+  assign \first_tile$317  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$319 [15:0];
+  assign other_rows_0 = \read_data$319 [15:0];
+  assign other_rows_raw_1 = \read_data$319 [31:16];
+  assign other_rows_1 = \read_data$319 [31:16];
+  assign other_rows_raw_2 = \read_data$319 [47:32];
+  assign other_rows_2 = \read_data$319 [47:32];
+  assign other_rows_raw_3 = \read_data$319 [63:48];
+  assign other_rows_3 = \read_data$319 [63:48];
+  assign other_rows_raw_4 = \read_data$319 [79:64];
+  assign other_rows_4 = \read_data$319 [79:64];
+  assign other_rows_raw_5 = \read_data$319 [95:80];
+  assign other_rows_5 = \read_data$319 [95:80];
+  assign other_rows_raw_6 = \read_data$319 [111:96];
+  assign other_rows_6 = \read_data$319 [111:96];
+  assign other_rows_raw_7 = \read_data$319 [127:112];
+  assign other_rows_7 = \read_data$319 [127:112];
+  assign other_rows = \read_data$319 ;
+  assign \kernel$338  = \write_tag$337 [16:13];
+  assign \level$339  = \write_tag$337 [10:9];
+  assign \slot$340  = \write_tag$337 [17];
+  assign \first_tile$341  = \write_tag$337 [18];
+  assign \kernel$343  = \write_tag$337 [16:13];
+  assign \level$344  = \write_tag$337 [10:9];
+  assign \slot$345  = \write_tag$337 [17];
+  assign \first_tile$346  = \write_tag$337 [18];
+  assign \total$348  = sum_total;
+  assign \trigger$350  = \write_tag$351 [0];
+  assign \kernel$352  = \write_tag$351 [16:13];
+  assign \level$353  = \write_tag$351 [12:11];
+  assign \slot$354  = \write_tag$351 [17];
+  assign \first_tile$355  = \write_tag$351 [18];
+  assign row_row24_0 = \read_data$211 ;
+  assign \hold$358  = hold;
+  assign write_enable = { \$185 , \$177 , \$169 , \$161 , \$153 , \$145 , \$137 , \$129  };
+  assign \lane$372  = 3'h0;
+  assign row_row24_1 = \read_data$268 ;
+  assign \hold$376  = hold;
+  assign \write_enable$382  = { \$250 , \$242 , \$234 , \$226 , \$218 , \$210 , \$202 , \$194  };
+  assign row_x = \write_address$387 ;
+  assign \write_data$389  = { \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390  };
+  assign \write_enable$391  = { \$276 , \$273 , \$270 , \$267 , \$264 , \$261 , \$258 , \$255  };
+  assign \row$395  = \read_address$394 ;
+  assign row_y = \write_address$396 ;
+  assign \write_data$398  = { \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390  };
+  assign \write_enable$399  = { \$300 , \$297 , \$294 , \$291 , \$288 , \$285 , \$282 , \$279  };
   assign row_row16_0 = read_data;
-  assign \hold$396  = hold;
-  assign \write_enable$407  = { \$413 , \$398 , \$383 , \$368 , \$353 , \$338 , \$323 , \$308  };
-  assign \lane$409  = 3'h0;
-  assign \write_enable$416  = { \$538 , \$523 , \$508 , \$493 , \$478 , \$463 , \$448 , \$433  };
-  assign \lane$417  = 3'h0;
-  assign \count$420  = count;
+  assign \hold$403  = hold;
+  assign \write_enable$414  = { \$425 , \$410 , \$395 , \$380 , \$365 , \$350 , \$335 , \$320  };
+  assign \lane$416  = 3'h0;
+  assign \write_enable$423  = { \$550 , \$535 , \$520 , \$505 , \$490 , \$475 , \$460 , \$445  };
+  assign \lane$424  = 3'h0;
+  assign \count$427  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$426  = 3'h0;
-  assign \slot$428  = \slot$427 ;
+  assign \missing$433  = 3'h0;
+  assign \slot$435  = \slot$434 ;
   assign tile_done = consume;
-  assign \resident$431  = resident;
-  assign \samples__valid$433  = samples__valid;
-  assign \samples__payload$434  = samples__payload;
-  assign \samples__ready$435  = samples__ready;
-  assign \parameters__valid$436  = parameters__valid;
-  assign \parameters__payload$437  = parameters__payload;
-  assign \parameters__ready$438  = parameters__ready;
-  assign enable = parameters__ready;
-  assign \results__valid$441  = results__valid;
-  assign \results__payload$442  = results__payload;
-  assign \results__ready$443  = results__ready;
-  assign address = \$552 [4:0];
+  assign \resident$438  = resident;
+  assign \samples__valid$440  = samples__valid;
+  assign \samples__payload$441  = samples__payload;
+  assign \samples__ready$442  = samples__ready;
+  assign \parameters__valid$443  = parameters__valid;
+  assign \parameters__payload$444  = parameters__payload;
+  assign \parameters__ready$445  = parameters__ready;
+  assign enable = idle;
+  assign \results__valid$448  = results__valid;
+  assign \results__payload$449  = results__payload;
+  assign \results__ready$450  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4078,8 +4149,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = running;
-  assign clear_15 = start;
+  assign add_15 = \$signal$190 ;
+  assign clear_15 = \$signal$191 ;
+  assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
   assign \tag_1.valid  = tag_1[0];
@@ -4356,27 +4428,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$244.valid  = tag_8[0];
-  assign \tag$244.first  = tag_8[1];
-  assign \tag$244.last  = tag_8[2];
-  assign \tag$244.sum_first  = tag_8[3];
-  assign \tag$244.sum_last  = tag_8[4];
-  assign \tag$244.edge  = tag_8[6:5];
-  assign \tag$244.level  = tag_8[8:7];
-  assign \tag$244.row_level  = tag_8[10:9];
-  assign \tag$244.sum_level  = tag_8[12:11];
-  assign \tag$244.kernel  = tag_8[16:13];
-  assign \tag$244.slot  = tag_8[17];
-  assign \tag$244.first_tile  = tag_8[18];
-  assign \tag$244.last_tile  = tag_8[19];
+  assign \tag$252.valid  = tag_8[0];
+  assign \tag$252.first  = tag_8[1];
+  assign \tag$252.last  = tag_8[2];
+  assign \tag$252.sum_first  = tag_8[3];
+  assign \tag$252.sum_last  = tag_8[4];
+  assign \tag$252.edge  = tag_8[6:5];
+  assign \tag$252.level  = tag_8[8:7];
+  assign \tag$252.row_level  = tag_8[10:9];
+  assign \tag$252.sum_level  = tag_8[12:11];
+  assign \tag$252.kernel  = tag_8[16:13];
+  assign \tag$252.slot  = tag_8[17];
+  assign \tag$252.first_tile  = tag_8[18];
+  assign \tag$252.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$248 ;
-  assign \totals[2]  = \total$249 ;
-  assign \totals[3]  = \total$250 ;
-  assign \totals[4]  = \total$251 ;
-  assign \totals[5]  = \total$252 ;
-  assign \totals[6]  = \total$253 ;
-  assign \totals[7]  = \total$254 ;
+  assign \totals[1]  = \total$256 ;
+  assign \totals[2]  = \total$257 ;
+  assign \totals[3]  = \total$258 ;
+  assign \totals[4]  = \total$259 ;
+  assign \totals[5]  = \total$260 ;
+  assign \totals[6]  = \total$261 ;
+  assign \totals[7]  = \total$262 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4399,30 +4471,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$271 ;
-  assign \words[2]  = \product$272 ;
-  assign \words[3]  = \product$273 ;
-  assign \words[4]  = \product$274 ;
-  assign \words[5]  = \product$275 ;
-  assign \words[6]  = \product$276 ;
-  assign \words[7]  = \product$277 ;
-  assign \words$278[0]  = \words$278 [23:0];
-  assign \words$278[1]  = \words$278 [47:24];
-  assign \words$278[2]  = \words$278 [71:48];
-  assign \words$278[3]  = \words$278 [95:72];
-  assign \words$278[4]  = \words$278 [119:96];
-  assign \words$278[5]  = \words$278 [143:120];
-  assign \words$278[6]  = \words$278 [167:144];
-  assign \words$278[7]  = \words$278 [191:168];
-  assign \rows[0]  = \words$278 ;
-  assign \rows[0][0]  = \words$278 [23:0];
-  assign \rows[0][1]  = \words$278 [47:24];
-  assign \rows[0][2]  = \words$278 [71:48];
-  assign \rows[0][3]  = \words$278 [95:72];
-  assign \rows[0][4]  = \words$278 [119:96];
-  assign \rows[0][5]  = \words$278 [143:120];
-  assign \rows[0][6]  = \words$278 [167:144];
-  assign \rows[0][7]  = \words$278 [191:168];
+  assign \words[1]  = \product$279 ;
+  assign \words[2]  = \product$280 ;
+  assign \words[3]  = \product$281 ;
+  assign \words[4]  = \product$282 ;
+  assign \words[5]  = \product$283 ;
+  assign \words[6]  = \product$284 ;
+  assign \words[7]  = \product$285 ;
+  assign \words$286[0]  = \words$286 [23:0];
+  assign \words$286[1]  = \words$286 [47:24];
+  assign \words$286[2]  = \words$286 [71:48];
+  assign \words$286[3]  = \words$286 [95:72];
+  assign \words$286[4]  = \words$286 [119:96];
+  assign \words$286[5]  = \words$286 [143:120];
+  assign \words$286[6]  = \words$286 [167:144];
+  assign \words$286[7]  = \words$286 [191:168];
+  assign \rows[0]  = \words$286 ;
+  assign \rows[0][0]  = \words$286 [23:0];
+  assign \rows[0][1]  = \words$286 [47:24];
+  assign \rows[0][2]  = \words$286 [71:48];
+  assign \rows[0][3]  = \words$286 [95:72];
+  assign \rows[0][4]  = \words$286 [119:96];
+  assign \rows[0][5]  = \words$286 [143:120];
+  assign \rows[0][6]  = \words$286 [167:144];
+  assign \rows[0][7]  = \words$286 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4514,27 +4586,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$292.valid  = tag_8[0];
-  assign \tag$292.first  = tag_8[1];
-  assign \tag$292.last  = tag_8[2];
-  assign \tag$292.sum_first  = tag_8[3];
-  assign \tag$292.sum_last  = tag_8[4];
-  assign \tag$292.edge  = tag_8[6:5];
-  assign \tag$292.level  = tag_8[8:7];
-  assign \tag$292.row_level  = tag_8[10:9];
-  assign \tag$292.sum_level  = tag_8[12:11];
-  assign \tag$292.kernel  = tag_8[16:13];
-  assign \tag$292.slot  = tag_8[17];
-  assign \tag$292.first_tile  = tag_8[18];
-  assign \tag$292.last_tile  = tag_8[19];
-  assign \totals$293[0]  = total;
-  assign \totals$293[1]  = \total$248 ;
-  assign \totals$293[2]  = \total$249 ;
-  assign \totals$293[3]  = \total$250 ;
-  assign \totals$293[4]  = \total$251 ;
-  assign \totals$293[5]  = \total$252 ;
-  assign \totals$293[6]  = \total$253 ;
-  assign \totals$293[7]  = \total$254 ;
+  assign \tag$300.valid  = tag_8[0];
+  assign \tag$300.first  = tag_8[1];
+  assign \tag$300.last  = tag_8[2];
+  assign \tag$300.sum_first  = tag_8[3];
+  assign \tag$300.sum_last  = tag_8[4];
+  assign \tag$300.edge  = tag_8[6:5];
+  assign \tag$300.level  = tag_8[8:7];
+  assign \tag$300.row_level  = tag_8[10:9];
+  assign \tag$300.sum_level  = tag_8[12:11];
+  assign \tag$300.kernel  = tag_8[16:13];
+  assign \tag$300.slot  = tag_8[17];
+  assign \tag$300.first_tile  = tag_8[18];
+  assign \tag$300.last_tile  = tag_8[19];
+  assign \totals$301[0]  = total;
+  assign \totals$301[1]  = \total$256 ;
+  assign \totals$301[2]  = \total$257 ;
+  assign \totals$301[3]  = \total$258 ;
+  assign \totals$301[4]  = \total$259 ;
+  assign \totals$301[5]  = \total$260 ;
+  assign \totals$301[6]  = \total$261 ;
+  assign \totals$301[7]  = \total$262 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4548,181 +4620,177 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$311 [15:0];
-  assign \other_rows[1]  = \read_data$311 [31:16];
-  assign \other_rows[2]  = \read_data$311 [47:32];
-  assign \other_rows[3]  = \read_data$311 [63:48];
-  assign \other_rows[4]  = \read_data$311 [79:64];
-  assign \other_rows[5]  = \read_data$311 [95:80];
-  assign \other_rows[6]  = \read_data$311 [111:96];
-  assign \other_rows[7]  = \read_data$311 [127:112];
-  assign \write_tag$329.valid  = \write_tag$329 [0];
-  assign \write_tag$329.first  = \write_tag$329 [1];
-  assign \write_tag$329.last  = \write_tag$329 [2];
-  assign \write_tag$329.sum_first  = \write_tag$329 [3];
-  assign \write_tag$329.sum_last  = \write_tag$329 [4];
-  assign \write_tag$329.edge  = \write_tag$329 [6:5];
-  assign \write_tag$329.level  = \write_tag$329 [8:7];
-  assign \write_tag$329.row_level  = \write_tag$329 [10:9];
-  assign \write_tag$329.sum_level  = \write_tag$329 [12:11];
-  assign \write_tag$329.kernel  = \write_tag$329 [16:13];
-  assign \write_tag$329.slot  = \write_tag$329 [17];
-  assign \write_tag$329.first_tile  = \write_tag$329 [18];
-  assign \write_tag$329.last_tile  = \write_tag$329 [19];
-  assign \tag$339.valid  = \tag$339 [0];
-  assign \tag$339.first  = \tag$339 [1];
-  assign \tag$339.last  = \tag$339 [2];
-  assign \tag$339.sum_first  = \tag$339 [3];
-  assign \tag$339.sum_last  = \tag$339 [4];
-  assign \tag$339.edge  = \tag$339 [6:5];
-  assign \tag$339.level  = \tag$339 [8:7];
-  assign \tag$339.row_level  = \tag$339 [10:9];
-  assign \tag$339.sum_level  = \tag$339 [12:11];
-  assign \tag$339.kernel  = \tag$339 [16:13];
-  assign \tag$339.slot  = \tag$339 [17];
-  assign \tag$339.first_tile  = \tag$339 [18];
-  assign \tag$339.last_tile  = \tag$339 [19];
-  assign \write_tag$343.valid  = \write_tag$343 [0];
-  assign \write_tag$343.first  = \write_tag$343 [1];
-  assign \write_tag$343.last  = \write_tag$343 [2];
-  assign \write_tag$343.sum_first  = \write_tag$343 [3];
-  assign \write_tag$343.sum_last  = \write_tag$343 [4];
-  assign \write_tag$343.edge  = \write_tag$343 [6:5];
-  assign \write_tag$343.level  = \write_tag$343 [8:7];
-  assign \write_tag$343.row_level  = \write_tag$343 [10:9];
-  assign \write_tag$343.sum_level  = \write_tag$343 [12:11];
-  assign \write_tag$343.kernel  = \write_tag$343 [16:13];
-  assign \write_tag$343.slot  = \write_tag$343 [17];
-  assign \write_tag$343.first_tile  = \write_tag$343 [18];
-  assign \write_tag$343.last_tile  = \write_tag$343 [19];
-  assign \rows$402[0]  = \rows$402 [127:0];
-  assign \rows$402[0][0]  = \rows$402 [15:0];
-  assign \rows$402[0][1]  = \rows$402 [31:16];
-  assign \rows$402[0][2]  = \rows$402 [47:32];
-  assign \rows$402[0][3]  = \rows$402 [63:48];
-  assign \rows$402[0][4]  = \rows$402 [79:64];
-  assign \rows$402[0][5]  = \rows$402 [95:80];
-  assign \rows$402[0][6]  = \rows$402 [111:96];
-  assign \rows$402[0][7]  = \rows$402 [127:112];
-  assign \rows$402[1]  = \rows$402 [255:128];
-  assign \rows$402[1][0]  = \rows$402 [143:128];
-  assign \rows$402[1][1]  = \rows$402 [159:144];
-  assign \rows$402[1][2]  = \rows$402 [175:160];
-  assign \rows$402[1][3]  = \rows$402 [191:176];
-  assign \rows$402[1][4]  = \rows$402 [207:192];
-  assign \rows$402[1][5]  = \rows$402 [223:208];
-  assign \rows$402[1][6]  = \rows$402 [239:224];
-  assign \rows$402[1][7]  = \rows$402 [255:240];
-  assign \words$406[0]  = \words$406 ;
+  assign \other_rows[0]  = \read_data$319 [15:0];
+  assign \other_rows[1]  = \read_data$319 [31:16];
+  assign \other_rows[2]  = \read_data$319 [47:32];
+  assign \other_rows[3]  = \read_data$319 [63:48];
+  assign \other_rows[4]  = \read_data$319 [79:64];
+  assign \other_rows[5]  = \read_data$319 [95:80];
+  assign \other_rows[6]  = \read_data$319 [111:96];
+  assign \other_rows[7]  = \read_data$319 [127:112];
+  assign \write_tag$337.valid  = \write_tag$337 [0];
+  assign \write_tag$337.first  = \write_tag$337 [1];
+  assign \write_tag$337.last  = \write_tag$337 [2];
+  assign \write_tag$337.sum_first  = \write_tag$337 [3];
+  assign \write_tag$337.sum_last  = \write_tag$337 [4];
+  assign \write_tag$337.edge  = \write_tag$337 [6:5];
+  assign \write_tag$337.level  = \write_tag$337 [8:7];
+  assign \write_tag$337.row_level  = \write_tag$337 [10:9];
+  assign \write_tag$337.sum_level  = \write_tag$337 [12:11];
+  assign \write_tag$337.kernel  = \write_tag$337 [16:13];
+  assign \write_tag$337.slot  = \write_tag$337 [17];
+  assign \write_tag$337.first_tile  = \write_tag$337 [18];
+  assign \write_tag$337.last_tile  = \write_tag$337 [19];
+  assign \tag$347.valid  = \tag$347 [0];
+  assign \tag$347.first  = \tag$347 [1];
+  assign \tag$347.last  = \tag$347 [2];
+  assign \tag$347.sum_first  = \tag$347 [3];
+  assign \tag$347.sum_last  = \tag$347 [4];
+  assign \tag$347.edge  = \tag$347 [6:5];
+  assign \tag$347.level  = \tag$347 [8:7];
+  assign \tag$347.row_level  = \tag$347 [10:9];
+  assign \tag$347.sum_level  = \tag$347 [12:11];
+  assign \tag$347.kernel  = \tag$347 [16:13];
+  assign \tag$347.slot  = \tag$347 [17];
+  assign \tag$347.first_tile  = \tag$347 [18];
+  assign \tag$347.last_tile  = \tag$347 [19];
+  assign \write_tag$351.valid  = \write_tag$351 [0];
+  assign \write_tag$351.first  = \write_tag$351 [1];
+  assign \write_tag$351.last  = \write_tag$351 [2];
+  assign \write_tag$351.sum_first  = \write_tag$351 [3];
+  assign \write_tag$351.sum_last  = \write_tag$351 [4];
+  assign \write_tag$351.edge  = \write_tag$351 [6:5];
+  assign \write_tag$351.level  = \write_tag$351 [8:7];
+  assign \write_tag$351.row_level  = \write_tag$351 [10:9];
+  assign \write_tag$351.sum_level  = \write_tag$351 [12:11];
+  assign \write_tag$351.kernel  = \write_tag$351 [16:13];
+  assign \write_tag$351.slot  = \write_tag$351 [17];
+  assign \write_tag$351.first_tile  = \write_tag$351 [18];
+  assign \write_tag$351.last_tile  = \write_tag$351 [19];
+  assign \rows$409[0]  = \rows$409 [127:0];
+  assign \rows$409[0][0]  = \rows$409 [15:0];
+  assign \rows$409[0][1]  = \rows$409 [31:16];
+  assign \rows$409[0][2]  = \rows$409 [47:32];
+  assign \rows$409[0][3]  = \rows$409 [63:48];
+  assign \rows$409[0][4]  = \rows$409 [79:64];
+  assign \rows$409[0][5]  = \rows$409 [95:80];
+  assign \rows$409[0][6]  = \rows$409 [111:96];
+  assign \rows$409[0][7]  = \rows$409 [127:112];
+  assign \rows$409[1]  = \rows$409 [255:128];
+  assign \rows$409[1][0]  = \rows$409 [143:128];
+  assign \rows$409[1][1]  = \rows$409 [159:144];
+  assign \rows$409[1][2]  = \rows$409 [175:160];
+  assign \rows$409[1][3]  = \rows$409 [191:176];
+  assign \rows$409[1][4]  = \rows$409 [207:192];
+  assign \rows$409[1][5]  = \rows$409 [223:208];
+  assign \rows$409[1][6]  = \rows$409 [239:224];
+  assign \rows$409[1][7]  = \rows$409 [255:240];
+  assign \words$413[0]  = \words$413 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$339 [0] = \$107 ;
-  assign \tag$339 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$106 ;
+  assign \tag$347 [0] = \$119 ;
+  assign \tag$347 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$118 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$105 ;
+  assign ready_5[0] = \$117 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$104 ;
+  assign ready_4[0] = \$116 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$103 ;
+  assign ready_3[0] = \$115 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$102 ;
+  assign ready_2[0] = \$114 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$101 ;
+  assign ready_1[0] = \$113 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$100 ;
+  assign ready_0[0] = \$112 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$99 ;
-  assign source[19:1] = \$95 [19:1];
-  assign \$70  = { a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23:7] };
-  assign \$72  = { \$71 [18], \$71 [18:1] };
-  assign \$16  = 1'h1;
-  assign \$17  = \$15 ;
-  assign \$23  = 2'h0;
-  assign \$26  = 2'h0;
-  assign \$29  = 2'h0;
-  assign \$32  = 2'h0;
-  assign \$35  = 2'h0;
-  assign \$38  = 2'h0;
-  assign \$41  = 2'h0;
-  assign \$44  = 2'h0;
-  assign \$47  = 2'h0;
-  assign \$50  = 2'h0;
-  assign \$53  = 2'h0;
-  assign \$56  = 2'h0;
-  assign \$59  = 2'h0;
-  assign \$62  = 2'h0;
-  assign \$65  = 2'h0;
-  assign \$77  = a_row_0;
+  assign source[0] = \$111 ;
+  assign source[19:1] = \$107 [19:1];
+  assign \$82  = { a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23], a_word_picked[23:7] };
+  assign \$84  = { \$83 [18], \$83 [18:1] };
+  assign \$13  = 1'h0;
+  assign \$17  = 1'h1;
+  assign \$18  = \$16 ;
+  assign \$24  = 2'h0;
+  assign \$27  = 2'h0;
+  assign \$30  = 2'h0;
+  assign \$33  = 2'h0;
+  assign \$36  = 2'h0;
+  assign \$39  = 2'h0;
+  assign \$42  = 2'h0;
+  assign \$45  = 2'h0;
+  assign \$48  = 2'h0;
+  assign \$51  = 2'h0;
+  assign \$54  = 2'h0;
+  assign \$57  = 2'h0;
+  assign \$60  = 2'h0;
+  assign \$63  = 2'h0;
+  assign \$66  = 2'h0;
+  assign \$89  = a_row_0;
   assign b = b_row_0;
-  assign \$79  = a_row_1;
-  assign \b$217  = b_row_1;
-  assign \$81  = a_row_2;
-  assign \b$221  = b_row_2;
-  assign \$83  = a_row_3;
-  assign \b$225  = b_row_3;
-  assign \$85  = a_row_4;
-  assign \b$229  = b_row_4;
-  assign \$87  = a_row_5;
-  assign \b$233  = b_row_5;
-  assign \$89  = a_row_6;
-  assign \b$237  = b_row_6;
-  assign \$91  = a_row_7;
-  assign \b$241  = b_row_7;
-  assign blocked = 1'h0;
-  assign \$111  = 1'h1;
-  assign \$112  = 1'h0;
-  assign \$113  = write;
-  assign \$119  = 1'h0;
-  assign \$120  = 1'h0;
-  assign \$121  = write;
-  assign \$127  = 1'h0;
-  assign \$128  = 1'h0;
-  assign \$129  = write;
-  assign \$135  = 1'h0;
-  assign \$136  = 1'h0;
-  assign \$137  = write;
-  assign \$143  = 1'h0;
-  assign \$144  = 1'h0;
-  assign \$145  = write;
-  assign \$151  = 1'h0;
-  assign \$152  = 1'h0;
-  assign \$153  = write;
-  assign \$159  = 1'h0;
-  assign \$160  = 1'h0;
-  assign \$161  = write;
-  assign \$167  = 1'h0;
-  assign \$168  = 1'h0;
-  assign \$169  = write;
-  assign \$174  = \active$371 ;
-  assign \$176  = 1'h1;
-  assign \$177  = 1'h0;
-  assign \$178  = write;
-  assign \$184  = 1'h0;
-  assign \$185  = 1'h0;
-  assign \$186  = write;
-  assign \$192  = 1'h0;
-  assign \$193  = 1'h0;
-  assign \$194  = write;
-  assign \$200  = 1'h0;
-  assign \$201  = 1'h0;
-  assign \$202  = write;
-  assign \$208  = 1'h0;
-  assign \$209  = 1'h0;
-  assign \$210  = write;
-  assign \$216  = 1'h0;
-  assign \$217  = 1'h0;
-  assign \$218  = write;
-  assign \$224  = 1'h0;
-  assign \$225  = 1'h0;
-  assign \$226  = write;
-  assign \$232  = 1'h0;
-  assign \$233  = 1'h0;
-  assign \$234  = write;
-  assign \$243  = \$242 ;
-  assign \$246  = \$245 ;
-  assign \$249  = \$248 ;
-  assign \$252  = \$251 ;
+  assign \$91  = a_row_1;
+  assign \b$225  = b_row_1;
+  assign \$93  = a_row_2;
+  assign \b$229  = b_row_2;
+  assign \$95  = a_row_3;
+  assign \b$233  = b_row_3;
+  assign \$97  = a_row_4;
+  assign \b$237  = b_row_4;
+  assign \$99  = a_row_5;
+  assign \b$241  = b_row_5;
+  assign \$101  = a_row_6;
+  assign \b$245  = b_row_6;
+  assign \$103  = a_row_7;
+  assign \b$249  = b_row_7;
+  assign \$123  = 1'h1;
+  assign \$124  = 1'h0;
+  assign \$125  = write;
+  assign \$131  = 1'h0;
+  assign \$132  = 1'h0;
+  assign \$133  = write;
+  assign \$139  = 1'h0;
+  assign \$140  = 1'h0;
+  assign \$141  = write;
+  assign \$147  = 1'h0;
+  assign \$148  = 1'h0;
+  assign \$149  = write;
+  assign \$155  = 1'h0;
+  assign \$156  = 1'h0;
+  assign \$157  = write;
+  assign \$163  = 1'h0;
+  assign \$164  = 1'h0;
+  assign \$165  = write;
+  assign \$171  = 1'h0;
+  assign \$172  = 1'h0;
+  assign \$173  = write;
+  assign \$179  = 1'h0;
+  assign \$180  = 1'h0;
+  assign \$181  = write;
+  assign \$186  = \active$378 ;
+  assign \$188  = 1'h1;
+  assign \$189  = 1'h0;
+  assign \$190  = write;
+  assign \$196  = 1'h0;
+  assign \$197  = 1'h0;
+  assign \$198  = write;
+  assign \$204  = 1'h0;
+  assign \$205  = 1'h0;
+  assign \$206  = write;
+  assign \$212  = 1'h0;
+  assign \$213  = 1'h0;
+  assign \$214  = write;
+  assign \$220  = 1'h0;
+  assign \$221  = 1'h0;
+  assign \$222  = write;
+  assign \$228  = 1'h0;
+  assign \$229  = 1'h0;
+  assign \$230  = write;
+  assign \$236  = 1'h0;
+  assign \$237  = 1'h0;
+  assign \$238  = write;
+  assign \$244  = 1'h0;
+  assign \$245  = 1'h0;
+  assign \$246  = write;
   assign \$255  = \$254 ;
   assign \$258  = \$257 ;
   assign \$261  = \$260 ;
@@ -4735,146 +4803,150 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$282  = \$281 ;
   assign \$285  = \$284 ;
   assign \$288  = \$287 ;
-  assign \$291  = writing[0];
-  assign \$295  = 1'h1;
-  assign \$296  = 1'h0;
-  assign \$297  = write;
-  assign \$299  = 1'h1;
-  assign \$300  = word_enables[0];
-  assign \$302  = \$301 ;
-  assign \$306  = \$305 ;
-  assign \$310  = 1'h0;
-  assign \$311  = 1'h0;
-  assign \$312  = write;
-  assign \$314  = 1'h0;
-  assign \$315  = 1'h0;
-  assign \$316  = row_enables[1];
-  assign \$317  = row_enables[1];
-  assign \$321  = \$320 ;
-  assign \$325  = 1'h0;
+  assign \$291  = \$290 ;
+  assign \$294  = \$293 ;
+  assign \$297  = \$296 ;
+  assign \$300  = \$299 ;
+  assign \$303  = writing[0];
+  assign \$307  = 1'h1;
+  assign \$308  = 1'h0;
+  assign \$309  = write;
+  assign \$311  = 1'h1;
+  assign \$312  = word_enables[0];
+  assign \$314  = \$313 ;
+  assign \$318  = \$317 ;
+  assign \$322  = 1'h0;
+  assign \$323  = 1'h0;
+  assign \$324  = write;
   assign \$326  = 1'h0;
-  assign \$327  = write;
-  assign \$329  = 1'h0;
-  assign \$330  = 1'h0;
-  assign \$331  = row_enables[2];
-  assign \$332  = row_enables[2];
-  assign \$336  = \$335 ;
-  assign \$340  = 1'h0;
+  assign \$327  = 1'h0;
+  assign \$328  = row_enables[1];
+  assign \$329  = row_enables[1];
+  assign \$333  = \$332 ;
+  assign \$337  = 1'h0;
+  assign \$338  = 1'h0;
+  assign \$339  = write;
   assign \$341  = 1'h0;
-  assign \$342  = write;
-  assign \$344  = 1'h0;
-  assign \$345  = 1'h0;
-  assign \$346  = row_enables[3];
-  assign \$347  = row_enables[3];
-  assign \$351  = \$350 ;
-  assign \$355  = 1'h0;
+  assign \$342  = 1'h0;
+  assign \$343  = row_enables[2];
+  assign \$344  = row_enables[2];
+  assign \$348  = \$347 ;
+  assign \$352  = 1'h0;
+  assign \$353  = 1'h0;
+  assign \$354  = write;
   assign \$356  = 1'h0;
-  assign \$357  = write;
-  assign \$359  = 1'h0;
-  assign \$360  = 1'h0;
-  assign \$361  = row_enables[4];
-  assign \$362  = row_enables[4];
-  assign \$366  = \$365 ;
-  assign \$370  = 1'h0;
+  assign \$357  = 1'h0;
+  assign \$358  = row_enables[3];
+  assign \$359  = row_enables[3];
+  assign \$363  = \$362 ;
+  assign \$367  = 1'h0;
+  assign \$368  = 1'h0;
+  assign \$369  = write;
   assign \$371  = 1'h0;
-  assign \$372  = write;
-  assign \$374  = 1'h0;
-  assign \$375  = 1'h0;
-  assign \$376  = row_enables[5];
-  assign \$377  = row_enables[5];
-  assign \$381  = \$380 ;
-  assign \$385  = 1'h0;
+  assign \$372  = 1'h0;
+  assign \$373  = row_enables[4];
+  assign \$374  = row_enables[4];
+  assign \$378  = \$377 ;
+  assign \$382  = 1'h0;
+  assign \$383  = 1'h0;
+  assign \$384  = write;
   assign \$386  = 1'h0;
-  assign \$387  = write;
-  assign \$389  = 1'h0;
-  assign \$390  = 1'h0;
-  assign \$391  = row_enables[6];
-  assign \$392  = row_enables[6];
-  assign \$396  = \$395 ;
-  assign \$400  = 1'h0;
+  assign \$387  = 1'h0;
+  assign \$388  = row_enables[5];
+  assign \$389  = row_enables[5];
+  assign \$393  = \$392 ;
+  assign \$397  = 1'h0;
+  assign \$398  = 1'h0;
+  assign \$399  = write;
   assign \$401  = 1'h0;
-  assign \$402  = write;
-  assign \$404  = 1'h0;
-  assign \$405  = 1'h0;
-  assign \$406  = row_enables[7];
-  assign \$407  = row_enables[7];
-  assign \$411  = \$410 ;
-  assign \$416  = writing[1];
-  assign \$417  = \bank$404 ;
-  assign \$420  = 1'h1;
-  assign \$421  = 1'h0;
-  assign \$422  = write;
-  assign \$424  = 1'h1;
-  assign \$425  = word_enables[1];
-  assign \$427  = \$426 ;
-  assign \$428  = \bank$404 ;
-  assign \$431  = \$430 ;
-  assign \$435  = 1'h0;
-  assign \$436  = 1'h0;
-  assign \$437  = write;
-  assign \$439  = 1'h0;
-  assign \$440  = 1'h0;
-  assign \$441  = row_enables[9];
-  assign \$442  = row_enables[9];
-  assign \$443  = \bank$404 ;
-  assign \$446  = \$445 ;
-  assign \$450  = 1'h0;
+  assign \$402  = 1'h0;
+  assign \$403  = row_enables[6];
+  assign \$404  = row_enables[6];
+  assign \$408  = \$407 ;
+  assign \$412  = 1'h0;
+  assign \$413  = 1'h0;
+  assign \$414  = write;
+  assign \$416  = 1'h0;
+  assign \$417  = 1'h0;
+  assign \$418  = row_enables[7];
+  assign \$419  = row_enables[7];
+  assign \$423  = \$422 ;
+  assign \$428  = writing[1];
+  assign \$429  = \bank$411 ;
+  assign \$432  = 1'h1;
+  assign \$433  = 1'h0;
+  assign \$434  = write;
+  assign \$436  = 1'h1;
+  assign \$437  = word_enables[1];
+  assign \$439  = \$438 ;
+  assign \$440  = \bank$411 ;
+  assign \$443  = \$442 ;
+  assign \$447  = 1'h0;
+  assign \$448  = 1'h0;
+  assign \$449  = write;
   assign \$451  = 1'h0;
-  assign \$452  = write;
-  assign \$454  = 1'h0;
-  assign \$455  = 1'h0;
-  assign \$456  = row_enables[10];
-  assign \$457  = row_enables[10];
-  assign \$458  = \bank$404 ;
-  assign \$461  = \$460 ;
-  assign \$465  = 1'h0;
+  assign \$452  = 1'h0;
+  assign \$453  = row_enables[9];
+  assign \$454  = row_enables[9];
+  assign \$455  = \bank$411 ;
+  assign \$458  = \$457 ;
+  assign \$462  = 1'h0;
+  assign \$463  = 1'h0;
+  assign \$464  = write;
   assign \$466  = 1'h0;
-  assign \$467  = write;
-  assign \$469  = 1'h0;
-  assign \$470  = 1'h0;
-  assign \$471  = row_enables[11];
-  assign \$472  = row_enables[11];
-  assign \$473  = \bank$404 ;
-  assign \$476  = \$475 ;
-  assign \$480  = 1'h0;
+  assign \$467  = 1'h0;
+  assign \$468  = row_enables[10];
+  assign \$469  = row_enables[10];
+  assign \$470  = \bank$411 ;
+  assign \$473  = \$472 ;
+  assign \$477  = 1'h0;
+  assign \$478  = 1'h0;
+  assign \$479  = write;
   assign \$481  = 1'h0;
-  assign \$482  = write;
-  assign \$484  = 1'h0;
-  assign \$485  = 1'h0;
-  assign \$486  = row_enables[12];
-  assign \$487  = row_enables[12];
-  assign \$488  = \bank$404 ;
-  assign \$491  = \$490 ;
-  assign \$495  = 1'h0;
+  assign \$482  = 1'h0;
+  assign \$483  = row_enables[11];
+  assign \$484  = row_enables[11];
+  assign \$485  = \bank$411 ;
+  assign \$488  = \$487 ;
+  assign \$492  = 1'h0;
+  assign \$493  = 1'h0;
+  assign \$494  = write;
   assign \$496  = 1'h0;
-  assign \$497  = write;
-  assign \$499  = 1'h0;
-  assign \$500  = 1'h0;
-  assign \$501  = row_enables[13];
-  assign \$502  = row_enables[13];
-  assign \$503  = \bank$404 ;
-  assign \$506  = \$505 ;
-  assign \$510  = 1'h0;
+  assign \$497  = 1'h0;
+  assign \$498  = row_enables[12];
+  assign \$499  = row_enables[12];
+  assign \$500  = \bank$411 ;
+  assign \$503  = \$502 ;
+  assign \$507  = 1'h0;
+  assign \$508  = 1'h0;
+  assign \$509  = write;
   assign \$511  = 1'h0;
-  assign \$512  = write;
-  assign \$514  = 1'h0;
-  assign \$515  = 1'h0;
-  assign \$516  = row_enables[14];
-  assign \$517  = row_enables[14];
-  assign \$518  = \bank$404 ;
-  assign \$521  = \$520 ;
-  assign \$525  = 1'h0;
+  assign \$512  = 1'h0;
+  assign \$513  = row_enables[13];
+  assign \$514  = row_enables[13];
+  assign \$515  = \bank$411 ;
+  assign \$518  = \$517 ;
+  assign \$522  = 1'h0;
+  assign \$523  = 1'h0;
+  assign \$524  = write;
   assign \$526  = 1'h0;
-  assign \$527  = write;
-  assign \$529  = 1'h0;
-  assign \$530  = 1'h0;
-  assign \$531  = row_enables[15];
-  assign \$532  = row_enables[15];
-  assign \$533  = \bank$404 ;
-  assign \$536  = \$535 ;
+  assign \$527  = 1'h0;
+  assign \$528  = row_enables[14];
+  assign \$529  = row_enables[14];
+  assign \$530  = \bank$411 ;
+  assign \$533  = \$532 ;
+  assign \$537  = 1'h0;
+  assign \$538  = 1'h0;
+  assign \$539  = write;
+  assign \$541  = 1'h0;
+  assign \$542  = 1'h0;
+  assign \$543  = row_enables[15];
+  assign \$544  = row_enables[15];
+  assign \$545  = \bank$411 ;
+  assign \$548  = \$547 ;
 endmodule
 
-module \core.a_row (rst, trigger, level, kernel, row, \bank$18 , clk);
+module \core.a_row (rst, trigger, level, kernel, row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$2  = 0;
   input rst;
   wire rst;
@@ -4886,23 +4958,22 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$18 , clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$18 ;
-  reg [1:0] \bank$18  = 2'h0;
+  output [1:0] \bank$19 ;
+  reg [1:0] \bank$19  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg [10:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg [1:0] \$12 ;
-  reg [10:0] \$13 ;
-  reg [1:0] \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg [1:0] \$11 ;
+  reg [10:0] \$12 ;
+  reg [1:0] \$13 ;
+  wire [11:0] \$2 ;
   wire [11:0] \$3 ;
   wire [11:0] \$4 ;
-  wire [11:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [10:0] \$8 ;
   reg [10:0] \$9 ;
   reg [10:0] \$like ;
   reg [10:0] \$like$3 ;
@@ -4915,30 +4986,31 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [10:0] wrapped_step = 11'h000;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$18  <= \$14 ;
+    \bank$19  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
     \$like  = 11'h000;
@@ -5103,76 +5175,76 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 11'h000;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = chosen;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$12  = chosen;
-    if (rst) begin
-      \$12  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [10:0];
+      \$12  = \$4 [10:0];
     end
     if (rst) begin
-      \$13  = 11'h000;
+      \$12  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$2 ) begin end
-    \$14  = \bank$18 ;
+    \$13  = \bank$19 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 2'h0;
+      \$13  = 2'h0;
     end
   end
 endmodule
 
-module \core.a_word (rst, trigger, level, kernel, \lane$7 , row, \bank$19 , clk);
+module \core.a_word (rst, trigger, level, kernel, \lane$9 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$3  = 0;
   input rst;
   wire rst;
@@ -5182,35 +5254,34 @@ module \core.a_word (rst, trigger, level, kernel, \lane$7 , row, \bank$19 , clk)
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
-  output [2:0] \lane$7 ;
-  reg [2:0] \lane$7  = 3'h0;
+  output [2:0] \lane$9 ;
+  reg [2:0] \lane$9  = 3'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
-  output \bank$19 ;
-  reg \bank$19  = 1'h0;
+  output \bank$20 ;
+  reg \bank$20  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [5:0] \$10 ;
-  wire [5:0] \$11 ;
+  reg \$11 ;
   reg \$12 ;
   reg \$13 ;
-  reg \$14 ;
+  reg [4:0] \$14 ;
   reg [4:0] \$15 ;
-  reg [4:0] \$16 ;
-  reg [2:0] \$17 ;
-  reg \$18 ;
-  reg [2:0] \$19 ;
+  reg [2:0] \$16 ;
+  reg \$17 ;
+  reg [2:0] \$18 ;
+  reg [4:0] \$19 ;
   wire \$2 ;
-  reg [4:0] \$20 ;
-  reg \$21 ;
-  wire \$3 ;
+  reg \$20 ;
+  wire [4:0] \$3 ;
   wire [4:0] \$4 ;
   wire [4:0] \$5 ;
-  wire [4:0] \$6 ;
-  wire [5:0] \$7 ;
-  wire \$8 ;
-  wire [4:0] \$9 ;
+  wire [5:0] \$6 ;
+  wire \$7 ;
+  wire [4:0] \$8 ;
+  wire [5:0] \$9 ;
   reg [4:0] \$like ;
   reg [4:0] \$like$3 ;
   reg [2:0] \$like$4 ;
@@ -5222,39 +5293,40 @@ module \core.a_word (rst, trigger, level, kernel, \lane$7 , row, \bank$19 , clk)
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [4:0] wrapped_step = 5'h00;
-  assign lane = \lane$7  + lane_step;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = lane >= 4'h8;
-  assign \$4  = lane - 4'h8;
-  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
-  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
-  assign \$7  = \$signal  + 1'h0;
-  assign \$8  = lane >= 4'h8;
-  assign \$9  = \$8  ? wrapped_step : \$signal ;
-  assign \$10  = row + \$9 ;
-  assign \$11  = starts ? \$7  : \$10 ;
+  assign \used$6  = trigger & used;
+  assign lane = \lane$9  + lane_step;
+  assign \$1  = level == 2'h3;
+  assign \$2  = lane >= 4'h8;
+  assign \$3  = lane - 4'h8;
+  assign \$4  = \$2  ? \$3  : { 1'h0, lane };
+  assign \$5  = starts ? { 2'h0, lane_step } : \$4 ;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = lane >= 4'h8;
+  assign \$8  = \$7  ? wrapped_step : \$signal ;
+  assign \$9  = row + \$8 ;
+  assign \$10  = starts ? \$6  : \$9 ;
   always @(posedge clk)
-    ahead <= \$12 ;
+    ahead <= \$11 ;
   always @(posedge clk)
-    active <= \$13 ;
+    active <= \$12 ;
   always @(posedge clk)
-    starts <= \$14 ;
+    starts <= \$13 ;
   always @(posedge clk)
-    \$signal  <= \$15 ;
+    \$signal  <= \$14 ;
   always @(posedge clk)
-    wrapped_step <= \$16 ;
+    wrapped_step <= \$15 ;
   always @(posedge clk)
-    lane_step <= \$17 ;
+    lane_step <= \$16 ;
   always @(posedge clk)
-    bank <= \$18 ;
+    bank <= \$17 ;
   always @(posedge clk)
-    \lane$7  <= \$19 ;
+    \lane$9  <= \$18 ;
   always @(posedge clk)
-    row <= \$20 ;
+    row <= \$19 ;
   always @(posedge clk)
-    \bank$19  <= \$21 ;
+    \bank$20  <= \$20 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
     \$like  = 5'h00;
@@ -5463,86 +5535,86 @@ module \core.a_word (rst, trigger, level, kernel, \lane$7 , row, \bank$19 , clk)
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$12  = \$1 ;
+    \$11  = \used$6 ;
+    if (rst) begin
+      \$11  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
+    \$12  = ahead;
     if (rst) begin
       \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$13  = ahead;
+    \$13  = \$1 ;
     if (rst) begin
       \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$14  = \$2 ;
+    \$14  = \$like ;
     if (rst) begin
-      \$14  = 1'h0;
+      \$14  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$15  = \$like ;
+    \$15  = \$like$3 ;
     if (rst) begin
       \$15  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$16  = \$like$3 ;
+    \$16  = \$like$4 ;
     if (rst) begin
-      \$16  = 5'h00;
+      \$16  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$17  = \$like$4 ;
+    \$17  = 1'h0;
     if (rst) begin
-      \$17  = 3'h0;
+      \$17  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$18  = 1'h0;
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$19  = \lane$7 ;
+    \$18  = \lane$9 ;
     if (ahead) begin
-      \$19  = \$6 [2:0];
+      \$18  = \$5 [2:0];
     end
     if (rst) begin
-      \$19  = 3'h0;
+      \$18  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$20  = row;
+    \$19  = row;
     if (ahead) begin
-      \$20  = \$11 [4:0];
+      \$19  = \$10 [4:0];
     end
     if (rst) begin
-      \$20  = 5'h00;
+      \$19  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$3 ) begin end
-    \$21  = \bank$19 ;
+    \$20  = \bank$20 ;
     if (ahead) begin
-      \$21  = bank;
+      \$20  = bank;
     end
     if (rst) begin
-      \$21  = 1'h0;
+      \$20  = 1'h0;
     end
   end
 endmodule
 
-module \core.b_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
+module \core.b_row (rst, trigger, level, kernel, active, row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$4  = 0;
   input rst;
   wire rst;
@@ -5556,23 +5628,22 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   reg active = 1'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$18 ;
-  reg [1:0] \bank$18  = 2'h0;
+  output [1:0] \bank$19 ;
+  reg [1:0] \bank$19  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg [10:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg [1:0] \$12 ;
-  reg [10:0] \$13 ;
-  reg [1:0] \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg [1:0] \$11 ;
+  reg [10:0] \$12 ;
+  reg [1:0] \$13 ;
+  wire [11:0] \$2 ;
   wire [11:0] \$3 ;
   wire [11:0] \$4 ;
-  wire [11:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [10:0] \$8 ;
   reg [10:0] \$9 ;
   reg [10:0] \$like ;
   reg [10:0] \$like$3 ;
@@ -5584,30 +5655,31 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [10:0] wrapped_step = 11'h000;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$18  <= \$14 ;
+    \bank$19  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
     \$like  = 11'h000;
@@ -6048,95 +6120,95 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 11'h000;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = chosen;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$12  = chosen;
-    if (rst) begin
-      \$12  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [10:0];
+      \$12  = \$4 [10:0];
     end
     if (rst) begin
-      \$13  = 11'h000;
+      \$12  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$4 ) begin end
-    \$14  = \bank$18 ;
+    \$13  = \bank$19 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 2'h0;
+      \$13  = 2'h0;
     end
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$431$0 , \port$446$0 , \port$461$0 , \port$476$0 , \port$491$0 , \port$506$0 , \port$521$0 , \port$536$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$442$0 , \port$457$0 , \port$472$0 , \port$487$0 , \port$502$0 , \port$517$0 , \port$532$0 , \port$547$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$5  = 0;
   input rst;
   wire rst;
-  input \port$431$0 ;
-  wire \port$431$0 ;
-  input \port$446$0 ;
-  wire \port$446$0 ;
-  input \port$461$0 ;
-  wire \port$461$0 ;
-  input \port$476$0 ;
-  wire \port$476$0 ;
-  input \port$491$0 ;
-  wire \port$491$0 ;
-  input \port$506$0 ;
-  wire \port$506$0 ;
-  input \port$521$0 ;
-  wire \port$521$0 ;
-  input \port$536$0 ;
-  wire \port$536$0 ;
+  input \port$442$0 ;
+  wire \port$442$0 ;
+  input \port$457$0 ;
+  wire \port$457$0 ;
+  input \port$472$0 ;
+  wire \port$472$0 ;
+  input \port$487$0 ;
+  wire \port$487$0 ;
+  input \port$502$0 ;
+  wire \port$502$0 ;
+  input \port$517$0 ;
+  wire \port$517$0 ;
+  input \port$532$0 ;
+  wire \port$532$0 ;
+  input \port$547$0 ;
+  wire \port$547$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7325,21 +7397,21 @@ module \core.bank_row16_0 (rst, \port$431$0 , \port$446$0 , \port$461$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$431$0 )
+    if (\port$442$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$446$0 )
+    if (\port$457$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$461$0 )
+    if (\port$472$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$476$0 )
+    if (\port$487$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$491$0 )
+    if (\port$502$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$506$0 )
+    if (\port$517$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$521$0 )
+    if (\port$532$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$536$0 )
+    if (\port$547$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7365,31 +7437,31 @@ module \core.bank_row16_0 (rst, \port$431$0 , \port$446$0 , \port$461$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$536$0 , \port$521$0 , \port$506$0 , \port$491$0 , \port$476$0 , \port$461$0 , \port$446$0 , \port$431$0  };
-  assign write_enable = { \port$536$0 , \port$521$0 , \port$506$0 , \port$491$0 , \port$476$0 , \port$461$0 , \port$446$0 , \port$431$0  };
+  assign write__en = { \port$547$0 , \port$532$0 , \port$517$0 , \port$502$0 , \port$487$0 , \port$472$0 , \port$457$0 , \port$442$0  };
+  assign write_enable = { \port$547$0 , \port$532$0 , \port$517$0 , \port$502$0 , \port$487$0 , \port$472$0 , \port$457$0 , \port$442$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$562$0 , \port$577$0 , \port$592$0 , \port$607$0 , \port$622$0 , \port$637$0 , \port$652$0 , \port$667$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$573$0 , \port$588$0 , \port$603$0 , \port$618$0 , \port$633$0 , \port$648$0 , \port$663$0 , \port$678$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$6  = 0;
   input rst;
   wire rst;
-  input \port$562$0 ;
-  wire \port$562$0 ;
-  input \port$577$0 ;
-  wire \port$577$0 ;
-  input \port$592$0 ;
-  wire \port$592$0 ;
-  input \port$607$0 ;
-  wire \port$607$0 ;
-  input \port$622$0 ;
-  wire \port$622$0 ;
-  input \port$637$0 ;
-  wire \port$637$0 ;
-  input \port$652$0 ;
-  wire \port$652$0 ;
-  input \port$667$0 ;
-  wire \port$667$0 ;
+  input \port$573$0 ;
+  wire \port$573$0 ;
+  input \port$588$0 ;
+  wire \port$588$0 ;
+  input \port$603$0 ;
+  wire \port$603$0 ;
+  input \port$618$0 ;
+  wire \port$618$0 ;
+  input \port$633$0 ;
+  wire \port$633$0 ;
+  input \port$648$0 ;
+  wire \port$648$0 ;
+  input \port$663$0 ;
+  wire \port$663$0 ;
+  input \port$678$0 ;
+  wire \port$678$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7912,21 +7984,21 @@ module \core.bank_row16_1 (rst, \port$562$0 , \port$577$0 , \port$592$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$562$0 )
+    if (\port$573$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$577$0 )
+    if (\port$588$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$592$0 )
+    if (\port$603$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$607$0 )
+    if (\port$618$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$622$0 )
+    if (\port$633$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$637$0 )
+    if (\port$648$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$652$0 )
+    if (\port$663$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$667$0 )
+    if (\port$678$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7948,34 +8020,34 @@ module \core.bank_row16_1 (rst, \port$562$0 , \port$577$0 , \port$592$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$667$0 , \port$652$0 , \port$637$0 , \port$622$0 , \port$607$0 , \port$592$0 , \port$577$0 , \port$562$0  };
-  assign write_enable = { \port$667$0 , \port$652$0 , \port$637$0 , \port$622$0 , \port$607$0 , \port$592$0 , \port$577$0 , \port$562$0  };
+  assign write__en = { \port$678$0 , \port$663$0 , \port$648$0 , \port$633$0 , \port$618$0 , \port$603$0 , \port$588$0 , \port$573$0  };
+  assign write_enable = { \port$678$0 , \port$663$0 , \port$648$0 , \port$633$0 , \port$618$0 , \port$603$0 , \port$588$0 , \port$573$0  };
   assign read_address = read__addr;
   assign hold = 1'h0;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$228$0 , \port$236$0 , \port$244$0 , \port$252$0 , \port$260$0 , \port$268$0 , \port$276$0 , \port$284$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$239$0 , \port$247$0 , \port$255$0 , \port$263$0 , \port$271$0 , \port$279$0 , \port$287$0 , \port$295$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$7  = 0;
   input rst;
   wire rst;
-  input \port$228$0 ;
-  wire \port$228$0 ;
-  input \port$236$0 ;
-  wire \port$236$0 ;
-  input \port$244$0 ;
-  wire \port$244$0 ;
-  input \port$252$0 ;
-  wire \port$252$0 ;
-  input \port$260$0 ;
-  wire \port$260$0 ;
-  input \port$268$0 ;
-  wire \port$268$0 ;
-  input \port$276$0 ;
-  wire \port$276$0 ;
-  input \port$284$0 ;
-  wire \port$284$0 ;
+  input \port$239$0 ;
+  wire \port$239$0 ;
+  input \port$247$0 ;
+  wire \port$247$0 ;
+  input \port$255$0 ;
+  wire \port$255$0 ;
+  input \port$263$0 ;
+  wire \port$263$0 ;
+  input \port$271$0 ;
+  wire \port$271$0 ;
+  input \port$279$0 ;
+  wire \port$279$0 ;
+  input \port$287$0 ;
+  wire \port$287$0 ;
+  input \port$295$0 ;
+  wire \port$295$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8023,21 +8095,21 @@ module \core.bank_row24_0 (rst, \port$228$0 , \port$236$0 , \port$244$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$228$0 )
+    if (\port$239$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$236$0 )
+    if (\port$247$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$244$0 )
+    if (\port$255$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$252$0 )
+    if (\port$263$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$260$0 )
+    if (\port$271$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$268$0 )
+    if (\port$279$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$276$0 )
+    if (\port$287$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$284$0 )
+    if (\port$295$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8063,31 +8135,31 @@ module \core.bank_row24_0 (rst, \port$228$0 , \port$236$0 , \port$244$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$284$0 , \port$276$0 , \port$268$0 , \port$260$0 , \port$252$0 , \port$244$0 , \port$236$0 , \port$228$0  };
-  assign write_enable = { \port$284$0 , \port$276$0 , \port$268$0 , \port$260$0 , \port$252$0 , \port$244$0 , \port$236$0 , \port$228$0  };
+  assign write__en = { \port$295$0 , \port$287$0 , \port$279$0 , \port$271$0 , \port$263$0 , \port$255$0 , \port$247$0 , \port$239$0  };
+  assign write_enable = { \port$295$0 , \port$287$0 , \port$279$0 , \port$271$0 , \port$263$0 , \port$255$0 , \port$247$0 , \port$239$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$321$0 , \port$329$0 , \port$337$0 , \port$345$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$308$0 , \port$316$0 , \port$324$0 , \port$332$0 , \port$340$0 , \port$348$0 , \port$356$0 , \port$364$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$8  = 0;
   input rst;
   wire rst;
-  input \port$297$0 ;
-  wire \port$297$0 ;
-  input \port$305$0 ;
-  wire \port$305$0 ;
-  input \port$313$0 ;
-  wire \port$313$0 ;
-  input \port$321$0 ;
-  wire \port$321$0 ;
-  input \port$329$0 ;
-  wire \port$329$0 ;
-  input \port$337$0 ;
-  wire \port$337$0 ;
-  input \port$345$0 ;
-  wire \port$345$0 ;
-  input \port$353$0 ;
-  wire \port$353$0 ;
+  input \port$308$0 ;
+  wire \port$308$0 ;
+  input \port$316$0 ;
+  wire \port$316$0 ;
+  input \port$324$0 ;
+  wire \port$324$0 ;
+  input \port$332$0 ;
+  wire \port$332$0 ;
+  input \port$340$0 ;
+  wire \port$340$0 ;
+  input \port$348$0 ;
+  wire \port$348$0 ;
+  input \port$356$0 ;
+  wire \port$356$0 ;
+  input \port$364$0 ;
+  wire \port$364$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8118,21 +8190,21 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$297$0 )
+    if (\port$308$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$305$0 )
+    if (\port$316$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$313$0 )
+    if (\port$324$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$321$0 )
+    if (\port$332$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$329$0 )
+    if (\port$340$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$337$0 )
+    if (\port$348$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$345$0 )
+    if (\port$356$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$353$0 )
+    if (\port$364$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8158,37 +8230,37 @@ module \core.bank_row24_1 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
-  assign write_enable = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
+  assign write__en = { \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0 , \port$308$0  };
+  assign write_enable = { \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0 , \port$308$0  };
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 , \port$372$0 , \port$375$0 , \port$378$0 , \port$381$0 , read__addr, read_data, \port$2872$0 , write__addr, clk);
+module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 , \port$383$0 , \port$386$0 , \port$389$0 , \port$392$0 , read__addr, read_data, \port$2874$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
-  input \port$360$0 ;
-  wire \port$360$0 ;
-  input \port$363$0 ;
-  wire \port$363$0 ;
-  input \port$366$0 ;
-  wire \port$366$0 ;
-  input \port$369$0 ;
-  wire \port$369$0 ;
-  input \port$372$0 ;
-  wire \port$372$0 ;
-  input \port$375$0 ;
-  wire \port$375$0 ;
-  input \port$378$0 ;
-  wire \port$378$0 ;
-  input \port$381$0 ;
-  wire \port$381$0 ;
+  input \port$371$0 ;
+  wire \port$371$0 ;
+  input \port$374$0 ;
+  wire \port$374$0 ;
+  input \port$377$0 ;
+  wire \port$377$0 ;
+  input \port$380$0 ;
+  wire \port$380$0 ;
+  input \port$383$0 ;
+  wire \port$383$0 ;
+  input \port$386$0 ;
+  wire \port$386$0 ;
+  input \port$389$0 ;
+  wire \port$389$0 ;
+  input \port$392$0 ;
+  wire \port$392$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2872$0 ;
-  wire [15:0] \port$2872$0 ;
+  input [15:0] \port$2874$0 ;
+  wire [15:0] \port$2874$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8285,22 +8357,22 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$360$0 )
-      memory[write__addr][15:0] <= \port$2872$0 ;
-    if (\port$363$0 )
-      memory[write__addr][31:16] <= \port$2872$0 ;
-    if (\port$366$0 )
-      memory[write__addr][47:32] <= \port$2872$0 ;
-    if (\port$369$0 )
-      memory[write__addr][63:48] <= \port$2872$0 ;
-    if (\port$372$0 )
-      memory[write__addr][79:64] <= \port$2872$0 ;
-    if (\port$375$0 )
-      memory[write__addr][95:80] <= \port$2872$0 ;
-    if (\port$378$0 )
-      memory[write__addr][111:96] <= \port$2872$0 ;
-    if (\port$381$0 )
-      memory[write__addr][127:112] <= \port$2872$0 ;
+    if (\port$371$0 )
+      memory[write__addr][15:0] <= \port$2874$0 ;
+    if (\port$374$0 )
+      memory[write__addr][31:16] <= \port$2874$0 ;
+    if (\port$377$0 )
+      memory[write__addr][47:32] <= \port$2874$0 ;
+    if (\port$380$0 )
+      memory[write__addr][63:48] <= \port$2874$0 ;
+    if (\port$383$0 )
+      memory[write__addr][79:64] <= \port$2874$0 ;
+    if (\port$386$0 )
+      memory[write__addr][95:80] <= \port$2874$0 ;
+    if (\port$389$0 )
+      memory[write__addr][111:96] <= \port$2874$0 ;
+    if (\port$392$0 )
+      memory[write__addr][127:112] <= \port$2874$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8320,40 +8392,40 @@ module \core.bank_x (rst, \port$360$0 , \port$363$0 , \port$366$0 , \port$369$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
-  assign write_data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
-  assign write__en = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
-  assign write_enable = { \port$381$0 , \port$378$0 , \port$375$0 , \port$372$0 , \port$369$0 , \port$366$0 , \port$363$0 , \port$360$0  };
+  assign write__data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write_data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write__en = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
+  assign write_enable = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
   assign read_address = read__addr;
   assign hold = 1'h0;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , read_data, \port$2872$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 , \port$407$0 , \port$410$0 , \port$413$0 , \port$416$0 , read_data, \port$2874$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
-  input \port$384$0 ;
-  wire \port$384$0 ;
-  input \port$387$0 ;
-  wire \port$387$0 ;
-  input \port$390$0 ;
-  wire \port$390$0 ;
-  input \port$393$0 ;
-  wire \port$393$0 ;
-  input \port$396$0 ;
-  wire \port$396$0 ;
-  input \port$399$0 ;
-  wire \port$399$0 ;
-  input \port$402$0 ;
-  wire \port$402$0 ;
-  input \port$405$0 ;
-  wire \port$405$0 ;
+  input \port$395$0 ;
+  wire \port$395$0 ;
+  input \port$398$0 ;
+  wire \port$398$0 ;
+  input \port$401$0 ;
+  wire \port$401$0 ;
+  input \port$404$0 ;
+  wire \port$404$0 ;
+  input \port$407$0 ;
+  wire \port$407$0 ;
+  input \port$410$0 ;
+  wire \port$410$0 ;
+  input \port$413$0 ;
+  wire \port$413$0 ;
+  input \port$416$0 ;
+  wire \port$416$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2872$0 ;
-  wire [15:0] \port$2872$0 ;
+  input [15:0] \port$2874$0 ;
+  wire [15:0] \port$2874$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8433,22 +8505,22 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$384$0 )
-      memory[write__addr][15:0] <= \port$2872$0 ;
-    if (\port$387$0 )
-      memory[write__addr][31:16] <= \port$2872$0 ;
-    if (\port$390$0 )
-      memory[write__addr][47:32] <= \port$2872$0 ;
-    if (\port$393$0 )
-      memory[write__addr][63:48] <= \port$2872$0 ;
-    if (\port$396$0 )
-      memory[write__addr][79:64] <= \port$2872$0 ;
-    if (\port$399$0 )
-      memory[write__addr][95:80] <= \port$2872$0 ;
-    if (\port$402$0 )
-      memory[write__addr][111:96] <= \port$2872$0 ;
-    if (\port$405$0 )
-      memory[write__addr][127:112] <= \port$2872$0 ;
+    if (\port$395$0 )
+      memory[write__addr][15:0] <= \port$2874$0 ;
+    if (\port$398$0 )
+      memory[write__addr][31:16] <= \port$2874$0 ;
+    if (\port$401$0 )
+      memory[write__addr][47:32] <= \port$2874$0 ;
+    if (\port$404$0 )
+      memory[write__addr][63:48] <= \port$2874$0 ;
+    if (\port$407$0 )
+      memory[write__addr][79:64] <= \port$2874$0 ;
+    if (\port$410$0 )
+      memory[write__addr][95:80] <= \port$2874$0 ;
+    if (\port$413$0 )
+      memory[write__addr][111:96] <= \port$2874$0 ;
+    if (\port$416$0 )
+      memory[write__addr][127:112] <= \port$2874$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8468,17 +8540,17 @@ module \core.bank_y (rst, \port$384$0 , \port$387$0 , \port$390$0 , \port$393$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
-  assign write_data = { \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0 , \port$2872$0  };
-  assign write__en = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
-  assign write_enable = { \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0 , \port$390$0 , \port$387$0 , \port$384$0  };
+  assign write__data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write_data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write__en = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
+  assign write_enable = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
   assign read_address = read__addr;
   assign hold = 1'h0;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
+module \core.bias_word$520 (rst, trigger, level, kernel, active, \lane$9 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$11  = 0;
   input rst;
   wire rst;
@@ -8490,35 +8562,34 @@ module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, 
   wire [3:0] kernel;
   output active;
   reg active = 1'h0;
-  output [2:0] \lane$7 ;
-  reg [2:0] \lane$7  = 3'h0;
+  output [2:0] \lane$9 ;
+  reg [2:0] \lane$9  = 3'h0;
   output [1:0] row;
   reg [1:0] row = 2'h0;
-  output \bank$19 ;
-  reg \bank$19  = 1'h0;
+  output \bank$20 ;
+  reg \bank$20  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [2:0] \$10 ;
-  wire [2:0] \$11 ;
+  reg \$11 ;
   reg \$12 ;
   reg \$13 ;
-  reg \$14 ;
+  reg [1:0] \$14 ;
   reg [1:0] \$15 ;
-  reg [1:0] \$16 ;
-  reg [2:0] \$17 ;
-  reg \$18 ;
-  reg [2:0] \$19 ;
+  reg [2:0] \$16 ;
+  reg \$17 ;
+  reg [2:0] \$18 ;
+  reg [1:0] \$19 ;
   wire \$2 ;
-  reg [1:0] \$20 ;
-  reg \$21 ;
-  wire \$3 ;
+  reg \$20 ;
+  wire [4:0] \$3 ;
   wire [4:0] \$4 ;
   wire [4:0] \$5 ;
-  wire [4:0] \$6 ;
-  wire [2:0] \$7 ;
-  wire \$8 ;
-  wire [1:0] \$9 ;
+  wire [2:0] \$6 ;
+  wire \$7 ;
+  wire [1:0] \$8 ;
+  wire [2:0] \$9 ;
   reg [1:0] \$like ;
   reg [1:0] \$like$3 ;
   reg [2:0] \$like$4 ;
@@ -8529,39 +8600,40 @@ module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, 
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [1:0] wrapped_step = 2'h0;
-  assign lane = \lane$7  + lane_step;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = lane >= 4'h8;
-  assign \$4  = lane - 4'h8;
-  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
-  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
-  assign \$7  = \$signal  + 1'h0;
-  assign \$8  = lane >= 4'h8;
-  assign \$9  = \$8  ? wrapped_step : \$signal ;
-  assign \$10  = row + \$9 ;
-  assign \$11  = starts ? \$7  : \$10 ;
+  assign \used$6  = trigger & used;
+  assign lane = \lane$9  + lane_step;
+  assign \$1  = level == 2'h3;
+  assign \$2  = lane >= 4'h8;
+  assign \$3  = lane - 4'h8;
+  assign \$4  = \$2  ? \$3  : { 1'h0, lane };
+  assign \$5  = starts ? { 2'h0, lane_step } : \$4 ;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = lane >= 4'h8;
+  assign \$8  = \$7  ? wrapped_step : \$signal ;
+  assign \$9  = row + \$8 ;
+  assign \$10  = starts ? \$6  : \$9 ;
   always @(posedge clk)
-    ahead <= \$12 ;
+    ahead <= \$11 ;
   always @(posedge clk)
-    active <= \$13 ;
+    active <= \$12 ;
   always @(posedge clk)
-    starts <= \$14 ;
+    starts <= \$13 ;
   always @(posedge clk)
-    \$signal  <= \$15 ;
+    \$signal  <= \$14 ;
   always @(posedge clk)
-    wrapped_step <= \$16 ;
+    wrapped_step <= \$15 ;
   always @(posedge clk)
-    lane_step <= \$17 ;
+    lane_step <= \$16 ;
   always @(posedge clk)
-    bank <= \$18 ;
+    bank <= \$17 ;
   always @(posedge clk)
-    \lane$7  <= \$19 ;
+    \lane$9  <= \$18 ;
   always @(posedge clk)
-    row <= \$20 ;
+    row <= \$19 ;
   always @(posedge clk)
-    \bank$19  <= \$21 ;
+    \bank$20  <= \$20 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
     \$like  = 2'h0;
@@ -8734,94 +8806,90 @@ module \core.bias_word$516 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$12  = \$1 ;
+    \$11  = \used$6 ;
+    if (rst) begin
+      \$11  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
+    \$12  = ahead;
     if (rst) begin
       \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$13  = ahead;
+    \$13  = \$1 ;
     if (rst) begin
       \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$14  = \$2 ;
+    \$14  = \$like ;
     if (rst) begin
-      \$14  = 1'h0;
+      \$14  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$15  = \$like ;
+    \$15  = \$like$3 ;
     if (rst) begin
       \$15  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$16  = \$like$3 ;
+    \$16  = \$like$4 ;
     if (rst) begin
-      \$16  = 2'h0;
+      \$16  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$17  = \$like$4 ;
+    \$17  = 1'h0;
     if (rst) begin
-      \$17  = 3'h0;
+      \$17  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$18  = 1'h0;
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$19  = \lane$7 ;
+    \$18  = \lane$9 ;
     if (ahead) begin
-      \$19  = \$6 [2:0];
+      \$18  = \$5 [2:0];
     end
     if (rst) begin
-      \$19  = 3'h0;
+      \$18  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$20  = row;
+    \$19  = row;
     if (ahead) begin
-      \$20  = \$11 [1:0];
+      \$19  = \$10 [1:0];
     end
     if (rst) begin
-      \$20  = 2'h0;
+      \$19  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$11 ) begin end
-    \$21  = \bank$19 ;
+    \$20  = \bank$20 ;
     if (ahead) begin
-      \$21  = bank;
+      \$20  = bank;
     end
     if (rst) begin
-      \$21  = 1'h0;
+      \$20  = 1'h0;
     end
   end
 endmodule
 
-module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, add_16, add_15, value
-, add_0, add_1, add_2, add_3, add_4, add_5, add_6, add_7, add_8, add_9, add_10, add_11, add_12, add_13, add_14, clear_15, other, clk);
+module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, add_0, add_1, add_2, add_3, add_4
+, add_5, add_6, add_7, add_8, add_9, add_10, add_11, add_12, add_13, add_14, add_15, clear_15, add_16, select, address, other, value, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$12  = 0;
   input rst;
   wire rst;
-  input select;
-  wire select;
-  input [4:0] address;
-  wire [4:0] address;
   input clear_0;
   wire clear_0;
   input clear_1;
@@ -8852,12 +8920,6 @@ module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3,
   wire clear_13;
   input clear_14;
   wire clear_14;
-  input add_16;
-  wire add_16;
-  input add_15;
-  wire add_15;
-  output [31:0] value;
-  wire [31:0] value;
   input [1:0] add_0;
   wire [1:0] add_0;
   input [1:0] add_1;
@@ -8888,250 +8950,176 @@ module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3,
   wire [3:0] add_13;
   input [3:0] add_14;
   wire [3:0] add_14;
+  input add_15;
+  wire add_15;
   input clear_15;
   wire clear_15;
+  input add_16;
+  wire add_16;
+  input select;
+  wire select;
+  input [4:0] address;
+  wire [4:0] address;
   input [31:0] other;
   wire [31:0] other;
+  output [31:0] value;
+  reg [31:0] value = 32'd0;
   input clk;
   wire clk;
   wire \$1 ;
   wire \$10 ;
-  wire \$100 ;
-  wire \$101 ;
-  wire \$102 ;
-  wire [7:0] \$103 ;
-  wire [7:0] \$104 ;
-  wire \$105 ;
-  wire \$106 ;
-  wire \$107 ;
-  wire \$108 ;
-  wire \$109 ;
+  reg [4:0] \$100 ;
+  reg \$101 ;
+  reg [8:0] \$102 ;
+  reg \$103 ;
+  reg [8:0] \$104 ;
+  reg [16:0] \$105 ;
+  reg [8:0] \$106 ;
+  reg [8:0] \$107 ;
+  reg [8:0] \$108 ;
+  reg [8:0] \$109 ;
   wire \$11 ;
-  wire \$110 ;
-  wire \$111 ;
-  wire [10:0] \$112 ;
-  wire [10:0] \$113 ;
-  wire \$114 ;
-  wire \$115 ;
-  wire \$116 ;
-  wire \$117 ;
-  wire \$118 ;
-  wire \$119 ;
+  reg [8:0] \$110 ;
+  reg [8:0] \$111 ;
+  reg [8:0] \$112 ;
+  reg [8:0] \$113 ;
+  reg [8:0] \$114 ;
+  reg [8:0] \$115 ;
+  reg [8:0] \$116 ;
+  reg [8:0] \$117 ;
+  reg [8:0] \$118 ;
+  reg [8:0] \$119 ;
   wire \$12 ;
-  wire \$120 ;
-  wire [10:0] \$121 ;
-  wire [10:0] \$122 ;
-  wire \$123 ;
-  wire \$124 ;
-  wire \$125 ;
-  wire \$126 ;
-  wire \$127 ;
-  wire \$128 ;
-  wire \$129 ;
-  wire [8:0] \$13 ;
-  wire [10:0] \$130 ;
-  wire [10:0] \$131 ;
-  wire \$132 ;
-  wire \$133 ;
-  wire \$134 ;
-  wire \$135 ;
-  wire \$136 ;
-  wire \$137 ;
-  wire \$138 ;
-  wire [10:0] \$139 ;
-  wire [8:0] \$14 ;
-  wire [10:0] \$140 ;
-  wire \$141 ;
-  wire \$142 ;
-  wire \$143 ;
-  wire \$144 ;
-  wire \$145 ;
-  wire \$146 ;
-  wire \$147 ;
-  wire [7:0] \$148 ;
-  wire [7:0] \$149 ;
+  reg [8:0] \$120 ;
+  reg [8:0] \$121 ;
+  reg [31:0] \$122 ;
+  wire \$13 ;
+  wire [9:0] \$14 ;
   wire \$15 ;
-  wire \$150 ;
-  wire \$151 ;
-  wire \$152 ;
-  wire \$153 ;
-  wire \$154 ;
-  wire \$155 ;
-  wire \$156 ;
-  wire [7:0] \$157 ;
-  wire [7:0] \$158 ;
-  wire \$159 ;
   wire \$16 ;
-  wire \$160 ;
-  wire \$161 ;
-  wire \$162 ;
-  wire [31:0] \$163 ;
-  wire \$164 ;
-  wire \$165 ;
-  wire \$166 ;
-  wire \$167 ;
-  wire \$168 ;
-  wire \$169 ;
   wire \$17 ;
-  wire \$170 ;
-  wire [32:0] \$171 ;
-  wire \$172 ;
-  wire [31:0] \$173 ;
-  reg \$174 ;
-  reg \$175 ;
-  reg [4:0] \$176 ;
-  reg \$177 ;
-  reg \$178 ;
-  reg \$179 ;
   wire \$18 ;
-  reg [4:0] \$180 ;
-  reg [31:0] \$181 ;
-  reg [9:0] \$182 ;
-  reg \$183 ;
-  reg [7:0] \$184 ;
-  reg [16:0] \$185 ;
-  reg [7:0] \$186 ;
-  reg [7:0] \$187 ;
-  reg [7:0] \$188 ;
-  reg [9:0] \$189 ;
-  wire \$19 ;
-  reg [6:0] \$190 ;
-  reg [9:0] \$191 ;
-  reg [9:0] \$192 ;
-  reg [6:0] \$193 ;
-  reg [6:0] \$194 ;
-  reg [6:0] \$195 ;
-  reg [9:0] \$196 ;
-  reg [9:0] \$197 ;
-  reg [9:0] \$198 ;
-  reg [9:0] \$199 ;
-  wire \$2 ;
+  wire [9:0] \$19 ;
+  wire [5:0] \$2 ;
   wire \$20 ;
-  reg [6:0] \$200 ;
-  reg [6:0] \$201 ;
-  reg \$202 ;
   wire \$21 ;
-  wire [8:0] \$22 ;
-  wire [8:0] \$23 ;
-  wire \$24 ;
+  wire \$22 ;
+  wire \$23 ;
+  wire [9:0] \$24 ;
   wire \$25 ;
   wire \$26 ;
   wire \$27 ;
   wire \$28 ;
-  wire \$29 ;
-  wire \$3 ;
+  wire [9:0] \$29 ;
+  wire [5:0] \$3 ;
   wire \$30 ;
-  wire [8:0] \$31 ;
-  wire [8:0] \$32 ;
+  wire \$31 ;
+  wire \$32 ;
   wire \$33 ;
-  wire \$34 ;
+  wire [9:0] \$34 ;
   wire \$35 ;
   wire \$36 ;
   wire \$37 ;
   wire \$38 ;
-  wire \$39 ;
-  wire [5:0] \$4 ;
-  wire [8:0] \$40 ;
-  wire [8:0] \$41 ;
+  wire [9:0] \$39 ;
+  wire [4:0] \$4 ;
+  wire \$40 ;
+  wire \$41 ;
   wire \$42 ;
   wire \$43 ;
-  wire \$44 ;
+  wire [9:0] \$44 ;
   wire \$45 ;
   wire \$46 ;
   wire \$47 ;
   wire \$48 ;
-  wire [10:0] \$49 ;
-  wire [5:0] \$5 ;
-  wire [10:0] \$50 ;
+  wire [9:0] \$49 ;
+  wire \$5 ;
+  wire \$50 ;
   wire \$51 ;
   wire \$52 ;
   wire \$53 ;
-  wire \$54 ;
+  wire [9:0] \$54 ;
   wire \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire [7:0] \$58 ;
-  wire [7:0] \$59 ;
-  wire \$6 ;
+  wire \$58 ;
+  wire [9:0] \$59 ;
+  wire [31:0] \$6 ;
   wire \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire \$64 ;
+  wire [9:0] \$64 ;
   wire \$65 ;
   wire \$66 ;
-  wire [10:0] \$67 ;
-  wire [10:0] \$68 ;
-  wire \$69 ;
-  wire [31:0] \$7 ;
+  wire \$67 ;
+  wire \$68 ;
+  wire [9:0] \$69 ;
+  reg [8:0] \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
   wire \$73 ;
-  wire \$74 ;
+  wire [9:0] \$74 ;
   wire \$75 ;
-  wire [10:0] \$76 ;
-  wire [10:0] \$77 ;
+  wire \$76 ;
+  wire \$77 ;
   wire \$78 ;
-  wire \$79 ;
-  reg [9:0] \$8 ;
+  wire [9:0] \$79 ;
+  wire \$8 ;
   wire \$80 ;
   wire \$81 ;
   wire \$82 ;
   wire \$83 ;
-  wire \$84 ;
-  wire [7:0] \$85 ;
-  wire [7:0] \$86 ;
+  wire [9:0] \$84 ;
+  wire \$85 ;
+  wire \$86 ;
   wire \$87 ;
   wire \$88 ;
-  wire \$89 ;
-  wire \$9 ;
+  wire [9:0] \$89 ;
+  wire [9:0] \$9 ;
   wire \$90 ;
   wire \$91 ;
   wire \$92 ;
   wire \$93 ;
-  wire [7:0] \$94 ;
-  wire [7:0] \$95 ;
-  wire \$96 ;
-  wire \$97 ;
-  wire \$98 ;
-  wire \$99 ;
-  reg [4:0] \$like  = 5'h00;
-  wire \$signal ;
-  reg \$signal$8  = 1'h0;
-  reg \$signal$9  = 1'h1;
+  wire \$94 ;
+  wire \$95 ;
+  wire [23:0] \$96 ;
+  reg \$97 ;
+  reg \$98 ;
+  reg \$99 ;
+  reg \$signal  = 1'h0;
+  reg \$signal$3  = 1'h1;
   (* init = 5'h00 *)
   wire [4:0] \$signature__addr ;
   wire [31:0] \$signature__data ;
+  (* init = 1'h0 *)
   wire \$signature__en ;
   reg [16:0] anew = 17'h1ffff;
-  reg changes_1 = 1'h0;
   wire clear_16;
-  reg [9:0] hand = 10'h000;
-  reg [7:0] hand_0 = 8'h00;
-  reg [7:0] hand_1 = 8'h00;
-  reg [6:0] hand_10 = 7'h00;
-  reg [9:0] hand_11 = 10'h000;
-  reg [9:0] hand_12 = 10'h000;
-  reg [9:0] hand_13 = 10'h000;
-  reg [9:0] hand_14 = 10'h000;
-  reg [6:0] hand_15 = 7'h00;
-  reg [6:0] hand_16 = 7'h00;
-  reg [7:0] hand_2 = 8'h00;
-  reg [7:0] hand_3 = 8'h00;
-  reg [9:0] hand_4 = 10'h000;
-  reg [6:0] hand_5 = 7'h00;
-  reg [9:0] hand_6 = 10'h000;
-  reg [9:0] hand_7 = 10'h000;
-  reg [6:0] hand_8 = 7'h00;
-  reg [6:0] hand_9 = 7'h00;
-  reg [31:0] held = 32'd0;
-  wire hosts;
-  reg hosts_1 = 1'h0;
+  reg [8:0] hand = 9'h000;
+  reg [8:0] hand_0 = 9'h000;
+  reg [8:0] hand_1 = 9'h000;
+  reg [8:0] hand_10 = 9'h000;
+  reg [8:0] hand_11 = 9'h000;
+  reg [8:0] hand_12 = 9'h000;
+  reg [8:0] hand_13 = 9'h000;
+  reg [8:0] hand_14 = 9'h000;
+  reg [8:0] hand_15 = 9'h000;
+  reg [8:0] hand_16 = 9'h000;
+  reg [8:0] hand_2 = 9'h000;
+  reg [8:0] hand_3 = 9'h000;
+  reg [8:0] hand_4 = 9'h000;
+  reg [8:0] hand_5 = 9'h000;
+  reg [8:0] hand_6 = 9'h000;
+  reg [8:0] hand_7 = 9'h000;
+  reg [8:0] hand_8 = 9'h000;
+  reg [8:0] hand_9 = 9'h000;
   reg [31:0] lay = 32'd0;
+  reg nothing = 1'h0;
   wire [4:0] read__addr;
   wire [31:0] read__data;
-  reg selected = 1'h0;
+  wire read__en;
   reg [4:0] turn = 5'h00;
   reg voids = 1'h0;
   reg writes = 1'h0;
@@ -9172,605 +9160,542 @@ module \core.counters (rst, select, address, clear_0, clear_1, clear_2, clear_3,
     memory[31] = 32'd0;
   end
   always @(posedge clk) begin
-    if (\$signature__en )
-      memory[turn] <= \$171 [31:0];
+    if (writes)
+      memory[turn] <= { \$96 [22:0], hand };
   end
   reg [31:0] _0_;
   always @(posedge clk) begin
-    _0_ <= memory[read__addr];
+    if (read__en) begin
+      _0_ <= memory[read__addr];
+    end
   end
   assign read__data = _0_;
-  assign \$1  = ~ \$signal ;
-  assign \$2  = \$signal$8  | \$1 ;
-  assign \$3  = turn == 5'h10;
-  assign \$4  = turn + 1'h1;
-  assign \$5  = \$3  ? 6'h00 : \$4 ;
-  assign \$6  = anew >> turn;
-  assign \$7  = \$6  ? 32'd0 : read__data;
-  assign \$9  = { clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, clear_1, clear_0 } >> turn;
+  assign \$1  = turn == 5'h10;
+  assign \$2  = turn + 1'h1;
+  assign \$3  = \$1  ? 6'h00 : \$2 ;
+  assign \$4  = \$signal  ? address : turn;
+  assign \$5  = anew >> \$4 ;
+  assign \$6  = nothing ? 32'd0 : read__data;
+  assign \$8  = { clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, clear_1, clear_0 } >> turn;
+  assign \$9  = hand_0 + add_0;
   assign \$10  = ! turn;
-  assign \$11  = \$signal$8  & \$10 ;
-  assign \$12  = \$11  | clear_0;
-  assign \$13  = hand_0 + add_0;
-  assign \$14  = \$12  ? { 7'h00, add_0 } : \$13 ;
-  assign \$15  = ! turn;
-  assign \$16  = \$signature__en  & \$15 ;
+  assign \$11  = writes & \$10 ;
+  assign \$12  = ~ voids;
+  assign \$13  = \$11  & \$12 ;
+  assign \$14  = hand_1 + add_1;
+  assign \$15  = turn == 1'h1;
+  assign \$16  = writes & \$15 ;
   assign \$17  = ~ voids;
   assign \$18  = \$16  & \$17 ;
-  assign \$19  = turn == 1'h1;
-  assign \$20  = \$signal$8  & \$19 ;
-  assign \$21  = \$20  | clear_1;
-  assign \$22  = hand_1 + add_1;
-  assign \$23  = \$21  ? { 7'h00, add_1 } : \$22 ;
-  assign \$24  = turn == 1'h1;
-  assign \$25  = \$signature__en  & \$24 ;
-  assign \$26  = ~ voids;
-  assign \$27  = \$25  & \$26 ;
-  assign \$28  = turn == 2'h2;
-  assign \$29  = \$signal$8  & \$28 ;
-  assign \$30  = \$29  | clear_2;
-  assign \$31  = hand_2 + add_2;
-  assign \$32  = \$30  ? { 7'h00, add_2 } : \$31 ;
-  assign \$33  = turn == 2'h2;
-  assign \$34  = \$signature__en  & \$33 ;
-  assign \$35  = ~ voids;
-  assign \$36  = \$34  & \$35 ;
-  assign \$37  = turn == 2'h3;
-  assign \$38  = \$signal$8  & \$37 ;
-  assign \$39  = \$38  | clear_3;
-  assign \$40  = hand_3 + add_3;
-  assign \$41  = \$39  ? { 7'h00, add_3 } : \$40 ;
-  assign \$42  = turn == 2'h3;
-  assign \$43  = \$signature__en  & \$42 ;
-  assign \$44  = ~ voids;
-  assign \$45  = \$43  & \$44 ;
-  assign \$46  = turn == 3'h4;
-  assign \$47  = \$signal$8  & \$46 ;
-  assign \$48  = \$47  | clear_4;
-  assign \$49  = hand_4 + add_4;
-  assign \$50  = \$48  ? { 7'h00, add_4 } : \$49 ;
-  assign \$51  = turn == 3'h4;
-  assign \$52  = \$signature__en  & \$51 ;
-  assign \$53  = ~ voids;
-  assign \$54  = \$52  & \$53 ;
-  assign \$55  = turn == 3'h5;
-  assign \$56  = \$signal$8  & \$55 ;
-  assign \$57  = \$56  | clear_5;
-  assign \$58  = hand_5 + add_5;
-  assign \$59  = \$57  ? { 7'h00, add_5 } : \$58 ;
-  assign \$60  = turn == 3'h5;
-  assign \$61  = \$signature__en  & \$60 ;
+  assign \$19  = hand_2 + add_2;
+  assign \$20  = turn == 2'h2;
+  assign \$21  = writes & \$20 ;
+  assign \$22  = ~ voids;
+  assign \$23  = \$21  & \$22 ;
+  assign \$24  = hand_3 + add_3;
+  assign \$25  = turn == 2'h3;
+  assign \$26  = writes & \$25 ;
+  assign \$27  = ~ voids;
+  assign \$28  = \$26  & \$27 ;
+  assign \$29  = hand_4 + add_4;
+  assign \$30  = turn == 3'h4;
+  assign \$31  = writes & \$30 ;
+  assign \$32  = ~ voids;
+  assign \$33  = \$31  & \$32 ;
+  assign \$34  = hand_5 + add_5;
+  assign \$35  = turn == 3'h5;
+  assign \$36  = writes & \$35 ;
+  assign \$37  = ~ voids;
+  assign \$38  = \$36  & \$37 ;
+  assign \$39  = hand_6 + add_6;
+  assign \$40  = turn == 3'h6;
+  assign \$41  = writes & \$40 ;
+  assign \$42  = ~ voids;
+  assign \$43  = \$41  & \$42 ;
+  assign \$44  = hand_7 + add_7;
+  assign \$45  = turn == 3'h7;
+  assign \$46  = writes & \$45 ;
+  assign \$47  = ~ voids;
+  assign \$48  = \$46  & \$47 ;
+  assign \$49  = hand_8 + add_8;
+  assign \$50  = turn == 4'h8;
+  assign \$51  = writes & \$50 ;
+  assign \$52  = ~ voids;
+  assign \$53  = \$51  & \$52 ;
+  assign \$54  = hand_9 + add_9;
+  assign \$55  = turn == 4'h9;
+  assign \$56  = writes & \$55 ;
+  assign \$57  = ~ voids;
+  assign \$58  = \$56  & \$57 ;
+  assign \$59  = hand_10 + add_10;
+  assign \$60  = turn == 4'ha;
+  assign \$61  = writes & \$60 ;
   assign \$62  = ~ voids;
   assign \$63  = \$61  & \$62 ;
-  assign \$64  = turn == 3'h6;
-  assign \$65  = \$signal$8  & \$64 ;
-  assign \$66  = \$65  | clear_6;
-  assign \$67  = hand_6 + add_6;
-  assign \$68  = \$66  ? { 7'h00, add_6 } : \$67 ;
-  assign \$69  = turn == 3'h6;
-  assign \$70  = \$signature__en  & \$69 ;
-  assign \$71  = ~ voids;
-  assign \$72  = \$70  & \$71 ;
-  assign \$73  = turn == 3'h7;
-  assign \$74  = \$signal$8  & \$73 ;
-  assign \$75  = \$74  | clear_7;
-  assign \$76  = hand_7 + add_7;
-  assign \$77  = \$75  ? { 7'h00, add_7 } : \$76 ;
-  assign \$78  = turn == 3'h7;
-  assign \$79  = \$signature__en  & \$78 ;
-  assign \$80  = ~ voids;
-  assign \$81  = \$79  & \$80 ;
-  assign \$82  = turn == 4'h8;
-  assign \$83  = \$signal$8  & \$82 ;
-  assign \$84  = \$83  | clear_8;
-  assign \$85  = hand_8 + add_8;
-  assign \$86  = \$84  ? { 7'h00, add_8 } : \$85 ;
-  assign \$87  = turn == 4'h8;
-  assign \$88  = \$signature__en  & \$87 ;
-  assign \$89  = ~ voids;
-  assign \$90  = \$88  & \$89 ;
-  assign \$91  = turn == 4'h9;
-  assign \$92  = \$signal$8  & \$91 ;
-  assign \$93  = \$92  | clear_9;
-  assign \$94  = hand_9 + add_9;
-  assign \$95  = \$93  ? { 7'h00, add_9 } : \$94 ;
-  assign \$96  = turn == 4'h9;
-  assign \$97  = \$signature__en  & \$96 ;
-  assign \$98  = ~ voids;
-  assign \$99  = \$97  & \$98 ;
-  assign \$100  = turn == 4'ha;
-  assign \$101  = \$signal$8  & \$100 ;
-  assign \$102  = \$101  | clear_10;
-  assign \$103  = hand_10 + add_10;
-  assign \$104  = \$102  ? { 7'h00, add_10 } : \$103 ;
-  assign \$105  = turn == 4'ha;
-  assign \$106  = \$signature__en  & \$105 ;
-  assign \$107  = ~ voids;
-  assign \$108  = \$106  & \$107 ;
-  assign \$109  = turn == 4'hb;
-  assign \$110  = \$signal$8  & \$109 ;
-  assign \$111  = \$110  | clear_11;
-  assign \$112  = hand_11 + add_11;
-  assign \$113  = \$111  ? { 7'h00, add_11 } : \$112 ;
-  assign \$114  = turn == 4'hb;
-  assign \$115  = \$signature__en  & \$114 ;
-  assign \$116  = ~ voids;
-  assign \$117  = \$115  & \$116 ;
-  assign \$118  = turn == 4'hc;
-  assign \$119  = \$signal$8  & \$118 ;
-  assign \$120  = \$119  | clear_12;
-  assign \$121  = hand_12 + add_12;
-  assign \$122  = \$120  ? { 7'h00, add_12 } : \$121 ;
-  assign \$123  = turn == 4'hc;
-  assign \$124  = \$signature__en  & \$123 ;
-  assign \$125  = ~ voids;
-  assign \$126  = \$124  & \$125 ;
-  assign \$127  = turn == 4'hd;
-  assign \$128  = \$signal$8  & \$127 ;
-  assign \$129  = \$128  | clear_13;
-  assign \$130  = hand_13 + add_13;
-  assign \$131  = \$129  ? { 7'h00, add_13 } : \$130 ;
-  assign \$132  = turn == 4'hd;
-  assign \$133  = \$signature__en  & \$132 ;
-  assign \$134  = ~ voids;
-  assign \$135  = \$133  & \$134 ;
-  assign \$136  = turn == 4'he;
-  assign \$137  = \$signal$8  & \$136 ;
-  assign \$138  = \$137  | clear_14;
-  assign \$139  = hand_14 + add_14;
-  assign \$140  = \$138  ? { 7'h00, add_14 } : \$139 ;
-  assign \$141  = turn == 4'he;
-  assign \$142  = \$signature__en  & \$141 ;
-  assign \$143  = ~ voids;
-  assign \$144  = \$142  & \$143 ;
-  assign \$145  = turn == 4'hf;
-  assign \$146  = \$signal$8  & \$145 ;
-  assign \$147  = \$146  | clear_15;
-  assign \$148  = hand_15 + add_15;
-  assign \$149  = \$147  ? { 7'h00, add_15 } : \$148 ;
-  assign \$150  = turn == 4'hf;
-  assign \$151  = \$signature__en  & \$150 ;
-  assign \$152  = ~ voids;
-  assign \$153  = \$151  & \$152 ;
-  assign \$154  = turn == 5'h10;
-  assign \$155  = \$signal$8  & \$154 ;
-  assign \$157  = hand_16 + add_16;
-  assign \$158  = \$156  ? { 7'h00, add_16 } : \$157 ;
-  assign \$159  = turn == 5'h10;
-  assign \$160  = \$signature__en  & \$159 ;
-  assign \$161  = ~ voids;
-  assign \$162  = \$160  & \$161 ;
-  assign \$163  = select ? value : other;
-  assign \$164  = ~ selected;
-  assign \$165  = address != \$like ;
-  assign \$166  = \$164  | \$165 ;
-  assign \$167  = select & \$166 ;
-  assign \$168  = ~ changes_1;
-  assign \$signal  = \$167  & \$168 ;
-  assign \$169  = select & \$signal$8 ;
-  assign hosts = \$signal  | \$169 ;
-  assign read__addr = hosts ? address : turn;
-  assign \$170  = ~ \$signal ;
-  assign \$signature__en  = writes & \$170 ;
-  assign \$171  = lay + hand;
-  assign \$172  = anew >> \$like ;
-  assign \$173  = \$172  ? 32'd0 : read__data;
-  assign value = hosts_1 ? \$173  : held;
+  assign \$64  = hand_11 + add_11;
+  assign \$65  = turn == 4'hb;
+  assign \$66  = writes & \$65 ;
+  assign \$67  = ~ voids;
+  assign \$68  = \$66  & \$67 ;
+  assign \$69  = hand_12 + add_12;
+  assign \$70  = turn == 4'hc;
+  assign \$71  = writes & \$70 ;
+  assign \$72  = ~ voids;
+  assign \$73  = \$71  & \$72 ;
+  assign \$74  = hand_13 + add_13;
+  assign \$75  = turn == 4'hd;
+  assign \$76  = writes & \$75 ;
+  assign \$77  = ~ voids;
+  assign \$78  = \$76  & \$77 ;
+  assign \$79  = hand_14 + add_14;
+  assign \$80  = turn == 4'he;
+  assign \$81  = writes & \$80 ;
+  assign \$82  = ~ voids;
+  assign \$83  = \$81  & \$82 ;
+  assign \$84  = hand_15 + add_15;
+  assign \$85  = turn == 4'hf;
+  assign \$86  = writes & \$85 ;
+  assign \$87  = ~ voids;
+  assign \$88  = \$86  & \$87 ;
+  assign \$89  = hand_16 + add_16;
+  assign \$90  = turn == 5'h10;
+  assign \$91  = writes & \$90 ;
+  assign \$92  = ~ voids;
+  assign \$93  = \$91  & \$92 ;
+  assign \$94  = ~ select;
+  assign read__addr = \$signal  ? address : turn;
+  assign read__en = ~ writes;
+  assign \$95  = hand < lay[8:0];
+  assign \$96  = lay[31:9] + \$95 ;
   always @(posedge clk)
-    changes_1 <= \$174 ;
+    \$signal  <= \$97 ;
   always @(posedge clk)
-    selected <= \$175 ;
+    writes <= \$98 ;
   always @(posedge clk)
-    \$like  <= \$176 ;
+    \$signal$3  <= \$99 ;
   always @(posedge clk)
-    \$signal$8  <= \$177 ;
+    turn <= \$100 ;
   always @(posedge clk)
-    writes <= \$178 ;
+    nothing <= \$101 ;
   always @(posedge clk)
-    \$signal$9  <= \$179 ;
+    lay <= \$6 ;
   always @(posedge clk)
-    turn <= \$180 ;
+    hand <= \$102 ;
   always @(posedge clk)
-    lay <= \$181 ;
+    voids <= \$103 ;
   always @(posedge clk)
-    hand <= \$182 ;
+    hand_0 <= \$104 ;
   always @(posedge clk)
-    voids <= \$183 ;
+    anew <= \$105 ;
   always @(posedge clk)
-    hand_0 <= \$184 ;
+    hand_1 <= \$106 ;
   always @(posedge clk)
-    anew <= \$185 ;
+    hand_2 <= \$107 ;
   always @(posedge clk)
-    hand_1 <= \$186 ;
+    hand_3 <= \$108 ;
   always @(posedge clk)
-    hand_2 <= \$187 ;
+    hand_4 <= \$109 ;
   always @(posedge clk)
-    hand_3 <= \$188 ;
+    hand_5 <= \$110 ;
   always @(posedge clk)
-    hand_4 <= \$189 ;
+    hand_6 <= \$111 ;
   always @(posedge clk)
-    hand_5 <= \$190 ;
+    hand_7 <= \$112 ;
   always @(posedge clk)
-    hand_6 <= \$191 ;
+    hand_8 <= \$113 ;
   always @(posedge clk)
-    hand_7 <= \$192 ;
+    hand_9 <= \$114 ;
   always @(posedge clk)
-    hand_8 <= \$193 ;
+    hand_10 <= \$115 ;
   always @(posedge clk)
-    hand_9 <= \$194 ;
+    hand_11 <= \$116 ;
   always @(posedge clk)
-    hand_10 <= \$195 ;
+    hand_12 <= \$117 ;
   always @(posedge clk)
-    hand_11 <= \$196 ;
+    hand_13 <= \$118 ;
   always @(posedge clk)
-    hand_12 <= \$197 ;
+    hand_14 <= \$119 ;
   always @(posedge clk)
-    hand_13 <= \$198 ;
+    hand_15 <= \$120 ;
   always @(posedge clk)
-    hand_14 <= \$199 ;
+    hand_16 <= \$121 ;
   always @(posedge clk)
-    hand_15 <= \$200 ;
-  always @(posedge clk)
-    hand_16 <= \$201 ;
-  always @(posedge clk)
-    hosts_1 <= \$202 ;
-  always @(posedge clk)
-    held <= \$163 ;
+    value <= \$122 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$8  = 10'h000;
+    \$7  = 9'h000;
     casez (turn)
       5'h00:
-          \$8  = { 2'h0, hand_0 };
+          \$7  = hand_0;
       5'h01:
-          \$8  = { 2'h0, hand_1 };
+          \$7  = hand_1;
       5'h02:
-          \$8  = { 2'h0, hand_2 };
+          \$7  = hand_2;
       5'h03:
-          \$8  = { 2'h0, hand_3 };
+          \$7  = hand_3;
       5'h04:
-          \$8  = hand_4;
+          \$7  = hand_4;
       5'h05:
-          \$8  = { 3'h0, hand_5 };
+          \$7  = hand_5;
       5'h06:
-          \$8  = hand_6;
+          \$7  = hand_6;
       5'h07:
-          \$8  = hand_7;
+          \$7  = hand_7;
       5'h08:
-          \$8  = { 3'h0, hand_8 };
+          \$7  = hand_8;
       5'h09:
-          \$8  = { 3'h0, hand_9 };
+          \$7  = hand_9;
       5'h0a:
-          \$8  = { 3'h0, hand_10 };
+          \$7  = hand_10;
       5'h0b:
-          \$8  = hand_11;
+          \$7  = hand_11;
       5'h0c:
-          \$8  = hand_12;
+          \$7  = hand_12;
       5'h0d:
-          \$8  = hand_13;
+          \$7  = hand_13;
       5'h0e:
-          \$8  = hand_14;
+          \$7  = hand_14;
       5'h0f:
-          \$8  = { 3'h0, hand_15 };
+          \$7  = hand_15;
       5'h10:
-          \$8  = { 3'h0, hand_16 };
+          \$7  = hand_16;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$174  = \$signal ;
+    \$97  = \$signal$3 ;
     if (rst) begin
-      \$174  = 1'h0;
+      \$97  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$175  = select;
+    \$98  = \$signal ;
     if (rst) begin
-      \$175  = 1'h0;
+      \$98  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$176  = \$like ;
-    if (select) begin
-      \$176  = address;
-    end
+    \$99  = writes;
     if (rst) begin
-      \$176  = 5'h00;
+      \$99  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$177  = \$signal$8 ;
-    if (\$2 ) begin
-      \$177  = \$signal$9 ;
+    \$100  = turn;
+    if (writes) begin
+      \$100  = \$3 [4:0];
     end
     if (rst) begin
-      \$177  = 1'h0;
+      \$100  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$178  = writes;
-    if (\$2 ) begin
-      \$178  = \$signal$8 ;
+    \$101  = \$5 ;
+    if (rst) begin
+      \$101  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$102  = hand;
+    if (\$signal ) begin
+      \$102  = \$7 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$103  = voids;
+    if (\$signal$3 ) begin
+      \$103  = 1'h0;
+    end
+    if (\$8 ) begin
+      \$103  = 1'h1;
     end
     if (rst) begin
-      \$178  = 1'h0;
+      \$103  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$179  = \$signal$9 ;
-    if (\$2 ) begin
-      \$179  = writes;
-    end
-    if (rst) begin
-      \$179  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$180  = turn;
-    if (\$signature__en ) begin
-      \$180  = \$5 [4:0];
-    end
-    if (rst) begin
-      \$180  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$181  = lay;
-    if (\$signal$8 ) begin
-      \$181  = \$7 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$182  = hand;
-    if (\$signal$8 ) begin
-      \$182  = \$8 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$183  = voids;
-    if (\$signal$8 ) begin
-      \$183  = 1'h0;
-    end
-    if (\$9 ) begin
-      \$183  = 1'h1;
-    end
-    if (rst) begin
-      \$183  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$184  = \$14 [7:0];
-    if (rst) begin
-      \$184  = 8'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$185  = anew;
+    \$104  = \$9 [8:0];
     if (clear_0) begin
-      \$185 [0] = 1'h1;
-    end else if (\$18 ) begin
-      \$185 [0] = 1'h0;
+      \$104  = 9'h000;
+    end
+    if (rst) begin
+      \$104  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$105  = anew;
+    if (clear_0) begin
+      \$105 [0] = 1'h1;
+    end else if (\$13 ) begin
+      \$105 [0] = 1'h0;
     end
     if (clear_1) begin
-      \$185 [1] = 1'h1;
-    end else if (\$27 ) begin
-      \$185 [1] = 1'h0;
+      \$105 [1] = 1'h1;
+    end else if (\$18 ) begin
+      \$105 [1] = 1'h0;
     end
     if (clear_2) begin
-      \$185 [2] = 1'h1;
-    end else if (\$36 ) begin
-      \$185 [2] = 1'h0;
+      \$105 [2] = 1'h1;
+    end else if (\$23 ) begin
+      \$105 [2] = 1'h0;
     end
     if (clear_3) begin
-      \$185 [3] = 1'h1;
-    end else if (\$45 ) begin
-      \$185 [3] = 1'h0;
+      \$105 [3] = 1'h1;
+    end else if (\$28 ) begin
+      \$105 [3] = 1'h0;
     end
     if (clear_4) begin
-      \$185 [4] = 1'h1;
-    end else if (\$54 ) begin
-      \$185 [4] = 1'h0;
+      \$105 [4] = 1'h1;
+    end else if (\$33 ) begin
+      \$105 [4] = 1'h0;
     end
     if (clear_5) begin
-      \$185 [5] = 1'h1;
-    end else if (\$63 ) begin
-      \$185 [5] = 1'h0;
+      \$105 [5] = 1'h1;
+    end else if (\$38 ) begin
+      \$105 [5] = 1'h0;
     end
     if (clear_6) begin
-      \$185 [6] = 1'h1;
-    end else if (\$72 ) begin
-      \$185 [6] = 1'h0;
+      \$105 [6] = 1'h1;
+    end else if (\$43 ) begin
+      \$105 [6] = 1'h0;
     end
     if (clear_7) begin
-      \$185 [7] = 1'h1;
-    end else if (\$81 ) begin
-      \$185 [7] = 1'h0;
+      \$105 [7] = 1'h1;
+    end else if (\$48 ) begin
+      \$105 [7] = 1'h0;
     end
     if (clear_8) begin
-      \$185 [8] = 1'h1;
-    end else if (\$90 ) begin
-      \$185 [8] = 1'h0;
+      \$105 [8] = 1'h1;
+    end else if (\$53 ) begin
+      \$105 [8] = 1'h0;
     end
     if (clear_9) begin
-      \$185 [9] = 1'h1;
-    end else if (\$99 ) begin
-      \$185 [9] = 1'h0;
+      \$105 [9] = 1'h1;
+    end else if (\$58 ) begin
+      \$105 [9] = 1'h0;
     end
     if (clear_10) begin
-      \$185 [10] = 1'h1;
-    end else if (\$108 ) begin
-      \$185 [10] = 1'h0;
+      \$105 [10] = 1'h1;
+    end else if (\$63 ) begin
+      \$105 [10] = 1'h0;
     end
     if (clear_11) begin
-      \$185 [11] = 1'h1;
-    end else if (\$117 ) begin
-      \$185 [11] = 1'h0;
+      \$105 [11] = 1'h1;
+    end else if (\$68 ) begin
+      \$105 [11] = 1'h0;
     end
     if (clear_12) begin
-      \$185 [12] = 1'h1;
-    end else if (\$126 ) begin
-      \$185 [12] = 1'h0;
+      \$105 [12] = 1'h1;
+    end else if (\$73 ) begin
+      \$105 [12] = 1'h0;
     end
     if (clear_13) begin
-      \$185 [13] = 1'h1;
-    end else if (\$135 ) begin
-      \$185 [13] = 1'h0;
+      \$105 [13] = 1'h1;
+    end else if (\$78 ) begin
+      \$105 [13] = 1'h0;
     end
     if (clear_14) begin
-      \$185 [14] = 1'h1;
-    end else if (\$144 ) begin
-      \$185 [14] = 1'h0;
+      \$105 [14] = 1'h1;
+    end else if (\$83 ) begin
+      \$105 [14] = 1'h0;
     end
     if (clear_15) begin
-      \$185 [15] = 1'h1;
-    end else if (\$153 ) begin
-      \$185 [15] = 1'h0;
+      \$105 [15] = 1'h1;
+    end else if (\$88 ) begin
+      \$105 [15] = 1'h0;
     end
-    casez ({ \$162 , 1'h0 })
+    casez ({ \$93 , 1'h0 })
       2'b1?:
-          \$185 [16] = 1'h0;
+          \$105 [16] = 1'h0;
     endcase
     if (rst) begin
-      \$185  = 17'h1ffff;
+      \$105  = 17'h1ffff;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$186  = \$23 [7:0];
+    \$106  = \$14 [8:0];
+    if (clear_1) begin
+      \$106  = 9'h000;
+    end
     if (rst) begin
-      \$186  = 8'h00;
+      \$106  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$187  = \$32 [7:0];
+    \$107  = \$19 [8:0];
+    if (clear_2) begin
+      \$107  = 9'h000;
+    end
     if (rst) begin
-      \$187  = 8'h00;
+      \$107  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$188  = \$41 [7:0];
+    \$108  = \$24 [8:0];
+    if (clear_3) begin
+      \$108  = 9'h000;
+    end
     if (rst) begin
-      \$188  = 8'h00;
+      \$108  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$189  = \$50 [9:0];
+    \$109  = \$29 [8:0];
+    if (clear_4) begin
+      \$109  = 9'h000;
+    end
     if (rst) begin
-      \$189  = 10'h000;
+      \$109  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$190  = \$59 [6:0];
+    \$110  = \$34 [8:0];
+    if (clear_5) begin
+      \$110  = 9'h000;
+    end
     if (rst) begin
-      \$190  = 7'h00;
+      \$110  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$191  = \$68 [9:0];
+    \$111  = \$39 [8:0];
+    if (clear_6) begin
+      \$111  = 9'h000;
+    end
     if (rst) begin
-      \$191  = 10'h000;
+      \$111  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$192  = \$77 [9:0];
+    \$112  = \$44 [8:0];
+    if (clear_7) begin
+      \$112  = 9'h000;
+    end
     if (rst) begin
-      \$192  = 10'h000;
+      \$112  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$193  = \$86 [6:0];
+    \$113  = \$49 [8:0];
+    if (clear_8) begin
+      \$113  = 9'h000;
+    end
     if (rst) begin
-      \$193  = 7'h00;
+      \$113  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$194  = \$95 [6:0];
+    \$114  = \$54 [8:0];
+    if (clear_9) begin
+      \$114  = 9'h000;
+    end
     if (rst) begin
-      \$194  = 7'h00;
+      \$114  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$195  = \$104 [6:0];
+    \$115  = \$59 [8:0];
+    if (clear_10) begin
+      \$115  = 9'h000;
+    end
     if (rst) begin
-      \$195  = 7'h00;
+      \$115  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$196  = \$113 [9:0];
+    \$116  = \$64 [8:0];
+    if (clear_11) begin
+      \$116  = 9'h000;
+    end
     if (rst) begin
-      \$196  = 10'h000;
+      \$116  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$197  = \$122 [9:0];
+    \$117  = \$69 [8:0];
+    if (clear_12) begin
+      \$117  = 9'h000;
+    end
     if (rst) begin
-      \$197  = 10'h000;
+      \$117  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$198  = \$131 [9:0];
+    \$118  = \$74 [8:0];
+    if (clear_13) begin
+      \$118  = 9'h000;
+    end
     if (rst) begin
-      \$198  = 10'h000;
+      \$118  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$199  = \$140 [9:0];
+    \$119  = \$79 [8:0];
+    if (clear_14) begin
+      \$119  = 9'h000;
+    end
     if (rst) begin
-      \$199  = 10'h000;
+      \$119  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$200  = \$149 [6:0];
+    \$120  = \$84 [8:0];
+    if (clear_15) begin
+      \$120  = 9'h000;
+    end
     if (rst) begin
-      \$200  = 7'h00;
+      \$120  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$201  = \$158 [6:0];
+    \$121  = \$89 [8:0];
     if (rst) begin
-      \$201  = 7'h00;
+      \$121  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$202  = hosts;
+    \$122  = value;
+    if (\$94 ) begin
+      \$122  = other;
+    end else if (\$signal$3 ) begin
+      \$122  = lay;
+    end
     if (rst) begin
-      \$202  = 1'h0;
+      \$122  = 32'd0;
     end
   end
   assign clear_16 = 1'h0;
   assign \$signature__addr  = turn;
-  assign \$signature__data  = \$171 [31:0];
-  assign \$156  = \$155 ;
+  assign \$signature__en  = writes;
+  assign \$signature__data  = { \$96 [22:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$2649$0 , \port$2650$0 , \port$2651$0 , \port$2652$0 , \port$2653$0 , \port$2654$0 , \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , \port$3170$0 , \port$3175$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$2622$0 , \port$2623$0 , \port$2624$0 , \port$2625$0 , \port$2626$0 , \port$2627$0 , \port$3184$0 , \port$3189$0 , \port$3194$0 , \port$3199$0 , \port$3204$0 , \port$3209$0 , \port$3214$0 , \port$3219$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
@@ -9779,38 +9704,38 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2647$0 ;
-  wire [23:0] \port$2647$0 ;
-  input [23:0] \port$2648$0 ;
-  wire [23:0] \port$2648$0 ;
-  input [23:0] \port$2649$0 ;
-  wire [23:0] \port$2649$0 ;
-  input [23:0] \port$2650$0 ;
-  wire [23:0] \port$2650$0 ;
-  input [23:0] \port$2651$0 ;
-  wire [23:0] \port$2651$0 ;
-  input [23:0] \port$2652$0 ;
-  wire [23:0] \port$2652$0 ;
-  input [23:0] \port$2653$0 ;
-  wire [23:0] \port$2653$0 ;
-  input [23:0] \port$2654$0 ;
-  wire [23:0] \port$2654$0 ;
-  input [35:0] \port$3140$0 ;
-  wire [35:0] \port$3140$0 ;
-  input [35:0] \port$3145$0 ;
-  wire [35:0] \port$3145$0 ;
-  input [35:0] \port$3150$0 ;
-  wire [35:0] \port$3150$0 ;
-  input [35:0] \port$3155$0 ;
-  wire [35:0] \port$3155$0 ;
-  input [35:0] \port$3160$0 ;
-  wire [35:0] \port$3160$0 ;
-  input [35:0] \port$3165$0 ;
-  wire [35:0] \port$3165$0 ;
-  input [35:0] \port$3170$0 ;
-  wire [35:0] \port$3170$0 ;
-  input [35:0] \port$3175$0 ;
-  wire [35:0] \port$3175$0 ;
+  input [23:0] \port$2620$0 ;
+  wire [23:0] \port$2620$0 ;
+  input [23:0] \port$2621$0 ;
+  wire [23:0] \port$2621$0 ;
+  input [23:0] \port$2622$0 ;
+  wire [23:0] \port$2622$0 ;
+  input [23:0] \port$2623$0 ;
+  wire [23:0] \port$2623$0 ;
+  input [23:0] \port$2624$0 ;
+  wire [23:0] \port$2624$0 ;
+  input [23:0] \port$2625$0 ;
+  wire [23:0] \port$2625$0 ;
+  input [23:0] \port$2626$0 ;
+  wire [23:0] \port$2626$0 ;
+  input [23:0] \port$2627$0 ;
+  wire [23:0] \port$2627$0 ;
+  input [35:0] \port$3184$0 ;
+  wire [35:0] \port$3184$0 ;
+  input [35:0] \port$3189$0 ;
+  wire [35:0] \port$3189$0 ;
+  input [35:0] \port$3194$0 ;
+  wire [35:0] \port$3194$0 ;
+  input [35:0] \port$3199$0 ;
+  wire [35:0] \port$3199$0 ;
+  input [35:0] \port$3204$0 ;
+  wire [35:0] \port$3204$0 ;
+  input [35:0] \port$3209$0 ;
+  wire [35:0] \port$3209$0 ;
+  input [35:0] \port$3214$0 ;
+  wire [35:0] \port$3214$0 ;
+  input [35:0] \port$3219$0 ;
+  wire [35:0] \port$3219$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10359,9 +10284,9 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   reg signed [23:0] word_0_6 = 24'h000000;
   reg signed [23:0] word_0_7 = 24'h000000;
   reg working_1 = 1'h0;
-  reg working_2 = 1'h0;
   (* init = 1'h0 *)
-  wire working_3;
+  wire working_2;
+  reg working_3 = 1'h0;
   reg working_4 = 1'h0;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
@@ -10537,7 +10462,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
-  assign \$169  = $signed(\port$2647$0 ) - $signed(narrow_0_0);
+  assign \$169  = $signed(\port$2620$0 ) - $signed(narrow_0_0);
   assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10545,56 +10470,56 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign \$175  = \$173  ? \$174  : 24'h000000;
   assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
   assign \$178  = \$176  & \$177 ;
-  assign \$180  = \$179  & writes_soon;
-  assign \$181  = $signed(\port$2648$0 ) - $signed(narrow_0_1);
+  assign \$180  = \$179  & working_3;
+  assign \$181  = $signed(\port$2621$0 ) - $signed(narrow_0_1);
   assign \$182  = updating_0_2 ? \$181  : { narrow_0_1[26], narrow_0_1 };
   assign \$184  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
   assign \$185  = \$183  ? \$184  : 24'h000000;
   assign \$186  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
   assign \$188  = \$186  & \$187 ;
-  assign \$190  = \$189  & writes_soon;
-  assign \$191  = $signed(\port$2649$0 ) - $signed(narrow_0_2);
+  assign \$190  = \$189  & working_3;
+  assign \$191  = $signed(\port$2622$0 ) - $signed(narrow_0_2);
   assign \$192  = updating_0_2 ? \$191  : { narrow_0_2[26], narrow_0_2 };
   assign \$194  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
   assign \$195  = \$193  ? \$194  : 24'h000000;
   assign \$196  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
   assign \$198  = \$196  & \$197 ;
-  assign \$200  = \$199  & writes_soon;
-  assign \$201  = $signed(\port$2650$0 ) - $signed(narrow_0_3);
+  assign \$200  = \$199  & working_3;
+  assign \$201  = $signed(\port$2623$0 ) - $signed(narrow_0_3);
   assign \$202  = updating_0_2 ? \$201  : { narrow_0_3[26], narrow_0_3 };
   assign \$204  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
   assign \$205  = \$203  ? \$204  : 24'h000000;
   assign \$206  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
   assign \$208  = \$206  & \$207 ;
-  assign \$210  = \$209  & writes_soon;
-  assign \$211  = $signed(\port$2651$0 ) - $signed(narrow_0_4);
+  assign \$210  = \$209  & working_3;
+  assign \$211  = $signed(\port$2624$0 ) - $signed(narrow_0_4);
   assign \$212  = updating_0_2 ? \$211  : { narrow_0_4[26], narrow_0_4 };
   assign \$214  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
   assign \$215  = \$213  ? \$214  : 24'h000000;
   assign \$216  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
   assign \$218  = \$216  & \$217 ;
-  assign \$220  = \$219  & writes_soon;
-  assign \$221  = $signed(\port$2652$0 ) - $signed(narrow_0_5);
+  assign \$220  = \$219  & working_3;
+  assign \$221  = $signed(\port$2625$0 ) - $signed(narrow_0_5);
   assign \$222  = updating_0_2 ? \$221  : { narrow_0_5[26], narrow_0_5 };
   assign \$224  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
   assign \$225  = \$223  ? \$224  : 24'h000000;
   assign \$226  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
   assign \$228  = \$226  & \$227 ;
-  assign \$230  = \$229  & writes_soon;
-  assign \$231  = $signed(\port$2653$0 ) - $signed(narrow_0_6);
+  assign \$230  = \$229  & working_3;
+  assign \$231  = $signed(\port$2626$0 ) - $signed(narrow_0_6);
   assign \$232  = updating_0_2 ? \$231  : { narrow_0_6[26], narrow_0_6 };
   assign \$234  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
   assign \$235  = \$233  ? \$234  : 24'h000000;
   assign \$236  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
   assign \$238  = \$236  & \$237 ;
-  assign \$240  = \$239  & writes_soon;
-  assign \$241  = $signed(\port$2654$0 ) - $signed(narrow_0_7);
+  assign \$240  = \$239  & working_3;
+  assign \$241  = $signed(\port$2627$0 ) - $signed(narrow_0_7);
   assign \$242  = updating_0_2 ? \$241  : { narrow_0_7[26], narrow_0_7 };
   assign \$244  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
   assign \$245  = \$243  ? \$244  : 24'h000000;
   assign \$246  = width_0_1_3 ? lane_0_7_24_clamped : lane_0_7_16_clamped;
   assign \$248  = \$246  & \$247 ;
-  assign \$250  = \$249  & writes_soon;
+  assign \$250  = \$249  & working_3;
   assign \$253  = \$251  + \$252 ;
   assign \$256  = \$254  + \$255 ;
   assign \$259  = \$257  + \$258 ;
@@ -10635,9 +10560,9 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   always @(posedge clk)
     working_1 <= \$270 ;
   always @(posedge clk)
-    working_2 <= \$271 ;
+    writes_soon <= \$271 ;
   always @(posedge clk)
-    writes_soon <= \$272 ;
+    working_3 <= \$272 ;
   always @(posedge clk)
     word_0_0 <= \$175 ;
   always @(posedge clk)
@@ -10837,7 +10762,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$272  = working_2;
+    \$272  = writes_soon;
     if (rst) begin
       \$272  = 1'h0;
     end
@@ -10900,7 +10825,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$13 ) begin end
-    \$281  = writes_soon;
+    \$281  = working_3;
     if (rst) begin
       \$281  = 1'h0;
     end
@@ -10983,7 +10908,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3175$0 , \port$3170$0 , \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0  };
+  assign totals = { \port$3219$0 , \port$3214$0 , \port$3209$0 , \port$3204$0 , \port$3199$0 , \port$3194$0 , \port$3189$0 , \port$3184$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_1_scaled = \$32 [27:0];
   assign lane_0_1_rounded = \$34 [26:0];
@@ -10999,9 +10924,9 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign lane_0_6_rounded = \$139 [26:0];
   assign lane_0_7_scaled = \$158 [27:0];
   assign lane_0_7_rounded = \$160 [26:0];
-  assign working_3 = writes_soon;
+  assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2654$0 , \port$2653$0 , \port$2652$0 , \port$2651$0 , \port$2650$0 , \port$2649$0 , \port$2648$0 , \port$2647$0  };
+  assign old = { \port$2627$0 , \port$2626$0 , \port$2625$0 , \port$2624$0 , \port$2623$0 , \port$2622$0 , \port$2621$0 , \port$2620$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -11029,14 +10954,14 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3140$0 ;
-  assign \totals[1]  = \port$3145$0 ;
-  assign \totals[2]  = \port$3150$0 ;
-  assign \totals[3]  = \port$3155$0 ;
-  assign \totals[4]  = \port$3160$0 ;
-  assign \totals[5]  = \port$3165$0 ;
-  assign \totals[6]  = \port$3170$0 ;
-  assign \totals[7]  = \port$3175$0 ;
+  assign \totals[0]  = \port$3184$0 ;
+  assign \totals[1]  = \port$3189$0 ;
+  assign \totals[2]  = \port$3194$0 ;
+  assign \totals[3]  = \port$3199$0 ;
+  assign \totals[4]  = \port$3204$0 ;
+  assign \totals[5]  = \port$3209$0 ;
+  assign \totals[6]  = \port$3214$0 ;
+  assign \totals[7]  = \port$3219$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11099,14 +11024,14 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2647$0 ;
-  assign \old[1]  = \port$2648$0 ;
-  assign \old[2]  = \port$2649$0 ;
-  assign \old[3]  = \port$2650$0 ;
-  assign \old[4]  = \port$2651$0 ;
-  assign \old[5]  = \port$2652$0 ;
-  assign \old[6]  = \port$2653$0 ;
-  assign \old[7]  = \port$2654$0 ;
+  assign \old[0]  = \port$2620$0 ;
+  assign \old[1]  = \port$2621$0 ;
+  assign \old[2]  = \port$2622$0 ;
+  assign \old[3]  = \port$2623$0 ;
+  assign \old[4]  = \port$2624$0 ;
+  assign \old[5]  = \port$2625$0 ;
+  assign \old[6]  = \port$2626$0 ;
+  assign \old[7]  = \port$2627$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11146,7 +11071,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign \stage_6.slot  = stage_6[17];
   assign \stage_6.first_tile  = stage_6[18];
   assign \stage_6.last_tile  = stage_6[19];
-  assign write_tag[0] = working_2;
+  assign write_tag[0] = writes_soon;
   assign write_tag[19:1] = stage_2[19:1];
   assign rows[191:168] = word_0_7;
   assign rows[167:144] = word_0_6;
@@ -11156,45 +11081,45 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:9] };
-  assign \$3  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:10] };
-  assign \$6  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:11] };
-  assign \$9  = { \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35], \port$3140$0 [35:13] };
+  assign \$1  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:9] };
+  assign \$3  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:10] };
+  assign \$6  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:11] };
+  assign \$9  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:9] };
-  assign \$24  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:10] };
-  assign \$27  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:11] };
-  assign \$30  = { \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35], \port$3145$0 [35:13] };
+  assign \$22  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:9] };
+  assign \$24  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:10] };
+  assign \$27  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:11] };
+  assign \$30  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:9] };
-  assign \$45  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:10] };
-  assign \$48  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:11] };
-  assign \$51  = { \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35], \port$3150$0 [35:13] };
+  assign \$43  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:9] };
+  assign \$45  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:10] };
+  assign \$48  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:11] };
+  assign \$51  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:9] };
-  assign \$66  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:10] };
-  assign \$69  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:11] };
-  assign \$72  = { \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35], \port$3155$0 [35:13] };
+  assign \$64  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:9] };
+  assign \$66  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:10] };
+  assign \$69  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:11] };
+  assign \$72  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:9] };
-  assign \$87  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:10] };
-  assign \$90  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:11] };
-  assign \$93  = { \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35], \port$3160$0 [35:13] };
+  assign \$85  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:9] };
+  assign \$87  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:10] };
+  assign \$90  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:11] };
+  assign \$93  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:9] };
-  assign \$108  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:10] };
-  assign \$111  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:11] };
-  assign \$114  = { \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35], \port$3165$0 [35:13] };
+  assign \$106  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:9] };
+  assign \$108  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:10] };
+  assign \$111  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:11] };
+  assign \$114  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:9] };
-  assign \$129  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:10] };
-  assign \$132  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:11] };
-  assign \$135  = { \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35], \port$3170$0 [35:13] };
+  assign \$127  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:9] };
+  assign \$129  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:10] };
+  assign \$132  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:11] };
+  assign \$135  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:9] };
-  assign \$150  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:10] };
-  assign \$153  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:11] };
-  assign \$156  = { \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35], \port$3175$0 [35:13] };
+  assign \$148  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:9] };
+  assign \$150  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:10] };
+  assign \$153  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:11] };
+  assign \$156  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
   assign write = working_4;
   assign \$173  = present[0];
@@ -11231,7 +11156,7 @@ module \core.full_path (rst, write, tag, \port$2647$0 , \port$2648$0 , \port$264
   assign \$261  = flag_0_7;
 endmodule
 
-module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
+module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$14  = 0;
   input rst;
   wire rst;
@@ -11243,23 +11168,22 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$18 ;
-  reg [1:0] \bank$18  = 2'h0;
+  output [1:0] \bank$19 ;
+  reg [1:0] \bank$19  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg [10:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg [1:0] \$12 ;
-  reg [10:0] \$13 ;
-  reg [1:0] \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg [1:0] \$11 ;
+  reg [10:0] \$12 ;
+  reg [1:0] \$13 ;
+  wire [11:0] \$2 ;
   wire [11:0] \$3 ;
   wire [11:0] \$4 ;
-  wire [11:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [10:0] \$8 ;
   reg [10:0] \$9 ;
   reg [10:0] \$like ;
   reg [10:0] \$like$3 ;
@@ -11272,30 +11196,31 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [10:0] wrapped_step = 11'h000;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$18  <= \$14 ;
+    \bank$19  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
     \$like  = 11'h000;
@@ -11522,76 +11447,76 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$18 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 11'h000;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = chosen;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$12  = chosen;
-    if (rst) begin
-      \$12  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [10:0];
+      \$12  = \$4 [10:0];
     end
     if (rst) begin
-      \$13  = 11'h000;
+      \$12  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$14 ) begin end
-    \$14  = \bank$18 ;
+    \$13  = \bank$19 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 2'h0;
+      \$13  = 2'h0;
     end
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11599,8 +11524,8 @@ module \core.lane_0 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11629,9 +11554,9 @@ module \core.lane_0 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11642,8 +11567,8 @@ module \core.lane_0 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11672,7 +11597,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11680,8 +11605,8 @@ module \core.lane_1 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11710,9 +11635,9 @@ module \core.lane_1 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11723,8 +11648,8 @@ module \core.lane_1 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11753,7 +11678,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11761,8 +11686,8 @@ module \core.lane_2 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11791,9 +11716,9 @@ module \core.lane_2 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11804,8 +11729,8 @@ module \core.lane_2 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11834,7 +11759,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11842,8 +11767,8 @@ module \core.lane_3 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11872,9 +11797,9 @@ module \core.lane_3 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11885,8 +11810,8 @@ module \core.lane_3 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11915,7 +11840,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11923,8 +11848,8 @@ module \core.lane_4 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11953,9 +11878,9 @@ module \core.lane_4 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11966,8 +11891,8 @@ module \core.lane_4 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11996,7 +11921,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -12004,8 +11929,8 @@ module \core.lane_5 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12034,9 +11959,9 @@ module \core.lane_5 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12047,8 +11972,8 @@ module \core.lane_5 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12077,7 +12002,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12085,8 +12010,8 @@ module \core.lane_6 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12115,9 +12040,9 @@ module \core.lane_6 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12128,8 +12053,8 @@ module \core.lane_6 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12158,7 +12083,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2638$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2611$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12166,8 +12091,8 @@ module \core.lane_7 (rst, a, b, \port$2638$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2638$0 ;
-  wire [1:0] \port$2638$0 ;
+  input [1:0] \port$2611$0 ;
+  wire [1:0] \port$2611$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12196,9 +12121,9 @@ module \core.lane_7 (rst, a, b, \port$2638$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2638$0 [0]) begin
+    if (\port$2611$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2638$0 [1]) begin
+      if (\port$2611$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12209,8 +12134,8 @@ module \core.lane_7 (rst, a, b, \port$2638$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2638$0 [0];
-  assign first = \port$2638$0 [1];
+  assign accumulate = \port$2611$0 [0];
+  assign first = \port$2611$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12239,7 +12164,7 @@ module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
+module \core.old_row (rst, trigger, level, kernel, active, row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$23  = 0;
   input rst;
   wire rst;
@@ -12253,23 +12178,22 @@ module \core.old_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   reg active = 1'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
-  output \bank$18 ;
-  reg \bank$18  = 1'h0;
+  output \bank$19 ;
+  reg \bank$19  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg [4:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg \$12 ;
-  reg [4:0] \$13 ;
-  reg \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg \$11 ;
+  reg [4:0] \$12 ;
+  reg \$13 ;
+  wire [5:0] \$2 ;
   wire [5:0] \$3 ;
   wire [5:0] \$4 ;
-  wire [5:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [4:0] \$8 ;
   reg [4:0] \$9 ;
   reg [4:0] \$like ;
   reg [4:0] \$like$3 ;
@@ -12281,30 +12205,31 @@ module \core.old_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [4:0] wrapped_step = 5'h00;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$18  <= \$14 ;
+    \bank$19  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
     \$like  = 5'h00;
@@ -12437,76 +12362,76 @@ module \core.old_row (rst, trigger, level, kernel, active, row, \bank$18 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 5'h00;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = chosen;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$12  = chosen;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [4:0];
+      \$12  = \$4 [4:0];
     end
     if (rst) begin
-      \$13  = 5'h00;
+      \$12  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$23 ) begin end
-    \$14  = \bank$18 ;
+    \$13  = \bank$19 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 1'h0;
+      \$13  = 1'h0;
     end
   end
 endmodule
 
-module \core.other_rows$517 (rst, trigger, level, kernel, row, \bank$17 , clk);
+module \core.other_rows$521 (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$24  = 0;
   input rst;
   wire rst;
@@ -12518,23 +12443,22 @@ module \core.other_rows$517 (rst, trigger, level, kernel, row, \bank$17 , clk);
   wire [3:0] kernel;
   output [5:0] row;
   reg [5:0] row = 6'h00;
-  output \bank$17 ;
-  reg \bank$17  = 1'h0;
+  output \bank$18 ;
+  reg \bank$18  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg [5:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg \$12 ;
-  reg [5:0] \$13 ;
-  reg \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg \$11 ;
+  reg [5:0] \$12 ;
+  reg \$13 ;
+  wire [6:0] \$2 ;
   wire [6:0] \$3 ;
   wire [6:0] \$4 ;
-  wire [6:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [5:0] \$8 ;
   reg [5:0] \$9 ;
   reg [5:0] \$like ;
   reg [5:0] \$like$3 ;
@@ -12546,30 +12470,31 @@ module \core.other_rows$517 (rst, trigger, level, kernel, row, \bank$17 , clk);
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [5:0] wrapped_step = 6'h00;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$17  <= \$14 ;
+    \bank$18  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
     \$like  = 6'h00;
@@ -12634,76 +12559,76 @@ module \core.other_rows$517 (rst, trigger, level, kernel, row, \bank$17 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 6'h00;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = 1'h0;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$12  = 1'h0;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [5:0];
+      \$12  = \$4 [5:0];
     end
     if (rst) begin
-      \$13  = 6'h00;
+      \$12  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$24 ) begin end
-    \$14  = \bank$17 ;
+    \$13  = \bank$18 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 1'h0;
+      \$13  = 1'h0;
     end
   end
 endmodule
 
-module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, restart, word, row, lane, enables, parameters__payload);
+module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, parameters__ready, word, row, lane, enables, parameters__payload);
   reg \$auto$verilog_backend.cc:2505:dump_module$25  = 0;
   input parameters__valid;
   wire parameters__valid;
@@ -12711,10 +12636,12 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
   wire clk;
   input rst;
   wire rst;
-  input parameters__ready;
-  wire parameters__ready;
+  input enable;
+  wire enable;
   input restart;
   wire restart;
+  output parameters__ready;
+  wire parameters__ready;
   output signed [23:0] word;
   reg signed [23:0] word = 24'h000000;
   output [4:0] row;
@@ -12730,33 +12657,35 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
   reg [2:0] \$3 ;
   reg [1:0] \$4 ;
   wire [1:0] array;
-  wire enable;
-  wire [2:0] \lane$14 ;
+  wire [2:0] \lane$15 ;
   wire rewind;
-  wire [4:0] \row$12 ;
+  wire [4:0] \row$13 ;
+  wire settled;
   wire step;
   wire takes;
+  always @(posedge clk)
+    row <= \$2 ;
   always @(posedge clk)
     lane <= \$3 ;
   always @(posedge clk)
     enables <= \$4 ;
+  assign parameters__ready = enable & settled;
   assign takes = parameters__ready & parameters__valid;
   always @(posedge clk)
     word <= \$1 ;
-  always @(posedge clk)
-    row <= \$2 ;
   \core.parameter_loader.walk  walk (
     .array(array),
     .clk(clk),
-    .lane(\lane$14 ),
+    .lane(\lane$15 ),
     .restart(restart),
-    .row(\row$12 ),
+    .row(\row$13 ),
     .rst(rst),
+    .settled(settled),
     .step(takes)
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
-    \$3  = \lane$14 ;
+    \$3  = \lane$15 ;
     if (rst) begin
       \$3  = 3'h0;
     end
@@ -12790,17 +12719,16 @@ module \core.parameter_loader (parameters__valid, clk, rst, parameters__ready, r
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$25 ) begin end
-    \$2  = \row$12 ;
+    \$2  = \row$13 ;
     if (rst) begin
       \$2  = 5'h00;
     end
   end
-  assign enable = parameters__ready;
   assign step = takes;
   assign rewind = restart;
 endmodule
 
-module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
+module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settled, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$26  = 0;
   input rst;
   wire rst;
@@ -12814,37 +12742,43 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   reg [2:0] lane = 3'h0;
   output [1:0] array;
   reg [1:0] array = 2'h0;
+  output settled;
+  reg settled = 1'h1;
   input clk;
   wire clk;
   wire [5:0] \$1 ;
-  wire [2:0] \$10 ;
-  wire \$11 ;
-  wire [5:0] \$12 ;
-  wire [3:0] \$13 ;
-  wire \$14 ;
-  wire [5:0] \$15 ;
+  wire \$10 ;
+  wire [5:0] \$11 ;
+  wire [2:0] \$12 ;
+  wire [5:0] \$13 ;
+  wire [2:0] \$14 ;
+  wire [2:0] \$15 ;
   wire \$16 ;
-  wire [2:0] \$17 ;
-  wire [5:0] \$18 ;
+  wire \$17 ;
+  wire \$18 ;
   wire \$19 ;
   wire [6:0] \$2 ;
-  wire [2:0] \$20 ;
-  wire [2:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg [4:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [4:0] \$25 ;
-  reg [1:0] \$26 ;
-  reg [4:0] \$27 ;
-  reg [1:0] \$28 ;
+  wire \$20 ;
+  reg [1:0] \$21 ;
+  reg [4:0] \$22 ;
+  reg [2:0] \$23 ;
+  reg [4:0] \$24 ;
+  reg [1:0] \$25 ;
+  reg [4:0] \$26 ;
+  reg [1:0] \$27 ;
+  reg \$28 ;
+  reg \$29 ;
   wire [7:0] \$3 ;
+  reg \$30 ;
+  reg \$31 ;
   wire [8:0] \$4 ;
   wire \$5 ;
   wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
-  wire \$9 ;
+  wire [2:0] \$7 ;
+  wire [5:0] \$8 ;
+  wire [3:0] \$9 ;
   reg [4:0] along = 5'h00;
+  reg along_ends = 1'h0;
   reg [4:0] base;
   reg [4:0] block = 5'h00;
   reg [4:0] elements;
@@ -12852,75 +12786,60 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   wire ends_array;
   reg [4:0] group = 5'h00;
   reg [1:0] inner = 2'h0;
+  reg inner_ends = 1'h1;
   reg [4:0] inner_size;
   (* init = 3'h0 *)
-  wire [2:0] \lane$13 ;
+  wire [2:0] \lane$10 ;
   reg [2:0] last_0;
   reg [4:0] last_1;
   reg [1:0] last_2;
   wire [4:0] origin;
   reg [1:0] outer = 2'h0;
+  reg outer_ends = 1'h0;
   assign \$1  = 1'h0 + base;
   assign \$2  = \$1  + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
-  assign \$5  = outer == last_0;
-  assign \$6  = along == last_1;
-  assign \$7  = \$5  & \$6 ;
-  assign \$8  = inner == last_2;
-  assign ends_array = \$7  & \$8 ;
-  assign \$9  = array == 2'h3;
-  assign ends = ends_array & \$9 ;
-  assign \$10  = inner + 1'h1;
-  assign \$11  = inner == last_2;
-  assign \$12  = along + 1'h1;
-  assign \$13  = lane + 1'h1;
-  assign \$14  = lane == 3'h7;
-  assign \$15  = group + elements;
-  assign \$16  = along == last_1;
-  assign \$17  = outer + 1'h1;
-  assign \$18  = block + inner_size;
-  assign \$19  = outer == last_0;
-  assign \$20  = array + 1'h1;
-  assign \$21  = ends ? 3'h0 : \$20 ;
+  assign \$5  = outer_ends & along_ends;
+  assign ends_array = \$5  & inner_ends;
+  assign \$6  = array == 2'h3;
+  assign ends = ends_array & \$6 ;
+  assign \$7  = inner + 1'h1;
+  assign \$8  = along + 1'h1;
+  assign \$9  = lane + 1'h1;
+  assign \$10  = lane == 3'h7;
+  assign \$11  = group + elements;
+  assign \$12  = outer + 1'h1;
+  assign \$13  = block + inner_size;
+  assign \$14  = array + 1'h1;
+  assign \$15  = ends ? 3'h0 : \$14 ;
+  assign \$16  = step | restart;
+  assign \$17  = ~ \$16 ;
+  assign \$18  = outer == last_0;
+  assign \$19  = along == last_1;
+  assign \$20  = inner == last_2;
   always @(posedge clk)
-    inner <= \$22 ;
+    inner <= \$21 ;
   always @(posedge clk)
-    along <= \$23 ;
+    along <= \$22 ;
   always @(posedge clk)
-    lane <= \$24 ;
+    lane <= \$23 ;
   always @(posedge clk)
-    group <= \$25 ;
+    group <= \$24 ;
   always @(posedge clk)
-    outer <= \$26 ;
+    outer <= \$25 ;
   always @(posedge clk)
-    block <= \$27 ;
+    block <= \$26 ;
   always @(posedge clk)
-    array <= \$28 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    last_0 = 3'h0;
-    casez (array)
-      2'h0:
-          last_0 = 3'h3;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    last_1 = 5'h13;
-    casez (array)
-      2'h3:
-          last_1 = 5'h02;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    last_2 = 2'h0;
-    casez (array)
-      2'h2:
-          last_2 = 2'h2;
-    endcase
-  end
+    array <= \$27 ;
+  always @(posedge clk)
+    settled <= \$28 ;
+  always @(posedge clk)
+    outer_ends <= \$29 ;
+  always @(posedge clk)
+    along_ends <= \$30 ;
+  always @(posedge clk)
+    inner_ends <= \$31 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
     inner_size = 5'h01;
@@ -12951,162 +12870,214 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$22  = inner;
+    last_0 = 3'h0;
+    casez (array)
+      2'h0:
+          last_0 = 3'h3;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    last_1 = 5'h13;
+    casez (array)
+      2'h3:
+          last_1 = 5'h02;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    last_2 = 2'h0;
+    casez (array)
+      2'h2:
+          last_2 = 2'h2;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    \$21  = inner;
     if (step) begin
-      \$22  = \$10 [1:0];
-      if (\$11 ) begin
-        \$22  = 2'h0;
+      \$21  = \$7 [1:0];
+      if (inner_ends) begin
+        \$21  = 2'h0;
       end
     end
     if (restart) begin
-      \$22  = 2'h0;
+      \$21  = 2'h0;
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$21  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$23  = along;
+    \$22  = along;
     if (step) begin
-      if (\$11 ) begin
-        \$23  = \$12 [4:0];
-        if (\$16 ) begin
-          \$23  = 5'h00;
+      if (inner_ends) begin
+        \$22  = \$8 [4:0];
+        if (along_ends) begin
+          \$22  = 5'h00;
         end
       end
     end
     if (restart) begin
-      \$23  = 5'h00;
+      \$22  = 5'h00;
     end
     if (rst) begin
-      \$23  = 5'h00;
+      \$22  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$24  = lane;
+    \$23  = lane;
     if (step) begin
-      if (\$11 ) begin
-        \$24  = \$13 [2:0];
-        if (\$14 ) begin
-          \$24  = 3'h0;
+      if (inner_ends) begin
+        \$23  = \$9 [2:0];
+        if (\$10 ) begin
+          \$23  = 3'h0;
         end
-        if (\$16 ) begin
-          \$24  = 3'h0;
+        if (along_ends) begin
+          \$23  = 3'h0;
         end
       end
     end
     if (restart) begin
-      \$24  = 3'h0;
+      \$23  = 3'h0;
     end
     if (rst) begin
-      \$24  = 3'h0;
+      \$23  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$25  = group;
+    \$24  = group;
     if (step) begin
-      if (\$11 ) begin
-        if (\$14 ) begin
-          \$25  = \$15 [4:0];
+      if (inner_ends) begin
+        if (\$10 ) begin
+          \$24  = \$11 [4:0];
         end
-        if (\$16 ) begin
-          \$25  = 5'h00;
+        if (along_ends) begin
+          \$24  = 5'h00;
         end
       end
     end
     if (restart) begin
-      \$25  = 5'h00;
+      \$24  = 5'h00;
     end
     if (rst) begin
-      \$25  = 5'h00;
+      \$24  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$26  = outer;
+    \$25  = outer;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$26  = \$17 [1:0];
-          if (\$19 ) begin
-            \$26  = 2'h0;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$25  = \$12 [1:0];
+          if (outer_ends) begin
+            \$25  = 2'h0;
           end
         end
       end
     end
     if (restart) begin
-      \$26  = 2'h0;
+      \$25  = 2'h0;
     end
     if (rst) begin
-      \$26  = 2'h0;
+      \$25  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$27  = block;
+    \$26  = block;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$27  = \$18 [4:0];
-          if (\$19 ) begin
-            \$27  = 5'h00;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$26  = \$13 [4:0];
+          if (outer_ends) begin
+            \$26  = 5'h00;
           end
         end
       end
     end
     if (restart) begin
-      \$27  = 5'h00;
+      \$26  = 5'h00;
     end
     if (rst) begin
-      \$27  = 5'h00;
+      \$26  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
-    \$28  = array;
+    \$27  = array;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          if (\$19 ) begin
-            \$28  = \$21 [1:0];
+      if (inner_ends) begin
+        if (along_ends) begin
+          if (outer_ends) begin
+            \$27  = \$15 [1:0];
           end
         end
       end
     end
     if (restart) begin
-      \$28  = 2'h0;
+      \$27  = 2'h0;
     end
     if (rst) begin
-      \$28  = 2'h0;
+      \$27  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    \$28  = \$17 ;
+    if (rst) begin
+      \$28  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    \$29  = \$18 ;
+    if (rst) begin
+      \$29  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    \$30  = \$19 ;
+    if (rst) begin
+      \$30  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$26 ) begin end
+    \$31  = \$20 ;
+    if (rst) begin
+      \$31  = 1'h1;
     end
   end
   assign origin = 5'h00;
-  assign \lane$13  = lane;
+  assign \lane$10  = lane;
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3143$0 , \port$3148$0 , \port$3153$0 , \port$3158$0 , \port$3163$0 , \port$3168$0 , \port$3173$0 , \port$3178$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3187$0 , \port$3192$0 , \port$3197$0 , \port$3202$0 , \port$3207$0 , \port$3212$0 , \port$3217$0 , \port$3222$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3143$0 ;
-  wire [31:0] \port$3143$0 ;
-  input [31:0] \port$3148$0 ;
-  wire [31:0] \port$3148$0 ;
-  input [31:0] \port$3153$0 ;
-  wire [31:0] \port$3153$0 ;
-  input [31:0] \port$3158$0 ;
-  wire [31:0] \port$3158$0 ;
-  input [31:0] \port$3163$0 ;
-  wire [31:0] \port$3163$0 ;
-  input [31:0] \port$3168$0 ;
-  wire [31:0] \port$3168$0 ;
-  input [31:0] \port$3173$0 ;
-  wire [31:0] \port$3173$0 ;
-  input [31:0] \port$3178$0 ;
-  wire [31:0] \port$3178$0 ;
+  input [31:0] \port$3187$0 ;
+  wire [31:0] \port$3187$0 ;
+  input [31:0] \port$3192$0 ;
+  wire [31:0] \port$3192$0 ;
+  input [31:0] \port$3197$0 ;
+  wire [31:0] \port$3197$0 ;
+  input [31:0] \port$3202$0 ;
+  wire [31:0] \port$3202$0 ;
+  input [31:0] \port$3207$0 ;
+  wire [31:0] \port$3207$0 ;
+  input [31:0] \port$3212$0 ;
+  wire [31:0] \port$3212$0 ;
+  input [31:0] \port$3217$0 ;
+  wire [31:0] \port$3217$0 ;
+  input [31:0] \port$3222$0 ;
+  wire [31:0] \port$3222$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13135,8 +13106,8 @@ module \core.product_tree (rst, \port$3143$0 , \port$3148$0 , \port$3153$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3163$0 ) + $signed(\port$3168$0 );
-  assign \$4  = $signed(\port$3173$0 ) + $signed(\port$3178$0 );
+  assign \$3  = $signed(\port$3207$0 ) + $signed(\port$3212$0 );
+  assign \$4  = $signed(\port$3217$0 ) + $signed(\port$3222$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13154,21 +13125,21 @@ module \core.product_tree (rst, \port$3143$0 , \port$3148$0 , \port$3153$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3143$0 ) + $signed(\port$3148$0 );
-  assign \$2  = $signed(\port$3153$0 ) + $signed(\port$3158$0 );
-  assign words = { \port$3178$0 , \port$3173$0 , \port$3168$0 , \port$3163$0 , \port$3158$0 , \port$3153$0 , \port$3148$0 , \port$3143$0  };
+  assign \$1  = $signed(\port$3187$0 ) + $signed(\port$3192$0 );
+  assign \$2  = $signed(\port$3197$0 ) + $signed(\port$3202$0 );
+  assign words = { \port$3222$0 , \port$3217$0 , \port$3212$0 , \port$3207$0 , \port$3202$0 , \port$3197$0 , \port$3192$0 , \port$3187$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3143$0 ;
-  assign \words[1]  = \port$3148$0 ;
-  assign \words[2]  = \port$3153$0 ;
-  assign \words[3]  = \port$3158$0 ;
-  assign \words[4]  = \port$3163$0 ;
-  assign \words[5]  = \port$3168$0 ;
-  assign \words[6]  = \port$3173$0 ;
-  assign \words[7]  = \port$3178$0 ;
+  assign \words[0]  = \port$3187$0 ;
+  assign \words[1]  = \port$3192$0 ;
+  assign \words[2]  = \port$3197$0 ;
+  assign \words[3]  = \port$3202$0 ;
+  assign \words[4]  = \port$3207$0 ;
+  assign \words[5]  = \port$3212$0 ;
+  assign \words[6]  = \port$3217$0 ;
+  assign \words[7]  = \port$3222$0 ;
 endmodule
 
-module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
+module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
   reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
   input clk;
   wire clk;
@@ -13176,8 +13147,8 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   wire rst;
   input restart;
   wire restart;
-  input \group$32 ;
-  wire \group$32 ;
+  input \group$33 ;
+  wire \group$33 ;
   output hold;
   wire hold;
   output busy;
@@ -13197,50 +13168,53 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   input results__ready;
   wire results__ready;
   wire \$1 ;
-  wire \$10 ;
-  wire [9:0] \$11 ;
+  wire [1:0] \$10 ;
+  reg [15:0] \$11 ;
   wire \$12 ;
-  wire \$13 ;
+  wire [9:0] \$13 ;
   wire \$14 ;
-  wire [11:0] \$15 ;
+  wire \$15 ;
   wire \$16 ;
-  wire [10:0] \$17 ;
-  reg \$18 ;
-  reg \$19 ;
+  wire \$17 ;
+  wire [11:0] \$18 ;
+  wire \$19 ;
   wire \$2 ;
-  reg \$20 ;
+  wire [10:0] \$20 ;
   reg \$21 ;
   reg \$22 ;
-  reg [8:0] \$23 ;
-  reg [10:0] \$24 ;
-  reg [10:0] \$25 ;
-  reg [4:0] \$26 ;
-  reg [4:0] \$27 ;
-  reg [4:0] \$28 ;
+  reg \$23 ;
+  reg \$24 ;
+  reg \$25 ;
+  reg [8:0] \$26 ;
+  reg [10:0] \$27 ;
+  reg [10:0] \$28 ;
+  reg [4:0] \$29 ;
   wire \$3 ;
+  reg [4:0] \$30 ;
+  reg [4:0] \$31 ;
   wire \$4 ;
   wire \$5 ;
   wire \$6 ;
-  wire [2:0] \$7 ;
-  wire [1:0] \$8 ;
-  reg [15:0] \$9 ;
+  wire \$7 ;
+  wire \$8 ;
+  wire [2:0] \$9 ;
   reg \$signal  = 1'h0;
-  reg \$signal$8  = 1'h0;
+  reg \$signal$7  = 1'h0;
   wire [1:0] array;
   reg [4:0] asked = 5'h00;
   wire [1:0] \asked.bank ;
   wire [2:0] \asked.lane ;
   reg [1:0] bank_0;
   wire ends;
-  wire \ends$35 ;
+  wire \ends$36 ;
   reg group = 1'h0;
   wire issue;
   wire [2:0] lane;
-  wire [2:0] \lane$21 ;
+  wire [2:0] \lane$22 ;
   reg [8:0] left = 9'h000;
   reg [10:0] origin = 11'h000;
   (* init = 11'h000 *)
-  wire [10:0] \origin$18 ;
+  wire [10:0] \origin$19 ;
   reg [4:0] out = 5'h00;
   wire [1:0] \out.bank ;
   wire [2:0] \out.lane ;
@@ -13248,9 +13222,10 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   wire [1:0] \read.bank ;
   wire [2:0] \read.lane ;
   wire \restart$16 ;
-  wire [4:0] \row$37 ;
-  wire [10:0] \row$38 ;
+  wire [4:0] \row$38 ;
+  wire [10:0] \row$39 ;
   reg running = 1'h0;
+  wire settled;
   wire start;
   wire step;
   wire \step$15 ;
@@ -13264,63 +13239,66 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   reg signed [23:0] word_row24_1;
   assign \$1  = ~ results__ready;
   assign hold = results__valid & \$1 ;
-  assign \$2  = ~ hold;
-  assign issue = running & \$2 ;
-  assign \$3  = running | \$signal ;
-  assign \$4  = \$3  | \$signal$8 ;
-  assign busy = \$4  | results__valid;
-  assign \$5  = ! group;
-  assign step = issue & \$5 ;
-  assign \step$15  = issue & \$6 ;
-  assign \$7  = group ? \lane$21  : lane;
-  assign \$8  = group ? 2'h0 : bank_0;
-  assign \$10  = ~ hold;
-  assign \$11  = left - 1'h1;
-  assign \$12  = left == 1'h1;
-  assign \$13  = group ? \$12  : ends;
-  assign \$14  = group & \ends$35 ;
-  assign \$15  = origin + 6'h39;
-  assign \$16  = ~ hold;
-  assign \$17  = group ? \row$38  : { 6'h00, \row$37  };
+  assign \$2  = running | \$signal ;
+  assign \$3  = \$2  | \$signal$7 ;
+  assign busy = \$3  | results__valid;
+  assign \$4  = ! group;
+  assign step = issue & \$4 ;
+  assign \step$15  = issue & \$5 ;
+  assign \$6  = ~ hold;
+  assign \$7  = running & \$6 ;
+  assign \$8  = group | settled;
+  assign issue = \$7  & \$8 ;
+  assign \$9  = group ? \lane$22  : lane;
+  assign \$10  = group ? 2'h0 : bank_0;
+  assign \$12  = ~ hold;
+  assign \$13  = left - 1'h1;
+  assign \$14  = left == 1'h1;
+  assign \$15  = group ? \$14  : ends;
+  assign \$16  = group & \ends$36 ;
+  assign \$18  = origin + 6'h39;
+  assign \$19  = ~ hold;
+  assign \$20  = group ? \row$39  : { 6'h00, \row$38  };
   always @(posedge clk)
-    \$signal  <= \$18 ;
+    \$signal  <= \$21 ;
   always @(posedge clk)
-    \$signal$8  <= \$19 ;
+    \$signal$7  <= \$22 ;
   always @(posedge clk)
-    results__valid <= \$20 ;
+    results__valid <= \$23 ;
   always @(posedge clk)
-    running <= \$21 ;
+    running <= \$24 ;
   always @(posedge clk)
-    group <= \$22 ;
+    group <= \$25 ;
   always @(posedge clk)
-    left <= \$23 ;
+    left <= \$26 ;
   always @(posedge clk)
-    origin <= \$24 ;
+    origin <= \$27 ;
   always @(posedge clk)
-    row <= \$25 ;
+    row <= \$28 ;
   always @(posedge clk)
-    asked <= \$26 ;
+    asked <= \$29 ;
   always @(posedge clk)
-    read <= \$27 ;
+    read <= \$30 ;
   always @(posedge clk)
-    out <= \$28 ;
+    out <= \$31 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
     .lane(lane),
     .restart(restart),
-    .row(\row$37 ),
+    .row(\row$38 ),
     .rst(rst),
+    .settled(settled),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$35 ),
-    .lane(\lane$21 ),
+    .ends(\ends$36 ),
+    .lane(\lane$22 ),
     .origin(origin),
     .restart(restart),
-    .row(\row$38 ),
+    .row(\row$39 ),
     .rst(rst),
     .step(\step$15 )
   );
@@ -13329,21 +13307,21 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
     (* full_case = 32'd1 *)
     casez (out[2:0])
       3'h0:
-          \$9  = row_row16_0[15:0];
+          \$11  = row_row16_0[15:0];
       3'h1:
-          \$9  = row_row16_0[31:16];
+          \$11  = row_row16_0[31:16];
       3'h2:
-          \$9  = row_row16_0[47:32];
+          \$11  = row_row16_0[47:32];
       3'h3:
-          \$9  = row_row16_0[63:48];
+          \$11  = row_row16_0[63:48];
       3'h4:
-          \$9  = row_row16_0[79:64];
+          \$11  = row_row16_0[79:64];
       3'h5:
-          \$9  = row_row16_0[95:80];
+          \$11  = row_row16_0[95:80];
       3'h6:
-          \$9  = row_row16_0[111:96];
+          \$11  = row_row16_0[111:96];
       3'h7:
-          \$9  = row_row16_0[127:112];
+          \$11  = row_row16_0[127:112];
     endcase
   end
   always @* begin
@@ -13395,7 +13373,7 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
     results__payload = 24'h000000;
     casez (out[4:3])
       2'h0:
-          results__payload = { \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9  };
+          results__payload = { \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11  };
       2'h1:
           results__payload = word_row24_0;
       2'h2:
@@ -13412,44 +13390,9 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$18  = \$signal ;
-    if (\$10 ) begin
-      \$18  = issue;
-    end
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$19  = \$signal$8 ;
-    if (\$10 ) begin
-      \$19  = \$signal ;
-    end
-    if (rst) begin
-      \$19  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$20  = results__valid;
-    if (\$10 ) begin
-      \$20  = \$signal$8 ;
-    end
-    if (rst) begin
-      \$20  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$21  = running;
-    if (restart) begin
-      \$21  = 1'h1;
-    end
-    if (issue) begin
-      if (\$13 ) begin
-        \$21  = 1'h0;
-      end
+    \$21  = \$signal ;
+    if (\$12 ) begin
+      \$21  = issue;
     end
     if (rst) begin
       \$21  = 1'h0;
@@ -13457,9 +13400,9 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$22  = group;
-    if (restart) begin
-      \$22  = \group$32 ;
+    \$22  = \$signal$7 ;
+    if (\$12 ) begin
+      \$22  = \$signal ;
     end
     if (rst) begin
       \$22  = 1'h0;
@@ -13467,68 +13410,103 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$23  = left;
-    if (issue) begin
-      \$23  = \$11 [8:0];
-    end
-    if (restart) begin
-      \$23  = 9'h1c2;
+    \$23  = results__valid;
+    if (\$12 ) begin
+      \$23  = \$signal$7 ;
     end
     if (rst) begin
-      \$23  = 9'h000;
+      \$23  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$24  = origin;
+    \$24  = running;
+    if (restart) begin
+      \$24  = 1'h1;
+    end
     if (issue) begin
-      if (\$14 ) begin
-        \$24  = \$15 [10:0];
+      if (\$15 ) begin
+        \$24  = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$24  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$25  = group;
+    if (restart) begin
+      \$25  = \group$33 ;
+    end
+    if (rst) begin
+      \$25  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$26  = left;
+    if (issue) begin
+      \$26  = \$13 [8:0];
+    end
+    if (restart) begin
+      \$26  = 9'h1c2;
+    end
+    if (rst) begin
+      \$26  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$27  = origin;
+    if (issue) begin
+      if (\$17 ) begin
+        \$27  = \$18 [10:0];
       end
     end
     if (restart) begin
-      \$24  = 11'h000;
+      \$27  = 11'h000;
     end
     if (rst) begin
-      \$24  = 11'h000;
+      \$27  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$25  = row;
-    if (\$16 ) begin
-      \$25  = \$17 ;
+    \$28  = row;
+    if (\$19 ) begin
+      \$28  = \$20 ;
     end
     if (rst) begin
-      \$25  = 11'h000;
+      \$28  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$26  = asked;
-    if (\$16 ) begin
-      \$26  = where;
+    \$29  = asked;
+    if (\$19 ) begin
+      \$29  = where;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$27  = read;
-    if (\$16 ) begin
-      \$27  = asked;
+    \$30  = read;
+    if (\$19 ) begin
+      \$30  = asked;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$28  = out;
-    if (\$16 ) begin
-      \$28  = read;
+    \$31  = out;
+    if (\$19 ) begin
+      \$31  = read;
     end
   end
   assign there = results__valid;
   assign start = restart;
   assign \restart$16  = restart;
-  assign \origin$18  = origin;
-  assign word_row16_0 = { \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9 [15], \$9  };
+  assign \origin$19  = origin;
+  assign word_row16_0 = { \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11  };
   assign \where.lane  = where[2:0];
   assign \where.bank  = where[4:3];
   assign \out.lane  = out[2:0];
@@ -13537,12 +13515,13 @@ module \core.reader (clk, rst, restart, \group$32 , hold, busy, results__payload
   assign \asked.bank  = asked[4:3];
   assign \read.lane  = read[2:0];
   assign \read.bank  = read[4:3];
-  assign where[4:3] = \$8 ;
-  assign where[2:0] = \$7 ;
-  assign \$6  = group;
+  assign where[4:3] = \$10 ;
+  assign where[2:0] = \$9 ;
+  assign \$5  = group;
+  assign \$17  = 1'h0;
 endmodule
 
-module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
+module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, settled, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$28  = 0;
   input rst;
   wire rst;
@@ -13558,112 +13537,103 @@ module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
   reg [2:0] lane = 3'h0;
   output [1:0] array;
   reg [1:0] array = 2'h0;
+  output settled;
+  reg settled = 1'h1;
   input clk;
   wire clk;
   wire [5:0] \$1 ;
-  wire [2:0] \$10 ;
-  wire \$11 ;
-  wire [5:0] \$12 ;
-  wire [3:0] \$13 ;
-  wire \$14 ;
-  wire [5:0] \$15 ;
+  wire \$10 ;
+  wire [5:0] \$11 ;
+  wire [2:0] \$12 ;
+  wire [5:0] \$13 ;
+  wire [2:0] \$14 ;
+  wire [2:0] \$15 ;
   wire \$16 ;
-  wire [2:0] \$17 ;
-  wire [5:0] \$18 ;
+  wire \$17 ;
+  wire \$18 ;
   wire \$19 ;
   wire [6:0] \$2 ;
-  wire [2:0] \$20 ;
-  wire [2:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg [4:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [4:0] \$25 ;
-  reg [1:0] \$26 ;
-  reg [4:0] \$27 ;
-  reg [1:0] \$28 ;
+  wire \$20 ;
+  reg [1:0] \$21 ;
+  reg [4:0] \$22 ;
+  reg [2:0] \$23 ;
+  reg [4:0] \$24 ;
+  reg [1:0] \$25 ;
+  reg [4:0] \$26 ;
+  reg [1:0] \$27 ;
+  reg \$28 ;
+  reg \$29 ;
   wire [7:0] \$3 ;
+  reg \$30 ;
+  reg \$31 ;
   wire [8:0] \$4 ;
   wire \$5 ;
   wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
-  wire \$9 ;
+  wire [2:0] \$7 ;
+  wire [5:0] \$8 ;
+  wire [3:0] \$9 ;
   reg [4:0] along = 5'h00;
+  reg along_ends = 1'h0;
   reg [4:0] base;
   reg [4:0] block = 5'h00;
   reg [4:0] elements;
   wire ends_array;
   reg [4:0] group = 5'h00;
   reg [1:0] inner = 2'h0;
+  reg inner_ends = 1'h1;
   reg [4:0] inner_size;
   (* init = 3'h0 *)
-  wire [2:0] \lane$13 ;
+  wire [2:0] \lane$10 ;
   reg [2:0] last_0;
   reg [4:0] last_1;
   reg [1:0] last_2;
   wire [4:0] origin;
   reg [1:0] outer = 2'h0;
+  reg outer_ends = 1'h0;
   assign \$1  = 1'h0 + base;
   assign \$2  = \$1  + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
-  assign \$5  = outer == last_0;
-  assign \$6  = along == last_1;
-  assign \$7  = \$5  & \$6 ;
-  assign \$8  = inner == last_2;
-  assign ends_array = \$7  & \$8 ;
-  assign \$9  = array == 2'h3;
-  assign ends = ends_array & \$9 ;
-  assign \$10  = inner + 1'h1;
-  assign \$11  = inner == last_2;
-  assign \$12  = along + 1'h1;
-  assign \$13  = lane + 1'h1;
-  assign \$14  = lane == 3'h7;
-  assign \$15  = group + elements;
-  assign \$16  = along == last_1;
-  assign \$17  = outer + 1'h1;
-  assign \$18  = block + inner_size;
-  assign \$19  = outer == last_0;
-  assign \$20  = array + 1'h1;
-  assign \$21  = ends ? 3'h0 : \$20 ;
+  assign \$5  = outer_ends & along_ends;
+  assign ends_array = \$5  & inner_ends;
+  assign \$6  = array == 2'h3;
+  assign ends = ends_array & \$6 ;
+  assign \$7  = inner + 1'h1;
+  assign \$8  = along + 1'h1;
+  assign \$9  = lane + 1'h1;
+  assign \$10  = lane == 3'h7;
+  assign \$11  = group + elements;
+  assign \$12  = outer + 1'h1;
+  assign \$13  = block + inner_size;
+  assign \$14  = array + 1'h1;
+  assign \$15  = ends ? 3'h0 : \$14 ;
+  assign \$16  = step | restart;
+  assign \$17  = ~ \$16 ;
+  assign \$18  = outer == last_0;
+  assign \$19  = along == last_1;
+  assign \$20  = inner == last_2;
   always @(posedge clk)
-    inner <= \$22 ;
+    inner <= \$21 ;
   always @(posedge clk)
-    along <= \$23 ;
+    along <= \$22 ;
   always @(posedge clk)
-    lane <= \$24 ;
+    lane <= \$23 ;
   always @(posedge clk)
-    group <= \$25 ;
+    group <= \$24 ;
   always @(posedge clk)
-    outer <= \$26 ;
+    outer <= \$25 ;
   always @(posedge clk)
-    block <= \$27 ;
+    block <= \$26 ;
   always @(posedge clk)
-    array <= \$28 ;
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    last_0 = 3'h0;
-    casez (array)
-      2'h0:
-          last_0 = 3'h3;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    last_1 = 5'h13;
-    casez (array)
-      2'h3:
-          last_1 = 5'h02;
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    last_2 = 2'h0;
-    casez (array)
-      2'h2:
-          last_2 = 2'h2;
-    endcase
-  end
+    array <= \$27 ;
+  always @(posedge clk)
+    settled <= \$28 ;
+  always @(posedge clk)
+    outer_ends <= \$29 ;
+  always @(posedge clk)
+    along_ends <= \$30 ;
+  always @(posedge clk)
+    inner_ends <= \$31 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
     inner_size = 5'h01;
@@ -13694,140 +13664,192 @@ module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$22  = inner;
+    last_0 = 3'h0;
+    casez (array)
+      2'h0:
+          last_0 = 3'h3;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    last_1 = 5'h13;
+    casez (array)
+      2'h3:
+          last_1 = 5'h02;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    last_2 = 2'h0;
+    casez (array)
+      2'h2:
+          last_2 = 2'h2;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    \$21  = inner;
     if (step) begin
-      \$22  = \$10 [1:0];
-      if (\$11 ) begin
-        \$22  = 2'h0;
+      \$21  = \$7 [1:0];
+      if (inner_ends) begin
+        \$21  = 2'h0;
       end
     end
     if (restart) begin
-      \$22  = 2'h0;
+      \$21  = 2'h0;
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$21  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$23  = along;
+    \$22  = along;
     if (step) begin
-      if (\$11 ) begin
-        \$23  = \$12 [4:0];
-        if (\$16 ) begin
-          \$23  = 5'h00;
+      if (inner_ends) begin
+        \$22  = \$8 [4:0];
+        if (along_ends) begin
+          \$22  = 5'h00;
         end
       end
     end
     if (restart) begin
-      \$23  = 5'h00;
+      \$22  = 5'h00;
     end
     if (rst) begin
-      \$23  = 5'h00;
+      \$22  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$24  = lane;
+    \$23  = lane;
     if (step) begin
-      if (\$11 ) begin
-        \$24  = \$13 [2:0];
-        if (\$14 ) begin
-          \$24  = 3'h0;
+      if (inner_ends) begin
+        \$23  = \$9 [2:0];
+        if (\$10 ) begin
+          \$23  = 3'h0;
         end
-        if (\$16 ) begin
-          \$24  = 3'h0;
+        if (along_ends) begin
+          \$23  = 3'h0;
         end
       end
     end
     if (restart) begin
-      \$24  = 3'h0;
+      \$23  = 3'h0;
     end
     if (rst) begin
-      \$24  = 3'h0;
+      \$23  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$25  = group;
+    \$24  = group;
     if (step) begin
-      if (\$11 ) begin
-        if (\$14 ) begin
-          \$25  = \$15 [4:0];
+      if (inner_ends) begin
+        if (\$10 ) begin
+          \$24  = \$11 [4:0];
         end
-        if (\$16 ) begin
-          \$25  = 5'h00;
+        if (along_ends) begin
+          \$24  = 5'h00;
         end
       end
     end
     if (restart) begin
-      \$25  = 5'h00;
+      \$24  = 5'h00;
     end
     if (rst) begin
-      \$25  = 5'h00;
+      \$24  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$26  = outer;
+    \$25  = outer;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$26  = \$17 [1:0];
-          if (\$19 ) begin
-            \$26  = 2'h0;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$25  = \$12 [1:0];
+          if (outer_ends) begin
+            \$25  = 2'h0;
           end
         end
       end
     end
     if (restart) begin
-      \$26  = 2'h0;
+      \$25  = 2'h0;
     end
     if (rst) begin
-      \$26  = 2'h0;
+      \$25  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$27  = block;
+    \$26  = block;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$27  = \$18 [4:0];
-          if (\$19 ) begin
-            \$27  = 5'h00;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$26  = \$13 [4:0];
+          if (outer_ends) begin
+            \$26  = 5'h00;
           end
         end
       end
     end
     if (restart) begin
-      \$27  = 5'h00;
+      \$26  = 5'h00;
     end
     if (rst) begin
-      \$27  = 5'h00;
+      \$26  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
-    \$28  = array;
+    \$27  = array;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          if (\$19 ) begin
-            \$28  = \$21 [1:0];
+      if (inner_ends) begin
+        if (along_ends) begin
+          if (outer_ends) begin
+            \$27  = \$15 [1:0];
           end
         end
       end
     end
     if (restart) begin
-      \$28  = 2'h0;
+      \$27  = 2'h0;
     end
     if (rst) begin
-      \$28  = 2'h0;
+      \$27  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    \$28  = \$17 ;
+    if (rst) begin
+      \$28  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    \$29  = \$18 ;
+    if (rst) begin
+      \$29  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    \$30  = \$19 ;
+    if (rst) begin
+      \$30  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
+    \$31  = \$20 ;
+    if (rst) begin
+      \$31  = 1'h1;
     end
   end
   assign origin = 5'h00;
-  assign \lane$13  = lane;
+  assign \lane$10  = lane;
   assign row = \$4 [4:0];
 endmodule
 
@@ -13850,215 +13872,283 @@ module \core.reader.walk_1 (rst, restart, step, row, ends, origin, lane, clk);
   input clk;
   wire clk;
   wire [11:0] \$1 ;
-  wire [2:0] \$10 ;
-  wire \$11 ;
-  wire [8:0] \$12 ;
-  wire [3:0] \$13 ;
-  wire \$14 ;
-  wire [11:0] \$15 ;
+  wire \$10 ;
+  wire [11:0] \$11 ;
+  wire [1:0] \$12 ;
+  wire [11:0] \$13 ;
+  wire [1:0] \$14 ;
+  wire [1:0] \$15 ;
   wire \$16 ;
-  wire [1:0] \$17 ;
-  wire [11:0] \$18 ;
+  wire \$17 ;
+  wire \$18 ;
   wire \$19 ;
   wire [12:0] \$2 ;
-  wire [1:0] \$20 ;
-  wire [1:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg [7:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [10:0] \$25 ;
-  reg \$26 ;
-  reg [10:0] \$27 ;
-  reg \$28 ;
+  wire \$20 ;
+  wire \$21 ;
+  wire \$22 ;
+  wire \$23 ;
+  wire \$24 ;
+  wire \$25 ;
+  wire \$26 ;
+  wire \$27 ;
+  wire \$28 ;
+  wire \$29 ;
   wire [13:0] \$3 ;
+  wire \$30 ;
+  reg [1:0] \$31 ;
+  reg [7:0] \$32 ;
+  reg [2:0] \$33 ;
+  reg [10:0] \$34 ;
+  reg \$35 ;
+  reg [10:0] \$36 ;
+  reg \$37 ;
+  reg \$38 ;
+  reg \$39 ;
   wire [14:0] \$4 ;
+  reg \$40 ;
   wire \$5 ;
   wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
-  wire \$9 ;
+  wire [2:0] \$7 ;
+  wire [8:0] \$8 ;
+  wire [3:0] \$9 ;
   reg [7:0] along = 8'h00;
+  reg along_ends = 1'h0;
   reg array = 1'h0;
   reg [10:0] block = 11'h000;
   wire ends_array;
   reg [10:0] group = 11'h000;
   reg [1:0] inner = 2'h0;
+  reg inner_ends = 1'h0;
   (* init = 3'h0 *)
   wire [2:0] \lane$6 ;
   reg outer = 1'h0;
+  reg outer_ends = 1'h1;
+  wire settled;
   assign \$1  = origin + 9'h17c;
   assign \$2  = \$1  + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
-  assign \$5  = ! outer;
-  assign \$6  = along == 8'h95;
-  assign \$7  = \$5  & \$6 ;
-  assign \$8  = inner == 2'h2;
-  assign ends_array = \$7  & \$8 ;
-  assign \$9  = ! array;
-  assign ends = ends_array & \$9 ;
-  assign \$10  = inner + 1'h1;
-  assign \$11  = inner == 2'h2;
-  assign \$12  = along + 1'h1;
-  assign \$13  = lane + 1'h1;
-  assign \$14  = lane == 3'h7;
-  assign \$15  = group + 2'h3;
-  assign \$16  = along == 8'h95;
-  assign \$17  = outer + 1'h1;
-  assign \$18  = block + 2'h3;
-  assign \$19  = ! outer;
-  assign \$20  = array + 1'h1;
-  assign \$21  = ends ? 2'h0 : \$20 ;
+  assign \$5  = outer_ends & along_ends;
+  assign ends_array = \$5  & inner_ends;
+  assign \$6  = ! array;
+  assign ends = ends_array & \$6 ;
+  assign \$7  = inner + 1'h1;
+  assign \$8  = along + 1'h1;
+  assign \$9  = lane + 1'h1;
+  assign \$10  = lane == 3'h7;
+  assign \$11  = group + 2'h3;
+  assign \$12  = outer + 1'h1;
+  assign \$13  = block + 2'h3;
+  assign \$14  = array + 1'h1;
+  assign \$15  = ends ? 2'h0 : \$14 ;
+  assign \$16  = ~ inner_ends;
+  assign \$17  = inner == 1'h1;
+  assign \$18  = \$16  & \$17 ;
+  assign \$20  = step & inner_ends;
+  assign \$21  = ~ along_ends;
+  assign \$22  = along == 8'h94;
+  assign \$23  = \$21  & \$22 ;
+  assign \$25  = step & inner_ends;
+  assign \$26  = \$25  & along_ends;
+  assign \$27  = ~ outer_ends;
   always @(posedge clk)
-    inner <= \$22 ;
+    inner <= \$31 ;
   always @(posedge clk)
-    along <= \$23 ;
+    along <= \$32 ;
   always @(posedge clk)
-    lane <= \$24 ;
+    lane <= \$33 ;
   always @(posedge clk)
-    group <= \$25 ;
+    group <= \$34 ;
   always @(posedge clk)
-    outer <= \$26 ;
+    outer <= \$35 ;
   always @(posedge clk)
-    block <= \$27 ;
+    block <= \$36 ;
   always @(posedge clk)
-    array <= \$28 ;
+    array <= \$37 ;
+  always @(posedge clk)
+    inner_ends <= \$38 ;
+  always @(posedge clk)
+    along_ends <= \$39 ;
+  always @(posedge clk)
+    outer_ends <= \$40 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$22  = inner;
+    \$31  = inner;
     if (step) begin
-      \$22  = \$10 [1:0];
-      if (\$11 ) begin
-        \$22  = 2'h0;
+      \$31  = \$7 [1:0];
+      if (inner_ends) begin
+        \$31  = 2'h0;
       end
     end
     if (restart) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$23  = along;
+    \$32  = along;
     if (step) begin
-      if (\$11 ) begin
-        \$23  = \$12 [7:0];
-        if (\$16 ) begin
-          \$23  = 8'h00;
+      if (inner_ends) begin
+        \$32  = \$8 [7:0];
+        if (along_ends) begin
+          \$32  = 8'h00;
         end
       end
     end
     if (restart) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
     if (rst) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$24  = lane;
+    \$33  = lane;
     if (step) begin
-      if (\$11 ) begin
-        \$24  = \$13 [2:0];
-        if (\$14 ) begin
-          \$24  = 3'h0;
+      if (inner_ends) begin
+        \$33  = \$9 [2:0];
+        if (\$10 ) begin
+          \$33  = 3'h0;
         end
-        if (\$16 ) begin
-          \$24  = 3'h0;
+        if (along_ends) begin
+          \$33  = 3'h0;
         end
       end
     end
     if (restart) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
     if (rst) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$25  = group;
+    \$34  = group;
     if (step) begin
-      if (\$11 ) begin
-        if (\$14 ) begin
-          \$25  = \$15 [10:0];
+      if (inner_ends) begin
+        if (\$10 ) begin
+          \$34  = \$11 [10:0];
         end
-        if (\$16 ) begin
-          \$25  = 11'h000;
+        if (along_ends) begin
+          \$34  = 11'h000;
         end
       end
     end
     if (restart) begin
-      \$25  = 11'h000;
+      \$34  = 11'h000;
     end
     if (rst) begin
-      \$25  = 11'h000;
+      \$34  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$26  = outer;
+    \$35  = outer;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$26  = \$17 [0];
-          if (\$19 ) begin
-            \$26  = 1'h0;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$35  = \$12 [0];
+          if (outer_ends) begin
+            \$35  = 1'h0;
           end
         end
       end
     end
     if (restart) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
     if (rst) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$27  = block;
+    \$36  = block;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$27  = \$18 [10:0];
-          if (\$19 ) begin
-            \$27  = 11'h000;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$36  = \$13 [10:0];
+          if (outer_ends) begin
+            \$36  = 11'h000;
           end
         end
       end
     end
     if (restart) begin
-      \$27  = 11'h000;
+      \$36  = 11'h000;
     end
     if (rst) begin
-      \$27  = 11'h000;
+      \$36  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$28  = array;
+    \$37  = array;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          if (\$19 ) begin
-            \$28  = \$21 [0];
+      if (inner_ends) begin
+        if (along_ends) begin
+          if (outer_ends) begin
+            \$37  = \$15 [0];
           end
         end
       end
     end
     if (restart) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
     end
     if (rst) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$38  = inner_ends;
+    if (restart) begin
+      \$38  = 1'h0;
+    end else if (step) begin
+      \$38  = \$19 ;
+    end
+    if (rst) begin
+      \$38  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$39  = along_ends;
+    if (restart) begin
+      \$39  = 1'h0;
+    end else if (\$20 ) begin
+      \$39  = \$24 ;
+    end
+    if (rst) begin
+      \$39  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$40  = outer_ends;
+    if (restart) begin
+      \$40  = 1'h1;
+    end else if (\$26 ) begin
+      \$40  = \$30 ;
+    end
+    if (rst) begin
+      \$40  = 1'h1;
     end
   end
   assign \lane$6  = lane;
+  assign settled = 1'h1;
   assign row = \$4 [10:0];
+  assign \$19  = \$18 ;
+  assign \$24  = \$23 ;
+  assign \$28  = 1'h0;
+  assign \$29  = 1'h0;
+  assign \$30  = 1'h1;
 endmodule
 
 module \core.row_tree (rst, words, sum_2_0, clk);
@@ -14125,7 +14215,7 @@ module \core.row_tree (rst, words, sum_2_0, clk);
   assign \words[7]  = words[191:168];
 endmodule
 
-module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__ready, available, resident, consume, word, row_x, lane_x, enable_x, row_y, lane_y, enable_y, slot, samples__payload);
+module \core.sample_loader (samples__valid, clk, rst, forget, samples__ready, available, blocked, resident, consume, word, row_x, lane_x, enable_x, row_y, lane_y, enable_y, slot, samples__payload);
   reg \$auto$verilog_backend.cc:2505:dump_module$30  = 0;
   input samples__valid;
   wire samples__valid;
@@ -14133,14 +14223,14 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   wire clk;
   input rst;
   wire rst;
-  input blocked;
-  wire blocked;
   input forget;
   wire forget;
   output samples__ready;
   wire samples__ready;
   output available;
   wire available;
+  input blocked;
+  wire blocked;
   input resident;
   wire resident;
   input consume;
@@ -14166,16 +14256,16 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   wire \$1 ;
   wire \$10 ;
   wire \$11 ;
-  wire \$12 ;
-  wire [2:0] \$13 ;
-  wire \$14 ;
-  wire [1:0] \$15 ;
+  wire [7:0] \$12 ;
+  wire \$13 ;
+  wire [2:0] \$14 ;
+  wire [2:0] \$15 ;
   wire \$16 ;
-  wire [8:0] \$17 ;
+  wire [1:0] \$17 ;
   wire \$18 ;
-  wire [7:0] \$19 ;
+  wire \$19 ;
   wire \$2 ;
-  wire \$20 ;
+  wire [8:0] \$20 ;
   wire \$21 ;
   wire [1:0] \$22 ;
   wire [1:0] \$23 ;
@@ -14194,22 +14284,22 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   wire [1:0] \$35 ;
   wire [1:0] \$36 ;
   reg [15:0] \$37 ;
-  reg [1:0] \$38 ;
+  reg \$38 ;
   reg \$39 ;
-  wire [1:0] \$4 ;
-  reg [7:0] \$40 ;
-  reg \$41 ;
+  wire \$4 ;
+  reg \$40 ;
+  reg [1:0] \$41 ;
   reg \$42 ;
-  reg [6:0] \$43 ;
-  reg [2:0] \$44 ;
+  reg \$43 ;
+  reg [7:0] \$44 ;
   reg \$45 ;
-  reg [5:0] \$46 ;
-  reg [2:0] \$47 ;
-  reg \$48 ;
+  reg \$46 ;
+  reg [6:0] \$47 ;
+  reg [2:0] \$48 ;
   reg \$49 ;
   wire [1:0] \$5 ;
-  reg \$50 ;
-  reg \$51 ;
+  reg [5:0] \$50 ;
+  reg [2:0] \$51 ;
   reg \$52 ;
   reg \$53 ;
   reg \$54 ;
@@ -14218,7 +14308,7 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg \$57 ;
   reg \$58 ;
   reg \$59 ;
-  wire \$6 ;
+  wire [1:0] \$6 ;
   reg \$60 ;
   reg \$61 ;
   reg \$62 ;
@@ -14228,14 +14318,22 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg \$66 ;
   reg \$67 ;
   reg \$68 ;
+  reg \$69 ;
   wire \$7 ;
+  reg \$70 ;
+  reg \$71 ;
+  reg \$72 ;
   wire \$8 ;
-  wire [7:0] \$9 ;
+  wire \$9 ;
+  reg \$signal  = 1'h0;
   reg array = 1'h0;
   reg [1:0] element = 2'h0;
+  reg ends = 1'h0;
+  reg ends_tile = 1'h0;
   reg filled;
   reg filling = 1'h0;
   wire following;
+  reg [2:0] following_size;
   reg freed_1 = 1'h0;
   reg freed_10 = 1'h0;
   reg freed_11 = 1'h0;
@@ -14254,21 +14352,26 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   reg freed_8 = 1'h0;
   reg freed_9 = 1'h0;
   wire [2:0] lane;
-  wire [2:0] \lane$34 ;
+  wire [2:0] \lane$39 ;
   reg loaded = 1'h0;
   reg occupied = 1'h0;
   wire [6:0] origin;
-  wire [5:0] \origin$19 ;
+  wire [5:0] \origin$20 ;
+  reg paused = 1'h0;
   wire restart;
-  wire \restart$18 ;
+  wire \restart$19 ;
   wire [6:0] row;
-  wire [5:0] \row$32 ;
+  wire [5:0] \row$37 ;
   reg [7:0] sample = 8'h00;
-  reg [1:0] size;
+  reg [2:0] size;
   wire step;
-  wire \step$17 ;
+  wire \step$18 ;
   wire takes;
   reg tile = 1'h0;
+  assign \$21  = ! tile;
+  assign \$22  = tile + 1'h1;
+  assign \$23  = tile ? \$22  : 2'h0;
+  assign \$24  = ~ resident;
   assign \$25  = consume & \$24 ;
   assign \$26  = loaded + filled;
   assign \$27  = ~ resident;
@@ -14284,92 +14387,95 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   always @(posedge clk)
     word <= \$37 ;
   always @(posedge clk)
-    element <= \$38 ;
+    \$signal  <= \$38 ;
   always @(posedge clk)
-    array <= \$39 ;
+    paused <= \$39 ;
   always @(posedge clk)
-    sample <= \$40 ;
+    ends_tile <= \$40 ;
   always @(posedge clk)
-    tile <= \$41 ;
+    element <= \$41 ;
   always @(posedge clk)
-    filling <= \$42 ;
+    ends <= \$42 ;
   always @(posedge clk)
-    row_x <= \$43 ;
+    array <= \$43 ;
   always @(posedge clk)
-    lane_x <= \$44 ;
+    sample <= \$44 ;
   always @(posedge clk)
-    enable_x <= \$45 ;
+    tile <= \$45 ;
   always @(posedge clk)
-    row_y <= \$46 ;
+    filling <= \$46 ;
   always @(posedge clk)
-    lane_y <= \$47 ;
+    row_x <= \$47 ;
   always @(posedge clk)
-    enable_y <= \$48 ;
+    lane_x <= \$48 ;
   always @(posedge clk)
-    freed_1 <= \$49 ;
+    enable_x <= \$49 ;
   always @(posedge clk)
-    freed_2 <= \$50 ;
+    row_y <= \$50 ;
   always @(posedge clk)
-    freed_3 <= \$51 ;
+    lane_y <= \$51 ;
   always @(posedge clk)
-    freed_4 <= \$52 ;
+    enable_y <= \$52 ;
   always @(posedge clk)
-    freed_5 <= \$53 ;
+    freed_1 <= \$53 ;
   always @(posedge clk)
-    freed_6 <= \$54 ;
+    freed_2 <= \$54 ;
   always @(posedge clk)
-    freed_7 <= \$55 ;
+    freed_3 <= \$55 ;
   always @(posedge clk)
-    freed_8 <= \$56 ;
+    freed_4 <= \$56 ;
   always @(posedge clk)
-    freed_9 <= \$57 ;
+    freed_5 <= \$57 ;
   always @(posedge clk)
-    freed_10 <= \$58 ;
+    freed_6 <= \$58 ;
   always @(posedge clk)
-    freed_11 <= \$59 ;
+    freed_7 <= \$59 ;
   always @(posedge clk)
-    freed_12 <= \$60 ;
+    freed_8 <= \$60 ;
   always @(posedge clk)
-    freed_13 <= \$61 ;
+    freed_9 <= \$61 ;
   always @(posedge clk)
-    freed_14 <= \$62 ;
+    freed_10 <= \$62 ;
   always @(posedge clk)
-    freed_15 <= \$63 ;
+    freed_11 <= \$63 ;
   always @(posedge clk)
-    freed_16 <= \$64 ;
+    freed_12 <= \$64 ;
   always @(posedge clk)
-    freed_17 <= \$65 ;
+    freed_13 <= \$65 ;
   always @(posedge clk)
-    loaded <= \$66 ;
+    freed_14 <= \$66 ;
   always @(posedge clk)
-    occupied <= \$67 ;
+    freed_15 <= \$67 ;
   always @(posedge clk)
-    slot <= \$68 ;
-  assign \$1  = ~ occupied;
-  assign \$2  = ~ blocked;
-  assign samples__ready = \$1  & \$2 ;
+    freed_16 <= \$68 ;
+  always @(posedge clk)
+    freed_17 <= \$69 ;
+  always @(posedge clk)
+    loaded <= \$70 ;
+  always @(posedge clk)
+    occupied <= \$71 ;
+  always @(posedge clk)
+    slot <= \$72 ;
+  assign \$1  = ~ paused;
+  assign \$2  = \$signal  & \$1 ;
+  assign \$3  = ~ blocked;
+  assign samples__ready = \$2  & \$3 ;
   assign takes = samples__ready & samples__valid;
-  assign \$3  = ! filling;
-  assign \$4  = filling + 1'h1;
-  assign \$5  = filling ? \$4  : 2'h0;
-  assign \$6  = element == size;
-  assign \$8  = ! tile;
-  assign \$10  = sample == 8'h95;
-  assign \$11  = ! array;
-  assign step = takes & \$11 ;
-  assign restart = filled | forget;
-  assign \step$17  = takes & \$12 ;
-  assign \restart$18  = filled | forget;
-  assign \$13  = element + 1'h1;
-  assign \$14  = element == size;
-  assign \$15  = array + 1'h1;
-  assign \$17  = sample + 1'h1;
-  assign \$18  = ! tile;
-  assign \$20  = sample == 8'h95;
-  assign \$21  = ! tile;
-  assign \$22  = tile + 1'h1;
-  assign \$23  = tile ? \$22  : 2'h0;
-  assign \$24  = ~ resident;
+  assign \$4  = ! filling;
+  assign \$5  = filling + 1'h1;
+  assign \$6  = filling ? \$5  : 2'h0;
+  assign \$8  = ! array;
+  assign step = takes & \$8 ;
+  assign \step$18  = takes & \$9 ;
+  assign \$10  = ~ occupied;
+  assign \$11  = ! tile;
+  assign \$13  = sample == 8'h95;
+  assign \$14  = element + 1'h1;
+  assign \$15  = element + 2'h2;
+  assign \$16  = \$15  == size;
+  assign \$17  = array + 1'h1;
+  assign \$18  = following_size == 1'h1;
+  assign \$20  = sample + 1'h1;
   \core.sample_loader.walk_x  walk_x (
     .clk(clk),
     .lane(lane),
@@ -14380,27 +14486,34 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   );
   \core.sample_loader.walk_y  walk_y (
     .clk(clk),
-    .lane(\lane$34 ),
-    .restart(\restart$18 ),
-    .row(\row$32 ),
+    .lane(\lane$39 ),
+    .restart(\restart$19 ),
+    .row(\row$37 ),
     .rst(rst),
-    .step(\step$17 )
+    .step(\step$18 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    size = 2'h2;
+    size = 3'h3;
     casez (array)
       1'h0:
-          size = 2'h3;
+          size = 3'h4;
     endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    following_size = 3'h3;
+    if (array) begin
+      following_size = 3'h4;
+    end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     filled = 1'h0;
     if (takes) begin
-      if (\$6 ) begin
+      if (ends) begin
         if (\$7 ) begin
-          if (\$10 ) begin
+          if (ends_tile) begin
             filled = 1'h1;
           end
         end
@@ -14416,87 +14529,48 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$38  = element;
-    if (takes) begin
-      \$38  = \$13 [1:0];
-      if (\$14 ) begin
-        \$38  = 2'h0;
-      end
-    end
-    if (forget) begin
-      \$38  = 2'h0;
-    end
+    \$38  = \$10 ;
     if (rst) begin
-      \$38  = 2'h0;
+      \$38  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$39  = array;
-    if (takes) begin
-      if (\$14 ) begin
-        \$39  = \$15 [0];
-        if (\$16 ) begin
-          \$39  = 1'h0;
-        end
-      end
-    end
-    if (forget) begin
-      \$39  = 1'h0;
-    end
+    \$39  = filled;
     if (rst) begin
       \$39  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$40  = sample;
-    if (takes) begin
-      if (\$14 ) begin
-        if (\$16 ) begin
-          \$40  = \$17 [7:0];
-          if (\$20 ) begin
-            \$40  = 8'h00;
-          end
-        end
-      end
-    end
-    if (forget) begin
-      \$40  = 8'h00;
-    end
+    \$40  = \$13 ;
     if (rst) begin
-      \$40  = 8'h00;
+      \$40  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$41  = tile;
+    \$41  = element;
     if (takes) begin
-      if (\$14 ) begin
-        if (\$16 ) begin
-          if (\$20 ) begin
-            \$41  = \$23 [0];
-          end
-        end
+      \$41  = \$14 [1:0];
+      if (ends) begin
+        \$41  = 2'h0;
       end
     end
     if (forget) begin
-      \$41  = 1'h0;
+      \$41  = 2'h0;
     end
     if (rst) begin
-      \$41  = 1'h0;
+      \$41  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$42  = filling;
+    \$42  = ends;
     if (takes) begin
-      if (\$14 ) begin
-        if (\$16 ) begin
-          if (\$20 ) begin
-            \$42  = \$5 [0];
-          end
-        end
+      \$42  = \$16 ;
+      if (ends) begin
+        \$42  = \$18 ;
       end
     end
     if (forget) begin
@@ -14508,206 +14582,283 @@ module \core.sample_loader (samples__valid, clk, rst, blocked, forget, samples__
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$43  = row;
+    \$43  = array;
+    if (takes) begin
+      if (ends) begin
+        \$43  = \$17 [0];
+        if (\$19 ) begin
+          \$43  = 1'h0;
+        end
+      end
+    end
+    if (forget) begin
+      \$43  = 1'h0;
+    end
     if (rst) begin
-      \$43  = 7'h00;
+      \$43  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$44  = lane;
+    \$44  = sample;
+    if (takes) begin
+      if (ends) begin
+        if (\$19 ) begin
+          \$44  = \$20 [7:0];
+          if (ends_tile) begin
+            \$44  = 8'h00;
+          end
+        end
+      end
+    end
+    if (forget) begin
+      \$44  = 8'h00;
+    end
     if (rst) begin
-      \$44  = 3'h0;
+      \$44  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$45  = step;
+    \$45  = tile;
+    if (takes) begin
+      if (ends) begin
+        if (\$19 ) begin
+          if (ends_tile) begin
+            \$45  = \$23 [0];
+          end
+        end
+      end
+    end
+    if (forget) begin
+      \$45  = 1'h0;
+    end
     if (rst) begin
       \$45  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$46  = \row$32 ;
+    \$46  = filling;
+    if (takes) begin
+      if (ends) begin
+        if (\$19 ) begin
+          if (ends_tile) begin
+            \$46  = \$6 [0];
+          end
+        end
+      end
+    end
+    if (forget) begin
+      \$46  = 1'h0;
+    end
     if (rst) begin
-      \$46  = 6'h00;
+      \$46  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$47  = \lane$34 ;
+    \$47  = row;
     if (rst) begin
-      \$47  = 3'h0;
+      \$47  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$48  = \step$17 ;
+    \$48  = lane;
     if (rst) begin
-      \$48  = 1'h0;
+      \$48  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$49  = \$25 ;
+    \$49  = step;
     if (rst) begin
       \$49  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$50  = freed_1;
+    \$50  = \row$37 ;
     if (rst) begin
-      \$50  = 1'h0;
+      \$50  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$51  = freed_2;
+    \$51  = \lane$39 ;
     if (rst) begin
-      \$51  = 1'h0;
+      \$51  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$52  = freed_3;
+    \$52  = \step$18 ;
     if (rst) begin
       \$52  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$53  = freed_4;
+    \$53  = \$25 ;
     if (rst) begin
       \$53  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$54  = freed_5;
+    \$54  = freed_1;
     if (rst) begin
       \$54  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$55  = freed_6;
+    \$55  = freed_2;
     if (rst) begin
       \$55  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$56  = freed_7;
+    \$56  = freed_3;
     if (rst) begin
       \$56  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$57  = freed_8;
+    \$57  = freed_4;
     if (rst) begin
       \$57  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$58  = freed_9;
+    \$58  = freed_5;
     if (rst) begin
       \$58  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$59  = freed_10;
+    \$59  = freed_6;
     if (rst) begin
       \$59  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$60  = freed_11;
+    \$60  = freed_7;
     if (rst) begin
       \$60  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$61  = freed_12;
+    \$61  = freed_8;
     if (rst) begin
       \$61  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$62  = freed_13;
+    \$62  = freed_9;
     if (rst) begin
       \$62  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$63  = freed_14;
+    \$63  = freed_10;
     if (rst) begin
       \$63  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$64  = freed_15;
+    \$64  = freed_11;
     if (rst) begin
       \$64  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$65  = freed_16;
+    \$65  = freed_12;
     if (rst) begin
       \$65  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$66  = \$29 [0];
-    if (forget) begin
-      \$66  = 1'h0;
-    end
+    \$66  = freed_13;
     if (rst) begin
       \$66  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$67  = \$31 [0];
-    if (forget) begin
-      \$67  = 1'h0;
-    end
+    \$67  = freed_14;
     if (rst) begin
       \$67  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$68  = slot;
+    \$68  = freed_15;
+    if (rst) begin
+      \$68  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$69  = freed_16;
+    if (rst) begin
+      \$69  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$70  = \$29 [0];
+    if (forget) begin
+      \$70  = 1'h0;
+    end
+    if (rst) begin
+      \$70  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$71  = \$31 [0];
+    if (forget) begin
+      \$71  = 1'h0;
+    end
+    if (rst) begin
+      \$71  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$72  = slot;
     if (consume) begin
-      \$68  = \$36 [0];
+      \$72  = \$36 [0];
     end
     if (forget) begin
-      \$68  = 1'h0;
+      \$72  = 1'h0;
     end
     if (rst) begin
-      \$68  = 1'h0;
+      \$72  = 1'h0;
     end
   end
-  assign following = \$5 [0];
+  assign following = \$6 [0];
   assign origin = 7'h00;
-  assign \origin$19  = 6'h00;
+  assign \origin$20  = 6'h00;
   assign \$7  = array;
-  assign \$9  = 8'h95;
-  assign \$12  = array;
-  assign \$16  = array;
-  assign \$19  = 8'h95;
+  assign restart = forget;
+  assign \$9  = array;
+  assign \restart$19  = forget;
+  assign \$12  = 8'h95;
+  assign \$19  = array;
   assign available = loaded;
 endmodule
 
@@ -14726,218 +14877,286 @@ module \core.sample_loader.walk_x (rst, step, restart, row, lane, clk);
   input clk;
   wire clk;
   wire [7:0] \$1 ;
-  wire [2:0] \$10 ;
-  wire \$11 ;
-  wire [8:0] \$12 ;
-  wire [3:0] \$13 ;
-  wire \$14 ;
-  wire [7:0] \$15 ;
+  wire \$10 ;
+  wire [7:0] \$11 ;
+  wire [1:0] \$12 ;
+  wire [7:0] \$13 ;
+  wire [1:0] \$14 ;
+  wire [1:0] \$15 ;
   wire \$16 ;
-  wire [1:0] \$17 ;
-  wire [7:0] \$18 ;
+  wire \$17 ;
+  wire \$18 ;
   wire \$19 ;
   wire [8:0] \$2 ;
-  wire [1:0] \$20 ;
-  wire [1:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg [7:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [6:0] \$25 ;
-  reg \$26 ;
-  reg [6:0] \$27 ;
-  reg \$28 ;
+  wire \$20 ;
+  wire \$21 ;
+  wire \$22 ;
+  wire \$23 ;
+  wire \$24 ;
+  wire \$25 ;
+  wire \$26 ;
+  wire \$27 ;
+  wire \$28 ;
+  wire \$29 ;
   wire [9:0] \$3 ;
+  wire \$30 ;
+  reg [1:0] \$31 ;
+  reg [7:0] \$32 ;
+  reg [2:0] \$33 ;
+  reg [6:0] \$34 ;
+  reg \$35 ;
+  reg [6:0] \$36 ;
+  reg \$37 ;
+  reg \$38 ;
+  reg \$39 ;
   wire [10:0] \$4 ;
+  reg \$40 ;
   wire \$5 ;
   wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
-  wire \$9 ;
+  wire [2:0] \$7 ;
+  wire [8:0] \$8 ;
+  wire [3:0] \$9 ;
   reg [7:0] along = 8'h00;
+  reg along_ends = 1'h0;
   reg array = 1'h0;
   reg [6:0] block = 7'h00;
   wire ends;
   wire ends_array;
   reg [6:0] group = 7'h00;
   reg [1:0] inner = 2'h0;
+  reg inner_ends = 1'h0;
   (* init = 3'h0 *)
   wire [2:0] \lane$6 ;
   wire [6:0] origin;
   reg outer = 1'h0;
+  reg outer_ends = 1'h1;
+  wire settled;
   assign \$2  = 8'h00 + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
-  assign \$5  = ! outer;
-  assign \$6  = along == 8'h95;
-  assign \$7  = \$5  & \$6 ;
-  assign \$8  = inner == 2'h3;
-  assign ends_array = \$7  & \$8 ;
-  assign \$9  = ! array;
-  assign ends = ends_array & \$9 ;
-  assign \$10  = inner + 1'h1;
-  assign \$11  = inner == 2'h3;
-  assign \$12  = along + 1'h1;
-  assign \$13  = lane + 1'h1;
-  assign \$14  = lane == 3'h7;
-  assign \$15  = group + 3'h4;
-  assign \$16  = along == 8'h95;
-  assign \$17  = outer + 1'h1;
-  assign \$18  = block + 3'h4;
-  assign \$19  = ! outer;
-  assign \$20  = array + 1'h1;
-  assign \$21  = ends ? 2'h0 : \$20 ;
+  assign \$5  = outer_ends & along_ends;
+  assign ends_array = \$5  & inner_ends;
+  assign \$6  = ! array;
+  assign ends = ends_array & \$6 ;
+  assign \$7  = inner + 1'h1;
+  assign \$8  = along + 1'h1;
+  assign \$9  = lane + 1'h1;
+  assign \$10  = lane == 3'h7;
+  assign \$11  = group + 3'h4;
+  assign \$12  = outer + 1'h1;
+  assign \$13  = block + 3'h4;
+  assign \$14  = array + 1'h1;
+  assign \$15  = ends ? 2'h0 : \$14 ;
+  assign \$16  = ~ inner_ends;
+  assign \$17  = inner == 2'h2;
+  assign \$18  = \$16  & \$17 ;
+  assign \$20  = step & inner_ends;
+  assign \$21  = ~ along_ends;
+  assign \$22  = along == 8'h94;
+  assign \$23  = \$21  & \$22 ;
+  assign \$25  = step & inner_ends;
+  assign \$26  = \$25  & along_ends;
+  assign \$27  = ~ outer_ends;
   always @(posedge clk)
-    inner <= \$22 ;
+    inner <= \$31 ;
   always @(posedge clk)
-    along <= \$23 ;
+    along <= \$32 ;
   always @(posedge clk)
-    lane <= \$24 ;
+    lane <= \$33 ;
   always @(posedge clk)
-    group <= \$25 ;
+    group <= \$34 ;
   always @(posedge clk)
-    outer <= \$26 ;
+    outer <= \$35 ;
   always @(posedge clk)
-    block <= \$27 ;
+    block <= \$36 ;
   always @(posedge clk)
-    array <= \$28 ;
+    array <= \$37 ;
+  always @(posedge clk)
+    inner_ends <= \$38 ;
+  always @(posedge clk)
+    along_ends <= \$39 ;
+  always @(posedge clk)
+    outer_ends <= \$40 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$22  = inner;
+    \$31  = inner;
     if (step) begin
-      \$22  = \$10 [1:0];
-      if (\$11 ) begin
-        \$22  = 2'h0;
+      \$31  = \$7 [1:0];
+      if (inner_ends) begin
+        \$31  = 2'h0;
       end
     end
     if (restart) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$23  = along;
+    \$32  = along;
     if (step) begin
-      if (\$11 ) begin
-        \$23  = \$12 [7:0];
-        if (\$16 ) begin
-          \$23  = 8'h00;
+      if (inner_ends) begin
+        \$32  = \$8 [7:0];
+        if (along_ends) begin
+          \$32  = 8'h00;
         end
       end
     end
     if (restart) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
     if (rst) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$24  = lane;
+    \$33  = lane;
     if (step) begin
-      if (\$11 ) begin
-        \$24  = \$13 [2:0];
-        if (\$14 ) begin
-          \$24  = 3'h0;
+      if (inner_ends) begin
+        \$33  = \$9 [2:0];
+        if (\$10 ) begin
+          \$33  = 3'h0;
         end
-        if (\$16 ) begin
-          \$24  = 3'h0;
+        if (along_ends) begin
+          \$33  = 3'h0;
         end
       end
     end
     if (restart) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
     if (rst) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$25  = group;
+    \$34  = group;
     if (step) begin
-      if (\$11 ) begin
-        if (\$14 ) begin
-          \$25  = \$15 [6:0];
+      if (inner_ends) begin
+        if (\$10 ) begin
+          \$34  = \$11 [6:0];
         end
-        if (\$16 ) begin
-          \$25  = 7'h00;
+        if (along_ends) begin
+          \$34  = 7'h00;
         end
       end
     end
     if (restart) begin
-      \$25  = 7'h00;
+      \$34  = 7'h00;
     end
     if (rst) begin
-      \$25  = 7'h00;
+      \$34  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$26  = outer;
+    \$35  = outer;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$26  = \$17 [0];
-          if (\$19 ) begin
-            \$26  = 1'h0;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$35  = \$12 [0];
+          if (outer_ends) begin
+            \$35  = 1'h0;
           end
         end
       end
     end
     if (restart) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
     if (rst) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$27  = block;
+    \$36  = block;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$27  = \$18 [6:0];
-          if (\$19 ) begin
-            \$27  = 7'h00;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$36  = \$13 [6:0];
+          if (outer_ends) begin
+            \$36  = 7'h00;
           end
         end
       end
     end
     if (restart) begin
-      \$27  = 7'h00;
+      \$36  = 7'h00;
     end
     if (rst) begin
-      \$27  = 7'h00;
+      \$36  = 7'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$28  = array;
+    \$37  = array;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          if (\$19 ) begin
-            \$28  = \$21 [0];
+      if (inner_ends) begin
+        if (along_ends) begin
+          if (outer_ends) begin
+            \$37  = \$15 [0];
           end
         end
       end
     end
     if (restart) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
     end
     if (rst) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
+    \$38  = inner_ends;
+    if (restart) begin
+      \$38  = 1'h0;
+    end else if (step) begin
+      \$38  = \$19 ;
+    end
+    if (rst) begin
+      \$38  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
+    \$39  = along_ends;
+    if (restart) begin
+      \$39  = 1'h0;
+    end else if (\$20 ) begin
+      \$39  = \$24 ;
+    end
+    if (rst) begin
+      \$39  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
+    \$40  = outer_ends;
+    if (restart) begin
+      \$40  = 1'h1;
+    end else if (\$26 ) begin
+      \$40  = \$30 ;
+    end
+    if (rst) begin
+      \$40  = 1'h1;
     end
   end
   assign origin = 7'h00;
   assign \lane$6  = lane;
+  assign settled = 1'h1;
   assign row = \$4 [6:0];
   assign \$1  = 8'h00;
+  assign \$19  = \$18 ;
+  assign \$24  = \$23 ;
+  assign \$28  = 1'h0;
+  assign \$29  = 1'h0;
+  assign \$30  = 1'h1;
 endmodule
 
 module \core.sample_loader.walk_y (rst, step, restart, row, lane, clk);
@@ -14955,218 +15174,286 @@ module \core.sample_loader.walk_y (rst, step, restart, row, lane, clk);
   input clk;
   wire clk;
   wire [6:0] \$1 ;
-  wire [2:0] \$10 ;
-  wire \$11 ;
-  wire [8:0] \$12 ;
-  wire [3:0] \$13 ;
-  wire \$14 ;
-  wire [6:0] \$15 ;
+  wire \$10 ;
+  wire [6:0] \$11 ;
+  wire [1:0] \$12 ;
+  wire [6:0] \$13 ;
+  wire [1:0] \$14 ;
+  wire [1:0] \$15 ;
   wire \$16 ;
-  wire [1:0] \$17 ;
-  wire [6:0] \$18 ;
+  wire \$17 ;
+  wire \$18 ;
   wire \$19 ;
   wire [7:0] \$2 ;
-  wire [1:0] \$20 ;
-  wire [1:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg [7:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [5:0] \$25 ;
-  reg \$26 ;
-  reg [5:0] \$27 ;
-  reg \$28 ;
+  wire \$20 ;
+  wire \$21 ;
+  wire \$22 ;
+  wire \$23 ;
+  wire \$24 ;
+  wire \$25 ;
+  wire \$26 ;
+  wire \$27 ;
+  wire \$28 ;
+  wire \$29 ;
   wire [8:0] \$3 ;
+  wire \$30 ;
+  reg [1:0] \$31 ;
+  reg [7:0] \$32 ;
+  reg [2:0] \$33 ;
+  reg [5:0] \$34 ;
+  reg \$35 ;
+  reg [5:0] \$36 ;
+  reg \$37 ;
+  reg \$38 ;
+  reg \$39 ;
   wire [9:0] \$4 ;
+  reg \$40 ;
   wire \$5 ;
   wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
-  wire \$9 ;
+  wire [2:0] \$7 ;
+  wire [8:0] \$8 ;
+  wire [3:0] \$9 ;
   reg [7:0] along = 8'h00;
+  reg along_ends = 1'h0;
   reg array = 1'h0;
   reg [5:0] block = 6'h00;
   wire ends;
   wire ends_array;
   reg [5:0] group = 6'h00;
   reg [1:0] inner = 2'h0;
+  reg inner_ends = 1'h0;
   (* init = 3'h0 *)
   wire [2:0] \lane$6 ;
   wire [5:0] origin;
   reg outer = 1'h0;
+  reg outer_ends = 1'h1;
+  wire settled;
   assign \$2  = 7'h00 + block;
   assign \$3  = \$2  + group;
   assign \$4  = \$3  + inner;
-  assign \$5  = ! outer;
-  assign \$6  = along == 8'h95;
-  assign \$7  = \$5  & \$6 ;
-  assign \$8  = inner == 2'h2;
-  assign ends_array = \$7  & \$8 ;
-  assign \$9  = ! array;
-  assign ends = ends_array & \$9 ;
-  assign \$10  = inner + 1'h1;
-  assign \$11  = inner == 2'h2;
-  assign \$12  = along + 1'h1;
-  assign \$13  = lane + 1'h1;
-  assign \$14  = lane == 3'h7;
-  assign \$15  = group + 2'h3;
-  assign \$16  = along == 8'h95;
-  assign \$17  = outer + 1'h1;
-  assign \$18  = block + 2'h3;
-  assign \$19  = ! outer;
-  assign \$20  = array + 1'h1;
-  assign \$21  = ends ? 2'h0 : \$20 ;
+  assign \$5  = outer_ends & along_ends;
+  assign ends_array = \$5  & inner_ends;
+  assign \$6  = ! array;
+  assign ends = ends_array & \$6 ;
+  assign \$7  = inner + 1'h1;
+  assign \$8  = along + 1'h1;
+  assign \$9  = lane + 1'h1;
+  assign \$10  = lane == 3'h7;
+  assign \$11  = group + 2'h3;
+  assign \$12  = outer + 1'h1;
+  assign \$13  = block + 2'h3;
+  assign \$14  = array + 1'h1;
+  assign \$15  = ends ? 2'h0 : \$14 ;
+  assign \$16  = ~ inner_ends;
+  assign \$17  = inner == 1'h1;
+  assign \$18  = \$16  & \$17 ;
+  assign \$20  = step & inner_ends;
+  assign \$21  = ~ along_ends;
+  assign \$22  = along == 8'h94;
+  assign \$23  = \$21  & \$22 ;
+  assign \$25  = step & inner_ends;
+  assign \$26  = \$25  & along_ends;
+  assign \$27  = ~ outer_ends;
   always @(posedge clk)
-    inner <= \$22 ;
+    inner <= \$31 ;
   always @(posedge clk)
-    along <= \$23 ;
+    along <= \$32 ;
   always @(posedge clk)
-    lane <= \$24 ;
+    lane <= \$33 ;
   always @(posedge clk)
-    group <= \$25 ;
+    group <= \$34 ;
   always @(posedge clk)
-    outer <= \$26 ;
+    outer <= \$35 ;
   always @(posedge clk)
-    block <= \$27 ;
+    block <= \$36 ;
   always @(posedge clk)
-    array <= \$28 ;
+    array <= \$37 ;
+  always @(posedge clk)
+    inner_ends <= \$38 ;
+  always @(posedge clk)
+    along_ends <= \$39 ;
+  always @(posedge clk)
+    outer_ends <= \$40 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$22  = inner;
+    \$31  = inner;
     if (step) begin
-      \$22  = \$10 [1:0];
-      if (\$11 ) begin
-        \$22  = 2'h0;
+      \$31  = \$7 [1:0];
+      if (inner_ends) begin
+        \$31  = 2'h0;
       end
     end
     if (restart) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$31  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$23  = along;
+    \$32  = along;
     if (step) begin
-      if (\$11 ) begin
-        \$23  = \$12 [7:0];
-        if (\$16 ) begin
-          \$23  = 8'h00;
+      if (inner_ends) begin
+        \$32  = \$8 [7:0];
+        if (along_ends) begin
+          \$32  = 8'h00;
         end
       end
     end
     if (restart) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
     if (rst) begin
-      \$23  = 8'h00;
+      \$32  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$24  = lane;
+    \$33  = lane;
     if (step) begin
-      if (\$11 ) begin
-        \$24  = \$13 [2:0];
-        if (\$14 ) begin
-          \$24  = 3'h0;
+      if (inner_ends) begin
+        \$33  = \$9 [2:0];
+        if (\$10 ) begin
+          \$33  = 3'h0;
         end
-        if (\$16 ) begin
-          \$24  = 3'h0;
+        if (along_ends) begin
+          \$33  = 3'h0;
         end
       end
     end
     if (restart) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
     if (rst) begin
-      \$24  = 3'h0;
+      \$33  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$25  = group;
+    \$34  = group;
     if (step) begin
-      if (\$11 ) begin
-        if (\$14 ) begin
-          \$25  = \$15 [5:0];
+      if (inner_ends) begin
+        if (\$10 ) begin
+          \$34  = \$11 [5:0];
         end
-        if (\$16 ) begin
-          \$25  = 6'h00;
+        if (along_ends) begin
+          \$34  = 6'h00;
         end
       end
     end
     if (restart) begin
-      \$25  = 6'h00;
+      \$34  = 6'h00;
     end
     if (rst) begin
-      \$25  = 6'h00;
+      \$34  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$26  = outer;
+    \$35  = outer;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$26  = \$17 [0];
-          if (\$19 ) begin
-            \$26  = 1'h0;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$35  = \$12 [0];
+          if (outer_ends) begin
+            \$35  = 1'h0;
           end
         end
       end
     end
     if (restart) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
     if (rst) begin
-      \$26  = 1'h0;
+      \$35  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$27  = block;
+    \$36  = block;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          \$27  = \$18 [5:0];
-          if (\$19 ) begin
-            \$27  = 6'h00;
+      if (inner_ends) begin
+        if (along_ends) begin
+          \$36  = \$13 [5:0];
+          if (outer_ends) begin
+            \$36  = 6'h00;
           end
         end
       end
     end
     if (restart) begin
-      \$27  = 6'h00;
+      \$36  = 6'h00;
     end
     if (rst) begin
-      \$27  = 6'h00;
+      \$36  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$28  = array;
+    \$37  = array;
     if (step) begin
-      if (\$11 ) begin
-        if (\$16 ) begin
-          if (\$19 ) begin
-            \$28  = \$21 [0];
+      if (inner_ends) begin
+        if (along_ends) begin
+          if (outer_ends) begin
+            \$37  = \$15 [0];
           end
         end
       end
     end
     if (restart) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
     end
     if (rst) begin
-      \$28  = 1'h0;
+      \$37  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$38  = inner_ends;
+    if (restart) begin
+      \$38  = 1'h0;
+    end else if (step) begin
+      \$38  = \$19 ;
+    end
+    if (rst) begin
+      \$38  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$39  = along_ends;
+    if (restart) begin
+      \$39  = 1'h0;
+    end else if (\$20 ) begin
+      \$39  = \$24 ;
+    end
+    if (rst) begin
+      \$39  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$40  = outer_ends;
+    if (restart) begin
+      \$40  = 1'h1;
+    end else if (\$26 ) begin
+      \$40  = \$30 ;
+    end
+    if (rst) begin
+      \$40  = 1'h1;
     end
   end
   assign origin = 6'h00;
   assign \lane$6  = lane;
+  assign settled = 1'h1;
   assign row = \$4 [5:0];
   assign \$1  = 7'h00;
+  assign \$19  = \$18 ;
+  assign \$24  = \$23 ;
+  assign \$28  = 1'h0;
+  assign \$29  = 1'h0;
+  assign \$30  = 1'h1;
 endmodule
 
 module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start, routine, once, tag, tile_done, step_done, slot, clk);
@@ -15201,11 +15488,6 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire clk;
   wire \$1 ;
   wire \$10 ;
-  reg [1:0] \$100 ;
-  reg [4:0] \$101 ;
-  reg [4:0] \$102 ;
-  reg [4:0] \$103 ;
-  reg [3:0] \$104 ;
   wire \$11 ;
   wire \$12 ;
   wire \$13 ;
@@ -15255,8 +15537,8 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire \$53 ;
   wire \$54 ;
   wire \$55 ;
-  wire \$56 ;
-  wire \$57 ;
+  wire [32:0] \$56 ;
+  wire [6:0] \$57 ;
   wire \$58 ;
   wire \$59 ;
   wire \$6 ;
@@ -15266,44 +15548,44 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire \$63 ;
   wire \$64 ;
   wire \$65 ;
-  wire \$66 ;
-  wire [6:0] \$67 ;
+  wire [5:0] \$66 ;
+  wire \$67 ;
   wire \$68 ;
-  wire \$69 ;
+  wire [5:0] \$69 ;
   wire \$7 ;
   wire \$70 ;
   wire \$71 ;
-  wire \$72 ;
+  wire [5:0] \$72 ;
   wire \$73 ;
-  wire [32:0] \$74 ;
-  wire \$75 ;
+  wire [4:0] \$74 ;
+  wire [1:0] \$75 ;
   wire \$76 ;
-  wire [5:0] \$77 ;
-  wire \$78 ;
-  wire [5:0] \$79 ;
+  wire \$77 ;
+  wire [4:0] \$78 ;
+  reg \$79 ;
   wire \$8 ;
-  wire \$80 ;
-  wire [5:0] \$81 ;
-  wire [4:0] \$82 ;
-  wire [5:0] \$83 ;
-  wire \$84 ;
-  wire [4:0] \$85 ;
-  wire [1:0] \$86 ;
-  wire [32:0] \$87 ;
-  wire \$88 ;
-  wire [4:0] \$89 ;
+  reg \$80 ;
+  reg [31:0] \$81 ;
+  reg [1:0] \$82 ;
+  reg [1:0] \$83 ;
+  reg [5:0] \$84 ;
+  reg \$85 ;
+  reg [3:0] \$86 ;
+  reg \$87 ;
+  reg [1:0] \$88 ;
+  reg \$89 ;
   wire \$9 ;
-  reg \$90 ;
-  reg [1:0] \$91 ;
-  reg [1:0] \$92 ;
-  reg [5:0] \$93 ;
+  reg [1:0] \$90 ;
+  reg [4:0] \$91 ;
+  reg \$92 ;
+  reg [4:0] \$93 ;
   reg \$94 ;
-  reg [31:0] \$95 ;
-  reg [3:0] \$96 ;
-  reg \$97 ;
-  reg [1:0] \$98 ;
-  reg \$99 ;
+  reg [4:0] \$95 ;
+  reg \$96 ;
+  reg [3:0] \$97 ;
   wire \$signal ;
+  reg \$signal$57  = 1'h0;
+  reg begins = 1'h0;
   wire counted;
   reg [4:0] counter_0 = 5'h00;
   reg [4:0] counter_1 = 5'h00;
@@ -15311,13 +15593,13 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   reg [5:0] drain = 6'h00;
   reg draining = 1'h0;
   reg [1:0] \edge ;
+  reg ended_0 = 1'h1;
+  reg ended_1 = 1'h1;
+  reg ended_2 = 1'h1;
   reg ends_routine;
   reg ends_tile;
   reg [3:0] entry;
   wire finished;
-  reg [4:0] following_0;
-  reg [4:0] following_1;
-  reg [4:0] following_2;
   reg [3:0] gap;
   reg [3:0] kernel = 4'h0;
   wire last_issue;
@@ -15326,11 +15608,14 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   reg [3:0] loop_entry;
   wire loops;
   reg [1:0] next_level;
-  reg \once$59  = 1'h0;
-  reg reached = 1'h0;
+  reg no_gap;
+  reg \once$68  = 1'h0;
   reg [4:0] reload_0;
   reg [4:0] reload_1;
   reg [4:0] reload_2;
+  reg reload_ends_0;
+  reg reload_ends_1;
+  reg reload_ends_2;
   wire row_first;
   reg [1:0] row_held = 2'h0;
   reg row_last;
@@ -15364,126 +15649,128 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire [1:0] \tag.sum_level ;
   wire \tag.valid ;
   reg tile = 1'h0;
-  wire to_samples;
+  reg [4:0] upcoming_0;
+  reg [4:0] upcoming_1;
+  reg [4:0] upcoming_2;
+  reg upcoming_ends_0;
+  reg upcoming_ends_1;
+  reg upcoming_ends_2;
   reg valid;
   reg [3:0] \wait  = 4'h0;
-  assign counted = runs == count;
-  assign \$1  = ! counter_2;
-  assign \$2  = ~ \$1 ;
-  assign \$3  = ! counter_1;
-  assign \$4  = ~ \$3 ;
-  assign \$5  = ! counter_0;
-  assign \$6  = ~ \$5 ;
-  assign \$7  = ! counter_0;
-  assign \$8  = ! counter_1;
-  assign \$9  = ! counter_2;
-  assign finished = & { \$9 , \$8 , \$7  };
+  assign \$2  = ~ ended_1;
+  assign \$3  = ~ ended_0;
+  assign finished = & { ended_2, ended_1, ended_0 };
   assign row_first = level >= row_levels;
   assign row_level = row_first ? level : row_held;
   assign sum_first = level >= sum_levels;
   assign sum_level = sum_first ? level : sum_held;
-  assign \$10  = counter_0 >= 1'h0;
-  assign \$11  = ! counter_0;
-  assign \$13  = counter_0 >= 1'h0;
-  assign \$14  = ! counter_0;
-  assign \$16  = ! counter_0;
-  assign \$18  = counter_0 >= 1'h0;
-  assign \$19  = ! counter_0;
+  assign \$4  = counter_0 >= 1'h0;
+  assign \$5  = ! counter_0;
+  assign \$7  = counter_0 >= 1'h0;
+  assign \$8  = ! counter_0;
+  assign \$11  = counter_0 >= 1'h0;
+  assign \$12  = ! counter_0;
+  assign \$17  = counter_0 >= 1'h0;
+  assign \$18  = ! counter_0;
+  assign \$20  = counter_0 >= 1'h0;
   assign \$21  = ! counter_0;
-  assign \$23  = ! counter_0;
+  assign \$23  = ! counter_1;
+  assign \$24  = ! counter_1;
   assign \$25  = ! counter_0;
-  assign \$27  = counter_0 >= 1'h0;
+  assign \$26  = ! counter_1;
+  assign \$27  = ! counter_0;
   assign \$28  = ! counter_0;
-  assign \$30  = counter_0 >= 1'h0;
+  assign \$29  = ! counter_0;
+  assign \$30  = ! counter_1;
   assign \$31  = ! counter_0;
+  assign \$32  = ! counter_1;
   assign \$33  = ! counter_1;
-  assign \$34  = ! counter_1;
-  assign \$35  = ! counter_0;
-  assign \$36  = ! counter_1;
-  assign \$37  = ! counter_0;
-  assign \$38  = ! counter_0;
-  assign \$39  = ! counter_0;
-  assign \$40  = ! counter_1;
-  assign \$41  = ! counter_0;
-  assign \$42  = ! counter_1;
-  assign \$43  = ! counter_1;
-  assign \$44  = \$signal  & valid;
-  assign \$45  = ! tile;
-  assign \$47  = state == 2'h2;
-  assign \$49  = \$signal  & finished;
-  assign \$50  = \$49  & ends_routine;
+  assign \$34  = \$signal  & valid;
+  assign \$35  = ! tile;
+  assign \$37  = state == 2'h2;
+  assign \$39  = \$signal  & finished;
+  assign \$40  = \$39  & ends_routine;
   assign running = | state;
-  assign \$52  = state == 1'h1;
-  assign \$53  = ~ samples_ready;
-  assign waiting = \$52  & \$53 ;
+  assign \$42  = state == 1'h1;
+  assign \$43  = ~ samples_ready;
+  assign waiting = \$42  & \$43 ;
   assign busy = running | draining;
-  assign \$54  = level == 2'h3;
-  assign \$55  = \$signal  & \$54 ;
-  assign \$56  = ! kernel;
-  assign \$57  = \$55  & \$56 ;
-  assign \$58  = ! tile;
-  assign step_start = \$57  & \$58 ;
+  assign \$44  = level == 2'h3;
+  assign \$45  = \$signal  & \$44 ;
+  assign \$46  = ! kernel;
+  assign \$47  = \$45  & \$46 ;
+  assign \$48  = ! tile;
+  assign step_start = \$47  & \$48 ;
+  assign \$49  = ~ busy;
+  assign \$50  = start & \$49 ;
+  assign \$51  = ~ \$signal$57 ;
+  assign \$52  = once | \$51 ;
+  assign \$53  = \$50  & \$52 ;
+  assign \$54  = ~ finished;
+  assign \$55  = ! \wait ;
+  assign \$56  = runs + 1'h1;
+  assign \$57  = drain - 1'h1;
+  assign \$58  = drain != 1'h1;
   assign \$59  = ~ busy;
   assign \$60  = start & \$59 ;
-  assign \$61  = ~ counted;
+  assign \$61  = ~ \$signal$57 ;
   assign \$62  = once | \$61 ;
   assign \$63  = \$60  & \$62 ;
   assign \$64  = ~ finished;
-  assign \$65  = gap == to_samples;
-  assign \$66  = ! \wait ;
-  assign \$67  = drain - 1'h1;
-  assign \$68  = drain != 1'h1;
-  assign \$69  = ~ busy;
-  assign \$70  = start & \$69 ;
-  assign \$71  = ~ counted;
-  assign \$72  = once | \$71 ;
-  assign \$73  = \$70  & \$72 ;
-  assign \$74  = runs + 1'h1;
-  assign \$75  = ~ finished;
-  assign \$76  = ! next_level;
-  assign \$77  = counter_0 - 1'h1;
-  assign \$78  = next_level == 1'h1;
-  assign \$79  = counter_1 - 1'h1;
-  assign \$80  = next_level == 2'h2;
-  assign \$81  = counter_2 - 1'h1;
-  assign \$82  = gap - 1'h1;
-  assign \$83  = $signed(\$82 ) - $signed({ 1'h0, to_samples });
-  assign \$84  = gap == to_samples;
-  assign \$85  = \wait  - 1'h1;
-  assign \$86  = tile + 1'h1;
-  assign \$87  = runs + 1'h1;
-  assign \$88  = \once$59  | reached;
-  assign \$89  = kernel + 1'h1;
+  assign \$65  = ! next_level;
+  assign \$66  = counter_0 - 1'h1;
+  assign \$67  = counter_0 == 1'h1;
+  assign \$68  = next_level == 1'h1;
+  assign \$69  = counter_1 - 1'h1;
+  assign \$70  = counter_1 == 1'h1;
+  assign \$71  = next_level == 2'h2;
+  assign \$72  = counter_2 - 1'h1;
+  assign \$73  = counter_2 == 1'h1;
+  assign \$74  = \wait  - 1'h1;
+  assign \$75  = tile + 1'h1;
+  assign \$76  = \once$68  | \$signal$57 ;
+  assign \$77  = ~ \$76 ;
+  assign \$78  = kernel + 1'h1;
   always @(posedge clk)
-    reached <= \$90 ;
+    \$signal$57  <= \$79 ;
   always @(posedge clk)
-    row_held <= \$91 ;
+    begins <= \$80 ;
   always @(posedge clk)
-    sum_held <= \$92 ;
+    runs <= \$81 ;
   always @(posedge clk)
-    drain <= \$93 ;
+    row_held <= \$82 ;
   always @(posedge clk)
-    draining <= \$94 ;
+    sum_held <= \$83 ;
   always @(posedge clk)
-    runs <= \$95 ;
+    drain <= \$84 ;
   always @(posedge clk)
-    kernel <= \$96 ;
+    draining <= \$85 ;
   always @(posedge clk)
-    tile <= \$97 ;
+    kernel <= \$86 ;
   always @(posedge clk)
-    state <= \$98 ;
+    tile <= \$87 ;
   always @(posedge clk)
-    \once$59  <= \$99 ;
+    state <= \$88 ;
   always @(posedge clk)
-    level <= \$100 ;
+    \once$68  <= \$89 ;
   always @(posedge clk)
-    counter_0 <= \$101 ;
+    level <= \$90 ;
   always @(posedge clk)
-    counter_1 <= \$102 ;
+    counter_0 <= \$91 ;
   always @(posedge clk)
-    counter_2 <= \$103 ;
+    ended_0 <= \$92 ;
   always @(posedge clk)
-    \wait  <= \$104 ;
+    counter_1 <= \$93 ;
+  always @(posedge clk)
+    ended_1 <= \$94 ;
+  always @(posedge clk)
+    counter_2 <= \$95 ;
+  always @(posedge clk)
+    ended_2 <= \$96 ;
+  always @(posedge clk)
+    \wait  <= \$97 ;
+  assign counted = runs == count;
+  assign \$1  = ~ ended_2;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     reload_0 = 5'h02;
@@ -15496,6 +15783,14 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           reload_0 = 5'h12;
       4'h1, 4'hc:
           reload_0 = 5'h13;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    reload_ends_0 = 1'h0;
+    casez (kernel)
+      4'ha:
+          reload_ends_0 = 1'h1;
     endcase
   end
   always @* begin
@@ -15514,6 +15809,14 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    reload_ends_1 = 1'h0;
+    casez (kernel)
+      4'h8, 4'ha:
+          reload_ends_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     reload_2 = 5'h00;
     casez (kernel)
       4'h1, 4'hc:
@@ -15526,14 +15829,86 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    reload_ends_2 = 1'h0;
+    casez (kernel)
+      4'h2, 4'h4, 4'h7, 4'h8, 4'h9, 4'ha:
+          reload_ends_2 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_0 = 5'h02;
+    casez (kernel)
+      4'h9:
+          upcoming_0 = 5'h00;
+      4'ha:
+          upcoming_0 = 5'h03;
+      4'h1, 4'h3, 4'h4, 4'h5:
+          upcoming_0 = 5'h12;
+      4'h0, 4'hb, 4'hc:
+          upcoming_0 = 5'h13;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_ends_0 = 1'h0;
+    casez (kernel)
+      4'h9:
+          upcoming_ends_0 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_1 = 5'h12;
+    casez (kernel)
+      4'h7, 4'h9:
+          upcoming_1 = 5'h00;
+      4'h1, 4'h5, 4'h8:
+          upcoming_1 = 5'h02;
+      4'h6:
+          upcoming_1 = 5'h03;
+      4'h3, 4'h4:
+          upcoming_1 = 5'h13;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_ends_1 = 1'h0;
+    casez (kernel)
+      4'h7, 4'h9:
+          upcoming_ends_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_2 = 5'h00;
+    casez (kernel)
+      4'h0, 4'hb, 4'hc:
+          upcoming_2 = 5'h02;
+      4'h4:
+          upcoming_2 = 5'h03;
+      4'h2, 4'h5, 4'ha:
+          upcoming_2 = 5'h13;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    upcoming_ends_2 = 1'h0;
+    casez (kernel)
+      4'h1, 4'h3, 4'h6, 4'h7, 4'h8, 4'h9:
+          upcoming_ends_2 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     next_level = 2'h0;
-    if (\$2 ) begin
+    if (\$1 ) begin
       next_level = 2'h2;
     end
-    if (\$4 ) begin
+    if (\$2 ) begin
       next_level = 2'h1;
     end
-    if (\$6 ) begin
+    if (\$3 ) begin
       next_level = 2'h0;
     end
   end
@@ -15558,13 +15933,13 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     row_last = 1'h1;
     casez (kernel)
       4'h0:
-          row_last = \$12 ;
+          row_last = \$6 ;
       4'h1:
-          row_last = \$15 ;
+          row_last = \$9 ;
       4'h2:
           /* empty */;
       4'h3:
-          row_last = \$20 ;
+          row_last = \$13 ;
       4'h4:
           /* empty */;
       4'h5:
@@ -15580,9 +15955,9 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
       4'ha:
           /* empty */;
       4'hb:
-          row_last = \$29 ;
+          row_last = \$19 ;
       4'hc:
-          row_last = \$32 ;
+          row_last = \$22 ;
     endcase
   end
   always @* begin
@@ -15594,15 +15969,15 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
       4'h1:
           /* empty */;
       4'h2:
-          sum_last = \$17 ;
+          sum_last = \$10 ;
       4'h3:
           /* empty */;
       4'h4:
-          sum_last = \$22 ;
+          sum_last = \$14 ;
       4'h5:
-          sum_last = \$24 ;
+          sum_last = \$15 ;
       4'h6:
-          sum_last = \$26 ;
+          sum_last = \$16 ;
     endcase
   end
   always @* begin
@@ -15610,13 +15985,13 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     valid = 1'h1;
     casez (kernel)
       4'h0:
-          valid = \$10 ;
+          valid = \$4 ;
       4'h1:
-          valid = \$13 ;
+          valid = \$7 ;
       4'h2:
           /* empty */;
       4'h3:
-          valid = \$18 ;
+          valid = \$11 ;
       4'h4:
           /* empty */;
       4'h5:
@@ -15632,9 +16007,9 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
       4'ha:
           /* empty */;
       4'hb:
-          valid = \$27 ;
+          valid = \$17 ;
       4'hc:
-          valid = \$30 ;
+          valid = \$20 ;
     endcase
   end
   always @* begin
@@ -15642,23 +16017,23 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     \edge  = 2'h0;
     casez (kernel)
       4'h0:
-          if (\$33 ) begin
+          if (\$23 ) begin
             \edge  = 2'h1;
           end
       4'h1:
-          if (\$34 ) begin
+          if (\$24 ) begin
             \edge  = 2'h1;
           end
       4'h2:
-          if (\$35 ) begin
+          if (\$25 ) begin
             \edge  = 2'h1;
           end
       4'h3:
-          if (\$36 ) begin
+          if (\$26 ) begin
             \edge  = 2'h1;
           end
       4'h4:
-          if (\$37 ) begin
+          if (\$27 ) begin
             \edge  = 2'h1;
           end
       4'h5:
@@ -15666,27 +16041,27 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
       4'h6:
           /* empty */;
       4'h7:
-          if (\$38 ) begin
+          if (\$28 ) begin
             \edge  = 2'h1;
           end
       4'h8:
-          if (\$39 ) begin
+          if (\$29 ) begin
             \edge  = 2'h1;
           end
       4'h9:
-          if (\$40 ) begin
+          if (\$30 ) begin
             \edge  = 2'h1;
           end
       4'ha:
-          if (\$41 ) begin
+          if (\$31 ) begin
             \edge  = 2'h1;
           end
       4'hb:
-          if (\$42 ) begin
+          if (\$32 ) begin
             \edge  = 2'h1;
           end
       4'hc:
-          if (\$43 ) begin
+          if (\$33 ) begin
             \edge  = 2'h1;
           end
     endcase
@@ -15711,12 +16086,20 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     gap = 4'h0;
     casez (kernel)
-      4'h2, 4'hc:
-          gap = 4'h1;
-      4'h4, 4'ha:
-          gap = 4'h4;
+      4'ha:
+          gap = 4'h2;
+      4'h4:
+          gap = 4'h3;
       4'h1:
-          gap = 4'ha;
+          gap = 4'h9;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    no_gap = 1'h1;
+    casez (kernel)
+      4'h1, 4'h2, 4'h4, 4'ha:
+          no_gap = 1'h0;
     endcase
   end
   always @* begin
@@ -15732,7 +16115,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     entry = 4'h0;
     casez (state)
       2'h0:
-          if (\$63 ) begin
+          if (\$53 ) begin
             entry = 4'h0;
             if (routine) begin
               entry = 4'hb;
@@ -15750,7 +16133,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$64 , 1'h0 })
+          casez ({ \$54 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
@@ -15769,16 +16152,16 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$64 , 1'h0 })
+          casez ({ \$54 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
-                if (\$65 ) begin
+                if (no_gap) begin
                   leave = 1'h1;
                 end
           endcase
       2'h3:
-          leave = \$66 ;
+          leave = \$55 ;
     endcase
   end
   always @* begin
@@ -15793,265 +16176,226 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    following_0 = 5'h00;
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        following_0 = 5'h02;
-        casez (kernel)
-          4'h9:
-              following_0 = 5'h00;
-          4'ha:
-              following_0 = 5'h03;
-          4'h1, 4'h3, 4'h4, 4'h5:
-              following_0 = 5'h12;
-          4'h0, 4'hb, 4'hc:
-              following_0 = 5'h13;
-        endcase
-      end
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    following_1 = 5'h00;
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        following_1 = 5'h12;
-        casez (kernel)
-          4'h7, 4'h9:
-              following_1 = 5'h00;
-          4'h1, 4'h5, 4'h8:
-              following_1 = 5'h02;
-          4'h6:
-              following_1 = 5'h03;
-          4'h3, 4'h4:
-              following_1 = 5'h13;
-        endcase
-      end
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    following_2 = 5'h00;
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        following_2 = 5'h00;
-        casez (kernel)
-          4'h0, 4'hb, 4'hc:
-              following_2 = 5'h02;
-          4'h4:
-              following_2 = 5'h03;
-          4'h2, 4'h5, 4'ha:
-              following_2 = 5'h13;
-        endcase
-      end
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$90  = counted;
+    \$79  = counted;
     if (rst) begin
-      \$90  = 1'h0;
+      \$79  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$91  = row_held;
+    \$80  = 1'h0;
+    casez (state)
+      2'h0:
+          if (\$63 ) begin
+            \$80  = 1'h1;
+          end
+    endcase
+    if (leave) begin
+      if (loops) begin
+      end else if (ends_routine) begin
+        if (\$77 ) begin
+          \$80  = 1'h1;
+        end
+      end
+    end
+    if (rst) begin
+      \$80  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$81  = runs;
+    if (begins) begin
+      \$81  = \$56 [31:0];
+    end
+    if (leave) begin
+      if (loops) begin
+      end else if (ends_routine) begin
+        (* full_case = 32'd1 *)
+        if (\$77 ) begin
+        end else begin
+          \$81  = 32'd0;
+        end
+      end
+    end
+    if (rst) begin
+      \$81  = 32'd0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$82  = row_held;
     if (tag[0]) begin
-      \$91  = row_level;
+      \$82  = row_level;
     end
     if (rst) begin
-      \$91  = 2'h0;
+      \$82  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$92  = sum_held;
+    \$83  = sum_held;
     if (tag[0]) begin
-      \$92  = sum_level;
+      \$83  = sum_level;
     end
     if (rst) begin
-      \$92  = 2'h0;
+      \$83  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$93  = drain;
+    \$84  = drain;
     if (draining) begin
-      \$93  = \$67 [5:0];
+      \$84  = \$57 [5:0];
     end
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
-        if (\$88 ) begin
-          \$93  = 6'h20;
+        (* full_case = 32'd1 *)
+        if (\$77 ) begin
+        end else begin
+          \$84  = 6'h20;
         end
       end
     end
     if (rst) begin
-      \$93  = 6'h00;
+      \$84  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$94  = draining;
+    \$85  = draining;
     if (draining) begin
-      \$94  = \$68 ;
+      \$85  = \$58 ;
     end
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
-        if (\$88 ) begin
-          \$94  = 1'h1;
+        (* full_case = 32'd1 *)
+        if (\$77 ) begin
+        end else begin
+          \$85  = 1'h1;
         end
       end
     end
     if (rst) begin
-      \$94  = 1'h0;
+      \$85  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$95  = runs;
+    \$86  = kernel;
     casez (state)
       2'h0:
-          if (\$73 ) begin
-            \$95  = \$74 [31:0];
-          end
-    endcase
-    if (leave) begin
-      if (loops) begin
-      end else if (ends_routine) begin
-        \$95  = \$87 [31:0];
-        if (\$88 ) begin
-          \$95  = 32'd0;
-        end
-      end
-    end
-    if (rst) begin
-      \$95  = 32'd0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$96  = kernel;
-    casez (state)
-      2'h0:
-          if (\$73 ) begin
-            \$96  = entry;
+          if (\$63 ) begin
+            \$86  = entry;
           end
     endcase
     if (leave) begin
       (* full_case = 32'd1 *)
       if (loops) begin
-        \$96  = loop_entry;
+        \$86  = loop_entry;
       end else if (ends_routine) begin
-        \$96  = loop_entry;
+        \$86  = loop_entry;
       end else begin
-        \$96  = \$89 [3:0];
+        \$86  = \$78 [3:0];
       end
     end
     if (rst) begin
-      \$96  = 4'h0;
+      \$86  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$97  = tile;
+    \$87  = tile;
     casez (state)
       2'h0:
-          if (\$73 ) begin
-            \$97  = 1'h0;
+          if (\$63 ) begin
+            \$87  = 1'h0;
           end
     endcase
     if (leave) begin
       if (loops) begin
-        \$97  = \$86 [0];
+        \$87  = \$75 [0];
       end else if (ends_routine) begin
-        \$97  = 1'h0;
+        \$87  = 1'h0;
       end
     end
     if (rst) begin
-      \$97  = 1'h0;
+      \$87  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$98  = state;
+    \$88  = state;
     casez (state)
       2'h0:
-          if (\$73 ) begin
-            \$98  = 2'h1;
+          if (\$63 ) begin
+            \$88  = 2'h1;
           end
       2'h1:
           if (samples_ready) begin
-            \$98  = 2'h2;
+            \$88  = 2'h2;
           end
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$75 , 1'h0 })
+          casez ({ \$64 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
                 (* full_case = 32'd1 *)
-                if (\$84 ) begin
+                if (no_gap) begin
                 end else begin
-                  \$98  = 2'h3;
+                  \$88  = 2'h3;
                 end
           endcase
     endcase
     if (leave) begin
       (* full_case = 32'd1 *)
       if (loops) begin
-        \$98  = 2'h1;
+        \$88  = 2'h1;
       end else if (ends_routine) begin
-        \$98  = 2'h1;
-        if (\$88 ) begin
-          \$98  = 2'h0;
+        \$88  = 2'h1;
+        (* full_case = 32'd1 *)
+        if (\$77 ) begin
+        end else begin
+          \$88  = 2'h0;
         end
       end else begin
-        \$98  = 2'h2;
+        \$88  = 2'h2;
       end
     end
     if (rst) begin
-      \$98  = 2'h0;
+      \$88  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$99  = \once$59 ;
+    \$89  = \once$68 ;
     casez (state)
       2'h0:
-          if (\$73 ) begin
-            \$99  = once;
+          if (\$63 ) begin
+            \$89  = once;
           end
     endcase
     if (rst) begin
-      \$99  = 1'h0;
+      \$89  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$100  = level;
+    \$90  = level;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$100  = 2'h3;
+            \$90  = 2'h3;
           end
       2'h2:
-          casez ({ \$75 , 1'h0 })
+          casez ({ \$64 , 1'h0 })
             2'b1?:
-                \$100  = next_level;
+                \$90  = next_level;
           endcase
     endcase
     if (leave) begin
@@ -16059,119 +16403,192 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
       if (loops) begin
       end else if (ends_routine) begin
       end else begin
-        \$100  = 2'h3;
+        \$90  = 2'h3;
       end
     end
     if (rst) begin
-      \$100  = 2'h0;
+      \$90  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$101  = counter_0;
+    \$91  = counter_0;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$101  = reload_0;
+            \$91  = reload_0;
           end
       2'h2:
-          casez ({ \$75 , 1'h0 })
-            2'b1?:
-              begin
-                if (\$76 ) begin
-                  \$101  = \$77 [4:0];
-                end
-                if (\$78 ) begin
-                  \$101  = reload_0;
-                end
-                if (\$80 ) begin
-                  \$101  = reload_0;
-                end
-              end
-          endcase
-    endcase
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        \$101  = following_0;
-      end
-    end
-    if (rst) begin
-      \$101  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$102  = counter_1;
-    casez (state)
-      2'h0:
-          /* empty */;
-      2'h1:
-          if (samples_ready) begin
-            \$102  = reload_1;
-          end
-      2'h2:
-          casez ({ \$75 , 1'h0 })
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
             2'b1?:
               begin
-                if (\$78 ) begin
-                  \$102  = \$79 [4:0];
+                if (\$65 ) begin
+                  \$91  = \$66 [4:0];
                 end
-                if (\$80 ) begin
-                  \$102  = reload_1;
+                if (\$68 ) begin
+                  \$91  = reload_0;
+                end
+                if (\$71 ) begin
+                  \$91  = reload_0;
                 end
               end
+            default:
+                \$91  = upcoming_0;
           endcase
     endcase
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        \$102  = following_1;
-      end
-    end
     if (rst) begin
-      \$102  = 5'h00;
+      \$91  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$103  = counter_2;
+    \$92  = ended_0;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$103  = reload_2;
+            \$92  = reload_ends_0;
           end
       2'h2:
-          casez ({ \$75 , 1'h0 })
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
             2'b1?:
-                if (\$80 ) begin
-                  \$103  = \$81 [4:0];
+              begin
+                if (\$65 ) begin
+                  \$92  = \$67 ;
                 end
+                if (\$68 ) begin
+                  \$92  = reload_ends_0;
+                end
+                if (\$71 ) begin
+                  \$92  = reload_ends_0;
+                end
+              end
+            default:
+                \$92  = upcoming_ends_0;
           endcase
     endcase
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        \$103  = following_2;
-      end
-    end
     if (rst) begin
-      \$103  = 5'h00;
+      \$92  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$104  = \wait ;
+    \$93  = counter_1;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$93  = reload_1;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+              begin
+                if (\$68 ) begin
+                  \$93  = \$69 [4:0];
+                end
+                if (\$71 ) begin
+                  \$93  = reload_1;
+                end
+              end
+            default:
+                \$93  = upcoming_1;
+          endcase
+    endcase
+    if (rst) begin
+      \$93  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$94  = ended_1;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$94  = reload_ends_1;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+              begin
+                if (\$68 ) begin
+                  \$94  = \$70 ;
+                end
+                if (\$71 ) begin
+                  \$94  = reload_ends_1;
+                end
+              end
+            default:
+                \$94  = upcoming_ends_1;
+          endcase
+    endcase
+    if (rst) begin
+      \$94  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$95  = counter_2;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$95  = reload_2;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                if (\$71 ) begin
+                  \$95  = \$72 [4:0];
+                end
+            default:
+                \$95  = upcoming_2;
+          endcase
+    endcase
+    if (rst) begin
+      \$95  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$96  = ended_2;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$96  = reload_ends_2;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                if (\$71 ) begin
+                  \$96  = \$73 ;
+                end
+            default:
+                \$96  = upcoming_ends_2;
+          endcase
+    endcase
+    if (rst) begin
+      \$96  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$97  = \wait ;
     (* full_case = 32'd1 *)
     casez (state)
       2'h0:
@@ -16180,17 +16597,17 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$75 , 1'h0 })
+          casez ({ \$64 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
-                \$104  = \$83 [3:0];
+                \$97  = gap;
           endcase
       2'h3:
-          \$104  = \$85 [3:0];
+          \$97  = \$74 [3:0];
     endcase
     if (rst) begin
-      \$104  = 4'h0;
+      \$97  = 4'h0;
     end
   end
   assign stalled = 1'h0;
@@ -16208,7 +16625,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \tag.first_tile  = tag[18];
   assign \tag.last_tile  = tag[19];
   assign tag[19] = 1'h1;
-  assign tag[18] = \$45 ;
+  assign tag[18] = \$35 ;
   assign tag[17] = slot;
   assign tag[16:13] = kernel;
   assign tag[12:11] = sum_level;
@@ -16219,26 +16636,25 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign tag[3] = sum_first;
   assign tag[2] = row_last;
   assign tag[1] = row_first;
-  assign tag[0] = \$44 ;
-  assign \$12  = \$11 ;
-  assign \$15  = \$14 ;
-  assign \$17  = \$16 ;
-  assign \$20  = \$19 ;
+  assign tag[0] = \$34 ;
+  assign \$6  = \$5 ;
+  assign \$9  = \$8 ;
+  assign \$10  = ended_0;
+  assign \$13  = \$12 ;
+  assign \$14  = ended_0;
+  assign \$15  = ended_0;
+  assign \$16  = ended_0;
+  assign \$19  = \$18 ;
   assign \$22  = \$21 ;
-  assign \$24  = \$23 ;
-  assign \$26  = \$25 ;
-  assign \$29  = \$28 ;
-  assign \$32  = \$31 ;
-  assign \$48  = 1'h1;
-  assign \$signal  = \$47 ;
-  assign \$46  = 1'h0;
+  assign \$38  = 1'h1;
+  assign \$signal  = \$37 ;
+  assign \$36  = 1'h0;
   assign loops = 1'h0;
-  assign to_samples = ends_routine;
-  assign \$51  = 1'h1;
-  assign last_issue = \$50 ;
+  assign \$41  = 1'h1;
+  assign last_issue = \$40 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 , \port$3145$0 , \port$3150$0 , \port$3155$0 , \port$3160$0 , \port$3165$0 , \port$3170$0 , \port$3175$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 , \port$3189$0 , \port$3194$0 , \port$3199$0 , \port$3204$0 , \port$3209$0 , \port$3214$0 , \port$3219$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16251,22 +16667,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3140$0 ;
-  wire [35:0] \port$3140$0 ;
-  input [35:0] \port$3145$0 ;
-  wire [35:0] \port$3145$0 ;
-  input [35:0] \port$3150$0 ;
-  wire [35:0] \port$3150$0 ;
-  input [35:0] \port$3155$0 ;
-  wire [35:0] \port$3155$0 ;
-  input [35:0] \port$3160$0 ;
-  wire [35:0] \port$3160$0 ;
-  input [35:0] \port$3165$0 ;
-  wire [35:0] \port$3165$0 ;
-  input [35:0] \port$3170$0 ;
-  wire [35:0] \port$3170$0 ;
-  input [35:0] \port$3175$0 ;
-  wire [35:0] \port$3175$0 ;
+  input [35:0] \port$3184$0 ;
+  wire [35:0] \port$3184$0 ;
+  input [35:0] \port$3189$0 ;
+  wire [35:0] \port$3189$0 ;
+  input [35:0] \port$3194$0 ;
+  wire [35:0] \port$3194$0 ;
+  input [35:0] \port$3199$0 ;
+  wire [35:0] \port$3199$0 ;
+  input [35:0] \port$3204$0 ;
+  wire [35:0] \port$3204$0 ;
+  input [35:0] \port$3209$0 ;
+  wire [35:0] \port$3209$0 ;
+  input [35:0] \port$3214$0 ;
+  wire [35:0] \port$3214$0 ;
+  input [35:0] \port$3219$0 ;
+  wire [35:0] \port$3219$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16953,8 +17369,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   assign difference_1_16_clamped = \$35 [19] ? \$37  : \$38 ;
   assign \$39  = \$35 [19] ? 16'h8000 : 16'h7fff;
   assign difference_1_16_saturated = difference_1_16_clamped ? \$39  : \$35 [15:0];
-  assign \$40  = beat_8[20] & writes_0_8;
-  assign \$41  = beat_8[20] & writes_1_8;
+  assign \$40  = beat_7[20] & writes_0_7;
+  assign \$41  = beat_7[20] & writes_1_7;
   assign \$42  = tag[0] & tag[2];
   assign \$43  = \$42  & is_row;
   assign \$47  = source[6:5] != 2'h2;
@@ -17345,14 +17761,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$180 [35:0] = \port$3140$0 ;
-      \$180 [71:36] = \port$3145$0 ;
-      \$180 [107:72] = \port$3150$0 ;
-      \$180 [143:108] = \port$3155$0 ;
-      \$180 [179:144] = \port$3160$0 ;
-      \$180 [215:180] = \port$3165$0 ;
-      \$180 [251:216] = \port$3170$0 ;
-      \$180 [287:252] = \port$3175$0 ;
+      \$180 [35:0] = \port$3184$0 ;
+      \$180 [71:36] = \port$3189$0 ;
+      \$180 [107:72] = \port$3194$0 ;
+      \$180 [143:108] = \port$3199$0 ;
+      \$180 [179:144] = \port$3204$0 ;
+      \$180 [215:180] = \port$3209$0 ;
+      \$180 [251:216] = \port$3214$0 ;
+      \$180 [287:252] = \port$3219$0 ;
       if (sum_capture) begin
         \$180 [35:0] = sum_total[35:0];
       end
@@ -17724,7 +18140,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3175$0 , \port$3170$0 , \port$3165$0 , \port$3160$0 , \port$3155$0 , \port$3150$0 , \port$3145$0 , \port$3140$0  };
+  assign totals = { \port$3219$0 , \port$3214$0 , \port$3209$0 , \port$3204$0 , \port$3199$0 , \port$3194$0 , \port$3189$0 , \port$3184$0  };
   assign value_1 = { 1'h0, \$223  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -17815,23 +18231,23 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   assign \source.slot  = source[17];
   assign \source.first_tile  = source[18];
   assign \source.last_tile  = source[19];
-  assign \beat_8.tag  = beat_8[19:0];
-  assign \beat_8.tag.valid  = beat_8[0];
-  assign \beat_8.tag.first  = beat_8[1];
-  assign \beat_8.tag.last  = beat_8[2];
-  assign \beat_8.tag.sum_first  = beat_8[3];
-  assign \beat_8.tag.sum_last  = beat_8[4];
-  assign \beat_8.tag.edge  = beat_8[6:5];
-  assign \beat_8.tag.level  = beat_8[8:7];
-  assign \beat_8.tag.row_level  = beat_8[10:9];
-  assign \beat_8.tag.sum_level  = beat_8[12:11];
-  assign \beat_8.tag.kernel  = beat_8[16:13];
-  assign \beat_8.tag.slot  = beat_8[17];
-  assign \beat_8.tag.first_tile  = beat_8[18];
-  assign \beat_8.tag.last_tile  = beat_8[19];
-  assign \beat_8.active  = beat_8[20];
-  assign \beat_8.beat  = beat_8[22:21];
-  assign \beat_8.present  = beat_8[24:23];
+  assign \beat_7.tag  = beat_7[19:0];
+  assign \beat_7.tag.valid  = beat_7[0];
+  assign \beat_7.tag.first  = beat_7[1];
+  assign \beat_7.tag.last  = beat_7[2];
+  assign \beat_7.tag.sum_first  = beat_7[3];
+  assign \beat_7.tag.sum_last  = beat_7[4];
+  assign \beat_7.tag.edge  = beat_7[6:5];
+  assign \beat_7.tag.level  = beat_7[8:7];
+  assign \beat_7.tag.row_level  = beat_7[10:9];
+  assign \beat_7.tag.sum_level  = beat_7[12:11];
+  assign \beat_7.tag.kernel  = beat_7[16:13];
+  assign \beat_7.tag.slot  = beat_7[17];
+  assign \beat_7.tag.first_tile  = beat_7[18];
+  assign \beat_7.tag.last_tile  = beat_7[19];
+  assign \beat_7.active  = beat_7[20];
+  assign \beat_7.beat  = beat_7[22:21];
+  assign \beat_7.present  = beat_7[24:23];
   assign \rows[0]  = rows[127:0];
   assign \rows[0][0]  = rows[15:0];
   assign \rows[0][1]  = rows[31:16];
@@ -17863,31 +18279,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \beat_7.tag  = beat_7[19:0];
-  assign \beat_7.tag.valid  = beat_7[0];
-  assign \beat_7.tag.first  = beat_7[1];
-  assign \beat_7.tag.last  = beat_7[2];
-  assign \beat_7.tag.sum_first  = beat_7[3];
-  assign \beat_7.tag.sum_last  = beat_7[4];
-  assign \beat_7.tag.edge  = beat_7[6:5];
-  assign \beat_7.tag.level  = beat_7[8:7];
-  assign \beat_7.tag.row_level  = beat_7[10:9];
-  assign \beat_7.tag.sum_level  = beat_7[12:11];
-  assign \beat_7.tag.kernel  = beat_7[16:13];
-  assign \beat_7.tag.slot  = beat_7[17];
-  assign \beat_7.tag.first_tile  = beat_7[18];
-  assign \beat_7.tag.last_tile  = beat_7[19];
-  assign \beat_7.active  = beat_7[20];
-  assign \beat_7.beat  = beat_7[22:21];
-  assign \beat_7.present  = beat_7[24:23];
-  assign \totals[0]  = \port$3140$0 ;
-  assign \totals[1]  = \port$3145$0 ;
-  assign \totals[2]  = \port$3150$0 ;
-  assign \totals[3]  = \port$3155$0 ;
-  assign \totals[4]  = \port$3160$0 ;
-  assign \totals[5]  = \port$3165$0 ;
-  assign \totals[6]  = \port$3170$0 ;
-  assign \totals[7]  = \port$3175$0 ;
+  assign \totals[0]  = \port$3184$0 ;
+  assign \totals[1]  = \port$3189$0 ;
+  assign \totals[2]  = \port$3194$0 ;
+  assign \totals[3]  = \port$3199$0 ;
+  assign \totals[4]  = \port$3204$0 ;
+  assign \totals[5]  = \port$3209$0 ;
+  assign \totals[6]  = \port$3214$0 ;
+  assign \totals[7]  = \port$3219$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -17998,6 +18397,23 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3140$0 ,
   assign \other_rows[5]  = other_rows[95:80];
   assign \other_rows[6]  = other_rows[111:96];
   assign \other_rows[7]  = other_rows[127:112];
+  assign \beat_8.tag  = beat_8[19:0];
+  assign \beat_8.tag.valid  = beat_8[0];
+  assign \beat_8.tag.first  = beat_8[1];
+  assign \beat_8.tag.last  = beat_8[2];
+  assign \beat_8.tag.sum_first  = beat_8[3];
+  assign \beat_8.tag.sum_last  = beat_8[4];
+  assign \beat_8.tag.edge  = beat_8[6:5];
+  assign \beat_8.tag.level  = beat_8[8:7];
+  assign \beat_8.tag.row_level  = beat_8[10:9];
+  assign \beat_8.tag.sum_level  = beat_8[12:11];
+  assign \beat_8.tag.kernel  = beat_8[16:13];
+  assign \beat_8.tag.slot  = beat_8[17];
+  assign \beat_8.tag.first_tile  = beat_8[18];
+  assign \beat_8.tag.last_tile  = beat_8[19];
+  assign \beat_8.active  = beat_8[20];
+  assign \beat_8.beat  = beat_8[22:21];
+  assign \beat_8.present  = beat_8[24:23];
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
   assign \beat_9.tag  = beat_9[19:0];
@@ -22365,18 +22781,17 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   input clk;
   wire clk;
   wire \$1 ;
-  reg [10:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg \$12 ;
-  reg [10:0] \$13 ;
-  reg \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg \$11 ;
+  reg [10:0] \$12 ;
+  reg \$13 ;
+  wire [11:0] \$2 ;
   wire [11:0] \$3 ;
   wire [11:0] \$4 ;
-  wire [11:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [10:0] \$8 ;
   reg [10:0] \$9 ;
   reg [10:0] \$like ;
   reg [10:0] \$like$3 ;
@@ -22385,34 +22800,35 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg \bank$17  = 1'h0;
+  reg \bank$18  = 1'h0;
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [10:0] wrapped_step = 11'h000;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$17  <= \$14 ;
+    \bank$18  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
     \$like  = 11'h000;
@@ -22585,71 +23001,71 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 11'h000;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = 1'h0;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$12  = 1'h0;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [10:0];
+      \$12  = \$4 [10:0];
     end
     if (rst) begin
-      \$13  = 11'h000;
+      \$12  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$37 ) begin end
-    \$14  = \bank$17 ;
+    \$13  = \bank$18 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 1'h0;
+      \$13  = 1'h0;
     end
   end
 endmodule
@@ -22669,18 +23085,17 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   input clk;
   wire clk;
   wire \$1 ;
-  reg [8:0] \$10 ;
-  reg [2:0] \$11 ;
-  reg \$12 ;
-  reg [8:0] \$13 ;
-  reg \$14 ;
-  wire \$2 ;
+  reg [2:0] \$10 ;
+  reg \$11 ;
+  reg [8:0] \$12 ;
+  reg \$13 ;
+  wire [9:0] \$2 ;
   wire [9:0] \$3 ;
   wire [9:0] \$4 ;
-  wire [9:0] \$5 ;
+  reg \$5 ;
   reg \$6 ;
   reg \$7 ;
-  reg \$8 ;
+  reg [8:0] \$8 ;
   reg [8:0] \$9 ;
   reg [8:0] \$like ;
   reg [8:0] \$like$3 ;
@@ -22689,34 +23104,35 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg \bank$17  = 1'h0;
+  reg \bank$18  = 1'h0;
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [8:0] wrapped_step = 9'h000;
-  assign \$1  = trigger & used;
-  assign \$2  = level == 2'h3;
-  assign \$3  = \$signal  + 1'h0;
-  assign \$4  = row + \$signal ;
-  assign \$5  = starts ? \$3  : \$4 ;
+  assign \used$6  = trigger & used;
+  assign \$1  = level == 2'h3;
+  assign \$2  = \$signal  + 1'h0;
+  assign \$3  = row + \$signal ;
+  assign \$4  = starts ? \$2  : \$3 ;
   always @(posedge clk)
-    ahead <= \$6 ;
+    ahead <= \$5 ;
   always @(posedge clk)
-    active <= \$7 ;
+    active <= \$6 ;
   always @(posedge clk)
-    starts <= \$8 ;
+    starts <= \$7 ;
   always @(posedge clk)
-    \$signal  <= \$9 ;
+    \$signal  <= \$8 ;
   always @(posedge clk)
-    wrapped_step <= \$10 ;
+    wrapped_step <= \$9 ;
   always @(posedge clk)
-    lane_step <= \$11 ;
+    lane_step <= \$10 ;
   always @(posedge clk)
-    bank <= \$12 ;
+    bank <= \$11 ;
   always @(posedge clk)
-    row <= \$13 ;
+    row <= \$12 ;
   always @(posedge clk)
-    \bank$17  <= \$14 ;
+    \bank$18  <= \$13 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
     \$like  = 9'h000;
@@ -22817,71 +23233,71 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$6  = \$1 ;
+    \$5  = \used$6 ;
+    if (rst) begin
+      \$5  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
+    \$6  = ahead;
     if (rst) begin
       \$6  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$7  = ahead;
+    \$7  = \$1 ;
     if (rst) begin
       \$7  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$8  = \$2 ;
+    \$8  = \$like ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$8  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$9  = \$like ;
+    \$9  = \$like$3 ;
     if (rst) begin
       \$9  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$10  = \$like$3 ;
+    \$10  = \$like$4 ;
     if (rst) begin
-      \$10  = 9'h000;
+      \$10  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$11  = \$like$4 ;
+    \$11  = 1'h0;
     if (rst) begin
-      \$11  = 3'h0;
+      \$11  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$12  = 1'h0;
-    if (rst) begin
-      \$12  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$13  = row;
+    \$12  = row;
     if (ahead) begin
-      \$13  = \$5 [8:0];
+      \$12  = \$4 [8:0];
     end
     if (rst) begin
-      \$13  = 9'h000;
+      \$12  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$38 ) begin end
-    \$14  = \bank$17 ;
+    \$13  = \bank$18 ;
     if (ahead) begin
-      \$14  = bank;
+      \$13  = bank;
     end
     if (rst) begin
-      \$14  = 1'h0;
+      \$13  = 1'h0;
     end
   end
 endmodule
@@ -23674,47 +24090,46 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$29  = \$28 ;
   assign \$31  = \$30 ;
   assign write = finishes_7;
-  assign writes_soon = finishes_6;
+  assign writes_soon = finishes_5;
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3693$11 ;
-  wire [5:0] \port$3693$11 ;
-  output [2:0] \lane$8 ;
-  reg [2:0] \lane$8  = 3'h0;
+  input [5:0] \port$3737$11 ;
+  wire [5:0] \port$3737$11 ;
+  output [2:0] \lane$10 ;
+  reg [2:0] \lane$10  = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output \bank$20 ;
-  reg \bank$20  = 1'h0;
+  output \bank$21 ;
+  reg \bank$21  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [11:0] \$10 ;
-  wire [11:0] \$11 ;
+  reg \$11 ;
   reg \$12 ;
   reg \$13 ;
-  reg \$14 ;
+  reg [10:0] \$14 ;
   reg [10:0] \$15 ;
-  reg [10:0] \$16 ;
-  reg [2:0] \$17 ;
-  reg \$18 ;
-  reg [2:0] \$19 ;
+  reg [2:0] \$16 ;
+  reg \$17 ;
+  reg [2:0] \$18 ;
+  reg [10:0] \$19 ;
   wire \$2 ;
-  reg [10:0] \$20 ;
-  reg \$21 ;
-  wire \$3 ;
+  reg \$20 ;
+  wire [4:0] \$3 ;
   wire [4:0] \$4 ;
   wire [4:0] \$5 ;
-  wire [4:0] \$6 ;
-  wire [11:0] \$7 ;
-  wire \$8 ;
-  wire [10:0] \$9 ;
+  wire [11:0] \$6 ;
+  wire \$7 ;
+  wire [10:0] \$8 ;
+  wire [11:0] \$9 ;
   reg [10:0] \$like ;
   reg [10:0] \$like$3 ;
   reg [2:0] \$like$4 ;
@@ -23729,45 +24144,46 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
   wire [1:0] level;
   reg starts = 1'h0;
   reg used;
+  wire \used$6 ;
   reg [10:0] wrapped_step = 11'h000;
-  assign lane = \lane$8  + lane_step;
-  assign \$1  = trigger & used;
-  assign \$2  = \port$3693$11 [1:0] == 2'h3;
-  assign \$3  = lane >= 4'h8;
-  assign \$4  = lane - 4'h8;
-  assign \$5  = \$3  ? \$4  : { 1'h0, lane };
-  assign \$6  = starts ? { 2'h0, lane_step } : \$5 ;
-  assign \$7  = \$signal  + 1'h0;
-  assign \$8  = lane >= 4'h8;
-  assign \$9  = \$8  ? wrapped_step : \$signal ;
-  assign \$10  = row + \$9 ;
-  assign \$11  = starts ? \$7  : \$10 ;
+  assign \used$6  = trigger & used;
+  assign lane = \lane$10  + lane_step;
+  assign \$1  = \port$3737$11 [1:0] == 2'h3;
+  assign \$2  = lane >= 4'h8;
+  assign \$3  = lane - 4'h8;
+  assign \$4  = \$2  ? \$3  : { 1'h0, lane };
+  assign \$5  = starts ? { 2'h0, lane_step } : \$4 ;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = lane >= 4'h8;
+  assign \$8  = \$7  ? wrapped_step : \$signal ;
+  assign \$9  = row + \$8 ;
+  assign \$10  = starts ? \$6  : \$9 ;
   always @(posedge clk)
-    ahead <= \$12 ;
+    ahead <= \$11 ;
   always @(posedge clk)
-    active <= \$13 ;
+    active <= \$12 ;
   always @(posedge clk)
-    starts <= \$14 ;
+    starts <= \$13 ;
   always @(posedge clk)
-    \$signal  <= \$15 ;
+    \$signal  <= \$14 ;
   always @(posedge clk)
-    wrapped_step <= \$16 ;
+    wrapped_step <= \$15 ;
   always @(posedge clk)
-    lane_step <= \$17 ;
+    lane_step <= \$16 ;
   always @(posedge clk)
-    bank <= \$18 ;
+    bank <= \$17 ;
   always @(posedge clk)
-    \lane$8  <= \$19 ;
+    \lane$10  <= \$18 ;
   always @(posedge clk)
-    row <= \$20 ;
+    row <= \$19 ;
   always @(posedge clk)
-    \bank$20  <= \$21 ;
+    \bank$21  <= \$20 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3693$11 [5:2])
+    casez (\port$3737$11 [5:2])
       4'h2:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23776,7 +24192,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23786,7 +24202,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23798,7 +24214,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -23813,9 +24229,9 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3693$11 [5:2])
+    casez (\port$3737$11 [5:2])
       4'h2:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23824,7 +24240,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -23834,7 +24250,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -23846,7 +24262,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -23861,9 +24277,9 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3693$11 [5:2])
+    casez (\port$3737$11 [5:2])
       4'h2:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23872,7 +24288,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23882,7 +24298,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23894,7 +24310,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3693$11 [1:0])
+          casez (\port$3737$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -23909,7 +24325,7 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3693$11 [5:2])
+    casez (\port$3737$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -23917,90 +24333,90 @@ module \core.sum_write_0 (rst, trigger, \port$3693$11 , \lane$8 , row, \bank$20 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3693$11 [5:2])
+    casez (\port$3737$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$12  = \$1 ;
+    \$11  = \used$6 ;
+    if (rst) begin
+      \$11  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$12  = ahead;
     if (rst) begin
       \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$13  = ahead;
+    \$13  = \$1 ;
     if (rst) begin
       \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$14  = \$2 ;
+    \$14  = \$like ;
     if (rst) begin
-      \$14  = 1'h0;
+      \$14  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$15  = \$like ;
+    \$15  = \$like$3 ;
     if (rst) begin
       \$15  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$16  = \$like$3 ;
+    \$16  = \$like$4 ;
     if (rst) begin
-      \$16  = 11'h000;
+      \$16  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$17  = \$like$4 ;
+    \$17  = chosen;
     if (rst) begin
-      \$17  = 3'h0;
+      \$17  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$18  = chosen;
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$19  = \lane$8 ;
+    \$18  = \lane$10 ;
     if (ahead) begin
-      \$19  = \$6 [2:0];
+      \$18  = \$5 [2:0];
     end
     if (rst) begin
-      \$19  = 3'h0;
+      \$18  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$20  = row;
+    \$19  = row;
     if (ahead) begin
-      \$20  = \$11 [10:0];
+      \$19  = \$10 [10:0];
     end
     if (rst) begin
-      \$20  = 11'h000;
+      \$19  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$21  = \bank$20 ;
+    \$20  = \bank$21 ;
     if (ahead) begin
-      \$21  = bank;
+      \$20  = bank;
     end
     if (rst) begin
-      \$21  = 1'h0;
+      \$20  = 1'h0;
     end
   end
-  assign kernel = \port$3693$11 [5:2];
-  assign level = \port$3693$11 [1:0];
+  assign kernel = \port$3737$11 [5:2];
+  assign level = \port$3737$11 [1:0];
 endmodule

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 from catgrad_hw.gateware.core import core_signature
 from catgrad_hw.gateware.link.frames import HEADER_AT, POINTER_BITS
 from catgrad_hw.gateware.link.settings import DESCRIPTION_AT, REPLY_BYTES, stream_bits
-from catgrad_hw.gateware.registers import Register
+from catgrad_hw.gateware.registers import READ_CYCLES, Register
 from catgrad_hw.host.protocol import Description, ReplyCode, RequestCode, word_bytes
 from catgrad_hw.schedule.program import Program
 
@@ -27,6 +27,9 @@ class Executor(Component):
       ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait.
     * ``link_write``: ``value`` is written to the link register of number ``link_register``.
     * ``progress``: in the cycle before, an item was taken. ``refused``: the reply is no OK.
+
+    What goes to the core comes out of registers, as the core is large and decodes far away. ``value`` stays for the
+    cycle after its item was taken.
     """
 
     def __init__(self, program: Program):
@@ -80,24 +83,47 @@ class Executor(Component):
         pointer = self.pointer
         ended, item_ends = Signal(reset_less=True), Signal()
         complete = Signal(reset_less=True)  # the byte that is there ends an item
-        whole = Signal()  # the request is as long as its code asks for, other than of a write
+        # Of a request's code: it is hello's; it is none; the request is as long as it asks for, other than of a write.
+        is_hello, is_none, whole = (Signal(reset_less=True) for _ in range(3))
+        opens, repeats, accepted, malformed = (Signal(reset_less=True) for _ in range(4))
 
-        # Registers on both ways of the bus: the core decodes far from here, and its data come out of block RAM. A word
-        # is there three cycles after its address is chosen, and a command shows in ``busy`` long before the next item.
-        address, write = Signal.like(bus.address), Signal()
-        read_data = Signal(32, reset_less=True)
-        busy = read_data[0]
-        m.d.comb += address.eq(Register.STATUS)
-        m.d.sync += [bus.address.eq(address), bus.write_enable.eq(write), read_data.eq(bus.read_data)]
-        offered = self.offer_parameters | self.offer_samples | self.offer_data
-        m.d.sync += self.progress.eq((offered & self.accepted) | self.link_write | write)
-        m.d.comb += bus.write_data.eq(self.value)  # stays for the cycle after its item was taken
+        address, write, link_write = Signal.like(bus.address), Signal(), Signal()
+        busy = bus.read_data[0]  # shows a command long before the next item
+        m.d.comb += [address.eq(Register.STATUS), bus.write_data.eq(self.value)]
+        m.d.sync += [bus.address.eq(address), bus.write_enable.eq(write), self.link_write.eq(link_write)]
+        m.d.sync += results.ready.eq(0)
+        offers = {
+            RequestCode.WRITE_PARAMETERS: self.offer_parameters,
+            RequestCode.WRITE_SAMPLES: self.offer_samples,
+            RequestCode.WRITE_DATA: self.offer_data,
+        }
+        wants, offered = Signal(), Signal()
+        m.d.comb += offered.eq(Cat(offers.values()).any())
+        m.d.sync += self.progress.eq((offered & self.accepted) | link_write | write)
+        m.d.sync += [offer.eq(wants & (kind == code) & ~self.accepted) for code, offer in offers.items()]
+        of_registers, gives_up = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [of_registers.eq(kind == RequestCode.WRITE_REGISTERS), gives_up.eq(self.give_up & ~offered)]
 
-        # A byte of the request is there three cycles after the pointer was moved.
-        move, stays, there = self.move, Signal(reset_less=True), Signal(reset_less=True)
-        moves = move | self.rewind
-        m.d.sync += [stays.eq(~moves), there.eq(stays & ~moves)]
-        m.d.sync += [ended.eq(pointer == self.end), complete.eq(item_ends)]
+        # A byte of the request is there four cycles after the pointer is moved; what is decoded of it, a cycle later;
+        # how the request is judged by it, one more.
+        move, rewind = Signal(), Signal()
+        stays, arrives, there, decoded, judged = (Signal(reset_less=True) for _ in range(5))
+        moves = move | rewind
+        m.d.sync += [self.move.eq(move), self.rewind.eq(rewind)]
+        m.d.sync += [
+            stays.eq(~moves),
+            arrives.eq(stays & ~moves),
+            there.eq(arrives & ~moves),
+            decoded.eq(there & ~moves),
+            judged.eq(decoded & ~moves),
+        ]
+        m.d.sync += [
+            ended.eq(pointer == self.end),
+            complete.eq(item_ends),
+            is_hello.eq(self.byte == RequestCode.HELLO),
+            is_none.eq((self.byte[3:] != 0) | (self.byte[:3] == 0)),
+            whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
+        ]
         with m.If(self.advance | self.reply_write):
             m.d.sync += out.eq(out + 1)
 
@@ -115,7 +141,6 @@ class Executor(Component):
                 with m.Case(*(code for code, bytes in sizes.items() if bytes == size)):
                     m.d.comb += item_ends.eq(index == size - 1)
         m.d.comb += [
-            whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
             self.value.eq(Cat(word[8:], self.byte)),
             self.link_register.eq(word[:2]),
             self.refused.eq(code != 0),
@@ -126,13 +151,26 @@ class Executor(Component):
             out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
         )
 
-        def reply(reply_code):
-            m.d.sync += code.eq(code | (reply_code & 0x7F))
-            m.next = "CLOSE"
+        # Why a request is refused by its number and its code, and why a write is cut short.
+        refusal, cut = Signal(5, reset_less=True), Signal(5, reset_less=True)
+
+        def low(reply_code):
+            return reply_code & 0x7F
+
+        wrong = Mux(is_none, low(ReplyCode.COMMAND), low(ReplyCode.LENGTH))
+        numbered = Mux(following, wrong, low(ReplyCode.SEQUENCE))
+        m.d.sync += [
+            opens.eq(is_hello & whole),
+            repeats.eq(~is_hello & known & repeated & answered),
+            accepted.eq(~is_hello & known & following),
+            malformed.eq(is_none | ~(whole | self.byte[2])),
+        ]
+        m.d.sync += refusal.eq(Mux(is_hello, low(ReplyCode.LENGTH), Mux(known, numbered, low(ReplyCode.SESSION))))
+        m.d.sync += cut.eq(Mux(ended, low(ReplyCode.LENGTH), low(ReplyCode.BUSY)))
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.rewind.eq(self.start)
+                m.d.comb += rewind.eq(self.start)
                 m.d.sync += [index.eq(0), code.eq(0), unkept.eq(1)]
                 m.d.sync += [differs.eq(0), begins.eq(0), item.eq(0)]
                 with m.If(self.start):
@@ -143,33 +181,31 @@ class Executor(Component):
                     m.d.comb += move.eq(1)
                     m.next = "CODE"
             with m.State("CODE"):
-                m.d.sync += kind.eq(self.byte[:3])
-                with m.If(there):
+                m.d.sync += [kind.eq(self.byte[:3]), out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)]
+                with m.If(judged):
                     m.d.comb += move.eq(1)
-                    with m.If(self.byte == RequestCode.HELLO):
-                        m.d.sync += out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)
+                    m.next = "REFUSE"
+                    with m.If(opens):
                         m.next = "SESSION"
-                        with m.If(~whole):
-                            reply(ReplyCode.LENGTH)
-                    with m.Elif(~known):
-                        reply(ReplyCode.SESSION)
-                    with m.Elif(repeated & answered):
-                        m.d.sync += [unkept.eq(0), out.eq(HEADER_AT)]
-                        m.next = "SEND"
-                    with m.Elif(~following):
-                        reply(ReplyCode.SEQUENCE)
-                    with m.Else():
-                        m.d.sync += [unkept.eq(0), answered.eq(1), out.eq(0)]
-                        with m.If((self.byte[3:] != 0) | (self.byte[:3] == 0)):
-                            reply(ReplyCode.COMMAND)
-                        with m.Elif(self.byte[2]):
-                            m.next = "ITEM"
-                        with m.Elif(~whole):
-                            reply(ReplyCode.LENGTH)
-                        with m.Elif(self.byte[0]):
-                            m.next = "FETCH"
-                        with m.Else():
-                            m.next = "FIRST"
+                    with m.If(repeats):
+                        m.next = "REPEAT"
+                    with m.If(accepted):
+                        m.next = "ACCEPT"
+            with m.State("REFUSE"):
+                m.d.sync += code.eq(refusal)
+                m.next = "CLOSE"
+            with m.State("REPEAT"):
+                m.d.sync += [unkept.eq(0), out.eq(HEADER_AT)]
+                m.next = "SEND"
+            with m.State("ACCEPT"):
+                m.d.sync += [unkept.eq(0), answered.eq(1), out.eq(0)]
+                m.next = "FIRST"
+                with m.If(kind[0]):
+                    m.next = "FETCH"
+                with m.If(kind[2]):
+                    m.next = "ITEM"
+                with m.If(malformed):
+                    m.next = "REFUSE"
 
             # Hello: the session's number goes into the description, and is compared with what was there.
             with m.State("SESSION"):
@@ -193,23 +229,24 @@ class Executor(Component):
                 m.d.comb += address.eq(item)
                 m.d.sync += index.eq(0)
                 with m.If(there):
-                    m.next = "ADDRESSED"
+                    m.next = "ASK"
                     with m.If((item == self.byte) | (out[3:] == REPLY_BYTES >> 3)):
                         m.next = "CLOSE"
-            with m.State("ADDRESSED"):
-                m.next = "ANSWERED"
-            with m.State("ANSWERED"):
-                m.next = "LOAD"
+            with m.State("ASK"):
+                m.d.comb += address.eq(item)
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == READ_CYCLES - 1):
+                    m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.sync += item.eq(item + 1)
+                m.d.sync += [item.eq(item + 1), index.eq(0)]
                 m.next = "EMIT"
                 with m.If(kind == RequestCode.READ_RESULTS):
-                    m.d.comb += results.ready.eq(1)
+                    m.d.sync += results.ready.eq(results.valid)
                     m.d.sync += word.eq(results.payload[: 8 * sizes[RequestCode.READ_RESULTS]])
                     with m.If(~results.valid):
                         m.next = "CLOSE"
                 with m.Else():
-                    m.d.sync += word.eq(read_data)
+                    m.d.sync += word.eq(bus.read_data)
             with m.State("EMIT"):
                 m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(word[:8])]
                 m.d.sync += [word.eq(self.value), index.eq(index + 1)]
@@ -223,28 +260,28 @@ class Executor(Component):
                 with m.If(ended):
                     m.next = "DONE_LOW"
                     with m.If(index != 0):
-                        m.d.sync += code.eq(code | (ReplyCode.LENGTH & 0x7F))
+                        m.next = "CUT"
                 with m.Elif(there & complete):
-                    with m.If(self.progress):
-                        m.d.comb += move.eq(1)
-                        m.d.sync += index.eq(0)
-                    with m.Elif(kind == RequestCode.WRITE_REGISTERS):
-                        m.d.comb += [self.link_write.eq(word[7]), write.eq(~word[7] & ~busy), address.eq(word[:8])]
-                        with m.If(~word[7] & busy):
-                            m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
-                            m.next = "DONE_LOW"
-                    with m.Elif(self.give_up):
-                        m.d.sync += code.eq(code | (ReplyCode.BUSY & 0x7F))
-                        m.next = "DONE_LOW"
-                    with m.Else():
-                        m.d.comb += [
-                            self.offer_parameters.eq(kind == RequestCode.WRITE_PARAMETERS),
-                            self.offer_samples.eq(kind == RequestCode.WRITE_SAMPLES),
-                            self.offer_data.eq(kind == RequestCode.WRITE_DATA),
-                        ]
+                    m.next = "WRITE"
                 with m.Elif(there):
                     m.d.comb += move.eq(1)
                     m.d.sync += [word.eq(self.value), index.eq(index + 1)]
+            with m.State("WRITE"):
+                m.d.sync += index.eq(0)
+                with m.If(self.progress):
+                    m.d.comb += move.eq(1)
+                    m.next = "ITEM"
+                with m.Elif(of_registers):
+                    m.d.comb += [link_write.eq(word[7]), write.eq(~word[7] & ~busy), address.eq(word[:8])]
+                    with m.If(~word[7] & busy):
+                        m.next = "CUT"
+                with m.Elif(gives_up):
+                    m.next = "CUT"
+                with m.Else():
+                    m.d.comb += wants.eq(~self.give_up)
+            with m.State("CUT"):
+                m.d.sync += code.eq(cut)
+                m.next = "DONE_LOW"
             with m.State("DONE_LOW"):
                 m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(done[:8])]
                 m.next = "DONE_HIGH"
@@ -254,7 +291,7 @@ class Executor(Component):
 
             # The reply.
             with m.State("CLOSE"):
-                m.d.comb += self.rewind.eq(1)
+                m.d.comb += rewind.eq(1)
                 m.d.sync += out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
                 with m.If(~unkept):
                     m.d.sync += kept_end.eq(out)

@@ -54,7 +54,7 @@ class Link(Component):
 
         # One direction at a time: both use the CRC, and a reply its request's buffer.
         receiving, sending = Signal(init=1), Signal()
-        with m.If(receiver.good):
+        with m.If(executor.start):
             m.d.sync += receiving.eq(0)
         with m.If(executor.send):
             m.d.sync += sending.eq(1)
@@ -73,7 +73,6 @@ class Link(Component):
             request_write.en.eq(receiver.write),
             request_read.addr.eq(receiver.address),
             executor.pointer.eq(receiver.address),
-            executor.start.eq(receiver.good),
             executor.end.eq(receiver.end),
             executor.advance.eq(transmitter.advance),
             executor.sent.eq(transmitter.done),
@@ -96,6 +95,7 @@ class Link(Component):
         m.d.sync += [
             receiver.valid.eq(uart_receiver.valid & receiving),  # its byte stays
             receiver.broken.eq(uart_receiver.broken & receiving),
+            executor.start.eq(receiver.good),
             executor.byte.eq(request_read.data),  # block RAM is slow: nothing else fits into its cycle
             executor.reply_byte.eq(reply_read.data),
         ]
@@ -105,7 +105,7 @@ class Link(Component):
 
         timer = Signal(settings.fallback_bits + 1)
         m.d.sync += timer.eq(timer + 1)
-        with m.If(receiver.good | executor.progress):
+        with m.If(executor.start | executor.progress):
             m.d.sync += timer.eq(0)
         with m.If(timer[-1]):
             m.d.sync += rate.eq(rate.init)
