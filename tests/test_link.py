@@ -293,7 +293,7 @@ def test_the_data_set_is_replayed_round_and_round(eager):
             ctx.set(memory.write, 0)
             taken.append((first, run))
             if eager:
-                assert cycles == 21  # one word a cycle, after the memory's latency
+                assert cycles == 22  # one word a cycle, after the latency of the memory and its register
             await place(0)
             ctx.set(memory.samples.ready, 1)
             await ctx.tick()

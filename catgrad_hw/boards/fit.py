@@ -232,17 +232,19 @@ class Search:
 
     def design(self, lanes: int) -> Design:
         """The fastest design of ``lanes`` lanes that fits; where none does, one that takes little."""
-        found, words = (self.with_options(lanes, options) for options in LEANER[:2])
-        if words.needs.luts < found.needs.luts and _period(words.program) <= WORTH * _period(found.program):
-            found = words
-        if found.needs.luts <= self.have.luts:
-            return found
-        found = words
-        for options in LEANER[2:]:
-            if found.needs.luts <= self.have.luts:
-                break
-            found = self.with_options(lanes, options)
-        return replace(found, lean=True)
+        number = next((n for n in range(len(LEANER)) if self._luts(lanes, n) <= self.have.luts), len(LEANER) - 1)
+        found = self.with_options(lanes, LEANER[number])
+        if number == 0 and self._luts(lanes, 1) < found.needs.luts:
+            words = self.with_options(lanes, LEANER[1])
+            if _period(words.program) <= WORTH * _period(found.program):
+                return words
+        return replace(found, lean=number > 0)
+
+    def _luts(self, lanes: int, leaner: int) -> int:
+        """LUTs with one of ``LEANER``, whatever the tile; LUT RAM is not counted."""
+        options = {"block": BANKS[self.board.family], **LEANER[leaner]}
+        program = schedule(self.integer, lanes, tile=self.tile, **options)
+        return LUTS[self.board.family].luts(program, soft=not self.board.chip.multipliers)
 
     def with_options(self, lanes: int, options: Mapping[str, Any]) -> Design:
         """The same, with options of the scheduler."""
@@ -278,6 +280,11 @@ class Search:
         sizes = [self.tile] if self.tile is not None else tiles(self.batch, lanes)
 
         def of_tile(tile: int) -> Design:
+            found = self._counted(
+                schedule(self.integer, lanes, tile=tile, deepest=BLOCK[self.board.family].depth, **options)
+            )
+            if found.needs.block_rams <= self.have.block_rams:
+                return found
             program = schedule(self.integer, lanes, tile=tile, **options)
             over = self._counted(program).needs.block_rams - self.have.block_rams
             if over > 0:

@@ -637,18 +637,18 @@ class Core(Component):
         sequencer, loader = self.sequencer, self.sample_loader
         bus = self.bus
         self.pending = Signal()
-        command, was_idle, idle = Signal(4), Signal(init=1), Signal()
+        command, given, was_idle, idle = Signal(4), Signal(), Signal(init=1), Signal()
         count = Signal(32)
         resident = Signal()
         # What a command starts shows a cycle later that the core is busy.
-        m.d.sync += was_idle.eq(~sequencer.busy & ~self.reader.busy & ~self.pending & (command == 0))
-        m.d.comb += idle.eq(was_idle & (command == 0))
-        m.d.sync += command.eq(0)
+        m.d.sync += was_idle.eq(~sequencer.busy & ~self.reader.busy & ~self.pending & ~given)
+        m.d.comb += idle.eq(was_idle & ~given)
+        m.d.sync += [command.eq(0), given.eq(0)]
         next_key = getattr(self, "next_key", None)
         with m.If(bus.write_enable):
             with m.Switch(bus.address):
                 with m.Case(Register.COMMAND):
-                    m.d.sync += command.eq(Mux(idle, bus.write_data, 0))
+                    m.d.sync += [command.eq(Mux(idle, bus.write_data, 0)), given.eq(1)]
                 with m.Case(Register.COUNT), m.If(~sequencer.running):
                     m.d.sync += count.eq(bus.write_data)
                 with m.Case(Register.DATA_MODE):

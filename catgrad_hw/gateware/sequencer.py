@@ -207,19 +207,24 @@ class Sequencer(Component):
         looping = {i: gap - 1 for i, gap in loop_gaps.items()}
 
         def gap_of(values, name):
-            """(Cycles less one, whether there are none)."""
-            less = {i: max(value - 1, 0) for i, value in values.items()}
-            none = {i: value == 0 for i, value in values.items()}
-            return table(m, kernel, less, range(widest + 1), name), table(m, kernel, none, 1, f"no_{name}")
+            """Cycles less one; whether there is but one; whether there is none."""
+            less = table(m, kernel, {i: max(value - 1, 0) for i, value in values.items()}, range(widest + 1), name)
+            one, none = (
+                table(m, kernel, {i: value == cycles for i, value in values.items()}, 1, f"{name}_{cycles}")
+                for cycles in (1, 0)
+            )
+            return less, one, none
 
-        pause, no_pause = gap_of(pauses, "gap")
+        pause, brief, no_pause = gap_of(pauses, "gap")
         if program.tiles > 1:
-            between, none_between = gap_of(looping, "loop_gap")
-            pause, no_pause = Mux(loops, between, pause), Mux(loops, none_between, no_pause)
+            pause, brief, no_pause = (
+                Mux(loops, between, after)
+                for between, after in zip(gap_of(looping, "loop_gap"), (pause, brief, no_pause), strict=True)
+            )
         loop_entry = table(m, kernel, back, kernel.shape(), "loop_entry")
 
         state = Signal(State)
-        wait = Signal(range(widest + 1))
+        wait, waited = Signal(range(widest + 1)), Signal()
         drained = 0 if program.predicts_only else program.timing.drain  # there, the results tell
         drain = Signal(range(drained + 1))
         draining = Signal()
@@ -263,14 +268,14 @@ class Sequencer(Component):
                             m.d.sync += reloads[:position]
                 with m.Else():
                     m.d.comb += self.tile_done.eq(ends_tile)
-                    m.d.sync += [wait.eq(pause), *upcoming]
+                    m.d.sync += [wait.eq(pause), waited.eq(brief), *upcoming]
                     with m.If(no_pause):
                         m.d.comb += leave.eq(1)
                     with m.Else():
                         m.d.sync += state.eq(State.GAP)
             with m.Case(State.GAP):
-                m.d.sync += wait.eq(wait - 1)
-                m.d.comb += leave.eq(wait == 0)
+                m.d.sync += [wait.eq(wait - 1), waited.eq(wait == 1)]
+                m.d.comb += leave.eq(waited)
         with m.If(leave):
             with m.If(loops):
                 m.d.sync += [tile.eq(tile + 1), kernel.eq(loop_entry), state.eq(State.SAMPLES)]

@@ -85,12 +85,13 @@ def place(
     kinds: Mapping[str, BankKind],
     block: BankKind = "block",
     shared: bool = False,
+    deepest: int | None = None,
 ) -> tuple[dict[str, Bank], dict[str, Placement]]:
     """Choose banks and rows for every array that the kernels of ``routines`` touch.
 
     ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
     ``kinds``: the kind of a bank by its name, where it isn't ``block``; ``shared``: the data set, too, lies in banks
-    that the kernels write.
+    that the kernels write; ``deepest``: rows of the deepest bank of rows that more than one array should share.
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
@@ -168,6 +169,8 @@ def place(
                     if base + rows(name) <= low:
                         break
                     base = max(base, high)
+                if axes[name] is not None and deepest is not None and others and base + rows(name) > deepest:
+                    continue
                 fits.append((max(depths[number], base + rows(name)) - depths[number], number, base))
             if not fits:
                 held.append([])

@@ -67,6 +67,7 @@ def schedule(
     block: BankKind = "block",
     narrow: bool = False,
     full_path: bool = True,
+    deepest: int | None = None,
 ) -> Program:
     """Schedule ``program`` for ``lanes`` lanes.
 
@@ -78,6 +79,7 @@ def schedule(
     all banks but that of partial sums, whose words are added as they come. For fewer LUTs and more
     cycles: ``narrow``, parameters and gradients are single words, as they are also where that saves memory that is
     bounded; and without ``full_path``, rows of plain results take the slow path, wherever that can make them.
+    ``deepest``: rows up to which arrays share a bank of rows: those of a block RAM, so that no multiplexer follows it.
 
     Raises:
         CapacityError: a number of lanes, a tile, a width or the memory is out of range.
@@ -103,7 +105,8 @@ def schedule(
     parsed = forms(program)
 
     def draft(tile: int, narrow: bool) -> Draft:
-        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, bank_kinds or {}, block, full_path)
+        kinds = bank_kinds or {}
+        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, kinds, block, full_path, deepest)
 
     if memory is None:
         return draft(batch if tile is None else tile, narrow).scheduled()
@@ -141,6 +144,7 @@ def _draft(
     bank_kinds: Mapping[str, BankKind],
     block: BankKind,
     full_path: bool,
+    deepest: int | None,
 ) -> Draft:
     """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
     batch = program.kernels.batch
@@ -170,7 +174,9 @@ def _draft(
     slots = tiles * samples // batch if resident and samples is not None else 2
     data = {*program.kernels.inputs, *program.kernels.targets}
     shared = not resident and "step" in parsed and not data & bank_kinds.keys()
-    banks, placements = place(program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, block, shared)
+    banks, placements = place(
+        program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, block, shared, deepest
+    )
     bits = {form.name: form.accumulator for forms_ in packing.kernels.values() for form, _ in forms_}
     riding = {f.name: f.rider.accumulator for forms_ in packing.kernels.values() for f, _ in forms_ if f.rider}
     lane_bits, sum_bits = [], []

@@ -95,24 +95,27 @@ class DataSet(Component):
         m.submodules.memory = memory = SinglePortMemory(self.words, self.width, self.kind)
         position = Signal(self.address_bits, reset_less=True)
         last = Signal(self.address_bits, reset_less=True)
-        # The memory's output holds a word until it is taken; the one at the position follows it.
-        fetch = Signal()
+        # A register follows the memory, which is slow. The memory holds the next word until it moves there; the one at
+        # the position follows that.
+        fetch, fetched, moves = Signal(), Signal(), Signal()
         m.d.comb += [
-            fetch.eq(self.playing & (self.samples.ready | ~self.samples.valid)),
+            moves.eq(self.samples.ready | ~self.samples.valid),
+            fetch.eq(self.playing & (moves | ~fetched)),
             memory.address.eq(position),
             memory.read.eq(fetch),
             memory.write.eq(self.write & ~self.playing),
             memory.write_data.eq(self.word),
-            self.samples.payload.eq(memory.read_data),
         ]
+        with m.If(moves):
+            m.d.sync += [self.samples.payload.eq(memory.read_data), self.samples.valid.eq(fetched), fetched.eq(0)]
         with m.If(fetch):
-            m.d.sync += self.samples.valid.eq(1)
+            m.d.sync += fetched.eq(1)
         with m.If(fetch & (position == last)):
             m.d.sync += position.eq(0)
         with m.Elif(fetch | memory.write):
             m.d.sync += position.eq(position + 1)
         with m.If(self.set_position):
-            m.d.sync += [position.eq(self.value), self.playing.eq(self.play), self.samples.valid.eq(0)]
+            m.d.sync += [position.eq(self.value), self.playing.eq(self.play), self.samples.valid.eq(0), fetched.eq(0)]
         with m.If(self.set_last):
             m.d.sync += last.eq(self.value)
         return m

@@ -71,6 +71,7 @@ class Executor(Component):
         kind = Signal(RequestCode, reset_less=True)
         code = Signal(5, reset_less=True)  # of the reply, less 0x80
         unkept, kept_end = Signal(reset_less=True), Signal(POINTER_BITS, reset_less=True)
+        read = Signal(reset_less=True)  # all that was asked for, or what has room
         number = Signal(8, reset_less=True)  # of the last request
         known, answered = Signal(), Signal()  # there is a session; a reply in it may be sent again
         repeated, following, differs, begins = (Signal(reset_less=True) for _ in range(4))
@@ -227,11 +228,14 @@ class Executor(Component):
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += address.eq(item)
-                m.d.sync += index.eq(0)
+                m.d.sync += [index.eq(0), read.eq((item == self.byte) | (out[3:] == REPLY_BYTES >> 3))]
                 with m.If(there):
-                    m.next = "ASK"
-                    with m.If((item == self.byte) | (out[3:] == REPLY_BYTES >> 3)):
-                        m.next = "CLOSE"
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.comb += address.eq(item)
+                m.next = "ASK"
+                with m.If(read):
+                    m.next = "CLOSE"
             with m.State("ASK"):
                 m.d.comb += address.eq(item)
                 m.d.sync += index.eq(index + 1)
