@@ -9,11 +9,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from amaranth.back import rtlil
 
 from catgrad_hw import layers
+from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.flow import GUARD
+from catgrad_hw.gateware.bank import BankMemory
+from catgrad_hw.gateware.lanes import Multiplier
 from catgrad_hw.hardware import Hardware, compile_hardware
+from catgrad_hw.schedule.program import Bank
 from catgrad_hw.simulate import tools
+from catgrad_hw.verify.models import models
 from tests.small_workloads import array, dense_workload, workload_of
 
 pytestmark = [
@@ -91,6 +97,85 @@ def test_a_lane_is_one_block_on_ice40(tmp_path):
     # Nothing else is left of the multiplier: no register stands before or behind the block.
     inside = {cell["type"] for name, cell in top["cells"].items() if re.match(r"lane_\d+\.multiplier", name)}
     assert inside - {"$scopeinfo"} == {"SB_MAC16"}
+
+
+BENCH = """
+`timescale 1ns/1ps
+module bench;
+  reg clk = 0;
+  reg [255:0] in = 0;
+  wire [{top}:0] expected, found;
+{parts}
+  integer seed = 1, cycle;
+  initial begin
+    for (cycle = 0; cycle < 600; cycle = cycle + 1) begin
+      in = {{$random(seed), $random(seed), $random(seed), $random(seed),
+             $random(seed), $random(seed), $random(seed), $random(seed)}};
+      #1 clk = 1;
+      #1 clk = 0;
+      $display("%h %h", expected, found);
+    end
+    $finish;
+  end
+endmodule
+"""
+
+
+def outputs_on_ecp5(directory: Path, make, output: str, width: int, inputs: dict[str, str]) -> list[list[str]]:
+    """The output of a component on random inputs, cycle by cycle: as RTL, and as cells of an ECP5 in our models.
+
+    ``make``: makes the component; ``inputs``: Verilog of each in terms of the random word ``in``.
+    """
+    platforms = {"generic": None, "block": BOARDS["ulx3s-25f"].new_platform()}
+    for name, platform in platforms.items():
+        (directory / f"{name}.il").write_text(rtlil.convert(make(), name=name, platform=platform, emit_src=False))
+    flow = "proc; flatten; memory -nomap; memory_map; opt_clean"
+    script = "; ".join(f"design -reset; read_rtlil {n}.il; {flow}; write_verilog -noattr {n}.v" for n in platforms)
+    assert yosys(directory, script).returncode == 0
+    pins = ", ".join(f".{name}({value})" for name, value in {"clk": "clk", "rst": "1'b0", **inputs}.items())
+    parts = (f"  {n} {n}({pins}, .{output}({wire}));" for n, wire in (("generic", "expected"), ("block", "found")))
+    (directory / "bench.v").write_text(BENCH.format(top=width - 1, parts="\n".join(parts)))
+    (directory / "cells.v").write_text(models("ecp5").verilog)
+    command = ["iverilog", "-g2005", "-s", "bench", "-o", "bench", "cells.v", "generic.v", "block.v", "bench.v"]
+    subprocess.run(command, cwd=directory, capture_output=True, check=True)
+    run = subprocess.run(["vvp", "-n", "bench"], cwd=directory, capture_output=True, text=True, check=True)
+    return [line.split() for line in run.stdout.splitlines() if len(line.split()) == 2]
+
+
+needs_icarus = pytest.mark.skipif(not tools.icarus().found, reason="needs Icarus: apt install iverilog")
+
+
+@needs_icarus
+@pytest.mark.parametrize("width", [16, 18])
+def test_the_multiplier_of_an_ecp5_is_the_generic_one(tmp_path, width):
+    """The block with its own registers against the RTL."""
+    inputs = {"a": f"in[{width - 1}:0]", "b": f"in[255 -: {width}]"}
+    rows = outputs_on_ecp5(tmp_path, lambda: Multiplier(width), "product", 2 * width, inputs)[Multiplier.latency :]
+    assert "MULT18X18D" in (tmp_path / "block.v").read_text()
+    assert all(expected == found for expected, found in rows)
+    assert len({found for _, found in rows}) > 590
+
+
+@needs_icarus
+@pytest.mark.parametrize(("words", "width", "depth"), [(3, 18, 40), (1, 24, 300), (5, 16, 512), (1, 40, 2), (4, 5, 7)])
+def test_a_bank_of_an_ecp5_is_the_generic_one(tmp_path, words, width, depth):
+    """Block RAMs with their output registers against the RTL; what is read is not written in the same cycle."""
+    # Few rows are met, so that what was written is read; reads and writes take turns in the halves of the addresses.
+    zeros = (depth - 1).bit_length() - 2
+    middle = f"{{{zeros}{{1'b0}}}}, " if zeros > 0 else ""
+    low = {"write_address": "in[1]", "read_address": "in[2]"} if zeros >= 0 else {}
+    turns = {"write_address": "in[0]", "read_address": "~in[0]"}
+    inputs = {name: f"{{{turn}, {middle}{low[name]}}}" if low else turn for name, turn in turns.items()} | {
+        "hold": "in[20] & in[21]",
+        "write_data": f"in[255 -: {words * width}]",
+        "write_enable": f"in[30 -: {words}]",
+    }
+    rows = outputs_on_ecp5(
+        tmp_path, lambda: BankMemory(Bank("b", words, width, depth)), "read_data", words * width, inputs
+    )
+    assert "DP16KD" in (tmp_path / "block.v").read_text()
+    assert all(expected == found for expected, found in rows[1:])  # nothing has been read before
+    assert len({found for _, found in rows}) > 100
 
 
 PRODUCT = """

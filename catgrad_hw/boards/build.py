@@ -153,9 +153,13 @@ def _after_read(design: Fit) -> str:
     a schedule in which that happens is refused. The memory of counters is read and written by turns. Those of the link
     keep theirs.
     """
+    from catgrad_hw.gateware.bank import is_instance
+
+    platform = design.board.new_platform()
+    inferred = sum(not is_instance(bank, platform) for bank in design.hardware.program.banks.values())
     reads = "top.device.core.bank_*/t:$memrd_v2 top.device.core.counters/t:$memrd_v2"
     commands = [
-        f"select -assert-count {len(design.hardware.program.banks) + 1} {reads}",
+        f"select -assert-count {inferred + 1} {reads}",
         f"setparam -set COLLISION_X_MASK 1'1 {reads}",  # memories that are read through a port ignore no_rw_check
     ]
     if design.data_set_words and design.data_set_kind == "spram":

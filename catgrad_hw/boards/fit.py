@@ -76,7 +76,7 @@ class LutModel:
 
 LUTS: Mapping[Family, LutModel] = {
     "ice40": LutModel(
-        base=2790, lane=180, full=190, update=340, slow=0, kernel=110, unit=585, margin=0.1, multiplier=860
+        base=2475, lane=175, full=205, update=335, slow=0, kernel=115, unit=575, margin=0.05, multiplier=865
     ),
     "ecp5": LutModel(base=1430, lane=215, full=255, update=290, slow=0, kernel=235, unit=830, margin=0.1),
     "gowin": LutModel(base=1220, lane=280, full=130, update=190, slow=710, kernel=170, unit=450, margin=0.1),

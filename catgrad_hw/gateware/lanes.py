@@ -1,14 +1,18 @@
 """Lanes: multiply-accumulate units, and the tree that sums across them."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
+
+ECP5_BITS = 18
+"""Of the operands of an ECP5's multiplier block."""
 
 
 class Multiplier(Component):
     """A signed multiplier with registers on its operands and on its product: two cycles.
 
-    One register after the product and no more: Yosys' iCE40 flow absorbs a second one wrongly.
+    One register after the product and no more: Yosys' iCE40 flow absorbs a second one wrongly. On an ECP5 the registers
+    are those of its multiplier block (Lattice FPGA-TN-02205), where Yosys would leave them outside.
     """
 
     latency = 2
@@ -19,12 +23,37 @@ class Multiplier(Component):
 
     def elaborate(self, platform):
         m = Module()
+        if getattr(platform, "family", None) == "ecp5" and self.width <= ECP5_BITS:
+            m.submodules.block = self._ecp5()
+            return m
         a = Signal(signed(self.width), reset_less=True)
         b = Signal(signed(self.width), reset_less=True)
         product = Signal(signed(2 * self.width), reset_less=True)
         m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
         m.d.comb += self.product.eq(product)
         return m
+
+    def _ecp5(self):
+        def wide(operand):
+            return Cat(operand, operand[-1].replicate(ECP5_BITS - self.width))
+
+        clocked = {f"p_REG_{register}_CLK": "CLK0" for register in ("INPUTA", "INPUTB", "OUTPUT")}
+        product = [*self.product, *(Signal() for _ in range(2 * (ECP5_BITS - self.width)))]
+        return Instance(
+            "MULT18X18D",
+            **clocked,
+            i_CLK0=ClockSignal(),
+            i_CE0=Const(1),
+            i_RST0=Const(0),
+            i_SIGNEDA=Const(1),
+            i_SIGNEDB=Const(1),
+            i_SOURCEA=Const(0),
+            i_SOURCEB=Const(0),
+            **{f"i_A{i}": bit for i, bit in enumerate(wide(self.a))},
+            **{f"i_B{i}": bit for i, bit in enumerate(wide(self.b))},
+            **{f"i_C{i}": Const(0) for i in range(ECP5_BITS)},
+            **{f"o_P{i}": bit for i, bit in enumerate(product)},
+        )
 
 
 class Lane(Component):

@@ -227,16 +227,19 @@ class Sequencer(Component):
         wait, waited = Signal(range(widest + 1)), Signal()
         drained = 0 if program.predicts_only else program.timing.drain  # there, the results tell
         drain = Signal(range(drained + 1))
-        draining = Signal()
+        stops, draining = Signal(), Signal()
         m.d.comb += [
             issuing.eq((state == State.ISSUE) & ~stalled),
             self.last_issue.eq(issuing & finished & ends_routine & ~loops),
             self.running.eq(state != State.IDLE),
             self.waiting.eq((state == State.SAMPLES) & ~self.samples_ready),
-            self.busy.eq(self.running | draining),
+            self.busy.eq(self.running | (stops if drained else 0) | draining),
             self.step_start.eq(issuing & (level == depth) & (kernel == 0) & (tile == 0)),
         ]
-        with m.If(draining):
+        m.d.sync += stops.eq(0)
+        with m.If(stops):
+            m.d.sync += [runs.eq(0), drain.eq(drained - 1), draining.eq(drained > 1)]
+        with m.Elif(draining):
             m.d.sync += [drain.eq(drain - 1), draining.eq(drain != 1)]
 
         if program.reads_while_loading:
@@ -285,7 +288,7 @@ class Sequencer(Component):
                 with m.If(~(once | reached)):
                     m.d.sync += begins.eq(1)
                 with m.Else():
-                    m.d.sync += [runs.eq(0), state.eq(State.IDLE), drain.eq(drained), draining.eq(drained > 0)]
+                    m.d.sync += [stops.eq(1), state.eq(State.IDLE)]
             with m.Else():
                 m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
         return m

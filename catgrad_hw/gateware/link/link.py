@@ -75,7 +75,6 @@ class Link(Component):
             executor.pointer.eq(receiver.address),
             executor.end.eq(receiver.end),
             executor.advance.eq(transmitter.advance),
-            executor.sent.eq(transmitter.done),
             reply_write.addr.eq(executor.out),
             reply_write.data.eq(executor.reply_data),
             reply_write.en.eq(executor.reply_write),
@@ -96,6 +95,7 @@ class Link(Component):
             receiver.valid.eq(uart_receiver.valid & receiving),  # its byte stays
             receiver.broken.eq(uart_receiver.broken & receiving),
             executor.start.eq(receiver.good),
+            executor.sent.eq(transmitter.done),
             executor.byte.eq(request_read.data),  # block RAM is slow: nothing else fits into its cycle
             executor.reply_byte.eq(reply_read.data),
         ]
