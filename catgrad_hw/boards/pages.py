@@ -1,7 +1,8 @@
 """Writes ``boards/<board>/README.md`` from the descriptions and from what builds have measured.
 
-``python -m catgrad_hw.boards.pages boards`` writes them all. ``catgrad-hw build iris-hidden --all-boards -o DIR``
-measures: its ``DIR/measured.json`` replaces ``measured.json`` beside this file.
+``python -m catgrad_hw.boards.pages boards`` writes them all. ``catgrad-hw build iris-hidden --board BOARD -o DIR``
+measures: ``python -m catgrad_hw.boards.pages boards DIR …`` takes what the builds found into ``measured.json`` beside
+this file. ``DIR/measured.json`` of a build of all boards replaces it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def page(board: Board, found: Mapping[str, Any] | None) -> str:
         cells = CELLS[board.family]
         fmax = "not modelled: nextpnr knows no delay of this chip's multipliers"
         lines += [
-            f"{found['model']}, whole design, link and PLL included, after place-and-route:",
+            f"`catgrad-hw build {found['model']} --board {board.name} --lanes {found['lanes']}`, the whole design with "
+            "link and PLL, after place-and-route:",
             "",
             *_table(
                 ("", ""),
@@ -164,6 +166,8 @@ def _table(head: tuple[str, ...], rows: Any) -> list[str]:
 
 
 if __name__ == "__main__":
+    builds = [json.loads((Path(folder) / "build.json").read_text()) for folder in sys.argv[2:]]
+    write_measured(MEASURED, measured() | {build["board"]: build for build in builds})
     for path, text in pages().items():
         target = Path(sys.argv[1]) / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -41,14 +41,14 @@ class Reader(Component):
         running = Signal()
         group = Signal()
         issue = Signal()
-        presented, on_the_way, there = Signal(), Signal(), Signal()
+        presented, on_the_way, arrives, there = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.results.valid.eq(there),
             self.hold.eq(there & ~self.results.ready),
-            self.busy.eq(running | presented | on_the_way | there),
+            self.busy.eq(running | presented | on_the_way | arrives | there),
         ]
         with m.If(~self.hold):
-            m.d.sync += [presented.eq(issue), on_the_way.eq(presented), there.eq(on_the_way)]
+            m.d.sync += [presented.eq(issue), on_the_way.eq(presented), arrives.eq(on_the_way), there.eq(arrives)]
         with m.If(self.start):
             m.d.sync += [running.eq(1), group.eq(self.group)]
 
@@ -75,23 +75,26 @@ class Reader(Component):
         with m.If(self.start):
             m.d.sync += [left.eq(self._prediction_words()), origin.eq(0)]
 
-        # Which word of which bank's row, that of its address and two cycles later.
+        # Which word of which bank's row: that of its address, two cycles later, and when words are out of rows.
         where = Signal(data.StructLayout({"lane": bits_for(program.lanes), "bank": bits_for(len(self.banks))}))
-        asked, read, out = (Signal.like(where, name=name, reset_less=True) for name in ("asked", "read", "out"))
+        asked, read, row_of, out = (
+            Signal.like(where, name=name, reset_less=True) for name in ("asked", "read", "row_of", "out")
+        )
         m.d.comb += [
             where.lane.eq(Mux(group, walks[1].lane, walks[0].lane)),
             where.bank.eq(Mux(group, bank_of[1], bank_of[0])),
         ]
         with m.If(~self.hold):
             m.d.sync += self.row.eq(Mux(group, walks[1].row, walks[0].row))
-            m.d.sync += [asked.eq(where), read.eq(asked), out.eq(read)]
+            m.d.sync += [asked.eq(where), read.eq(asked), row_of.eq(read), out.eq(row_of)]
         words = []
         for name in self.banks:
             memory = program.banks[name]
             row = getattr(self, f"row_{name}")
             parts = [row[i * memory.width : (i + 1) * memory.width].as_signed() for i in range(memory.words)]
-            word = Signal(signed(self.width), name=f"word_{name}")
-            m.d.comb += word.eq(choose(parts, out.lane))
+            word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
+            with m.If(~self.hold):
+                m.d.sync += word.eq(choose(parts, row_of.lane))
             words.append(word)
         m.d.comb += self.results.payload.eq(choose(words, out.bank))
         return m
