@@ -34,7 +34,7 @@ def test_settings_are_within_the_limits(name):
     board = BOARDS[name]
     low, high = limits_of(board).output
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(st.floats(low + 1, min(high, 250)))
     def check(wanted):
         setting = find_pll(board, wanted * MHZ)

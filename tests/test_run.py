@@ -273,7 +273,9 @@ def test_a_host_that_is_ended_goes_on(simulated, design, run, tmp_path, number):
     file, _, _ = design
     state, steps = tmp_path / "state.npz", 4000
     command = ["run", f"{file}:small", "--port", simulated[1], "--checkpoint", str(state), "--every", "3"]
-    code = "from catgrad_hw.cli import main; main()"
+    # Where SIGINT was ignored when the tests were started, as of a shell's background job, Python leaves it so.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += "; from catgrad_hw.cli import main; main()"
     host = subprocess.Popen(
         [sys.executable, "-c", code, *command, "--steps", str(steps)], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )

@@ -116,7 +116,7 @@ def test_other_models_on_verilator(model, simulator):
 @pytest.mark.parametrize("model", MODELS)
 def test_all_models_on_icarus(model, simulator):
     workload, hardware = compiled(model)
-    check(simulate(hardware, workload, 5, simulator=simulator), workload, hardware)
+    check(simulate(hardware, workload, 2, simulator=simulator), workload, hardware)
 
 
 @pytest.mark.simulator
@@ -159,7 +159,9 @@ def test_one_changed_operator_is_seen(run, tmp_path, simulator):
 @pytest.mark.simulator
 def test_waves_of_amaranths_simulator(run, tmp_path):
     waves = tmp_path / "waves.vcd"
-    code, _, _ = run("train", "iris-linear", "--steps", "1", "--simulator", "amaranth", "--vcd", waves)
+    (tmp_path / "mine.py").write_text(STREAMED)
+    model = f"{tmp_path}/mine.py:streamed"
+    code, _, _ = run("train", model, "--lanes", "1", "--steps", "1", "--simulator", "amaranth", "--vcd", waves)
     assert code == 0
     assert waves.read_text().startswith("$")
 

@@ -29,7 +29,7 @@ START_LIMIT = 120.0  # seconds from the start of the simulator to the first look
 ANSWER_CYCLES = 64_000
 """More than a board needs from the end of a request to the first byte of its reply, waiting for the core excepted."""
 
-TOP = "device"
+TOP, BENCH = "device", "board"
 
 
 def device_verilog(program: Program, settings: LinkSettings) -> str:
@@ -83,17 +83,14 @@ class SimulatedBoard:
         return (self._path / "port.txt").read_text()
 
     @property
-    def _bench(self) -> str:
-        return "netlist" if self._netlist else "board"
-
-    @property
     def _path(self) -> Path:
         return Path(self._directory.name)
 
     def build(self) -> None:
         """Compile the simulation, where the cache lacks it."""
         verilog = self._netlist or device_verilog(self.program, self.settings)
-        self._built = runner.build(verilog, self.simulator, bench=self._bench, waves=self._waves is not None)
+        waves, quick = self._waves is not None, self._netlist is not None
+        self._built = runner.build(verilog, self.simulator, bench=BENCH, waves=waves, quick=quick)
 
     def start(self) -> SimulatedBoard:
         """Build, where that was not done, and serve."""
@@ -108,7 +105,7 @@ class SimulatedBoard:
         (self._path / "settings.json").write_text(json.dumps(settings))
         arguments = [
             "run",
-            self._bench,
+            BENCH,
             self.simulator,
             str(self._built),
             *([str(self._waves.resolve())] if self._waves else []),

@@ -21,6 +21,7 @@ from catgrad_hw.simulate import tools, worker
 from catgrad_hw.simulate.job import Job, Outcome, Record
 
 POLL = 0.05  # seconds between looks at a running simulation
+AHEAD = 3600.0  # seconds, more than a build takes
 
 
 def choose_simulator(name: str | None = None) -> str:
@@ -66,15 +67,23 @@ def log_tail(directory: Path) -> str:
     return telling[-1].strip() if telling else "no output"
 
 
-def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = False) -> Path:
+def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = False, quick: bool = False) -> Path:
     """Directory of the compiled simulation of ``verilog``, whose top module is that of ``bench``, one of
-    ``catgrad_hw.simulate.worker.BENCHES``; made where the cache lacks it."""
+    ``catgrad_hw.simulate.worker.BENCHES``; made where the cache lacks it.
+
+    ``quick``: little will be simulated, so that a simulation that is slower, but sooner built, will do.
+    """
     cache = tools.cache_directory() / "builds"
     settings = (tools.version(simulator), tools.compiler().version, str(waves), Path(worker.__file__).read_text())
     runtime = cache / f"{simulator}-runtime-{_hash(*settings)}"
     target = cache / f"{simulator}-{_hash(verilog, bench, *settings)}"
     if target.exists():
         return target
+    quick = quick and simulator == "verilator"
+    if quick:
+        target = target.with_name(f"{target.name}-quick")
+        if target.exists():
+            return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as name:
         directory = Path(name)
@@ -82,9 +91,13 @@ def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = Fa
         source.write_text(verilog)
         result = directory / "result"
         result.mkdir()
+        ahead = time.time() + AHEAD
         for compiled in runtime.glob("*.o"):
-            shutil.copy2(compiled, result)
-        arguments = ["build", bench, simulator, str(result), str(source), *(["waves"] if waves else [])]
+            # Dated ahead: what is older than the makefile, which is yet to be written, would be compiled again.
+            copy = shutil.copy(compiled, result)
+            os.utime(copy, (ahead, ahead))
+        options = [name for name, wanted in (("waves", waves), ("quick", quick)) if wanted]
+        arguments = ["build", bench, simulator, str(result), str(source), *options]
         if start_worker(simulator, arguments, directory, {}).wait():
             kept = Path(tempfile.mkdtemp(prefix="catgrad-hw-")) / "build.log"
             shutil.copy(directory / "log.txt", kept)
@@ -124,11 +137,13 @@ def _running(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def run_verilog(verilog: str, simulator: str, job: Job, record: Record, waves: Path | None = None) -> Outcome:
+def run_verilog(
+    verilog: str, simulator: str, job: Job, record: Record, waves: Path | None = None, *, quick: bool = False
+) -> Outcome:
     """Run ``job`` on Verilog whose top module is ``core``; ``record`` is called while the simulation goes on."""
     if waves is not None and simulator == "icarus":
         raise ModelError("simulation: --vcd expects the simulator verilator or amaranth, found icarus; change one")
-    built = build(verilog, simulator, waves=waves is not None)
+    built = build(verilog, simulator, waves=waves is not None, quick=quick)
     with tempfile.TemporaryDirectory(prefix="catgrad-hw-") as name:
         directory = Path(name)
         job.save(directory / "job.npz")
@@ -163,10 +178,12 @@ def run(
     verilog: Callable[[], str],
     component: Callable[[], Component],
     waves: Path | None = None,
+    quick: bool = False,
 ) -> Outcome:
-    """Run ``job`` in ``simulator``, on ``verilog()`` or, in Amaranth's simulator, on ``component()``."""
+    """Run ``job`` in ``simulator``, on ``verilog()`` or, in Amaranth's simulator, on ``component()``; ``quick`` as for
+    :func:`build`."""
     if simulator == "amaranth":
         from catgrad_hw.simulate import amaranth_bench
 
         return amaranth_bench.run(component(), job, record, waves)
-    return run_verilog(verilog(), simulator, job, record, waves)
+    return run_verilog(verilog(), simulator, job, record, waves, quick=quick)

@@ -1,7 +1,8 @@
 """Builds a simulation, or runs one, in a process of its own: cocotb's runner wants to own the environment.
 
-``python -m catgrad_hw.simulate.worker build|run BENCH SIMULATOR DIRECTORY [FILE]``: FILE is the Verilog to build, or
-the waves to write; BENCH one of ``BENCHES``.
+``python -m catgrad_hw.simulate.worker build BENCH SIMULATOR DIRECTORY VERILOG [waves] [quick]`` and
+``... run BENCH SIMULATOR DIRECTORY [WAVES]``: VERILOG is what to build, WAVES the file to write; BENCH one of
+``BENCHES``.
 """
 
 from __future__ import annotations
@@ -20,25 +21,23 @@ TIMESCALE = ("1ns", "1ps")
 
 @dataclass(frozen=True)
 class Bench:
-    """The top module, its ports that the bench uses, and the module of the bench.
-
-    ``quick_build``: compiling takes longer than simulating, so that the C++ compiler had better not optimise.
-    """
+    """The top module, its ports that the bench uses, and the module of the bench."""
 
     top: str
     ports: tuple[str, ...]
     module: str
-    quick_build: bool = False
 
 
 BENCHES = {
     "core": Bench("core", ("clk", *INPUTS, *OUTPUTS), "catgrad_hw.simulate.bench"),
     "board": Bench("device", ("clk", "rst", "rx", "tx", "training"), "catgrad_hw.simulate.board_bench"),
-    "netlist": Bench("device", ("clk", "rst", "rx", "tx", "training"), "catgrad_hw.simulate.board_bench", True),
 }
 
+QUICK = ("OPT_FAST=-O0", "VM_PARALLEL_BUILDS=0")
+"""Variables of Verilator's makefile: the C++ compiler does not optimise, and reads its headers once."""
 
-def build(bench: Bench, simulator: str, directory: Path, source: Path, waves: bool) -> None:
+
+def build(bench: Bench, simulator: str, directory: Path, source: Path, *, waves: bool, quick: bool) -> None:
     """Compile ``source`` into ``directory``."""
     sources: list[Path | VerilatorControlFile] = [source]
     if simulator == "verilator":
@@ -47,8 +46,8 @@ def build(bench: Bench, simulator: str, directory: Path, source: Path, waves: bo
         lines = [f'public_flat_rw -module "{bench.top}" -var "{name}"' for name in bench.ports]
         ports.write_text("\n".join(["`verilator_config", *lines, ""]))
         sources.append(VerilatorControlFile(ports))
-        if bench.quick_build:
-            os.environ["MAKEFLAGS"] = f"{os.environ.get('MAKEFLAGS', '')} OPT_FAST=-O0"
+        if quick:
+            os.environ["MAKEFLAGS"] = " ".join([os.environ.get("MAKEFLAGS", ""), *QUICK])
         arguments = ["-Wno-fatal", "-Wno-lint", "-O3", "--no-public-flat-rw"]
     else:
         # Under -g2012 Icarus can leave Yosys-written `always @*` blocks undefined from time 0; the last -g wins.
@@ -84,7 +83,8 @@ def main(arguments: list[str]) -> None:
     action, name, simulator, directory, *rest = arguments
     bench = BENCHES[name]
     if action == "build":
-        build(bench, simulator, Path(directory), Path(rest[0]), waves="waves" in rest[1:])
+        options = rest[1:]
+        build(bench, simulator, Path(directory), Path(rest[0]), waves="waves" in options, quick="quick" in options)
     else:
         run(bench, simulator, Path(directory), Path(rest[0]) if rest else None)
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -42,7 +42,7 @@ CYCLES_PER_BIT = 8
 """Of the serial line: the fewest that the link takes."""
 
 Damage: TypeAlias = Callable[[dict[str, Any]], None]
-"""Changes a netlist (Yosys' JSON), to see that this is found."""
+"""Changes a netlist (the JSON of Yosys or nextpnr), to see that this is found."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def check_level(board: Board, level: Level) -> None:
 
 
 def netlist(design: Fit, level: Level, stages: Stages, seed: int = 1, damage: Damage | None = None) -> Netlist:
-    """What is on the board of ``design`` at ``level``; ``seed`` is that of placement, ``damage`` done after synthesis.
+    """What is on the board of ``design`` at ``level``; ``seed`` is that of placement, ``damage`` is done there.
 
     Raises:
         ModelError: no open tool goes down to that level of this chip.
@@ -93,17 +93,23 @@ def netlist(design: Fit, level: Level, stages: Stages, seed: int = 1, damage: Da
     fitted = design.settings(hz)
     settings = LinkSettings(hz, hz // CYCLES_PER_BIT, fitted.data_set_words, fitted.data_set_kind)
     cells, constraints = synthesise(design, settings, pll, stages)
-    if damage is not None:
-        modules = json.loads(cells)
-        damage(modules)
-        cells = json.dumps(modules).encode()
     if level == "netlist":
-        return _of_cells(design.board, cells, settings)
+        return _of_cells(design.board, _damaged(cells, damage), settings)
     routed = stages.route(cells, constraints, CLOCK_MHZ, seed, write_cells=True)
+    assert routed.cells_netlist is not None
+    found = _damaged(routed.cells_netlist, damage)
     if level == "routed":
-        assert routed.cells_netlist is not None
-        return _of_cells(design.board, routed.cells_netlist, settings)
+        return _of_cells(design.board, found, settings)
+    routed = replace(routed, netlist=_reconfigured(routed.netlist, routed.cells_netlist, found))
     return _of_bitstream(design.board, stages.pack(routed), constraints, settings)
+
+
+def _damaged(cells: bytes, damage: Damage | None) -> bytes:
+    if damage is None:
+        return cells
+    modules = json.loads(cells)
+    damage(modules)
+    return json.dumps(modules).encode()
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -205,6 +211,36 @@ def _join_buses(cell: dict[str, Any]) -> None:
 
 
 # --- bitstream --------------------------------------------------------------------------------------------------------
+
+TABLE = slice(36, 44)
+"""Where a logic tile's rows, two for each cell, have the cell's table."""
+
+INVERTED = str.maketrans("01", "10")
+
+
+def _reconfigured(configuration: bytes, before: bytes, after: bytes) -> bytes:
+    """The configuration (icestorm's text) with the contents that cells have ``after``, where those ``before`` differ:
+    an inverted table, or rows of a block RAM."""
+    if before == after:
+        return configuration
+    old, new = (json.loads(text)["modules"]["top"]["cells"] for text in (before, after))
+    lines = configuration.decode().split("\n")
+    for name, cell in old.items():
+        for key, bits in cell["parameters"].items():
+            if (wanted := new[name]["parameters"][key]) == bits:
+                continue
+            x, y, place = re.fullmatch(r"X(\d+)/Y(\d+)/(\w+)", cell["attributes"]["NEXTPNR_BEL"]).groups()  # type: ignore[union-attr]
+            if place == "ram":
+                row = lines.index(f".ram_data {x} {y}") + 1 + int(key.removeprefix("INIT_"), 16)
+                assert int(lines[row], 16) == int(bits, 2)
+                lines[row] = f"{int(wanted, 2):064x}"
+            else:
+                assert wanted == bits.translate(INVERTED)  # in whatever order its bits are
+                first = lines.index(f".logic_tile {x} {y}") + 1 + 2 * int(place.removeprefix("lc"))
+                for row in (first, first + 1):
+                    table = lines[row][TABLE]
+                    lines[row] = lines[row][: TABLE.start] + table.translate(INVERTED) + lines[row][TABLE.stop :]
+    return "\n".join(lines).encode()
 
 
 def _of_bitstream(board: Board, content: bytes, constraints: str, settings: LinkSettings) -> Netlist:

@@ -83,7 +83,7 @@ def verify(
     has, and compare.
 
     ``lanes``, ``memory`` and ``tile`` as for :func:`catgrad_hw.boards.fit.fit`; ``seed`` gives the initial parameters.
-    ``damage`` changes the netlist after synthesis: what it does must be found. ``logs``: a folder for the tools' logs.
+    ``damage`` changes a cell at that level: what it does must be found. ``logs``: a folder for the tools' logs.
 
     Raises:
         ModelError: no open tool goes down to that level of this chip.
