@@ -252,7 +252,7 @@ def test_saturation_is_counted_as_in_the_reference(numbers, simulator):
 # --- random networks --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(10))  # every choice that a case makes is among them
+@pytest.mark.parametrize("seed", range(20))
 def test_random_networks_on_random_machines(seed):
     chosen = campaign.case(seed)
     _, hardware, simulation = campaign.run(chosen, AMARANTH)

@@ -612,32 +612,33 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg \$612 ;
   reg \$613 ;
   reg [3:0] \$614 ;
-  reg [31:0] \$615 ;
-  reg \$616 ;
+  reg \$615 ;
+  reg [31:0] \$616 ;
   reg \$617 ;
-  reg [1:0] \$618 ;
+  reg \$618 ;
   reg [1:0] \$619 ;
   wire [4:0] \$62 ;
   reg [1:0] \$620 ;
   reg [1:0] \$621 ;
-  reg [3:0] \$622 ;
-  reg \$623 ;
-  reg [3:0] \$624 ;
+  reg [1:0] \$622 ;
+  reg [3:0] \$623 ;
+  reg \$624 ;
   reg [3:0] \$625 ;
-  reg \$626 ;
+  reg [3:0] \$626 ;
   reg \$627 ;
   reg \$628 ;
-  reg [3:0] \$629 ;
+  reg \$629 ;
   wire [1:0] \$63 ;
   reg [3:0] \$630 ;
   reg [3:0] \$631 ;
   reg [3:0] \$632 ;
-  reg \$633 ;
+  reg [3:0] \$633 ;
   reg \$634 ;
   reg \$635 ;
   reg \$636 ;
-  reg [4:0] \$637 ;
-  reg [5:0] \$638 ;
+  reg \$637 ;
+  reg [4:0] \$638 ;
+  reg [5:0] \$639 ;
   wire [3:0] \$64 ;
   wire [4:0] \$65 ;
   wire [1:0] \$66 ;
@@ -679,9 +680,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [15:0] \$99 ;
   reg [19:0] \$signal  = 20'h00000;
   reg \$signal$145  = 1'h1;
-  reg [3:0] \$signal$149  = 4'h0;
-  reg \$signal$190  = 1'h0;
+  reg \$signal$149  = 1'h0;
+  reg [3:0] \$signal$150  = 4'h0;
+  wire \$signal$151 ;
   reg \$signal$191  = 1'h0;
+  reg \$signal$192  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -696,13 +699,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$224 ;
-  wire signed [15:0] \a$228 ;
-  wire signed [15:0] \a$232 ;
-  wire signed [15:0] \a$236 ;
-  wire signed [15:0] \a$240 ;
-  wire signed [15:0] \a$244 ;
-  wire signed [15:0] \a$248 ;
+  wire signed [15:0] \a$225 ;
+  wire signed [15:0] \a$229 ;
+  wire signed [15:0] \a$233 ;
+  wire signed [15:0] \a$237 ;
+  wire signed [15:0] \a$241 ;
+  wire signed [15:0] \a$245 ;
+  wire signed [15:0] \a$249 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -748,17 +751,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] a_word_picked = 24'h000000;
   reg signed [23:0] a_word_raw_0;
   wire accumulate;
-  wire \accumulate$226 ;
-  wire \accumulate$230 ;
-  wire \accumulate$234 ;
-  wire \accumulate$238 ;
-  wire \accumulate$242 ;
-  wire \accumulate$246 ;
-  wire \accumulate$250 ;
-  wire \accumulate$291 ;
+  wire \accumulate$227 ;
+  wire \accumulate$231 ;
+  wire \accumulate$235 ;
+  wire \accumulate$239 ;
+  wire \accumulate$243 ;
+  wire \accumulate$247 ;
+  wire \accumulate$251 ;
+  wire \accumulate$292 ;
   wire active;
-  wire \active$378 ;
-  wire \active$385 ;
+  wire \active$379 ;
+  wire \active$386 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -797,13 +800,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$225 ;
-  wire signed [15:0] \b$229 ;
-  wire signed [15:0] \b$233 ;
-  wire signed [15:0] \b$237 ;
-  wire signed [15:0] \b$241 ;
-  wire signed [15:0] \b$245 ;
-  wire signed [15:0] \b$249 ;
+  wire signed [15:0] \b$226 ;
+  wire signed [15:0] \b$230 ;
+  wire signed [15:0] \b$234 ;
+  wire signed [15:0] \b$238 ;
+  wire signed [15:0] \b$242 ;
+  wire signed [15:0] \b$246 ;
+  wire signed [15:0] \b$250 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -827,8 +830,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] bank;
   wire \bank$130 ;
   wire \bank$139 ;
-  wire [1:0] \bank$371 ;
-  wire \bank$411 ;
+  wire [1:0] \bank$372 ;
+  wire \bank$412 ;
   wire \bank$45 ;
   wire [1:0] \bank$67 ;
   wire \bank$92 ;
@@ -843,7 +846,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire busy;
   wire \busy$147 ;
   wire [3:0] clamped;
-  wire \clamped$171 ;
+  wire \clamped$172 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -861,7 +864,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$454 ;
+  wire [3:0] \clamped_kernel$455 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -883,7 +886,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$427 ;
+  wire [31:0] \count$428 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -908,49 +911,48 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] enables;
   reg finishes_sum;
   wire first;
-  wire \first$227 ;
-  wire \first$231 ;
-  wire \first$235 ;
-  wire \first$239 ;
-  wire \first$243 ;
-  wire \first$247 ;
-  wire \first$251 ;
-  wire \first$292 ;
+  wire \first$228 ;
+  wire \first$232 ;
+  wire \first$236 ;
+  wire \first$240 ;
+  wire \first$244 ;
+  wire \first$248 ;
+  wire \first$252 ;
+  wire \first$293 ;
   wire first_tile;
-  wire \first_tile$210 ;
-  wire \first_tile$219 ;
-  wire \first_tile$267 ;
-  wire \first_tile$275 ;
-  wire \first_tile$309 ;
-  wire \first_tile$317 ;
-  wire \first_tile$341 ;
-  wire \first_tile$346 ;
-  wire \first_tile$355 ;
+  wire \first_tile$211 ;
+  wire \first_tile$220 ;
+  wire \first_tile$268 ;
+  wire \first_tile$276 ;
+  wire \first_tile$310 ;
+  wire \first_tile$318 ;
+  wire \first_tile$342 ;
+  wire \first_tile$347 ;
+  wire \first_tile$356 ;
   wire forget;
   wire group;
   wire hold;
-  wire \hold$358 ;
-  wire \hold$376 ;
-  wire \hold$403 ;
-  wire idle;
+  wire \hold$359 ;
+  wire \hold$377 ;
+  wire \hold$404 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$207 ;
-  wire [3:0] \kernel$216 ;
-  wire [3:0] \kernel$264 ;
-  wire [3:0] \kernel$272 ;
-  wire [3:0] \kernel$306 ;
-  wire [3:0] \kernel$314 ;
-  wire [3:0] \kernel$338 ;
-  wire [3:0] \kernel$343 ;
-  wire [3:0] \kernel$352 ;
+  wire [3:0] \kernel$208 ;
+  wire [3:0] \kernel$217 ;
+  wire [3:0] \kernel$265 ;
+  wire [3:0] \kernel$273 ;
+  wire [3:0] \kernel$307 ;
+  wire [3:0] \kernel$315 ;
+  wire [3:0] \kernel$339 ;
+  wire [3:0] \kernel$344 ;
+  wire [3:0] \kernel$353 ;
   wire [2:0] lane;
   wire [2:0] \lane$133 ;
   wire [2:0] \lane$142 ;
-  wire [2:0] \lane$372 ;
-  wire [2:0] \lane$374 ;
-  wire [2:0] \lane$416 ;
-  wire [2:0] \lane$418 ;
-  wire [2:0] \lane$424 ;
+  wire [2:0] \lane$373 ;
+  wire [2:0] \lane$375 ;
+  wire [2:0] \lane$417 ;
+  wire [2:0] \lane$419 ;
+  wire [2:0] \lane$425 ;
   wire [2:0] \lane$48 ;
   wire [2:0] \lane$70 ;
   wire [2:0] \lane$95 ;
@@ -958,17 +960,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [2:0] lane_y;
   reg [5:0] left = 6'h00;
   wire [1:0] level;
-  wire [1:0] \level$208 ;
-  wire [1:0] \level$217 ;
-  wire [1:0] \level$265 ;
-  wire [1:0] \level$273 ;
-  wire [1:0] \level$307 ;
-  wire [1:0] \level$315 ;
-  wire [1:0] \level$339 ;
-  wire [1:0] \level$344 ;
-  wire [1:0] \level$353 ;
+  wire [1:0] \level$209 ;
+  wire [1:0] \level$218 ;
+  wire [1:0] \level$266 ;
+  wire [1:0] \level$274 ;
+  wire [1:0] \level$308 ;
+  wire [1:0] \level$316 ;
+  wire [1:0] \level$340 ;
+  wire [1:0] \level$345 ;
+  wire [1:0] \level$354 ;
   wire [2:0] missing;
-  wire [2:0] \missing$433 ;
+  wire [2:0] \missing$434 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -1035,31 +1037,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_5;
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
-  wire signed [23:0] \parameters__payload$444 ;
-  wire \parameters__ready$445 ;
-  wire \parameters__valid$443 ;
+  wire signed [23:0] \parameters__payload$445 ;
+  wire \parameters__ready$446 ;
+  wire \parameters__valid$444 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$279 ;
   wire signed [31:0] \product$280 ;
   wire signed [31:0] \product$281 ;
   wire signed [31:0] \product$282 ;
   wire signed [31:0] \product$283 ;
   wire signed [31:0] \product$284 ;
   wire signed [31:0] \product$285 ;
+  wire signed [31:0] \product$286 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$377 ;
-  reg [6:0] \read_address$383 ;
-  wire [5:0] \read_address$394 ;
-  reg [10:0] \read_address$404 ;
-  reg [8:0] \read_address$419 ;
+  reg [1:0] \read_address$378 ;
+  reg [6:0] \read_address$384 ;
+  wire [5:0] \read_address$395 ;
+  reg [10:0] \read_address$405 ;
+  reg [8:0] \read_address$420 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$204 ;
   wire [127:0] \read_data$205 ;
-  wire [191:0] \read_data$211 ;
-  wire [191:0] \read_data$268 ;
-  wire [127:0] \read_data$319 ;
+  wire [127:0] \read_data$206 ;
+  wire [191:0] \read_data$212 ;
+  wire [191:0] \read_data$269 ;
+  wire [127:0] \read_data$320 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1160,24 +1162,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$438 ;
-  wire signed [23:0] \results__payload$449 ;
-  wire \results__ready$450 ;
-  wire \results__valid$448 ;
+  wire \resident$439 ;
+  wire signed [23:0] \results__payload$450 ;
+  wire \results__ready$451 ;
+  wire \results__valid$449 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$362 ;
-  wire [10:0] \row$363 ;
-  wire [10:0] \row$365 ;
-  wire [4:0] \row$368 ;
-  wire [1:0] \row$379 ;
-  wire [10:0] \row$384 ;
-  wire [10:0] \row$386 ;
-  wire [5:0] \row$395 ;
-  wire [10:0] \row$408 ;
-  wire [10:0] \row$412 ;
-  wire [8:0] \row$422 ;
+  wire [4:0] \row$363 ;
+  wire [10:0] \row$364 ;
+  wire [10:0] \row$366 ;
+  wire [4:0] \row$369 ;
+  wire [1:0] \row$380 ;
+  wire [10:0] \row$385 ;
+  wire [10:0] \row$387 ;
+  wire [5:0] \row$396 ;
+  wire [10:0] \row$409 ;
+  wire [10:0] \row$413 ;
+  wire [8:0] \row$423 ;
   wire [15:0] row_enables;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
@@ -1187,25 +1189,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$409 ;
-  wire [127:0] \rows$409[0] ;
-  wire signed [15:0] \rows$409[0][0] ;
-  wire signed [15:0] \rows$409[0][1] ;
-  wire signed [15:0] \rows$409[0][2] ;
-  wire signed [15:0] \rows$409[0][3] ;
-  wire signed [15:0] \rows$409[0][4] ;
-  wire signed [15:0] \rows$409[0][5] ;
-  wire signed [15:0] \rows$409[0][6] ;
-  wire signed [15:0] \rows$409[0][7] ;
-  wire [127:0] \rows$409[1] ;
-  wire signed [15:0] \rows$409[1][0] ;
-  wire signed [15:0] \rows$409[1][1] ;
-  wire signed [15:0] \rows$409[1][2] ;
-  wire signed [15:0] \rows$409[1][3] ;
-  wire signed [15:0] \rows$409[1][4] ;
-  wire signed [15:0] \rows$409[1][5] ;
-  wire signed [15:0] \rows$409[1][6] ;
-  wire signed [15:0] \rows$409[1][7] ;
+  wire [255:0] \rows$410 ;
+  wire [127:0] \rows$410[0] ;
+  wire signed [15:0] \rows$410[0][0] ;
+  wire signed [15:0] \rows$410[0][1] ;
+  wire signed [15:0] \rows$410[0][2] ;
+  wire signed [15:0] \rows$410[0][3] ;
+  wire signed [15:0] \rows$410[0][4] ;
+  wire signed [15:0] \rows$410[0][5] ;
+  wire signed [15:0] \rows$410[0][6] ;
+  wire signed [15:0] \rows$410[0][7] ;
+  wire [127:0] \rows$410[1] ;
+  wire signed [15:0] \rows$410[1][0] ;
+  wire signed [15:0] \rows$410[1][1] ;
+  wire signed [15:0] \rows$410[1][2] ;
+  wire signed [15:0] \rows$410[1][3] ;
+  wire signed [15:0] \rows$410[1][4] ;
+  wire signed [15:0] \rows$410[1][5] ;
+  wire signed [15:0] \rows$410[1][6] ;
+  wire signed [15:0] \rows$410[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1216,23 +1218,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$441 ;
-  wire \samples__ready$442 ;
-  wire \samples__valid$440 ;
+  wire signed [15:0] \samples__payload$442 ;
+  wire \samples__ready$443 ;
+  wire \samples__valid$441 ;
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$209 ;
-  wire \slot$218 ;
-  wire \slot$266 ;
-  wire \slot$274 ;
-  wire \slot$308 ;
-  wire \slot$316 ;
-  wire \slot$340 ;
-  wire \slot$345 ;
-  wire \slot$354 ;
-  wire \slot$434 ;
+  wire \slot$210 ;
+  wire \slot$219 ;
+  wire \slot$267 ;
+  wire \slot$275 ;
+  wire \slot$309 ;
+  wire \slot$317 ;
+  wire \slot$341 ;
+  wire \slot$346 ;
+  wire \slot$355 ;
   wire \slot$435 ;
+  wire \slot$436 ;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1248,11 +1250,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$428 ;
+  wire \start$429 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$290 ;
+  wire signed [26:0] \sum$291 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1356,49 +1358,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$252 ;
-  wire [1:0] \tag$252.edge ;
-  wire \tag$252.first ;
-  wire \tag$252.first_tile ;
-  wire [3:0] \tag$252.kernel ;
-  wire \tag$252.last ;
-  wire \tag$252.last_tile ;
-  wire [1:0] \tag$252.level ;
-  wire [1:0] \tag$252.row_level ;
-  wire \tag$252.slot ;
-  wire \tag$252.sum_first ;
-  wire \tag$252.sum_last ;
-  wire [1:0] \tag$252.sum_level ;
-  wire \tag$252.valid ;
+  wire [19:0] \tag$253 ;
+  wire [1:0] \tag$253.edge ;
+  wire \tag$253.first ;
+  wire \tag$253.first_tile ;
+  wire [3:0] \tag$253.kernel ;
+  wire \tag$253.last ;
+  wire \tag$253.last_tile ;
+  wire [1:0] \tag$253.level ;
+  wire [1:0] \tag$253.row_level ;
+  wire \tag$253.slot ;
+  wire \tag$253.sum_first ;
+  wire \tag$253.sum_last ;
+  wire [1:0] \tag$253.sum_level ;
+  wire \tag$253.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$300 ;
-  wire [1:0] \tag$300.edge ;
-  wire \tag$300.first ;
-  wire \tag$300.first_tile ;
-  wire [3:0] \tag$300.kernel ;
-  wire \tag$300.last ;
-  wire \tag$300.last_tile ;
-  wire [1:0] \tag$300.level ;
-  wire [1:0] \tag$300.row_level ;
-  wire \tag$300.slot ;
-  wire \tag$300.sum_first ;
-  wire \tag$300.sum_last ;
-  wire [1:0] \tag$300.sum_level ;
-  wire \tag$300.valid ;
-  wire [19:0] \tag$347 ;
-  wire [1:0] \tag$347.edge ;
-  wire \tag$347.first ;
-  wire \tag$347.first_tile ;
-  wire [3:0] \tag$347.kernel ;
-  wire \tag$347.last ;
-  wire \tag$347.last_tile ;
-  wire [1:0] \tag$347.level ;
-  wire [1:0] \tag$347.row_level ;
-  wire \tag$347.slot ;
-  wire \tag$347.sum_first ;
-  wire \tag$347.sum_last ;
-  wire [1:0] \tag$347.sum_level ;
-  wire \tag$347.valid ;
+  wire [19:0] \tag$301 ;
+  wire [1:0] \tag$301.edge ;
+  wire \tag$301.first ;
+  wire \tag$301.first_tile ;
+  wire [3:0] \tag$301.kernel ;
+  wire \tag$301.last ;
+  wire \tag$301.last_tile ;
+  wire [1:0] \tag$301.level ;
+  wire [1:0] \tag$301.row_level ;
+  wire \tag$301.slot ;
+  wire \tag$301.sum_first ;
+  wire \tag$301.sum_last ;
+  wire [1:0] \tag$301.sum_level ;
+  wire \tag$301.valid ;
+  wire [19:0] \tag$348 ;
+  wire [1:0] \tag$348.edge ;
+  wire \tag$348.first ;
+  wire \tag$348.first_tile ;
+  wire [3:0] \tag$348.kernel ;
+  wire \tag$348.last ;
+  wire \tag$348.last_tile ;
+  wire [1:0] \tag$348.level ;
+  wire [1:0] \tag$348.row_level ;
+  wire \tag$348.slot ;
+  wire \tag$348.sum_first ;
+  wire \tag$348.sum_last ;
+  wire [1:0] \tag$348.sum_level ;
+  wire \tag$348.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1582,25 +1584,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$256 ;
   wire signed [35:0] \total$257 ;
   wire signed [35:0] \total$258 ;
   wire signed [35:0] \total$259 ;
   wire signed [35:0] \total$260 ;
   wire signed [35:0] \total$261 ;
   wire signed [35:0] \total$262 ;
-  wire signed [38:0] \total$304 ;
-  wire signed [38:0] \total$348 ;
+  wire signed [35:0] \total$263 ;
+  wire signed [38:0] \total$305 ;
+  wire signed [38:0] \total$349 ;
   wire [287:0] totals;
-  wire [287:0] \totals$301 ;
-  wire signed [35:0] \totals$301[0] ;
-  wire signed [35:0] \totals$301[1] ;
-  wire signed [35:0] \totals$301[2] ;
-  wire signed [35:0] \totals$301[3] ;
-  wire signed [35:0] \totals$301[4] ;
-  wire signed [35:0] \totals$301[5] ;
-  wire signed [35:0] \totals$301[6] ;
-  wire signed [35:0] \totals$301[7] ;
+  wire [287:0] \totals$302 ;
+  wire signed [35:0] \totals$302[0] ;
+  wire signed [35:0] \totals$302[1] ;
+  wire signed [35:0] \totals$302[2] ;
+  wire signed [35:0] \totals$302[3] ;
+  wire signed [35:0] \totals$302[4] ;
+  wire signed [35:0] \totals$302[5] ;
+  wire signed [35:0] \totals$302[6] ;
+  wire signed [35:0] \totals$302[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1610,33 +1612,33 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$206 ;
-  wire \trigger$215 ;
-  wire \trigger$263 ;
-  wire \trigger$270 ;
-  wire \trigger$305 ;
-  wire \trigger$313 ;
-  wire \trigger$336 ;
-  wire \trigger$342 ;
-  wire \trigger$350 ;
+  wire \trigger$207 ;
+  wire \trigger$216 ;
+  wire \trigger$264 ;
+  wire \trigger$271 ;
+  wire \trigger$306 ;
+  wire \trigger$314 ;
+  wire \trigger$337 ;
+  wire \trigger$343 ;
+  wire \trigger$351 ;
   wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
-  wire signed [23:0] \word$369 ;
-  wire signed [15:0] \word$390 ;
+  wire signed [23:0] \word$370 ;
+  wire signed [15:0] \word$391 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$286 ;
-  wire signed [23:0] \words$286[0] ;
-  wire signed [23:0] \words$286[1] ;
-  wire signed [23:0] \words$286[2] ;
-  wire signed [23:0] \words$286[3] ;
-  wire signed [23:0] \words$286[4] ;
-  wire signed [23:0] \words$286[5] ;
-  wire signed [23:0] \words$286[6] ;
-  wire signed [23:0] \words$286[7] ;
-  wire [15:0] \words$413 ;
-  wire signed [15:0] \words$413[0] ;
+  wire [191:0] \words$287 ;
+  wire signed [23:0] \words$287[0] ;
+  wire signed [23:0] \words$287[1] ;
+  wire signed [23:0] \words$287[2] ;
+  wire signed [23:0] \words$287[3] ;
+  wire signed [23:0] \words$287[4] ;
+  wire signed [23:0] \words$287[5] ;
+  wire signed [23:0] \words$287[6] ;
+  wire signed [23:0] \words$287[7] ;
+  wire [15:0] \words$414 ;
+  wire signed [15:0] \words$414[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1646,54 +1648,54 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   wire write;
-  wire \write$410 ;
+  wire \write$411 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$380 ;
-  wire [6:0] \write_address$387 ;
-  wire [5:0] \write_address$396 ;
-  reg [10:0] \write_address$405 ;
-  reg [8:0] \write_address$420 ;
+  reg [1:0] \write_address$381 ;
+  wire [6:0] \write_address$388 ;
+  wire [5:0] \write_address$397 ;
+  reg [10:0] \write_address$406 ;
+  reg [8:0] \write_address$421 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$381 ;
-  wire [127:0] \write_data$389 ;
-  wire [127:0] \write_data$398 ;
-  reg [127:0] \write_data$406 ;
-  reg [127:0] \write_data$421 ;
+  reg [191:0] \write_data$382 ;
+  wire [127:0] \write_data$390 ;
+  wire [127:0] \write_data$399 ;
+  reg [127:0] \write_data$407 ;
+  reg [127:0] \write_data$422 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$382 ;
-  wire [7:0] \write_enable$391 ;
-  wire [7:0] \write_enable$399 ;
-  wire [7:0] \write_enable$414 ;
-  wire [7:0] \write_enable$423 ;
+  wire [7:0] \write_enable$383 ;
+  wire [7:0] \write_enable$392 ;
+  wire [7:0] \write_enable$400 ;
+  wire [7:0] \write_enable$415 ;
+  wire [7:0] \write_enable$424 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$337 ;
-  wire [1:0] \write_tag$337.edge ;
-  wire \write_tag$337.first ;
-  wire \write_tag$337.first_tile ;
-  wire [3:0] \write_tag$337.kernel ;
-  wire \write_tag$337.last ;
-  wire \write_tag$337.last_tile ;
-  wire [1:0] \write_tag$337.level ;
-  wire [1:0] \write_tag$337.row_level ;
-  wire \write_tag$337.slot ;
-  wire \write_tag$337.sum_first ;
-  wire \write_tag$337.sum_last ;
-  wire [1:0] \write_tag$337.sum_level ;
-  wire \write_tag$337.valid ;
-  wire [19:0] \write_tag$351 ;
-  wire [1:0] \write_tag$351.edge ;
-  wire \write_tag$351.first ;
-  wire \write_tag$351.first_tile ;
-  wire [3:0] \write_tag$351.kernel ;
-  wire \write_tag$351.last ;
-  wire \write_tag$351.last_tile ;
-  wire [1:0] \write_tag$351.level ;
-  wire [1:0] \write_tag$351.row_level ;
-  wire \write_tag$351.slot ;
-  wire \write_tag$351.sum_first ;
-  wire \write_tag$351.sum_last ;
-  wire [1:0] \write_tag$351.sum_level ;
-  wire \write_tag$351.valid ;
+  wire [19:0] \write_tag$338 ;
+  wire [1:0] \write_tag$338.edge ;
+  wire \write_tag$338.first ;
+  wire \write_tag$338.first_tile ;
+  wire [3:0] \write_tag$338.kernel ;
+  wire \write_tag$338.last ;
+  wire \write_tag$338.last_tile ;
+  wire [1:0] \write_tag$338.level ;
+  wire [1:0] \write_tag$338.row_level ;
+  wire \write_tag$338.slot ;
+  wire \write_tag$338.sum_first ;
+  wire \write_tag$338.sum_last ;
+  wire [1:0] \write_tag$338.sum_level ;
+  wire \write_tag$338.valid ;
+  wire [19:0] \write_tag$352 ;
+  wire [1:0] \write_tag$352.edge ;
+  wire \write_tag$352.first ;
+  wire \write_tag$352.first_tile ;
+  wire [3:0] \write_tag$352.kernel ;
+  wire \write_tag$352.last ;
+  wire \write_tag$352.last_tile ;
+  wire [1:0] \write_tag$352.level ;
+  wire [1:0] \write_tag$352.row_level ;
+  wire \write_tag$352.slot ;
+  wire \write_tag$352.sum_first ;
+  wire \write_tag$352.sum_last ;
+  wire [1:0] \write_tag$352.sum_level ;
+  wire \write_tag$352.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1711,139 +1713,139 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
   assign \$313  = \$312  | row_enables[0];
-  assign \$315  = ! \bank$411 ;
-  assign \$316  = ! \lane$418 ;
-  assign \$317  = \write$410  & \$316 ;
+  assign \$315  = ! \bank$412 ;
+  assign \$316  = ! \lane$419 ;
+  assign \$317  = \write$411  & \$316 ;
   assign \$319  = \$315  & \$318 ;
   assign \$320  = | { \$319 , \$314 , \$310  };
-  assign \$321  = ! \bank$371 ;
+  assign \$321  = ! \bank$372 ;
   assign \$325  = \$321  & \$324 ;
-  assign \$330  = ! \bank$411 ;
-  assign \$331  = \lane$418  == 1'h1;
-  assign \$332  = \write$410  & \$331 ;
+  assign \$330  = ! \bank$412 ;
+  assign \$331  = \lane$419  == 1'h1;
+  assign \$332  = \write$411  & \$331 ;
   assign \$334  = \$330  & \$333 ;
   assign \$335  = | { \$334 , \$329 , \$325  };
-  assign \$336  = ! \bank$371 ;
+  assign \$336  = ! \bank$372 ;
   assign \$340  = \$336  & \$339 ;
-  assign \$345  = ! \bank$411 ;
-  assign \$346  = \lane$418  == 2'h2;
-  assign \$347  = \write$410  & \$346 ;
+  assign \$345  = ! \bank$412 ;
+  assign \$346  = \lane$419  == 2'h2;
+  assign \$347  = \write$411  & \$346 ;
   assign \$349  = \$345  & \$348 ;
   assign \$350  = | { \$349 , \$344 , \$340  };
-  assign \$351  = ! \bank$371 ;
+  assign \$351  = ! \bank$372 ;
   assign \$355  = \$351  & \$354 ;
-  assign \$360  = ! \bank$411 ;
-  assign \$361  = \lane$418  == 2'h3;
-  assign \$362  = \write$410  & \$361 ;
+  assign \$360  = ! \bank$412 ;
+  assign \$361  = \lane$419  == 2'h3;
+  assign \$362  = \write$411  & \$361 ;
   assign \$364  = \$360  & \$363 ;
   assign \$365  = | { \$364 , \$359 , \$355  };
-  assign \$366  = ! \bank$371 ;
+  assign \$366  = ! \bank$372 ;
   assign \$370  = \$366  & \$369 ;
-  assign \$375  = ! \bank$411 ;
-  assign \$376  = \lane$418  == 3'h4;
-  assign \$377  = \write$410  & \$376 ;
+  assign \$375  = ! \bank$412 ;
+  assign \$376  = \lane$419  == 3'h4;
+  assign \$377  = \write$411  & \$376 ;
   assign \$379  = \$375  & \$378 ;
   assign \$380  = | { \$379 , \$374 , \$370  };
-  assign \$381  = ! \bank$371 ;
+  assign \$381  = ! \bank$372 ;
   assign \$385  = \$381  & \$384 ;
-  assign \$390  = ! \bank$411 ;
-  assign \$391  = \lane$418  == 3'h5;
-  assign \$392  = \write$410  & \$391 ;
+  assign \$390  = ! \bank$412 ;
+  assign \$391  = \lane$419  == 3'h5;
+  assign \$392  = \write$411  & \$391 ;
   assign \$394  = \$390  & \$393 ;
   assign \$395  = | { \$394 , \$389 , \$385  };
-  assign \$396  = ! \bank$371 ;
+  assign \$396  = ! \bank$372 ;
   assign \$400  = \$396  & \$399 ;
-  assign \$405  = ! \bank$411 ;
-  assign \$406  = \lane$418  == 3'h6;
-  assign \$407  = \write$410  & \$406 ;
+  assign \$405  = ! \bank$412 ;
+  assign \$406  = \lane$419  == 3'h6;
+  assign \$407  = \write$411  & \$406 ;
   assign \$409  = \$405  & \$408 ;
   assign \$410  = | { \$409 , \$404 , \$400  };
-  assign \$411  = ! \bank$371 ;
+  assign \$411  = ! \bank$372 ;
   assign \$415  = \$411  & \$414 ;
-  assign \$420  = ! \bank$411 ;
-  assign \$421  = \lane$418  == 3'h7;
-  assign \$422  = \write$410  & \$421 ;
+  assign \$420  = ! \bank$412 ;
+  assign \$421  = \lane$419  == 3'h7;
+  assign \$422  = \write$411  & \$421 ;
   assign \$424  = \$420  & \$423 ;
   assign \$425  = | { \$424 , \$419 , \$415  };
   assign \$426  = \bank$67  == 1'h1;
-  assign \$427  = \active$385  & \$426 ;
-  assign \$430  = \write$410  & \$429 ;
-  assign \$431  = \bank$371  == 1'h1;
+  assign \$427  = \active$386  & \$426 ;
+  assign \$430  = \write$411  & \$429 ;
+  assign \$431  = \bank$372  == 1'h1;
   assign \$435  = \$431  & \$434 ;
   assign \$438  = \$437  | row_enables[8];
-  assign \$441  = ! \lane$418 ;
-  assign \$442  = \write$410  & \$441 ;
+  assign \$441  = ! \lane$419 ;
+  assign \$442  = \write$411  & \$441 ;
   assign \$444  = \$440  & \$443 ;
   assign \$445  = | { \$444 , \$439 , \$435  };
-  assign \$446  = \bank$371  == 1'h1;
+  assign \$446  = \bank$372  == 1'h1;
   assign \$450  = \$446  & \$449 ;
-  assign \$456  = \lane$418  == 1'h1;
-  assign \$457  = \write$410  & \$456 ;
+  assign \$456  = \lane$419  == 1'h1;
+  assign \$457  = \write$411  & \$456 ;
   assign \$459  = \$455  & \$458 ;
   assign \$460  = | { \$459 , \$454 , \$450  };
-  assign \$461  = \bank$371  == 1'h1;
+  assign \$461  = \bank$372  == 1'h1;
   assign \$465  = \$461  & \$464 ;
-  assign \$471  = \lane$418  == 2'h2;
-  assign \$472  = \write$410  & \$471 ;
+  assign \$471  = \lane$419  == 2'h2;
+  assign \$472  = \write$411  & \$471 ;
   assign \$474  = \$470  & \$473 ;
   assign \$475  = | { \$474 , \$469 , \$465  };
-  assign \$476  = \bank$371  == 1'h1;
+  assign \$476  = \bank$372  == 1'h1;
   assign \$480  = \$476  & \$479 ;
-  assign \$486  = \lane$418  == 2'h3;
-  assign \$487  = \write$410  & \$486 ;
+  assign \$486  = \lane$419  == 2'h3;
+  assign \$487  = \write$411  & \$486 ;
   assign \$489  = \$485  & \$488 ;
   assign \$490  = | { \$489 , \$484 , \$480  };
-  assign \$491  = \bank$371  == 1'h1;
+  assign \$491  = \bank$372  == 1'h1;
   assign \$495  = \$491  & \$494 ;
-  assign \$501  = \lane$418  == 3'h4;
-  assign \$502  = \write$410  & \$501 ;
+  assign \$501  = \lane$419  == 3'h4;
+  assign \$502  = \write$411  & \$501 ;
   assign \$504  = \$500  & \$503 ;
   assign \$505  = | { \$504 , \$499 , \$495  };
-  assign \$506  = \bank$371  == 1'h1;
+  assign \$506  = \bank$372  == 1'h1;
   assign \$510  = \$506  & \$509 ;
-  assign \$516  = \lane$418  == 3'h5;
-  assign \$517  = \write$410  & \$516 ;
+  assign \$516  = \lane$419  == 3'h5;
+  assign \$517  = \write$411  & \$516 ;
   assign \$519  = \$515  & \$518 ;
   assign \$520  = | { \$519 , \$514 , \$510  };
-  assign \$521  = \bank$371  == 1'h1;
+  assign \$521  = \bank$372  == 1'h1;
   assign \$525  = \$521  & \$524 ;
-  assign \$531  = \lane$418  == 3'h6;
-  assign \$532  = \write$410  & \$531 ;
+  assign \$531  = \lane$419  == 3'h6;
+  assign \$532  = \write$411  & \$531 ;
   assign \$534  = \$530  & \$533 ;
   assign \$535  = | { \$534 , \$529 , \$525  };
-  assign \$536  = \bank$371  == 1'h1;
+  assign \$536  = \bank$372  == 1'h1;
   assign \$540  = \$536  & \$539 ;
-  assign \$546  = \lane$418  == 3'h7;
-  assign \$547  = \write$410  & \$546 ;
+  assign \$546  = \lane$419  == 3'h7;
+  assign \$547  = \write$411  & \$546 ;
   assign \$549  = \$545  & \$548 ;
   assign \$550  = | { \$549 , \$544 , \$540  };
-  assign \$551  = ! \$signal$149 ;
-  assign idle = \$signal$145  & \$551 ;
-  assign \$552  = \$signal$149  == 1'h1;
-  assign \$553  = \$signal$149  == 2'h2;
-  assign \$554  = \$signal$149  == 2'h3;
-  assign \$555  = \$signal$149  == 3'h4;
-  assign \start$428  = \$554  | \$555 ;
-  assign group = \$signal$149  == 3'h4;
-  assign forget = \$signal$149  == 3'h5;
-  assign rewind = \$signal$149  == 3'h6;
-  assign clear_0 = \$signal$149  == 3'h7;
-  assign clear_1 = \$signal$149  == 3'h7;
-  assign clear_2 = \$signal$149  == 3'h7;
-  assign clear_3 = \$signal$149  == 3'h7;
-  assign clear_4 = \$signal$149  == 3'h7;
-  assign clear_5 = \$signal$149  == 3'h7;
-  assign clear_6 = \$signal$149  == 3'h7;
-  assign clear_7 = \$signal$149  == 3'h7;
-  assign clear_8 = \$signal$149  == 3'h7;
-  assign clear_9 = \$signal$149  == 3'h7;
-  assign clear_10 = \$signal$149  == 3'h7;
-  assign clear_11 = \$signal$149  == 3'h7;
-  assign clear_12 = \$signal$149  == 3'h7;
-  assign clear_13 = \$signal$149  == 3'h7;
-  assign clear_14 = \$signal$149  == 3'h7;
+  assign \$551  = ~ \$signal$149 ;
+  assign \$signal$151  = \$signal$145  & \$551 ;
+  assign \$552  = \$signal$150  == 1'h1;
+  assign \$553  = \$signal$150  == 2'h2;
+  assign \$554  = \$signal$150  == 2'h3;
+  assign \$555  = \$signal$150  == 3'h4;
+  assign \start$429  = \$554  | \$555 ;
+  assign group = \$signal$150  == 3'h4;
+  assign forget = \$signal$150  == 3'h5;
+  assign rewind = \$signal$150  == 3'h6;
+  assign clear_0 = \$signal$150  == 3'h7;
+  assign clear_1 = \$signal$150  == 3'h7;
+  assign clear_2 = \$signal$150  == 3'h7;
+  assign clear_3 = \$signal$150  == 3'h7;
+  assign clear_4 = \$signal$150  == 3'h7;
+  assign clear_5 = \$signal$150  == 3'h7;
+  assign clear_6 = \$signal$150  == 3'h7;
+  assign clear_7 = \$signal$150  == 3'h7;
+  assign clear_8 = \$signal$150  == 3'h7;
+  assign clear_9 = \$signal$150  == 3'h7;
+  assign clear_10 = \$signal$150  == 3'h7;
+  assign clear_11 = \$signal$150  == 3'h7;
+  assign clear_12 = \$signal$150  == 3'h7;
+  assign clear_13 = \$signal$150  == 3'h7;
+  assign clear_14 = \$signal$150  == 3'h7;
   assign \$556  = ! left;
-  assign \$557  = idle & \$556 ;
+  assign \$557  = \$signal$151  & \$556 ;
   assign \$558  = ~ \$557 ;
   always @(posedge clk)
     tag_1 <= \$559 ;
@@ -2020,57 +2022,59 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     \$signal$145  <= \$613 ;
   always @(posedge clk)
-    \$signal$149  <= \$614 ;
+    \$signal$150  <= \$614 ;
   always @(posedge clk)
-    count <= \$615 ;
+    \$signal$149  <= \$615 ;
   always @(posedge clk)
-    resident <= \$616 ;
+    count <= \$616 ;
   always @(posedge clk)
-    stepping <= \$617 ;
+    resident <= \$617 ;
   always @(posedge clk)
-    clamped_0 <= \$618 ;
+    stepping <= \$618 ;
   always @(posedge clk)
-    clamped_1 <= \$619 ;
+    clamped_0 <= \$619 ;
   always @(posedge clk)
-    clamped_2 <= \$620 ;
+    clamped_1 <= \$620 ;
   always @(posedge clk)
-    clamped_3 <= \$621 ;
+    clamped_2 <= \$621 ;
   always @(posedge clk)
-    clamped_4 <= \$622 ;
+    clamped_3 <= \$622 ;
   always @(posedge clk)
-    clamped_5 <= \$623 ;
+    clamped_4 <= \$623 ;
   always @(posedge clk)
-    clamped_6 <= \$624 ;
+    clamped_5 <= \$624 ;
   always @(posedge clk)
-    clamped_7 <= \$625 ;
+    clamped_6 <= \$625 ;
   always @(posedge clk)
-    clamped_8 <= \$626 ;
+    clamped_7 <= \$626 ;
   always @(posedge clk)
-    clamped_9 <= \$627 ;
+    clamped_8 <= \$627 ;
   always @(posedge clk)
-    clamped_10 <= \$628 ;
+    clamped_9 <= \$628 ;
   always @(posedge clk)
-    clamped_11 <= \$629 ;
+    clamped_10 <= \$629 ;
   always @(posedge clk)
-    clamped_12 <= \$630 ;
+    clamped_11 <= \$630 ;
   always @(posedge clk)
-    clamped_13 <= \$631 ;
+    clamped_12 <= \$631 ;
   always @(posedge clk)
-    clamped_14 <= \$632 ;
+    clamped_13 <= \$632 ;
   always @(posedge clk)
-    \$signal$190  <= \$633 ;
+    clamped_14 <= \$633 ;
   always @(posedge clk)
     \$signal$191  <= \$634 ;
   always @(posedge clk)
-    done <= \$635 ;
+    \$signal$192  <= \$635 ;
+  always @(posedge clk)
+    done <= \$636 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$636 ;
+    select <= \$637 ;
   always @(posedge clk)
-    address <= \$637 ;
+    address <= \$638 ;
   always @(posedge clk)
-    left <= \$638 ;
+    left <= \$639 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2086,11 +2090,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$14  = ~ busy;
   assign \$15  = ~ \busy$147 ;
   assign \$16  = \$14  & \$15 ;
-  assign \$19  = ! \$signal$149 ;
+  assign \$19  = ~ \$signal$149 ;
   assign \$20  = \$18  & \$19 ;
-  assign \$21  = idle ? bus__write_data : 32'd0;
+  assign \$21  = \$signal$151  ? bus__write_data : 32'd0;
   assign \$22  = ~ running;
-  assign \$23  = \$signal$149  == 1'h1;
+  assign \$23  = \$signal$150  == 1'h1;
   assign \$25  = counts_0_1 ? z_clamped : 2'h0;
   assign \$26  = 2'h0 + \$25 ;
   assign \$28  = counts_1_1 ? z_clamped : 2'h0;
@@ -2101,17 +2105,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$35  = 2'h0 + \$34 ;
   assign \$37  = counts_4_0 ? clamped : 4'h0;
   assign \$38  = 2'h0 + \$37 ;
-  assign \$40  = counts_5_3 ? \clamped$171  : 1'h0;
+  assign \$40  = counts_5_3 ? \clamped$172  : 1'h0;
   assign \$41  = 2'h0 + \$40 ;
   assign \$43  = counts_6_0 ? clamped : 4'h0;
   assign \$44  = 2'h0 + \$43 ;
   assign \$46  = counts_7_0 ? clamped : 4'h0;
   assign \$47  = 2'h0 + \$46 ;
-  assign \$49  = counts_8_3 ? \clamped$171  : 1'h0;
+  assign \$49  = counts_8_3 ? \clamped$172  : 1'h0;
   assign \$50  = 2'h0 + \$49 ;
-  assign \$52  = counts_9_3 ? \clamped$171  : 1'h0;
+  assign \$52  = counts_9_3 ? \clamped$172  : 1'h0;
   assign \$53  = 2'h0 + \$52 ;
-  assign \$55  = counts_10_3 ? \clamped$171  : 1'h0;
+  assign \$55  = counts_10_3 ? \clamped$172  : 1'h0;
   assign \$56  = 2'h0 + \$55 ;
   assign \$58  = counts_11_0 ? clamped : 4'h0;
   assign \$59  = 2'h0 + \$58 ;
@@ -2144,20 +2148,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$90  = \$89  | a_word_0;
   assign a = \$90  | a_constant;
   assign \$92  = \$91  | a_word_0;
-  assign \a$224  = \$92  | a_constant;
+  assign \a$225  = \$92  | a_constant;
   assign \$94  = \$93  | a_word_0;
-  assign \a$228  = \$94  | a_constant;
+  assign \a$229  = \$94  | a_constant;
   assign \$96  = \$95  | a_word_0;
-  assign \a$232  = \$96  | a_constant;
+  assign \a$233  = \$96  | a_constant;
   assign \$98  = \$97  | a_word_0;
-  assign \a$236  = \$98  | a_constant;
+  assign \a$237  = \$98  | a_constant;
   assign \$100  = \$99  | a_word_0;
-  assign \a$240  = \$100  | a_constant;
+  assign \a$241  = \$100  | a_constant;
   assign \$102  = \$101  | a_word_0;
-  assign \a$244  = \$102  | a_constant;
+  assign \a$245  = \$102  | a_constant;
   assign \$104  = \$103  | a_word_0;
-  assign \a$248  = \$104  | a_constant;
-  assign \trigger$263  = tag_5[0] & tag_5[2];
+  assign \a$249  = \$104  | a_constant;
+  assign \trigger$264  = tag_5[0] & tag_5[2];
   assign \$105  = tag_9[0] & tag_9[2];
   assign \$106  = \$105  & sums_rows;
   assign \$107  = \$106  ? tag_9 : tag_5;
@@ -2165,7 +2169,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$109  = tag_9[0] & tag_9[2];
   assign \$110  = \$109  & sums_rows;
   assign \$111  = \$108  | \$110 ;
-  assign word = of_row_5 ? { \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290 [26], \sum$290  } : sum;
+  assign word = of_row_5 ? { \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291  } : sum;
   assign \$112  = \$signal [0] & \$signal [4];
   assign \$113  = summed_1[0] & summed_1[4];
   assign \$114  = summed_2[0] & summed_2[4];
@@ -2173,95 +2177,95 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$116  = summed_4[0] & summed_4[4];
   assign \$117  = summed_5[0] & summed_5[4];
   assign \$118  = summed_6[0] & summed_6[4];
-  assign \trigger$305  = tag_5[0] & tag_5[2];
-  assign \trigger$313  = tag_12[0] & tag_12[2];
-  assign \trigger$336  = \write_tag$337 [0] & \write_tag$337 [1];
-  assign \trigger$342  = \write_tag$337 [0] & \write_tag$337 [1];
+  assign \trigger$306  = tag_5[0] & tag_5[2];
+  assign \trigger$314  = tag_12[0] & tag_12[2];
+  assign \trigger$337  = \write_tag$338 [0] & \write_tag$338 [1];
+  assign \trigger$343  = \write_tag$338 [0] & \write_tag$338 [1];
   assign \$119  = ready_4[0] & finishes_sum;
   assign \$120  = ! \bank$92 ;
   assign \$121  = active & \$120 ;
-  assign \$122  = \bank$371  == 2'h2;
+  assign \$122  = \bank$372  == 2'h2;
   assign \$126  = \$122  & \$125 ;
-  assign \$127  = ! \lane$374 ;
+  assign \$127  = ! \lane$375 ;
   assign \$128  = enables[0] & \$127 ;
   assign \$129  = | { \$128 , \$126  };
-  assign \$130  = \bank$371  == 2'h2;
+  assign \$130  = \bank$372  == 2'h2;
   assign \$134  = \$130  & \$133 ;
-  assign \$135  = \lane$374  == 1'h1;
+  assign \$135  = \lane$375  == 1'h1;
   assign \$136  = enables[0] & \$135 ;
   assign \$137  = | { \$136 , \$134  };
-  assign \$138  = \bank$371  == 2'h2;
+  assign \$138  = \bank$372  == 2'h2;
   assign \$142  = \$138  & \$141 ;
-  assign \$143  = \lane$374  == 2'h2;
+  assign \$143  = \lane$375  == 2'h2;
   assign \$144  = enables[0] & \$143 ;
   assign \$145  = | { \$144 , \$142  };
-  assign \$146  = \bank$371  == 2'h2;
+  assign \$146  = \bank$372  == 2'h2;
   assign \$150  = \$146  & \$149 ;
-  assign \$151  = \lane$374  == 2'h3;
+  assign \$151  = \lane$375  == 2'h3;
   assign \$152  = enables[0] & \$151 ;
   assign \$153  = | { \$152 , \$150  };
-  assign \$154  = \bank$371  == 2'h2;
+  assign \$154  = \bank$372  == 2'h2;
   assign \$158  = \$154  & \$157 ;
-  assign \$159  = \lane$374  == 3'h4;
+  assign \$159  = \lane$375  == 3'h4;
   assign \$160  = enables[0] & \$159 ;
   assign \$161  = | { \$160 , \$158  };
-  assign \$162  = \bank$371  == 2'h2;
+  assign \$162  = \bank$372  == 2'h2;
   assign \$166  = \$162  & \$165 ;
-  assign \$167  = \lane$374  == 3'h5;
+  assign \$167  = \lane$375  == 3'h5;
   assign \$168  = enables[0] & \$167 ;
   assign \$169  = | { \$168 , \$166  };
-  assign \$170  = \bank$371  == 2'h2;
+  assign \$170  = \bank$372  == 2'h2;
   assign \$174  = \$170  & \$173 ;
-  assign \$175  = \lane$374  == 3'h6;
+  assign \$175  = \lane$375  == 3'h6;
   assign \$176  = enables[0] & \$175 ;
   assign \$177  = | { \$176 , \$174  };
-  assign \$178  = \bank$371  == 2'h2;
+  assign \$178  = \bank$372  == 2'h2;
   assign \$182  = \$178  & \$181 ;
-  assign \$183  = \lane$374  == 3'h7;
+  assign \$183  = \lane$375  == 3'h7;
   assign \$184  = enables[0] & \$183 ;
   assign \$185  = | { \$184 , \$182  };
-  assign \$187  = \bank$371  == 2'h3;
+  assign \$187  = \bank$372  == 2'h3;
   assign \$191  = \$187  & \$190 ;
-  assign \$192  = ! \lane$374 ;
+  assign \$192  = ! \lane$375 ;
   assign \$193  = enables[1] & \$192 ;
   assign \$194  = | { \$193 , \$191  };
-  assign \$195  = \bank$371  == 2'h3;
+  assign \$195  = \bank$372  == 2'h3;
   assign \$199  = \$195  & \$198 ;
-  assign \$200  = \lane$374  == 1'h1;
+  assign \$200  = \lane$375  == 1'h1;
   assign \$201  = enables[1] & \$200 ;
   assign \$202  = | { \$201 , \$199  };
-  assign \$203  = \bank$371  == 2'h3;
+  assign \$203  = \bank$372  == 2'h3;
   assign \$207  = \$203  & \$206 ;
-  assign \$208  = \lane$374  == 2'h2;
+  assign \$208  = \lane$375  == 2'h2;
   assign \$209  = enables[1] & \$208 ;
   assign \$210  = | { \$209 , \$207  };
-  assign \$211  = \bank$371  == 2'h3;
+  assign \$211  = \bank$372  == 2'h3;
   assign \$215  = \$211  & \$214 ;
-  assign \$216  = \lane$374  == 2'h3;
+  assign \$216  = \lane$375  == 2'h3;
   assign \$217  = enables[1] & \$216 ;
   assign \$218  = | { \$217 , \$215  };
-  assign \$219  = \bank$371  == 2'h3;
+  assign \$219  = \bank$372  == 2'h3;
   assign \$223  = \$219  & \$222 ;
-  assign \$224  = \lane$374  == 3'h4;
+  assign \$224  = \lane$375  == 3'h4;
   assign \$225  = enables[1] & \$224 ;
   assign \$226  = | { \$225 , \$223  };
-  assign \$227  = \bank$371  == 2'h3;
+  assign \$227  = \bank$372  == 2'h3;
   assign \$231  = \$227  & \$230 ;
-  assign \$232  = \lane$374  == 3'h5;
+  assign \$232  = \lane$375  == 3'h5;
   assign \$233  = enables[1] & \$232 ;
   assign \$234  = | { \$233 , \$231  };
-  assign \$235  = \bank$371  == 2'h3;
+  assign \$235  = \bank$372  == 2'h3;
   assign \$239  = \$235  & \$238 ;
-  assign \$240  = \lane$374  == 3'h6;
+  assign \$240  = \lane$375  == 3'h6;
   assign \$241  = enables[1] & \$240 ;
   assign \$242  = | { \$241 , \$239  };
-  assign \$243  = \bank$371  == 2'h3;
+  assign \$243  = \bank$372  == 2'h3;
   assign \$247  = \$243  & \$246 ;
-  assign \$248  = \lane$374  == 3'h7;
+  assign \$248  = \lane$375  == 3'h7;
   assign \$249  = enables[1] & \$248 ;
   assign \$250  = | { \$249 , \$247  };
   assign \$251  = \bank$67  == 2'h2;
-  assign \$252  = \active$385  & \$251 ;
+  assign \$252  = \active$386  & \$251 ;
   assign \$253  = ! lane_x;
   assign \$254  = enable_x & \$253 ;
   assign \$256  = lane_x == 1'h1;
@@ -2295,17 +2299,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$298  = lane_y == 3'h7;
   assign \$299  = enable_y & \$298 ;
   assign \$301  = ! \bank$67 ;
-  assign \$302  = \active$385  & \$301 ;
-  assign \$304  = ! \bank$411 ;
-  assign \$305  = \write$410  & \$304 ;
-  assign \$306  = ! \bank$371 ;
+  assign \$302  = \active$386  & \$301 ;
+  assign \$304  = ! \bank$412 ;
+  assign \$305  = \write$411  & \$304 ;
+  assign \$306  = ! \bank$372 ;
   assign \$310  = \$306  & \$309 ;
   \core.a_row  a_row (
     .\bank$19 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$384 ),
+    .row(\row$385 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
@@ -2320,12 +2324,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$385 ),
+    .active(\active$386 ),
     .\bank$19 (\bank$67 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$386 ),
+    .row(\row$387 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
@@ -2340,11 +2344,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$517$0 (\$395 ),
     .\port$532$0 (\$410 ),
     .\port$547$0 (\$425 ),
-    .read__addr(\read_address$404 ),
+    .read__addr(\read_address$405 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$405 ),
-    .write__data(\write_data$406 )
+    .write__addr(\write_address$406 ),
+    .write__data(\write_data$407 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
@@ -2356,11 +2360,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$648$0 (\$520 ),
     .\port$663$0 (\$535 ),
     .\port$678$0 (\$550 ),
-    .read__addr(\read_address$419 ),
-    .read_data(\read_data$204 ),
+    .read__addr(\read_address$420 ),
+    .read_data(\read_data$205 ),
     .rst(rst),
-    .write__addr(\write_address$420 ),
-    .write__data(\write_data$421 )
+    .write__addr(\write_address$421 ),
+    .write__data(\write_data$422 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
@@ -2374,7 +2378,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$287$0 (\$177 ),
     .\port$295$0 (\$185 ),
     .read__addr(read_address),
-    .read_data(\read_data$211 ),
+    .read_data(\read_data$212 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2390,15 +2394,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$348$0 (\$234 ),
     .\port$356$0 (\$242 ),
     .\port$364$0 (\$250 ),
-    .read__addr(\read_address$377 ),
-    .read_data(\read_data$268 ),
+    .read__addr(\read_address$378 ),
+    .read_data(\read_data$269 ),
     .rst(rst),
-    .write__addr(\write_address$380 ),
-    .write__data(\write_data$381 )
+    .write__addr(\write_address$381 ),
+    .write__data(\write_data$382 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2874$0 (\word$390 ),
+    .\port$2895$0 (\word$391 ),
     .\port$371$0 (\$255 ),
     .\port$374$0 (\$258 ),
     .\port$377$0 (\$261 ),
@@ -2407,14 +2411,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$386$0 (\$270 ),
     .\port$389$0 (\$273 ),
     .\port$392$0 (\$276 ),
-    .read__addr(\read_address$383 ),
-    .read_data(\read_data$205 ),
+    .read__addr(\read_address$384 ),
+    .read_data(\read_data$206 ),
     .rst(rst),
-    .write__addr(\write_address$387 )
+    .write__addr(\write_address$388 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2874$0 (\word$390 ),
+    .\port$2895$0 (\word$391 ),
     .\port$395$0 (\$279 ),
     .\port$398$0 (\$282 ),
     .\port$401$0 (\$285 ),
@@ -2423,21 +2427,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$410$0 (\$294 ),
     .\port$413$0 (\$297 ),
     .\port$416$0 (\$300 ),
-    .read__addr(\read_address$394 ),
-    .read_data(\read_data$319 ),
+    .read__addr(\read_address$395 ),
+    .read_data(\read_data$320 ),
     .rst(rst),
-    .write__addr(\write_address$396 )
+    .write__addr(\write_address$397 )
   );
-  \core.bias_word$520  \bias_word$520  (
-    .active(\active$378 ),
+  \core.bias_word$521  \bias_word$521  (
+    .active(\active$379 ),
     .\bank$20 (\bank$130 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .\lane$9 (\lane$133 ),
     .level(tag_5[10:9]),
-    .row(\row$379 ),
+    .row(\row$380 ),
     .rst(rst),
-    .trigger(\trigger$305 )
+    .trigger(\trigger$306 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2447,7 +2451,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$190 ),
+    .add_15(\$signal$191 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2465,7 +2469,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$191 ),
+    .clear_15(\$signal$192 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2484,34 +2488,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2620$0 (old_row_0),
-    .\port$2621$0 (old_row_1),
-    .\port$2622$0 (old_row_2),
-    .\port$2623$0 (old_row_3),
-    .\port$2624$0 (old_row_4),
-    .\port$2625$0 (old_row_5),
-    .\port$2626$0 (old_row_6),
-    .\port$2627$0 (old_row_7),
-    .\port$3184$0 (total),
-    .\port$3189$0 (\total$256 ),
-    .\port$3194$0 (\total$257 ),
-    .\port$3199$0 (\total$258 ),
-    .\port$3204$0 (\total$259 ),
-    .\port$3209$0 (\total$260 ),
-    .\port$3214$0 (\total$261 ),
-    .\port$3219$0 (\total$262 ),
-    .rows(\words$286 ),
+    .\port$2634$0 (old_row_0),
+    .\port$2635$0 (old_row_1),
+    .\port$2636$0 (old_row_2),
+    .\port$2637$0 (old_row_3),
+    .\port$2638$0 (old_row_4),
+    .\port$2639$0 (old_row_5),
+    .\port$2640$0 (old_row_6),
+    .\port$2641$0 (old_row_7),
+    .\port$3215$0 (total),
+    .\port$3220$0 (\total$257 ),
+    .\port$3225$0 (\total$258 ),
+    .\port$3230$0 (\total$259 ),
+    .\port$3235$0 (\total$260 ),
+    .\port$3240$0 (\total$261 ),
+    .\port$3245$0 (\total$262 ),
+    .\port$3250$0 (\total$263 ),
+    .rows(\words$287 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$19 (\bank$371 ),
+    .\bank$19 (\bank$372 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$365 ),
+    .row(\row$366 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2519,73 +2523,73 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$224 ),
-    .b(\b$225 ),
+    .a(\a$225 ),
+    .b(\b$226 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
-    .product(\product$279 ),
-    .rst(rst),
-    .total(\total$256 )
-  );
-  \core.lane_2  lane_2 (
-    .a(\a$228 ),
-    .b(\b$229 ),
-    .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$280 ),
     .rst(rst),
     .total(\total$257 )
   );
-  \core.lane_3  lane_3 (
-    .a(\a$232 ),
-    .b(\b$233 ),
+  \core.lane_2  lane_2 (
+    .a(\a$229 ),
+    .b(\b$230 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$281 ),
     .rst(rst),
     .total(\total$258 )
   );
-  \core.lane_4  lane_4 (
-    .a(\a$236 ),
-    .b(\b$237 ),
+  \core.lane_3  lane_3 (
+    .a(\a$233 ),
+    .b(\b$234 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$282 ),
     .rst(rst),
     .total(\total$259 )
   );
-  \core.lane_5  lane_5 (
-    .a(\a$240 ),
-    .b(\b$241 ),
+  \core.lane_4  lane_4 (
+    .a(\a$237 ),
+    .b(\b$238 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$283 ),
     .rst(rst),
     .total(\total$260 )
   );
-  \core.lane_6  lane_6 (
-    .a(\a$244 ),
-    .b(\b$245 ),
+  \core.lane_5  lane_5 (
+    .a(\a$241 ),
+    .b(\b$242 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$284 ),
     .rst(rst),
     .total(\total$261 )
   );
-  \core.lane_7  lane_7 (
-    .a(\a$248 ),
-    .b(\b$249 ),
+  \core.lane_6  lane_6 (
+    .a(\a$245 ),
+    .b(\b$246 ),
     .clk(clk),
-    .\port$2611$0 (tag_8[1:0]),
+    .\port$2625$0 (tag_8[1:0]),
     .product(\product$285 ),
     .rst(rst),
     .total(\total$262 )
+  );
+  \core.lane_7  lane_7 (
+    .a(\a$249 ),
+    .b(\b$250 ),
+    .clk(clk),
+    .\port$2625$0 (tag_8[1:0]),
+    .product(\product$286 ),
+    .rst(rst),
+    .total(\total$263 )
   );
   \core.old_row  old_row (
     .active(active),
@@ -2593,65 +2597,65 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$362 ),
+    .row(\row$363 ),
     .rst(rst),
-    .trigger(\trigger$263 )
+    .trigger(\trigger$264 )
   );
-  \core.other_rows$521  \other_rows$521  (
+  \core.other_rows$522  \other_rows$522  (
     .\bank$18 (\bank$139 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$394 ),
+    .row(\read_address$395 ),
     .rst(rst),
-    .trigger(\trigger$313 )
+    .trigger(\trigger$314 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(idle),
+    .enable(\$signal$151 ),
     .enables(enables),
-    .lane(\lane$374 ),
+    .lane(\lane$375 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$368 ),
+    .row(\row$369 ),
     .rst(rst),
-    .word(\word$369 )
+    .word(\word$370 )
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3187$0 (product),
-    .\port$3192$0 (\product$279 ),
-    .\port$3197$0 (\product$280 ),
-    .\port$3202$0 (\product$281 ),
-    .\port$3207$0 (\product$282 ),
-    .\port$3212$0 (\product$283 ),
-    .\port$3217$0 (\product$284 ),
-    .\port$3222$0 (\product$285 ),
+    .\port$3218$0 (product),
+    .\port$3223$0 (\product$280 ),
+    .\port$3228$0 (\product$281 ),
+    .\port$3233$0 (\product$282 ),
+    .\port$3238$0 (\product$283 ),
+    .\port$3243$0 (\product$284 ),
+    .\port$3248$0 (\product$285 ),
+    .\port$3253$0 (\product$286 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
     .busy(\busy$147 ),
     .clk(clk),
-    .\group$33 (group),
+    .\group$31 (group),
     .hold(hold),
-    .restart(\start$428 ),
+    .restart(\start$429 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$363 ),
+    .row(\row$364 ),
     .row_row16_0(read_data),
-    .row_row24_0(\read_data$211 ),
-    .row_row24_1(\read_data$268 ),
+    .row_row24_0(\read_data$212 ),
+    .row_row24_1(\read_data$269 ),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
     .rst(rst),
-    .sum_2_0(\sum$290 ),
-    .words(\words$286 )
+    .sum_2_0(\sum$291 ),
+    .words(\words$287 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2664,14 +2668,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$387 ),
-    .row_y(\write_address$396 ),
+    .row_x(\write_address$388 ),
+    .row_y(\write_address$397 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$434 ),
-    .word(\word$390 )
+    .slot(\slot$435 ),
+    .word(\word$391 )
   );
   \core.sequencer  sequencer (
     .busy(busy),
@@ -2682,7 +2686,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$434 ),
+    .slot(\slot$435 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2694,42 +2698,42 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$319 ),
-    .\port$3184$0 (total),
-    .\port$3189$0 (\total$256 ),
-    .\port$3194$0 (\total$257 ),
-    .\port$3199$0 (\total$258 ),
-    .\port$3204$0 (\total$259 ),
-    .\port$3209$0 (\total$260 ),
-    .\port$3214$0 (\total$261 ),
-    .\port$3219$0 (\total$262 ),
+    .other_rows(\read_data$320 ),
+    .\port$3215$0 (total),
+    .\port$3220$0 (\total$257 ),
+    .\port$3225$0 (\total$258 ),
+    .\port$3230$0 (\total$259 ),
+    .\port$3235$0 (\total$260 ),
+    .\port$3240$0 (\total$261 ),
+    .\port$3245$0 (\total$262 ),
+    .\port$3250$0 (\total$263 ),
     .row_enables(row_enables),
-    .rows(\rows$409 ),
+    .rows(\rows$410 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$337 ),
+    .write_tag(\write_tag$338 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$337 [16:13]),
-    .level(\write_tag$337 [10:9]),
-    .row(\row$408 ),
+    .kernel(\write_tag$338 [16:13]),
+    .level(\write_tag$338 [10:9]),
+    .row(\row$409 ),
     .rst(rst),
-    .trigger(\trigger$336 )
+    .trigger(\trigger$337 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$337 [16:13]),
-    .level(\write_tag$337 [10:9]),
-    .row(\row$422 ),
+    .kernel(\write_tag$338 [16:13]),
+    .level(\write_tag$338 [10:9]),
+    .row(\row$423 ),
     .rst(rst),
-    .trigger(\trigger$342 )
+    .trigger(\trigger$343 )
   );
   \core.sum_accumulator  sum_accumulator (
     .accumulate(summed_5[0]),
@@ -2740,24 +2744,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(word)
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$171 ),
-    .clamped_kernel(\clamped_kernel$454 ),
+    .clamped(\clamped$172 ),
+    .clamped_kernel(\clamped_kernel$455 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$347 ),
+    .tag(\tag$348 ),
     .total(sum_total),
-    .word_0(\words$413 ),
-    .write(\write$410 ),
-    .write_tag(\write_tag$351 )
+    .word_0(\words$414 ),
+    .write(\write$411 ),
+    .write_tag(\write_tag$352 )
   );
   \core.sum_write_0  sum_write_0 (
-    .\bank$21 (\bank$411 ),
+    .\bank$21 (\bank$412 ),
     .clk(clk),
-    .\lane$10 (\lane$418 ),
-    .\port$3737$11 (\write_tag$351 [16:11]),
-    .row(\row$412 ),
+    .\lane$10 (\lane$419 ),
+    .\port$3768$11 (\write_tag$352 [16:11]),
+    .row(\row$413 ),
     .rst(rst),
-    .trigger(\write_tag$351 [0])
+    .trigger(\write_tag$352 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
@@ -3159,24 +3163,37 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$615  = count;
+    \$615  = 1'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$615  = 1'h1;
+      endcase
+    end
+    if (rst) begin
+      \$615  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$616  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
             if (\$22 ) begin
-              \$615  = bus__write_data;
+              \$616  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$615  = 32'd0;
+      \$616  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$616  = resident;
+    \$617  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3184,18 +3201,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$616  = bus__write_data[0];
+            \$617  = bus__write_data[0];
       endcase
-    end
-    if (rst) begin
-      \$616  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$617  = stepping;
-    if (start) begin
-      \$617  = \$23 ;
     end
     if (rst) begin
       \$617  = 1'h0;
@@ -3203,154 +3210,164 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$618  = \$26 [1:0];
+    \$618  = stepping;
+    if (start) begin
+      \$618  = \$23 ;
+    end
     if (rst) begin
-      \$618  = 2'h0;
+      \$618  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$619  = \$29 [1:0];
+    \$619  = \$26 [1:0];
     if (rst) begin
       \$619  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$620  = \$32 [1:0];
+    \$620  = \$29 [1:0];
     if (rst) begin
       \$620  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$621  = \$35 [1:0];
+    \$621  = \$32 [1:0];
     if (rst) begin
       \$621  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$622  = \$38 [3:0];
+    \$622  = \$35 [1:0];
     if (rst) begin
-      \$622  = 4'h0;
+      \$622  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$623  = \$41 [0];
+    \$623  = \$38 [3:0];
     if (rst) begin
-      \$623  = 1'h0;
+      \$623  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$624  = \$44 [3:0];
+    \$624  = \$41 [0];
     if (rst) begin
-      \$624  = 4'h0;
+      \$624  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$625  = \$47 [3:0];
+    \$625  = \$44 [3:0];
     if (rst) begin
       \$625  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$626  = \$50 [0];
+    \$626  = \$47 [3:0];
     if (rst) begin
-      \$626  = 1'h0;
+      \$626  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$627  = \$53 [0];
+    \$627  = \$50 [0];
     if (rst) begin
       \$627  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$628  = \$56 [0];
+    \$628  = \$53 [0];
     if (rst) begin
       \$628  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$629  = \$59 [3:0];
+    \$629  = \$56 [0];
     if (rst) begin
-      \$629  = 4'h0;
+      \$629  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$630  = \$62 [3:0];
+    \$630  = \$59 [3:0];
     if (rst) begin
       \$630  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$631  = \$65 [3:0];
+    \$631  = \$62 [3:0];
     if (rst) begin
       \$631  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$632  = \$68 [3:0];
+    \$632  = \$65 [3:0];
     if (rst) begin
       \$632  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$633  = running;
+    \$633  = \$68 [3:0];
     if (rst) begin
-      \$633  = 1'h0;
+      \$633  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$634  = start;
+    \$634  = running;
     if (rst) begin
       \$634  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$635  = \$69 ;
+    \$635  = start;
     if (rst) begin
       \$635  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$636  = \$74 ;
+    \$636  = \$69 ;
     if (rst) begin
       \$636  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$637  = \$79 [4:0];
+    \$637  = \$74 ;
     if (rst) begin
-      \$637  = 5'h00;
+      \$637  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \$638  = left;
+    \$638  = \$79 [4:0];
+    if (rst) begin
+      \$638  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
+    \$639  = left;
     if (busy) begin
-      \$638  = 6'h36;
+      \$639  = 6'h36;
     end else if (\$80 ) begin
-      \$638  = \$81 [5:0];
+      \$639  = \$81 [5:0];
     end
     if (rst) begin
-      \$638  = 6'h00;
+      \$639  = 6'h00;
     end
   end
   always @* begin
@@ -3405,112 +3422,112 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     read_address = row;
     if (\$121 ) begin
-      read_address = \row$362 ;
+      read_address = \row$363 ;
     end
     if (\busy$147 ) begin
-      read_address = \row$363 [4:0];
+      read_address = \row$364 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_address = \row$365 [4:0];
+    write_address = \row$366 [4:0];
     if (enables[0]) begin
-      write_address = \row$368 ;
+      write_address = \row$369 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    write_data = \words$286 ;
+    write_data = \words$287 ;
     if (enables[0]) begin
-      write_data = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
+      write_data = { \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$377  = \row$362 [1:0];
+    \read_address$378  = \row$363 [1:0];
     if (\$186 ) begin
-      \read_address$377  = \row$379 ;
+      \read_address$378  = \row$380 ;
     end
     if (\busy$147 ) begin
-      \read_address$377  = \row$363 [1:0];
+      \read_address$378  = \row$364 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$380  = \row$365 [1:0];
+    \write_address$381  = \row$366 [1:0];
     if (enables[1]) begin
-      \write_address$380  = \row$368 [1:0];
+      \write_address$381  = \row$369 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$381  = \words$286 ;
+    \write_data$382  = \words$287 ;
     if (enables[1]) begin
-      \write_data$381  = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
+      \write_data$382  = { \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370 , \word$370  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$383  = \row$384 [6:0];
+    \read_address$384  = \row$385 [6:0];
     if (\$252 ) begin
-      \read_address$383  = \row$386 [6:0];
+      \read_address$384  = \row$387 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$404  = \row$384 ;
+    \read_address$405  = \row$385 ;
     if (\$302 ) begin
-      \read_address$404  = \row$386 ;
+      \read_address$405  = \row$387 ;
     end
     if (\busy$147 ) begin
-      \read_address$404  = \row$363 ;
+      \read_address$405  = \row$364 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$405  = \row$365 ;
+    \write_address$406  = \row$366 ;
     if (\$303 ) begin
-      \write_address$405  = \row$408 ;
+      \write_address$406  = \row$409 ;
     end
     if (\$305 ) begin
-      \write_address$405  = \row$412 ;
+      \write_address$406  = \row$413 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$406  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    \write_data$407  = { \words$287 [183:168], \words$287 [159:144], \words$287 [135:120], \words$287 [111:96], \words$287 [87:72], \words$287 [63:48], \words$287 [39:24], \words$287 [15:0] };
     if (\$303 ) begin
-      \write_data$406  = \rows$409 [127:0];
+      \write_data$407  = \rows$410 [127:0];
     end
     if (\$305 ) begin
-      \write_data$406  = { \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413  };
+      \write_data$407  = { \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \read_address$419  = \row$384 [8:0];
+    \read_address$420  = \row$385 [8:0];
     if (\$427 ) begin
-      \read_address$419  = \row$386 [8:0];
+      \read_address$420  = \row$387 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_address$420  = \row$365 [8:0];
+    \write_address$421  = \row$366 [8:0];
     if (\$428 ) begin
-      \write_address$420  = \row$422 ;
+      \write_address$421  = \row$423 ;
     end
     if (\$430 ) begin
-      \write_address$420  = \row$412 [8:0];
+      \write_address$421  = \row$413 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
-    \write_data$421  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    \write_data$422  = { \words$287 [183:168], \words$287 [159:144], \words$287 [135:120], \words$287 [111:96], \words$287 [87:72], \words$287 [63:48], \words$287 [39:24], \words$287 [15:0] };
     if (\$428 ) begin
-      \write_data$421  = \rows$409 [255:128];
+      \write_data$422  = \rows$410 [255:128];
     end
     if (\$430 ) begin
-      \write_data$421  = { \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413 , \words$413  };
+      \write_data$422  = { \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414 , \words$414  };
     end
   end
   always @* begin
@@ -3586,7 +3603,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$454 )
+    casez (\clamped_kernel$455 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3610,7 +3627,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$454 )
+    casez (\clamped_kernel$455 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3618,7 +3635,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$454 )
+    casez (\clamped_kernel$455 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3626,7 +3643,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$454 )
+    casez (\clamped_kernel$455 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3688,9 +3705,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$204 [15:0];
-      2'h2:
           a_row_raw_0 = \read_data$205 [15:0];
+      2'h2:
+          a_row_raw_0 = \read_data$206 [15:0];
     endcase
   end
   always @* begin
@@ -3700,9 +3717,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$204 [31:16];
-      2'h2:
           a_row_raw_1 = \read_data$205 [31:16];
+      2'h2:
+          a_row_raw_1 = \read_data$206 [31:16];
     endcase
   end
   always @* begin
@@ -3712,9 +3729,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$204 [47:32];
-      2'h2:
           a_row_raw_2 = \read_data$205 [47:32];
+      2'h2:
+          a_row_raw_2 = \read_data$206 [47:32];
     endcase
   end
   always @* begin
@@ -3724,9 +3741,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$204 [63:48];
-      2'h2:
           a_row_raw_3 = \read_data$205 [63:48];
+      2'h2:
+          a_row_raw_3 = \read_data$206 [63:48];
     endcase
   end
   always @* begin
@@ -3736,9 +3753,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$204 [79:64];
-      2'h2:
           a_row_raw_4 = \read_data$205 [79:64];
+      2'h2:
+          a_row_raw_4 = \read_data$206 [79:64];
     endcase
   end
   always @* begin
@@ -3748,9 +3765,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$204 [95:80];
-      2'h2:
           a_row_raw_5 = \read_data$205 [95:80];
+      2'h2:
+          a_row_raw_5 = \read_data$206 [95:80];
     endcase
   end
   always @* begin
@@ -3760,9 +3777,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$204 [111:96];
-      2'h2:
           a_row_raw_6 = \read_data$205 [111:96];
+      2'h2:
+          a_row_raw_6 = \read_data$206 [111:96];
     endcase
   end
   always @* begin
@@ -3772,9 +3789,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$204 [127:112];
-      2'h2:
           a_row_raw_7 = \read_data$205 [127:112];
+      2'h2:
+          a_row_raw_7 = \read_data$206 [127:112];
     endcase
   end
   always @* begin
@@ -3782,21 +3799,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          a_word_raw_0 = \read_data$211 [23:0];
+          a_word_raw_0 = \read_data$212 [23:0];
       3'h1:
-          a_word_raw_0 = \read_data$211 [47:24];
+          a_word_raw_0 = \read_data$212 [47:24];
       3'h2:
-          a_word_raw_0 = \read_data$211 [71:48];
+          a_word_raw_0 = \read_data$212 [71:48];
       3'h3:
-          a_word_raw_0 = \read_data$211 [95:72];
+          a_word_raw_0 = \read_data$212 [95:72];
       3'h4:
-          a_word_raw_0 = \read_data$211 [119:96];
+          a_word_raw_0 = \read_data$212 [119:96];
       3'h5:
-          a_word_raw_0 = \read_data$211 [143:120];
+          a_word_raw_0 = \read_data$212 [143:120];
       3'h6:
-          a_word_raw_0 = \read_data$211 [167:144];
+          a_word_raw_0 = \read_data$212 [167:144];
       3'h7:
-          a_word_raw_0 = \read_data$211 [191:168];
+          a_word_raw_0 = \read_data$212 [191:168];
     endcase
   end
   always @* begin
@@ -3806,9 +3823,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$204 [15:0];
-      2'h2:
           b_row_raw_0 = \read_data$205 [15:0];
+      2'h2:
+          b_row_raw_0 = \read_data$206 [15:0];
     endcase
   end
   always @* begin
@@ -3818,9 +3835,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$204 [31:16];
-      2'h2:
           b_row_raw_1 = \read_data$205 [31:16];
+      2'h2:
+          b_row_raw_1 = \read_data$206 [31:16];
     endcase
   end
   always @* begin
@@ -3830,9 +3847,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$204 [47:32];
-      2'h2:
           b_row_raw_2 = \read_data$205 [47:32];
+      2'h2:
+          b_row_raw_2 = \read_data$206 [47:32];
     endcase
   end
   always @* begin
@@ -3842,9 +3859,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$204 [63:48];
-      2'h2:
           b_row_raw_3 = \read_data$205 [63:48];
+      2'h2:
+          b_row_raw_3 = \read_data$206 [63:48];
     endcase
   end
   always @* begin
@@ -3854,9 +3871,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$204 [79:64];
-      2'h2:
           b_row_raw_4 = \read_data$205 [79:64];
+      2'h2:
+          b_row_raw_4 = \read_data$206 [79:64];
     endcase
   end
   always @* begin
@@ -3866,9 +3883,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$204 [95:80];
-      2'h2:
           b_row_raw_5 = \read_data$205 [95:80];
+      2'h2:
+          b_row_raw_5 = \read_data$206 [95:80];
     endcase
   end
   always @* begin
@@ -3878,9 +3895,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$204 [111:96];
-      2'h2:
           b_row_raw_6 = \read_data$205 [111:96];
+      2'h2:
+          b_row_raw_6 = \read_data$206 [111:96];
     endcase
   end
   always @* begin
@@ -3890,9 +3907,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$204 [127:112];
-      2'h2:
           b_row_raw_7 = \read_data$205 [127:112];
+      2'h2:
+          b_row_raw_7 = \read_data$206 [127:112];
     endcase
   end
   always @* begin
@@ -3900,9 +3917,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_0 = \read_data$211 [23:0];
+          old_row_raw_0 = \read_data$212 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$268 [23:0];
+          old_row_raw_0 = \read_data$269 [23:0];
     endcase
   end
   always @* begin
@@ -3910,9 +3927,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_1 = \read_data$211 [47:24];
+          old_row_raw_1 = \read_data$212 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$268 [47:24];
+          old_row_raw_1 = \read_data$269 [47:24];
     endcase
   end
   always @* begin
@@ -3920,9 +3937,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_2 = \read_data$211 [71:48];
+          old_row_raw_2 = \read_data$212 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$268 [71:48];
+          old_row_raw_2 = \read_data$269 [71:48];
     endcase
   end
   always @* begin
@@ -3930,9 +3947,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_3 = \read_data$211 [95:72];
+          old_row_raw_3 = \read_data$212 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$268 [95:72];
+          old_row_raw_3 = \read_data$269 [95:72];
     endcase
   end
   always @* begin
@@ -3940,9 +3957,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_4 = \read_data$211 [119:96];
+          old_row_raw_4 = \read_data$212 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$268 [119:96];
+          old_row_raw_4 = \read_data$269 [119:96];
     endcase
   end
   always @* begin
@@ -3950,9 +3967,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_5 = \read_data$211 [143:120];
+          old_row_raw_5 = \read_data$212 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$268 [143:120];
+          old_row_raw_5 = \read_data$269 [143:120];
     endcase
   end
   always @* begin
@@ -3960,9 +3977,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_6 = \read_data$211 [167:144];
+          old_row_raw_6 = \read_data$212 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$268 [167:144];
+          old_row_raw_6 = \read_data$269 [167:144];
     endcase
   end
   always @* begin
@@ -3970,9 +3987,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_7 = \read_data$211 [191:168];
+          old_row_raw_7 = \read_data$212 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$268 [191:168];
+          old_row_raw_7 = \read_data$269 [191:168];
     endcase
   end
   always @* begin
@@ -3980,21 +3997,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$268 [23:0];
+          bias_word_raw_0 = \read_data$269 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$268 [47:24];
+          bias_word_raw_0 = \read_data$269 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$268 [71:48];
+          bias_word_raw_0 = \read_data$269 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$268 [95:72];
+          bias_word_raw_0 = \read_data$269 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$268 [119:96];
+          bias_word_raw_0 = \read_data$269 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$268 [143:120];
+          bias_word_raw_0 = \read_data$269 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$268 [167:144];
+          bias_word_raw_0 = \read_data$269 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$268 [191:168];
+          bias_word_raw_0 = \read_data$269 [191:168];
     endcase
   end
   assign lane = 3'h0;
@@ -4007,133 +4024,133 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$206  = tag[0];
-  assign \kernel$207  = tag[16:13];
-  assign \level$208  = tag[8:7];
-  assign \slot$209  = tag[17];
-  assign \first_tile$210  = tag[18];
+  assign \trigger$207  = tag[0];
+  assign \kernel$208  = tag[16:13];
+  assign \level$209  = tag[8:7];
+  assign \slot$210  = tag[17];
+  assign \first_tile$211  = tag[18];
   assign a_word_copy_0_scaled = \$82 [17:0];
   assign a_word_copy_0_rounded = \$84 [16:0];
-  assign \trigger$215  = tag_1[0];
-  assign \kernel$216  = tag_1[16:13];
-  assign \level$217  = tag_1[8:7];
-  assign \slot$218  = tag_1[17];
-  assign \first_tile$219  = tag_1[18];
+  assign \trigger$216  = tag_1[0];
+  assign \kernel$217  = tag_1[16:13];
+  assign \level$218  = tag_1[8:7];
+  assign \slot$219  = tag_1[17];
+  assign \first_tile$220  = tag_1[18];
   assign accumulate = tag_8[0];
   assign first = tag_8[1];
-  assign \accumulate$226  = tag_8[0];
-  assign \first$227  = tag_8[1];
-  assign \accumulate$230  = tag_8[0];
-  assign \first$231  = tag_8[1];
-  assign \accumulate$234  = tag_8[0];
-  assign \first$235  = tag_8[1];
-  assign \accumulate$238  = tag_8[0];
-  assign \first$239  = tag_8[1];
-  assign \accumulate$242  = tag_8[0];
-  assign \first$243  = tag_8[1];
-  assign \accumulate$246  = tag_8[0];
-  assign \first$247  = tag_8[1];
-  assign \accumulate$250  = tag_8[0];
-  assign \first$251  = tag_8[1];
-  assign \tag$252  = tag_8;
+  assign \accumulate$227  = tag_8[0];
+  assign \first$228  = tag_8[1];
+  assign \accumulate$231  = tag_8[0];
+  assign \first$232  = tag_8[1];
+  assign \accumulate$235  = tag_8[0];
+  assign \first$236  = tag_8[1];
+  assign \accumulate$239  = tag_8[0];
+  assign \first$240  = tag_8[1];
+  assign \accumulate$243  = tag_8[0];
+  assign \first$244  = tag_8[1];
+  assign \accumulate$247  = tag_8[0];
+  assign \first$248  = tag_8[1];
+  assign \accumulate$251  = tag_8[0];
+  assign \first$252  = tag_8[1];
+  assign \tag$253  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , total };
-  assign \kernel$264  = tag_5[16:13];
-  assign \level$265  = tag_5[10:9];
-  assign \slot$266  = tag_5[17];
-  assign \first_tile$267  = tag_5[18];
+  assign totals = { \total$263 , \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , total };
+  assign \kernel$265  = tag_5[16:13];
+  assign \level$266  = tag_5[10:9];
+  assign \slot$267  = tag_5[17];
+  assign \first_tile$268  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$270  = write_tag[0];
-  assign \kernel$272  = write_tag[16:13];
-  assign \level$273  = write_tag[10:9];
-  assign \slot$274  = write_tag[17];
-  assign \first_tile$275  = write_tag[18];
-  assign words = { \product$285 , \product$284 , \product$283 , \product$282 , \product$281 , \product$280 , \product$279 , product };
-  assign rows = \words$286 ;
-  assign \accumulate$291  = summed_5[0];
-  assign \first$292  = summed_5[3];
-  assign \tag$300  = tag_8;
-  assign \totals$301  = { \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , total };
+  assign \trigger$271  = write_tag[0];
+  assign \kernel$273  = write_tag[16:13];
+  assign \level$274  = write_tag[10:9];
+  assign \slot$275  = write_tag[17];
+  assign \first_tile$276  = write_tag[18];
+  assign words = { \product$286 , \product$285 , \product$284 , \product$283 , \product$282 , \product$281 , \product$280 , product };
+  assign rows = \words$287 ;
+  assign \accumulate$292  = summed_5[0];
+  assign \first$293  = summed_5[3];
+  assign \tag$301  = tag_8;
+  assign \totals$302  = { \total$263 , \total$262 , \total$261 , \total$260 , \total$259 , \total$258 , \total$257 , total };
   assign sum_tag = ready_5;
-  assign \total$304  = sum_total;
-  assign \kernel$306  = tag_5[16:13];
-  assign \level$307  = tag_5[10:9];
-  assign \slot$308  = tag_5[17];
-  assign \first_tile$309  = tag_5[18];
+  assign \total$305  = sum_total;
+  assign \kernel$307  = tag_5[16:13];
+  assign \level$308  = tag_5[10:9];
+  assign \slot$309  = tag_5[17];
+  assign \first_tile$310  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$314  = tag_12[16:13];
-  assign \level$315  = tag_12[10:9];
-  assign \slot$316  = tag_12[17];
-  assign \first_tile$317  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$319 [15:0];
-  assign other_rows_0 = \read_data$319 [15:0];
-  assign other_rows_raw_1 = \read_data$319 [31:16];
-  assign other_rows_1 = \read_data$319 [31:16];
-  assign other_rows_raw_2 = \read_data$319 [47:32];
-  assign other_rows_2 = \read_data$319 [47:32];
-  assign other_rows_raw_3 = \read_data$319 [63:48];
-  assign other_rows_3 = \read_data$319 [63:48];
-  assign other_rows_raw_4 = \read_data$319 [79:64];
-  assign other_rows_4 = \read_data$319 [79:64];
-  assign other_rows_raw_5 = \read_data$319 [95:80];
-  assign other_rows_5 = \read_data$319 [95:80];
-  assign other_rows_raw_6 = \read_data$319 [111:96];
-  assign other_rows_6 = \read_data$319 [111:96];
-  assign other_rows_raw_7 = \read_data$319 [127:112];
-  assign other_rows_7 = \read_data$319 [127:112];
-  assign other_rows = \read_data$319 ;
-  assign \kernel$338  = \write_tag$337 [16:13];
-  assign \level$339  = \write_tag$337 [10:9];
-  assign \slot$340  = \write_tag$337 [17];
-  assign \first_tile$341  = \write_tag$337 [18];
-  assign \kernel$343  = \write_tag$337 [16:13];
-  assign \level$344  = \write_tag$337 [10:9];
-  assign \slot$345  = \write_tag$337 [17];
-  assign \first_tile$346  = \write_tag$337 [18];
-  assign \total$348  = sum_total;
-  assign \trigger$350  = \write_tag$351 [0];
-  assign \kernel$352  = \write_tag$351 [16:13];
-  assign \level$353  = \write_tag$351 [12:11];
-  assign \slot$354  = \write_tag$351 [17];
-  assign \first_tile$355  = \write_tag$351 [18];
-  assign row_row24_0 = \read_data$211 ;
-  assign \hold$358  = hold;
+  assign \kernel$315  = tag_12[16:13];
+  assign \level$316  = tag_12[10:9];
+  assign \slot$317  = tag_12[17];
+  assign \first_tile$318  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$320 [15:0];
+  assign other_rows_0 = \read_data$320 [15:0];
+  assign other_rows_raw_1 = \read_data$320 [31:16];
+  assign other_rows_1 = \read_data$320 [31:16];
+  assign other_rows_raw_2 = \read_data$320 [47:32];
+  assign other_rows_2 = \read_data$320 [47:32];
+  assign other_rows_raw_3 = \read_data$320 [63:48];
+  assign other_rows_3 = \read_data$320 [63:48];
+  assign other_rows_raw_4 = \read_data$320 [79:64];
+  assign other_rows_4 = \read_data$320 [79:64];
+  assign other_rows_raw_5 = \read_data$320 [95:80];
+  assign other_rows_5 = \read_data$320 [95:80];
+  assign other_rows_raw_6 = \read_data$320 [111:96];
+  assign other_rows_6 = \read_data$320 [111:96];
+  assign other_rows_raw_7 = \read_data$320 [127:112];
+  assign other_rows_7 = \read_data$320 [127:112];
+  assign other_rows = \read_data$320 ;
+  assign \kernel$339  = \write_tag$338 [16:13];
+  assign \level$340  = \write_tag$338 [10:9];
+  assign \slot$341  = \write_tag$338 [17];
+  assign \first_tile$342  = \write_tag$338 [18];
+  assign \kernel$344  = \write_tag$338 [16:13];
+  assign \level$345  = \write_tag$338 [10:9];
+  assign \slot$346  = \write_tag$338 [17];
+  assign \first_tile$347  = \write_tag$338 [18];
+  assign \total$349  = sum_total;
+  assign \trigger$351  = \write_tag$352 [0];
+  assign \kernel$353  = \write_tag$352 [16:13];
+  assign \level$354  = \write_tag$352 [12:11];
+  assign \slot$355  = \write_tag$352 [17];
+  assign \first_tile$356  = \write_tag$352 [18];
+  assign row_row24_0 = \read_data$212 ;
+  assign \hold$359  = hold;
   assign write_enable = { \$185 , \$177 , \$169 , \$161 , \$153 , \$145 , \$137 , \$129  };
-  assign \lane$372  = 3'h0;
-  assign row_row24_1 = \read_data$268 ;
-  assign \hold$376  = hold;
-  assign \write_enable$382  = { \$250 , \$242 , \$234 , \$226 , \$218 , \$210 , \$202 , \$194  };
-  assign row_x = \write_address$387 ;
-  assign \write_data$389  = { \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390  };
-  assign \write_enable$391  = { \$276 , \$273 , \$270 , \$267 , \$264 , \$261 , \$258 , \$255  };
-  assign \row$395  = \read_address$394 ;
-  assign row_y = \write_address$396 ;
-  assign \write_data$398  = { \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390 , \word$390  };
-  assign \write_enable$399  = { \$300 , \$297 , \$294 , \$291 , \$288 , \$285 , \$282 , \$279  };
+  assign \lane$373  = 3'h0;
+  assign row_row24_1 = \read_data$269 ;
+  assign \hold$377  = hold;
+  assign \write_enable$383  = { \$250 , \$242 , \$234 , \$226 , \$218 , \$210 , \$202 , \$194  };
+  assign row_x = \write_address$388 ;
+  assign \write_data$390  = { \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391  };
+  assign \write_enable$392  = { \$276 , \$273 , \$270 , \$267 , \$264 , \$261 , \$258 , \$255  };
+  assign \row$396  = \read_address$395 ;
+  assign row_y = \write_address$397 ;
+  assign \write_data$399  = { \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391 , \word$391  };
+  assign \write_enable$400  = { \$300 , \$297 , \$294 , \$291 , \$288 , \$285 , \$282 , \$279  };
   assign row_row16_0 = read_data;
-  assign \hold$403  = hold;
-  assign \write_enable$414  = { \$425 , \$410 , \$395 , \$380 , \$365 , \$350 , \$335 , \$320  };
-  assign \lane$416  = 3'h0;
-  assign \write_enable$423  = { \$550 , \$535 , \$520 , \$505 , \$490 , \$475 , \$460 , \$445  };
-  assign \lane$424  = 3'h0;
-  assign \count$427  = count;
+  assign \hold$404  = hold;
+  assign \write_enable$415  = { \$425 , \$410 , \$395 , \$380 , \$365 , \$350 , \$335 , \$320  };
+  assign \lane$417  = 3'h0;
+  assign \write_enable$424  = { \$550 , \$535 , \$520 , \$505 , \$490 , \$475 , \$460 , \$445  };
+  assign \lane$425  = 3'h0;
+  assign \count$428  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$433  = 3'h0;
-  assign \slot$435  = \slot$434 ;
+  assign \missing$434  = 3'h0;
+  assign \slot$436  = \slot$435 ;
   assign tile_done = consume;
-  assign \resident$438  = resident;
-  assign \samples__valid$440  = samples__valid;
-  assign \samples__payload$441  = samples__payload;
-  assign \samples__ready$442  = samples__ready;
-  assign \parameters__valid$443  = parameters__valid;
-  assign \parameters__payload$444  = parameters__payload;
-  assign \parameters__ready$445  = parameters__ready;
-  assign enable = idle;
-  assign \results__valid$448  = results__valid;
-  assign \results__payload$449  = results__payload;
-  assign \results__ready$450  = results__ready;
+  assign \resident$439  = resident;
+  assign \samples__valid$441  = samples__valid;
+  assign \samples__payload$442  = samples__payload;
+  assign \samples__ready$443  = samples__ready;
+  assign \parameters__valid$444  = parameters__valid;
+  assign \parameters__payload$445  = parameters__payload;
+  assign \parameters__ready$446  = parameters__ready;
+  assign enable = \$signal$151 ;
+  assign \results__valid$449  = results__valid;
+  assign \results__payload$450  = results__payload;
+  assign \results__ready$451  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4149,8 +4166,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$190 ;
-  assign clear_15 = \$signal$191 ;
+  assign add_15 = \$signal$191 ;
+  assign clear_15 = \$signal$192 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4428,27 +4445,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$252.valid  = tag_8[0];
-  assign \tag$252.first  = tag_8[1];
-  assign \tag$252.last  = tag_8[2];
-  assign \tag$252.sum_first  = tag_8[3];
-  assign \tag$252.sum_last  = tag_8[4];
-  assign \tag$252.edge  = tag_8[6:5];
-  assign \tag$252.level  = tag_8[8:7];
-  assign \tag$252.row_level  = tag_8[10:9];
-  assign \tag$252.sum_level  = tag_8[12:11];
-  assign \tag$252.kernel  = tag_8[16:13];
-  assign \tag$252.slot  = tag_8[17];
-  assign \tag$252.first_tile  = tag_8[18];
-  assign \tag$252.last_tile  = tag_8[19];
+  assign \tag$253.valid  = tag_8[0];
+  assign \tag$253.first  = tag_8[1];
+  assign \tag$253.last  = tag_8[2];
+  assign \tag$253.sum_first  = tag_8[3];
+  assign \tag$253.sum_last  = tag_8[4];
+  assign \tag$253.edge  = tag_8[6:5];
+  assign \tag$253.level  = tag_8[8:7];
+  assign \tag$253.row_level  = tag_8[10:9];
+  assign \tag$253.sum_level  = tag_8[12:11];
+  assign \tag$253.kernel  = tag_8[16:13];
+  assign \tag$253.slot  = tag_8[17];
+  assign \tag$253.first_tile  = tag_8[18];
+  assign \tag$253.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$256 ;
-  assign \totals[2]  = \total$257 ;
-  assign \totals[3]  = \total$258 ;
-  assign \totals[4]  = \total$259 ;
-  assign \totals[5]  = \total$260 ;
-  assign \totals[6]  = \total$261 ;
-  assign \totals[7]  = \total$262 ;
+  assign \totals[1]  = \total$257 ;
+  assign \totals[2]  = \total$258 ;
+  assign \totals[3]  = \total$259 ;
+  assign \totals[4]  = \total$260 ;
+  assign \totals[5]  = \total$261 ;
+  assign \totals[6]  = \total$262 ;
+  assign \totals[7]  = \total$263 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4471,30 +4488,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$279 ;
-  assign \words[2]  = \product$280 ;
-  assign \words[3]  = \product$281 ;
-  assign \words[4]  = \product$282 ;
-  assign \words[5]  = \product$283 ;
-  assign \words[6]  = \product$284 ;
-  assign \words[7]  = \product$285 ;
-  assign \words$286[0]  = \words$286 [23:0];
-  assign \words$286[1]  = \words$286 [47:24];
-  assign \words$286[2]  = \words$286 [71:48];
-  assign \words$286[3]  = \words$286 [95:72];
-  assign \words$286[4]  = \words$286 [119:96];
-  assign \words$286[5]  = \words$286 [143:120];
-  assign \words$286[6]  = \words$286 [167:144];
-  assign \words$286[7]  = \words$286 [191:168];
-  assign \rows[0]  = \words$286 ;
-  assign \rows[0][0]  = \words$286 [23:0];
-  assign \rows[0][1]  = \words$286 [47:24];
-  assign \rows[0][2]  = \words$286 [71:48];
-  assign \rows[0][3]  = \words$286 [95:72];
-  assign \rows[0][4]  = \words$286 [119:96];
-  assign \rows[0][5]  = \words$286 [143:120];
-  assign \rows[0][6]  = \words$286 [167:144];
-  assign \rows[0][7]  = \words$286 [191:168];
+  assign \words[1]  = \product$280 ;
+  assign \words[2]  = \product$281 ;
+  assign \words[3]  = \product$282 ;
+  assign \words[4]  = \product$283 ;
+  assign \words[5]  = \product$284 ;
+  assign \words[6]  = \product$285 ;
+  assign \words[7]  = \product$286 ;
+  assign \words$287[0]  = \words$287 [23:0];
+  assign \words$287[1]  = \words$287 [47:24];
+  assign \words$287[2]  = \words$287 [71:48];
+  assign \words$287[3]  = \words$287 [95:72];
+  assign \words$287[4]  = \words$287 [119:96];
+  assign \words$287[5]  = \words$287 [143:120];
+  assign \words$287[6]  = \words$287 [167:144];
+  assign \words$287[7]  = \words$287 [191:168];
+  assign \rows[0]  = \words$287 ;
+  assign \rows[0][0]  = \words$287 [23:0];
+  assign \rows[0][1]  = \words$287 [47:24];
+  assign \rows[0][2]  = \words$287 [71:48];
+  assign \rows[0][3]  = \words$287 [95:72];
+  assign \rows[0][4]  = \words$287 [119:96];
+  assign \rows[0][5]  = \words$287 [143:120];
+  assign \rows[0][6]  = \words$287 [167:144];
+  assign \rows[0][7]  = \words$287 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4586,27 +4603,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$300.valid  = tag_8[0];
-  assign \tag$300.first  = tag_8[1];
-  assign \tag$300.last  = tag_8[2];
-  assign \tag$300.sum_first  = tag_8[3];
-  assign \tag$300.sum_last  = tag_8[4];
-  assign \tag$300.edge  = tag_8[6:5];
-  assign \tag$300.level  = tag_8[8:7];
-  assign \tag$300.row_level  = tag_8[10:9];
-  assign \tag$300.sum_level  = tag_8[12:11];
-  assign \tag$300.kernel  = tag_8[16:13];
-  assign \tag$300.slot  = tag_8[17];
-  assign \tag$300.first_tile  = tag_8[18];
-  assign \tag$300.last_tile  = tag_8[19];
-  assign \totals$301[0]  = total;
-  assign \totals$301[1]  = \total$256 ;
-  assign \totals$301[2]  = \total$257 ;
-  assign \totals$301[3]  = \total$258 ;
-  assign \totals$301[4]  = \total$259 ;
-  assign \totals$301[5]  = \total$260 ;
-  assign \totals$301[6]  = \total$261 ;
-  assign \totals$301[7]  = \total$262 ;
+  assign \tag$301.valid  = tag_8[0];
+  assign \tag$301.first  = tag_8[1];
+  assign \tag$301.last  = tag_8[2];
+  assign \tag$301.sum_first  = tag_8[3];
+  assign \tag$301.sum_last  = tag_8[4];
+  assign \tag$301.edge  = tag_8[6:5];
+  assign \tag$301.level  = tag_8[8:7];
+  assign \tag$301.row_level  = tag_8[10:9];
+  assign \tag$301.sum_level  = tag_8[12:11];
+  assign \tag$301.kernel  = tag_8[16:13];
+  assign \tag$301.slot  = tag_8[17];
+  assign \tag$301.first_tile  = tag_8[18];
+  assign \tag$301.last_tile  = tag_8[19];
+  assign \totals$302[0]  = total;
+  assign \totals$302[1]  = \total$257 ;
+  assign \totals$302[2]  = \total$258 ;
+  assign \totals$302[3]  = \total$259 ;
+  assign \totals$302[4]  = \total$260 ;
+  assign \totals$302[5]  = \total$261 ;
+  assign \totals$302[6]  = \total$262 ;
+  assign \totals$302[7]  = \total$263 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4620,76 +4637,76 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$319 [15:0];
-  assign \other_rows[1]  = \read_data$319 [31:16];
-  assign \other_rows[2]  = \read_data$319 [47:32];
-  assign \other_rows[3]  = \read_data$319 [63:48];
-  assign \other_rows[4]  = \read_data$319 [79:64];
-  assign \other_rows[5]  = \read_data$319 [95:80];
-  assign \other_rows[6]  = \read_data$319 [111:96];
-  assign \other_rows[7]  = \read_data$319 [127:112];
-  assign \write_tag$337.valid  = \write_tag$337 [0];
-  assign \write_tag$337.first  = \write_tag$337 [1];
-  assign \write_tag$337.last  = \write_tag$337 [2];
-  assign \write_tag$337.sum_first  = \write_tag$337 [3];
-  assign \write_tag$337.sum_last  = \write_tag$337 [4];
-  assign \write_tag$337.edge  = \write_tag$337 [6:5];
-  assign \write_tag$337.level  = \write_tag$337 [8:7];
-  assign \write_tag$337.row_level  = \write_tag$337 [10:9];
-  assign \write_tag$337.sum_level  = \write_tag$337 [12:11];
-  assign \write_tag$337.kernel  = \write_tag$337 [16:13];
-  assign \write_tag$337.slot  = \write_tag$337 [17];
-  assign \write_tag$337.first_tile  = \write_tag$337 [18];
-  assign \write_tag$337.last_tile  = \write_tag$337 [19];
-  assign \tag$347.valid  = \tag$347 [0];
-  assign \tag$347.first  = \tag$347 [1];
-  assign \tag$347.last  = \tag$347 [2];
-  assign \tag$347.sum_first  = \tag$347 [3];
-  assign \tag$347.sum_last  = \tag$347 [4];
-  assign \tag$347.edge  = \tag$347 [6:5];
-  assign \tag$347.level  = \tag$347 [8:7];
-  assign \tag$347.row_level  = \tag$347 [10:9];
-  assign \tag$347.sum_level  = \tag$347 [12:11];
-  assign \tag$347.kernel  = \tag$347 [16:13];
-  assign \tag$347.slot  = \tag$347 [17];
-  assign \tag$347.first_tile  = \tag$347 [18];
-  assign \tag$347.last_tile  = \tag$347 [19];
-  assign \write_tag$351.valid  = \write_tag$351 [0];
-  assign \write_tag$351.first  = \write_tag$351 [1];
-  assign \write_tag$351.last  = \write_tag$351 [2];
-  assign \write_tag$351.sum_first  = \write_tag$351 [3];
-  assign \write_tag$351.sum_last  = \write_tag$351 [4];
-  assign \write_tag$351.edge  = \write_tag$351 [6:5];
-  assign \write_tag$351.level  = \write_tag$351 [8:7];
-  assign \write_tag$351.row_level  = \write_tag$351 [10:9];
-  assign \write_tag$351.sum_level  = \write_tag$351 [12:11];
-  assign \write_tag$351.kernel  = \write_tag$351 [16:13];
-  assign \write_tag$351.slot  = \write_tag$351 [17];
-  assign \write_tag$351.first_tile  = \write_tag$351 [18];
-  assign \write_tag$351.last_tile  = \write_tag$351 [19];
-  assign \rows$409[0]  = \rows$409 [127:0];
-  assign \rows$409[0][0]  = \rows$409 [15:0];
-  assign \rows$409[0][1]  = \rows$409 [31:16];
-  assign \rows$409[0][2]  = \rows$409 [47:32];
-  assign \rows$409[0][3]  = \rows$409 [63:48];
-  assign \rows$409[0][4]  = \rows$409 [79:64];
-  assign \rows$409[0][5]  = \rows$409 [95:80];
-  assign \rows$409[0][6]  = \rows$409 [111:96];
-  assign \rows$409[0][7]  = \rows$409 [127:112];
-  assign \rows$409[1]  = \rows$409 [255:128];
-  assign \rows$409[1][0]  = \rows$409 [143:128];
-  assign \rows$409[1][1]  = \rows$409 [159:144];
-  assign \rows$409[1][2]  = \rows$409 [175:160];
-  assign \rows$409[1][3]  = \rows$409 [191:176];
-  assign \rows$409[1][4]  = \rows$409 [207:192];
-  assign \rows$409[1][5]  = \rows$409 [223:208];
-  assign \rows$409[1][6]  = \rows$409 [239:224];
-  assign \rows$409[1][7]  = \rows$409 [255:240];
-  assign \words$413[0]  = \words$413 ;
+  assign \other_rows[0]  = \read_data$320 [15:0];
+  assign \other_rows[1]  = \read_data$320 [31:16];
+  assign \other_rows[2]  = \read_data$320 [47:32];
+  assign \other_rows[3]  = \read_data$320 [63:48];
+  assign \other_rows[4]  = \read_data$320 [79:64];
+  assign \other_rows[5]  = \read_data$320 [95:80];
+  assign \other_rows[6]  = \read_data$320 [111:96];
+  assign \other_rows[7]  = \read_data$320 [127:112];
+  assign \write_tag$338.valid  = \write_tag$338 [0];
+  assign \write_tag$338.first  = \write_tag$338 [1];
+  assign \write_tag$338.last  = \write_tag$338 [2];
+  assign \write_tag$338.sum_first  = \write_tag$338 [3];
+  assign \write_tag$338.sum_last  = \write_tag$338 [4];
+  assign \write_tag$338.edge  = \write_tag$338 [6:5];
+  assign \write_tag$338.level  = \write_tag$338 [8:7];
+  assign \write_tag$338.row_level  = \write_tag$338 [10:9];
+  assign \write_tag$338.sum_level  = \write_tag$338 [12:11];
+  assign \write_tag$338.kernel  = \write_tag$338 [16:13];
+  assign \write_tag$338.slot  = \write_tag$338 [17];
+  assign \write_tag$338.first_tile  = \write_tag$338 [18];
+  assign \write_tag$338.last_tile  = \write_tag$338 [19];
+  assign \tag$348.valid  = \tag$348 [0];
+  assign \tag$348.first  = \tag$348 [1];
+  assign \tag$348.last  = \tag$348 [2];
+  assign \tag$348.sum_first  = \tag$348 [3];
+  assign \tag$348.sum_last  = \tag$348 [4];
+  assign \tag$348.edge  = \tag$348 [6:5];
+  assign \tag$348.level  = \tag$348 [8:7];
+  assign \tag$348.row_level  = \tag$348 [10:9];
+  assign \tag$348.sum_level  = \tag$348 [12:11];
+  assign \tag$348.kernel  = \tag$348 [16:13];
+  assign \tag$348.slot  = \tag$348 [17];
+  assign \tag$348.first_tile  = \tag$348 [18];
+  assign \tag$348.last_tile  = \tag$348 [19];
+  assign \write_tag$352.valid  = \write_tag$352 [0];
+  assign \write_tag$352.first  = \write_tag$352 [1];
+  assign \write_tag$352.last  = \write_tag$352 [2];
+  assign \write_tag$352.sum_first  = \write_tag$352 [3];
+  assign \write_tag$352.sum_last  = \write_tag$352 [4];
+  assign \write_tag$352.edge  = \write_tag$352 [6:5];
+  assign \write_tag$352.level  = \write_tag$352 [8:7];
+  assign \write_tag$352.row_level  = \write_tag$352 [10:9];
+  assign \write_tag$352.sum_level  = \write_tag$352 [12:11];
+  assign \write_tag$352.kernel  = \write_tag$352 [16:13];
+  assign \write_tag$352.slot  = \write_tag$352 [17];
+  assign \write_tag$352.first_tile  = \write_tag$352 [18];
+  assign \write_tag$352.last_tile  = \write_tag$352 [19];
+  assign \rows$410[0]  = \rows$410 [127:0];
+  assign \rows$410[0][0]  = \rows$410 [15:0];
+  assign \rows$410[0][1]  = \rows$410 [31:16];
+  assign \rows$410[0][2]  = \rows$410 [47:32];
+  assign \rows$410[0][3]  = \rows$410 [63:48];
+  assign \rows$410[0][4]  = \rows$410 [79:64];
+  assign \rows$410[0][5]  = \rows$410 [95:80];
+  assign \rows$410[0][6]  = \rows$410 [111:96];
+  assign \rows$410[0][7]  = \rows$410 [127:112];
+  assign \rows$410[1]  = \rows$410 [255:128];
+  assign \rows$410[1][0]  = \rows$410 [143:128];
+  assign \rows$410[1][1]  = \rows$410 [159:144];
+  assign \rows$410[1][2]  = \rows$410 [175:160];
+  assign \rows$410[1][3]  = \rows$410 [191:176];
+  assign \rows$410[1][4]  = \rows$410 [207:192];
+  assign \rows$410[1][5]  = \rows$410 [223:208];
+  assign \rows$410[1][6]  = \rows$410 [239:224];
+  assign \rows$410[1][7]  = \rows$410 [255:240];
+  assign \words$414[0]  = \words$414 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$347 [0] = \$119 ;
-  assign \tag$347 [19:1] = ready_4[19:1];
+  assign \tag$348 [0] = \$119 ;
+  assign \tag$348 [19:1] = ready_4[19:1];
   assign ready_6[0] = \$118 ;
   assign ready_6[19:1] = summed_6[19:1];
   assign ready_5[0] = \$117 ;
@@ -4729,19 +4746,19 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$89  = a_row_0;
   assign b = b_row_0;
   assign \$91  = a_row_1;
-  assign \b$225  = b_row_1;
+  assign \b$226  = b_row_1;
   assign \$93  = a_row_2;
-  assign \b$229  = b_row_2;
+  assign \b$230  = b_row_2;
   assign \$95  = a_row_3;
-  assign \b$233  = b_row_3;
+  assign \b$234  = b_row_3;
   assign \$97  = a_row_4;
-  assign \b$237  = b_row_4;
+  assign \b$238  = b_row_4;
   assign \$99  = a_row_5;
-  assign \b$241  = b_row_5;
+  assign \b$242  = b_row_5;
   assign \$101  = a_row_6;
-  assign \b$245  = b_row_6;
+  assign \b$246  = b_row_6;
   assign \$103  = a_row_7;
-  assign \b$249  = b_row_7;
+  assign \b$250  = b_row_7;
   assign \$123  = 1'h1;
   assign \$124  = 1'h0;
   assign \$125  = write;
@@ -4766,7 +4783,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$179  = 1'h0;
   assign \$180  = 1'h0;
   assign \$181  = write;
-  assign \$186  = \active$378 ;
+  assign \$186  = \active$379 ;
   assign \$188  = 1'h1;
   assign \$189  = 1'h0;
   assign \$190  = write;
@@ -4872,14 +4889,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$419  = row_enables[7];
   assign \$423  = \$422 ;
   assign \$428  = writing[1];
-  assign \$429  = \bank$411 ;
+  assign \$429  = \bank$412 ;
   assign \$432  = 1'h1;
   assign \$433  = 1'h0;
   assign \$434  = write;
   assign \$436  = 1'h1;
   assign \$437  = word_enables[1];
   assign \$439  = \$438 ;
-  assign \$440  = \bank$411 ;
+  assign \$440  = \bank$412 ;
   assign \$443  = \$442 ;
   assign \$447  = 1'h0;
   assign \$448  = 1'h0;
@@ -4888,7 +4905,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$452  = 1'h0;
   assign \$453  = row_enables[9];
   assign \$454  = row_enables[9];
-  assign \$455  = \bank$411 ;
+  assign \$455  = \bank$412 ;
   assign \$458  = \$457 ;
   assign \$462  = 1'h0;
   assign \$463  = 1'h0;
@@ -4897,7 +4914,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$467  = 1'h0;
   assign \$468  = row_enables[10];
   assign \$469  = row_enables[10];
-  assign \$470  = \bank$411 ;
+  assign \$470  = \bank$412 ;
   assign \$473  = \$472 ;
   assign \$477  = 1'h0;
   assign \$478  = 1'h0;
@@ -4906,7 +4923,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$482  = 1'h0;
   assign \$483  = row_enables[11];
   assign \$484  = row_enables[11];
-  assign \$485  = \bank$411 ;
+  assign \$485  = \bank$412 ;
   assign \$488  = \$487 ;
   assign \$492  = 1'h0;
   assign \$493  = 1'h0;
@@ -4915,7 +4932,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$497  = 1'h0;
   assign \$498  = row_enables[12];
   assign \$499  = row_enables[12];
-  assign \$500  = \bank$411 ;
+  assign \$500  = \bank$412 ;
   assign \$503  = \$502 ;
   assign \$507  = 1'h0;
   assign \$508  = 1'h0;
@@ -4924,7 +4941,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$512  = 1'h0;
   assign \$513  = row_enables[13];
   assign \$514  = row_enables[13];
-  assign \$515  = \bank$411 ;
+  assign \$515  = \bank$412 ;
   assign \$518  = \$517 ;
   assign \$522  = 1'h0;
   assign \$523  = 1'h0;
@@ -4933,7 +4950,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$527  = 1'h0;
   assign \$528  = row_enables[14];
   assign \$529  = row_enables[14];
-  assign \$530  = \bank$411 ;
+  assign \$530  = \bank$412 ;
   assign \$533  = \$532 ;
   assign \$537  = 1'h0;
   assign \$538  = 1'h0;
@@ -4942,7 +4959,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$542  = 1'h0;
   assign \$543  = row_enables[15];
   assign \$544  = row_enables[15];
-  assign \$545  = \bank$411 ;
+  assign \$545  = \bank$412 ;
   assign \$548  = \$547 ;
 endmodule
 
@@ -8235,7 +8252,7 @@ module \core.bank_row24_1 (rst, \port$308$0 , \port$316$0 , \port$324$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 , \port$383$0 , \port$386$0 , \port$389$0 , \port$392$0 , read__addr, read_data, \port$2874$0 , write__addr, clk);
+module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 , \port$383$0 , \port$386$0 , \port$389$0 , \port$392$0 , read__addr, read_data, \port$2895$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8259,8 +8276,8 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2874$0 ;
-  wire [15:0] \port$2874$0 ;
+  input [15:0] \port$2895$0 ;
+  wire [15:0] \port$2895$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8358,21 +8375,21 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   end
   always @(posedge clk) begin
     if (\port$371$0 )
-      memory[write__addr][15:0] <= \port$2874$0 ;
+      memory[write__addr][15:0] <= \port$2895$0 ;
     if (\port$374$0 )
-      memory[write__addr][31:16] <= \port$2874$0 ;
+      memory[write__addr][31:16] <= \port$2895$0 ;
     if (\port$377$0 )
-      memory[write__addr][47:32] <= \port$2874$0 ;
+      memory[write__addr][47:32] <= \port$2895$0 ;
     if (\port$380$0 )
-      memory[write__addr][63:48] <= \port$2874$0 ;
+      memory[write__addr][63:48] <= \port$2895$0 ;
     if (\port$383$0 )
-      memory[write__addr][79:64] <= \port$2874$0 ;
+      memory[write__addr][79:64] <= \port$2895$0 ;
     if (\port$386$0 )
-      memory[write__addr][95:80] <= \port$2874$0 ;
+      memory[write__addr][95:80] <= \port$2895$0 ;
     if (\port$389$0 )
-      memory[write__addr][111:96] <= \port$2874$0 ;
+      memory[write__addr][111:96] <= \port$2895$0 ;
     if (\port$392$0 )
-      memory[write__addr][127:112] <= \port$2874$0 ;
+      memory[write__addr][127:112] <= \port$2895$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8392,8 +8409,8 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
-  assign write_data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write__data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
+  assign write_data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
   assign write__en = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
   assign write_enable = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
   assign read_address = read__addr;
@@ -8402,7 +8419,7 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 , \port$407$0 , \port$410$0 , \port$413$0 , \port$416$0 , read_data, \port$2874$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 , \port$407$0 , \port$410$0 , \port$413$0 , \port$416$0 , read_data, \port$2895$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8424,8 +8441,8 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
   wire \port$416$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2874$0 ;
-  wire [15:0] \port$2874$0 ;
+  input [15:0] \port$2895$0 ;
+  wire [15:0] \port$2895$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8506,21 +8523,21 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
   end
   always @(posedge clk) begin
     if (\port$395$0 )
-      memory[write__addr][15:0] <= \port$2874$0 ;
+      memory[write__addr][15:0] <= \port$2895$0 ;
     if (\port$398$0 )
-      memory[write__addr][31:16] <= \port$2874$0 ;
+      memory[write__addr][31:16] <= \port$2895$0 ;
     if (\port$401$0 )
-      memory[write__addr][47:32] <= \port$2874$0 ;
+      memory[write__addr][47:32] <= \port$2895$0 ;
     if (\port$404$0 )
-      memory[write__addr][63:48] <= \port$2874$0 ;
+      memory[write__addr][63:48] <= \port$2895$0 ;
     if (\port$407$0 )
-      memory[write__addr][79:64] <= \port$2874$0 ;
+      memory[write__addr][79:64] <= \port$2895$0 ;
     if (\port$410$0 )
-      memory[write__addr][95:80] <= \port$2874$0 ;
+      memory[write__addr][95:80] <= \port$2895$0 ;
     if (\port$413$0 )
-      memory[write__addr][111:96] <= \port$2874$0 ;
+      memory[write__addr][111:96] <= \port$2895$0 ;
     if (\port$416$0 )
-      memory[write__addr][127:112] <= \port$2874$0 ;
+      memory[write__addr][127:112] <= \port$2895$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8540,8 +8557,8 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
-  assign write_data = { \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0 , \port$2874$0  };
+  assign write__data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
+  assign write_data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
   assign write__en = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
   assign write_enable = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
   assign read_address = read__addr;
@@ -8550,7 +8567,7 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$520 (rst, trigger, level, kernel, active, \lane$9 , row, \bank$20 , clk);
+module \core.bias_word$521 (rst, trigger, level, kernel, active, \lane$9 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$11  = 0;
   input rst;
   wire rst;
@@ -9695,7 +9712,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$96 [22:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$2622$0 , \port$2623$0 , \port$2624$0 , \port$2625$0 , \port$2626$0 , \port$2627$0 , \port$3184$0 , \port$3189$0 , \port$3194$0 , \port$3199$0 , \port$3204$0 , \port$3209$0 , \port$3214$0 , \port$3219$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$2636$0 , \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$2641$0 , \port$3215$0 , \port$3220$0 , \port$3225$0 , \port$3230$0 , \port$3235$0 , \port$3240$0 , \port$3245$0 , \port$3250$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
@@ -9704,38 +9721,38 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2620$0 ;
-  wire [23:0] \port$2620$0 ;
-  input [23:0] \port$2621$0 ;
-  wire [23:0] \port$2621$0 ;
-  input [23:0] \port$2622$0 ;
-  wire [23:0] \port$2622$0 ;
-  input [23:0] \port$2623$0 ;
-  wire [23:0] \port$2623$0 ;
-  input [23:0] \port$2624$0 ;
-  wire [23:0] \port$2624$0 ;
-  input [23:0] \port$2625$0 ;
-  wire [23:0] \port$2625$0 ;
-  input [23:0] \port$2626$0 ;
-  wire [23:0] \port$2626$0 ;
-  input [23:0] \port$2627$0 ;
-  wire [23:0] \port$2627$0 ;
-  input [35:0] \port$3184$0 ;
-  wire [35:0] \port$3184$0 ;
-  input [35:0] \port$3189$0 ;
-  wire [35:0] \port$3189$0 ;
-  input [35:0] \port$3194$0 ;
-  wire [35:0] \port$3194$0 ;
-  input [35:0] \port$3199$0 ;
-  wire [35:0] \port$3199$0 ;
-  input [35:0] \port$3204$0 ;
-  wire [35:0] \port$3204$0 ;
-  input [35:0] \port$3209$0 ;
-  wire [35:0] \port$3209$0 ;
-  input [35:0] \port$3214$0 ;
-  wire [35:0] \port$3214$0 ;
-  input [35:0] \port$3219$0 ;
-  wire [35:0] \port$3219$0 ;
+  input [23:0] \port$2634$0 ;
+  wire [23:0] \port$2634$0 ;
+  input [23:0] \port$2635$0 ;
+  wire [23:0] \port$2635$0 ;
+  input [23:0] \port$2636$0 ;
+  wire [23:0] \port$2636$0 ;
+  input [23:0] \port$2637$0 ;
+  wire [23:0] \port$2637$0 ;
+  input [23:0] \port$2638$0 ;
+  wire [23:0] \port$2638$0 ;
+  input [23:0] \port$2639$0 ;
+  wire [23:0] \port$2639$0 ;
+  input [23:0] \port$2640$0 ;
+  wire [23:0] \port$2640$0 ;
+  input [23:0] \port$2641$0 ;
+  wire [23:0] \port$2641$0 ;
+  input [35:0] \port$3215$0 ;
+  wire [35:0] \port$3215$0 ;
+  input [35:0] \port$3220$0 ;
+  wire [35:0] \port$3220$0 ;
+  input [35:0] \port$3225$0 ;
+  wire [35:0] \port$3225$0 ;
+  input [35:0] \port$3230$0 ;
+  wire [35:0] \port$3230$0 ;
+  input [35:0] \port$3235$0 ;
+  wire [35:0] \port$3235$0 ;
+  input [35:0] \port$3240$0 ;
+  wire [35:0] \port$3240$0 ;
+  input [35:0] \port$3245$0 ;
+  wire [35:0] \port$3245$0 ;
+  input [35:0] \port$3250$0 ;
+  wire [35:0] \port$3250$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10462,7 +10479,7 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
-  assign \$169  = $signed(\port$2620$0 ) - $signed(narrow_0_0);
+  assign \$169  = $signed(\port$2634$0 ) - $signed(narrow_0_0);
   assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10471,49 +10488,49 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
   assign \$178  = \$176  & \$177 ;
   assign \$180  = \$179  & working_3;
-  assign \$181  = $signed(\port$2621$0 ) - $signed(narrow_0_1);
+  assign \$181  = $signed(\port$2635$0 ) - $signed(narrow_0_1);
   assign \$182  = updating_0_2 ? \$181  : { narrow_0_1[26], narrow_0_1 };
   assign \$184  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
   assign \$185  = \$183  ? \$184  : 24'h000000;
   assign \$186  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
   assign \$188  = \$186  & \$187 ;
   assign \$190  = \$189  & working_3;
-  assign \$191  = $signed(\port$2622$0 ) - $signed(narrow_0_2);
+  assign \$191  = $signed(\port$2636$0 ) - $signed(narrow_0_2);
   assign \$192  = updating_0_2 ? \$191  : { narrow_0_2[26], narrow_0_2 };
   assign \$194  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
   assign \$195  = \$193  ? \$194  : 24'h000000;
   assign \$196  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
   assign \$198  = \$196  & \$197 ;
   assign \$200  = \$199  & working_3;
-  assign \$201  = $signed(\port$2623$0 ) - $signed(narrow_0_3);
+  assign \$201  = $signed(\port$2637$0 ) - $signed(narrow_0_3);
   assign \$202  = updating_0_2 ? \$201  : { narrow_0_3[26], narrow_0_3 };
   assign \$204  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
   assign \$205  = \$203  ? \$204  : 24'h000000;
   assign \$206  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
   assign \$208  = \$206  & \$207 ;
   assign \$210  = \$209  & working_3;
-  assign \$211  = $signed(\port$2624$0 ) - $signed(narrow_0_4);
+  assign \$211  = $signed(\port$2638$0 ) - $signed(narrow_0_4);
   assign \$212  = updating_0_2 ? \$211  : { narrow_0_4[26], narrow_0_4 };
   assign \$214  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
   assign \$215  = \$213  ? \$214  : 24'h000000;
   assign \$216  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
   assign \$218  = \$216  & \$217 ;
   assign \$220  = \$219  & working_3;
-  assign \$221  = $signed(\port$2625$0 ) - $signed(narrow_0_5);
+  assign \$221  = $signed(\port$2639$0 ) - $signed(narrow_0_5);
   assign \$222  = updating_0_2 ? \$221  : { narrow_0_5[26], narrow_0_5 };
   assign \$224  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
   assign \$225  = \$223  ? \$224  : 24'h000000;
   assign \$226  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
   assign \$228  = \$226  & \$227 ;
   assign \$230  = \$229  & working_3;
-  assign \$231  = $signed(\port$2626$0 ) - $signed(narrow_0_6);
+  assign \$231  = $signed(\port$2640$0 ) - $signed(narrow_0_6);
   assign \$232  = updating_0_2 ? \$231  : { narrow_0_6[26], narrow_0_6 };
   assign \$234  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
   assign \$235  = \$233  ? \$234  : 24'h000000;
   assign \$236  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
   assign \$238  = \$236  & \$237 ;
   assign \$240  = \$239  & working_3;
-  assign \$241  = $signed(\port$2627$0 ) - $signed(narrow_0_7);
+  assign \$241  = $signed(\port$2641$0 ) - $signed(narrow_0_7);
   assign \$242  = updating_0_2 ? \$241  : { narrow_0_7[26], narrow_0_7 };
   assign \$244  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
   assign \$245  = \$243  ? \$244  : 24'h000000;
@@ -10908,7 +10925,7 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3219$0 , \port$3214$0 , \port$3209$0 , \port$3204$0 , \port$3199$0 , \port$3194$0 , \port$3189$0 , \port$3184$0  };
+  assign totals = { \port$3250$0 , \port$3245$0 , \port$3240$0 , \port$3235$0 , \port$3230$0 , \port$3225$0 , \port$3220$0 , \port$3215$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_1_scaled = \$32 [27:0];
   assign lane_0_1_rounded = \$34 [26:0];
@@ -10926,7 +10943,7 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign lane_0_7_rounded = \$160 [26:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2627$0 , \port$2626$0 , \port$2625$0 , \port$2624$0 , \port$2623$0 , \port$2622$0 , \port$2621$0 , \port$2620$0  };
+  assign old = { \port$2641$0 , \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0 , \port$2636$0 , \port$2635$0 , \port$2634$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10954,14 +10971,14 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3184$0 ;
-  assign \totals[1]  = \port$3189$0 ;
-  assign \totals[2]  = \port$3194$0 ;
-  assign \totals[3]  = \port$3199$0 ;
-  assign \totals[4]  = \port$3204$0 ;
-  assign \totals[5]  = \port$3209$0 ;
-  assign \totals[6]  = \port$3214$0 ;
-  assign \totals[7]  = \port$3219$0 ;
+  assign \totals[0]  = \port$3215$0 ;
+  assign \totals[1]  = \port$3220$0 ;
+  assign \totals[2]  = \port$3225$0 ;
+  assign \totals[3]  = \port$3230$0 ;
+  assign \totals[4]  = \port$3235$0 ;
+  assign \totals[5]  = \port$3240$0 ;
+  assign \totals[6]  = \port$3245$0 ;
+  assign \totals[7]  = \port$3250$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11024,14 +11041,14 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2620$0 ;
-  assign \old[1]  = \port$2621$0 ;
-  assign \old[2]  = \port$2622$0 ;
-  assign \old[3]  = \port$2623$0 ;
-  assign \old[4]  = \port$2624$0 ;
-  assign \old[5]  = \port$2625$0 ;
-  assign \old[6]  = \port$2626$0 ;
-  assign \old[7]  = \port$2627$0 ;
+  assign \old[0]  = \port$2634$0 ;
+  assign \old[1]  = \port$2635$0 ;
+  assign \old[2]  = \port$2636$0 ;
+  assign \old[3]  = \port$2637$0 ;
+  assign \old[4]  = \port$2638$0 ;
+  assign \old[5]  = \port$2639$0 ;
+  assign \old[6]  = \port$2640$0 ;
+  assign \old[7]  = \port$2641$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11081,45 +11098,45 @@ module \core.full_path (rst, write, tag, \port$2620$0 , \port$2621$0 , \port$262
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:9] };
-  assign \$3  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:10] };
-  assign \$6  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:11] };
-  assign \$9  = { \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35], \port$3184$0 [35:13] };
+  assign \$1  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:9] };
+  assign \$3  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:10] };
+  assign \$6  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:11] };
+  assign \$9  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:9] };
-  assign \$24  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:10] };
-  assign \$27  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:11] };
-  assign \$30  = { \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35], \port$3189$0 [35:13] };
+  assign \$22  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:9] };
+  assign \$24  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:10] };
+  assign \$27  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:11] };
+  assign \$30  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:9] };
-  assign \$45  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:10] };
-  assign \$48  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:11] };
-  assign \$51  = { \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35], \port$3194$0 [35:13] };
+  assign \$43  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:9] };
+  assign \$45  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:10] };
+  assign \$48  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:11] };
+  assign \$51  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:9] };
-  assign \$66  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:10] };
-  assign \$69  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:11] };
-  assign \$72  = { \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35], \port$3199$0 [35:13] };
+  assign \$64  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:9] };
+  assign \$66  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:10] };
+  assign \$69  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:11] };
+  assign \$72  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:9] };
-  assign \$87  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:10] };
-  assign \$90  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:11] };
-  assign \$93  = { \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35], \port$3204$0 [35:13] };
+  assign \$85  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:9] };
+  assign \$87  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:10] };
+  assign \$90  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:11] };
+  assign \$93  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:9] };
-  assign \$108  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:10] };
-  assign \$111  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:11] };
-  assign \$114  = { \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35], \port$3209$0 [35:13] };
+  assign \$106  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:9] };
+  assign \$108  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:10] };
+  assign \$111  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:11] };
+  assign \$114  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:9] };
-  assign \$129  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:10] };
-  assign \$132  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:11] };
-  assign \$135  = { \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35], \port$3214$0 [35:13] };
+  assign \$127  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:9] };
+  assign \$129  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:10] };
+  assign \$132  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:11] };
+  assign \$135  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:9] };
-  assign \$150  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:10] };
-  assign \$153  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:11] };
-  assign \$156  = { \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35], \port$3219$0 [35:13] };
+  assign \$148  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:9] };
+  assign \$150  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:10] };
+  assign \$153  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:11] };
+  assign \$156  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
   assign write = working_4;
   assign \$173  = present[0];
@@ -11516,7 +11533,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$19 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11524,8 +11541,8 @@ module \core.lane_0 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11554,9 +11571,9 @@ module \core.lane_0 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11567,8 +11584,8 @@ module \core.lane_0 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11597,7 +11614,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11605,8 +11622,8 @@ module \core.lane_1 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11635,9 +11652,9 @@ module \core.lane_1 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11648,8 +11665,8 @@ module \core.lane_1 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11678,7 +11695,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11686,8 +11703,8 @@ module \core.lane_2 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11716,9 +11733,9 @@ module \core.lane_2 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11729,8 +11746,8 @@ module \core.lane_2 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11759,7 +11776,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11767,8 +11784,8 @@ module \core.lane_3 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11797,9 +11814,9 @@ module \core.lane_3 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11810,8 +11827,8 @@ module \core.lane_3 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11840,7 +11857,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11848,8 +11865,8 @@ module \core.lane_4 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11878,9 +11895,9 @@ module \core.lane_4 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11891,8 +11908,8 @@ module \core.lane_4 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11921,7 +11938,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -11929,8 +11946,8 @@ module \core.lane_5 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11959,9 +11976,9 @@ module \core.lane_5 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11972,8 +11989,8 @@ module \core.lane_5 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12002,7 +12019,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12010,8 +12027,8 @@ module \core.lane_6 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12040,9 +12057,9 @@ module \core.lane_6 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12053,8 +12070,8 @@ module \core.lane_6 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12083,7 +12100,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2611$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12091,8 +12108,8 @@ module \core.lane_7 (rst, a, b, \port$2611$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2611$0 ;
-  wire [1:0] \port$2611$0 ;
+  input [1:0] \port$2625$0 ;
+  wire [1:0] \port$2625$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12121,9 +12138,9 @@ module \core.lane_7 (rst, a, b, \port$2611$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2611$0 [0]) begin
+    if (\port$2625$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2611$0 [1]) begin
+      if (\port$2625$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12134,8 +12151,8 @@ module \core.lane_7 (rst, a, b, \port$2611$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2611$0 [0];
-  assign first = \port$2611$0 [1];
+  assign accumulate = \port$2625$0 [0];
+  assign first = \port$2625$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12431,7 +12448,7 @@ module \core.old_row (rst, trigger, level, kernel, active, row, \bank$19 , clk);
   end
 endmodule
 
-module \core.other_rows$521 (rst, trigger, level, kernel, row, \bank$18 , clk);
+module \core.other_rows$522 (rst, trigger, level, kernel, row, \bank$18 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$24  = 0;
   input rst;
   wire rst;
@@ -13059,25 +13076,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3187$0 , \port$3192$0 , \port$3197$0 , \port$3202$0 , \port$3207$0 , \port$3212$0 , \port$3217$0 , \port$3222$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3218$0 , \port$3223$0 , \port$3228$0 , \port$3233$0 , \port$3238$0 , \port$3243$0 , \port$3248$0 , \port$3253$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3187$0 ;
-  wire [31:0] \port$3187$0 ;
-  input [31:0] \port$3192$0 ;
-  wire [31:0] \port$3192$0 ;
-  input [31:0] \port$3197$0 ;
-  wire [31:0] \port$3197$0 ;
-  input [31:0] \port$3202$0 ;
-  wire [31:0] \port$3202$0 ;
-  input [31:0] \port$3207$0 ;
-  wire [31:0] \port$3207$0 ;
-  input [31:0] \port$3212$0 ;
-  wire [31:0] \port$3212$0 ;
-  input [31:0] \port$3217$0 ;
-  wire [31:0] \port$3217$0 ;
-  input [31:0] \port$3222$0 ;
-  wire [31:0] \port$3222$0 ;
+  input [31:0] \port$3218$0 ;
+  wire [31:0] \port$3218$0 ;
+  input [31:0] \port$3223$0 ;
+  wire [31:0] \port$3223$0 ;
+  input [31:0] \port$3228$0 ;
+  wire [31:0] \port$3228$0 ;
+  input [31:0] \port$3233$0 ;
+  wire [31:0] \port$3233$0 ;
+  input [31:0] \port$3238$0 ;
+  wire [31:0] \port$3238$0 ;
+  input [31:0] \port$3243$0 ;
+  wire [31:0] \port$3243$0 ;
+  input [31:0] \port$3248$0 ;
+  wire [31:0] \port$3248$0 ;
+  input [31:0] \port$3253$0 ;
+  wire [31:0] \port$3253$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13106,8 +13123,8 @@ module \core.product_tree (rst, \port$3187$0 , \port$3192$0 , \port$3197$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3207$0 ) + $signed(\port$3212$0 );
-  assign \$4  = $signed(\port$3217$0 ) + $signed(\port$3222$0 );
+  assign \$3  = $signed(\port$3238$0 ) + $signed(\port$3243$0 );
+  assign \$4  = $signed(\port$3248$0 ) + $signed(\port$3253$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13125,21 +13142,21 @@ module \core.product_tree (rst, \port$3187$0 , \port$3192$0 , \port$3197$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3187$0 ) + $signed(\port$3192$0 );
-  assign \$2  = $signed(\port$3197$0 ) + $signed(\port$3202$0 );
-  assign words = { \port$3222$0 , \port$3217$0 , \port$3212$0 , \port$3207$0 , \port$3202$0 , \port$3197$0 , \port$3192$0 , \port$3187$0  };
+  assign \$1  = $signed(\port$3218$0 ) + $signed(\port$3223$0 );
+  assign \$2  = $signed(\port$3228$0 ) + $signed(\port$3233$0 );
+  assign words = { \port$3253$0 , \port$3248$0 , \port$3243$0 , \port$3238$0 , \port$3233$0 , \port$3228$0 , \port$3223$0 , \port$3218$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3187$0 ;
-  assign \words[1]  = \port$3192$0 ;
-  assign \words[2]  = \port$3197$0 ;
-  assign \words[3]  = \port$3202$0 ;
-  assign \words[4]  = \port$3207$0 ;
-  assign \words[5]  = \port$3212$0 ;
-  assign \words[6]  = \port$3217$0 ;
-  assign \words[7]  = \port$3222$0 ;
+  assign \words[0]  = \port$3218$0 ;
+  assign \words[1]  = \port$3223$0 ;
+  assign \words[2]  = \port$3228$0 ;
+  assign \words[3]  = \port$3233$0 ;
+  assign \words[4]  = \port$3238$0 ;
+  assign \words[5]  = \port$3243$0 ;
+  assign \words[6]  = \port$3248$0 ;
+  assign \words[7]  = \port$3253$0 ;
 endmodule
 
-module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
+module \core.reader (clk, rst, restart, \group$31 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
   reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
   input clk;
   wire clk;
@@ -13147,8 +13164,8 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   wire rst;
   input restart;
   wire restart;
-  input \group$33 ;
-  wire \group$33 ;
+  input \group$31 ;
+  wire \group$31 ;
   output hold;
   wire hold;
   output busy;
@@ -13168,8 +13185,8 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   input results__ready;
   wire results__ready;
   wire \$1 ;
-  wire [1:0] \$10 ;
-  reg [15:0] \$11 ;
+  wire [2:0] \$10 ;
+  wire [1:0] \$11 ;
   wire \$12 ;
   wire [9:0] \$13 ;
   wire \$14 ;
@@ -13180,204 +13197,261 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   wire \$19 ;
   wire \$2 ;
   wire [10:0] \$20 ;
-  reg \$21 ;
-  reg \$22 ;
-  reg \$23 ;
-  reg \$24 ;
-  reg \$25 ;
-  reg [8:0] \$26 ;
-  reg [10:0] \$27 ;
-  reg [10:0] \$28 ;
-  reg [4:0] \$29 ;
+  wire \$21 ;
+  reg [15:0] \$22 ;
+  wire \$23 ;
+  reg [23:0] \$24 ;
+  wire \$25 ;
+  reg [23:0] \$26 ;
+  reg \$27 ;
+  reg \$28 ;
+  reg \$29 ;
   wire \$3 ;
-  reg [4:0] \$30 ;
-  reg [4:0] \$31 ;
+  reg \$30 ;
+  reg \$31 ;
+  reg \$32 ;
+  reg [8:0] \$33 ;
+  reg [10:0] \$34 ;
+  reg [10:0] \$35 ;
+  reg [4:0] \$36 ;
+  reg [4:0] \$37 ;
+  reg [4:0] \$38 ;
+  reg [4:0] \$39 ;
   wire \$4 ;
+  reg [23:0] \$40 ;
+  reg [23:0] \$41 ;
+  reg [23:0] \$42 ;
   wire \$5 ;
   wire \$6 ;
   wire \$7 ;
   wire \$8 ;
-  wire [2:0] \$9 ;
-  reg \$signal  = 1'h0;
+  wire \$9 ;
+  (* init = 1'h0 *)
+  wire \$signal ;
+  reg \$signal$6  = 1'h0;
   reg \$signal$7  = 1'h0;
+  reg \$signal$8  = 1'h0;
   wire [1:0] array;
   reg [4:0] asked = 5'h00;
   wire [1:0] \asked.bank ;
   wire [2:0] \asked.lane ;
   reg [1:0] bank_0;
   wire ends;
-  wire \ends$36 ;
+  wire \ends$34 ;
   reg group = 1'h0;
   wire issue;
   wire [2:0] lane;
-  wire [2:0] \lane$22 ;
+  wire [2:0] \lane$23 ;
   reg [8:0] left = 9'h000;
   reg [10:0] origin = 11'h000;
   (* init = 11'h000 *)
-  wire [10:0] \origin$19 ;
+  wire [10:0] \origin$20 ;
   reg [4:0] out = 5'h00;
   wire [1:0] \out.bank ;
   wire [2:0] \out.lane ;
   reg [4:0] read = 5'h00;
   wire [1:0] \read.bank ;
   wire [2:0] \read.lane ;
-  wire \restart$16 ;
-  wire [4:0] \row$38 ;
-  wire [10:0] \row$39 ;
+  wire \restart$17 ;
+  wire [4:0] \row$36 ;
+  wire [10:0] \row$37 ;
+  reg [4:0] row_of = 5'h00;
+  wire [1:0] \row_of.bank ;
+  wire [2:0] \row_of.lane ;
   reg running = 1'h0;
   wire settled;
   wire start;
   wire step;
-  wire \step$15 ;
-  (* init = 1'h0 *)
-  wire there;
+  wire \step$16 ;
   wire [4:0] where;
   wire [1:0] \where.bank ;
   wire [2:0] \where.lane ;
-  wire signed [23:0] word_row16_0;
-  reg signed [23:0] word_row24_0;
-  reg signed [23:0] word_row24_1;
+  reg signed [23:0] word_row16_0 = 24'h000000;
+  reg signed [23:0] word_row24_0 = 24'h000000;
+  reg signed [23:0] word_row24_1 = 24'h000000;
+  always @(posedge clk)
+    row_of <= \$38 ;
+  always @(posedge clk)
+    out <= \$39 ;
+  always @(posedge clk)
+    word_row16_0 <= \$40 ;
+  always @(posedge clk)
+    word_row24_0 <= \$41 ;
+  always @(posedge clk)
+    word_row24_1 <= \$42 ;
   assign \$1  = ~ results__ready;
   assign hold = results__valid & \$1 ;
-  assign \$2  = running | \$signal ;
+  assign \$2  = running | \$signal$6 ;
   assign \$3  = \$2  | \$signal$7 ;
-  assign busy = \$3  | results__valid;
-  assign \$4  = ! group;
-  assign step = issue & \$4 ;
-  assign \step$15  = issue & \$5 ;
-  assign \$6  = ~ hold;
-  assign \$7  = running & \$6 ;
-  assign \$8  = group | settled;
-  assign issue = \$7  & \$8 ;
-  assign \$9  = group ? \lane$22  : lane;
-  assign \$10  = group ? 2'h0 : bank_0;
+  assign \$4  = \$3  | \$signal$8 ;
+  assign busy = \$4  | results__valid;
+  assign \$5  = ! group;
+  assign step = issue & \$5 ;
+  assign \step$16  = issue & \$6 ;
+  assign \$7  = ~ hold;
+  assign \$8  = running & \$7 ;
+  assign \$9  = group | settled;
+  assign issue = \$8  & \$9 ;
+  assign \$10  = group ? \lane$23  : lane;
+  assign \$11  = group ? 2'h0 : bank_0;
   assign \$12  = ~ hold;
   assign \$13  = left - 1'h1;
   assign \$14  = left == 1'h1;
   assign \$15  = group ? \$14  : ends;
-  assign \$16  = group & \ends$36 ;
+  assign \$16  = group & \ends$34 ;
   assign \$18  = origin + 6'h39;
   assign \$19  = ~ hold;
-  assign \$20  = group ? \row$39  : { 6'h00, \row$38  };
+  assign \$20  = group ? \row$37  : { 6'h00, \row$36  };
+  assign \$21  = ~ hold;
+  assign \$23  = ~ hold;
+  assign \$25  = ~ hold;
   always @(posedge clk)
-    \$signal  <= \$21 ;
+    \$signal$6  <= \$27 ;
   always @(posedge clk)
-    \$signal$7  <= \$22 ;
+    \$signal$7  <= \$28 ;
   always @(posedge clk)
-    results__valid <= \$23 ;
+    \$signal$8  <= \$29 ;
   always @(posedge clk)
-    running <= \$24 ;
+    results__valid <= \$30 ;
   always @(posedge clk)
-    group <= \$25 ;
+    running <= \$31 ;
   always @(posedge clk)
-    left <= \$26 ;
+    group <= \$32 ;
   always @(posedge clk)
-    origin <= \$27 ;
+    left <= \$33 ;
   always @(posedge clk)
-    row <= \$28 ;
+    origin <= \$34 ;
   always @(posedge clk)
-    asked <= \$29 ;
+    row <= \$35 ;
   always @(posedge clk)
-    read <= \$30 ;
+    asked <= \$36 ;
   always @(posedge clk)
-    out <= \$31 ;
+    read <= \$37 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
     .lane(lane),
     .restart(restart),
-    .row(\row$38 ),
+    .row(\row$36 ),
     .rst(rst),
     .settled(settled),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$36 ),
-    .lane(\lane$22 ),
+    .ends(\ends$34 ),
+    .lane(\lane$23 ),
     .origin(origin),
     .restart(restart),
-    .row(\row$39 ),
+    .row(\row$37 ),
     .rst(rst),
-    .step(\step$15 )
+    .step(\step$16 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    (* full_case = 32'd1 *)
-    casez (out[2:0])
-      3'h0:
-          \$11  = row_row16_0[15:0];
-      3'h1:
-          \$11  = row_row16_0[31:16];
-      3'h2:
-          \$11  = row_row16_0[47:32];
-      3'h3:
-          \$11  = row_row16_0[63:48];
-      3'h4:
-          \$11  = row_row16_0[79:64];
-      3'h5:
-          \$11  = row_row16_0[95:80];
-      3'h6:
-          \$11  = row_row16_0[111:96];
-      3'h7:
-          \$11  = row_row16_0[127:112];
-    endcase
+    \$39  = out;
+    if (\$19 ) begin
+      \$39  = row_of;
+    end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    (* full_case = 32'd1 *)
-    casez (out[2:0])
-      3'h0:
-          word_row24_0 = row_row24_0[23:0];
-      3'h1:
-          word_row24_0 = row_row24_0[47:24];
-      3'h2:
-          word_row24_0 = row_row24_0[71:48];
-      3'h3:
-          word_row24_0 = row_row24_0[95:72];
-      3'h4:
-          word_row24_0 = row_row24_0[119:96];
-      3'h5:
-          word_row24_0 = row_row24_0[143:120];
-      3'h6:
-          word_row24_0 = row_row24_0[167:144];
-      3'h7:
-          word_row24_0 = row_row24_0[191:168];
-    endcase
+    \$40  = word_row16_0;
+    if (\$21 ) begin
+      \$40  = { \$22 [15], \$22 [15], \$22 [15], \$22 [15], \$22 [15], \$22 [15], \$22 [15], \$22 [15], \$22  };
+    end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    (* full_case = 32'd1 *)
-    casez (out[2:0])
-      3'h0:
-          word_row24_1 = row_row24_1[23:0];
-      3'h1:
-          word_row24_1 = row_row24_1[47:24];
-      3'h2:
-          word_row24_1 = row_row24_1[71:48];
-      3'h3:
-          word_row24_1 = row_row24_1[95:72];
-      3'h4:
-          word_row24_1 = row_row24_1[119:96];
-      3'h5:
-          word_row24_1 = row_row24_1[143:120];
-      3'h6:
-          word_row24_1 = row_row24_1[167:144];
-      3'h7:
-          word_row24_1 = row_row24_1[191:168];
-    endcase
+    \$41  = word_row24_0;
+    if (\$23 ) begin
+      \$41  = \$24 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$42  = word_row24_1;
+    if (\$25 ) begin
+      \$42  = \$26 ;
+    end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     results__payload = 24'h000000;
     casez (out[4:3])
       2'h0:
-          results__payload = { \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11  };
+          results__payload = word_row16_0;
       2'h1:
           results__payload = word_row24_0;
       2'h2:
           results__payload = word_row24_1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    (* full_case = 32'd1 *)
+    casez (row_of[2:0])
+      3'h0:
+          \$22  = row_row16_0[15:0];
+      3'h1:
+          \$22  = row_row16_0[31:16];
+      3'h2:
+          \$22  = row_row16_0[47:32];
+      3'h3:
+          \$22  = row_row16_0[63:48];
+      3'h4:
+          \$22  = row_row16_0[79:64];
+      3'h5:
+          \$22  = row_row16_0[95:80];
+      3'h6:
+          \$22  = row_row16_0[111:96];
+      3'h7:
+          \$22  = row_row16_0[127:112];
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    (* full_case = 32'd1 *)
+    casez (row_of[2:0])
+      3'h0:
+          \$24  = row_row24_0[23:0];
+      3'h1:
+          \$24  = row_row24_0[47:24];
+      3'h2:
+          \$24  = row_row24_0[71:48];
+      3'h3:
+          \$24  = row_row24_0[95:72];
+      3'h4:
+          \$24  = row_row24_0[119:96];
+      3'h5:
+          \$24  = row_row24_0[143:120];
+      3'h6:
+          \$24  = row_row24_0[167:144];
+      3'h7:
+          \$24  = row_row24_0[191:168];
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    (* full_case = 32'd1 *)
+    casez (row_of[2:0])
+      3'h0:
+          \$26  = row_row24_1[23:0];
+      3'h1:
+          \$26  = row_row24_1[47:24];
+      3'h2:
+          \$26  = row_row24_1[71:48];
+      3'h3:
+          \$26  = row_row24_1[95:72];
+      3'h4:
+          \$26  = row_row24_1[119:96];
+      3'h5:
+          \$26  = row_row24_1[143:120];
+      3'h6:
+          \$26  = row_row24_1[167:144];
+      3'h7:
+          \$26  = row_row24_1[191:168];
     endcase
   end
   always @* begin
@@ -13390,123 +13464,132 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$21  = \$signal ;
+    \$27  = \$signal$6 ;
     if (\$12 ) begin
-      \$21  = issue;
+      \$27  = issue;
     end
     if (rst) begin
-      \$21  = 1'h0;
+      \$27  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$22  = \$signal$7 ;
+    \$28  = \$signal$7 ;
     if (\$12 ) begin
-      \$22  = \$signal ;
+      \$28  = \$signal$6 ;
     end
     if (rst) begin
-      \$22  = 1'h0;
+      \$28  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$23  = results__valid;
+    \$29  = \$signal$8 ;
     if (\$12 ) begin
-      \$23  = \$signal$7 ;
+      \$29  = \$signal$7 ;
     end
     if (rst) begin
-      \$23  = 1'h0;
+      \$29  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$24  = running;
+    \$30  = results__valid;
+    if (\$12 ) begin
+      \$30  = \$signal$8 ;
+    end
+    if (rst) begin
+      \$30  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
+    \$31  = running;
     if (restart) begin
-      \$24  = 1'h1;
+      \$31  = 1'h1;
     end
     if (issue) begin
       if (\$15 ) begin
-        \$24  = 1'h0;
+        \$31  = 1'h0;
       end
     end
     if (rst) begin
-      \$24  = 1'h0;
+      \$31  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$25  = group;
+    \$32  = group;
     if (restart) begin
-      \$25  = \group$33 ;
+      \$32  = \group$31 ;
     end
     if (rst) begin
-      \$25  = 1'h0;
+      \$32  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$26  = left;
+    \$33  = left;
     if (issue) begin
-      \$26  = \$13 [8:0];
+      \$33  = \$13 [8:0];
     end
     if (restart) begin
-      \$26  = 9'h1c2;
+      \$33  = 9'h1c2;
     end
     if (rst) begin
-      \$26  = 9'h000;
+      \$33  = 9'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$27  = origin;
+    \$34  = origin;
     if (issue) begin
       if (\$17 ) begin
-        \$27  = \$18 [10:0];
+        \$34  = \$18 [10:0];
       end
     end
     if (restart) begin
-      \$27  = 11'h000;
+      \$34  = 11'h000;
     end
     if (rst) begin
-      \$27  = 11'h000;
+      \$34  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$28  = row;
+    \$35  = row;
     if (\$19 ) begin
-      \$28  = \$20 ;
+      \$35  = \$20 ;
     end
     if (rst) begin
-      \$28  = 11'h000;
+      \$35  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$29  = asked;
+    \$36  = asked;
     if (\$19 ) begin
-      \$29  = where;
+      \$36  = where;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$30  = read;
+    \$37  = read;
     if (\$19 ) begin
-      \$30  = asked;
+      \$37  = asked;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
-    \$31  = out;
+    \$38  = row_of;
     if (\$19 ) begin
-      \$31  = read;
+      \$38  = read;
     end
   end
-  assign there = results__valid;
+  assign \$signal  = results__valid;
   assign start = restart;
-  assign \restart$16  = restart;
-  assign \origin$19  = origin;
-  assign word_row16_0 = { \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11 [15], \$11  };
+  assign \restart$17  = restart;
+  assign \origin$20  = origin;
   assign \where.lane  = where[2:0];
   assign \where.bank  = where[4:3];
   assign \out.lane  = out[2:0];
@@ -13515,9 +13598,11 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   assign \asked.bank  = asked[4:3];
   assign \read.lane  = read[2:0];
   assign \read.bank  = read[4:3];
-  assign where[4:3] = \$10 ;
-  assign where[2:0] = \$9 ;
-  assign \$5  = group;
+  assign \row_of.lane  = row_of[2:0];
+  assign \row_of.bank  = row_of[4:3];
+  assign where[4:3] = \$11 ;
+  assign where[2:0] = \$10 ;
+  assign \$6  = group;
   assign \$17  = 1'h0;
 endmodule
 
@@ -15488,6 +15573,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire clk;
   wire \$1 ;
   wire \$10 ;
+  reg \$100 ;
   wire \$11 ;
   wire \$12 ;
   wire \$13 ;
@@ -15558,33 +15644,37 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   wire [5:0] \$72 ;
   wire \$73 ;
   wire [4:0] \$74 ;
-  wire [1:0] \$75 ;
-  wire \$76 ;
+  wire \$75 ;
+  wire [1:0] \$76 ;
   wire \$77 ;
-  wire [4:0] \$78 ;
-  reg \$79 ;
+  wire \$78 ;
+  wire [4:0] \$79 ;
   wire \$8 ;
   reg \$80 ;
-  reg [31:0] \$81 ;
-  reg [1:0] \$82 ;
+  reg \$81 ;
+  reg [31:0] \$82 ;
   reg [1:0] \$83 ;
-  reg [5:0] \$84 ;
+  reg [1:0] \$84 ;
   reg \$85 ;
-  reg [3:0] \$86 ;
+  reg [5:0] \$86 ;
   reg \$87 ;
-  reg [1:0] \$88 ;
+  reg [3:0] \$88 ;
   reg \$89 ;
   wire \$9 ;
   reg [1:0] \$90 ;
-  reg [4:0] \$91 ;
-  reg \$92 ;
+  reg \$91 ;
+  reg [1:0] \$92 ;
   reg [4:0] \$93 ;
   reg \$94 ;
   reg [4:0] \$95 ;
   reg \$96 ;
-  reg [3:0] \$97 ;
+  reg [4:0] \$97 ;
+  reg \$98 ;
+  reg [3:0] \$99 ;
   wire \$signal ;
-  reg \$signal$57  = 1'h0;
+  reg \$signal$54  = 1'h0;
+  reg \$signal$59  = 1'h0;
+  reg [3:0] \$signal$72  = 4'h0;
   reg begins = 1'h0;
   wire counted;
   reg [4:0] counter_0 = 5'h00;
@@ -15601,6 +15691,8 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   reg [3:0] entry;
   wire finished;
   reg [3:0] gap;
+  reg gap_0;
+  reg gap_1;
   reg [3:0] kernel = 4'h0;
   wire last_issue;
   reg leave;
@@ -15608,8 +15700,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   reg [3:0] loop_entry;
   wire loops;
   reg [1:0] next_level;
-  reg no_gap;
-  reg \once$68  = 1'h0;
+  reg \once$70  = 1'h0;
   reg [4:0] reload_0;
   reg [4:0] reload_1;
   reg [4:0] reload_2;
@@ -15656,7 +15747,9 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   reg upcoming_ends_1;
   reg upcoming_ends_2;
   reg valid;
-  reg [3:0] \wait  = 4'h0;
+  reg waited = 1'h0;
+  assign counted = runs == count;
+  assign \$1  = ~ ended_2;
   assign \$2  = ~ ended_1;
   assign \$3  = ~ ended_0;
   assign finished = & { ended_2, ended_1, ended_0 };
@@ -15694,26 +15787,26 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$42  = state == 1'h1;
   assign \$43  = ~ samples_ready;
   assign waiting = \$42  & \$43 ;
-  assign busy = running | draining;
-  assign \$44  = level == 2'h3;
-  assign \$45  = \$signal  & \$44 ;
-  assign \$46  = ! kernel;
-  assign \$47  = \$45  & \$46 ;
-  assign \$48  = ! tile;
-  assign step_start = \$47  & \$48 ;
-  assign \$49  = ~ busy;
-  assign \$50  = start & \$49 ;
-  assign \$51  = ~ \$signal$57 ;
-  assign \$52  = once | \$51 ;
-  assign \$53  = \$50  & \$52 ;
-  assign \$54  = ~ finished;
-  assign \$55  = ! \wait ;
+  assign \$44  = running | \$signal$54 ;
+  assign busy = \$44  | draining;
+  assign \$45  = level == 2'h3;
+  assign \$46  = \$signal  & \$45 ;
+  assign \$47  = ! kernel;
+  assign \$48  = \$46  & \$47 ;
+  assign \$49  = ! tile;
+  assign step_start = \$48  & \$49 ;
+  assign \$50  = ~ busy;
+  assign \$51  = start & \$50 ;
+  assign \$52  = ~ \$signal$59 ;
+  assign \$53  = once | \$52 ;
+  assign \$54  = \$51  & \$53 ;
+  assign \$55  = ~ finished;
   assign \$56  = runs + 1'h1;
   assign \$57  = drain - 1'h1;
   assign \$58  = drain != 1'h1;
   assign \$59  = ~ busy;
   assign \$60  = start & \$59 ;
-  assign \$61  = ~ \$signal$57 ;
+  assign \$61  = ~ \$signal$59 ;
   assign \$62  = once | \$61 ;
   assign \$63  = \$60  & \$62 ;
   assign \$64  = ~ finished;
@@ -15726,51 +15819,54 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$71  = next_level == 2'h2;
   assign \$72  = counter_2 - 1'h1;
   assign \$73  = counter_2 == 1'h1;
-  assign \$74  = \wait  - 1'h1;
-  assign \$75  = tile + 1'h1;
-  assign \$76  = \once$68  | \$signal$57 ;
-  assign \$77  = ~ \$76 ;
-  assign \$78  = kernel + 1'h1;
+  assign \$74  = \$signal$72  - 1'h1;
+  assign \$75  = \$signal$72  == 1'h1;
+  assign \$76  = tile + 1'h1;
+  assign \$77  = \once$70  | \$signal$59 ;
+  assign \$78  = ~ \$77 ;
+  assign \$79  = kernel + 1'h1;
   always @(posedge clk)
-    \$signal$57  <= \$79 ;
+    \$signal$59  <= \$80 ;
   always @(posedge clk)
-    begins <= \$80 ;
+    begins <= \$81 ;
   always @(posedge clk)
-    runs <= \$81 ;
+    runs <= \$82 ;
   always @(posedge clk)
-    row_held <= \$82 ;
+    row_held <= \$83 ;
   always @(posedge clk)
-    sum_held <= \$83 ;
+    sum_held <= \$84 ;
   always @(posedge clk)
-    drain <= \$84 ;
+    \$signal$54  <= \$85 ;
   always @(posedge clk)
-    draining <= \$85 ;
+    drain <= \$86 ;
   always @(posedge clk)
-    kernel <= \$86 ;
+    draining <= \$87 ;
   always @(posedge clk)
-    tile <= \$87 ;
+    kernel <= \$88 ;
   always @(posedge clk)
-    state <= \$88 ;
+    tile <= \$89 ;
   always @(posedge clk)
-    \once$68  <= \$89 ;
+    state <= \$90 ;
   always @(posedge clk)
-    level <= \$90 ;
+    \once$70  <= \$91 ;
   always @(posedge clk)
-    counter_0 <= \$91 ;
+    level <= \$92 ;
   always @(posedge clk)
-    ended_0 <= \$92 ;
+    counter_0 <= \$93 ;
   always @(posedge clk)
-    counter_1 <= \$93 ;
+    ended_0 <= \$94 ;
   always @(posedge clk)
-    ended_1 <= \$94 ;
+    counter_1 <= \$95 ;
   always @(posedge clk)
-    counter_2 <= \$95 ;
+    ended_1 <= \$96 ;
   always @(posedge clk)
-    ended_2 <= \$96 ;
+    counter_2 <= \$97 ;
   always @(posedge clk)
-    \wait  <= \$97 ;
-  assign counted = runs == count;
-  assign \$1  = ~ ended_2;
+    ended_2 <= \$98 ;
+  always @(posedge clk)
+    \$signal$72  <= \$99 ;
+  always @(posedge clk)
+    waited <= \$100 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     reload_0 = 5'h02;
@@ -16096,10 +16192,18 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    no_gap = 1'h1;
+    gap_1 = 1'h0;
+    casez (kernel)
+      4'h2:
+          gap_1 = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    gap_0 = 1'h1;
     casez (kernel)
       4'h1, 4'h2, 4'h4, 4'ha:
-          no_gap = 1'h0;
+          gap_0 = 1'h0;
     endcase
   end
   always @* begin
@@ -16115,7 +16219,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
     entry = 4'h0;
     casez (state)
       2'h0:
-          if (\$53 ) begin
+          if (\$54 ) begin
             entry = 4'h0;
             if (routine) begin
               entry = 4'hb;
@@ -16133,7 +16237,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$54 , 1'h0 })
+          casez ({ \$55 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
@@ -16152,16 +16256,16 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
           /* empty */;
       2'h2:
           (* full_case = 32'd1 *)
-          casez ({ \$54 , 1'h0 })
+          casez ({ \$55 , 1'h0 })
             2'b1?:
                 /* empty */;
             default:
-                if (no_gap) begin
+                if (gap_0) begin
                   leave = 1'h1;
                 end
           endcase
       2'h3:
-          leave = \$55 ;
+          leave = waited;
     endcase
   end
   always @* begin
@@ -16176,67 +16280,50 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$79  = counted;
-    if (rst) begin
-      \$79  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$80  = 1'h0;
-    casez (state)
-      2'h0:
-          if (\$63 ) begin
-            \$80  = 1'h1;
-          end
-    endcase
-    if (leave) begin
-      if (loops) begin
-      end else if (ends_routine) begin
-        if (\$77 ) begin
-          \$80  = 1'h1;
-        end
-      end
-    end
+    \$80  = counted;
     if (rst) begin
       \$80  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$81  = runs;
-    if (begins) begin
-      \$81  = \$56 [31:0];
-    end
+    \$81  = 1'h0;
+    casez (state)
+      2'h0:
+          if (\$63 ) begin
+            \$81  = 1'h1;
+          end
+    endcase
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
-        (* full_case = 32'd1 *)
-        if (\$77 ) begin
-        end else begin
-          \$81  = 32'd0;
+        if (\$78 ) begin
+          \$81  = 1'h1;
         end
       end
     end
     if (rst) begin
-      \$81  = 32'd0;
+      \$81  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$82  = row_held;
-    if (tag[0]) begin
-      \$82  = row_level;
+    \$82  = runs;
+    if (begins) begin
+      \$82  = \$56 [31:0];
+    end
+    if (\$signal$54 ) begin
+      \$82  = 32'd0;
     end
     if (rst) begin
-      \$82  = 2'h0;
+      \$82  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$83  = sum_held;
+    \$83  = row_held;
     if (tag[0]) begin
-      \$83  = sum_level;
+      \$83  = row_level;
     end
     if (rst) begin
       \$83  = 2'h0;
@@ -16244,35 +16331,22 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$84  = drain;
-    if (draining) begin
-      \$84  = \$57 [5:0];
-    end
-    if (leave) begin
-      if (loops) begin
-      end else if (ends_routine) begin
-        (* full_case = 32'd1 *)
-        if (\$77 ) begin
-        end else begin
-          \$84  = 6'h20;
-        end
-      end
+    \$84  = sum_held;
+    if (tag[0]) begin
+      \$84  = sum_level;
     end
     if (rst) begin
-      \$84  = 6'h00;
+      \$84  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$85  = draining;
-    if (draining) begin
-      \$85  = \$58 ;
-    end
+    \$85  = 1'h0;
     if (leave) begin
       if (loops) begin
       end else if (ends_routine) begin
         (* full_case = 32'd1 *)
-        if (\$77 ) begin
+        if (\$78 ) begin
         end else begin
           \$85  = 1'h1;
         end
@@ -16284,42 +16358,23 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$86  = kernel;
-    casez (state)
-      2'h0:
-          if (\$63 ) begin
-            \$86  = entry;
-          end
-    endcase
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-        \$86  = loop_entry;
-      end else if (ends_routine) begin
-        \$86  = loop_entry;
-      end else begin
-        \$86  = \$78 [3:0];
-      end
+    \$86  = drain;
+    if (\$signal$54 ) begin
+      \$86  = 6'h1f;
+    end else if (draining) begin
+      \$86  = \$57 [5:0];
     end
     if (rst) begin
-      \$86  = 4'h0;
+      \$86  = 6'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$87  = tile;
-    casez (state)
-      2'h0:
-          if (\$63 ) begin
-            \$87  = 1'h0;
-          end
-    endcase
-    if (leave) begin
-      if (loops) begin
-        \$87  = \$75 [0];
-      end else if (ends_routine) begin
-        \$87  = 1'h0;
-      end
+    \$87  = draining;
+    if (\$signal$54 ) begin
+      \$87  = 1'h1;
+    end else if (draining) begin
+      \$87  = \$58 ;
     end
     if (rst) begin
       \$87  = 1'h0;
@@ -16327,15 +16382,58 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$88  = state;
+    \$88  = kernel;
     casez (state)
       2'h0:
           if (\$63 ) begin
-            \$88  = 2'h1;
+            \$88  = entry;
+          end
+    endcase
+    if (leave) begin
+      (* full_case = 32'd1 *)
+      if (loops) begin
+        \$88  = loop_entry;
+      end else if (ends_routine) begin
+        \$88  = loop_entry;
+      end else begin
+        \$88  = \$79 [3:0];
+      end
+    end
+    if (rst) begin
+      \$88  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$89  = tile;
+    casez (state)
+      2'h0:
+          if (\$63 ) begin
+            \$89  = 1'h0;
+          end
+    endcase
+    if (leave) begin
+      if (loops) begin
+        \$89  = \$76 [0];
+      end else if (ends_routine) begin
+        \$89  = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$89  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$90  = state;
+    casez (state)
+      2'h0:
+          if (\$63 ) begin
+            \$90  = 2'h1;
           end
       2'h1:
           if (samples_ready) begin
-            \$88  = 2'h2;
+            \$90  = 2'h2;
           end
       2'h2:
           (* full_case = 32'd1 *)
@@ -16344,66 +16442,25 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
                 /* empty */;
             default:
                 (* full_case = 32'd1 *)
-                if (no_gap) begin
+                if (gap_0) begin
                 end else begin
-                  \$88  = 2'h3;
+                  \$90  = 2'h3;
                 end
           endcase
     endcase
     if (leave) begin
       (* full_case = 32'd1 *)
       if (loops) begin
-        \$88  = 2'h1;
+        \$90  = 2'h1;
       end else if (ends_routine) begin
-        \$88  = 2'h1;
+        \$90  = 2'h1;
         (* full_case = 32'd1 *)
-        if (\$77 ) begin
+        if (\$78 ) begin
         end else begin
-          \$88  = 2'h0;
+          \$90  = 2'h0;
         end
       end else begin
-        \$88  = 2'h2;
-      end
-    end
-    if (rst) begin
-      \$88  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$89  = \once$68 ;
-    casez (state)
-      2'h0:
-          if (\$63 ) begin
-            \$89  = once;
-          end
-    endcase
-    if (rst) begin
-      \$89  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$90  = level;
-    casez (state)
-      2'h0:
-          /* empty */;
-      2'h1:
-          if (samples_ready) begin
-            \$90  = 2'h3;
-          end
-      2'h2:
-          casez ({ \$64 , 1'h0 })
-            2'b1?:
-                \$90  = next_level;
-          endcase
-    endcase
-    if (leave) begin
-      (* full_case = 32'd1 *)
-      if (loops) begin
-      end else if (ends_routine) begin
-      end else begin
-        \$90  = 2'h3;
+        \$90  = 2'h2;
       end
     end
     if (rst) begin
@@ -16412,13 +16469,54 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$91  = counter_0;
+    \$91  = \once$70 ;
+    casez (state)
+      2'h0:
+          if (\$63 ) begin
+            \$91  = once;
+          end
+    endcase
+    if (rst) begin
+      \$91  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$92  = level;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$91  = reload_0;
+            \$92  = 2'h3;
+          end
+      2'h2:
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                \$92  = next_level;
+          endcase
+    endcase
+    if (leave) begin
+      (* full_case = 32'd1 *)
+      if (loops) begin
+      end else if (ends_routine) begin
+      end else begin
+        \$92  = 2'h3;
+      end
+    end
+    if (rst) begin
+      \$92  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$93  = counter_0;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$93  = reload_0;
           end
       2'h2:
           (* full_case = 32'd1 *)
@@ -16426,80 +16524,17 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
             2'b1?:
               begin
                 if (\$65 ) begin
-                  \$91  = \$66 [4:0];
+                  \$93  = \$66 [4:0];
                 end
                 if (\$68 ) begin
-                  \$91  = reload_0;
+                  \$93  = reload_0;
                 end
                 if (\$71 ) begin
-                  \$91  = reload_0;
+                  \$93  = reload_0;
                 end
               end
             default:
-                \$91  = upcoming_0;
-          endcase
-    endcase
-    if (rst) begin
-      \$91  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$92  = ended_0;
-    casez (state)
-      2'h0:
-          /* empty */;
-      2'h1:
-          if (samples_ready) begin
-            \$92  = reload_ends_0;
-          end
-      2'h2:
-          (* full_case = 32'd1 *)
-          casez ({ \$64 , 1'h0 })
-            2'b1?:
-              begin
-                if (\$65 ) begin
-                  \$92  = \$67 ;
-                end
-                if (\$68 ) begin
-                  \$92  = reload_ends_0;
-                end
-                if (\$71 ) begin
-                  \$92  = reload_ends_0;
-                end
-              end
-            default:
-                \$92  = upcoming_ends_0;
-          endcase
-    endcase
-    if (rst) begin
-      \$92  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$93  = counter_1;
-    casez (state)
-      2'h0:
-          /* empty */;
-      2'h1:
-          if (samples_ready) begin
-            \$93  = reload_1;
-          end
-      2'h2:
-          (* full_case = 32'd1 *)
-          casez ({ \$64 , 1'h0 })
-            2'b1?:
-              begin
-                if (\$68 ) begin
-                  \$93  = \$69 [4:0];
-                end
-                if (\$71 ) begin
-                  \$93  = reload_1;
-                end
-              end
-            default:
-                \$93  = upcoming_1;
+                \$93  = upcoming_0;
           endcase
     endcase
     if (rst) begin
@@ -16508,28 +16543,31 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$94  = ended_1;
+    \$94  = ended_0;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$94  = reload_ends_1;
+            \$94  = reload_ends_0;
           end
       2'h2:
           (* full_case = 32'd1 *)
           casez ({ \$64 , 1'h0 })
             2'b1?:
               begin
+                if (\$65 ) begin
+                  \$94  = \$67 ;
+                end
                 if (\$68 ) begin
-                  \$94  = \$70 ;
+                  \$94  = reload_ends_0;
                 end
                 if (\$71 ) begin
-                  \$94  = reload_ends_1;
+                  \$94  = reload_ends_0;
                 end
               end
             default:
-                \$94  = upcoming_ends_1;
+                \$94  = upcoming_ends_0;
           endcase
     endcase
     if (rst) begin
@@ -16538,23 +16576,28 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$95  = counter_2;
+    \$95  = counter_1;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$95  = reload_2;
+            \$95  = reload_1;
           end
       2'h2:
           (* full_case = 32'd1 *)
           casez ({ \$64 , 1'h0 })
             2'b1?:
-                if (\$71 ) begin
-                  \$95  = \$72 [4:0];
+              begin
+                if (\$68 ) begin
+                  \$95  = \$69 [4:0];
                 end
+                if (\$71 ) begin
+                  \$95  = reload_1;
+                end
+              end
             default:
-                \$95  = upcoming_2;
+                \$95  = upcoming_1;
           endcase
     endcase
     if (rst) begin
@@ -16563,23 +16606,28 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$96  = ended_2;
+    \$96  = ended_1;
     casez (state)
       2'h0:
           /* empty */;
       2'h1:
           if (samples_ready) begin
-            \$96  = reload_ends_2;
+            \$96  = reload_ends_1;
           end
       2'h2:
           (* full_case = 32'd1 *)
           casez ({ \$64 , 1'h0 })
             2'b1?:
-                if (\$71 ) begin
-                  \$96  = \$73 ;
+              begin
+                if (\$68 ) begin
+                  \$96  = \$70 ;
                 end
+                if (\$71 ) begin
+                  \$96  = reload_ends_1;
+                end
+              end
             default:
-                \$96  = upcoming_ends_2;
+                \$96  = upcoming_ends_1;
           endcase
     endcase
     if (rst) begin
@@ -16588,7 +16636,57 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
-    \$97  = \wait ;
+    \$97  = counter_2;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$97  = reload_2;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                if (\$71 ) begin
+                  \$97  = \$72 [4:0];
+                end
+            default:
+                \$97  = upcoming_2;
+          endcase
+    endcase
+    if (rst) begin
+      \$97  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$98  = ended_2;
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          if (samples_ready) begin
+            \$98  = reload_ends_2;
+          end
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                if (\$71 ) begin
+                  \$98  = \$73 ;
+                end
+            default:
+                \$98  = upcoming_ends_2;
+          endcase
+    endcase
+    if (rst) begin
+      \$98  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$99  = \$signal$72 ;
     (* full_case = 32'd1 *)
     casez (state)
       2'h0:
@@ -16601,13 +16699,37 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
             2'b1?:
                 /* empty */;
             default:
-                \$97  = gap;
+                \$99  = gap;
           endcase
       2'h3:
-          \$97  = \$74 [3:0];
+          \$99  = \$74 [3:0];
     endcase
     if (rst) begin
-      \$97  = 4'h0;
+      \$99  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
+    \$100  = waited;
+    (* full_case = 32'd1 *)
+    casez (state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          /* empty */;
+      2'h2:
+          (* full_case = 32'd1 *)
+          casez ({ \$64 , 1'h0 })
+            2'b1?:
+                /* empty */;
+            default:
+                \$100  = gap_1;
+          endcase
+      2'h3:
+          \$100  = \$75 ;
+    endcase
+    if (rst) begin
+      \$100  = 1'h0;
     end
   end
   assign stalled = 1'h0;
@@ -16654,7 +16776,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$40 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 , \port$3189$0 , \port$3194$0 , \port$3199$0 , \port$3204$0 , \port$3209$0 , \port$3214$0 , \port$3219$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 , \port$3220$0 , \port$3225$0 , \port$3230$0 , \port$3235$0 , \port$3240$0 , \port$3245$0 , \port$3250$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16667,22 +16789,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3184$0 ;
-  wire [35:0] \port$3184$0 ;
-  input [35:0] \port$3189$0 ;
-  wire [35:0] \port$3189$0 ;
-  input [35:0] \port$3194$0 ;
-  wire [35:0] \port$3194$0 ;
-  input [35:0] \port$3199$0 ;
-  wire [35:0] \port$3199$0 ;
-  input [35:0] \port$3204$0 ;
-  wire [35:0] \port$3204$0 ;
-  input [35:0] \port$3209$0 ;
-  wire [35:0] \port$3209$0 ;
-  input [35:0] \port$3214$0 ;
-  wire [35:0] \port$3214$0 ;
-  input [35:0] \port$3219$0 ;
-  wire [35:0] \port$3219$0 ;
+  input [35:0] \port$3215$0 ;
+  wire [35:0] \port$3215$0 ;
+  input [35:0] \port$3220$0 ;
+  wire [35:0] \port$3220$0 ;
+  input [35:0] \port$3225$0 ;
+  wire [35:0] \port$3225$0 ;
+  input [35:0] \port$3230$0 ;
+  wire [35:0] \port$3230$0 ;
+  input [35:0] \port$3235$0 ;
+  wire [35:0] \port$3235$0 ;
+  input [35:0] \port$3240$0 ;
+  wire [35:0] \port$3240$0 ;
+  input [35:0] \port$3245$0 ;
+  wire [35:0] \port$3245$0 ;
+  input [35:0] \port$3250$0 ;
+  wire [35:0] \port$3250$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -17761,14 +17883,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$180 [35:0] = \port$3184$0 ;
-      \$180 [71:36] = \port$3189$0 ;
-      \$180 [107:72] = \port$3194$0 ;
-      \$180 [143:108] = \port$3199$0 ;
-      \$180 [179:144] = \port$3204$0 ;
-      \$180 [215:180] = \port$3209$0 ;
-      \$180 [251:216] = \port$3214$0 ;
-      \$180 [287:252] = \port$3219$0 ;
+      \$180 [35:0] = \port$3215$0 ;
+      \$180 [71:36] = \port$3220$0 ;
+      \$180 [107:72] = \port$3225$0 ;
+      \$180 [143:108] = \port$3230$0 ;
+      \$180 [179:144] = \port$3235$0 ;
+      \$180 [215:180] = \port$3240$0 ;
+      \$180 [251:216] = \port$3245$0 ;
+      \$180 [287:252] = \port$3250$0 ;
       if (sum_capture) begin
         \$180 [35:0] = sum_total[35:0];
       end
@@ -18140,7 +18262,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3219$0 , \port$3214$0 , \port$3209$0 , \port$3204$0 , \port$3199$0 , \port$3194$0 , \port$3189$0 , \port$3184$0  };
+  assign totals = { \port$3250$0 , \port$3245$0 , \port$3240$0 , \port$3235$0 , \port$3230$0 , \port$3225$0 , \port$3220$0 , \port$3215$0  };
   assign value_1 = { 1'h0, \$223  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -18279,14 +18401,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3184$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3184$0 ;
-  assign \totals[1]  = \port$3189$0 ;
-  assign \totals[2]  = \port$3194$0 ;
-  assign \totals[3]  = \port$3199$0 ;
-  assign \totals[4]  = \port$3204$0 ;
-  assign \totals[5]  = \port$3209$0 ;
-  assign \totals[6]  = \port$3214$0 ;
-  assign \totals[7]  = \port$3219$0 ;
+  assign \totals[0]  = \port$3215$0 ;
+  assign \totals[1]  = \port$3220$0 ;
+  assign \totals[2]  = \port$3225$0 ;
+  assign \totals[3]  = \port$3230$0 ;
+  assign \totals[4]  = \port$3235$0 ;
+  assign \totals[5]  = \port$3240$0 ;
+  assign \totals[6]  = \port$3245$0 ;
+  assign \totals[7]  = \port$3250$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -24094,14 +24216,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3737$11 ;
-  wire [5:0] \port$3737$11 ;
+  input [5:0] \port$3768$11 ;
+  wire [5:0] \port$3768$11 ;
   output [2:0] \lane$10 ;
   reg [2:0] \lane$10  = 3'h0;
   output [10:0] row;
@@ -24148,7 +24270,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   reg [10:0] wrapped_step = 11'h000;
   assign \used$6  = trigger & used;
   assign lane = \lane$10  + lane_step;
-  assign \$1  = \port$3737$11 [1:0] == 2'h3;
+  assign \$1  = \port$3768$11 [1:0] == 2'h3;
   assign \$2  = lane >= 4'h8;
   assign \$3  = lane - 4'h8;
   assign \$4  = \$2  ? \$3  : { 1'h0, lane };
@@ -24181,9 +24303,9 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3737$11 [5:2])
+    casez (\port$3768$11 [5:2])
       4'h2:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24192,7 +24314,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24202,7 +24324,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24214,7 +24336,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24229,9 +24351,9 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3737$11 [5:2])
+    casez (\port$3768$11 [5:2])
       4'h2:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -24240,7 +24362,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -24250,7 +24372,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -24262,7 +24384,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -24277,9 +24399,9 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3737$11 [5:2])
+    casez (\port$3768$11 [5:2])
       4'h2:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24288,7 +24410,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24298,7 +24420,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24310,7 +24432,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3737$11 [1:0])
+          casez (\port$3768$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24325,7 +24447,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3737$11 [5:2])
+    casez (\port$3768$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -24333,7 +24455,7 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3737$11 [5:2])
+    casez (\port$3768$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -24417,6 +24539,6 @@ module \core.sum_write_0 (rst, trigger, \port$3737$11 , \lane$10 , row, \bank$21
       \$20  = 1'h0;
     end
   end
-  assign kernel = \port$3737$11 [5:2];
-  assign level = \port$3737$11 [1:0];
+  assign kernel = \port$3768$11 [5:2];
+  assign level = \port$3768$11 [1:0];
 endmodule
