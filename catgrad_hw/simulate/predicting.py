@@ -15,7 +15,7 @@ from catgrad_hw.numbers.train import scorer
 from catgrad_hw.simulate import runner, tools
 from catgrad_hw.simulate.job import Job, Outcome
 from catgrad_hw.simulate.report import hardware_facts
-from catgrad_hw.simulate.training import Progress, flat
+from catgrad_hw.simulate.training import QUICK_CYCLES, Progress, flat
 from catgrad_hw.workload import Floats, Workload
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def predict(
     words = reference.words_of(x_name, x)
     parts = [reference.words_of(x_name, part).ravel() for part, _ in batches(x, kernels.batch)]
     prediction_words = int(np.prod(kernels.arrays[output].shape))
+    about = hardware.program.routine("predict").period + parts[0].size + prediction_words  # cycles of a batch
     job = Job(
         parameters=flat(reference.parameter_words()),
         batches=np.zeros((0, 0), np.int64),
@@ -72,11 +73,19 @@ def predict(
         predictions=np.stack(parts),
         prediction_words=prediction_words,
         counters=len(hardware.program.counters),
-        limit=8 * (hardware.program.routine("predict").period + parts[0].size + prediction_words) + 10_000,
+        limit=8 * about + 10_000,
         backpressure=backpressure,
     )
     report("building the simulation", 0, 0)
-    outcome = runner.run(name, job, lambda _: None, verilog=hardware.verilog, component=hardware.component, waves=waves)
+    outcome = runner.run(
+        name,
+        job,
+        lambda _: None,
+        verilog=hardware.verilog,
+        component=hardware.component,
+        waves=waves,
+        quick=about * len(parts) <= QUICK_CYCLES,
+    )
     before = dict(reference.saturations)
     expected = reference.predict(words)
     counted = dict(zip(hardware.program.counters, outcome.saturations, strict=True))
