@@ -75,7 +75,7 @@ class State(enum.Enum):
 class AxiCore(Component):
     """A :class:`Core` with AXI4-Stream and AXI4-Lite ports, and clock and reset of their own.
 
-    ``s_axi``: the registers, one access at a time, a write in 3 cycles and a read in 9; where both wait, they
+    ``s_axi``: the registers, one access at a time, a write in 3 cycles and a read in 10; where both wait, they
     alternate. ``s_axis_samples`` and ``s_axis_parameters``: words in the low bits of ``tdata``. ``m_axis_results``:
     words sign-extended to ``tdata``, ``tlast`` with the last of what a command asked for. ``aresetn`` is synchronous
     to ``aclk``.

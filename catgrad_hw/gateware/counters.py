@@ -16,14 +16,14 @@ class Counters(Component):
     The low bits of each are a counter at hand. By turns they go to a memory, which counts how often they ran over.
     ``clear_<i>`` starts the count over, with what is added from the next cycle on.
 
-    ``value`` is that of counter ``address`` five cycles after both it and ``select`` are presented, and for as long as
+    ``value`` is that of counter ``address`` six cycles after both it and ``select`` are presented, and for as long as
     they stay, refreshed meanwhile. It is exact once nothing has been added for ``settling`` cycles. Where ``select`` is
     low, ``value`` is what was ``other`` a cycle before.
     """
 
     def __init__(self, most):
         self.most = list(most)
-        self.settling = 3 * len(self.most) + 2  # a visit takes three cycles
+        self.settling = 4 * len(self.most) + 2  # a visit takes four cycles
         super().__init__(
             {
                 "select": In(1),
@@ -44,13 +44,13 @@ class Counters(Component):
         m.submodules.memory = memory = Memory(contents, attrs={"ram_style": "block"})
         write, read = memory.write_port(), memory.read_port()
 
-        # A visit reads what lies in the memory; takes it and what is at hand, while the host's counter is read; writes
-        # both together, while nothing is read. ``lay`` follows the memory without logic: that is slow.
-        reads, takes, writes = Signal(init=1), Signal(), Signal()
-        m.d.sync += [takes.eq(reads), writes.eq(takes), reads.eq(writes)]
+        # A visit reads what lies in the memory, takes it and what is at hand, compares them while the host's counter is
+        # read, and writes both together while nothing is read. ``lay`` follows the memory, which is slow, without logic.
+        reads, takes, compares, writes = Signal(init=1), Signal(), Signal(), Signal()
+        m.d.sync += [takes.eq(reads), compares.eq(takes), writes.eq(compares), reads.eq(writes)]
         turn = Signal(range(count))
         m.d.comb += [
-            read.addr.eq(Mux(takes, self.address, turn)),
+            read.addr.eq(Mux(compares, self.address, turn)),
             read.en.eq(~writes),
             write.addr.eq(turn),
             write.en.eq(writes),
@@ -65,8 +65,11 @@ class Counters(Component):
         hands = [Signal(self.at_hand, name=f"hand_{i}") for i in range(count)]
         lay = Signal(BITS, reset_less=True)
         hand = Signal(self.at_hand, reset_less=True)
-        m.d.sync += [nothing.eq(anew.bit_select(Mux(takes, self.address, turn), 1)), lay.eq(Mux(nothing, 0, read.data))]
-        ran_over = hand < lay[: self.at_hand]
+        ran_over = Signal(reset_less=True)
+        m.d.sync += nothing.eq(anew.bit_select(Mux(compares, self.address, turn), 1))
+        m.d.sync += ran_over.eq(hand < lay[: self.at_hand])
+        with m.If(~compares):
+            m.d.sync += lay.eq(Mux(nothing, 0, read.data))
         m.d.comb += write.data.eq(Cat(hand, lay[self.at_hand :] + ran_over))
         with m.If(takes):
             m.d.sync += hand.eq(Array(hands)[turn])

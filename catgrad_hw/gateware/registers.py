@@ -6,7 +6,7 @@ stays until then, and for as long as it stays.
 
 from enum import IntEnum, IntFlag
 
-READ_CYCLES = 6
+READ_CYCLES = 7
 """From a register's address to its value: counters lie in a memory, which counts in between."""
 
 

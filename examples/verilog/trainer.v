@@ -74,9 +74,9 @@ module trainer #(
       if (result_valid && result_ready) result_index <= result_index + 1;
       case (state)
         LOAD: if (loaded) state <= SET_COUNT;
-        ASK: begin                                     // read data come six cycles after the address
+        ASK: begin                                     // read data come seven cycles after the address
           waited <= waited + 1;
-          if (waited == 5) begin
+          if (waited == 6) begin
             waited <= 0;
             state <= POLL;
           end

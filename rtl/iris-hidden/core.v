@@ -638,7 +638,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg \$636 ;
   reg \$637 ;
   reg [4:0] \$638 ;
-  reg [5:0] \$639 ;
+  reg [6:0] \$639 ;
   wire [3:0] \$64 ;
   wire [4:0] \$65 ;
   wire [1:0] \$66 ;
@@ -658,7 +658,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [8:0] \$79 ;
   wire [15:0] \$8 ;
   wire \$80 ;
-  wire [6:0] \$81 ;
+  wire [7:0] \$81 ;
   wire [23:0] \$82 ;
   wire [18:0] \$83 ;
   wire [18:0] \$84 ;
@@ -958,7 +958,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [2:0] \lane$95 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
-  reg [5:0] left = 6'h00;
+  reg [6:0] left = 7'h00;
   wire [1:0] level;
   wire [1:0] \level$209 ;
   wire [1:0] \level$218 ;
@@ -2402,7 +2402,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$2895$0 (\word$391 ),
+    .\port$2898$0 (\word$391 ),
     .\port$371$0 (\$255 ),
     .\port$374$0 (\$258 ),
     .\port$377$0 (\$261 ),
@@ -2418,7 +2418,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$2895$0 (\word$391 ),
+    .\port$2898$0 (\word$391 ),
     .\port$395$0 (\$279 ),
     .\port$398$0 (\$282 ),
     .\port$401$0 (\$285 ),
@@ -2488,22 +2488,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2634$0 (old_row_0),
-    .\port$2635$0 (old_row_1),
-    .\port$2636$0 (old_row_2),
-    .\port$2637$0 (old_row_3),
-    .\port$2638$0 (old_row_4),
-    .\port$2639$0 (old_row_5),
-    .\port$2640$0 (old_row_6),
-    .\port$2641$0 (old_row_7),
-    .\port$3215$0 (total),
-    .\port$3220$0 (\total$257 ),
-    .\port$3225$0 (\total$258 ),
-    .\port$3230$0 (\total$259 ),
-    .\port$3235$0 (\total$260 ),
-    .\port$3240$0 (\total$261 ),
-    .\port$3245$0 (\total$262 ),
-    .\port$3250$0 (\total$263 ),
+    .\port$2637$0 (old_row_0),
+    .\port$2638$0 (old_row_1),
+    .\port$2639$0 (old_row_2),
+    .\port$2640$0 (old_row_3),
+    .\port$2641$0 (old_row_4),
+    .\port$2642$0 (old_row_5),
+    .\port$2643$0 (old_row_6),
+    .\port$2644$0 (old_row_7),
+    .\port$3218$0 (total),
+    .\port$3223$0 (\total$257 ),
+    .\port$3228$0 (\total$258 ),
+    .\port$3233$0 (\total$259 ),
+    .\port$3238$0 (\total$260 ),
+    .\port$3243$0 (\total$261 ),
+    .\port$3248$0 (\total$262 ),
+    .\port$3253$0 (\total$263 ),
     .rows(\words$287 ),
     .rst(rst),
     .tag(tag_8),
@@ -2523,7 +2523,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2532,7 +2532,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$225 ),
     .b(\b$226 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$280 ),
     .rst(rst),
     .total(\total$257 )
@@ -2541,7 +2541,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$229 ),
     .b(\b$230 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$281 ),
     .rst(rst),
     .total(\total$258 )
@@ -2550,7 +2550,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$233 ),
     .b(\b$234 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$282 ),
     .rst(rst),
     .total(\total$259 )
@@ -2559,7 +2559,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$237 ),
     .b(\b$238 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$283 ),
     .rst(rst),
     .total(\total$260 )
@@ -2568,7 +2568,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$241 ),
     .b(\b$242 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$284 ),
     .rst(rst),
     .total(\total$261 )
@@ -2577,7 +2577,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$245 ),
     .b(\b$246 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$285 ),
     .rst(rst),
     .total(\total$262 )
@@ -2586,7 +2586,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$249 ),
     .b(\b$250 ),
     .clk(clk),
-    .\port$2625$0 (tag_8[1:0]),
+    .\port$2628$0 (tag_8[1:0]),
     .product(\product$286 ),
     .rst(rst),
     .total(\total$263 )
@@ -2625,14 +2625,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.product_tree  product_tree (
     .clk(clk),
-    .\port$3218$0 (product),
-    .\port$3223$0 (\product$280 ),
-    .\port$3228$0 (\product$281 ),
-    .\port$3233$0 (\product$282 ),
-    .\port$3238$0 (\product$283 ),
-    .\port$3243$0 (\product$284 ),
-    .\port$3248$0 (\product$285 ),
-    .\port$3253$0 (\product$286 ),
+    .\port$3221$0 (product),
+    .\port$3226$0 (\product$280 ),
+    .\port$3231$0 (\product$281 ),
+    .\port$3236$0 (\product$282 ),
+    .\port$3241$0 (\product$283 ),
+    .\port$3246$0 (\product$284 ),
+    .\port$3251$0 (\product$285 ),
+    .\port$3256$0 (\product$286 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2699,14 +2699,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$320 ),
-    .\port$3215$0 (total),
-    .\port$3220$0 (\total$257 ),
-    .\port$3225$0 (\total$258 ),
-    .\port$3230$0 (\total$259 ),
-    .\port$3235$0 (\total$260 ),
-    .\port$3240$0 (\total$261 ),
-    .\port$3245$0 (\total$262 ),
-    .\port$3250$0 (\total$263 ),
+    .\port$3218$0 (total),
+    .\port$3223$0 (\total$257 ),
+    .\port$3228$0 (\total$258 ),
+    .\port$3233$0 (\total$259 ),
+    .\port$3238$0 (\total$260 ),
+    .\port$3243$0 (\total$261 ),
+    .\port$3248$0 (\total$262 ),
+    .\port$3253$0 (\total$263 ),
     .row_enables(row_enables),
     .rows(\rows$410 ),
     .rst(rst),
@@ -2758,7 +2758,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$21 (\bank$412 ),
     .clk(clk),
     .\lane$10 (\lane$419 ),
-    .\port$3768$11 (\write_tag$352 [16:11]),
+    .\port$3771$11 (\write_tag$352 [16:11]),
     .row(\row$413 ),
     .rst(rst),
     .trigger(\write_tag$352 [0])
@@ -3362,12 +3362,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     if (\$auto$verilog_backend.cc:2505:dump_module$1 ) begin end
     \$639  = left;
     if (busy) begin
-      \$639  = 6'h36;
+      \$639  = 7'h47;
     end else if (\$80 ) begin
-      \$639  = \$81 [5:0];
+      \$639  = \$81 [6:0];
     end
     if (rst) begin
-      \$639  = 6'h00;
+      \$639  = 7'h00;
     end
   end
   always @* begin
@@ -8252,7 +8252,7 @@ module \core.bank_row24_1 (rst, \port$308$0 , \port$316$0 , \port$324$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 , \port$383$0 , \port$386$0 , \port$389$0 , \port$392$0 , read__addr, read_data, \port$2895$0 , write__addr, clk);
+module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 , \port$383$0 , \port$386$0 , \port$389$0 , \port$392$0 , read__addr, read_data, \port$2898$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$9  = 0;
   input rst;
   wire rst;
@@ -8276,8 +8276,8 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2895$0 ;
-  wire [15:0] \port$2895$0 ;
+  input [15:0] \port$2898$0 ;
+  wire [15:0] \port$2898$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8375,21 +8375,21 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   end
   always @(posedge clk) begin
     if (\port$371$0 )
-      memory[write__addr][15:0] <= \port$2895$0 ;
+      memory[write__addr][15:0] <= \port$2898$0 ;
     if (\port$374$0 )
-      memory[write__addr][31:16] <= \port$2895$0 ;
+      memory[write__addr][31:16] <= \port$2898$0 ;
     if (\port$377$0 )
-      memory[write__addr][47:32] <= \port$2895$0 ;
+      memory[write__addr][47:32] <= \port$2898$0 ;
     if (\port$380$0 )
-      memory[write__addr][63:48] <= \port$2895$0 ;
+      memory[write__addr][63:48] <= \port$2898$0 ;
     if (\port$383$0 )
-      memory[write__addr][79:64] <= \port$2895$0 ;
+      memory[write__addr][79:64] <= \port$2898$0 ;
     if (\port$386$0 )
-      memory[write__addr][95:80] <= \port$2895$0 ;
+      memory[write__addr][95:80] <= \port$2898$0 ;
     if (\port$389$0 )
-      memory[write__addr][111:96] <= \port$2895$0 ;
+      memory[write__addr][111:96] <= \port$2898$0 ;
     if (\port$392$0 )
-      memory[write__addr][127:112] <= \port$2895$0 ;
+      memory[write__addr][127:112] <= \port$2898$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8409,8 +8409,8 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
-  assign write_data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
+  assign write__data = { \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0  };
+  assign write_data = { \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0  };
   assign write__en = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
   assign write_enable = { \port$392$0 , \port$389$0 , \port$386$0 , \port$383$0 , \port$380$0 , \port$377$0 , \port$374$0 , \port$371$0  };
   assign read_address = read__addr;
@@ -8419,7 +8419,7 @@ module \core.bank_x (rst, \port$371$0 , \port$374$0 , \port$377$0 , \port$380$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 , \port$407$0 , \port$410$0 , \port$413$0 , \port$416$0 , read_data, \port$2895$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 , \port$407$0 , \port$410$0 , \port$413$0 , \port$416$0 , read_data, \port$2898$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$10  = 0;
   input rst;
   wire rst;
@@ -8441,8 +8441,8 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
   wire \port$416$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$2895$0 ;
-  wire [15:0] \port$2895$0 ;
+  input [15:0] \port$2898$0 ;
+  wire [15:0] \port$2898$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8523,21 +8523,21 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
   end
   always @(posedge clk) begin
     if (\port$395$0 )
-      memory[write__addr][15:0] <= \port$2895$0 ;
+      memory[write__addr][15:0] <= \port$2898$0 ;
     if (\port$398$0 )
-      memory[write__addr][31:16] <= \port$2895$0 ;
+      memory[write__addr][31:16] <= \port$2898$0 ;
     if (\port$401$0 )
-      memory[write__addr][47:32] <= \port$2895$0 ;
+      memory[write__addr][47:32] <= \port$2898$0 ;
     if (\port$404$0 )
-      memory[write__addr][63:48] <= \port$2895$0 ;
+      memory[write__addr][63:48] <= \port$2898$0 ;
     if (\port$407$0 )
-      memory[write__addr][79:64] <= \port$2895$0 ;
+      memory[write__addr][79:64] <= \port$2898$0 ;
     if (\port$410$0 )
-      memory[write__addr][95:80] <= \port$2895$0 ;
+      memory[write__addr][95:80] <= \port$2898$0 ;
     if (\port$413$0 )
-      memory[write__addr][111:96] <= \port$2895$0 ;
+      memory[write__addr][111:96] <= \port$2898$0 ;
     if (\port$416$0 )
-      memory[write__addr][127:112] <= \port$2895$0 ;
+      memory[write__addr][127:112] <= \port$2898$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8557,8 +8557,8 @@ module \core.bank_y (rst, \port$395$0 , \port$398$0 , \port$401$0 , \port$404$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
-  assign write_data = { \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0 , \port$2895$0  };
+  assign write__data = { \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0  };
+  assign write_data = { \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0 , \port$2898$0  };
   assign write__en = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
   assign write_enable = { \port$416$0 , \port$413$0 , \port$410$0 , \port$407$0 , \port$404$0 , \port$401$0 , \port$398$0 , \port$395$0  };
   assign read_address = read__addr;
@@ -8985,128 +8985,133 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   wire clk;
   wire \$1 ;
   wire \$10 ;
-  reg [4:0] \$100 ;
+  reg \$100 ;
   reg \$101 ;
-  reg [8:0] \$102 ;
+  reg [4:0] \$102 ;
   reg \$103 ;
-  reg [8:0] \$104 ;
-  reg [16:0] \$105 ;
-  reg [8:0] \$106 ;
-  reg [8:0] \$107 ;
-  reg [8:0] \$108 ;
-  reg [8:0] \$109 ;
-  wire \$11 ;
-  reg [8:0] \$110 ;
-  reg [8:0] \$111 ;
-  reg [8:0] \$112 ;
-  reg [8:0] \$113 ;
-  reg [8:0] \$114 ;
-  reg [8:0] \$115 ;
-  reg [8:0] \$116 ;
-  reg [8:0] \$117 ;
-  reg [8:0] \$118 ;
-  reg [8:0] \$119 ;
+  reg [31:0] \$104 ;
+  reg [9:0] \$105 ;
+  reg \$106 ;
+  reg [9:0] \$107 ;
+  reg [16:0] \$108 ;
+  reg [9:0] \$109 ;
+  wire [10:0] \$11 ;
+  reg [9:0] \$110 ;
+  reg [9:0] \$111 ;
+  reg [9:0] \$112 ;
+  reg [9:0] \$113 ;
+  reg [9:0] \$114 ;
+  reg [9:0] \$115 ;
+  reg [9:0] \$116 ;
+  reg [9:0] \$117 ;
+  reg [9:0] \$118 ;
+  reg [9:0] \$119 ;
   wire \$12 ;
-  reg [8:0] \$120 ;
-  reg [8:0] \$121 ;
-  reg [31:0] \$122 ;
+  reg [9:0] \$120 ;
+  reg [9:0] \$121 ;
+  reg [9:0] \$122 ;
+  reg [9:0] \$123 ;
+  reg [9:0] \$124 ;
+  reg [31:0] \$125 ;
   wire \$13 ;
-  wire [9:0] \$14 ;
+  wire \$14 ;
   wire \$15 ;
-  wire \$16 ;
+  wire [10:0] \$16 ;
   wire \$17 ;
   wire \$18 ;
-  wire [9:0] \$19 ;
+  wire \$19 ;
   wire [5:0] \$2 ;
   wire \$20 ;
-  wire \$21 ;
+  wire [10:0] \$21 ;
   wire \$22 ;
   wire \$23 ;
-  wire [9:0] \$24 ;
+  wire \$24 ;
   wire \$25 ;
-  wire \$26 ;
+  wire [10:0] \$26 ;
   wire \$27 ;
   wire \$28 ;
-  wire [9:0] \$29 ;
+  wire \$29 ;
   wire [5:0] \$3 ;
   wire \$30 ;
-  wire \$31 ;
+  wire [10:0] \$31 ;
   wire \$32 ;
   wire \$33 ;
-  wire [9:0] \$34 ;
+  wire \$34 ;
   wire \$35 ;
-  wire \$36 ;
+  wire [10:0] \$36 ;
   wire \$37 ;
   wire \$38 ;
-  wire [9:0] \$39 ;
+  wire \$39 ;
   wire [4:0] \$4 ;
   wire \$40 ;
-  wire \$41 ;
+  wire [10:0] \$41 ;
   wire \$42 ;
   wire \$43 ;
-  wire [9:0] \$44 ;
+  wire \$44 ;
   wire \$45 ;
-  wire \$46 ;
+  wire [10:0] \$46 ;
   wire \$47 ;
   wire \$48 ;
-  wire [9:0] \$49 ;
+  wire \$49 ;
   wire \$5 ;
   wire \$50 ;
-  wire \$51 ;
+  wire [10:0] \$51 ;
   wire \$52 ;
   wire \$53 ;
-  wire [9:0] \$54 ;
+  wire \$54 ;
   wire \$55 ;
-  wire \$56 ;
+  wire [10:0] \$56 ;
   wire \$57 ;
   wire \$58 ;
-  wire [9:0] \$59 ;
-  wire [31:0] \$6 ;
+  wire \$59 ;
+  wire \$6 ;
   wire \$60 ;
-  wire \$61 ;
+  wire [10:0] \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire [9:0] \$64 ;
+  wire \$64 ;
   wire \$65 ;
-  wire \$66 ;
+  wire [10:0] \$66 ;
   wire \$67 ;
   wire \$68 ;
-  wire [9:0] \$69 ;
-  reg [8:0] \$7 ;
+  wire \$69 ;
+  wire \$7 ;
   wire \$70 ;
-  wire \$71 ;
+  wire [10:0] \$71 ;
   wire \$72 ;
   wire \$73 ;
-  wire [9:0] \$74 ;
+  wire \$74 ;
   wire \$75 ;
-  wire \$76 ;
+  wire [10:0] \$76 ;
   wire \$77 ;
   wire \$78 ;
-  wire [9:0] \$79 ;
-  wire \$8 ;
+  wire \$79 ;
+  wire [31:0] \$8 ;
   wire \$80 ;
-  wire \$81 ;
+  wire [10:0] \$81 ;
   wire \$82 ;
   wire \$83 ;
-  wire [9:0] \$84 ;
+  wire \$84 ;
   wire \$85 ;
-  wire \$86 ;
+  wire [10:0] \$86 ;
   wire \$87 ;
   wire \$88 ;
-  wire [9:0] \$89 ;
-  wire [9:0] \$9 ;
+  wire \$89 ;
+  reg [9:0] \$9 ;
   wire \$90 ;
-  wire \$91 ;
+  wire [10:0] \$91 ;
   wire \$92 ;
   wire \$93 ;
   wire \$94 ;
   wire \$95 ;
-  wire [23:0] \$96 ;
-  reg \$97 ;
+  wire \$96 ;
+  wire [22:0] \$97 ;
   reg \$98 ;
   reg \$99 ;
   reg \$signal  = 1'h0;
   reg \$signal$3  = 1'h1;
+  reg \$signal$4  = 1'h0;
+  reg \$signal$5  = 1'h0;
   (* init = 5'h00 *)
   wire [4:0] \$signature__addr ;
   wire [31:0] \$signature__data ;
@@ -9114,32 +9119,32 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   wire \$signature__en ;
   reg [16:0] anew = 17'h1ffff;
   wire clear_16;
-  reg [8:0] hand = 9'h000;
-  reg [8:0] hand_0 = 9'h000;
-  reg [8:0] hand_1 = 9'h000;
-  reg [8:0] hand_10 = 9'h000;
-  reg [8:0] hand_11 = 9'h000;
-  reg [8:0] hand_12 = 9'h000;
-  reg [8:0] hand_13 = 9'h000;
-  reg [8:0] hand_14 = 9'h000;
-  reg [8:0] hand_15 = 9'h000;
-  reg [8:0] hand_16 = 9'h000;
-  reg [8:0] hand_2 = 9'h000;
-  reg [8:0] hand_3 = 9'h000;
-  reg [8:0] hand_4 = 9'h000;
-  reg [8:0] hand_5 = 9'h000;
-  reg [8:0] hand_6 = 9'h000;
-  reg [8:0] hand_7 = 9'h000;
-  reg [8:0] hand_8 = 9'h000;
-  reg [8:0] hand_9 = 9'h000;
+  reg [9:0] hand = 10'h000;
+  reg [9:0] hand_0 = 10'h000;
+  reg [9:0] hand_1 = 10'h000;
+  reg [9:0] hand_10 = 10'h000;
+  reg [9:0] hand_11 = 10'h000;
+  reg [9:0] hand_12 = 10'h000;
+  reg [9:0] hand_13 = 10'h000;
+  reg [9:0] hand_14 = 10'h000;
+  reg [9:0] hand_15 = 10'h000;
+  reg [9:0] hand_16 = 10'h000;
+  reg [9:0] hand_2 = 10'h000;
+  reg [9:0] hand_3 = 10'h000;
+  reg [9:0] hand_4 = 10'h000;
+  reg [9:0] hand_5 = 10'h000;
+  reg [9:0] hand_6 = 10'h000;
+  reg [9:0] hand_7 = 10'h000;
+  reg [9:0] hand_8 = 10'h000;
+  reg [9:0] hand_9 = 10'h000;
   reg [31:0] lay = 32'd0;
   reg nothing = 1'h0;
+  reg ran_over = 1'h0;
   wire [4:0] read__addr;
   wire [31:0] read__data;
   wire read__en;
   reg [4:0] turn = 5'h00;
   reg voids = 1'h0;
-  reg writes = 1'h0;
   (* ram_style = "block" *)
   reg [31:0] memory [31:0];
   initial begin
@@ -9177,8 +9182,8 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
     memory[31] = 32'd0;
   end
   always @(posedge clk) begin
-    if (writes)
-      memory[turn] <= { \$96 [22:0], hand };
+    if (\$signal$5 )
+      memory[turn] <= { \$97 [21:0], hand };
   end
   reg [31:0] _0_;
   always @(posedge clk) begin
@@ -9190,529 +9195,548 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$1  = turn == 5'h10;
   assign \$2  = turn + 1'h1;
   assign \$3  = \$1  ? 6'h00 : \$2 ;
-  assign \$4  = \$signal  ? address : turn;
+  assign \$4  = \$signal$4  ? address : turn;
   assign \$5  = anew >> \$4 ;
-  assign \$6  = nothing ? 32'd0 : read__data;
-  assign \$8  = { clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, clear_1, clear_0 } >> turn;
-  assign \$9  = hand_0 + add_0;
-  assign \$10  = ! turn;
-  assign \$11  = writes & \$10 ;
-  assign \$12  = ~ voids;
-  assign \$13  = \$11  & \$12 ;
-  assign \$14  = hand_1 + add_1;
-  assign \$15  = turn == 1'h1;
-  assign \$16  = writes & \$15 ;
-  assign \$17  = ~ voids;
-  assign \$18  = \$16  & \$17 ;
-  assign \$19  = hand_2 + add_2;
-  assign \$20  = turn == 2'h2;
-  assign \$21  = writes & \$20 ;
-  assign \$22  = ~ voids;
-  assign \$23  = \$21  & \$22 ;
-  assign \$24  = hand_3 + add_3;
-  assign \$25  = turn == 2'h3;
-  assign \$26  = writes & \$25 ;
-  assign \$27  = ~ voids;
-  assign \$28  = \$26  & \$27 ;
-  assign \$29  = hand_4 + add_4;
-  assign \$30  = turn == 3'h4;
-  assign \$31  = writes & \$30 ;
-  assign \$32  = ~ voids;
-  assign \$33  = \$31  & \$32 ;
-  assign \$34  = hand_5 + add_5;
-  assign \$35  = turn == 3'h5;
-  assign \$36  = writes & \$35 ;
-  assign \$37  = ~ voids;
-  assign \$38  = \$36  & \$37 ;
-  assign \$39  = hand_6 + add_6;
-  assign \$40  = turn == 3'h6;
-  assign \$41  = writes & \$40 ;
-  assign \$42  = ~ voids;
-  assign \$43  = \$41  & \$42 ;
-  assign \$44  = hand_7 + add_7;
-  assign \$45  = turn == 3'h7;
-  assign \$46  = writes & \$45 ;
-  assign \$47  = ~ voids;
-  assign \$48  = \$46  & \$47 ;
-  assign \$49  = hand_8 + add_8;
-  assign \$50  = turn == 4'h8;
-  assign \$51  = writes & \$50 ;
-  assign \$52  = ~ voids;
-  assign \$53  = \$51  & \$52 ;
-  assign \$54  = hand_9 + add_9;
-  assign \$55  = turn == 4'h9;
-  assign \$56  = writes & \$55 ;
-  assign \$57  = ~ voids;
-  assign \$58  = \$56  & \$57 ;
-  assign \$59  = hand_10 + add_10;
-  assign \$60  = turn == 4'ha;
-  assign \$61  = writes & \$60 ;
-  assign \$62  = ~ voids;
-  assign \$63  = \$61  & \$62 ;
-  assign \$64  = hand_11 + add_11;
-  assign \$65  = turn == 4'hb;
-  assign \$66  = writes & \$65 ;
-  assign \$67  = ~ voids;
-  assign \$68  = \$66  & \$67 ;
-  assign \$69  = hand_12 + add_12;
-  assign \$70  = turn == 4'hc;
-  assign \$71  = writes & \$70 ;
-  assign \$72  = ~ voids;
-  assign \$73  = \$71  & \$72 ;
-  assign \$74  = hand_13 + add_13;
-  assign \$75  = turn == 4'hd;
-  assign \$76  = writes & \$75 ;
-  assign \$77  = ~ voids;
-  assign \$78  = \$76  & \$77 ;
-  assign \$79  = hand_14 + add_14;
-  assign \$80  = turn == 4'he;
-  assign \$81  = writes & \$80 ;
-  assign \$82  = ~ voids;
-  assign \$83  = \$81  & \$82 ;
-  assign \$84  = hand_15 + add_15;
-  assign \$85  = turn == 4'hf;
-  assign \$86  = writes & \$85 ;
-  assign \$87  = ~ voids;
-  assign \$88  = \$86  & \$87 ;
-  assign \$89  = hand_16 + add_16;
-  assign \$90  = turn == 5'h10;
-  assign \$91  = writes & \$90 ;
-  assign \$92  = ~ voids;
-  assign \$93  = \$91  & \$92 ;
-  assign \$94  = ~ select;
-  assign read__addr = \$signal  ? address : turn;
-  assign read__en = ~ writes;
-  assign \$95  = hand < lay[8:0];
-  assign \$96  = lay[31:9] + \$95 ;
+  assign \$6  = hand < lay[9:0];
+  assign \$7  = ~ \$signal$4 ;
+  assign \$8  = nothing ? 32'd0 : read__data;
+  assign \$10  = { clear_15, clear_14, clear_13, clear_12, clear_11, clear_10, clear_9, clear_8, clear_7, clear_6, clear_5, clear_4, clear_3, clear_2, clear_1, clear_0 } >> turn;
+  assign \$11  = hand_0 + add_0;
+  assign \$12  = ! turn;
+  assign \$13  = \$signal$5  & \$12 ;
+  assign \$14  = ~ voids;
+  assign \$15  = \$13  & \$14 ;
+  assign \$16  = hand_1 + add_1;
+  assign \$17  = turn == 1'h1;
+  assign \$18  = \$signal$5  & \$17 ;
+  assign \$19  = ~ voids;
+  assign \$20  = \$18  & \$19 ;
+  assign \$21  = hand_2 + add_2;
+  assign \$22  = turn == 2'h2;
+  assign \$23  = \$signal$5  & \$22 ;
+  assign \$24  = ~ voids;
+  assign \$25  = \$23  & \$24 ;
+  assign \$26  = hand_3 + add_3;
+  assign \$27  = turn == 2'h3;
+  assign \$28  = \$signal$5  & \$27 ;
+  assign \$29  = ~ voids;
+  assign \$30  = \$28  & \$29 ;
+  assign \$31  = hand_4 + add_4;
+  assign \$32  = turn == 3'h4;
+  assign \$33  = \$signal$5  & \$32 ;
+  assign \$34  = ~ voids;
+  assign \$35  = \$33  & \$34 ;
+  assign \$36  = hand_5 + add_5;
+  assign \$37  = turn == 3'h5;
+  assign \$38  = \$signal$5  & \$37 ;
+  assign \$39  = ~ voids;
+  assign \$40  = \$38  & \$39 ;
+  assign \$41  = hand_6 + add_6;
+  assign \$42  = turn == 3'h6;
+  assign \$43  = \$signal$5  & \$42 ;
+  assign \$44  = ~ voids;
+  assign \$45  = \$43  & \$44 ;
+  assign \$46  = hand_7 + add_7;
+  assign \$47  = turn == 3'h7;
+  assign \$48  = \$signal$5  & \$47 ;
+  assign \$49  = ~ voids;
+  assign \$50  = \$48  & \$49 ;
+  assign \$51  = hand_8 + add_8;
+  assign \$52  = turn == 4'h8;
+  assign \$53  = \$signal$5  & \$52 ;
+  assign \$54  = ~ voids;
+  assign \$55  = \$53  & \$54 ;
+  assign \$56  = hand_9 + add_9;
+  assign \$57  = turn == 4'h9;
+  assign \$58  = \$signal$5  & \$57 ;
+  assign \$59  = ~ voids;
+  assign \$60  = \$58  & \$59 ;
+  assign \$61  = hand_10 + add_10;
+  assign \$62  = turn == 4'ha;
+  assign \$63  = \$signal$5  & \$62 ;
+  assign \$64  = ~ voids;
+  assign \$65  = \$63  & \$64 ;
+  assign \$66  = hand_11 + add_11;
+  assign \$67  = turn == 4'hb;
+  assign \$68  = \$signal$5  & \$67 ;
+  assign \$69  = ~ voids;
+  assign \$70  = \$68  & \$69 ;
+  assign \$71  = hand_12 + add_12;
+  assign \$72  = turn == 4'hc;
+  assign \$73  = \$signal$5  & \$72 ;
+  assign \$74  = ~ voids;
+  assign \$75  = \$73  & \$74 ;
+  assign \$76  = hand_13 + add_13;
+  assign \$77  = turn == 4'hd;
+  assign \$78  = \$signal$5  & \$77 ;
+  assign \$79  = ~ voids;
+  assign \$80  = \$78  & \$79 ;
+  assign \$81  = hand_14 + add_14;
+  assign \$82  = turn == 4'he;
+  assign \$83  = \$signal$5  & \$82 ;
+  assign \$84  = ~ voids;
+  assign \$85  = \$83  & \$84 ;
+  assign \$86  = hand_15 + add_15;
+  assign \$87  = turn == 4'hf;
+  assign \$88  = \$signal$5  & \$87 ;
+  assign \$89  = ~ voids;
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = hand_16 + add_16;
+  assign \$92  = turn == 5'h10;
+  assign \$93  = \$signal$5  & \$92 ;
+  assign \$94  = ~ voids;
+  assign \$95  = \$93  & \$94 ;
+  assign \$96  = ~ select;
+  assign read__addr = \$signal$4  ? address : turn;
+  assign read__en = ~ \$signal$5 ;
+  assign \$97  = lay[31:10] + ran_over;
   always @(posedge clk)
-    \$signal  <= \$97 ;
+    \$signal  <= \$98 ;
   always @(posedge clk)
-    writes <= \$98 ;
+    \$signal$4  <= \$99 ;
   always @(posedge clk)
-    \$signal$3  <= \$99 ;
+    \$signal$5  <= \$100 ;
   always @(posedge clk)
-    turn <= \$100 ;
+    \$signal$3  <= \$101 ;
   always @(posedge clk)
-    nothing <= \$101 ;
+    turn <= \$102 ;
   always @(posedge clk)
-    lay <= \$6 ;
+    nothing <= \$103 ;
   always @(posedge clk)
-    hand <= \$102 ;
+    ran_over <= \$6 ;
   always @(posedge clk)
-    voids <= \$103 ;
+    lay <= \$104 ;
   always @(posedge clk)
-    hand_0 <= \$104 ;
+    hand <= \$105 ;
   always @(posedge clk)
-    anew <= \$105 ;
+    voids <= \$106 ;
   always @(posedge clk)
-    hand_1 <= \$106 ;
+    hand_0 <= \$107 ;
   always @(posedge clk)
-    hand_2 <= \$107 ;
+    anew <= \$108 ;
   always @(posedge clk)
-    hand_3 <= \$108 ;
+    hand_1 <= \$109 ;
   always @(posedge clk)
-    hand_4 <= \$109 ;
+    hand_2 <= \$110 ;
   always @(posedge clk)
-    hand_5 <= \$110 ;
+    hand_3 <= \$111 ;
   always @(posedge clk)
-    hand_6 <= \$111 ;
+    hand_4 <= \$112 ;
   always @(posedge clk)
-    hand_7 <= \$112 ;
+    hand_5 <= \$113 ;
   always @(posedge clk)
-    hand_8 <= \$113 ;
+    hand_6 <= \$114 ;
   always @(posedge clk)
-    hand_9 <= \$114 ;
+    hand_7 <= \$115 ;
   always @(posedge clk)
-    hand_10 <= \$115 ;
+    hand_8 <= \$116 ;
   always @(posedge clk)
-    hand_11 <= \$116 ;
+    hand_9 <= \$117 ;
   always @(posedge clk)
-    hand_12 <= \$117 ;
+    hand_10 <= \$118 ;
   always @(posedge clk)
-    hand_13 <= \$118 ;
+    hand_11 <= \$119 ;
   always @(posedge clk)
-    hand_14 <= \$119 ;
+    hand_12 <= \$120 ;
   always @(posedge clk)
-    hand_15 <= \$120 ;
+    hand_13 <= \$121 ;
   always @(posedge clk)
-    hand_16 <= \$121 ;
+    hand_14 <= \$122 ;
   always @(posedge clk)
-    value <= \$122 ;
+    hand_15 <= \$123 ;
+  always @(posedge clk)
+    hand_16 <= \$124 ;
+  always @(posedge clk)
+    value <= \$125 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$7  = 9'h000;
+    \$9  = 10'h000;
     casez (turn)
       5'h00:
-          \$7  = hand_0;
+          \$9  = hand_0;
       5'h01:
-          \$7  = hand_1;
+          \$9  = hand_1;
       5'h02:
-          \$7  = hand_2;
+          \$9  = hand_2;
       5'h03:
-          \$7  = hand_3;
+          \$9  = hand_3;
       5'h04:
-          \$7  = hand_4;
+          \$9  = hand_4;
       5'h05:
-          \$7  = hand_5;
+          \$9  = hand_5;
       5'h06:
-          \$7  = hand_6;
+          \$9  = hand_6;
       5'h07:
-          \$7  = hand_7;
+          \$9  = hand_7;
       5'h08:
-          \$7  = hand_8;
+          \$9  = hand_8;
       5'h09:
-          \$7  = hand_9;
+          \$9  = hand_9;
       5'h0a:
-          \$7  = hand_10;
+          \$9  = hand_10;
       5'h0b:
-          \$7  = hand_11;
+          \$9  = hand_11;
       5'h0c:
-          \$7  = hand_12;
+          \$9  = hand_12;
       5'h0d:
-          \$7  = hand_13;
+          \$9  = hand_13;
       5'h0e:
-          \$7  = hand_14;
+          \$9  = hand_14;
       5'h0f:
-          \$7  = hand_15;
+          \$9  = hand_15;
       5'h10:
-          \$7  = hand_16;
+          \$9  = hand_16;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$97  = \$signal$3 ;
-    if (rst) begin
-      \$97  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$98  = \$signal ;
+    \$98  = \$signal$3 ;
     if (rst) begin
       \$98  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$99  = writes;
+    \$99  = \$signal ;
     if (rst) begin
-      \$99  = 1'h1;
+      \$99  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$100  = turn;
-    if (writes) begin
-      \$100  = \$3 [4:0];
-    end
+    \$100  = \$signal$4 ;
     if (rst) begin
-      \$100  = 5'h00;
+      \$100  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$101  = \$5 ;
+    \$101  = \$signal$5 ;
     if (rst) begin
-      \$101  = 1'h0;
+      \$101  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$102  = hand;
+    \$102  = turn;
+    if (\$signal$5 ) begin
+      \$102  = \$3 [4:0];
+    end
+    if (rst) begin
+      \$102  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$103  = \$5 ;
+    if (rst) begin
+      \$103  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$104  = lay;
+    if (\$7 ) begin
+      \$104  = \$8 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
+    \$105  = hand;
     if (\$signal ) begin
-      \$102  = \$7 ;
+      \$105  = \$9 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$103  = voids;
+    \$106  = voids;
     if (\$signal$3 ) begin
-      \$103  = 1'h0;
+      \$106  = 1'h0;
     end
-    if (\$8 ) begin
-      \$103  = 1'h1;
+    if (\$10 ) begin
+      \$106  = 1'h1;
     end
     if (rst) begin
-      \$103  = 1'h0;
+      \$106  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$104  = \$9 [8:0];
+    \$107  = \$11 [9:0];
     if (clear_0) begin
-      \$104  = 9'h000;
+      \$107  = 10'h000;
     end
     if (rst) begin
-      \$104  = 9'h000;
+      \$107  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$105  = anew;
+    \$108  = anew;
     if (clear_0) begin
-      \$105 [0] = 1'h1;
-    end else if (\$13 ) begin
-      \$105 [0] = 1'h0;
+      \$108 [0] = 1'h1;
+    end else if (\$15 ) begin
+      \$108 [0] = 1'h0;
     end
     if (clear_1) begin
-      \$105 [1] = 1'h1;
-    end else if (\$18 ) begin
-      \$105 [1] = 1'h0;
+      \$108 [1] = 1'h1;
+    end else if (\$20 ) begin
+      \$108 [1] = 1'h0;
     end
     if (clear_2) begin
-      \$105 [2] = 1'h1;
-    end else if (\$23 ) begin
-      \$105 [2] = 1'h0;
+      \$108 [2] = 1'h1;
+    end else if (\$25 ) begin
+      \$108 [2] = 1'h0;
     end
     if (clear_3) begin
-      \$105 [3] = 1'h1;
-    end else if (\$28 ) begin
-      \$105 [3] = 1'h0;
+      \$108 [3] = 1'h1;
+    end else if (\$30 ) begin
+      \$108 [3] = 1'h0;
     end
     if (clear_4) begin
-      \$105 [4] = 1'h1;
-    end else if (\$33 ) begin
-      \$105 [4] = 1'h0;
+      \$108 [4] = 1'h1;
+    end else if (\$35 ) begin
+      \$108 [4] = 1'h0;
     end
     if (clear_5) begin
-      \$105 [5] = 1'h1;
-    end else if (\$38 ) begin
-      \$105 [5] = 1'h0;
+      \$108 [5] = 1'h1;
+    end else if (\$40 ) begin
+      \$108 [5] = 1'h0;
     end
     if (clear_6) begin
-      \$105 [6] = 1'h1;
-    end else if (\$43 ) begin
-      \$105 [6] = 1'h0;
+      \$108 [6] = 1'h1;
+    end else if (\$45 ) begin
+      \$108 [6] = 1'h0;
     end
     if (clear_7) begin
-      \$105 [7] = 1'h1;
-    end else if (\$48 ) begin
-      \$105 [7] = 1'h0;
+      \$108 [7] = 1'h1;
+    end else if (\$50 ) begin
+      \$108 [7] = 1'h0;
     end
     if (clear_8) begin
-      \$105 [8] = 1'h1;
-    end else if (\$53 ) begin
-      \$105 [8] = 1'h0;
+      \$108 [8] = 1'h1;
+    end else if (\$55 ) begin
+      \$108 [8] = 1'h0;
     end
     if (clear_9) begin
-      \$105 [9] = 1'h1;
-    end else if (\$58 ) begin
-      \$105 [9] = 1'h0;
+      \$108 [9] = 1'h1;
+    end else if (\$60 ) begin
+      \$108 [9] = 1'h0;
     end
     if (clear_10) begin
-      \$105 [10] = 1'h1;
-    end else if (\$63 ) begin
-      \$105 [10] = 1'h0;
+      \$108 [10] = 1'h1;
+    end else if (\$65 ) begin
+      \$108 [10] = 1'h0;
     end
     if (clear_11) begin
-      \$105 [11] = 1'h1;
-    end else if (\$68 ) begin
-      \$105 [11] = 1'h0;
+      \$108 [11] = 1'h1;
+    end else if (\$70 ) begin
+      \$108 [11] = 1'h0;
     end
     if (clear_12) begin
-      \$105 [12] = 1'h1;
-    end else if (\$73 ) begin
-      \$105 [12] = 1'h0;
+      \$108 [12] = 1'h1;
+    end else if (\$75 ) begin
+      \$108 [12] = 1'h0;
     end
     if (clear_13) begin
-      \$105 [13] = 1'h1;
-    end else if (\$78 ) begin
-      \$105 [13] = 1'h0;
+      \$108 [13] = 1'h1;
+    end else if (\$80 ) begin
+      \$108 [13] = 1'h0;
     end
     if (clear_14) begin
-      \$105 [14] = 1'h1;
-    end else if (\$83 ) begin
-      \$105 [14] = 1'h0;
+      \$108 [14] = 1'h1;
+    end else if (\$85 ) begin
+      \$108 [14] = 1'h0;
     end
     if (clear_15) begin
-      \$105 [15] = 1'h1;
-    end else if (\$88 ) begin
-      \$105 [15] = 1'h0;
+      \$108 [15] = 1'h1;
+    end else if (\$90 ) begin
+      \$108 [15] = 1'h0;
     end
-    casez ({ \$93 , 1'h0 })
+    casez ({ \$95 , 1'h0 })
       2'b1?:
-          \$105 [16] = 1'h0;
+          \$108 [16] = 1'h0;
     endcase
     if (rst) begin
-      \$105  = 17'h1ffff;
+      \$108  = 17'h1ffff;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$106  = \$14 [8:0];
+    \$109  = \$16 [9:0];
     if (clear_1) begin
-      \$106  = 9'h000;
+      \$109  = 10'h000;
     end
     if (rst) begin
-      \$106  = 9'h000;
+      \$109  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$107  = \$19 [8:0];
+    \$110  = \$21 [9:0];
     if (clear_2) begin
-      \$107  = 9'h000;
+      \$110  = 10'h000;
     end
     if (rst) begin
-      \$107  = 9'h000;
+      \$110  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$108  = \$24 [8:0];
+    \$111  = \$26 [9:0];
     if (clear_3) begin
-      \$108  = 9'h000;
+      \$111  = 10'h000;
     end
     if (rst) begin
-      \$108  = 9'h000;
+      \$111  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$109  = \$29 [8:0];
+    \$112  = \$31 [9:0];
     if (clear_4) begin
-      \$109  = 9'h000;
+      \$112  = 10'h000;
     end
     if (rst) begin
-      \$109  = 9'h000;
+      \$112  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$110  = \$34 [8:0];
+    \$113  = \$36 [9:0];
     if (clear_5) begin
-      \$110  = 9'h000;
+      \$113  = 10'h000;
     end
     if (rst) begin
-      \$110  = 9'h000;
+      \$113  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$111  = \$39 [8:0];
+    \$114  = \$41 [9:0];
     if (clear_6) begin
-      \$111  = 9'h000;
+      \$114  = 10'h000;
     end
     if (rst) begin
-      \$111  = 9'h000;
+      \$114  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$112  = \$44 [8:0];
+    \$115  = \$46 [9:0];
     if (clear_7) begin
-      \$112  = 9'h000;
+      \$115  = 10'h000;
     end
     if (rst) begin
-      \$112  = 9'h000;
+      \$115  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$113  = \$49 [8:0];
+    \$116  = \$51 [9:0];
     if (clear_8) begin
-      \$113  = 9'h000;
+      \$116  = 10'h000;
     end
     if (rst) begin
-      \$113  = 9'h000;
+      \$116  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$114  = \$54 [8:0];
+    \$117  = \$56 [9:0];
     if (clear_9) begin
-      \$114  = 9'h000;
+      \$117  = 10'h000;
     end
     if (rst) begin
-      \$114  = 9'h000;
+      \$117  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$115  = \$59 [8:0];
+    \$118  = \$61 [9:0];
     if (clear_10) begin
-      \$115  = 9'h000;
+      \$118  = 10'h000;
     end
     if (rst) begin
-      \$115  = 9'h000;
+      \$118  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$116  = \$64 [8:0];
+    \$119  = \$66 [9:0];
     if (clear_11) begin
-      \$116  = 9'h000;
+      \$119  = 10'h000;
     end
     if (rst) begin
-      \$116  = 9'h000;
+      \$119  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$117  = \$69 [8:0];
+    \$120  = \$71 [9:0];
     if (clear_12) begin
-      \$117  = 9'h000;
+      \$120  = 10'h000;
     end
     if (rst) begin
-      \$117  = 9'h000;
+      \$120  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$118  = \$74 [8:0];
+    \$121  = \$76 [9:0];
     if (clear_13) begin
-      \$118  = 9'h000;
+      \$121  = 10'h000;
     end
     if (rst) begin
-      \$118  = 9'h000;
+      \$121  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$119  = \$79 [8:0];
+    \$122  = \$81 [9:0];
     if (clear_14) begin
-      \$119  = 9'h000;
+      \$122  = 10'h000;
     end
     if (rst) begin
-      \$119  = 9'h000;
+      \$122  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$120  = \$84 [8:0];
+    \$123  = \$86 [9:0];
     if (clear_15) begin
-      \$120  = 9'h000;
+      \$123  = 10'h000;
     end
     if (rst) begin
-      \$120  = 9'h000;
+      \$123  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$121  = \$89 [8:0];
+    \$124  = \$91 [9:0];
     if (rst) begin
-      \$121  = 9'h000;
+      \$124  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$12 ) begin end
-    \$122  = value;
-    if (\$94 ) begin
-      \$122  = other;
+    \$125  = value;
+    if (\$96 ) begin
+      \$125  = other;
     end else if (\$signal$3 ) begin
-      \$122  = lay;
+      \$125  = lay;
     end
     if (rst) begin
-      \$122  = 32'd0;
+      \$125  = 32'd0;
     end
   end
   assign clear_16 = 1'h0;
   assign \$signature__addr  = turn;
-  assign \$signature__en  = writes;
-  assign \$signature__data  = { \$96 [22:0], hand };
+  assign \$signature__en  = \$signal$5 ;
+  assign \$signature__data  = { \$97 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$2636$0 , \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$2641$0 , \port$3215$0 , \port$3220$0 , \port$3225$0 , \port$3230$0 , \port$3235$0 , \port$3240$0 , \port$3245$0 , \port$3250$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2637$0 , \port$2638$0 , \port$2639$0 , \port$2640$0 , \port$2641$0 , \port$2642$0 , \port$2643$0 , \port$2644$0 , \port$3218$0 , \port$3223$0 , \port$3228$0 , \port$3233$0 , \port$3238$0 , \port$3243$0 , \port$3248$0 , \port$3253$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$13  = 0;
   input rst;
@@ -9721,12 +9745,6 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2634$0 ;
-  wire [23:0] \port$2634$0 ;
-  input [23:0] \port$2635$0 ;
-  wire [23:0] \port$2635$0 ;
-  input [23:0] \port$2636$0 ;
-  wire [23:0] \port$2636$0 ;
   input [23:0] \port$2637$0 ;
   wire [23:0] \port$2637$0 ;
   input [23:0] \port$2638$0 ;
@@ -9737,22 +9755,28 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   wire [23:0] \port$2640$0 ;
   input [23:0] \port$2641$0 ;
   wire [23:0] \port$2641$0 ;
-  input [35:0] \port$3215$0 ;
-  wire [35:0] \port$3215$0 ;
-  input [35:0] \port$3220$0 ;
-  wire [35:0] \port$3220$0 ;
-  input [35:0] \port$3225$0 ;
-  wire [35:0] \port$3225$0 ;
-  input [35:0] \port$3230$0 ;
-  wire [35:0] \port$3230$0 ;
-  input [35:0] \port$3235$0 ;
-  wire [35:0] \port$3235$0 ;
-  input [35:0] \port$3240$0 ;
-  wire [35:0] \port$3240$0 ;
-  input [35:0] \port$3245$0 ;
-  wire [35:0] \port$3245$0 ;
-  input [35:0] \port$3250$0 ;
-  wire [35:0] \port$3250$0 ;
+  input [23:0] \port$2642$0 ;
+  wire [23:0] \port$2642$0 ;
+  input [23:0] \port$2643$0 ;
+  wire [23:0] \port$2643$0 ;
+  input [23:0] \port$2644$0 ;
+  wire [23:0] \port$2644$0 ;
+  input [35:0] \port$3218$0 ;
+  wire [35:0] \port$3218$0 ;
+  input [35:0] \port$3223$0 ;
+  wire [35:0] \port$3223$0 ;
+  input [35:0] \port$3228$0 ;
+  wire [35:0] \port$3228$0 ;
+  input [35:0] \port$3233$0 ;
+  wire [35:0] \port$3233$0 ;
+  input [35:0] \port$3238$0 ;
+  wire [35:0] \port$3238$0 ;
+  input [35:0] \port$3243$0 ;
+  wire [35:0] \port$3243$0 ;
+  input [35:0] \port$3248$0 ;
+  wire [35:0] \port$3248$0 ;
+  input [35:0] \port$3253$0 ;
+  wire [35:0] \port$3253$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10479,7 +10503,7 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign lane_0_7_24_clamped = changed_0_7[27] ? \$166  : \$167 ;
   assign \$168  = changed_0_7[27] ? 24'h800000 : 24'h7fffff;
   assign lane_0_7_24_saturated = lane_0_7_24_clamped ? \$168  : changed_0_7[23:0];
-  assign \$169  = $signed(\port$2634$0 ) - $signed(narrow_0_0);
+  assign \$169  = $signed(\port$2637$0 ) - $signed(narrow_0_0);
   assign \$170  = updating_0_2 ? \$169  : { narrow_0_0[26], narrow_0_0 };
   assign \$171  = tag[0] & tag[2];
   assign \$172  = \$171  & is_full;
@@ -10488,49 +10512,49 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \$176  = width_0_1_3 ? lane_0_0_24_clamped : lane_0_0_16_clamped;
   assign \$178  = \$176  & \$177 ;
   assign \$180  = \$179  & working_3;
-  assign \$181  = $signed(\port$2635$0 ) - $signed(narrow_0_1);
+  assign \$181  = $signed(\port$2638$0 ) - $signed(narrow_0_1);
   assign \$182  = updating_0_2 ? \$181  : { narrow_0_1[26], narrow_0_1 };
   assign \$184  = width_0_1_3 ? lane_0_1_24_saturated : { lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated[15], lane_0_1_16_saturated };
   assign \$185  = \$183  ? \$184  : 24'h000000;
   assign \$186  = width_0_1_3 ? lane_0_1_24_clamped : lane_0_1_16_clamped;
   assign \$188  = \$186  & \$187 ;
   assign \$190  = \$189  & working_3;
-  assign \$191  = $signed(\port$2636$0 ) - $signed(narrow_0_2);
+  assign \$191  = $signed(\port$2639$0 ) - $signed(narrow_0_2);
   assign \$192  = updating_0_2 ? \$191  : { narrow_0_2[26], narrow_0_2 };
   assign \$194  = width_0_1_3 ? lane_0_2_24_saturated : { lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated[15], lane_0_2_16_saturated };
   assign \$195  = \$193  ? \$194  : 24'h000000;
   assign \$196  = width_0_1_3 ? lane_0_2_24_clamped : lane_0_2_16_clamped;
   assign \$198  = \$196  & \$197 ;
   assign \$200  = \$199  & working_3;
-  assign \$201  = $signed(\port$2637$0 ) - $signed(narrow_0_3);
+  assign \$201  = $signed(\port$2640$0 ) - $signed(narrow_0_3);
   assign \$202  = updating_0_2 ? \$201  : { narrow_0_3[26], narrow_0_3 };
   assign \$204  = width_0_1_3 ? lane_0_3_24_saturated : { lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated[15], lane_0_3_16_saturated };
   assign \$205  = \$203  ? \$204  : 24'h000000;
   assign \$206  = width_0_1_3 ? lane_0_3_24_clamped : lane_0_3_16_clamped;
   assign \$208  = \$206  & \$207 ;
   assign \$210  = \$209  & working_3;
-  assign \$211  = $signed(\port$2638$0 ) - $signed(narrow_0_4);
+  assign \$211  = $signed(\port$2641$0 ) - $signed(narrow_0_4);
   assign \$212  = updating_0_2 ? \$211  : { narrow_0_4[26], narrow_0_4 };
   assign \$214  = width_0_1_3 ? lane_0_4_24_saturated : { lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated[15], lane_0_4_16_saturated };
   assign \$215  = \$213  ? \$214  : 24'h000000;
   assign \$216  = width_0_1_3 ? lane_0_4_24_clamped : lane_0_4_16_clamped;
   assign \$218  = \$216  & \$217 ;
   assign \$220  = \$219  & working_3;
-  assign \$221  = $signed(\port$2639$0 ) - $signed(narrow_0_5);
+  assign \$221  = $signed(\port$2642$0 ) - $signed(narrow_0_5);
   assign \$222  = updating_0_2 ? \$221  : { narrow_0_5[26], narrow_0_5 };
   assign \$224  = width_0_1_3 ? lane_0_5_24_saturated : { lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated[15], lane_0_5_16_saturated };
   assign \$225  = \$223  ? \$224  : 24'h000000;
   assign \$226  = width_0_1_3 ? lane_0_5_24_clamped : lane_0_5_16_clamped;
   assign \$228  = \$226  & \$227 ;
   assign \$230  = \$229  & working_3;
-  assign \$231  = $signed(\port$2640$0 ) - $signed(narrow_0_6);
+  assign \$231  = $signed(\port$2643$0 ) - $signed(narrow_0_6);
   assign \$232  = updating_0_2 ? \$231  : { narrow_0_6[26], narrow_0_6 };
   assign \$234  = width_0_1_3 ? lane_0_6_24_saturated : { lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated[15], lane_0_6_16_saturated };
   assign \$235  = \$233  ? \$234  : 24'h000000;
   assign \$236  = width_0_1_3 ? lane_0_6_24_clamped : lane_0_6_16_clamped;
   assign \$238  = \$236  & \$237 ;
   assign \$240  = \$239  & working_3;
-  assign \$241  = $signed(\port$2641$0 ) - $signed(narrow_0_7);
+  assign \$241  = $signed(\port$2644$0 ) - $signed(narrow_0_7);
   assign \$242  = updating_0_2 ? \$241  : { narrow_0_7[26], narrow_0_7 };
   assign \$244  = width_0_1_3 ? lane_0_7_24_saturated : { lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated[15], lane_0_7_16_saturated };
   assign \$245  = \$243  ? \$244  : 24'h000000;
@@ -10925,7 +10949,7 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3250$0 , \port$3245$0 , \port$3240$0 , \port$3235$0 , \port$3230$0 , \port$3225$0 , \port$3220$0 , \port$3215$0  };
+  assign totals = { \port$3253$0 , \port$3248$0 , \port$3243$0 , \port$3238$0 , \port$3233$0 , \port$3228$0 , \port$3223$0 , \port$3218$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_1_scaled = \$32 [27:0];
   assign lane_0_1_rounded = \$34 [26:0];
@@ -10943,7 +10967,7 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign lane_0_7_rounded = \$160 [26:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2641$0 , \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0 , \port$2636$0 , \port$2635$0 , \port$2634$0  };
+  assign old = { \port$2644$0 , \port$2643$0 , \port$2642$0 , \port$2641$0 , \port$2640$0 , \port$2639$0 , \port$2638$0 , \port$2637$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10971,14 +10995,14 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3215$0 ;
-  assign \totals[1]  = \port$3220$0 ;
-  assign \totals[2]  = \port$3225$0 ;
-  assign \totals[3]  = \port$3230$0 ;
-  assign \totals[4]  = \port$3235$0 ;
-  assign \totals[5]  = \port$3240$0 ;
-  assign \totals[6]  = \port$3245$0 ;
-  assign \totals[7]  = \port$3250$0 ;
+  assign \totals[0]  = \port$3218$0 ;
+  assign \totals[1]  = \port$3223$0 ;
+  assign \totals[2]  = \port$3228$0 ;
+  assign \totals[3]  = \port$3233$0 ;
+  assign \totals[4]  = \port$3238$0 ;
+  assign \totals[5]  = \port$3243$0 ;
+  assign \totals[6]  = \port$3248$0 ;
+  assign \totals[7]  = \port$3253$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11041,14 +11065,14 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2634$0 ;
-  assign \old[1]  = \port$2635$0 ;
-  assign \old[2]  = \port$2636$0 ;
-  assign \old[3]  = \port$2637$0 ;
-  assign \old[4]  = \port$2638$0 ;
-  assign \old[5]  = \port$2639$0 ;
-  assign \old[6]  = \port$2640$0 ;
-  assign \old[7]  = \port$2641$0 ;
+  assign \old[0]  = \port$2637$0 ;
+  assign \old[1]  = \port$2638$0 ;
+  assign \old[2]  = \port$2639$0 ;
+  assign \old[3]  = \port$2640$0 ;
+  assign \old[4]  = \port$2641$0 ;
+  assign \old[5]  = \port$2642$0 ;
+  assign \old[6]  = \port$2643$0 ;
+  assign \old[7]  = \port$2644$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11098,45 +11122,45 @@ module \core.full_path (rst, write, tag, \port$2634$0 , \port$2635$0 , \port$263
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:9] };
-  assign \$3  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:10] };
-  assign \$6  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:11] };
-  assign \$9  = { \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35], \port$3215$0 [35:13] };
+  assign \$1  = { \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35:9] };
+  assign \$3  = { \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35:10] };
+  assign \$6  = { \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35:11] };
+  assign \$9  = { \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35], \port$3218$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$22  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:9] };
-  assign \$24  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:10] };
-  assign \$27  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:11] };
-  assign \$30  = { \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35], \port$3220$0 [35:13] };
+  assign \$22  = { \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35:9] };
+  assign \$24  = { \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35:10] };
+  assign \$27  = { \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35:11] };
+  assign \$30  = { \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35], \port$3223$0 [35:13] };
   assign \$34  = { \$33 [28], \$33 [28:1] };
-  assign \$43  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:9] };
-  assign \$45  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:10] };
-  assign \$48  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:11] };
-  assign \$51  = { \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35], \port$3225$0 [35:13] };
+  assign \$43  = { \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35:9] };
+  assign \$45  = { \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35:10] };
+  assign \$48  = { \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35:11] };
+  assign \$51  = { \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35], \port$3228$0 [35:13] };
   assign \$55  = { \$54 [28], \$54 [28:1] };
-  assign \$64  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:9] };
-  assign \$66  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:10] };
-  assign \$69  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:11] };
-  assign \$72  = { \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35], \port$3230$0 [35:13] };
+  assign \$64  = { \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35:9] };
+  assign \$66  = { \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35:10] };
+  assign \$69  = { \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35:11] };
+  assign \$72  = { \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35], \port$3233$0 [35:13] };
   assign \$76  = { \$75 [28], \$75 [28:1] };
-  assign \$85  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:9] };
-  assign \$87  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:10] };
-  assign \$90  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:11] };
-  assign \$93  = { \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35], \port$3235$0 [35:13] };
+  assign \$85  = { \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35:9] };
+  assign \$87  = { \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35:10] };
+  assign \$90  = { \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35:11] };
+  assign \$93  = { \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35], \port$3238$0 [35:13] };
   assign \$97  = { \$96 [28], \$96 [28:1] };
-  assign \$106  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:9] };
-  assign \$108  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:10] };
-  assign \$111  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:11] };
-  assign \$114  = { \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35], \port$3240$0 [35:13] };
+  assign \$106  = { \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35:9] };
+  assign \$108  = { \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35:10] };
+  assign \$111  = { \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35:11] };
+  assign \$114  = { \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35], \port$3243$0 [35:13] };
   assign \$118  = { \$117 [28], \$117 [28:1] };
-  assign \$127  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:9] };
-  assign \$129  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:10] };
-  assign \$132  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:11] };
-  assign \$135  = { \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35], \port$3245$0 [35:13] };
+  assign \$127  = { \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35:9] };
+  assign \$129  = { \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35:10] };
+  assign \$132  = { \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35:11] };
+  assign \$135  = { \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35], \port$3248$0 [35:13] };
   assign \$139  = { \$138 [28], \$138 [28:1] };
-  assign \$148  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:9] };
-  assign \$150  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:10] };
-  assign \$153  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:11] };
-  assign \$156  = { \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35], \port$3250$0 [35:13] };
+  assign \$148  = { \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35:9] };
+  assign \$150  = { \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35:10] };
+  assign \$153  = { \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35:11] };
+  assign \$156  = { \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35], \port$3253$0 [35:13] };
   assign \$160  = { \$159 [28], \$159 [28:1] };
   assign write = working_4;
   assign \$173  = present[0];
@@ -11533,7 +11557,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$19 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$15  = 0;
   input rst;
   wire rst;
@@ -11541,8 +11565,8 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11571,9 +11595,9 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$15 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11584,8 +11608,8 @@ module \core.lane_0 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11614,7 +11638,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$16  = 0;
   input rst;
   wire rst;
@@ -11622,8 +11646,8 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11652,9 +11676,9 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$16 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11665,8 +11689,8 @@ module \core.lane_1 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11695,7 +11719,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$17  = 0;
   input rst;
   wire rst;
@@ -11703,8 +11727,8 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11733,9 +11757,9 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$17 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11746,8 +11770,8 @@ module \core.lane_2 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11776,7 +11800,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$18  = 0;
   input rst;
   wire rst;
@@ -11784,8 +11808,8 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11814,9 +11838,9 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$18 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11827,8 +11851,8 @@ module \core.lane_3 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11857,7 +11881,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$19  = 0;
   input rst;
   wire rst;
@@ -11865,8 +11889,8 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11895,9 +11919,9 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$19 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11908,8 +11932,8 @@ module \core.lane_4 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11938,7 +11962,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$20  = 0;
   input rst;
   wire rst;
@@ -11946,8 +11970,8 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11976,9 +12000,9 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$20 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11989,8 +12013,8 @@ module \core.lane_5 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12019,7 +12043,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -12027,8 +12051,8 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12057,9 +12081,9 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$21 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12070,8 +12094,8 @@ module \core.lane_6 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12100,7 +12124,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2628$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -12108,8 +12132,8 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2625$0 ;
-  wire [1:0] \port$2625$0 ;
+  input [1:0] \port$2628$0 ;
+  wire [1:0] \port$2628$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12138,9 +12162,9 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$22 ) begin end
     \$2  = total;
-    if (\port$2625$0 [0]) begin
+    if (\port$2628$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2625$0 [1]) begin
+      if (\port$2628$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12151,8 +12175,8 @@ module \core.lane_7 (rst, a, b, \port$2625$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2625$0 [0];
-  assign first = \port$2625$0 [1];
+  assign accumulate = \port$2628$0 [0];
+  assign first = \port$2628$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -13076,25 +13100,25 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign row = \$4 [4:0];
 endmodule
 
-module \core.product_tree (rst, \port$3218$0 , \port$3223$0 , \port$3228$0 , \port$3233$0 , \port$3238$0 , \port$3243$0 , \port$3248$0 , \port$3253$0 , sum_2_0, clk);
+module \core.product_tree (rst, \port$3221$0 , \port$3226$0 , \port$3231$0 , \port$3236$0 , \port$3241$0 , \port$3246$0 , \port$3251$0 , \port$3256$0 , sum_2_0, clk);
   input rst;
   wire rst;
-  input [31:0] \port$3218$0 ;
-  wire [31:0] \port$3218$0 ;
-  input [31:0] \port$3223$0 ;
-  wire [31:0] \port$3223$0 ;
-  input [31:0] \port$3228$0 ;
-  wire [31:0] \port$3228$0 ;
-  input [31:0] \port$3233$0 ;
-  wire [31:0] \port$3233$0 ;
-  input [31:0] \port$3238$0 ;
-  wire [31:0] \port$3238$0 ;
-  input [31:0] \port$3243$0 ;
-  wire [31:0] \port$3243$0 ;
-  input [31:0] \port$3248$0 ;
-  wire [31:0] \port$3248$0 ;
-  input [31:0] \port$3253$0 ;
-  wire [31:0] \port$3253$0 ;
+  input [31:0] \port$3221$0 ;
+  wire [31:0] \port$3221$0 ;
+  input [31:0] \port$3226$0 ;
+  wire [31:0] \port$3226$0 ;
+  input [31:0] \port$3231$0 ;
+  wire [31:0] \port$3231$0 ;
+  input [31:0] \port$3236$0 ;
+  wire [31:0] \port$3236$0 ;
+  input [31:0] \port$3241$0 ;
+  wire [31:0] \port$3241$0 ;
+  input [31:0] \port$3246$0 ;
+  wire [31:0] \port$3246$0 ;
+  input [31:0] \port$3251$0 ;
+  wire [31:0] \port$3251$0 ;
+  input [31:0] \port$3256$0 ;
+  wire [31:0] \port$3256$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13123,8 +13147,8 @@ module \core.product_tree (rst, \port$3218$0 , \port$3223$0 , \port$3228$0 , \po
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$3  = $signed(\port$3238$0 ) + $signed(\port$3243$0 );
-  assign \$4  = $signed(\port$3248$0 ) + $signed(\port$3253$0 );
+  assign \$3  = $signed(\port$3241$0 ) + $signed(\port$3246$0 );
+  assign \$4  = $signed(\port$3251$0 ) + $signed(\port$3256$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13142,18 +13166,18 @@ module \core.product_tree (rst, \port$3218$0 , \port$3223$0 , \port$3228$0 , \po
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$7 ;
-  assign \$1  = $signed(\port$3218$0 ) + $signed(\port$3223$0 );
-  assign \$2  = $signed(\port$3228$0 ) + $signed(\port$3233$0 );
-  assign words = { \port$3253$0 , \port$3248$0 , \port$3243$0 , \port$3238$0 , \port$3233$0 , \port$3228$0 , \port$3223$0 , \port$3218$0  };
+  assign \$1  = $signed(\port$3221$0 ) + $signed(\port$3226$0 );
+  assign \$2  = $signed(\port$3231$0 ) + $signed(\port$3236$0 );
+  assign words = { \port$3256$0 , \port$3251$0 , \port$3246$0 , \port$3241$0 , \port$3236$0 , \port$3231$0 , \port$3226$0 , \port$3221$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3218$0 ;
-  assign \words[1]  = \port$3223$0 ;
-  assign \words[2]  = \port$3228$0 ;
-  assign \words[3]  = \port$3233$0 ;
-  assign \words[4]  = \port$3238$0 ;
-  assign \words[5]  = \port$3243$0 ;
-  assign \words[6]  = \port$3248$0 ;
-  assign \words[7]  = \port$3253$0 ;
+  assign \words[0]  = \port$3221$0 ;
+  assign \words[1]  = \port$3226$0 ;
+  assign \words[2]  = \port$3231$0 ;
+  assign \words[3]  = \port$3236$0 ;
+  assign \words[4]  = \port$3241$0 ;
+  assign \words[5]  = \port$3246$0 ;
+  assign \words[6]  = \port$3251$0 ;
+  assign \words[7]  = \port$3256$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$31 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16776,7 +16800,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign last_issue = \$40 ;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 , \port$3220$0 , \port$3225$0 , \port$3230$0 , \port$3235$0 , \port$3240$0 , \port$3245$0 , \port$3250$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3218$0 , \port$3223$0 , \port$3228$0 , \port$3233$0 , \port$3238$0 , \port$3243$0 , \port$3248$0 , \port$3253$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
@@ -16789,22 +16813,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3215$0 ;
-  wire [35:0] \port$3215$0 ;
-  input [35:0] \port$3220$0 ;
-  wire [35:0] \port$3220$0 ;
-  input [35:0] \port$3225$0 ;
-  wire [35:0] \port$3225$0 ;
-  input [35:0] \port$3230$0 ;
-  wire [35:0] \port$3230$0 ;
-  input [35:0] \port$3235$0 ;
-  wire [35:0] \port$3235$0 ;
-  input [35:0] \port$3240$0 ;
-  wire [35:0] \port$3240$0 ;
-  input [35:0] \port$3245$0 ;
-  wire [35:0] \port$3245$0 ;
-  input [35:0] \port$3250$0 ;
-  wire [35:0] \port$3250$0 ;
+  input [35:0] \port$3218$0 ;
+  wire [35:0] \port$3218$0 ;
+  input [35:0] \port$3223$0 ;
+  wire [35:0] \port$3223$0 ;
+  input [35:0] \port$3228$0 ;
+  wire [35:0] \port$3228$0 ;
+  input [35:0] \port$3233$0 ;
+  wire [35:0] \port$3233$0 ;
+  input [35:0] \port$3238$0 ;
+  wire [35:0] \port$3238$0 ;
+  input [35:0] \port$3243$0 ;
+  wire [35:0] \port$3243$0 ;
+  input [35:0] \port$3248$0 ;
+  wire [35:0] \port$3248$0 ;
+  input [35:0] \port$3253$0 ;
+  wire [35:0] \port$3253$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -17883,14 +17907,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$180 [35:0] = \port$3215$0 ;
-      \$180 [71:36] = \port$3220$0 ;
-      \$180 [107:72] = \port$3225$0 ;
-      \$180 [143:108] = \port$3230$0 ;
-      \$180 [179:144] = \port$3235$0 ;
-      \$180 [215:180] = \port$3240$0 ;
-      \$180 [251:216] = \port$3245$0 ;
-      \$180 [287:252] = \port$3250$0 ;
+      \$180 [35:0] = \port$3218$0 ;
+      \$180 [71:36] = \port$3223$0 ;
+      \$180 [107:72] = \port$3228$0 ;
+      \$180 [143:108] = \port$3233$0 ;
+      \$180 [179:144] = \port$3238$0 ;
+      \$180 [215:180] = \port$3243$0 ;
+      \$180 [251:216] = \port$3248$0 ;
+      \$180 [287:252] = \port$3253$0 ;
       if (sum_capture) begin
         \$180 [35:0] = sum_total[35:0];
       end
@@ -18262,7 +18286,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 ,
   assign z_1 = \z$35 ;
   assign difference_1_scaled = { \$33 [19], \$33  };
   assign difference_1_rounded = \$35 [19:0];
-  assign totals = { \port$3250$0 , \port$3245$0 , \port$3240$0 , \port$3235$0 , \port$3230$0 , \port$3225$0 , \port$3220$0 , \port$3215$0  };
+  assign totals = { \port$3253$0 , \port$3248$0 , \port$3243$0 , \port$3238$0 , \port$3233$0 , \port$3228$0 , \port$3223$0 , \port$3218$0  };
   assign value_1 = { 1'h0, \$223  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -18401,14 +18425,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3215$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3215$0 ;
-  assign \totals[1]  = \port$3220$0 ;
-  assign \totals[2]  = \port$3225$0 ;
-  assign \totals[3]  = \port$3230$0 ;
-  assign \totals[4]  = \port$3235$0 ;
-  assign \totals[5]  = \port$3240$0 ;
-  assign \totals[6]  = \port$3245$0 ;
-  assign \totals[7]  = \port$3250$0 ;
+  assign \totals[0]  = \port$3218$0 ;
+  assign \totals[1]  = \port$3223$0 ;
+  assign \totals[2]  = \port$3228$0 ;
+  assign \totals[3]  = \port$3233$0 ;
+  assign \totals[4]  = \port$3238$0 ;
+  assign \totals[5]  = \port$3243$0 ;
+  assign \totals[6]  = \port$3248$0 ;
+  assign \totals[7]  = \port$3253$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -24216,14 +24240,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21 , clk);
+module \core.sum_write_0 (rst, trigger, \port$3771$11 , \lane$10 , row, \bank$21 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$3768$11 ;
-  wire [5:0] \port$3768$11 ;
+  input [5:0] \port$3771$11 ;
+  wire [5:0] \port$3771$11 ;
   output [2:0] \lane$10 ;
   reg [2:0] \lane$10  = 3'h0;
   output [10:0] row;
@@ -24270,7 +24294,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   reg [10:0] wrapped_step = 11'h000;
   assign \used$6  = trigger & used;
   assign lane = \lane$10  + lane_step;
-  assign \$1  = \port$3768$11 [1:0] == 2'h3;
+  assign \$1  = \port$3771$11 [1:0] == 2'h3;
   assign \$2  = lane >= 4'h8;
   assign \$3  = lane - 4'h8;
   assign \$4  = \$2  ? \$3  : { 1'h0, lane };
@@ -24303,9 +24327,9 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like  = 11'h000;
-    casez (\port$3768$11 [5:2])
+    casez (\port$3771$11 [5:2])
       4'h2:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24314,7 +24338,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
                 \$like  = 11'h489;
           endcase
       4'h4:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24324,7 +24348,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24336,7 +24360,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like  = 11'h000;
             2'h1:
@@ -24351,9 +24375,9 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$3  = 11'h000;
-    casez (\port$3768$11 [5:2])
+    casez (\port$3771$11 [5:2])
       4'h2:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -24362,7 +24386,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
                 \$like$3  = 11'h48a;
           endcase
       4'h4:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$3  = 11'h001;
             2'h1:
@@ -24372,7 +24396,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$3  = 11'h004;
             2'h1:
@@ -24384,7 +24408,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$3  = 11'h003;
             2'h1:
@@ -24399,9 +24423,9 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     \$like$4  = 3'h0;
-    casez (\port$3768$11 [5:2])
+    casez (\port$3771$11 [5:2])
       4'h2:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24410,7 +24434,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
                 \$like$4  = 3'h0;
           endcase
       4'h4:
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24420,7 +24444,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h5:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24432,7 +24456,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
           endcase
       4'h6:
           (* full_case = 32'd1 *)
-          casez (\port$3768$11 [1:0])
+          casez (\port$3771$11 [1:0])
             2'h0:
                 \$like$4  = 3'h0;
             2'h1:
@@ -24447,7 +24471,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     used = 1'h0;
-    casez (\port$3768$11 [5:2])
+    casez (\port$3771$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -24455,7 +24479,7 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     chosen = 1'h0;
-    casez (\port$3768$11 [5:2])
+    casez (\port$3771$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -24539,6 +24563,6 @@ module \core.sum_write_0 (rst, trigger, \port$3768$11 , \lane$10 , row, \bank$21
       \$20  = 1'h0;
     end
   end
-  assign kernel = \port$3768$11 [5:2];
-  assign level = \port$3768$11 [1:0];
+  assign kernel = \port$3771$11 [5:2];
+  assign level = \port$3771$11 [1:0];
 endmodule
