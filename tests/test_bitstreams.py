@@ -28,6 +28,8 @@ from catgrad_hw.boards.fit import fit
 from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.errors import CapacityError, ModelError, ToolError
+from catgrad_hw.gateware.bank import is_instance
+from catgrad_hw.schedule.memory import COUNTER_BITS
 from catgrad_hw.simulate import tools
 from tests.small_workloads import dense_workload
 
@@ -185,7 +187,8 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
 @pytest.mark.fpga
 @pytest.mark.parametrize("name", ["icebreaker", "ulx3s-25f"])
 def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):
-    """With Yosys' own way, each bit of a row takes a register and a multiplexer more."""
+    """With Yosys' own way, each bit of a row takes a register and a multiplexer more. On an ECP5 the counters are the only
+    memory of the core that Yosys maps."""
     need_tools(BOARDS[name].family)
     design = fit(small(), BOARDS[name], lanes=1)
     pll = find_pll(design.board, CLOCK * MHZ)
@@ -197,8 +200,9 @@ def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypa
 
     without = registers()
     monkeypatch.setattr(building, "_after_read", lambda design: "")
-    rows = sum(bank.words * bank.width for bank in design.hardware.program.banks.values())
-    assert registers() - without > rows
+    platform, banks = BOARDS[name].new_platform(), design.hardware.program.banks.values()
+    rows = sum(bank.words * bank.width for bank in banks if not is_instance(bank, platform))
+    assert registers() - without > rows + COUNTER_BITS
 
 
 # --- clock ------------------------------------------------------------------------------------------------------------
