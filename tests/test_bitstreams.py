@@ -187,8 +187,8 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
 @pytest.mark.fpga
 @pytest.mark.parametrize("name", ["icebreaker", "ulx3s-25f"])
 def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):
-    """With Yosys' own way, each bit of a row takes a register and a multiplexer more. On an ECP5 the counters are the only
-    memory of the core that Yosys maps."""
+    """With Yosys' own way, each bit of a row takes a register and a multiplexer more. On an ECP5 only the counters are
+    a memory that Yosys maps."""
     need_tools(BOARDS[name].family)
     design = fit(small(), BOARDS[name], lanes=1)
     pll = find_pll(design.board, CLOCK * MHZ)
