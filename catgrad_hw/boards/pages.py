@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,12 @@ def page(board: Board, found: Mapping[str, Any] | None) -> str:
     if found is None:
         lines += ["Nothing yet."]
     else:
-        rate = found["steps_per_second"]
+        rate, clock = found["steps_per_second"], ceil(1000 * found["clock_mhz"]) / 1000  # the PLL's is the next below
         cells = CELLS[board.family]
         fmax = "not modelled: nextpnr knows no delay of this chip's multipliers"
         lines += [
-            f"`catgrad-hw build {found['model']} --board {board.name} --lanes {found['lanes']}`, the whole design with "
-            "link and PLL, after place-and-route:",
+            f"`catgrad-hw build {found['model']} --board {board.name} --lanes {found['lanes']} --clock {clock:.7g}`, the "
+            "whole design with link and PLL, after place-and-route:",
             "",
             *_table(
                 ("", ""),
