@@ -106,9 +106,9 @@ def page(board: Board, found: Mapping[str, Any] | None) -> str:
         rate, clock = found["steps_per_second"], ceil(1000 * found["clock_mhz"]) / 1000  # the PLL's is the next below
         cells = CELLS[board.family]
         fmax = "not modelled: nextpnr knows no delay of this chip's multipliers"
+        command = f"catgrad-hw build {found['model']} --board {board.name} --lanes {found['lanes']} --clock {clock:.7g}"
         lines += [
-            f"`catgrad-hw build {found['model']} --board {board.name} --lanes {found['lanes']} --clock {clock:.7g}`, the "
-            "whole design with link and PLL, after place-and-route:",
+            f"`{command}`, the whole design with link and PLL, after place-and-route:",
             "",
             *_table(
                 ("", ""),
