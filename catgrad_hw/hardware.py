@@ -18,6 +18,7 @@ from catgrad_hw.errors import ModelError
 from catgrad_hw.gateware.axi import AxiCore
 from catgrad_hw.gateware.core import Core
 from catgrad_hw.gateware.ports import port_list
+from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS
 from catgrad_hw.numbers.integer import Format, IntegerProgram
 from catgrad_hw.numbers.pipeline import Progress, Quantized, quantize_workload
 from catgrad_hw.numbers.reference import Reference
@@ -145,6 +146,7 @@ def compile_predictor(
     *,
     numbers: str = "16",
     slow_words: int | None = None,
+    calibration_steps: int = CALIBRATION_STEPS,
     progress: Progress | None = None,
     formats: Mapping[str, Format] | None = None,
 ) -> Hardware:
@@ -155,7 +157,7 @@ def compile_predictor(
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
-    quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
+    quantized = quantize_workload(workload, numbers, calibration_steps, progress, formats)
     program = schedule(only_predict(quantized.integer), lanes, slow_words=slow_words)
     check(program)
     return Hardware(quantized, program)
@@ -188,21 +190,22 @@ def compile_hardware(
     block: BankKind = "block",
     full_path: bool = True,
     resident: bool = True,
+    calibration_steps: int = CALIBRATION_STEPS,
     progress: Progress | None = None,
     formats: Mapping[str, Format] | None = None,
 ) -> Hardware:
     """Compile, calibrate, quantise and schedule ``workload`` for ``lanes`` lanes, and check the schedule.
 
-    The bits depend on ``workload``, ``numbers`` (``16``, ``18`` or ``small``) and ``formats`` (which overrides those of
-    arrays, by name) alone; ``tile`` (samples on chip at a
-    time), ``memory`` (kbit of block RAM), ``slow_words``, ``bank_kinds``, ``block`` and ``full_path`` as in
+    The bits depend on ``workload``, ``numbers`` (``16``, ``18`` or ``small``), ``calibration_steps`` (of the float run
+    whose ranges the formats cover) and ``formats`` (which overrides those of arrays, by name) alone; ``tile`` (samples
+    on chip at a time), ``memory`` (kbit of block RAM), ``slow_words``, ``bank_kinds``, ``block`` and ``full_path`` as in
     :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set where it fits; on a
     board, whose data set is kept outside the core, it does not.
 
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
     """
-    quantized = quantize_workload(workload, numbers, progress=progress, formats=formats)
+    quantized = quantize_workload(workload, numbers, calibration_steps, progress, formats)
     program = schedule(
         quantized.integer,
         lanes,
