@@ -23,6 +23,7 @@ from catgrad_hw.workload import Workload
 from tests.small_workloads import array, dense_model, workload_of
 
 STEPS = 3
+CALIBRATION_STEPS = 50
 
 ACTIVATIONS: dict[str, Any] = {
     "sigmoid": layers.sigmoid,
@@ -167,7 +168,7 @@ def run(chosen: Case, simulator: str) -> tuple[Workload, Hardware, Simulation]:
         net, samples=chosen.samples, rate=chosen.rate, seed=chosen.seed, scale=chosen.scale, weights=chosen.weights,
         optimizer=OPTIMIZERS[chosen.optimizer], loss=loss,
     )  # fmt: skip
-    hardware = compile_hardware(workload, chosen.lanes, **chosen.options)
+    hardware = compile_hardware(workload, chosen.lanes, calibration_steps=CALIBRATION_STEPS, **chosen.options)
     simulation = simulate(
         hardware, workload, STEPS, seed=chosen.seed, simulator=simulator, backpressure=chosen.backpressure
     )

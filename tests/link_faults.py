@@ -60,7 +60,7 @@ def workload() -> Workload:
 @cache
 def hardware() -> Hardware:
     """Two lanes, and two tiles a batch, so that a step needs samples while it runs."""
-    return compile_hardware(workload(), 2, tile=4, resident=False)
+    return compile_hardware(workload(), 2, tile=4, resident=False, calibration_steps=50)
 
 
 class Restart(Exception):

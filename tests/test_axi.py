@@ -26,7 +26,7 @@ BATCHES, STEPS = 2, 3
 def hardware() -> tuple[Hardware, dict[str, object]]:
     """A small trainer, and a job for it with what the reference makes of it."""
     workload = dense_workload(4, [3, 4, 2], samples=4 * BATCHES)
-    compiled = compile_hardware(workload, 2, numbers="small")
+    compiled = compile_hardware(workload, 2, numbers="small", calibration_steps=20)
     reference = compiled.reference(seed=5)
     reference.load(workload.initial_parameters())
     data = [[reference.words_of(n, a) for n, a in zip("xy", workload.batch(i), strict=True)] for i in range(BATCHES)]
@@ -46,7 +46,7 @@ def hardware() -> tuple[Hardware, dict[str, object]]:
 def predictor() -> tuple[Hardware, dict[str, object]]:
     """The same network in a core that only predicts, and a job."""
     workload = dense_workload(4, [3, 4, 2], samples=4 * BATCHES)
-    compiled = compile_predictor(workload, 2, numbers="small")
+    compiled = compile_predictor(workload, 2, numbers="small", calibration_steps=20)
     reference = compiled.reference()
     reference.load(workload.initial_parameters())
     data = [reference.words_of("x", workload.batch(i)[0]) for i in range(BATCHES)]

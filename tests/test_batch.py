@@ -128,7 +128,7 @@ def test_the_learning_rate_is_placed_for_the_new_batch() -> None:
 @pytest.mark.parametrize(("batch", "lanes", "tile"), [(1, 2, None), (1, 5, None), (3, 2, None), (8, 4, 4)])
 def test_hardware_trains_bit_exactly(batch: int, lanes: int, tile: int | None) -> None:
     small = dense_workload(5, (3, 4, 2), samples=9).with_batch(batch)
-    hardware = compile_hardware(small, lanes, tile=tile)
+    hardware = compile_hardware(small, lanes, tile=tile, calibration_steps=20)
     result = simulate(hardware, small, 3, simulator="amaranth")
     assert result.mismatches == 0, result.differences
     assert result.words_compared == 3 * sum(int(np.prod(s)) for s in small.parameter_shapes)

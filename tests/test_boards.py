@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from catgrad_hw.boards.pages import MEASURED, measured, pages, write_measured
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.boards.top import Top
 from catgrad_hw.errors import CapacityError, DataError, ModelError, ToolError
+from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.schedule.check import check
 from catgrad_hw.schedule.memory import block_rams, blocks
 from catgrad_hw.simulate import tools
@@ -110,10 +112,20 @@ def test_a_board_of_ones_own():
 # --- fit --------------------------------------------------------------------------------------------------------------
 
 
+@cache
+def quantized(numbers):
+    return quantize_workload(load_workload("iris-hidden"), numbers, calibration_steps=100)
+
+
+def fitted(board, **options):
+    """iris-hidden on ``board``."""
+    return fit(load_workload("iris-hidden"), board, quantized=quantized(board.numbers), **options)
+
+
 @pytest.mark.parametrize("name", ["icebreaker", "ice40-hx8k-evn", "ulx3s-25f", "tang-nano-9k"])
 def test_what_is_chosen_fits(name):
     board = BOARDS[name]
-    found = fit(load_workload("iris-hidden"), board)
+    found = fitted(board)
     program = found.hardware.program
     assert not found.needs.beyond(available(board))
     assert found.needs.multipliers == program.lanes
@@ -124,24 +136,24 @@ def test_what_is_chosen_fits(name):
     assert found.data_set_words == 1050
     assert program.multiplier == board.chip.multiplier_bits
     check(program)
-    again = fit(load_workload("iris-hidden"), board, lanes=program.lanes)
+    again = fitted(board, lanes=program.lanes)
     assert again.hardware.identity == found.hardware.identity
 
 
 def test_single_port_rams_hold_the_data_set():
-    found = fit(load_workload("iris-hidden"), BOARDS["icebreaker"])
+    found = fitted(BOARDS["icebreaker"])
     assert (found.data_set_words, found.data_set_kind) == (1050, "spram")
 
 
 def test_what_does_not_fit_is_told_with_what_would():
-    workload, board = load_workload("iris-hidden"), BOARDS["icebreaker"]
+    board = BOARDS["icebreaker"]
     with pytest.raises(CapacityError) as error:
-        fit(workload, board, lanes=8)
+        fitted(board, lanes=8)
     message = str(error.value)
     needed, there = map(int, re.search(r"block RAMs: (\d+) needed, (\d+) available", message).groups())
     assert needed > there == board.chip.block_rams
     lanes = int(re.search(r"--lanes (\d+) would fit", message)[1])
-    assert not fit(workload, board, lanes=lanes).needs.beyond(available(board))
+    assert not fitted(board, lanes=lanes).needs.beyond(available(board))
 
 
 def test_nothing_fits():
@@ -152,8 +164,8 @@ def test_nothing_fits():
 
 def test_little_memory_means_tiles():
     """A limit in kbit counts; LUT RAM takes shallow banks where block RAM is short."""
-    workload, board = load_workload("iris-hidden"), BOARDS["ulx3s-25f"]
-    roomy, tight = fit(workload, board, lanes=4), fit(workload, board, lanes=4, memory=288)
+    board = BOARDS["ulx3s-25f"]
+    roomy, tight = fitted(board, lanes=4), fitted(board, lanes=4, memory=288)
     assert roomy.needs.block_rams > 16 >= tight.needs.block_rams
     assert tight.hardware.program.tile < roomy.hardware.program.tile == 150
     assert tiles(150, 4)[0] == 150

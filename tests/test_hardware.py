@@ -38,7 +38,7 @@ ICARUS = pytest.param("icarus", marks=needs("icarus"))
 
 def trained(workload: Workload, lanes: int, *, steps=3, simulator=AMARANTH, backpressure=None, seed=0, **options):
     """Compile, simulate, and compare every parameter word after every step, every prediction, counter and cycle."""
-    hardware = compile_hardware(workload, lanes, **options)
+    hardware = compile_hardware(workload, lanes, **{"calibration_steps": 20, **options})
     result = simulate(hardware, workload, steps, seed=seed, simulator=simulator, backpressure=backpressure)
     assert result.differences == ()
     assert result.mismatches == 0
@@ -223,8 +223,8 @@ def test_machines_out_of_range_are_refused(options, message):
 
 def test_a_full_data_set_is_no_longer_resident():
     small, large = dense_workload(4, (3, 2), samples=8), dense_workload(4, (3, 2), samples=20_000)
-    assert compile_hardware(small, 2).resident
-    assert not compile_hardware(large, 2).resident
+    assert compile_hardware(small, 2, calibration_steps=1).resident
+    assert not compile_hardware(large, 2, calibration_steps=1).resident
     with pytest.raises(CapacityError):
         compile_hardware(small, 129)
 
@@ -239,7 +239,7 @@ def test_a_full_data_set_is_no_longer_resident():
 def test_saturation_is_counted_as_in_the_reference(numbers, simulator):
     """Calibrated on mild weights, then started from weights at both ends of their format."""
     mild = dense_workload(6, (3, 4, 2), rate=1.0)
-    hardware = compile_hardware(mild, 4, numbers=numbers)
+    hardware = compile_hardware(mild, 4, numbers=numbers, calibration_steps=20)
     wild = [np.where(np.indices(p.shape).sum(axis=0) % 3, 99.0, -99.0) for p in mild.initial_parameters()]
     workload = Workload(mild.model, mild.optimizer, mild.loss, mild.x, mild.y, parameters=wild)
     result = simulate(hardware, workload, 4, simulator=simulator)
@@ -271,7 +271,7 @@ def test_the_campaign_reports_what_it_did():
 @cache
 def small_design() -> tuple[Workload, Hardware]:
     workload = workload_of(dense_model(6, (3, 4, 2)), samples=6, scale=8.0, weights=3.0, rate=1.0)
-    return workload, compile_hardware(workload, 4)
+    return workload, compile_hardware(workload, 4, calibration_steps=20)
 
 
 def in_module(text: str, module: str, pattern: str, replacement: str) -> str:

@@ -158,7 +158,7 @@ def test_what_every_tile_makes_alike_counts_once() -> None:
 def test_a_word_masks_its_own_error_one_at_a_time_too() -> None:
     """The lanes know the words that they multiply; the slow path, which treats single words otherwise, does not."""
     data = workload_of(dense_model(2, (3, 2), layers.relu), samples=6, rate=0.1)
-    hardware = compile_hardware(data, 1, tile=1)
+    hardware = compile_hardware(data, 1, tile=1, calibration_steps=20)
     (masked,) = (k for k in hardware.program.kernels if k.full and k.full.combination.condition == "factor")
     assert masked.lane_level is None
     assert simulate(hardware, data, 2, simulator="amaranth").differences == ()

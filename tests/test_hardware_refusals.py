@@ -201,7 +201,7 @@ def test_activations_that_follow_each_other_are_refused(names: tuple[str, str]) 
     first, second = (ACTIVATIONS[name] for name in names)
     model = layers.dense(B, IN, OUT, lambda X: first(X) >> second(X))
     with pytest.raises(UnsupportedError, match=r"^kernel .*put a layer between two activations") as caught:
-        compile_hardware(workload(model, layers.sgd(0.1), layers.mse), lanes=2)
+        compile_hardware(workload(model, layers.sgd(0.1), layers.mse), lanes=2, calibration_steps=10)
     assert_short(caught.value)
 
 

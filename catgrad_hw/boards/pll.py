@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.errors import CapacityError
+from catgrad_hw.schedule.memory import Family
 
 MHZ = 10**6
 
@@ -120,6 +122,11 @@ def allowed(setting: Pll, limits: Limits) -> bool:
     )
 
 
+@cache
+def _settings(family: Family, limits: Limits, source: Fraction) -> tuple[Pll, ...]:
+    return tuple(setting for setting in SETTINGS[family](source) if allowed(setting, limits))
+
+
 def find_pll(board: Board, wanted_hz: float | Fraction) -> Pll:
     """The setting with the highest output up to ``wanted_hz``; of equals, the highest comparison frequency, which
     jitters least, and the slowest oscillator, which takes the least power.
@@ -129,8 +136,8 @@ def find_pll(board: Board, wanted_hz: float | Fraction) -> Pll:
     """
     limits, source = limits_of(board), Fraction(board.clock_hz)
     best = max(
-        (p for p in SETTINGS[board.family](source) if p.output <= wanted_hz and allowed(p, limits)),
-        key=lambda p: (p.output, p.pfd, -p.vco),
+        (setting for setting in _settings(board.family, limits, source) if setting.output <= wanted_hz),
+        key=lambda setting: (setting.output, setting.pfd, -setting.vco),
         default=None,
     )
     if best is None:

@@ -47,24 +47,40 @@ class Table:
     output_width: int
 
 
+def _sigmoid(e: Decimal) -> Decimal:
+    return 1 / (1 + e)
+
+
+def _sigmoid_derivative(e: Decimal) -> Decimal:
+    return e / (1 + e) ** 2
+
+
+def _tanh(e: Decimal) -> Decimal:
+    return (1 - e * e) / (1 + e * e)
+
+
+def _tanh_derivative(e: Decimal) -> Decimal:
+    return 4 * e * e / (1 + e * e) ** 2
+
+
 def sigmoid_table(name: str, argument: Format, result: Format) -> Table:
     """σ(z) = 1 / (1 + e**-z), symmetric by complement, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "complement", lambda e: 1 / (1 + e), 1 << result.fraction)
+    return _table(name, argument, result, "complement", _sigmoid, 1 << result.fraction)
 
 
 def sigmoid_derivative_table(name: str, argument: Format, result: Format) -> Table:
     """σ'(z) = σ(z) (1 - σ(z)), an even function, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "even", lambda e: e / (1 + e) ** 2, 1 << result.fraction)
+    return _table(name, argument, result, "even", _sigmoid_derivative, 1 << result.fraction)
 
 
 def tanh_table(name: str, argument: Format, result: Format) -> Table:
     """tanh(z), an odd function, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "complement", lambda e: (1 - e * e) / (1 + e * e), 0, TANH_RANGE)
+    return _table(name, argument, result, "complement", _tanh, 0, TANH_RANGE)
 
 
 def tanh_derivative_table(name: str, argument: Format, result: Format) -> Table:
     """tanh'(z) = 1 - tanh(z)**2, an even function, for words ``z`` and results of these formats."""
-    return _table(name, argument, result, "even", lambda e: 4 * e * e / (1 + e * e) ** 2, 0, TANH_RANGE)
+    return _table(name, argument, result, "even", _tanh_derivative, 0, TANH_RANGE)
 
 
 def lookup(table: Table, z: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -100,11 +116,7 @@ def _table(
     """
     magnitudes = min(reach << argument.fraction, 1 << (argument.width - 1))
     index_shift = max(0, (magnitudes // TABLE_ENTRIES).bit_length() - 1)
-    # Decimal's exp is correctly rounded, so that the entries are the same on every machine.
-    with localcontext(Context(prec=40)):
-        step = Decimal(2) ** (index_shift - argument.fraction)
-        exact = [function((-i * step).exp()) * 2**result.fraction for i in range(magnitudes >> index_shift)]
-        words = [int((value + Decimal("0.5")).to_integral_value(ROUND_FLOOR)) for value in exact]
+    words = _nearest(function, index_shift - argument.fraction, magnitudes >> index_shift, result.fraction)
     greatest = (1 << (result.width - 1)) - 1
     return Table(
         name=name,
@@ -115,3 +127,15 @@ def _table(
         one=one,
         output_width=result.width,
     )
+
+
+@lru_cache(maxsize=64)
+def _nearest(function: Callable[[Decimal], Decimal], exponent: int, entries: int, fraction: int) -> tuple[int, ...]:
+    """Of ``function(e**-z)`` at multiples of ``2**exponent``, the nearest words with ``fraction`` bits below the point.
+
+    Decimal's exp is correctly rounded, so that they are the same on every machine.
+    """
+    with localcontext(Context(prec=40)):
+        step = Decimal(2) ** exponent
+        exact = [function((-i * step).exp()) * 2**fraction for i in range(entries)]
+        return tuple(int((value + Decimal("0.5")).to_integral_value(ROUND_FLOOR)) for value in exact)
