@@ -65,7 +65,7 @@ def measure(board_name: str, model: str, lanes: int, leaner: int) -> tuple[list[
     fitted = design.on(board, Hardware(quantized, design.program))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        netlist, constraints = synthesise(fitted, fitted.settings(pll.output_hz), pll, Stages(board, folder))
+        netlist, constraints = synthesise(fitted, pll, Stages(board, folder))
         (folder / "top.json").write_bytes(netlist)
         (folder / f"top.{CONSTRAINTS[board.family]}").write_text(constraints)
         path = tools.ready(tools.place_and_route(board.family))

@@ -31,6 +31,8 @@ from catgrad_hw.errors import CapacityError, ModelError, ToolError
 from catgrad_hw.gateware.bank import is_instance
 from catgrad_hw.schedule.memory import COUNTER_BITS
 from catgrad_hw.simulate import tools
+from catgrad_hw.verify.netlist import CLOCK_MHZ
+from catgrad_hw.workload import load_workload
 from tests.small_workloads import dense_workload
 
 KEYS = {
@@ -38,8 +40,8 @@ KEYS = {
     "cycles_per_step", "steps_per_second", "seconds",
 }  # fmt: skip
 ONE_OF_EACH = ("icebreaker", "ulx3s-25f", "tang-nano-9k")
-CLOCK = 18
-"""MHz: easy to reach, so that one placement will do."""
+CLOCK = CLOCK_MHZ
+"""Easy to reach, so that one placement will do; and of the design that tests/test_verify.py simulates."""
 
 
 def need_tools(family: str) -> None:
@@ -49,11 +51,20 @@ def need_tools(family: str) -> None:
 
 
 def small():
-    return dense_workload(2, (2, 2))
+    """The smallest model that trains."""
+    return load_workload("iris-linear", 4)
+
+
+GROUPS = {"icebreaker": "ice40 routed", "ice40-hx8k-evn": "ice40 bitstream", "tang-nano-9k": "gowin netlist"}
+"""One worker builds each, for tests/test_verify.py, too."""
+
+
+def grouped(name: str):
+    return pytest.param(name, marks=pytest.mark.xdist_group(GROUPS.get(name, name)))
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", map(grouped, BOARDS))
 def test_a_bitstream(name, tmp_path, request, monkeypatch, capsys):
     """It is there, meets its clock, takes what was predicted or less, and is not built again when nothing changed."""
     if name not in ONE_OF_EACH and not request.config.getoption("--all-boards"):
@@ -185,7 +196,7 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize("name", ["icebreaker", "ulx3s-25f"])
+@pytest.mark.parametrize("name", map(grouped, ["icebreaker", "ulx3s-25f"]))
 def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):
     """With Yosys' own way, each bit of a row takes a register and a multiplexer more. On an ECP5 only the counters are
     a memory that Yosys maps."""
@@ -194,7 +205,7 @@ def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypa
     pll = find_pll(design.board, CLOCK * MHZ)
 
     def registers() -> int:
-        netlist, _ = building.synthesise(design, design.settings(pll.output_hz), pll, Stages(design.board, tmp_path))
+        netlist, _ = building.synthesise(design, pll, Stages(design.board, tmp_path))
         cells = json.loads(netlist)["modules"]["top"]["cells"].values()
         return sum("DFF" in cell["type"] or "TRELLIS_FF" in cell["type"] for cell in cells)
 
@@ -209,7 +220,7 @@ def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypa
 
 
 def routed(fmax: float) -> Routed:
-    return Routed({}, fmax, ["  1.00 ns logic    a", "  9.00 ns routing  slow.net"], b"", "")
+    return Routed({}, fmax, ["  1.00 ns logic    a", "  9.00 ns routing  slow.net"], b"", b"", "")
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_what_is_chosen_fits(name):
 
 
 def test_single_port_rams_hold_the_data_set():
-    found = fitted(BOARDS["icebreaker"])
+    found = fitted(BOARDS["icebreaker"], lanes=2)
     assert (found.data_set_words, found.data_set_kind) == (1050, "spram")
 
 

@@ -222,7 +222,7 @@ def test_what_no_tool_reads_back_is_refused(board, level, told):
 
 
 def run(board: str, level: str, damage: str | None = None):
-    """Two steps of the smallest model that trains."""
+    """Two steps of the smallest model that trains; tests/test_bitstreams.py builds the same design."""
     for tool in (tools.place_and_route(find_board(board).family), tools.packer(find_board(board).family)):
         if level != "netlist" and not tool.found:
             pytest.skip(f"needs {tool.name}: {tool.advice}")

@@ -19,7 +19,7 @@ from catgrad_hw.boards.flow import CONSTRAINTS, SUFFIX, Routed, Stages, TooLarge
 from catgrad_hw.boards.pll import MHZ, Pll, find_pll
 from catgrad_hw.errors import CapacityError, ModelError
 from catgrad_hw.files import write
-from catgrad_hw.gateware.link.settings import LinkSettings, stream_bits
+from catgrad_hw.gateware.link.settings import stream_bits
 from catgrad_hw.host.protocol import DEFAULT_BAUD, word_bytes
 from catgrad_hw.numbers.pipeline import Progress, quantize_workload
 from catgrad_hw.schedule.scheduler import MAX_LANES
@@ -128,17 +128,17 @@ def _closed(design: Fit, stages: Stages, clock_mhz: float | None, seed: int) -> 
 
 
 def _routed(design: Fit, pll: Pll, stages: Stages, seed: int) -> Routed:
-    netlist, constraints = synthesise(design, design.settings(pll.output_hz), pll, stages)
+    netlist, constraints = synthesise(design, pll, stages)
     return stages.route(netlist, constraints, float(pll.output) / MHZ, seed)
 
 
-def synthesise(design: Fit, settings: LinkSettings, pll: Pll, stages: Stages) -> tuple[bytes, str]:
+def synthesise(design: Fit, pll: Pll, stages: Stages) -> tuple[bytes, str]:
     """The netlist (JSON of Yosys) of the board's top level, and the constraints for place-and-route."""
     from catgrad_hw.boards.top import Top
     from catgrad_hw.gateware.link import Device
 
     with stages.timed("elaborate"):
-        device = Device(design.hardware.program, settings)
+        device = Device(design.hardware.program, design.settings(pll.output_hz))
         platform = design.board.new_platform()
         plan = platform.prepare(Top(design.board, device, pll), "top", emit_src=False)
         files = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}

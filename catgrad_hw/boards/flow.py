@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,14 @@ SUFFIX: Mapping[Family, str] = {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}
 @dataclass(frozen=True)
 class Routed:
     """A routed design: cells (used, available) by nextpnr's names, the core clock's highest frequency in MHz, the
-    critical path in lines, the bitstream's input and the log; ``cells_netlist`` is the JSON of its cells, where asked
-    for."""
+    critical path in lines, the bitstream's input, the JSON of its cells, and the log."""
 
     cells: Mapping[str, tuple[int, int]]
     fmax_mhz: float
     path: Sequence[str]
     netlist: bytes
+    cells_netlist: bytes
     log: str
-    cells_netlist: bytes | None = None
 
     def used(self, what: str, family: Family) -> int:
         """Cells of ``luts``, ``block_rams`` or ``multipliers`` that the design takes."""
@@ -96,12 +95,8 @@ class Stages:
         outcome = self._run("synthesis", tools.yosys(), arguments, files, ("top.json",))
         return outcome["top.json"]
 
-    def route(
-        self, netlist: bytes, constraints: str, clock_mhz: float, seed: int, *, write_cells: bool = False
-    ) -> Routed:
+    def route(self, netlist: bytes, constraints: str, clock_mhz: float, seed: int) -> Routed:
         """Place and route for a core clock of ``clock_mhz``, whether that is reached or not.
-
-        ``write_cells``: the routed cells are wanted, too (:attr:`Routed.cells_netlist`).
 
         Raises:
             TooLarge: the design does not fit: which resource, and how many there are.
@@ -110,12 +105,9 @@ class Stages:
         name = f"top.{CONSTRAINTS[self.board.family]}"
         files = {"top.json": netlist, name: constraints.encode()}
         log = "place-and-route.log"
-        arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--report", "report.json", "-q",
-                     "-l", log, "--timing-allow-fail")  # fmt: skip
-        outputs = [ROUTED[self.board.family], "report.json", log]
-        if write_cells and CELLS_NETLIST not in outputs:
-            arguments = (*arguments, "--write", CELLS_NETLIST)
-            outputs.append(CELLS_NETLIST)
+        arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--write", CELLS_NETLIST,
+                     "--report", "report.json", "-q", "-l", log, "--timing-allow-fail")  # fmt: skip
+        outputs = {ROUTED[self.board.family], CELLS_NETLIST, "report.json", log}
         outcome = self._run(
             "place and route",
             tools.place_and_route(self.board.family),
@@ -128,7 +120,7 @@ class Stages:
         fmax, path = _core_clock(report, clock_mhz)
         cells = {name: (c["used"], c["available"]) for name, c in report["utilization"].items()}
         text = outcome[log].decode(errors="replace")
-        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], text, outcome.get(CELLS_NETLIST))
+        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], outcome[CELLS_NETLIST], text)
 
     def pack(self, routed: Routed) -> bytes:
         """The bitstream."""
@@ -167,7 +159,7 @@ class Stages:
         tool: Tool,
         arguments: Sequence[str],
         files: Mapping[str, bytes],
-        outputs: Sequence[str],
+        outputs: Collection[str],
         fails: Callable[[str], Exception] | None = None,
     ) -> dict[str, bytes]:
         """Run a tool on ``files``, or take what it wrote the last time; its log goes to the folder of logs."""
@@ -293,7 +285,7 @@ def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:
         device = (f"--{prefix}{size}k", "--package", package, "--speed", platform.speed)
         return (*device, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config")
     device = ("--device", platform.part, "--vopt", f"family={gowin_device(board)}", "--vopt", "cst=top.cst")
-    return (*device, "--json", "top.json", "--write", "routed.json", "--freq", f"{clock_mhz:.3f}")
+    return (*device, "--json", "top.json", "--freq", f"{clock_mhz:.3f}")
 
 
 def gowin_device(board: Board) -> str:

@@ -41,6 +41,10 @@ def verify(
     lanes: Annotated[int, typer.Option("--lanes", "-P", min=1, help="Multiply-accumulate lanes.")] = 2,
     memory: Memory = None,
     tile: Tile = None,
+    clock: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MHZ", help="The core's clock, as of catgrad-hw build; default: a slow one."),
+    ] = None,
     seed: Seed = 0,
     break_it: Annotated[
         Break | None, typer.Option("--break", hidden=True, help="Invert a LUT, or a word of block RAM's contents.")
@@ -50,9 +54,9 @@ def verify(
 ) -> None:
     """Train what the tools made of a design, in simulation, and compare every word with the integer reference.
 
-    Simulated is the board's whole top level: pins, PLL, link and core. The driver that a real board has speaks to it
-    through the pins of the serial port, so that nothing but the wire's speed differs from a bench with that board.
-    Parameters after each step, predictions and saturation counters are compared. Exits with 1 where any word differs.
+    Simulated is the board's whole top level, pins, PLL, link and core, as catgrad-hw build makes it with the same
+    options. The driver that a real board has speaks to it through the pins of the serial port. Parameters after each
+    step, predictions and saturation counters are compared. Exits with 1 where any word differs.
 
     **netlist**: after synthesis, every board. **routed**: after place-and-route, iCE40 and ECP5. **bitstream**:
     recovered from the very bits, ice40-hx8k-evn.
@@ -67,6 +71,7 @@ def verify(
     from catgrad_hw.cli import files, show
     from catgrad_hw.simulate import tools
     from catgrad_hw.verify.damage import DAMAGES
+    from catgrad_hw.verify.netlist import CLOCK_MHZ
     from catgrad_hw.verify.verification import verify as run
     from catgrad_hw.workload import load_workload
 
@@ -81,6 +86,7 @@ def verify(
             lanes=lanes,
             memory=memory,
             tile=tile,
+            clock_mhz=clock or CLOCK_MHZ,
             steps=steps,
             seed=seed,
             damage=DAMAGES[break_it.value] if break_it else None,

