@@ -3,11 +3,20 @@ of a run have the same, so that none makes what another has made."""
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-boards", action="store_true", help="build a bitstream for every board, not one a family")
+
+
+def pytest_collection_finish() -> None:
+    """Hardware is made of many small objects, few of which ever are garbage: look for that less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(autouse=True, scope="session")
