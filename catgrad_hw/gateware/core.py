@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from catgrad_hw.gateware.arithmetic import rounded, saturated
+from catgrad_hw.gateware.arithmetic import copied
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.combine import condition_operands, other_operands, positive
 from catgrad_hw.gateware.counters import Counters
@@ -166,8 +166,7 @@ class Core(Component):
                 m.d.sync += picked.eq(value)
                 value = picked
             if roundings and any(roundings.values()):
-                near = rounded(m, value, rounding, f"{name}_copy_{number}")
-                value, _ = saturated(m, near, width, f"{name}_copy_{number}")
+                value = copied(m, value, rounding, width, f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
             if registers:
                 m.d.sync += word.eq(Mux(needed, value, 0) if gated else value)
@@ -705,7 +704,7 @@ class Core(Component):
             Register.KEY: next_key if next_key is not None else Const(0, 32),
             Register.DATA_MODE: resident,
         }
-        with m.Switch(self.asked):
+        with m.Switch(self.asked[: (Register.SATURATIONS - 1).bit_length()]):
             for address, register in values.items():
                 with m.Case(address):
                     m.d.comb += self.counters.other.eq(register)

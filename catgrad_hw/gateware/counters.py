@@ -4,10 +4,13 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import bits_for
+from catgrad_hw.gateware.tag import bits_for, choose
 from catgrad_hw.schedule.memory import COUNTER_BITS
 
 BITS = COUNTER_BITS
+
+FEW = 4
+"""Of so many counters one is picked in a cycle."""
 
 
 class Counters(Component):
@@ -23,7 +26,7 @@ class Counters(Component):
 
     def __init__(self, most):
         self.most = list(most)
-        self.settling = 4 * len(self.most) + 2  # a visit takes four cycles
+        self.settling = 4 * len(self.most) + 3  # a visit takes four cycles
         super().__init__(
             {
                 "select": In(1),
@@ -45,7 +48,8 @@ class Counters(Component):
         write, read = memory.write_port(), memory.read_port()
 
         # A visit reads what lies in the memory, takes it and what is at hand, compares them while the host's counter is
-        # read, and writes both together while nothing is. ``lay`` follows the memory, which is slow, without logic.
+        # read, and writes both together while nothing is. ``lay`` follows the memory, which is slow, without logic; what
+        # is at hand is picked in two cycles, out of few and out of these.
         reads, takes, compares, writes = Signal(init=1), Signal(), Signal(), Signal()
         m.d.sync += [takes.eq(reads), compares.eq(takes), writes.eq(compares), reads.eq(writes)]
         turn = Signal(range(count))
@@ -65,14 +69,17 @@ class Counters(Component):
         hands = [Signal(self.at_hand, name=f"hand_{i}") for i in range(count)]
         lay = Signal(BITS, reset_less=True)
         hand = Signal(self.at_hand, reset_less=True)
+        picked = [Signal.like(hand, name=f"picked_{i}", reset_less=True) for i in range(0, count, FEW)]
         ran_over = Signal(reset_less=True)
         m.d.sync += nothing.eq(anew.bit_select(Mux(compares, self.address, turn), 1))
         m.d.sync += ran_over.eq(hand < lay[: self.at_hand])
         with m.If(~compares):
             m.d.sync += lay.eq(Mux(nothing, 0, read.data))
         m.d.comb += write.data.eq(Cat(hand, lay[self.at_hand :] + ran_over))
+        low = bits_for(FEW)
+        m.d.sync += [few.eq(Array(hands[FEW * i : FEW * (i + 1)])[turn[:low]]) for i, few in enumerate(picked)]
         with m.If(takes):
-            m.d.sync += hand.eq(Array(hands)[turn])
+            m.d.sync += hand.eq(choose(picked, turn[low:]))
         with m.If(reads):
             m.d.sync += voids.eq(0)
         with m.If(clears.bit_select(turn, 1)):

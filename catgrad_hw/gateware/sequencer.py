@@ -155,8 +155,14 @@ class Sequencer(Component):
                     if sums[i]:
                         m.d.comb += sum_last.eq(Cat(ended[: sums[i]]).all())
 
+        # Which tile it is comes out of registers.
+        first_tile, last_tile = Signal(init=1), Const(1) if program.tiles == 1 else Signal()
+
+        def first():
+            """Statements that go to the first tile."""
+            return [tile.eq(0), first_tile.eq(1), *([last_tile.eq(0)] if program.tiles > 1 else [])]
+
         # Which lanes of a row mean something: those of samples of the batch, and of elements of the lanes' axis.
-        last_tile = Const(1) if program.tiles == 1 else tile == program.tiles - 1
         edge = Signal(2)
         with m.Switch(kernel):
             for i, k in enumerate(kernels):
@@ -176,7 +182,7 @@ class Sequencer(Component):
             self.tag.sum_level.eq(sum_level),
             self.tag.kernel.eq(kernel),
             self.tag.slot.eq(self.slot),
-            self.tag.first_tile.eq(tile == 0),
+            self.tag.first_tile.eq(first_tile),
             self.tag.last_tile.eq(last_tile),
         ]
 
@@ -197,30 +203,40 @@ class Sequencer(Component):
             index += len(ends)
             routine_ends.append(index - 1)
 
-        ends_tile = member(m, kernel, tile_ends, "ends_tile")
-        ends_routine = member(m, kernel, routine_ends, "ends_routine")
-        loops = Signal()
-        m.d.comb += loops.eq(ends_tile & ~last_tile)
+        # What decides at the end of a kernel is decoded before it begins: the kernel of a tile's or routine's last
+        # cycles, whether another tile follows, and how long the gap is.
         widest = max([*gaps.values(), *loop_gaps.values(), 1])
         # The state in which samples are awaited is the last cycle of a gap before a tile.
         pauses = {i: gap - (i in routine_ends) for i, gap in gaps.items()}
         looping = {i: gap - 1 for i, gap in loop_gaps.items()}
+        ends_tile, ends_routine, loops, brief, no_pause = decisions = [
+            Signal(name=name) for name in ("ends_tile", "ends_routine", "loops", "brief", "no_pause")
+        ]
+
+        def decided(kernel_of, name):
+            """Statements that decode ``decisions`` for kernel ``kernel_of[kernel]``."""
+
+            def is_one(members, flag):
+                return member(m, kernel, [i for i, k in kernel_of.items() if k in members], f"{name}_{flag}")
+
+            tile_end, routine_end = is_one(tile_ends, "ends_tile"), is_one(routine_ends, "ends_routine")
+            again = tile_end & ~last_tile
+            values = [tile_end, routine_end, again]
+            for cycles in (1, 0):
+                after, between = (
+                    is_one({i for i, gap in found.items() if gap == cycles}, f"{kind}_{cycles}")
+                    for kind, found in (("gap", pauses), ("loop_gap", looping))
+                )
+                values.append(Mux(again, between, after) if program.tiles > 1 else after)
+            return [decision.eq(value) for decision, value in zip(decisions, values, strict=True)]
 
         def gap_of(values, name):
-            """Cycles less one; whether there is but one; whether there is none."""
-            less = table(m, kernel, {i: max(value - 1, 0) for i, value in values.items()}, range(widest + 1), name)
-            one, none = (
-                table(m, kernel, {i: value == cycles for i, value in values.items()}, 1, f"{name}_{cycles}")
-                for cycles in (1, 0)
-            )
-            return less, one, none
+            """Cycles less one."""
+            return table(m, kernel, {i: max(value - 1, 0) for i, value in values.items()}, range(widest + 1), name)
 
-        pause, brief, no_pause = gap_of(pauses, "gap")
+        pause = gap_of(pauses, "gap")
         if program.tiles > 1:
-            pause, brief, no_pause = (
-                Mux(loops, between, after)
-                for between, after in zip(gap_of(looping, "loop_gap"), (pause, brief, no_pause), strict=True)
-            )
+            pause = Mux(loops, gap_of(looping, "loop_gap"), pause)
         loop_entry = table(m, kernel, back, kernel.shape(), "loop_entry")
 
         state = Signal(State)
@@ -234,7 +250,7 @@ class Sequencer(Component):
             self.running.eq(state != State.IDLE),
             self.waiting.eq((state == State.SAMPLES) & ~self.samples_ready),
             self.busy.eq(self.running | (stops if drained else 0) | draining),
-            self.step_start.eq(issuing & (level == depth) & (kernel == 0) & (tile == 0)),
+            self.step_start.eq(issuing & (level == depth) & (kernel == 0) & first_tile),
         ]
         m.d.sync += stops.eq(0)
         with m.If(stops):
@@ -250,12 +266,13 @@ class Sequencer(Component):
         with m.Switch(state):
             with m.Case(State.IDLE):
                 with m.If(self.start & ~self.busy & (self.once | ~reached)):
-                    m.d.sync += [begins.eq(1), kernel.eq(0), tile.eq(0), state.eq(State.SAMPLES)]
+                    m.d.sync += [begins.eq(1), kernel.eq(0), *first(), state.eq(State.SAMPLES)]
                     if not program.predicts_only:
                         m.d.sync += once.eq(self.once)
                     if len(first_kernel) > 1:
                         m.d.sync += kernel.eq(table(m, self.routine, first_kernel, kernel.shape(), "entry"))
             with m.Case(State.SAMPLES):
+                m.d.sync += decided({i: i for i in numbered}, "this")
                 with m.If(self.samples_ready):
                     m.d.sync += [state.eq(State.ISSUE), level.eq(depth)]
                     m.d.sync += reloads
@@ -281,14 +298,17 @@ class Sequencer(Component):
                 m.d.comb += leave.eq(waited)
         with m.If(leave):
             with m.If(loops):
-                m.d.sync += [tile.eq(tile + 1), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                m.d.sync += [tile.eq(tile + 1), first_tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                if program.tiles > 1:
+                    m.d.sync += last_tile.eq(tile == program.tiles - 2)
             with m.Elif(ends_routine):
                 m.d.comb += self.step_done.eq(1)
-                m.d.sync += [tile.eq(0), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
+                m.d.sync += [*first(), kernel.eq(loop_entry), state.eq(State.SAMPLES)]
                 with m.If(~(once | reached)):
                     m.d.sync += begins.eq(1)
                 with m.Else():
                     m.d.sync += [stops.eq(1), state.eq(State.IDLE)]
             with m.Else():
                 m.d.sync += [kernel.eq(kernel + 1), state.eq(State.ISSUE), level.eq(depth)]
+                m.d.sync += decided({i: min(i + 1, len(kernels) - 1) for i in numbered}, "next")
         return m
