@@ -1,5 +1,8 @@
 """Executes requests: what stands in the buffer of requests is done to the core, and a reply is left in the other."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
@@ -7,6 +10,7 @@ from catgrad_hw.gateware.core import core_signature
 from catgrad_hw.gateware.link.frames import HEADER_AT, POINTER_BITS
 from catgrad_hw.gateware.link.settings import DESCRIPTION_AT, REPLY_BYTES, stream_bits
 from catgrad_hw.gateware.registers import READ_CYCLES, Register
+from catgrad_hw.gateware.states import States
 from catgrad_hw.host.protocol import Description, ReplyCode, RequestCode, word_bytes
 from catgrad_hw.schedule.program import Program
 
@@ -70,6 +74,7 @@ class Executor(Component):
         bus, results = self.bus, self.results
         kind = Signal(RequestCode, reset_less=True)
         code = Signal(5, reset_less=True)  # of the reply, less 0x80
+        failed = Signal(reset_less=True)  # that is not OK
         unkept, kept_end = Signal(reset_less=True), Signal(POINTER_BITS, reset_less=True)
         read = Signal(reset_less=True)  # all that was asked for, or what has room
         number = Signal(8, reset_less=True)  # of the last request
@@ -77,6 +82,7 @@ class Executor(Component):
         repeated, following, differs, begins = (Signal(reset_less=True) for _ in range(4))
         word = Signal(32, reset_less=True)  # bytes come in at the top and leave at the bottom
         index = Signal(3, reset_less=True)  # of a byte in its item
+        begun = Signal(reset_less=True)  # an item's first byte has been taken
         item = Signal(8, reset_less=True)  # a register's number, or how many results have been read
         done = Signal(POINTER_BITS, reset_less=True)
         out = Signal(POINTER_BITS, reset_less=True)
@@ -86,13 +92,23 @@ class Executor(Component):
         complete = Signal(reset_less=True)  # the byte that is there ends an item
         # Of a request's code: it is hello's; it is none; the request is as long as it asks for, other than of a write.
         is_hello, is_none, whole = (Signal(reset_less=True) for _ in range(3))
-        opens, repeats, accepted, malformed = (Signal(reset_less=True) for _ in range(4))
+        opens, repeats, accepted, refused, malformed = (Signal(reset_less=True) for _ in range(5))
 
-        address, write, link_write = Signal.like(bus.address), Signal(), Signal()
+        states = States(
+            *("IDLE", "NUMBER", "CODE", "REFUSE", "REPEAT", "ACCEPT"),
+            *("SESSION", "OPEN"),
+            *("FIRST", "FETCH", "CHECK", "ASK", "LOAD", "EMIT", "EMITTED"),
+            *("ITEM", "WRITE", "CUT", "DONE_LOW", "DONE_HIGH"),
+            *("CLOSE", "HEADER_NUMBER", "HEADER_CODE", "BACK", "SEND", "SENDING"),
+        )
+        at, among, go = states.at, states.among, states.go
+
+        write, link_write = Signal(), Signal()
         busy = bus.read_data[0]  # shows a command long before the next item
-        m.d.comb += [address.eq(Register.STATUS), bus.write_data.eq(self.value)]
-        m.d.sync += [bus.address.eq(address), bus.write_enable.eq(write), self.link_write.eq(link_write)]
-        m.d.sync += results.ready.eq(0)
+        m.d.comb += bus.write_data.eq(self.value)
+        m.d.sync += [bus.write_enable.eq(write), self.link_write.eq(link_write), bus.address.eq(Register.STATUS)]
+        with m.If(among("FETCH", "CHECK", "ASK")):
+            m.d.sync += bus.address.eq(item)
         offers = {
             RequestCode.WRITE_PARAMETERS: self.offer_parameters,
             RequestCode.WRITE_SAMPLES: self.offer_samples,
@@ -101,9 +117,15 @@ class Executor(Component):
         wants, offered = Signal(), Signal()
         m.d.comb += offered.eq(Cat(offers.values()).any())
         m.d.sync += self.progress.eq((offered & self.accepted) | link_write | write)
-        m.d.sync += [offer.eq(wants & (kind == code) & ~self.accepted) for code, offer in offers.items()]
-        of_registers, gives_up = Signal(reset_less=True), Signal(reset_less=True)
-        m.d.sync += [of_registers.eq(kind == RequestCode.WRITE_REGISTERS), gives_up.eq(self.give_up & ~offered)]
+        of_registers, of_results, gives_up = (Signal(reset_less=True) for _ in range(3))
+        m.d.sync += [
+            of_registers.eq(kind == RequestCode.WRITE_REGISTERS),
+            of_results.eq(kind == RequestCode.READ_RESULTS),
+            gives_up.eq(self.give_up & ~offered),
+        ]
+        for request, offer in offers.items():
+            mine = Signal(name=f"is_{request.name.lower()}", reset_less=True)
+            m.d.sync += [mine.eq(kind == request), offer.eq(wants & mine & ~self.accepted)]
 
         # A byte of the request is there four cycles after the pointer is moved; what is decoded of it, a cycle later;
         # how the request is judged by it, one more.
@@ -121,12 +143,11 @@ class Executor(Component):
         m.d.sync += [
             ended.eq(pointer == self.end),
             complete.eq(item_ends),
+            begun.eq(index != 0),
             is_hello.eq(self.byte == RequestCode.HELLO),
             is_none.eq((self.byte[3:] != 0) | (self.byte[:3] == 0)),
             whole.eq(self.end == Mux(self.byte[1], Mux(self.byte[0], 1, 2), 4)),
         ]
-        with m.If(self.advance | self.reply_write):
-            m.d.sync += out.eq(out + 1)
 
         sizes = {
             RequestCode.HELLO: 4,
@@ -144,12 +165,10 @@ class Executor(Component):
         m.d.comb += [
             self.value.eq(Cat(word[8:], self.byte)),
             self.link_register.eq(word[:2]),
-            self.refused.eq(code != 0),
-            self.reply_data.eq(self.byte),
+            self.refused.eq(failed),
         ]
-
         m.d.sync += self.last.eq(
-            out == Mux(unkept, Mux(code == 0, DESCRIPTION_AT + Description.SIZE, DESCRIPTION_AT), kept_end)
+            out == Mux(unkept, Mux(failed, DESCRIPTION_AT, DESCRIPTION_AT + Description.SIZE), kept_end)
         )
 
         # Why a request is refused by its number and its code, and why a write is cut short.
@@ -160,162 +179,154 @@ class Executor(Component):
 
         wrong = Mux(is_none, low(ReplyCode.COMMAND), low(ReplyCode.LENGTH))
         numbered = Mux(following, wrong, low(ReplyCode.SEQUENCE))
+        repeats_now, accepted_now = ~is_hello & known & repeated & answered, ~is_hello & known & following
         m.d.sync += [
             opens.eq(is_hello & whole),
-            repeats.eq(~is_hello & known & repeated & answered),
-            accepted.eq(~is_hello & known & following),
+            repeats.eq(repeats_now),
+            accepted.eq(accepted_now),
+            refused.eq(~((is_hello & whole) | repeats_now | accepted_now)),
             malformed.eq(is_none | ~(whole | self.byte[2])),
         ]
         m.d.sync += refusal.eq(Mux(is_hello, low(ReplyCode.LENGTH), Mux(known, numbered, low(ReplyCode.SESSION))))
         m.d.sync += cut.eq(Mux(ended, low(ReplyCode.LENGTH), low(ReplyCode.BUSY)))
 
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += rewind.eq(self.start)
-                m.d.sync += [index.eq(0), code.eq(0), unkept.eq(1)]
-                m.d.sync += [differs.eq(0), begins.eq(0), item.eq(0)]
-                with m.If(self.start):
-                    m.next = "NUMBER"
-            with m.State("NUMBER"):
-                m.d.sync += [repeated.eq(self.byte == number), following.eq(self.byte == (number + 1)[:8])]
-                with m.If(there):
-                    m.d.comb += move.eq(1)
-                    m.next = "CODE"
-            with m.State("CODE"):
-                m.d.sync += [kind.eq(self.byte[:3]), out.eq(DESCRIPTION_AT + Description.SESSION_OFFSET)]
-                with m.If(judged):
-                    m.d.comb += move.eq(1)
-                    m.next = "REFUSE"
-                    with m.If(opens):
-                        m.next = "SESSION"
-                    with m.If(repeats):
-                        m.next = "REPEAT"
-                    with m.If(accepted):
-                        m.next = "ACCEPT"
-            with m.State("REFUSE"):
-                m.d.sync += code.eq(refusal)
-                m.next = "CLOSE"
-            with m.State("REPEAT"):
-                m.d.sync += [unkept.eq(0), out.eq(HEADER_AT)]
-                m.next = "SEND"
-            with m.State("ACCEPT"):
-                m.d.sync += [unkept.eq(0), answered.eq(1), out.eq(0)]
-                m.next = "FIRST"
-                with m.If(kind[0]):
-                    m.next = "FETCH"
-                with m.If(kind[2]):
-                    m.next = "ITEM"
-                with m.If(malformed):
-                    m.next = "REFUSE"
+        # What the states do. Where several write one register, no more than one does in a cycle.
+        taken = there & ~complete
+        m.d.comb += [
+            rewind.eq((at["IDLE"] & self.start) | at["CLOSE"]),
+            move.eq(
+                (there & among("NUMBER", "SESSION", "FIRST"))
+                | (judged & at["CODE"])
+                | (taken & ~ended & at["ITEM"])
+                | (self.progress & at["WRITE"])
+            ),
+            self.reply_write.eq(
+                (there & among("SESSION", "HEADER_NUMBER")) | among("EMIT", "DONE_LOW", "DONE_HIGH", "HEADER_CODE")
+            ),
+        ]
+        contents = [
+            (among("SESSION", "HEADER_NUMBER"), self.byte),
+            (at["EMIT"], word[:8]),
+            (at["DONE_LOW"], done[:8]),
+            (at["DONE_HIGH"], done[8:]),
+            (at["HEADER_CODE"], Cat(code, C(0b100, 3))),
+        ]
+        m.d.comb += self.reply_data.eq(reduce(or_, (Mux(here, byte, 0) for here, byte in contents)))
 
-            # Hello: the session's number goes into the description, and is compared with what was there.
-            with m.State("SESSION"):
-                with m.If(there):
-                    m.d.comb += [move.eq(1), self.reply_write.eq(1)]
-                    m.d.sync += [index.eq(index + 1), differs.eq(differs | (self.byte != self.reply_byte))]
-                    with m.If(complete):
-                        m.next = "OPEN"
-            with m.State("OPEN"):
-                with m.If(differs | ~known):
-                    m.d.sync += [known.eq(1), answered.eq(0), begins.eq(1)]
-                m.next = "CLOSE"
+        with m.If(self.advance | self.reply_write):
+            m.d.sync += out.eq(out + 1)
+        heads = Mux(unkept, UNKEPT_AT, HEADER_AT)
+        places = [
+            (at["CODE"], DESCRIPTION_AT + Description.SESSION_OFFSET),
+            (at["REPEAT"], HEADER_AT),
+            (at["ACCEPT"], 0),
+            (among("CLOSE", "BACK"), heads),
+        ]
+        with m.If(among("CODE", "REPEAT", "ACCEPT", "CLOSE", "BACK")):
+            m.d.sync += out.eq(reduce(or_, (Mux(here, place, 0) for here, place in places)))
+        with m.If((there & at["SESSION"]) | (taken & at["ITEM"]) | among("ASK", "EMITTED")):
+            m.d.sync += index.eq(index + 1)
+        with m.If(among("IDLE", "FETCH", "LOAD", "WRITE")):
+            m.d.sync += index.eq(0)
 
-            # Reads: up to the item whose number stands in the request.
-            with m.State("FIRST"):
-                m.d.sync += item.eq(self.byte)
-                with m.If(there):
-                    m.d.comb += move.eq(1)
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.comb += address.eq(item)
-                m.d.sync += [index.eq(0), read.eq((item == self.byte) | (out[3:] == REPLY_BYTES >> 3))]
-                with m.If(there):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.comb += address.eq(item)
-                m.next = "ASK"
-                with m.If(read):
-                    m.next = "CLOSE"
-            with m.State("ASK"):
-                m.d.comb += address.eq(item)
-                m.d.sync += index.eq(index + 1)
-                with m.If(index == READ_CYCLES - 1):
-                    m.next = "LOAD"
-            with m.State("LOAD"):
-                m.d.sync += [item.eq(item + 1), index.eq(0)]
-                m.next = "EMIT"
-                with m.If(kind == RequestCode.READ_RESULTS):
-                    m.d.sync += results.ready.eq(results.valid)
-                    m.d.sync += word.eq(results.payload[: 8 * sizes[RequestCode.READ_RESULTS]])
-                    with m.If(~results.valid):
-                        m.next = "CLOSE"
-                with m.Else():
-                    m.d.sync += word.eq(bus.read_data)
-            with m.State("EMIT"):
-                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(word[:8])]
-                m.d.sync += [word.eq(self.value), index.eq(index + 1)]
-                with m.If(item_ends):
-                    m.next = "FETCH"
+        with m.If(at["IDLE"]):
+            m.d.sync += [code.eq(0), failed.eq(0), unkept.eq(1), differs.eq(0), begins.eq(0)]
+        go("IDLE", "NUMBER", self.start)
 
-            # Writes.
-            with m.State("ITEM"):
-                with m.If(index == 0):
-                    m.d.sync += done.eq(pointer)
-                with m.If(ended):
-                    m.next = "DONE_LOW"
-                    with m.If(index != 0):
-                        m.next = "CUT"
-                with m.Elif(there & complete):
-                    m.next = "WRITE"
-                with m.Elif(there):
-                    m.d.comb += move.eq(1)
-                    m.d.sync += [word.eq(self.value), index.eq(index + 1)]
-            with m.State("WRITE"):
-                m.d.sync += index.eq(0)
-                with m.If(self.progress):
-                    m.d.comb += move.eq(1)
-                    m.next = "ITEM"
-                with m.Elif(of_registers):
-                    m.d.comb += [link_write.eq(word[7]), write.eq(~word[7] & ~busy), address.eq(word[:8])]
-                    with m.If(~word[7] & busy):
-                        m.next = "CUT"
-                with m.Elif(gives_up):
-                    m.next = "CUT"
-                with m.Else():
-                    m.d.comb += wants.eq(~self.give_up)
-            with m.State("CUT"):
-                m.d.sync += code.eq(cut)
-                m.next = "DONE_LOW"
-            with m.State("DONE_LOW"):
-                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(done[:8])]
-                m.next = "DONE_HIGH"
-            with m.State("DONE_HIGH"):
-                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(done[8:])]
-                m.next = "CLOSE"
+        with m.If(at["NUMBER"]):
+            m.d.sync += [repeated.eq(self.byte == number), following.eq(self.byte == (number + 1)[:8])]
+        go("NUMBER", "CODE", there)
 
-            # The reply.
-            with m.State("CLOSE"):
-                m.d.comb += rewind.eq(1)
-                m.d.sync += out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
-                with m.If(~unkept):
-                    m.d.sync += kept_end.eq(out)
-                m.next = "HEADER_NUMBER"
-            with m.State("HEADER_NUMBER"):
-                with m.If(there):
-                    m.d.comb += self.reply_write.eq(1)
-                    with m.If(begins | ~unkept):
-                        m.d.sync += number.eq(self.byte)
-                    m.next = "HEADER_CODE"
-            with m.State("HEADER_CODE"):
-                m.d.comb += [self.reply_write.eq(1), self.reply_data.eq(Cat(code, C(0b100, 3)))]
-                m.next = "BACK"
-            with m.State("BACK"):
-                m.d.sync += out.eq(Mux(unkept, UNKEPT_AT, HEADER_AT))
-                m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += self.send.eq(1)
-                m.next = "SENDING"
-            with m.State("SENDING"):
-                with m.If(self.sent):
-                    m.next = "IDLE"
+        with m.If(at["CODE"]):
+            m.d.sync += kind.eq(self.byte[:3])
+        for judgement, target in ((refused, "REFUSE"), (opens, "SESSION"), (repeats, "REPEAT"), (accepted, "ACCEPT")):
+            go("CODE", target, judged & judgement)
+
+        with m.If(among("REFUSE", "CUT")):
+            m.d.sync += [code.eq(Mux(at["REFUSE"], refusal, cut)), failed.eq(1)]
+        go("REFUSE", "CLOSE")
+
+        with m.If(among("REPEAT", "ACCEPT")):
+            m.d.sync += unkept.eq(0)
+        go("REPEAT", "SEND")
+
+        with m.If(at["ACCEPT"]):
+            m.d.sync += answered.eq(1)
+        go("ACCEPT", "REFUSE", malformed)
+        go("ACCEPT", "ITEM", ~malformed & kind[2])
+        go("ACCEPT", "FETCH", ~malformed & ~kind[2] & kind[0])
+        go("ACCEPT", "FIRST", ~malformed & ~kind[2] & ~kind[0])
+
+        # Hello: the session's number goes into the description, and is compared with what was there.
+        with m.If(at["SESSION"] & there):
+            m.d.sync += differs.eq(differs | (self.byte != self.reply_byte))
+        go("SESSION", "OPEN", there & complete)
+
+        with m.If(at["OPEN"] & (differs | ~known)):
+            m.d.sync += [known.eq(1), answered.eq(0), begins.eq(1)]
+        go("OPEN", "CLOSE")
+
+        # Reads: up to the item whose number stands in the request.
+        with m.If(among("IDLE", "FIRST", "LOAD")):
+            m.d.sync += item.eq(Mux(at["FIRST"], self.byte, Mux(at["LOAD"], item + 1, 0)))
+        go("FIRST", "FETCH", there)
+
+        with m.If(at["FETCH"]):
+            m.d.sync += read.eq((item == self.byte) | (out[3:] == REPLY_BYTES >> 3))
+        go("FETCH", "CHECK", there)
+
+        go("CHECK", "CLOSE", read)
+        go("CHECK", "ASK", ~read)
+
+        go("ASK", "LOAD", index == READ_CYCLES - 1)
+
+        with m.If(at["LOAD"]):
+            m.d.sync += word.eq(Mux(of_results, results.payload[: 8 * sizes[RequestCode.READ_RESULTS]], bus.read_data))
+        m.d.sync += results.ready.eq(at["LOAD"] & of_results & results.valid)
+        go("LOAD", "CLOSE", of_results & ~results.valid)
+        go("LOAD", "EMIT", ~(of_results & ~results.valid))
+
+        with m.If(at["EMIT"] | (taken & at["ITEM"])):
+            m.d.sync += word.eq(self.value)
+        go("EMIT", "EMITTED")
+        go("EMITTED", "FETCH", complete)
+        go("EMITTED", "EMIT", ~complete)
+
+        # Writes.
+        with m.If(at["ITEM"] & ~begun):
+            m.d.sync += done.eq(pointer)
+        go("ITEM", "CUT", ended & begun)
+        go("ITEM", "DONE_LOW", ended & ~begun)
+        go("ITEM", "WRITE", ~ended & there & complete)
+
+        writes_register = at["WRITE"] & of_registers & ~self.progress
+        m.d.comb += [
+            link_write.eq(writes_register & word[7]),
+            write.eq(writes_register & ~word[7] & ~busy),
+            wants.eq(at["WRITE"] & ~self.progress & ~gives_up & ~self.give_up),
+        ]
+        with m.If(at["WRITE"] & of_registers):
+            m.d.sync += bus.address.eq(word[:8])
+        go("WRITE", "ITEM", self.progress)
+        go("WRITE", "CUT", ~self.progress & Mux(of_registers, ~word[7] & busy, gives_up))
+
+        go("CUT", "DONE_LOW")
+        go("DONE_LOW", "DONE_HIGH")
+        go("DONE_HIGH", "CLOSE")
+
+        # The reply.
+        with m.If(at["CLOSE"] & ~unkept):
+            m.d.sync += kept_end.eq(out)
+        go("CLOSE", "HEADER_NUMBER")
+
+        with m.If(at["HEADER_NUMBER"] & there & (begins | ~unkept)):
+            m.d.sync += number.eq(self.byte)
+        go("HEADER_NUMBER", "HEADER_CODE", there)
+
+        go("HEADER_CODE", "BACK")
+        go("BACK", "SEND")
+        m.d.comb += self.send.eq(at["SEND"])
+        go("SEND", "SENDING")
+        go("SENDING", "IDLE", self.sent)
+        states.build(m)
         return m
