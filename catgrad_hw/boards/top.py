@@ -6,6 +6,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.boards.pll import MHZ, Pll
+from catgrad_hw.gateware.link.device import resets_asynchronously
 
 START_UP = 15e-6
 """Seconds for which the iCE40 stays in reset once its clock is stable: block RAM reads as 0 before (Lattice TN1250)."""
@@ -123,7 +124,7 @@ class Top(Elaboratable):
         board, device = self.board, self.device
         m.submodules.device = device
 
-        m.domains.sync = sync = ClockDomain("sync")
+        m.domains.sync = sync = ClockDomain("sync", async_reset=resets_asynchronously(platform))
         core_clock = Signal(attrs={"keep": "true"})
         source = platform.request(platform.default_clk, dir="-")
         m.submodules.multiplier = multiplier = ClockMultiplier(board, self.pll, source, core_clock)

@@ -22,20 +22,6 @@ def rounded(m, value, shift, name):
     return result
 
 
-def copied(m, value, shift, width, name):
-    """:func:`rounded`, then clamped to ``width`` bits; whether it is clamped is known beside the sum, not after it."""
-    bits = shifted_bits(len(value), shift.values)
-    scaled = Signal(signed(bits + 1), name=f"{name}_scaled")
-    m.d.comb += scaled.eq(shift.of(lambda s: value >> (s - 1) if s > 0 else value << (1 - s)))
-    nearest, result = Signal(width, name=f"{name}_rounded"), Signal(signed(width), name=f"{name}_saturated")
-    m.d.comb += nearest.eq((scaled[: width + 1] + 1) >> 1)
-    # Too large already, or by the increment. At the lower bound, that the increment leads back to is what is clamped to.
-    negative, clamped = scaled[-1], Signal(name=f"{name}_clamped")
-    m.d.comb += clamped.eq(~alike(scaled[width:]) | (~negative & scaled[:width].all()))
-    m.d.comb += result.eq(Mux(clamped, ((1 << (width - 1)) - 1) ^ negative.replicate(width), nearest))
-    return result
-
-
 def alike(bits):
     """Whether all ``bits`` are the same."""
     return bits.all() | ~bits.any()
@@ -54,14 +40,39 @@ def saturated_for(m, value, width, name, far=0, below=0):
 
 def _saturated(m, value, widths, choose, name, far, below):
     """What is chosen decides on a flag and a bound, so that each bit has one place where it may be replaced."""
-    widest = max(widths)
-    result, clamped = Signal(signed(widest), name=f"{name}_saturated"), Signal(name=f"{name}_clamped")
-    negative = Signal(name=f"{name}_negative")
+    clamped, negative = Signal(name=f"{name}_clamped"), Signal(name=f"{name}_negative")
     m.d.comb += [
         negative.eq(Mux(far, below, value[-1])),
         clamped.eq(choose([~alike(value[width - 1 :]) if width < len(value) else Const(0) for width in widths]) | far),
     ]
-    greatest = Signal(widest, name=f"{name}_greatest")
+    return _bounded(m, value, widths, choose, clamped, negative, name), clamped
+
+
+def _bounded(m, value, widths, choose, clamped, negative, name):
+    """``value``, or where it is ``clamped`` the bound of the chosen width."""
+    widest = max(widths)
+    greatest, result = Signal(widest, name=f"{name}_greatest"), Signal(signed(widest), name=f"{name}_saturated")
     m.d.comb += greatest.eq(choose([Const((1 << (width - 1)) - 1, widest) for width in widths]))
     m.d.comb += result.eq(Mux(clamped, greatest ^ negative.replicate(widest), value))
-    return result, clamped
+    return result
+
+
+def narrowed(m, value, shift, width, name):
+    """:func:`rounded`, then :func:`saturated_for`, with one sum between two registers: whether the result is clamped is
+    seen beside the increment, not after it."""
+    bits, widest = shifted_bits(len(value), shift.values), max(width.values)
+    scaled = Signal(signed(bits + 1), name=f"{name}_scaled")
+    m.d.comb += scaled.eq(shift.of(lambda s: value >> (s - 1) if s > 0 else value << (1 - s)))
+    nearest = Signal(signed(widest), name=f"{name}_rounded")
+    m.d.comb += nearest.eq((scaled[: widest + 1].as_signed() + 1) >> 1)
+    wide = Signal(signed(max(bits, widest + 1) + 1), name=f"{name}_wide")
+    m.d.comb += wide.eq(scaled)
+    negative = wide[-1]
+    outside, returns = Signal(name=f"{name}_outside"), Signal(name=f"{name}_returns")
+    # The increment leads out of the greatest word, and back into the least: to that, it is clamped as well.
+    carries = {width: wide[:width].all() for width in width.values}
+    m.d.comb += [
+        outside.eq(width.of(lambda width: ~alike(wide[width:]) | (~negative & carries[width]))),
+        returns.eq(width.of(lambda width: negative & wide[width + 1 :].all() & carries[width])),
+    ]
+    return _bounded(m, nearest, width.values, width.of, outside, negative, name), outside & ~returns

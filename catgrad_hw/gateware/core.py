@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from catgrad_hw.gateware.arithmetic import copied
+from catgrad_hw.gateware.arithmetic import narrowed
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.combine import condition_operands, other_operands, positive
 from catgrad_hw.gateware.counters import Counters
@@ -24,7 +24,7 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import SlowPath
 from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import SumPath
-from catgrad_hw.gateware.tag import Choice, Delayed, TagLayout, choose, member, table
+from catgrad_hw.gateware.tag import Choice, Delayed, TagLayout, choose, fixed, member, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.events import partial_name, results_delay
 from catgrad_hw.schedule.program import Program, Ramp
@@ -166,7 +166,7 @@ class Core(Component):
                 m.d.sync += picked.eq(value)
                 value = picked
             if roundings and any(roundings.values()):
-                value = copied(m, value, rounding, width, f"{name}_copy_{number}")
+                value, _ = narrowed(m, value, rounding, fixed(width), f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
             if registers:
                 m.d.sync += word.eq(Mux(needed, value, 0) if gated else value)
@@ -209,7 +209,7 @@ class Core(Component):
             for unit, _ in self.readers.get(name, [])
         ]
         blocking += [writer.soon for name in data_set for writer in self.writers.get(name, [])]
-        m.d.sync += self.sample_loader.blocked.eq(Cat(blocking).any())
+        m.d.comb += self.sample_loader.blocked.eq(Cat(blocking).any())
         for name, memory in self.memories.items():
             bank = program.banks[name]
 

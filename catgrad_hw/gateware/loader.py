@@ -28,7 +28,7 @@ class SampleLoader(Component):
     reads while loading, a slot is available from its first word on, and ``missing`` counts the words still to come.
 
     Writes are presented one cycle after a word is taken: a row, a lane and an enable for each bank. None is taken while
-    ``blocked``: in the next cycle a single-port bank is read, or a kernel may write one of the banks.
+    in the cycle after ``blocked``: in the next one a single-port bank is read, or a kernel may write one of the banks.
     """
 
     def __init__(self, program: Program):
@@ -72,10 +72,14 @@ class SampleLoader(Component):
         take, room, paused = self.takes, Signal(), Signal()
         filled = Signal()
         m.d.comb += [
-            self.samples.ready.eq(room & ~paused & ~self.blocked),
+            self.samples.ready.eq(room & ~paused),
             take.eq(self.samples.ready & self.samples.valid),
         ]
-        m.d.sync += [self.word.eq(self.samples.payload), room.eq(occupied != program.slots), paused.eq(filled)]
+        m.d.sync += [
+            self.word.eq(self.samples.payload),
+            room.eq((occupied != program.slots) & ~self.blocked),
+            paused.eq(filled),
+        ]
         last_tile = tile == program.tiles - 1
         last_sample = sample == Mux(last_tile, program.tail - 1, program.tile - 1)
         ends = Signal(init=per_sample[0] == 1)  # this word is its array's last, of this sample

@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.arithmetic import rounded, saturated_for
+from catgrad_hw.gateware.arithmetic import narrowed, rounded, saturated_for
 from catgrad_hw.gateware.combine import (
     BoostedShift,
     added,
@@ -319,8 +319,7 @@ class SlowPath(Component):
                     for side, operand in enumerate((results[0], others[word]))
                 )
                 m.d.sync += difference.eq(value - other)
-                nearest = rounded(m, difference, rounding, f"difference_{word}")
-                clamped, flag = saturated_for(m, nearest, bound, f"difference_{word}")
+                clamped, flag = narrowed(m, difference, rounding, bound, f"difference_{word}")
                 difference_flag = Signal(name=f"difference_flag_{word}")
                 m.d.sync += difference_flag.eq(flag & subtracts & present & stage[after].active & still)
                 difference_flags.append(difference_flag)

@@ -156,6 +156,11 @@ class Choice:
         return reduce(or_, (Mux(chosen, result, 0) for chosen, result in zip(self.chosen, results, strict=True)))
 
 
+def fixed(value):
+    """A :class:`Choice` of ``value``, whatever the kernel."""
+    return Choice(None, None, {0: value}, "fixed")
+
+
 def choose(values, index: Value):
     """``values[index]``; no logic for a single value."""
     values = list(values)

@@ -1,6 +1,6 @@
 """What a board holds, whatever the board: a core behind a link."""
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal, Signal
 from amaranth.lib.wiring import Component, In, Out, connect
 
 from catgrad_hw.gateware.core import Core
@@ -30,7 +30,10 @@ class Device(Component):
         m = Module()
         m.submodules.link = link = Link(self.program, self.settings)
         core = Core(self.program)
-        m.submodules.core = ResetInserter(link.core_reset)(core)
+        if platform is None:
+            m.submodules.core = ResetInserter(link.core_reset)(core)
+        else:
+            m.submodules.core = self._reset_apart(m, core, link.core_reset, platform)
         connect(m, link.core, core)
         m.d.comb += [
             link.rx.eq(self.rx),
@@ -40,3 +43,18 @@ class Device(Component):
             self.error.eq(link.error),
         ]
         return m
+
+    def _reset_apart(self, m, core, reset, platform):
+        """``core`` in a domain of its own, whose reset comes from one register. (In a simulator, a clock that is passed
+        on is late.)"""
+        either = Signal(init=1, reset_less=True)
+        m.d.sync += either.eq(ResetSignal() | reset)
+        m.domains.core = domain = ClockDomain(local=True, async_reset=resets_asynchronously(platform))
+        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(either)]
+        return DomainRenamer("core")(core)
+
+
+def resets_asynchronously(platform):
+    """Whether flip-flops are to be reset asynchronously: a synchronous reset of an iCE40's asks for their enable, which
+    takes logic in front of it."""
+    return False and platform.family == "iCE40"

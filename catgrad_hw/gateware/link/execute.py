@@ -28,7 +28,8 @@ class Executor(Component):
     * Reply: ``reply_write`` writes ``reply_data`` at ``out``; ``reply_byte`` follows ``out`` by two cycles. ``send``
       starts the transmitter, ``advance`` moves ``out`` on, ``last`` tells that nothing is left, ``sent`` ends it all.
     * Streams: ``offer_parameters``, ``offer_samples``, ``offer_data`` offer a word, of b bytes, in the upper b of
-      ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait.
+      ``value``; ``accepted`` says that whichever is offered is taken. ``give_up`` ends the wait. No samples are
+      offered while ``playing``.
     * ``link_write``: ``value`` is written to the link register of number ``link_register``.
     * ``progress``: in the cycle before, an item was taken. ``refused``: the reply is no OK.
 
@@ -63,6 +64,7 @@ class Executor(Component):
                 "offer_data": Out(1),
                 "accepted": In(1),
                 "give_up": In(1),
+                "playing": In(1),
                 "progress": Out(1),
                 "link_write": Out(1),
                 "link_register": Out(2),
@@ -125,7 +127,10 @@ class Executor(Component):
         ]
         for request, offer in offers.items():
             mine = Signal(name=f"is_{request.name.lower()}", reset_less=True)
-            m.d.sync += [mine.eq(kind == request), offer.eq(wants & mine & ~self.accepted)]
+            may = kind == request
+            if request is RequestCode.WRITE_SAMPLES:
+                may &= ~self.playing
+            m.d.sync += [mine.eq(may), offer.eq(wants & mine & ~self.accepted)]
 
         # A byte of the request is there four cycles after the pointer is moved; what is decoded of it, a cycle later;
         # how the request is judged by it, one more.

@@ -5,6 +5,7 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.link.settings import BUFFER_BYTES
+from catgrad_hw.gateware.states import States
 from catgrad_hw.host.protocol import CRC_BYTES, CRC_RESIDUE, ESCAPE, ESCAPE_XOR, FLAG
 
 POLYNOMIAL = 0xEDB88320  # of IEEE 802.3, reflected
@@ -52,7 +53,7 @@ class FrameReceiver(Component):
 
     ``good``, for one cycle: a frame with a right CRC has ended; ``end`` is from then on the address behind its payload.
     The address is then its reader's: ``restart`` sets it to the header, ``move`` moves it on. ``bad``: a frame was
-    dropped.
+    dropped. A byte is there a cycle before it is ``valid``, and stays.
     """
 
     byte: In(8)
@@ -94,14 +95,16 @@ class FrameReceiver(Component):
         with m.If(self.good):
             m.d.sync += kept_end.eq(end)
         m.d.sync += self.write.eq(0)
+        is_flag, is_escape = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [is_flag.eq(self.byte == FLAG), is_escape.eq(self.byte == ESCAPE)]
         with m.If(self.valid):
-            with m.If(self.byte == FLAG):
+            with m.If(is_flag):
                 m.d.comb += [
                     self.good.eq(whole),
                     self.bad.eq(begun & ~self.good),
                     self.crc_clear.eq(1),
                 ]
-            with m.Elif(self.byte == ESCAPE):
+            with m.Elif(is_escape):
                 m.d.sync += escaped.eq(1)
             with m.Else():
                 m.d.sync += [self.write.eq(1), begun.eq(1), flip.eq(escaped), escaped.eq(0)]
@@ -138,56 +141,43 @@ class FrameTransmitter(Component):
         tail = Signal(reset_less=True)  # the CRC is being sent
         left = Signal(range(CRC_BYTES), reset_less=True)
         current = Signal(8)
-        special = Signal()
+        special = Signal(reset_less=True)
+        states = States(*"IDLE BEGIN LOOK BYTE ESCAPED CRC FETCH FETCHED END DRAIN".split())
+        at, go, ready = states.at, states.go, self.line.ready
+        m.d.comb += [current.eq(Mux(tail, self.crc_low, self.byte)), self.crc_shift.eq(tail)]
+        m.d.sync += special.eq((current == FLAG) | (current == ESCAPE))
+        ends, sends = at["BYTE"] & self.last & ~tail, at["BYTE"] & ~(self.last & ~tail)
+        moves = at["CRC"] & ~self.crc_busy
         m.d.comb += [
-            current.eq(Mux(tail, self.crc_low, self.byte)),
-            special.eq((current == FLAG) | (current == ESCAPE)),
-            self.crc_shift.eq(tail),
-            self.line.payload.eq(current),
+            self.line.valid.eq(sends | states.among("BEGIN", "ESCAPED", "END")),
+            self.line.payload.eq(FLAG),
+            self.crc_clear.eq(at["BEGIN"]),
+            self.crc_start.eq(ready & ((sends & ~special) | at["ESCAPED"])),
+            self.advance.eq(moves & ~tail),
+            self.done.eq(at["DRAIN"] & ready),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [tail.eq(0), left.eq(CRC_BYTES - 1)]
-                with m.If(self.start):
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(FLAG), self.crc_clear.eq(1)]
-                with m.If(self.line.ready):
-                    m.next = "BYTE"
-            with m.State("BYTE"):
-                with m.If(self.last & ~tail):
-                    m.d.sync += tail.eq(1)
-                with m.Else():
-                    m.d.comb += self.line.valid.eq(1)
-                    with m.If(special):
-                        m.d.comb += self.line.payload.eq(ESCAPE)
-                    with m.If(self.line.ready):
-                        m.d.comb += self.crc_start.eq(~special)
-                        m.next = "CRC"
-                        with m.If(special):
-                            m.next = "ESCAPED"
-            with m.State("ESCAPED"):
-                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(current ^ ESCAPE_XOR)]
-                with m.If(self.line.ready):
-                    m.d.comb += self.crc_start.eq(1)
-                    m.next = "CRC"
-            with m.State("CRC"):
-                with m.If(~self.crc_busy):
-                    m.d.comb += self.advance.eq(~tail)
-                    m.d.sync += left.eq(left - tail)
-                    m.next = "FETCH"
-                    with m.If(tail & (left == 0)):
-                        m.next = "END"
-            with m.State("FETCH"):
-                m.next = "FETCHED"
-            with m.State("FETCHED"):
-                m.next = "BYTE"
-            with m.State("END"):
-                m.d.comb += [self.line.valid.eq(1), self.line.payload.eq(FLAG)]
-                with m.If(self.line.ready):
-                    m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(self.line.ready):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+        with m.If(states.among("BYTE", "ESCAPED")):
+            escape = special & at["BYTE"]
+            m.d.comb += self.line.payload.eq(Mux(escape, ESCAPE, current ^ Mux(at["ESCAPED"], ESCAPE_XOR, 0)))
+        with m.If(at["IDLE"]):
+            m.d.sync += [tail.eq(0), left.eq(CRC_BYTES - 1)]
+        with m.If(ends):
+            m.d.sync += tail.eq(1)
+        with m.If(moves):
+            m.d.sync += left.eq(left - tail)
+
+        go("IDLE", "BEGIN", self.start)
+        go("BEGIN", "LOOK", ready)
+        go("LOOK", "BYTE")
+        go("BYTE", "LOOK", self.last & ~tail)
+        go("BYTE", "ESCAPED", ~(self.last & ~tail) & ready & special)
+        go("BYTE", "CRC", ~(self.last & ~tail) & ready & ~special)
+        go("ESCAPED", "CRC", ready)
+        go("CRC", "FETCH", ~self.crc_busy & ~(tail & (left == 0)))
+        go("CRC", "END", ~self.crc_busy & tail & (left == 0))
+        go("FETCH", "FETCHED")
+        go("FETCHED", "LOOK")
+        go("END", "DRAIN", ready)
+        go("DRAIN", "IDLE", ready)
+        states.build(m)
         return m

@@ -132,7 +132,7 @@ class Link(Component):
             core.samples.valid.eq(executor.offer_samples),
             core.samples.payload.eq(words("samples")),
             executor.accepted.eq(
-                Mux(executor.offer_parameters, core.parameters.ready, executor.offer_samples & core.samples.ready)
+                (executor.offer_parameters & core.parameters.ready) | (executor.offer_samples & core.samples.ready)
             ),
         ]
         new_rate = Signal()
@@ -164,10 +164,10 @@ class Link(Component):
             ]
             with m.If(executor.offer_data):
                 m.d.comb += executor.accepted.eq(~data_set.playing)
+            # While it plays, nothing else is offered.
+            m.d.comb += [
+                executor.playing.eq(data_set.playing),
+                core.samples.valid.eq(data_set.samples.valid | executor.offer_samples),
+            ]
             with m.If(data_set.playing):
-                m.d.comb += [
-                    core.samples.valid.eq(data_set.samples.valid),
-                    core.samples.payload.eq(data_set.samples.payload),
-                ]
-                with m.If(executor.offer_samples):
-                    m.d.comb += executor.accepted.eq(0)
+                m.d.comb += core.samples.payload.eq(data_set.samples.payload)

@@ -71,14 +71,15 @@ class Transmitter(Component):
         phase = Signal(PHASE_BITS, reset_less=True)
         wrapped = Signal(reset_less=True)
         word = Signal(9, init=0b1_1111_1111)  # the bit on the line first; ones follow the byte
-        left = Signal(range(11))
-        m.d.comb += [self.tx.eq(word[0]), self.bytes.ready.eq(left == 0)]
-        with m.If(left == 0):
-            m.d.sync += [phase.eq(0), wrapped.eq(0)]
+        left = Signal(range(10), reset_less=True)  # bits after the one on the line
+        busy = Signal()
+        m.d.comb += [self.tx.eq(word[0]), self.bytes.ready.eq(~busy)]
+        with m.If(~busy):
+            m.d.sync += [phase.eq(0), wrapped.eq(0), left.eq(9)]
             with m.If(self.bytes.valid):
-                m.d.sync += [word.eq(Cat(Const(0, 1), self.bytes.payload)), left.eq(10)]
+                m.d.sync += [word.eq(Cat(Const(0, 1), self.bytes.payload)), busy.eq(1)]
         with m.Else():
             m.d.sync += Cat(phase, wrapped).eq(phase + self.rate)
             with m.If(wrapped):
-                m.d.sync += [word.eq(Cat(word[1:], Const(1, 1))), left.eq(left - 1)]
+                m.d.sync += [word.eq(Cat(word[1:], Const(1, 1))), left.eq(left - 1), busy.eq(left != 0)]
         return m
