@@ -53,14 +53,14 @@ class Sequencer(Component):
             }
         )
 
-    def _edge(self, m, k, counters, last_tile, edge):
+    def _edge(self, m, k, counters, ended, last_tile, edge):
         """Drive ``edge`` while kernel ``k`` issues. Only loops that its output keeps matter."""
         program = self.program
         reduced = (k.slow.reduced or 0) if k.slow else k.sum.reduced if k.sum and not k.full else 0
         kept = k.levels - max(k.reduced, reduced)
         spread = k.lane_level is not None and k.lane_level < kept
         if spread and k.lane_level != k.batch_level and partial_lanes(program, k):
-            with m.If(counters[k.levels - 1 - k.lane_level] == 0):
+            with m.If(ended[k.levels - 1 - k.lane_level]):
                 m.d.comb += edge.eq(Edge.PARTIAL)
         elif k.full and k.lane_level is None and program.lanes > 1:
             m.d.comb += edge.eq(Edge.PARTIAL)  # lane 0 alone
@@ -109,14 +109,14 @@ class Sequencer(Component):
             ended.append(Signal(init=1, name=f"ended_{position}"))
 
         def loads(kernel_of, name):
-            """For each position, what starts the loop of kernel ``kernel_of[kernel]``."""
-            statements = []
+            """For each position, what starts the loop of kernel ``kernel_of[kernel]``: its count, whether it ends."""
+            values = []
             for position, (counter, end) in enumerate(zip(counters, ended, strict=True)):
                 starts = {i: trips(kernels[k], position) - 1 for i, k in kernel_of.items()}
                 at_end = {i: start == 0 for i, start in starts.items()}
                 value = table(m, kernel, starts, counter.shape(), f"{name}_{position}")
-                statements.append([counter.eq(value), end.eq(table(m, kernel, at_end, 1, f"{name}_ends_{position}"))])
-            return statements
+                values.append((value, table(m, kernel, at_end, 1, f"{name}_ends_{position}")))
+            return values
 
         reloads = loads({i: i for i in numbered}, "reload")
         upcoming = loads({i: min(i + 1, len(kernels) - 1) for i in numbered}, "upcoming")
@@ -150,8 +150,9 @@ class Sequencer(Component):
                 with m.Case(i):
                     if k.reduced:
                         outer = k.reduced - 1
+                        ends = counters[outer] == k.pad if k.pad else ended[outer]
                         m.d.comb += valid.eq(counters[outer] >= k.pad)
-                        m.d.comb += row_last.eq(Cat(ended[:outer], counters[outer] == k.pad).all())
+                        m.d.comb += row_last.eq(Cat(ended[:outer], ends).all())
                     if sums[i]:
                         m.d.comb += sum_last.eq(Cat(ended[: sums[i]]).all())
 
@@ -167,7 +168,7 @@ class Sequencer(Component):
         with m.Switch(kernel):
             for i, k in enumerate(kernels):
                 with m.Case(i):
-                    self._edge(m, k, counters, last_tile, edge)
+                    self._edge(m, k, counters, ended, last_tile, edge)
 
         issuing, stalled = Signal(), Signal()
         m.d.comb += [
@@ -261,6 +262,15 @@ class Sequencer(Component):
         if program.reads_while_loading:
             m.d.comb += stalled.eq((kernel == 0) & (counters[0] < self.missing))
 
+        # A loop starts over when all inside it have ended with it, and at the end of a kernel as the next one's.
+        for position, (counter, end) in enumerate(zip(counters, ended, strict=True)):
+            inside = Cat(ended[:position]).all()
+            with m.If((state == State.SAMPLES) | (issuing & inside & end)):
+                for signal, this, following in zip((counter, end), reloads[position], upcoming[position], strict=True):
+                    m.d.sync += signal.eq(Mux(issuing & finished, following, this))
+            with m.Elif(issuing & inside):
+                m.d.sync += [counter.eq(counter - 1), end.eq(counter == 1)]
+
         # ``leave`` is the last cycle of a kernel and of the gap after it.
         leave = Signal()
         with m.Switch(state):
@@ -275,20 +285,14 @@ class Sequencer(Component):
                 m.d.sync += decided({i: i for i in numbered}, "this")
                 with m.If(self.samples_ready):
                     m.d.sync += [state.eq(State.ISSUE), level.eq(depth)]
-                    m.d.sync += reloads
             with m.Case(State.ISSUE):
                 with m.If(stalled):
                     pass
                 with m.Elif(~finished):
                     m.d.sync += level.eq(next_level)
-                    for position in range(depth):
-                        with m.If(next_level == position):
-                            counter = counters[position]
-                            m.d.sync += [counter.eq(counter - 1), ended[position].eq(counter == 1)]
-                            m.d.sync += reloads[:position]
                 with m.Else():
                     m.d.comb += self.tile_done.eq(ends_tile)
-                    m.d.sync += [wait.eq(pause), waited.eq(brief), *upcoming]
+                    m.d.sync += [wait.eq(pause), waited.eq(brief)]
                     with m.If(no_pause):
                         m.d.comb += leave.eq(1)
                     with m.Else():

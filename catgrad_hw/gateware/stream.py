@@ -3,7 +3,7 @@
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import TagLayout, bits_for, member, table
+from catgrad_hw.gateware.tag import TagLayout, bits_for, choose, member, table
 from catgrad_hw.schedule.program import Operand, Program, Ramp
 
 
@@ -61,27 +61,30 @@ class AddressStream(Component):
         # A cycle ahead: what to add to the row, also if the lane runs over, and to the lane.
         row_step, wrapped_step = Signal(width), Signal(width)
         lane_step = Signal(bits_for(lanes))
-        next_row_step, next_wrapped_step, next_lane_step = (Signal.like(s) for s in (row_step, wrapped_step, lane_step))
-        with m.Switch(self.kernel):
-            for index, operand in self.operands.items():
-                kernel = program.kernels[index]
-                place = program.placements[operand.array]
+        steps = [{} for _ in range(self.layout.start + 1)]  # by level, of each kernel: (row, wrapped, lane)
+        for index, operand in self.operands.items():
+            place = program.placements[operand.array]
 
-                def step(row, position, elements=place.elements):
-                    rows, lane = divmod(position, lanes)
-                    row += rows * elements
-                    m.d.comb += [
-                        next_row_step.eq(row % (1 << width)),
-                        next_wrapped_step.eq((row + elements) % (1 << width)),
-                        next_lane_step.eq(lane),
-                    ]
+            def step(row, position, elements=place.elements):
+                rows, lane = divmod(position, lanes)
+                row += rows * elements
+                return row % (1 << width), (row + elements) % (1 << width), lane
 
-                with m.Case(index), m.Switch(self.level):
-                    for level, (row, position) in enumerate(increments(kernel, operand)):
-                        with m.Case(level):
-                            step(row, position)
-                    with m.Case(self.layout.start):
-                        step(place.base + operand.base, operand.position)
+            for level, (row, position) in enumerate(increments(program.kernels[index], operand)):
+                steps[level][index] = step(row, position)
+            steps[-1][index] = step(place.base + operand.base, operand.position)
+
+        def looked_up(number, bits, name):
+            """The kernel's step for each level, which comes last: it has fewer values."""
+            of_levels = [{index: step[number] for index, step in by_kernel.items()} or {0: 0} for by_kernel in steps]
+            return choose(
+                (table(m, self.kernel, values, bits, f"{name}_{level}") for level, values in enumerate(of_levels)),
+                self.level,
+            )
+
+        next_row_step = looked_up(0, width, "row_step")
+        next_wrapped_step = looked_up(1, width, "wrapped_step")
+        next_lane_step = looked_up(2, len(lane_step), "lane_step")
         starts = Signal()
         ahead = Signal()
         m.d.comb += self.used.eq(self.trigger & member(m, self.kernel, self.operands, "used"))
