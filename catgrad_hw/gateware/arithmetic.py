@@ -2,6 +2,8 @@
 
 from amaranth.hdl import Const, Mux, Signal, signed
 
+from catgrad_hw.gateware.tag import fixed
+
 
 def shifted_bits(width, shifts):
     """Bits of ``round(value, shift)`` for a signed ``value`` of ``width`` bits and any shift of ``shifts``."""
@@ -27,33 +29,25 @@ def alike(bits):
     return bits.all() | ~bits.any()
 
 
-def saturated(m, value, width, name, far=0, below=0):
-    """Clamp to ``width`` bits: (result, whether it was clamped). Where ``far`` is high, the value is out of reach on the
-    side that ``below`` tells, whatever ``value`` is."""
-    return _saturated(m, value, [width], lambda results: results[0], name, far, below)
+def saturated(m, value, width, name):
+    """Clamp to ``width`` bits: (result, whether it was clamped)."""
+    return saturated_for(m, value, fixed(width), name)
 
 
-def saturated_for(m, value, width, name, far=0, below=0):
+def saturated_for(m, value, width, name):
     """:func:`saturated` to the width that the :class:`Choice` ``width`` makes. The result has the widest."""
-    return _saturated(m, value, width.values, width.of, name, far, below)
+    clamped = Signal(name=f"{name}_clamped")
+    m.d.comb += clamped.eq(width.of(lambda bits: ~alike(value[bits - 1 :]) if bits < len(value) else Const(0)))
+    return bounded(m, value, width, clamped, value[-1], name), clamped
 
 
-def _saturated(m, value, widths, choose, name, far, below):
-    """What is chosen decides on a flag and a bound, so that each bit has one place where it may be replaced."""
-    clamped, negative = Signal(name=f"{name}_clamped"), Signal(name=f"{name}_negative")
-    m.d.comb += [
-        negative.eq(Mux(far, below, value[-1])),
-        clamped.eq(choose([~alike(value[width - 1 :]) if width < len(value) else Const(0) for width in widths]) | far),
-    ]
-    return _bounded(m, value, widths, choose, clamped, negative, name), clamped
-
-
-def _bounded(m, value, widths, choose, clamped, negative, name):
-    """``value``, or where it is ``clamped`` the bound of the chosen width."""
-    widest = max(widths)
+def bounded(m, value, width, outside, negative, name):
+    """``value``; or where it is ``outside``, the bound of the chosen width on the side that ``negative`` tells: one
+    place in which a bit may be replaced, whatever the choice."""
+    widest = max(width.values)
     greatest, result = Signal(widest, name=f"{name}_greatest"), Signal(signed(widest), name=f"{name}_saturated")
-    m.d.comb += greatest.eq(choose([Const((1 << (width - 1)) - 1, widest) for width in widths]))
-    m.d.comb += result.eq(Mux(clamped, greatest ^ negative.replicate(widest), value))
+    m.d.comb += greatest.eq(width.of(lambda bits: Const((1 << (bits - 1)) - 1, widest)))
+    m.d.comb += result.eq(Mux(outside, greatest ^ negative.replicate(widest), value))
     return result
 
 
@@ -75,4 +69,4 @@ def narrowed(m, value, shift, width, name):
         outside.eq(width.of(lambda width: ~alike(wide[width:]) | (~negative & carries[width]))),
         returns.eq(width.of(lambda width: negative & wide[width + 1 :].all() & carries[width])),
     ]
-    return _bounded(m, nearest, width.values, width.of, outside, negative, name), outside & ~returns
+    return bounded(m, nearest, width, outside, negative, name), outside & ~returns

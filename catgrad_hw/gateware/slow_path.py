@@ -226,7 +226,7 @@ class SlowPath(Component):
         if rectifies:
             rectified = Delayed(m, member(m, kernel, rectifies, "rectifies"), "rectifies", reset_less=True)[2]
         subtractions = {i: s.writes[0].subtraction for i, s in slow.items() if s.writes[0].subtraction}
-        others = []
+        others, subtracting = [], Const(0)
         if subtractions:
             before = stage[subtract_stage - 1]
             streams = {i: s.other for i, s in subtractions.items()}
@@ -244,7 +244,8 @@ class SlowPath(Component):
             rounding = Choice(m, kernel, {i: n.shift for i, n in narrowings.items()}, "difference_rounding", after)
             bound = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, "difference_width", after)
             still = counts(m, program, entering.tag, subtractions, "still", after)
-            subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)[after]
+            subtracts = Delayed(m, member(m, kernel, subtractions, "subtracts"), "subtracts", reset_less=True)
+            subtracting, subtracts = subtracts[after - 1], subtracts[after]
         shifts = {i: s.narrowing.shift for i, s in slow.items()}
         z_shift = Choice(m, kernel, boosted_shifts(shifts, combinations), "z_shift")
         z_width = Choice(m, kernel, {i: s.narrowing.width for i, s in slow.items()}, "z_width", delay=2)
@@ -307,10 +308,16 @@ class SlowPath(Component):
                 value = Signal(signed(width), name=f"value_{number}_{word}", reset_less=True)
                 m.d.sync += value.eq(function.of(lambda name, values=values: values[name]))
                 results.append(value)
-            # then subtract, round, saturate
-            passed = [Delayed(m, value, f"passed_{word}_{n}", reset_less=True) for n, value in enumerate(results)]
+            # then subtract, round, saturate; of what may be written, all but one is 0
             outputs = [Signal(signed(width), name=f"output_{n}_{word}", reset_less=True) for n in range(self.writes)]
-            present = stage[subtract_stage + 1].present[word]
+            present = stage[subtract_stage + 1].present[word] & stage[subtract_stage + 1].active
+            passes = stage[subtract_stage].present[word] & stage[subtract_stage].active
+            passed = []
+            for number, value in enumerate(results):
+                kept = Signal.like(value, name=f"passed_{number}_{word}", reset_less=True)
+                is_kept = passes & ~subtracting if number == 0 else passes
+                m.d.sync += kept.eq(Mux(is_kept, value, 0))
+                passed.append(kept)
             if subtractions:
                 difference_bits = 2 + width + max(max(shifts) for shifts in difference_shift.values)
                 difference = Signal(signed(difference_bits), name=f"difference_{word}", reset_less=True)
@@ -321,13 +328,13 @@ class SlowPath(Component):
                 m.d.sync += difference.eq(value - other)
                 clamped, flag = narrowed(m, difference, rounding, bound, f"difference_{word}")
                 difference_flag = Signal(name=f"difference_flag_{word}")
-                m.d.sync += difference_flag.eq(flag & subtracts & present & stage[after].active & still)
+                m.d.sync += difference_flag.eq(flag & subtracts & present & still)
                 difference_flags.append(difference_flag)
             for number, output in enumerate(outputs):
-                value = passed[number][1]
+                value = passed[number] | Mux(self.loads[number], self.loaded, 0)
                 if number == 0 and subtractions:
-                    value = Mux(subtracts, clamped, value)
-                m.d.sync += output.eq(Mux(self.loads[number], self.loaded, Mux(present, value, 0)))
+                    value |= Mux(subtracts & present, clamped, 0)
+                m.d.sync += output.eq(value)
             finished.append(outputs)
 
         # write

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.arithmetic import alike, saturated_for
+from catgrad_hw.gateware.arithmetic import alike, bounded
 from catgrad_hw.gateware.combine import added, kinds_of
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, member
 from catgrad_hw.schedule import timing
@@ -177,20 +177,25 @@ class SumPath(Component):
         nearest = ~inverse
         m.d.sync += inverse.eq(~shift.of(lambda s: near >> s if s > 0 else near << -s))
 
-        # Update; saturate. A value that is twice as far from 0 as any word stays out of their reach, whatever it is
-        # subtracted from: of that, its side is enough.
+        # Update; saturate. What is subtracted from is a word: a value twice as far from 0 as any stays out of their
+        # reach, and without an update, what is out of reach is so already. Of that, its side is enough.
         updated = kept + 2
-        updates = [i for i, f in finishes_of.items() if f.update]
-        widths = {i: f.narrowing.width for i, f in finishes_of.items()}
-        near_bits = min(result_bits, max(*widths.values(), len(self.old)) + 1)
-        updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updates_{number}", reset_less=True)
+        forms = {i: (f.narrowing.width, f.update) for i, f in finishes_of.items()}
+        form = Choice(m, kernel, forms, f"form_{number}", delay=updated)
+        near_bits = min(result_bits, max(width + updates for width, updates in form.values))
         changed = Signal(signed(near_bits + 1), name=f"changed_{number}", reset_less=True)
         reached = nearest[:near_bits].as_signed()
-        m.d.sync += changed.eq(Mux(updating[updated], self.old - reached, reached))
+        updating = form.of(lambda form: Const(form[1]))
+        m.d.sync += changed.eq(Mux(updating, self.old - reached, reached))
         far, below = (Signal(name=f"{name}_{number}", reset_less=True) for name in ("far", "below"))
-        m.d.sync += [far.eq(~alike(inverse[near_bits - 1 :])), below.eq(~(inverse[-1] ^ updating[updated]))]
-        width = Choice(m, kernel, widths, f"width_{number}", delay=updated + 1)
-        clamped, clamps = saturated_for(m, changed, width, f"changed_{number}", far, below)
+        m.d.sync += [
+            far.eq(form.of(lambda form: ~alike(inverse[min(form[0] - (not form[1]), result_bits - 1) :]))),
+            below.eq(~(inverse[-1] ^ updating)),
+        ]
+        form = Choice(m, kernel, forms, f"form_{number}", delay=updated + 1)
+        clamps = far | form.of(lambda form: ~alike(changed[form[0] - 1 :]) if form[1] else Const(0))
+        width = Choice(m, kernel, {i: width for i, (width, _) in forms.items()}, f"width_{number}", delay=updated + 1)
+        clamped = bounded(m, changed, width, clamps, Mux(far, below, changed[-1]), f"changed_{number}")
         of_rows = [i for i in finishes_of if self.kernels[i].source == "row"]
         is_present = member(m, kernel, of_rows, f"of_rows_{number}") | (self.tag.edge != Edge.EMPTY)
         present = Delayed(m, is_present, f"present_{number}", reset_less=True)[updated + 1]
