@@ -316,8 +316,9 @@ def test_sum_accumulator_starts_over_at_first():
         expected.append(total)
 
     def drive(ctx, row):
-        for signal, value in zip((component.word, component.accumulate, component.first), row, strict=True):
-            ctx.set(signal, value)
+        word, accumulate, first = row
+        ctx.set(component.word, word * accumulate)
+        ctx.set(component.first, first and accumulate)
 
     found = pipelined(component, drive, lambda ctx: ctx.get(component.total), rows, 1)
     np.testing.assert_array_equal(found, expected)

@@ -260,14 +260,44 @@ def synthesis_command(family: Family, top: str, *, multipliers: bool = True, gow
     }[family]
 
 
+ICE40_CONNECTION: Mapping[str, tuple[str, int]] = {"UP": ("u", 1800), "LP": ("lp", 1200), "HX": ("hx", 800)}
+"""By series: its speed, as Yosys calls it, and the delay of a connection in a full chip, in ps."""
+
+FEW_ENABLED = 4
+"""What enables fewer flip-flops is logic: the eight cells of an iCE40's tile share one enable, and one reset."""
+
+
+def ice40_by_delay(command: str, chip: str) -> list[str]:
+    """``synth_ice40`` in stages, with the delay of connections as routing will find it.
+
+    Yosys counts on a fraction of it. Then the longest carry chain looks as slow as eight LUTs in a row, and eight in a
+    row is what all other logic may take for the sake of area.
+    """
+    speed, connection = ICE40_CONNECTION[chip.removeprefix("iCE40")[:2].upper()]
+    command = f"{command} -device {speed} -dffe_min_ce_use {FEW_ENABLED}"
+    return [
+        f"{command} -run :map_luts",
+        f"read_verilog -D ICE40_{speed.upper()} -icells -lib -specify +/ice40/abc9_model.v",
+        f"abc9 -W {connection}",
+        "ice40_wrapcarry -unwrap",
+        "techmap -map +/ice40/ff_map.v",
+        "clean",
+        "opt_lut -tech ice40",
+        f"{command} -run map_cells:",
+    ]
+
+
 def synthesis_script(board: Board, script_after_read: str) -> str:
     """The Yosys script; ``script_after_read`` stands between reading and synthesis."""
     chip = "gw2a" if board.chip_name.startswith("GW2A") else "gw1n"
     command = synthesis_command(board.family, "top", multipliers=bool(board.chip.multipliers), gowin=chip)
     output = f"write_json{' -noscopeinfo' if board.family != 'gowin' else ''} top.json"
+    commands = [command]
     if board.family == "gowin":
-        command, output = f"{command} -json top.json", ""
-    return "\n".join(["read_rtlil top.il", script_after_read, command, output, ""])
+        commands, output = [f"{command} -json top.json"], ""
+    elif board.family == "ice40":
+        commands = ice40_by_delay(command, board.chip_name)
+    return "\n".join(["read_rtlil top.il", script_after_read, *commands, output, ""])
 
 
 def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:

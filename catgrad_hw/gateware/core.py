@@ -493,8 +493,11 @@ class Core(Component):
         m.d.comb += [source.eq(Mux(sums_row, row, product)), source.valid.eq(sums_product | sums_row)]
         m.d.sync += [entering.eq(source), of_row.eq(sums_row)]
         summed = Delayed(m, entering, "summed")
-        through = summed[lead + levels]
-
+        # Words that mean nothing leave the tree as 0.
+        leaving = max(levels - 1, 0) + lead
+        enabled = summed[leaving].valid
+        if of_rows and of_products:
+            is_row = Delayed(m, of_row, "of_row", reset_less=True)[leaving]
         words = []
         for name, used, sources in (
             ("product", of_products, [lane.product for lane in self.lanes]),
@@ -503,16 +506,20 @@ class Core(Component):
             if used:
                 tree = Tree(program.lanes, len(sources[0]))
                 m.submodules[f"{name}_tree"] = tree
-                m.d.comb += Cat(tree.words).eq(Cat(sources))
+                m.d.comb += [Cat(tree.words).eq(Cat(sources)), tree.enable.eq(enabled)]
+                if of_rows and of_products:
+                    m.d.comb += tree.enable.eq(enabled & (is_row if name == "row" else ~is_row))
                 words.append(tree.sum)
-        word = words[0]
-        if len(words) > 1:
-            word = Mux(Delayed(m, of_row, "of_row", reset_less=True)[lead + levels], words[1], words[0])
+        width = max(len(word) for word in words)
+        word = Signal(signed(width))
+        extended = [Cat(word, word[-1].replicate(width - len(word))) for word in words]
+        m.d.comb += word.eq(reduce(or_, extended))
+        before, first = summed[lead + levels - 1], Signal()
+        m.d.sync += first.eq(before.valid & before.sum_first)
         m.submodules.sum_accumulator = accumulator = SumAccumulator(len(word), program.sum_accumulator)
         m.d.comb += [
             accumulator.word.eq(word),
-            accumulator.accumulate.eq(through.valid),
-            accumulator.first.eq(through.sum_first),
+            accumulator.first.eq(first),
         ]
         ready = {}
         for cycle in range(-timing.SUM_LEAD, 1):
