@@ -215,6 +215,7 @@ def framed(pieces: list[tuple[bytes, bool]]) -> tuple[list[Frame], int]:
         for data, broken in pieces:
             for byte in data:
                 ctx.set(receiver.byte, byte)
+                await step()
                 ctx.set(receiver.valid, not broken)
                 ctx.set(receiver.broken, broken)
                 await step()

@@ -69,16 +69,12 @@ class SampleLoader(Component):
         occupied = Signal(range(program.slots + 1))
 
         # What decides comes out of registers: after the last word of a tile none is taken for a cycle.
-        take, room, paused = self.takes, Signal(), Signal()
-        filled = Signal()
-        m.d.comb += [
-            self.samples.ready.eq(room & ~paused),
-            take.eq(self.samples.ready & self.samples.valid),
-        ]
+        take, filled = self.takes, Signal()
+        room = Signal()
+        m.d.comb += [self.samples.ready.eq(room), take.eq(room & self.samples.valid)]
         m.d.sync += [
             self.word.eq(self.samples.payload),
-            room.eq((occupied != program.slots) & ~self.blocked),
-            paused.eq(filled),
+            room.eq((occupied != program.slots) & ~self.blocked & ~filled),
         ]
         last_tile = tile == program.tiles - 1
         last_sample = sample == Mux(last_tile, program.tail - 1, program.tile - 1)

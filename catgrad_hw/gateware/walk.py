@@ -78,23 +78,18 @@ class Walk(Component):
             self.ends_array.eq(outer_ends & along_ends & inner_ends),
             self.ends.eq(self.ends_array & (self.array == len(self.places) - 1)),
         ]
-        with m.If(self.step):
-            m.d.sync += inner.eq(inner + 1)
-            with m.If(inner_ends):
-                m.d.sync += [inner.eq(0), along.eq(along + 1), lane.eq(lane + 1)]
-                with m.If(lane == lanes - 1):
-                    m.d.sync += [lane.eq(0), group.eq(group + elements)]
-                with m.If(along_ends):
-                    m.d.sync += [
-                        along.eq(0),
-                        lane.eq(0),
-                        group.eq(0),
-                        outer.eq(outer + 1),
-                        block.eq(block + inner_size),
-                    ]
-                    with m.If(outer_ends):
-                        m.d.sync += [outer.eq(0), block.eq(0)]
-                        m.d.sync += self.array.eq(Mux(self.ends, 0, self.array + 1))
+        # What each counter waits for stands side by side, for the step comes late.
+        goes_along, goes_out, goes_on = inner_ends, inner_ends & along_ends, self.ends_array
+        lane_ends = along_ends | (lane == lanes - 1)
+        for when, statements in (
+            (1, [inner.eq(Mux(inner_ends, 0, inner + 1))]),
+            (goes_along, [along.eq(Mux(along_ends, 0, along + 1)), lane.eq(Mux(lane_ends, 0, lane + 1))]),
+            (goes_along & lane_ends, [group.eq(Mux(along_ends, 0, group + elements))]),
+            (goes_out, [outer.eq(Mux(outer_ends, 0, outer + 1)), block.eq(Mux(outer_ends, 0, block + inner_size))]),
+            (goes_on, [self.array.eq(Mux(self.array == len(self.places) - 1, 0, self.array + 1))]),
+        ):
+            with m.If(self.step & when):
+                m.d.sync += statements
         with m.If(self.restart):
             m.d.sync += [signal.eq(0) for signal in (outer, along, inner, lane, group, block, self.array)]
 

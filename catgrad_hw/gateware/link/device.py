@@ -57,4 +57,4 @@ class Device(Component):
 def resets_asynchronously(platform):
     """Whether flip-flops are to be reset asynchronously: a synchronous reset of an iCE40's asks for their enable, which
     takes logic in front of it."""
-    return False and platform.family == "iCE40"
+    return platform.family == "iCE40"

@@ -79,7 +79,7 @@ class Executor(Component):
         failed = Signal(reset_less=True)  # that is not OK
         unkept, kept_end = Signal(reset_less=True), Signal(POINTER_BITS, reset_less=True)
         read = Signal(reset_less=True)  # all that was asked for, or what has room
-        number = Signal(8, reset_less=True)  # of the last request
+        number, successor = Signal(8, reset_less=True), Signal(8, reset_less=True)  # of the last request, and the next
         known, answered = Signal(), Signal()  # there is a session; a reply in it may be sent again
         repeated, following, differs, begins = (Signal(reset_less=True) for _ in range(4))
         word = Signal(32, reset_less=True)  # bytes come in at the top and leave at the bottom
@@ -238,8 +238,9 @@ class Executor(Component):
             m.d.sync += [code.eq(0), failed.eq(0), unkept.eq(1), differs.eq(0), begins.eq(0)]
         go("IDLE", "NUMBER", self.start)
 
+        m.d.sync += successor.eq(number + 1)
         with m.If(at["NUMBER"]):
-            m.d.sync += [repeated.eq(self.byte == number), following.eq(self.byte == (number + 1)[:8])]
+            m.d.sync += [repeated.eq(self.byte == number), following.eq(self.byte == successor)]
         go("NUMBER", "CODE", there)
 
         with m.If(at["CODE"]):
