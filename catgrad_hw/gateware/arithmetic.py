@@ -10,6 +10,11 @@ def shifted_bits(width, shifts):
     return width - min(shifts) + 1
 
 
+def shifted(value, shift):
+    """``value >> shift``; a negative shift multiplies."""
+    return value >> shift if shift >= 0 else value << -shift
+
+
 def rounded(m, value, shift, name):
     """``(value + 2**(shift-1)) >> shift`` with the shift that the :class:`Choice` ``shift`` makes; a negative shift
     multiplies.
@@ -18,7 +23,7 @@ def rounded(m, value, shift, name):
     """
     bits = shifted_bits(len(value), shift.values)
     scaled = Signal(signed(bits + 1), name=f"{name}_scaled")
-    m.d.comb += scaled.eq(shift.of(lambda s: value >> (s - 1) if s > 0 else value << (1 - s)))
+    m.d.comb += scaled.eq(shift.of(lambda s: shifted(value, s - 1)))
     result = Signal(signed(bits), name=f"{name}_rounded")
     m.d.comb += result.eq((scaled + 1) >> 1)
     return result
@@ -56,7 +61,7 @@ def narrowed(m, value, shift, width, name):
     seen beside the increment, not after it."""
     bits, widest = shifted_bits(len(value), shift.values), max(width.values)
     scaled = Signal(signed(bits + 1), name=f"{name}_scaled")
-    m.d.comb += scaled.eq(shift.of(lambda s: value >> (s - 1) if s > 0 else value << (1 - s)))
+    m.d.comb += scaled.eq(shift.of(lambda s: shifted(value, s - 1)))
     nearest = Signal(signed(widest), name=f"{name}_rounded")
     m.d.comb += nearest.eq((scaled[: widest + 1].as_signed() + 1) >> 1)
     wide = Signal(signed(max(bits, widest + 1) + 1), name=f"{name}_wide")

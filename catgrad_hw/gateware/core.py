@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from catgrad_hw.gateware.arithmetic import narrowed
+from catgrad_hw.gateware.arithmetic import narrowed, shifted
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.combine import condition_operands, other_operands, positive
 from catgrad_hw.gateware.counters import Counters
@@ -149,13 +149,22 @@ class Core(Component):
             row = [data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
             rows.append(row if of_rows else [choose(row, lane)])
         last = timing.OUTPUT + registers - 1
-        if roundings and any(roundings.values()):
-            rounding = Choice(m, layout.kernel, roundings, f"{name}_rounding", delay=last)
         if gated:
             needed = Delayed(m, member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_needed")[last]
         if any(operand.bounds for operand in operands.values()):
             inside = Delayed(m, self._inside(m, name, operands, tag, active), f"{name}_inside")[last - timing.ADDRESS]
             needed, gated = needed & inside if gated else inside, True
+        # Where each bank has one rounding, its words are shifted before one is chosen; else, by the kernel.
+        rounds = bool(roundings) and any(roundings.values())
+        of_banks = {name: {roundings[i] for i in self._readers_of(operands, name)} for name in unit.banks if rounds}
+        aligned = rounds and all(len(found) == 1 for found in of_banks.values())
+        if aligned:
+            rounding = fixed(1)
+            rows = [
+                [shifted(word, shift - 1) for word in row] for row, (shift,) in zip(rows, of_banks.values(), strict=True)
+            ]
+        elif rounds:
+            rounding = Choice(m, layout.kernel, roundings, f"{name}_rounding", delay=last)
         words = []
         widest = max(len(row[0]) for row in rows)
         for number in range(len(rows[0])):
@@ -165,7 +174,7 @@ class Core(Component):
                 picked = Signal.like(value, name=f"{name}_picked", reset_less=True)
                 m.d.sync += picked.eq(value)
                 value = picked
-            if roundings and any(roundings.values()):
+            if rounds:
                 value, _ = narrowed(m, value, rounding, fixed(width), f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
             if registers:
@@ -174,6 +183,10 @@ class Core(Component):
                 m.d.comb += word.eq(value)
             words.append(word)
         return words
+
+    def _readers_of(self, operands, bank):
+        """The kernels whose operand lies in ``bank``."""
+        return [i for i, operand in operands.items() if self.program.placements[operand.array].bank == bank]
 
     def _write(self, m, name, operands, tag, words, when, row_enables, word_enable):
         """A write stream; returns the words that each bank gets.

@@ -68,13 +68,13 @@ class SampleLoader(Component):
         loaded = Signal(range(program.slots + 1))
         occupied = Signal(range(program.slots + 1))
 
-        # What decides comes out of registers: after the last word of a tile none is taken for a cycle.
+        # What decides comes out of registers: for a cycle after the last word of a tile, or a forgetting, none is taken.
         take, filled = self.takes, Signal()
         room = Signal()
         m.d.comb += [self.samples.ready.eq(room), take.eq(room & self.samples.valid)]
         m.d.sync += [
             self.word.eq(self.samples.payload),
-            room.eq((occupied != program.slots) & ~self.blocked & ~filled),
+            room.eq((occupied != program.slots) & ~self.blocked & ~filled & ~self.forget),
         ]
         last_tile = tile == program.tiles - 1
         last_sample = sample == Mux(last_tile, program.tail - 1, program.tile - 1)
@@ -99,13 +99,15 @@ class SampleLoader(Component):
                     with m.If(ends_tile):
                         m.d.comb += filled.eq(1)
                         m.d.sync += [sample.eq(0), tile.eq(Mux(last_tile, 0, tile + 1)), filling.eq(following)]
+        restart = Signal()
+        m.d.sync += restart.eq(self.forget | (filled if program.tail != program.tile else 0))
         for i, place in enumerate(self.arrays):
             walk = Walk(program, [place.array])
             m.submodules[f"walk_{place.array}"] = walk
             origins = {s: s * place.slot_rows for s in range(program.slots)}
             m.d.comb += [
                 walk.step.eq(take & (array == i)),
-                walk.restart.eq(self.forget | (filled if program.tail != program.tile else 0)),
+                walk.restart.eq(restart),
                 walk.origin.eq(table(m, filling, origins, walk.row_bits, f"slot_{i}")),
             ]
             row, lane, enable = (getattr(self, f"{port}_{place.bank}") for port in ("row", "lane", "enable"))
