@@ -38,19 +38,20 @@ class Reader(Component):
     def elaborate(self, platform):
         m = Module()
         program = self.program
-        running = Signal()
+        running = [Signal(name=f"running_{number}") for number in range(2)]  # by group
         group = Signal()
-        issue = Signal()
+        issues = [Signal(name=f"issues_{number}") for number in range(2)]
+        issue = issues[0] | issues[1]
         presented, on_the_way, arrives, there = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.results.valid.eq(there),
             self.hold.eq(there & ~self.results.ready),
-            self.busy.eq(running | presented | on_the_way | arrives | there),
+            self.busy.eq(running[0] | running[1] | presented | on_the_way | arrives | there),
         ]
         with m.If(~self.hold):
             m.d.sync += [presented.eq(issue), on_the_way.eq(presented), arrives.eq(on_the_way), there.eq(arrives)]
         with m.If(self.start):
-            m.d.sync += [running.eq(1), group.eq(self.group)]
+            m.d.sync += [running[0].eq(~self.group), running[1].eq(self.group), group.eq(self.group)]
 
         # Predictions: tile after tile, the last cut short.
         left = Signal(range(self._prediction_words() + 1))
@@ -59,18 +60,21 @@ class Reader(Component):
             walk = Walk(program, names)
             m.submodules[f"walk_{number}"] = walk
             walks.append(walk)
-            m.d.comb += [walk.step.eq(issue & (group == number)), walk.restart.eq(self.start)]
+            m.d.comb += [walk.step.eq(issues[number]), walk.restart.eq(self.start)]
             chosen = {i: self.banks.index(program.placements[name].bank) for i, name in enumerate(names)}
             bank_of.append(table(m, walk.array, chosen, range(len(self.banks)), f"bank_{number}"))
-        m.d.comb += issue.eq(running & ~self.hold & (group | walks[0].settled))
+        m.d.comb += issues[0].eq(running[0] & ~self.hold & walks[0].settled)
+        m.d.comb += issues[1].eq(running[1] & ~self.hold)
         (output,) = program.outputs
         origin = Signal(walks[1].row_bits)
         m.d.comb += walks[1].origin.eq(origin)
-        with m.If(issue):
+        with m.If(issues[0] & walks[0].ends):
+            m.d.sync += running[0].eq(0)
+        with m.If(issues[1]):
             m.d.sync += left.eq(left - 1)
-            with m.If(Mux(group, left == 1, walks[0].ends)):
-                m.d.sync += running.eq(0)
-            with m.If(group & walks[1].ends & (program.tiles > 1)):
+            with m.If(left == 1):
+                m.d.sync += running[1].eq(0)
+            with m.If(walks[1].ends & (program.tiles > 1)):
                 m.d.sync += origin.eq(origin + program.placements[output].slot_rows)
         with m.If(self.start):
             m.d.sync += [left.eq(self._prediction_words()), origin.eq(0)]

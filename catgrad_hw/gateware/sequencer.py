@@ -136,8 +136,7 @@ class Sequencer(Component):
             held = Signal.like(level, name=f"{name}_held")
             current = Signal.like(level, name=f"{name}_level")
             m.d.comb += current.eq(Mux(first, level, held))
-            with m.If(self.tag.valid):
-                m.d.sync += held.eq(current)
+            m.d.sync += held.eq(current)  # where nothing issues, nothing begins, or an iteration that sets it follows
             return first, last, current
 
         valid = Signal()

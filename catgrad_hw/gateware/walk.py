@@ -59,7 +59,8 @@ class Walk(Component):
 
         inner_size = constant([sizes[2] for sizes in counts], self.row_bits, "inner_size")
         elements = constant([place.elements for place in numbered.values()], self.row_bits, "elements")
-        base = constant([place.base for place in numbered.values()], self.row_bits, "base")
+        bases = [place.base for place in numbered.values()]
+        following_base = constant([*bases[1:], bases[0]], self.row_bits, "following_base")
 
         outer, along, inner = (
             Signal(bits_for(max(sizes[i] for sizes in counts)), name=name)
@@ -71,9 +72,9 @@ class Walk(Component):
         ends = [(outer, outer_ends), (along, along_ends), (inner, inner_ends)]
         lane = Signal(bits_for(lanes))
         group = Signal(self.row_bits)  # rows of the lanes passed along the vector axis
-        block = Signal(self.row_bits)  # rows of the outer indices passed
+        block = Signal(self.row_bits, init=bases[0])  # where the rows of the outer index begin
         m.d.comb += [
-            self.row.eq(self.origin + base + block + group + inner),
+            self.row.eq(self.origin + block + group + inner),
             self.lane.eq(lane),
             self.ends_array.eq(outer_ends & along_ends & inner_ends),
             self.ends.eq(self.ends_array & (self.array == len(self.places) - 1)),
@@ -85,13 +86,14 @@ class Walk(Component):
             (1, [inner.eq(Mux(inner_ends, 0, inner + 1))]),
             (goes_along, [along.eq(Mux(along_ends, 0, along + 1)), lane.eq(Mux(lane_ends, 0, lane + 1))]),
             (goes_along & lane_ends, [group.eq(Mux(along_ends, 0, group + elements))]),
-            (goes_out, [outer.eq(Mux(outer_ends, 0, outer + 1)), block.eq(Mux(outer_ends, 0, block + inner_size))]),
+            (goes_out, [outer.eq(Mux(outer_ends, 0, outer + 1))]),
+            (goes_out, [block.eq(Mux(outer_ends, following_base, block + inner_size))]),
             (goes_on, [self.array.eq(Mux(self.array == len(self.places) - 1, 0, self.array + 1))]),
         ):
             with m.If(self.step & when):
                 m.d.sync += statements
         with m.If(self.restart):
-            m.d.sync += [signal.eq(0) for signal in (outer, along, inner, lane, group, block, self.array)]
+            m.d.sync += [signal.eq(signal.init) for signal in (outer, along, inner, lane, group, block, self.array)]
 
         # Whether a counter is at its end comes out of a register: of one array it is known a step ahead.
         if len(self.places) == 1:

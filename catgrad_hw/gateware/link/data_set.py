@@ -94,7 +94,8 @@ class DataSet(Component):
         m = Module()
         m.submodules.memory = memory = SinglePortMemory(self.words, self.width, self.kind)
         position = Signal(self.address_bits, reset_less=True)
-        last = Signal(self.address_bits, reset_less=True)
+        last, before_last = Signal(self.address_bits, reset_less=True), Signal(self.address_bits, reset_less=True)
+        at_last = Signal(reset_less=True)  # where the position is, known as soon as it is there
         # A register follows the memory, which is slow. The memory holds the next word until it moves there; the one at
         # the position follows that.
         fetch, fetched, moves = Signal(), Signal(), Signal()
@@ -110,12 +111,14 @@ class DataSet(Component):
             m.d.sync += [self.samples.payload.eq(memory.read_data), self.samples.valid.eq(fetched), fetched.eq(0)]
         with m.If(fetch):
             m.d.sync += fetched.eq(1)
-        with m.If(fetch & (position == last)):
-            m.d.sync += position.eq(0)
+        m.d.sync += at_last.eq(position == last)
+        with m.If(fetch & at_last):
+            m.d.sync += [position.eq(0), at_last.eq(last == 0)]
         with m.Elif(fetch | memory.write):
-            m.d.sync += position.eq(position + 1)
+            m.d.sync += [position.eq(position + 1), at_last.eq(position == before_last)]
         with m.If(self.set_position):
-            m.d.sync += [position.eq(self.value), self.playing.eq(self.play), self.samples.valid.eq(0), fetched.eq(0)]
+            m.d.sync += [position.eq(self.value), at_last.eq(self.value == last)]
+            m.d.sync += [self.playing.eq(self.play), self.samples.valid.eq(0), fetched.eq(0)]
         with m.If(self.set_last):
-            m.d.sync += last.eq(self.value)
+            m.d.sync += [last.eq(self.value), before_last.eq(self.value - 1)]
         return m
