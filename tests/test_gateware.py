@@ -15,7 +15,7 @@ from amaranth.sim import Simulator
 from layouts import along_features, location, locations, packed
 from small_workloads import dense_workload
 
-from catgrad_hw.gateware.arithmetic import rounded, saturated, saturated_for
+from catgrad_hw.gateware.arithmetic import narrowed, rounded, saturated, saturated_for
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
 from catgrad_hw.gateware.counters import Counters
@@ -25,6 +25,7 @@ from catgrad_hw.gateware.reader import Reader
 from catgrad_hw.gateware.registers import READ_CYCLES
 from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import TableRead
+from catgrad_hw.gateware.states import States
 from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import Draw
 from catgrad_hw.gateware.tag import Choice, Edge, TagLayout, partial_lanes
@@ -144,6 +145,51 @@ def test_saturation_to_the_width_of_the_kernel():
         found = evaluate(m, (value, kernel), (result, flag), [(v, number) for v in values.tolist()])
         np.testing.assert_array_equal(found[:, 0], saturate(values, width))
         np.testing.assert_array_equal(found[:, 1], saturate(values, width) != values)
+
+
+@pytest.mark.parametrize("widths", [{0: 4, 1: 4, 2: 4, 3: 4}, {0: 3, 1: 8, 2: 5, 3: 1}, {0: 12, 1: 12, 2: 12, 3: 12}])
+@pytest.mark.parametrize("shifts", [{0: 0}, {0: 3}, {0: 1, 1: 7, 2: 8}, {0: -2, 1: 0, 2: 4}, {0: 2, 1: 2, 2: 5, 3: 11}])
+def test_narrowing_of_every_word_is_rounding_and_saturation(shifts, widths):
+    m = Module()
+    value, kernel, flag = Signal(signed(8)), Signal(2), Signal()
+    shift, width = (Choice(m, kernel, values, name, delay=0) for values, name in ((shifts, "shift"), (widths, "width")))
+    result, clamped = narrowed(m, value, shift, width, "n")
+    m.d.comb += flag.eq(clamped)
+    values = words(8)
+    for number, by in shifts.items():
+        found = evaluate(m, (value, kernel), (result, flag), [(v, number) for v in values.tolist()])
+        exact = round_reference(values, by)
+        np.testing.assert_array_equal(found[:, 0], saturate(exact, widths[number]))
+        np.testing.assert_array_equal(found[:, 1], saturate(exact, widths[number]) != exact)
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_state_is_high_at_a_time_and_leads_to_what_follows():
+    m = Module()
+    states = States("IDLE", "GOES", "WAITS", "ENDS")
+    start, cut = Signal(), Signal()
+    states.go("IDLE", "GOES", start)
+    states.go("GOES", "WAITS")
+    states.go("WAITS", "ENDS", cut)
+    states.go("WAITS", "IDLE", ~cut & start)
+    states.go("ENDS", "IDLE")
+    states.build(m)
+    busy = Signal()
+    m.d.comb += busy.eq(states.among("GOES", "WAITS"))
+    expected = ["IDLE", "IDLE", "GOES", "WAITS", "WAITS", "IDLE", "GOES", "WAITS", "ENDS", "IDLE"]
+    inputs = [(0, 1), (1, 0), (0, 0), (0, 0), (1, 0), (1, 1), (0, 0), (1, 1), (0, 0), (0, 0)]
+
+    async def bench(ctx):
+        for name, (starts, cuts) in zip(expected, inputs, strict=True):
+            ctx.set(start, starts)
+            ctx.set(cut, cuts)
+            assert [n for n, state in states.at.items() if ctx.get(state)] == [name]
+            assert ctx.get(busy) == (name in ("GOES", "WAITS"))
+            await ctx.tick()
+
+    simulate(m, bench)
 
 
 # --- tables and draws -------------------------------------------------------------------------------------------------

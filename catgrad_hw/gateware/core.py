@@ -161,7 +161,8 @@ class Core(Component):
         if aligned:
             rounding = fixed(1)
             rows = [
-                [shifted(word, shift - 1) for word in row] for row, (shift,) in zip(rows, of_banks.values(), strict=True)
+                [shifted(word, shift - 1) for word in row]
+                for row, (shift,) in zip(rows, of_banks.values(), strict=True)
             ]
         elif rounds:
             rounding = Choice(m, layout.kernel, roundings, f"{name}_rounding", delay=last)

@@ -48,8 +48,8 @@ class Counters(Component):
         write, read = memory.write_port(), memory.read_port()
 
         # A visit reads what lies in the memory, takes it and what is at hand, compares them while the host's counter is
-        # read, and writes both together while nothing is. ``lay`` follows the memory, which is slow, without logic; what
-        # is at hand is picked in two cycles, out of few and out of these.
+        # read, and writes both together while nothing is. ``lay`` follows the slow memory without logic. What
+        # is at hand is picked in two cycles: one of few, then of these.
         reads, takes, compares, writes = Signal(init=1), Signal(), Signal(), Signal()
         m.d.sync += [takes.eq(reads), compares.eq(takes), writes.eq(compares), reads.eq(writes)]
         turn = Signal(range(count))

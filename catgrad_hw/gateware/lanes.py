@@ -146,10 +146,11 @@ class Tree(Component):
 
 
 class SumAccumulator(Component):
-    """Accumulates words of ``width`` bits in ``bits`` bits, wrapping: ``total`` becomes the word where ``first`` is high,
-    else grows by it. A word of 0 changes nothing.
+    """Accumulates words of ``width`` bits in ``bits`` bits, wrapping: ``total`` becomes the word where ``first`` is
+    high, else grows by it; a word of 0 changes nothing.
 
-    (Without an enable, for on iCE40 a carry chain may not have more inputs: eight cells share 32.)
+    It has no enable: the eight cells of an iCE40's tile have 32 inputs, which this takes; with one more, the carry
+    chain leaves every other tile through a LUT.
     """
 
     def __init__(self, width, bits):

@@ -68,7 +68,7 @@ class SampleLoader(Component):
         loaded = Signal(range(program.slots + 1))
         occupied = Signal(range(program.slots + 1))
 
-        # What decides comes out of registers: for a cycle after the last word of a tile, or a forgetting, none is taken.
+        # What decides comes out of registers: in the cycle after the last word of a tile none is taken.
         take, filled = self.takes, Signal()
         room = Signal()
         m.d.comb += [self.samples.ready.eq(room), take.eq(room & self.samples.valid)]

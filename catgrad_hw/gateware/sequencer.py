@@ -111,7 +111,7 @@ class Sequencer(Component):
         def loads(kernel_of, name):
             """For each position, what starts the loop of kernel ``kernel_of[kernel]``: its count, whether it ends."""
             values = []
-            for position, (counter, end) in enumerate(zip(counters, ended, strict=True)):
+            for position, counter in enumerate(counters):
                 starts = {i: trips(kernels[k], position) - 1 for i, k in kernel_of.items()}
                 at_end = {i: start == 0 for i, start in starts.items()}
                 value = table(m, kernel, starts, counter.shape(), f"{name}_{position}")

@@ -142,7 +142,7 @@ class FrameTransmitter(Component):
         left = Signal(range(CRC_BYTES), reset_less=True)
         current = Signal(8)
         special = Signal(reset_less=True)
-        states = States(*"IDLE BEGIN LOOK BYTE ESCAPED CRC FETCH FETCHED END DRAIN".split())
+        states = States("IDLE", "BEGIN", "LOOK", "BYTE", "ESCAPED", "CRC", "FETCH", "FETCHED", "END", "DRAIN")
         at, go, ready = states.at, states.go, self.line.ready
         m.d.comb += [current.eq(Mux(tail, self.crc_low, self.byte)), self.crc_shift.eq(tail)]
         m.d.sync += special.eq((current == FLAG) | (current == ESCAPE))
