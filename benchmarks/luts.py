@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +19,7 @@ from scipy.optimize import nnls
 from catgrad_hw.boards.build import synthesise
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import LEANER, LUT_RAM_LUTS, LUTS, LutModel, Search
-from catgrad_hw.boards.flow import CELLS, CONSTRAINTS, Stages, route_arguments, watched
+from catgrad_hw.boards.flow import CONSTRAINTS, Stages, luts_taken, route_arguments, watched
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.hardware import Hardware
 from catgrad_hw.numbers.pipeline import quantize_workload
@@ -71,11 +70,8 @@ def measure(board_name: str, model: str, lanes: int, leaner: int) -> tuple[list[
         path = tools.ready(tools.place_and_route(board.family))
         arguments = route_arguments(board, CLOCK / MHZ)
         _, said = watched([str(path), *arguments, "--pack-only"], folder, lambda: None)
-    found = re.search(rf"\b{CELLS[board.family].luts}:\s+(\d+)/", said)
-    if found is None:
-        raise RuntimeError(said[-1000:])
     features = LutModel.features(design.program, soft=not board.chip.multipliers)
-    return list(map(float, features)), int(found[1]) - LUT_RAM_LUTS * design.needs.lut_rams
+    return list(map(float, features)), luts_taken(said, board.family) - LUT_RAM_LUTS * design.needs.lut_rams
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catgrad_hw.boards.flow import GUARD, synthesis_command
+from catgrad_hw.boards.flow import GUARD, synthesis_commands
 from catgrad_hw.hardware import compile_hardware, compile_predictor
 from catgrad_hw.schedule.memory import Family
 from catgrad_hw.simulate import tools
@@ -32,20 +32,23 @@ class Device:
     """A device: its family's synthesis, and nextpnr's program and options."""
 
     family: Family
+    chip: str
     nextpnr: str
     options: tuple[str, ...]
-    multipliers: bool = True
 
+
+ICE40 = ("--pcf-allow-unconstrained",)
+ECP5 = ("--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")
 
 DEVICES = {
-    "up5k": Device("ice40", "ice40", ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained")),
-    "hx8k": Device("ice40", "ice40", ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"), False),
-    "ecp5-25": Device("ecp5", "ecp5", ("--25k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")),
-    "ecp5-85": Device("ecp5", "ecp5", ("--85k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")),
+    "up5k": Device("ice40", "iCE40UP5K", "ice40", ("--up5k", "--package", "sg48", *ICE40)),
+    "hx8k": Device("ice40", "iCE40HX8K", "ice40", ("--hx8k", "--package", "ct256", *ICE40)),
+    "ecp5-25": Device("ecp5", "LFE5U-25F", "ecp5", ("--25k", *ECP5)),
+    "ecp5-85": Device("ecp5", "LFE5U-85F", "ecp5", ("--85k", *ECP5)),
     "gw1n9": Device(
-        "gowin", "himbaechel-gowin", ("--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C")
+        "gowin", "GW1NR-9C", "himbaechel-gowin", ("--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C")
     ),
-}  # fmt: skip
+}
 
 KINDS = {
     "LUT": ("SB_LUT4", "LUT4", "LUT1", "LUT2", "LUT3", "TRELLIS_COMB"),
@@ -99,8 +102,8 @@ endmodule
 def synthesised(directory: Path, text: str, device: Device, top: str) -> dict[str, Any]:
     """The flat netlist of ``top``, as Yosys writes it."""
     (directory / "design.v").write_text(text)
-    synthesis = synthesis_command(device.family, top, multipliers=device.multipliers)
-    script = f"read_verilog design.v; {synthesis} -no-rw-check; write_json {top}.json"  # the schedule was checked
+    synthesis = synthesis_commands(device.family, device.chip, top, " -no-rw-check")  # the schedule was checked
+    script = "; ".join(["read_verilog design.v", *synthesis, f"write_json {top}.json"])
     command = [str(tools.yosys().require()), "-q", *GUARD, "-l", f"{top}.log", "-p", script]
     subprocess.run(command, cwd=directory, check=True)
     module: dict[str, Any] = json.loads((directory / f"{top}.json").read_text())["modules"][top]

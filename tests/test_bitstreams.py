@@ -1,4 +1,4 @@
-"""Bitstreams: one board of each family from a small model, by the real tools; all boards with ``--all-boards``.
+"""Bitstreams of iris-hidden, by the real tools: one board of each family; all boards with ``--all-boards``.
 
 Also the guard against Yosys' miscompile, and how clock and place-and-route's refusals are dealt with.
 """
@@ -51,8 +51,8 @@ def need_tools(family: str) -> None:
 
 
 def small():
-    """The smallest model that trains."""
-    return load_workload("iris-linear", 4)
+    """iris-hidden in small batches, of which little is to be simulated."""
+    return load_workload("iris-hidden", 4)
 
 
 GROUPS = {"icebreaker": "ice40 routed", "ice40-hx8k-evn": "ice40 bitstream", "tang-nano-9k": "gowin netlist"}

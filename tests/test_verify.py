@@ -222,13 +222,13 @@ def test_what_no_tool_reads_back_is_refused(board, level, told):
 
 
 def run(board: str, level: str, damage: str | None = None):
-    """Two steps of the smallest model that trains; tests/test_bitstreams.py builds the same design."""
+    """Two steps of a small batch; tests/test_bitstreams.py builds the same design."""
     for tool in (tools.place_and_route(find_board(board).family), tools.packer(find_board(board).family)):
         if level != "netlist" and not tool.found:
             pytest.skip(f"needs {tool.name}: {tool.advice}")
     if level == "bitstream" and not tools.icebox("icebox_vlog").found:
         pytest.skip("needs icebox_vlog: apt install fpga-icestorm")
-    workload = load_workload("iris-linear", 4)
+    workload = load_workload("iris-hidden", 4)
     return verify(workload, find_board(board), level, lanes=1, damage=DAMAGES[damage] if damage else None)
 
 

@@ -72,7 +72,20 @@ class Routed:
 
     def used(self, what: str, family: Family) -> int:
         """Cells of ``luts``, ``block_rams`` or ``multipliers`` that the design takes."""
+        if what == "luts":
+            return luts_taken(self.log, family)
         return self.cells.get(getattr(CELLS[family], what), (0, 0))[0]
+
+
+def luts_taken(log: str, family: Family) -> int:
+    """LUTs that a design takes by the ``log`` of place-and-route. A Gowin's flip-flop has no input but from the LUT at
+    its side, which only passes its input on where no LUT of the design was put there."""
+    used = {name: count for name, count, _ in _utilization(log)}
+    passing = 0
+    if family == "gowin":
+        (pairs,) = re.findall(r"^Info: Constrained (\d+) LUTFF pairs", log, re.MULTILINE)
+        passing = used["DFF"] - int(pairs)
+    return used[CELLS[family].luts] + passing
 
 
 class Stages:
@@ -251,15 +264,6 @@ CELLS_NETLIST = "routed.json"
 ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin": CELLS_NETLIST}
 
 
-def synthesis_command(family: Family, top: str, *, multipliers: bool = True, gowin: str = "gw1n") -> str:
-    """Yosys' command for ``top``; ``multipliers``: whether an iCE40 has any, which then wants :data:`GUARD`, too."""
-    return {
-        "ice40": f"synth_ice40 -top {top}" + (" -dsp" if multipliers else ""),
-        "ecp5": f"synth_ecp5 -top {top}",
-        "gowin": f"synth_gowin -top {top} -family {gowin}",
-    }[family]
-
-
 ICE40_CONNECTION: Mapping[str, tuple[str, int]] = {"UP": ("u", 1800), "LP": ("lp", 1200), "HX": ("hx", 800)}
 """By series: its speed, as Yosys calls it, and the delay of a connection in a full chip, in ps."""
 
@@ -267,14 +271,27 @@ FEW_ENABLED = 4
 """What enables fewer flip-flops is logic: the eight cells of an iCE40's tile share one enable, and one reset."""
 
 
-def ice40_by_delay(command: str, chip: str) -> list[str]:
+def synthesis_commands(family: Family, chip: str, top: str, options: str = "") -> list[str]:
+    """Yosys' commands for ``top``; those of an iCE40 want :data:`GUARD`, too. ``options``: more for its ``synth``.
+
+    On a Gowin, multiplexers between LUTs tie these to their places, and save none of them here.
+    """
+    if family == "ice40":
+        return _ice40_by_delay(f"synth_ice40 -top {top}{options}", chip)
+    if family == "gowin":
+        return [f"synth_gowin -top {top} -family {'gw2a' if chip.startswith('GW2A') else 'gw1n'} -nowidelut{options}"]
+    return [f"synth_ecp5 -top {top}{options}"]
+
+
+def _ice40_by_delay(command: str, chip: str) -> list[str]:
     """``synth_ice40`` in stages, with the delay of connections as routing will find it.
 
     Yosys counts on a fraction of it. Then the longest carry chain looks as slow as eight LUTs in a row, and eight in a
     row is what all other logic may take for the sake of area.
     """
     speed, connection = ICE40_CONNECTION[chip.removeprefix("iCE40")[:2].upper()]
-    command = f"{command} -device {speed} -dffe_min_ce_use {FEW_ENABLED}"
+    multipliers = " -dsp" if speed == "u" else ""
+    command = f"{command}{multipliers} -device {speed} -dffe_min_ce_use {FEW_ENABLED}"
     return [
         f"{command} -run :map_luts",
         f"read_verilog -D ICE40_{speed.upper()} -icells -lib -specify +/ice40/abc9_model.v",
@@ -289,15 +306,10 @@ def ice40_by_delay(command: str, chip: str) -> list[str]:
 
 def synthesis_script(board: Board, script_after_read: str) -> str:
     """The Yosys script; ``script_after_read`` stands between reading and synthesis."""
-    chip = "gw2a" if board.chip_name.startswith("GW2A") else "gw1n"
-    command = synthesis_command(board.family, "top", multipliers=bool(board.chip.multipliers), gowin=chip)
-    output = f"write_json{' -noscopeinfo' if board.family != 'gowin' else ''} top.json"
-    commands = [command]
-    if board.family == "gowin":
-        commands, output = [f"{command} -json top.json"], ""
-    elif board.family == "ice40":
-        commands = ice40_by_delay(command, board.chip_name)
-    return "\n".join(["read_rtlil top.il", script_after_read, *commands, output, ""])
+    own = board.family == "gowin"  # whose synthesis drops, before it writes, what place-and-route does not know
+    commands = synthesis_commands(board.family, board.chip_name, "top", " -json top.json" if own else "")
+    writes = [] if own else ["write_json -noscopeinfo top.json"]
+    return "\n".join(["read_rtlil top.il", script_after_read, *commands, *writes, ""])
 
 
 def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:
