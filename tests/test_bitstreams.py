@@ -64,7 +64,7 @@ def grouped(name: str):
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize("name", map(grouped, BOARDS))
+@pytest.mark.parametrize("name", [grouped(name) for name in BOARDS])
 def test_a_bitstream(name, tmp_path, request, monkeypatch, capsys):
     """It is there, meets its clock, takes what was predicted or less, and is not built again when nothing changed."""
     if name not in ONE_OF_EACH and not request.config.getoption("--all-boards"):
@@ -196,7 +196,7 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize("name", map(grouped, ["icebreaker", "ulx3s-25f"]))
+@pytest.mark.parametrize("name", [grouped("icebreaker"), grouped("ulx3s-25f")])
 def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):
     """With Yosys' own way, each bit of a row takes a register and a multiplexer more. On an ECP5 only the counters are
     a memory that Yosys maps."""
