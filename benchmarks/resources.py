@@ -35,6 +35,7 @@ class Device:
     chip: str
     nextpnr: str
     options: tuple[str, ...]
+    multipliers: bool = True
 
 
 ICE40 = ("--pcf-allow-unconstrained",)
@@ -42,7 +43,7 @@ ECP5 = ("--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained")
 
 DEVICES = {
     "up5k": Device("ice40", "iCE40UP5K", "ice40", ("--up5k", "--package", "sg48", *ICE40)),
-    "hx8k": Device("ice40", "iCE40HX8K", "ice40", ("--hx8k", "--package", "ct256", *ICE40)),
+    "hx8k": Device("ice40", "iCE40HX8K", "ice40", ("--hx8k", "--package", "ct256", *ICE40), False),
     "ecp5-25": Device("ecp5", "LFE5U-25F", "ecp5", ("--25k", *ECP5)),
     "ecp5-85": Device("ecp5", "LFE5U-85F", "ecp5", ("--85k", *ECP5)),
     "gw1n9": Device(
@@ -102,7 +103,8 @@ endmodule
 def synthesised(directory: Path, text: str, device: Device, top: str) -> dict[str, Any]:
     """The flat netlist of ``top``, as Yosys writes it."""
     (directory / "design.v").write_text(text)
-    synthesis = synthesis_commands(device.family, device.chip, top, " -no-rw-check")  # the schedule was checked
+    checked = " -no-rw-check"  # the schedule was
+    synthesis = synthesis_commands(device.family, device.chip, top, checked, multipliers=device.multipliers)
     script = "; ".join(["read_verilog design.v", *synthesis, f"write_json {top}.json"])
     command = [str(tools.yosys().require()), "-q", *GUARD, "-l", f"{top}.log", "-p", script]
     subprocess.run(command, cwd=directory, check=True)

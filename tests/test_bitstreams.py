@@ -25,7 +25,7 @@ from catgrad_hw.boards import flow, program
 from catgrad_hw.boards.build import ATTEMPTS, build
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
-from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge
+from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge, luts_taken, synthesis_commands
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.errors import CapacityError, ModelError, ToolError
 from catgrad_hw.gateware.bank import is_instance
@@ -193,6 +193,10 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
     else:
         assert constant_bits(stages.synthesise(two, "")) == 0
     assert GUARD == ("-e", "Driver-driver.conflict")
+    # Without multipliers none are asked for; a series that is not listed is dealt with as the slowest.
+    lite, plus = (synthesis_commands("ice40", f"iCE40{size}", "top", multipliers=False) for size in ("UL1K", "UP5K"))
+    assert lite == plus
+    assert "-dsp" not in " ".join(lite)
 
 
 @pytest.mark.fpga
@@ -288,7 +292,8 @@ def test_fewer_lanes_where_luts_do_not_suffice(tmp_path, monkeypatch):
     assert tried == [4]
 
 
-def test_a_design_that_is_too_large_names_the_resource(tmp_path):
+def test_what_the_log_of_place_and_route_tells(tmp_path):
+    """Of a design that is too large, the resource; of others, the LUTs."""
     log = (
         "Info: Device utilisation:\nInfo: \t         ICESTORM_LC:  5576/   5280   105%\n"
         "Info: \t        ICESTORM_RAM:    13/     30    43%\n"
@@ -301,3 +306,9 @@ def test_a_design_that_is_too_large_names_the_resource(tmp_path):
     other = Stages(BOARDS["icebreaker"], tmp_path)._unroutable("ERROR: cannot read top.json\n")
     assert isinstance(other, ToolError)
     assert "cannot read top.json" in str(other)
+    counts = "Info: \t LUT4: 70/ 8640 0%\nInfo: \t DFF: 50/ 6480 0%\n"
+    assert luts_taken(log, "ice40") == 5576
+    assert luts_taken(f"Info: Constrained 20 LUTFF pairs.\n{counts}", "gowin") == 100
+    for silent, family in (("", "ice40"), (counts, "gowin")):
+        with pytest.raises(ToolError, match=r"expected a log that counts LUTs.*update nextpnr"):
+            luts_taken(silent, family)

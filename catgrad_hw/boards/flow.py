@@ -79,12 +79,18 @@ class Routed:
 
 def luts_taken(log: str, family: Family) -> int:
     """LUTs that a design takes by the ``log`` of place-and-route. A Gowin's flip-flop has no input but from the LUT at
-    its side, which only passes its input on where no LUT of the design was put there."""
+    its side, which only passes its input on where no LUT of the design was put there.
+
+    Raises:
+        ToolError: the log does not tell.
+    """
     used = {name: count for name, count, _ in _utilization(log)}
-    passing = 0
-    if family == "gowin":
-        (pairs,) = re.findall(r"^Info: Constrained (\d+) LUTFF pairs", log, re.MULTILINE)
-        passing = used["DFF"] - int(pairs)
+    pairs = re.search(r"^Info: Constrained (\d+) LUTFF pairs", log, re.MULTILINE)
+    if CELLS[family].luts not in used or (family == "gowin" and not pairs):
+        raise ToolError(
+            "place and route: expected a log that counts LUTs and their flip-flops, found none; update nextpnr"
+        )
+    passing = used["DFF"] - int(pairs[1]) if family == "gowin" and pairs else 0
     return used[CELLS[family].luts] + passing
 
 
@@ -265,19 +271,23 @@ ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin
 
 
 ICE40_CONNECTION: Mapping[str, tuple[str, int]] = {"UP": ("u", 1800), "LP": ("lp", 1200), "HX": ("hx", 800)}
-"""By series: its speed, as Yosys calls it, and the delay of a connection in a full chip, in ps."""
+"""By series: its speed, as Yosys calls it, and the delay of a connection in a full chip, in ps. Others are as slow as
+the UltraPlus."""
 
 FEW_ENABLED = 4
 """What enables fewer flip-flops is logic: the eight cells of an iCE40's tile share one enable, and one reset."""
 
 
-def synthesis_commands(family: Family, chip: str, top: str, options: str = "") -> list[str]:
-    """Yosys' commands for ``top``; those of an iCE40 want :data:`GUARD`, too. ``options``: more for its ``synth``.
+def synthesis_commands(
+    family: Family, chip: str, top: str, options: str = "", *, multipliers: bool = True
+) -> list[str]:
+    """Yosys' commands for ``top``; those of an iCE40 want :data:`GUARD`, too. ``options``: more for its ``synth``;
+    ``multipliers``: whether an iCE40 has any.
 
     On a Gowin, multiplexers between LUTs tie these to their places, and save none of them here.
     """
     if family == "ice40":
-        return _ice40_by_delay(f"synth_ice40 -top {top}{options}", chip)
+        return _ice40_by_delay(f"synth_ice40 -top {top}{options}{' -dsp' if multipliers else ''}", chip)
     if family == "gowin":
         return [f"synth_gowin -top {top} -family {'gw2a' if chip.startswith('GW2A') else 'gw1n'} -nowidelut{options}"]
     return [f"synth_ecp5 -top {top}{options}"]
@@ -289,9 +299,9 @@ def _ice40_by_delay(command: str, chip: str) -> list[str]:
     Yosys counts on a fraction of it. Then the longest carry chain looks as slow as eight LUTs in a row, and eight in a
     row is what all other logic may take for the sake of area.
     """
-    speed, connection = ICE40_CONNECTION[chip.removeprefix("iCE40")[:2].upper()]
-    multipliers = " -dsp" if speed == "u" else ""
-    command = f"{command}{multipliers} -device {speed} -dffe_min_ce_use {FEW_ENABLED}"
+    series = chip.removeprefix("iCE40")[:2].upper()
+    speed, connection = ICE40_CONNECTION.get(series, ICE40_CONNECTION["UP"])
+    command = f"{command} -device {speed} -dffe_min_ce_use {FEW_ENABLED}"
     return [
         f"{command} -run :map_luts",
         f"read_verilog -D ICE40_{speed.upper()} -icells -lib -specify +/ice40/abc9_model.v",
@@ -307,7 +317,13 @@ def _ice40_by_delay(command: str, chip: str) -> list[str]:
 def synthesis_script(board: Board, script_after_read: str) -> str:
     """The Yosys script; ``script_after_read`` stands between reading and synthesis."""
     own = board.family == "gowin"  # whose synthesis drops, before it writes, what place-and-route does not know
-    commands = synthesis_commands(board.family, board.chip_name, "top", " -json top.json" if own else "")
+    commands = synthesis_commands(
+        board.family,
+        board.chip_name,
+        "top",
+        " -json top.json" if own else "",
+        multipliers=bool(board.chip.multipliers),
+    )
     writes = [] if own else ["write_json -noscopeinfo top.json"]
     return "\n".join(["read_rtlil top.il", script_after_read, *commands, *writes, ""])
 

@@ -43,7 +43,7 @@ def verify(
     tile: Tile = None,
     clock: Annotated[
         float | None,
-        typer.Option(min=0, metavar="MHZ", help="The core's clock, as of catgrad-hw build; default: a slow one."),
+        typer.Option(metavar="MHZ", help="The core's clock, as of catgrad-hw build; default: a slow one."),
     ] = None,
     seed: Seed = 0,
     break_it: Annotated[
@@ -86,7 +86,7 @@ def verify(
             lanes=lanes,
             memory=memory,
             tile=tile,
-            clock_mhz=clock or CLOCK_MHZ,
+            clock_mhz=CLOCK_MHZ if clock is None else clock,
             steps=steps,
             seed=seed,
             damage=DAMAGES[break_it.value] if break_it else None,
