@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -181,13 +182,15 @@ def test_random_models_agree_on_the_cpu(tmp_path_factory: pytest.TempPathFactory
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * (1 + np.abs(b).max(initial=0)))
 
 
-def test_a_large_model_is_launched_kernel_by_kernel() -> None:
+def test_a_large_model_is_launched_phase_by_phase() -> None:
     from catgrad_hw import Dtype, NdArrayType, layers
     from catgrad_hw.compile import learner
 
     B, A, C = (NdArrayType((size,), Dtype.float32) for size in (2, 1100, 1000))
     source = cuda.emit(learner(layers.linear(B, A, C), layers.sgd(0.5), layers.mse), "large")["large.cu"]
-    assert "return step_launches(arguments, stream);" in source
+    launches = re.findall(r"cudaLaunchKernel\((\w+), dim3\((\d+)\)", source)
+    outputs, weights = 2 * 1000 * 32 // 256, -(-1100 * 1000 // 256)  # 32 threads share a sum of 1100; 1 a weight's
+    assert launches == [("step_launch_1", str(outputs)), ("step_launch_2", str(weights))]
     assert "cudaLaunchCooperativeKernel(predict_whole" in source  # predict has but 2000 points
 
 

@@ -4,9 +4,9 @@ Each kernel is a device function: the 256 threads of a block are L lanes, which 
 slices, which share a point's sum; the partial sums meet in shared memory. S is about the root of the sum's length, so
 that short sums of many points and long sums of few both keep a GPU busy.
 
-``NAME_step`` runs all of them in one cooperative launch, with a barrier across the grid wherever a kernel needs what
-another one wrote. Where the model is too large for that to pay (:data:`MOST_POINTS`), it launches one by one, and
-``NAME_step_graph`` captures these launches once, as a graph.
+Kernels that need nothing of each other are a phase: blocks take the tiles of all of them in turn. ``NAME_step`` runs
+the phases in one cooperative launch, with a barrier across the grid between them. Where the model is too large for that
+to pay (:data:`MOST_POINTS`), each phase is a launch. ``NAME_step_graph`` captures what ``NAME_step`` launches, once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MANY_POINTS = 1 << 15
 """From so many points on, each thread sums by itself."""
 
 MOST_POINTS = 1 << 20
-"""Programs with kernels of more points are launched kernel by kernel."""
+"""Programs with kernels of more points are launched phase by phase."""
 
 ARCHITECTURES = (80, 90)
 
@@ -41,11 +41,10 @@ class CudaRenderer(FloatRenderer):
 
     def kernel(self, kernel: Kernel) -> list[str]:
         kept = len(kernel.loops) - kernel.reduced
-        points = prod(loop.size for loop in kernel.loops[:kept])
+        points = _points(kernel)
         length = prod(loop.size for loop in kernel.loops[kept:])
         slices = _slices(kernel)
         lanes = THREADS // slices
-        tiles = -(-points // lanes)
         scope = Scope([(loop.name, 0) for loop in kernel.loops])
         body = bare(self.expression(kernel.body, kernel, scope))
         scope.reduced = "r"
@@ -90,28 +89,29 @@ class CudaRenderer(FloatRenderer):
                 ),
                 "__syncthreads();",
             ]
-        head = f"for (int tile = blockIdx.x; tile < {tiles}; tile += gridDim.x) {{"
-        return [head, *(f"  {line}" for line in lines), "}"]
+        return lines
 
 
 def _slices(kernel: Kernel) -> int:
-    """Threads that share a reduction; the first maximum is looked for by one."""
+    """Threads that share a reduction: a power of two near the root of its terms; the first maximum is found by one."""
     kept = len(kernel.loops) - kernel.reduced
-    many = prod(loop.size for loop in kernel.loops[:kept]) >= MANY_POINTS
-    alone = many or kernel.reduction == "argmax"
-    return 1 if alone else slices_for(prod(loop.size for loop in kernel.loops[kept:]))
+    alone = _points(kernel) >= MANY_POINTS or kernel.reduction == "argmax"
+    length = prod(loop.size for loop in kernel.loops[kept:])
+    return 1 if alone else min(1 << round(log2(sqrt(length))), THREADS // FEWEST_LANES)
 
 
-def slices_for(length: int) -> int:
-    """Threads that share a sum of ``length`` terms: a power of two near its root."""
-    return min(1 << round(log2(sqrt(length))), THREADS // FEWEST_LANES)
-
-
-def tiles_of(kernel: Kernel) -> int:
+def _tiles(kernel: Kernel) -> int:
     """Blocks that a kernel can use."""
-    kept = len(kernel.loops) - kernel.reduced
-    points = prod(loop.size for loop in kernel.loops[:kept])
-    return -(-points * _slices(kernel) // THREADS)
+    return -(-_points(kernel) * _slices(kernel) // THREADS)
+
+
+def _points(kernel: Kernel) -> int:
+    return prod(loop.size for loop in kernel.loops[: len(kernel.loops) - kernel.reduced])
+
+
+def _shares(kernel: Kernel) -> bool:
+    """Whether threads share a sum, by way of shared memory."""
+    return _slices(kernel) > 1
 
 
 def _decode(loops: Sequence[Loop], index: str, lines: Sequence[str]) -> list[str]:
@@ -177,41 +177,69 @@ def render(program: KernelProgram, name: str) -> dict[str, str]:
 
 def _function(program: KernelProgram, group: str, name: str, renderer: CudaRenderer) -> tuple[str, str]:
     """The device part and the host part of ``predict`` or ``step``."""
-    kernels = program.programs[group]
-    fits = max((prod(loop.size for loop in k.loops[: len(k.loops) - k.reduced]) for k in kernels), default=0)
+    phases = _phases(program.programs[group])
+    fits = max((_points(kernel) for kernels in phases for kernel in kernels), default=0) <= MOST_POINTS
     members = "\n".join(f"  {declaration};" for declaration in _parameters(program, group, name))
     device = [f"struct {group}_arguments {{\n{members}\n}};\n"]
-    calls: list[str] = []
-    for kernel, apart in zip(kernels, _barriers(kernels), strict=True):
-        lines = "\n".join(f"  {line}" for line in renderer.kernel(kernel))
-        shared = "partial" in lines
-        partial = ", float *partial" if shared else ""
-        device.append(f"__device__ void {group}_{kernel.name}(const {group}_arguments &a{partial}) {{\n{lines}\n}}\n")
-        declare = f"  __shared__ float partial[{THREADS}];\n" if shared else ""
+    for kernel in program.programs[group]:
+        partial = ", float *partial" if _shares(kernel) else ""
         device.append(
-            f"__global__ void {group}_{kernel.name}_alone(const {group}_arguments a) {{\n{declare}"
-            f"  {group}_{kernel.name}(a{', partial' if shared else ''});\n}}\n"
+            f"__device__ void {group}_{kernel.name}(const {group}_arguments &a, int tile{partial}) {{\n"
+            + "\n".join(f"  {line}" for line in renderer.kernel(kernel))
+            + "\n}\n"
         )
-        calls += ["  grid.sync();"] * apart + [f"  {group}_{kernel.name}(a{', partial' if shared else ''});"]
-    memory = [f"  __shared__ float partial[{THREADS}];"] if any("partial" in call for call in calls) else []
-    grid = ["  const cooperative_groups::grid_group grid = cooperative_groups::this_grid();"]
-    grid = grid if any("grid." in call for call in calls) else []
-    device.append(
-        "\n".join([f"__global__ void {group}_whole(const {group}_arguments a) {{", *memory, *grid, *calls, "}\n"])
+    device += [_phase(group, number, kernels) for number, kernels in enumerate(phases, 1)]
+    if fits:
+        device.append(_global(f"{group}_whole", group, phases, first=1))
+    else:
+        device += [_global(f"{group}_launch_{i}", group, [kernels], i) for i, kernels in enumerate(phases, 1)]
+    return "\n".join(device), _host(program, group, name, phases, fits)
+
+
+def _phase(group: str, number: int, kernels: Sequence[Kernel]) -> str:
+    """A function that does the tiles of all kernels of a phase: blocks take them in turn."""
+    partial = ", float *partial" if any(map(_shares, kernels)) else ""
+    lines, before = list[str](), 0
+    for kernel in kernels:
+        tile, end = f"tile - {before}" if before else "tile", before + _tiles(kernel)
+        call = f"{group}_{kernel.name}(a, {tile}{', partial' if _shares(kernel) else ''});"
+        if len(kernels) == 1:
+            lines = [call]
+        else:
+            head = "else" if kernel is kernels[-1] else f"{'else ' if before else ''}if (tile < {end})"
+            lines += [head, f"  {call}"]
+        before = end
+    body = "\n".join(f"    {line}" for line in lines)
+    return (
+        f"__device__ void {group}_phase_{number}(const {group}_arguments &a{partial}) {{\n"
+        f"  for (int tile = blockIdx.x; tile < {before}; tile += gridDim.x) {{\n{body}\n  }}\n}}\n"
     )
-    fill = f"{group}_arguments a = {{{', '.join([*arguments(program, group), 's'])}}};\n  void *arguments[] = {{&a}};"
-    launches = "\n".join(
-        f"  if (error == cudaSuccess)\n"
-        f"    error = cudaLaunchKernel({group}_{kernel.name}_alone, dim3({tiles_of(kernel)}), dim3({THREADS}), "
-        f"arguments, 0, stream);"
-        for kernel in kernels
-    )
-    body = f"  cudaError_t error = cudaSuccess;\n{launches}\n  return error;" if kernels else "  return cudaSuccess;"
-    device.append(f"cudaError_t {group}_launches(void **arguments, cudaStream_t stream) {{\n{body}\n}}\n")
-    if not kernels:
-        device[-1] = device[-1].replace("void **arguments, cudaStream_t stream", "void **, cudaStream_t")
-    most = max((tiles_of(kernel) for kernel in kernels), default=1)
-    whole = f"""\
+
+
+def _global(name: str, group: str, phases: Sequence[Sequence[Kernel]], first: int) -> str:
+    """A kernel in CUDA's sense that does phases one after the other, the ``first`` of this number."""
+    lines = list[str]()
+    for number, kernels in enumerate(phases, first):
+        lines += ["grid.sync();"] * (number > first)
+        lines.append(f"{group}_phase_{number}(a{', partial' if any(map(_shares, kernels)) else ''});")
+    if any(_shares(kernel) for kernels in phases for kernel in kernels):
+        lines.insert(0, f"__shared__ float partial[{THREADS}];")
+    if len(phases) > 1:
+        lines.insert(0, "const cooperative_groups::grid_group grid = cooperative_groups::this_grid();")
+    body = "\n".join(f"  {line}" for line in lines)
+    return f"__global__ void {name}(const {group}_arguments a) {{\n{body}\n}}\n"
+
+
+def _host(program: KernelProgram, group: str, name: str, phases: Sequence[Sequence[Kernel]], fits: bool) -> str:
+    """The functions that launch, and that capture the launches as a graph."""
+    tiles = [sum(map(_tiles, kernels)) for kernels in phases]
+    arguments_of_launch = ", ".join([*arguments(program, group), "s"])
+    if not phases:
+        return "\n".join(
+            f"{prototype(program, group, name, graph)} {{ return cudaSuccess; }}" for graph in (False, True)
+        )
+    if fits:
+        launch = f"""\
   int device = 0, processors = 0, resident = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess)
@@ -221,22 +249,28 @@ def _function(program: KernelProgram, group: str, name: str, renderer: CudaRende
   if (error != cudaSuccess)
     return error;
   // All blocks of a cooperative launch must be resident at once.
-  const int blocks = processors * resident < {most} ? processors * resident : {most};
-  return cudaLaunchCooperativeKernel({group}_whole, dim3(blocks), dim3({THREADS}), arguments, 0, stream);"""
-    launch = whole if fits <= MOST_POINTS else f"  return {group}_launches(arguments, stream);"
-    host = f"""\
+  const int blocks = processors * resident < {max(tiles)} ? processors * resident : {max(tiles)};
+  return cudaLaunchCooperativeKernel({group}_whole, dim3(blocks), dim3({THREADS}), launched, 0, stream);"""
+    else:
+        launch = "  cudaError_t error = cudaSuccess;\n"
+        for number, count in enumerate(tiles, 1):
+            call = f"cudaLaunchKernel({group}_launch_{number}, dim3({count}), dim3({THREADS}), launched, 0, stream)"
+            launch += f"  if (error == cudaSuccess)\n    error = {call};\n"
+        launch += "  return error;"
+    given = ", ".join([*arguments(program, group), "s", "stream"])
+    return f"""\
 {prototype(program, group, name)} {{
-  {fill}
+  {group}_arguments a = {{{arguments_of_launch}}};
+  void *launched[] = {{&a}};
 {launch}
 }}
 
 {prototype(program, group, name, graph=True)} {{
-  {fill}
   cudaGraph_t captured = nullptr;
   cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
   if (error != cudaSuccess)
     return error;
-  error = {group}_launches(arguments, stream);
+  error = {name}_{group}({given});
   const cudaError_t end = cudaStreamEndCapture(stream, &captured);
   if (error == cudaSuccess)
     error = end;
@@ -247,23 +281,22 @@ def _function(program: KernelProgram, group: str, name: str, renderer: CudaRende
   return error;
 }}
 """
-    return "\n".join(device), host
 
 
-def _barriers(kernels: Sequence[Kernel]) -> list[bool]:
-    """For each kernel whether it needs, or would disturb, what kernels since the last barrier wrote or read."""
-    barriers, read, written = [], set[str](), set[str]()
+def _phases(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
+    """The kernels in order, parted where one needs, or would disturb, what those before it wrote or read."""
+    phases, read, written = list[list[Kernel]](), set[str](), set[str]()
     for kernel in kernels:
         takes = {access.array for access in reads(kernel.body)}
         takes.update(access.array for _, value in results(kernel) for access in reads(value))
         gives = {access.array for access in stores(kernel)}
-        apart = bool(takes & written or gives & (written | read))
-        if apart:
+        if not phases or takes & written or gives & (written | read):
+            phases.append([])
             read, written = set(), set()
-        barriers.append(apart)
+        phases[-1].append(kernel)
         read |= takes
         written |= gives
-    return barriers
+    return phases
 
 
 def _parameters(program: KernelProgram, group: str, name: str) -> list[str]:
