@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import random
@@ -18,6 +19,7 @@ import pytest
 
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
+from catgrad_hw.cli.host import _ask
 from catgrad_hw.errors import BoardLostError, DataError, LinkError
 from catgrad_hw.gateware.link.settings import LinkSettings, describe
 from catgrad_hw.hardware import compile_hardware, only_predict
@@ -139,6 +141,12 @@ def test_port_auto():
         LinkError, match=r"found /dev/ttyUSB0 \(iCEBreaker A\), /dev/ttyUSB1 \(iCEBreaker B\); give one"
     ):
         choose_port(ICE, None)
+
+
+def test_the_user_is_asked_which_port(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("3\nx\n2\n"))
+    assert choose_port(ICE[:2], _ask) == "/dev/ttyUSB1"  # at the third answer: there is no third port
+    assert capsys.readouterr().err.count("port number") == 3
 
 
 # --- data of one's own ------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from catgrad_hw.cli.options import (
@@ -245,10 +244,13 @@ def _connected(port: str, workload: Workload, **options: Any) -> Iterator[Board]
 
 def _ask(ports: Sequence[Port]) -> int:
     """The index of the port that the user chooses."""
+    from rich.prompt import IntPrompt
+
     from catgrad_hw.cli import show
 
     show.ports(ports)
-    return int(typer.prompt("port number", type=click.IntRange(1, len(ports)), err=True)) - 1
+    choices = [str(number) for number in range(1, len(ports) + 1)]
+    return IntPrompt.ask("port number", console=show.err, choices=choices) - 1
 
 
 def _own_data(workload: Workload, data: Path | None, label: str | None) -> tuple[Workload, tuple[str, ...]]:
