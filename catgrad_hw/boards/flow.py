@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from catgrad_hw.boards.description import Board
+from catgrad_hw.boards.floorplan import floorplan
 from catgrad_hw.errors import CapacityError, ToolError
 from catgrad_hw.numbers.pipeline import Progress
 from catgrad_hw.schedule.memory import Family
@@ -122,7 +123,7 @@ class Stages:
             ToolError: it failed for another reason.
         """
         name = f"top.{CONSTRAINTS[self.board.family]}"
-        files = {"top.json": netlist, name: constraints.encode()}
+        files = {"top.json": floorplan(netlist, self.board.chip_name), name: constraints.encode()}
         log = "place-and-route.log"
         arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--write", CELLS_NETLIST,
                      "--report", "report.json", "-q", "-l", log, "--timing-allow-fail")  # fmt: skip
@@ -284,13 +285,13 @@ def synthesis_commands(
     """Yosys' commands for ``top``; those of an iCE40 want :data:`GUARD`, too. ``options``: more for its ``synth``;
     ``multipliers``: whether an iCE40 has any.
 
-    On a Gowin, multiplexers between LUTs tie these to their places, and save none of them here.
+    Multiplexers between the LUTs of an ECP5 or a Gowin tie these to their places, and save none of them here.
     """
     if family == "ice40":
         return _ice40_by_delay(f"synth_ice40 -top {top}{options}{' -dsp' if multipliers else ''}", chip)
     if family == "gowin":
         return [f"synth_gowin -top {top} -family {'gw2a' if chip.startswith('GW2A') else 'gw1n'} -nowidelut{options}"]
-    return [f"synth_ecp5 -top {top}{options}"]
+    return [f"synth_ecp5 -top {top} -nowidelut{options}"]
 
 
 def _ice40_by_delay(command: str, chip: str) -> list[str]:

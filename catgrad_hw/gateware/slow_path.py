@@ -1,6 +1,6 @@
 """The slow path: E words a cycle, combined with others, rounded, masked, looked up, and subtracted from."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
@@ -72,7 +72,7 @@ class TableRead(Component):
 
 class SlowPath(Component):
     """Captures a row of accumulators and treats ``slow_words`` of them in each of the following beats, or captures a
-    finished sum of the tree and treats that.
+    finished sum of the tree and treats that. A word of a beat treats neighbouring lanes, one after the other.
 
     ``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, ``tag`` is the pipeline's a cycle before; so is
     ``sum_tag`` (``valid`` where a sum is finished) a cycle before ``sum_total``, the tree's. What is combined with
@@ -145,15 +145,18 @@ class SlowPath(Component):
             with m.If(load):
                 m.d.sync += held.eq(source.of([(rows, word, total)[s] for s in source.values]))
             return [held] * count
-        pending = Signal(program.beats * count * bits, name=f"{name}_pending", reset_less=True)
+        pending = [Signal(signed(bits), name=f"{name}_pending_{i}", reset_less=True) for i in range(program.lanes)]
         with m.If(load):
             for lane in range(program.lanes):
-                m.d.sync += pending[lane * bits : (lane + 1) * bits].eq(
-                    source.of([(rows[lane], word, total)[s] for s in source.values])
-                )
+                m.d.sync += pending[lane].eq(source.of([(rows[lane], word, total)[s] for s in source.values]))
         with m.Else():
-            m.d.sync += pending.eq(pending >> (count * bits))
-        return [pending[i * bits : (i + 1) * bits].as_signed() for i in range(count)]
+            m.d.sync += self._next_beat(pending)
+        return pending[:: program.beats]
+
+    def _next_beat(self, lanes):
+        """Moves what is kept for the lanes of each word on by one."""
+        beats = self.program.beats
+        return [lanes[i].eq(lanes[i + 1] if i + 1 < len(lanes) and (i + 1) % beats else 0) for i in range(len(lanes))]
 
     def elaborate(self, platform):
         m = Module()
@@ -179,33 +182,33 @@ class SlowPath(Component):
 
         meta = data.StructLayout({"tag": self.layout, "active": 1, "beat": bits_for(beats), "present": words})
         entering = Signal(meta)
-        row = Signal(beats * words * bits, reset_less=True)
-        present = Signal(beats * words)
+        row = [Signal(signed(bits), name=f"row_{lane}", reset_less=True) for lane in range(lanes)]
+        present = [Signal(name=f"present_{lane}") for lane in range(lanes)]
         single = Signal()
         partial = {i: (1 << partial_lanes(program, program.kernels[i])) - 1 for i in slow}
         with m.If(capture):
             for lane in range(lanes if of_rows else 0):
-                m.d.sync += row[lane * bits : (lane + 1) * bits].eq(self.totals[lane])
+                m.d.sync += row[lane].eq(self.totals[lane])
             with m.If(sum_capture):
-                m.d.sync += row[:bits].eq(self.sum_total)
+                m.d.sync += row[0].eq(self.sum_total)
             m.d.sync += [entering.tag.eq(source), single.eq(sum_capture)]
             m.d.sync += [entering.tag.first.eq(1), entering.active.eq(1), entering.beat.eq(0)]
             with m.Switch(source.edge):
                 with m.Case(Edge.FULL):
-                    m.d.sync += present.eq((1 << lanes) - 1)
+                    m.d.sync += Cat(present).eq((1 << lanes) - 1)
                 with m.Case(Edge.PARTIAL):
-                    m.d.sync += present.eq(table(m, source.kernel, partial, lanes, "partial"))
+                    m.d.sync += Cat(present).eq(table(m, source.kernel, partial, lanes, "partial"))
                 with m.Default():
-                    m.d.sync += present.eq(0)
+                    m.d.sync += Cat(present).eq(0)
             with m.If(sum_capture):
-                m.d.sync += present.eq(source.edge != Edge.EMPTY)
+                m.d.sync += Cat(present).eq(source.edge != Edge.EMPTY)
         with m.Else():
-            m.d.sync += [row.eq(row >> (words * bits)), present.eq(present >> words)]
+            m.d.sync += [self._next_beat(row), self._next_beat(present)]
             m.d.sync += [entering.tag.first.eq(0), entering.beat.eq(entering.beat + 1)]
             with m.If((entering.beat == beats - 1) | single):
                 m.d.sync += entering.active.eq(0)
         first_beat = Signal(meta)
-        m.d.comb += [first_beat.eq(entering), first_beat.present.eq(present[:words])]
+        m.d.comb += [first_beat.eq(entering), first_beat.present.eq(Cat(present[::beats]))]
         stage = Delayed(m, first_beat, "beat")
         kernel = entering.tag.kernel  # at stage 0; what a later one needs of it is decoded there
 
@@ -270,7 +273,7 @@ class SlowPath(Component):
         once = counts(m, program, entering.tag, slow, "once", 2)
         z_flags, difference_flags, finished = [], [], []
         for word in range(words):
-            total = row[word * bits : (word + 1) * bits].as_signed()
+            total = row[word * beats]
             # 0: combine
             value = added(m, total, biases[word], kinds, f"combine_{word}")
             biased = Signal(signed(len(value)), name=f"biased_{word}", reset_less=True)
@@ -348,11 +351,11 @@ class SlowPath(Component):
             m.d.comb += self.writes_soon[number].eq(stage[slow_stages - 2].active & writes[slow_stages - 2])
             m.d.sync += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
             for lane in range(lanes):
-                of_beat = finished[lane % words][number]
+                of_beat = finished[lane // beats][number]
                 if of_sums:
                     of_beat = Mux(is_single[slow_stages], finished[0][number], of_beat)
                 m.d.comb += self.rows[number][lane].eq(of_beat)
-                m.d.sync += self.row_enables[number][lane].eq(enable & ~single & (last.beat == lane // words))
+                m.d.sync += self.row_enables[number][lane].eq(enable & ~single & (last.beat == lane % beats))
         before = stage[slow_stages - timing.ADDRESS]
         m.d.comb += [self.write_tag.eq(before.tag), self.write_tag.valid.eq(before.active)]
         m.d.sync += [

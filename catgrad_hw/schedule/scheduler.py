@@ -74,7 +74,7 @@ def schedule(
     ``tile``: samples per tile; a multiple of ``lanes`` unless it is the batch (the default, or what ``memory`` asks
     for). ``memory``: kbit of block RAM for everything but the data set; tile and packing are then chosen to fit.
     ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
-    ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path (default: what best repays its
+    ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path, at most (default: what best repays its
     words in cycles). ``bank_kinds``: kinds of banks by name, where ``block`` isn't wanted: ``block`` or ``late``, for
     all banks but that of partial sums, whose words are added as they come. For fewer LUTs and more
     cycles: ``narrow``, parameters and gradients are single words, as they are also where that saves memory that is
@@ -162,6 +162,8 @@ def _draft(
         costs = {words: _issue_cycles(selected(words)[main], tiles) for words in candidates}
         price = SLOW_WORD_COST + UNIT_COST * len(program.units)
         slow_words = min(costs, key=lambda words: (costs[words] * (1 + price * words), words))
+    beats = -(-lanes // slow_words)
+    slow_words = -(-lanes // beats)  # those that every beat but the last keeps busy
     selections = selected(slow_words)
     ordered = {name: (*s.tile, *s.final) for name, s in selections.items()}
     kernels = [k for group in ordered.values() for k in group]

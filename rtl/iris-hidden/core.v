@@ -2431,7 +2431,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3132$0 (\word$396 ),
+    .\port$3129$0 (\word$396 ),
     .\port$385$0 (\$266 ),
     .\port$388$0 (\$269 ),
     .\port$391$0 (\$272 ),
@@ -2447,7 +2447,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3132$0 (\word$396 ),
+    .\port$3129$0 (\word$396 ),
     .\port$409$0 (\$290 ),
     .\port$412$0 (\$293 ),
     .\port$415$0 (\$296 ),
@@ -2517,22 +2517,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2854$0 (old_row_0),
-    .\port$2855$0 (old_row_1),
-    .\port$2856$0 (old_row_2),
-    .\port$2857$0 (old_row_3),
-    .\port$2858$0 (old_row_4),
-    .\port$2859$0 (old_row_5),
-    .\port$2860$0 (old_row_6),
-    .\port$2861$0 (old_row_7),
-    .\port$3472$0 (total),
-    .\port$3477$0 (\total$259 ),
-    .\port$3482$0 (\total$260 ),
-    .\port$3487$0 (\total$261 ),
-    .\port$3492$0 (\total$262 ),
-    .\port$3497$0 (\total$263 ),
-    .\port$3502$0 (\total$264 ),
-    .\port$3507$0 (\total$265 ),
+    .\port$2851$0 (old_row_0),
+    .\port$2852$0 (old_row_1),
+    .\port$2853$0 (old_row_2),
+    .\port$2854$0 (old_row_3),
+    .\port$2855$0 (old_row_4),
+    .\port$2856$0 (old_row_5),
+    .\port$2857$0 (old_row_6),
+    .\port$2858$0 (old_row_7),
+    .\port$3469$0 (total),
+    .\port$3474$0 (\total$259 ),
+    .\port$3479$0 (\total$260 ),
+    .\port$3484$0 (\total$261 ),
+    .\port$3489$0 (\total$262 ),
+    .\port$3494$0 (\total$263 ),
+    .\port$3499$0 (\total$264 ),
+    .\port$3504$0 (\total$265 ),
     .rows(\words$290 ),
     .rst(rst),
     .tag(tag_8),
@@ -2552,7 +2552,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2561,7 +2561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$227 ),
     .b(\b$228 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$282 ),
     .rst(rst),
     .total(\total$259 )
@@ -2570,7 +2570,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$231 ),
     .b(\b$232 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$283 ),
     .rst(rst),
     .total(\total$260 )
@@ -2579,7 +2579,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$235 ),
     .b(\b$236 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$284 ),
     .rst(rst),
     .total(\total$261 )
@@ -2588,7 +2588,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$239 ),
     .b(\b$240 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$285 ),
     .rst(rst),
     .total(\total$262 )
@@ -2597,7 +2597,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$243 ),
     .b(\b$244 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$286 ),
     .rst(rst),
     .total(\total$263 )
@@ -2606,7 +2606,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$247 ),
     .b(\b$248 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$287 ),
     .rst(rst),
     .total(\total$264 )
@@ -2615,7 +2615,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$251 ),
     .b(\b$252 ),
     .clk(clk),
-    .\port$2845$0 (tag_8[1:0]),
+    .\port$2842$0 (tag_8[1:0]),
     .product(\product$288 ),
     .rst(rst),
     .total(\total$265 )
@@ -2655,14 +2655,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3475$0 (product),
-    .\port$3480$0 (\product$282 ),
-    .\port$3485$0 (\product$283 ),
-    .\port$3490$0 (\product$284 ),
-    .\port$3495$0 (\product$285 ),
-    .\port$3500$0 (\product$286 ),
-    .\port$3505$0 (\product$287 ),
-    .\port$3510$0 (\product$288 ),
+    .\port$3472$0 (product),
+    .\port$3477$0 (\product$282 ),
+    .\port$3482$0 (\product$283 ),
+    .\port$3487$0 (\product$284 ),
+    .\port$3492$0 (\product$285 ),
+    .\port$3497$0 (\product$286 ),
+    .\port$3502$0 (\product$287 ),
+    .\port$3507$0 (\product$288 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2730,14 +2730,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$324 ),
-    .\port$3472$0 (total),
-    .\port$3477$0 (\total$259 ),
-    .\port$3482$0 (\total$260 ),
-    .\port$3487$0 (\total$261 ),
-    .\port$3492$0 (\total$262 ),
-    .\port$3497$0 (\total$263 ),
-    .\port$3502$0 (\total$264 ),
-    .\port$3507$0 (\total$265 ),
+    .\port$3469$0 (total),
+    .\port$3474$0 (\total$259 ),
+    .\port$3479$0 (\total$260 ),
+    .\port$3484$0 (\total$261 ),
+    .\port$3489$0 (\total$262 ),
+    .\port$3494$0 (\total$263 ),
+    .\port$3499$0 (\total$264 ),
+    .\port$3504$0 (\total$265 ),
     .row_enables(row_enables),
     .rows(\rows$415 ),
     .rst(rst),
@@ -2788,7 +2788,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$27 (\bank$417 ),
     .clk(clk),
     .\lane$15 (\lane$424 ),
-    .\port$4031$11 (\write_tag$356 [16:11]),
+    .\port$4070$11 (\write_tag$356 [16:11]),
     .row(\row$418 ),
     .rst(rst),
     .trigger(\write_tag$356 [0])
@@ -7973,7 +7973,7 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 , \port$397$0 , \port$400$0 , \port$403$0 , \port$406$0 , read__addr, read_data, \port$3132$0 , write__addr, clk);
+module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 , \port$397$0 , \port$400$0 , \port$403$0 , \port$406$0 , read__addr, read_data, \port$3129$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$21  = 0;
   input rst;
   wire rst;
@@ -7997,8 +7997,8 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3132$0 ;
-  wire [15:0] \port$3132$0 ;
+  input [15:0] \port$3129$0 ;
+  wire [15:0] \port$3129$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8096,21 +8096,21 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   end
   always @(posedge clk) begin
     if (\port$385$0 )
-      memory[write__addr][15:0] <= \port$3132$0 ;
+      memory[write__addr][15:0] <= \port$3129$0 ;
     if (\port$388$0 )
-      memory[write__addr][31:16] <= \port$3132$0 ;
+      memory[write__addr][31:16] <= \port$3129$0 ;
     if (\port$391$0 )
-      memory[write__addr][47:32] <= \port$3132$0 ;
+      memory[write__addr][47:32] <= \port$3129$0 ;
     if (\port$394$0 )
-      memory[write__addr][63:48] <= \port$3132$0 ;
+      memory[write__addr][63:48] <= \port$3129$0 ;
     if (\port$397$0 )
-      memory[write__addr][79:64] <= \port$3132$0 ;
+      memory[write__addr][79:64] <= \port$3129$0 ;
     if (\port$400$0 )
-      memory[write__addr][95:80] <= \port$3132$0 ;
+      memory[write__addr][95:80] <= \port$3129$0 ;
     if (\port$403$0 )
-      memory[write__addr][111:96] <= \port$3132$0 ;
+      memory[write__addr][111:96] <= \port$3129$0 ;
     if (\port$406$0 )
-      memory[write__addr][127:112] <= \port$3132$0 ;
+      memory[write__addr][127:112] <= \port$3129$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8130,8 +8130,8 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0  };
-  assign write_data = { \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0  };
+  assign write__data = { \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0  };
+  assign write_data = { \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0  };
   assign write__en = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
   assign write_enable = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
   assign read_address = read__addr;
@@ -8140,7 +8140,7 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 , \port$421$0 , \port$424$0 , \port$427$0 , \port$430$0 , read_data, \port$3132$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 , \port$421$0 , \port$424$0 , \port$427$0 , \port$430$0 , read_data, \port$3129$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$22  = 0;
   input rst;
   wire rst;
@@ -8162,8 +8162,8 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
   wire \port$430$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3132$0 ;
-  wire [15:0] \port$3132$0 ;
+  input [15:0] \port$3129$0 ;
+  wire [15:0] \port$3129$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8244,21 +8244,21 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
   end
   always @(posedge clk) begin
     if (\port$409$0 )
-      memory[write__addr][15:0] <= \port$3132$0 ;
+      memory[write__addr][15:0] <= \port$3129$0 ;
     if (\port$412$0 )
-      memory[write__addr][31:16] <= \port$3132$0 ;
+      memory[write__addr][31:16] <= \port$3129$0 ;
     if (\port$415$0 )
-      memory[write__addr][47:32] <= \port$3132$0 ;
+      memory[write__addr][47:32] <= \port$3129$0 ;
     if (\port$418$0 )
-      memory[write__addr][63:48] <= \port$3132$0 ;
+      memory[write__addr][63:48] <= \port$3129$0 ;
     if (\port$421$0 )
-      memory[write__addr][79:64] <= \port$3132$0 ;
+      memory[write__addr][79:64] <= \port$3129$0 ;
     if (\port$424$0 )
-      memory[write__addr][95:80] <= \port$3132$0 ;
+      memory[write__addr][95:80] <= \port$3129$0 ;
     if (\port$427$0 )
-      memory[write__addr][111:96] <= \port$3132$0 ;
+      memory[write__addr][111:96] <= \port$3129$0 ;
     if (\port$430$0 )
-      memory[write__addr][127:112] <= \port$3132$0 ;
+      memory[write__addr][127:112] <= \port$3129$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8278,8 +8278,8 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0  };
-  assign write_data = { \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0 , \port$3132$0  };
+  assign write__data = { \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0  };
+  assign write_data = { \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0 , \port$3129$0  };
   assign write__en = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
   assign write_enable = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
   assign read_address = read__addr;
@@ -9415,7 +9415,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$2856$0 , \port$2857$0 , \port$2858$0 , \port$2859$0 , \port$2860$0 , \port$2861$0 , \port$3472$0 , \port$3477$0 , \port$3482$0 , \port$3487$0 , \port$3492$0 , \port$3497$0 , \port$3502$0 , \port$3507$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2851$0 , \port$2852$0 , \port$2853$0 , \port$2854$0 , \port$2855$0 , \port$2856$0 , \port$2857$0 , \port$2858$0 , \port$3469$0 , \port$3474$0 , \port$3479$0 , \port$3484$0 , \port$3489$0 , \port$3494$0 , \port$3499$0 , \port$3504$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$25  = 0;
   input rst;
@@ -9424,6 +9424,12 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
+  input [23:0] \port$2851$0 ;
+  wire [23:0] \port$2851$0 ;
+  input [23:0] \port$2852$0 ;
+  wire [23:0] \port$2852$0 ;
+  input [23:0] \port$2853$0 ;
+  wire [23:0] \port$2853$0 ;
   input [23:0] \port$2854$0 ;
   wire [23:0] \port$2854$0 ;
   input [23:0] \port$2855$0 ;
@@ -9434,28 +9440,22 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   wire [23:0] \port$2857$0 ;
   input [23:0] \port$2858$0 ;
   wire [23:0] \port$2858$0 ;
-  input [23:0] \port$2859$0 ;
-  wire [23:0] \port$2859$0 ;
-  input [23:0] \port$2860$0 ;
-  wire [23:0] \port$2860$0 ;
-  input [23:0] \port$2861$0 ;
-  wire [23:0] \port$2861$0 ;
-  input [35:0] \port$3472$0 ;
-  wire [35:0] \port$3472$0 ;
-  input [35:0] \port$3477$0 ;
-  wire [35:0] \port$3477$0 ;
-  input [35:0] \port$3482$0 ;
-  wire [35:0] \port$3482$0 ;
-  input [35:0] \port$3487$0 ;
-  wire [35:0] \port$3487$0 ;
-  input [35:0] \port$3492$0 ;
-  wire [35:0] \port$3492$0 ;
-  input [35:0] \port$3497$0 ;
-  wire [35:0] \port$3497$0 ;
-  input [35:0] \port$3502$0 ;
-  wire [35:0] \port$3502$0 ;
-  input [35:0] \port$3507$0 ;
-  wire [35:0] \port$3507$0 ;
+  input [35:0] \port$3469$0 ;
+  wire [35:0] \port$3469$0 ;
+  input [35:0] \port$3474$0 ;
+  wire [35:0] \port$3474$0 ;
+  input [35:0] \port$3479$0 ;
+  wire [35:0] \port$3479$0 ;
+  input [35:0] \port$3484$0 ;
+  wire [35:0] \port$3484$0 ;
+  input [35:0] \port$3489$0 ;
+  wire [35:0] \port$3489$0 ;
+  input [35:0] \port$3494$0 ;
+  wire [35:0] \port$3494$0 ;
+  input [35:0] \port$3499$0 ;
+  wire [35:0] \port$3499$0 ;
+  input [35:0] \port$3504$0 ;
+  wire [35:0] \port$3504$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10206,44 +10206,44 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   assign lane_0_7_greatest = width_0_1_3 ? 24'h7fffff : 24'h007fff;
   assign \$199  = lane_0_7_greatest ^ { changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27], changed_0_7[27] };
   assign \$200  = lane_0_7_clamped ? { 4'h0, \$199  } : changed_0_7;
-  assign \$201  = $signed(\port$2854$0 ) - $signed(narrow_0_0);
+  assign \$201  = $signed(\port$2851$0 ) - $signed(narrow_0_0);
   assign \$202  = updating_0_2 ? \$201  : { narrow_0_0[26], narrow_0_0 };
   assign \$203  = tag[0] & tag[2];
   assign \$204  = \$203  & is_full;
   assign \$206  = \$205  ? \$25 [23:0] : 24'h000000;
   assign \$208  = lane_0_0_clamped & \$207 ;
   assign \$210  = \$209  & working_3;
-  assign \$211  = $signed(\port$2855$0 ) - $signed(narrow_0_1);
+  assign \$211  = $signed(\port$2852$0 ) - $signed(narrow_0_1);
   assign \$212  = updating_0_2 ? \$211  : { narrow_0_1[26], narrow_0_1 };
   assign \$214  = \$213  ? \$50 [23:0] : 24'h000000;
   assign \$216  = lane_0_1_clamped & \$215 ;
   assign \$218  = \$217  & working_3;
-  assign \$219  = $signed(\port$2856$0 ) - $signed(narrow_0_2);
+  assign \$219  = $signed(\port$2853$0 ) - $signed(narrow_0_2);
   assign \$220  = updating_0_2 ? \$219  : { narrow_0_2[26], narrow_0_2 };
   assign \$222  = \$221  ? \$75 [23:0] : 24'h000000;
   assign \$224  = lane_0_2_clamped & \$223 ;
   assign \$226  = \$225  & working_3;
-  assign \$227  = $signed(\port$2857$0 ) - $signed(narrow_0_3);
+  assign \$227  = $signed(\port$2854$0 ) - $signed(narrow_0_3);
   assign \$228  = updating_0_2 ? \$227  : { narrow_0_3[26], narrow_0_3 };
   assign \$230  = \$229  ? \$100 [23:0] : 24'h000000;
   assign \$232  = lane_0_3_clamped & \$231 ;
   assign \$234  = \$233  & working_3;
-  assign \$235  = $signed(\port$2858$0 ) - $signed(narrow_0_4);
+  assign \$235  = $signed(\port$2855$0 ) - $signed(narrow_0_4);
   assign \$236  = updating_0_2 ? \$235  : { narrow_0_4[26], narrow_0_4 };
   assign \$238  = \$237  ? \$125 [23:0] : 24'h000000;
   assign \$240  = lane_0_4_clamped & \$239 ;
   assign \$242  = \$241  & working_3;
-  assign \$243  = $signed(\port$2859$0 ) - $signed(narrow_0_5);
+  assign \$243  = $signed(\port$2856$0 ) - $signed(narrow_0_5);
   assign \$244  = updating_0_2 ? \$243  : { narrow_0_5[26], narrow_0_5 };
   assign \$246  = \$245  ? \$150 [23:0] : 24'h000000;
   assign \$248  = lane_0_5_clamped & \$247 ;
   assign \$250  = \$249  & working_3;
-  assign \$251  = $signed(\port$2860$0 ) - $signed(narrow_0_6);
+  assign \$251  = $signed(\port$2857$0 ) - $signed(narrow_0_6);
   assign \$252  = updating_0_2 ? \$251  : { narrow_0_6[26], narrow_0_6 };
   assign \$254  = \$253  ? \$175 [23:0] : 24'h000000;
   assign \$256  = lane_0_6_clamped & \$255 ;
   assign \$258  = \$257  & working_3;
-  assign \$259  = $signed(\port$2861$0 ) - $signed(narrow_0_7);
+  assign \$259  = $signed(\port$2858$0 ) - $signed(narrow_0_7);
   assign \$260  = updating_0_2 ? \$259  : { narrow_0_7[26], narrow_0_7 };
   assign \$262  = \$261  ? \$200 [23:0] : 24'h000000;
   assign \$264  = lane_0_7_clamped & \$263 ;
@@ -10636,7 +10636,7 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3507$0 , \port$3502$0 , \port$3497$0 , \port$3492$0 , \port$3487$0 , \port$3482$0 , \port$3477$0 , \port$3472$0  };
+  assign totals = { \port$3504$0 , \port$3499$0 , \port$3494$0 , \port$3489$0 , \port$3484$0 , \port$3479$0 , \port$3474$0 , \port$3469$0  };
   assign lane_0_0_rounded = \$13 [26:0];
   assign lane_0_0_saturated = \$25 [23:0];
   assign lane_0_1_scaled = \$36 [27:0];
@@ -10662,7 +10662,7 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   assign lane_0_7_saturated = \$200 [23:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2861$0 , \port$2860$0 , \port$2859$0 , \port$2858$0 , \port$2857$0 , \port$2856$0 , \port$2855$0 , \port$2854$0  };
+  assign old = { \port$2858$0 , \port$2857$0 , \port$2856$0 , \port$2855$0 , \port$2854$0 , \port$2853$0 , \port$2852$0 , \port$2851$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10690,14 +10690,14 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3472$0 ;
-  assign \totals[1]  = \port$3477$0 ;
-  assign \totals[2]  = \port$3482$0 ;
-  assign \totals[3]  = \port$3487$0 ;
-  assign \totals[4]  = \port$3492$0 ;
-  assign \totals[5]  = \port$3497$0 ;
-  assign \totals[6]  = \port$3502$0 ;
-  assign \totals[7]  = \port$3507$0 ;
+  assign \totals[0]  = \port$3469$0 ;
+  assign \totals[1]  = \port$3474$0 ;
+  assign \totals[2]  = \port$3479$0 ;
+  assign \totals[3]  = \port$3484$0 ;
+  assign \totals[4]  = \port$3489$0 ;
+  assign \totals[5]  = \port$3494$0 ;
+  assign \totals[6]  = \port$3499$0 ;
+  assign \totals[7]  = \port$3504$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -10760,14 +10760,14 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2854$0 ;
-  assign \old[1]  = \port$2855$0 ;
-  assign \old[2]  = \port$2856$0 ;
-  assign \old[3]  = \port$2857$0 ;
-  assign \old[4]  = \port$2858$0 ;
-  assign \old[5]  = \port$2859$0 ;
-  assign \old[6]  = \port$2860$0 ;
-  assign \old[7]  = \port$2861$0 ;
+  assign \old[0]  = \port$2851$0 ;
+  assign \old[1]  = \port$2852$0 ;
+  assign \old[2]  = \port$2853$0 ;
+  assign \old[3]  = \port$2854$0 ;
+  assign \old[4]  = \port$2855$0 ;
+  assign \old[5]  = \port$2856$0 ;
+  assign \old[6]  = \port$2857$0 ;
+  assign \old[7]  = \port$2858$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -10817,45 +10817,45 @@ module \core.full_path (rst, write, tag, \port$2854$0 , \port$2855$0 , \port$285
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35:9] };
-  assign \$3  = { \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35:10] };
-  assign \$6  = { \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35:11] };
-  assign \$9  = { \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35], \port$3472$0 [35:13] };
+  assign \$1  = { \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35:9] };
+  assign \$3  = { \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35:10] };
+  assign \$6  = { \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35:11] };
+  assign \$9  = { \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35], \port$3469$0 [35:13] };
   assign \$13  = { \$12 [28], \$12 [28:1] };
-  assign \$26  = { \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35:9] };
-  assign \$28  = { \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35:10] };
-  assign \$31  = { \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35:11] };
-  assign \$34  = { \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35], \port$3477$0 [35:13] };
+  assign \$26  = { \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35:9] };
+  assign \$28  = { \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35:10] };
+  assign \$31  = { \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35:11] };
+  assign \$34  = { \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35], \port$3474$0 [35:13] };
   assign \$38  = { \$37 [28], \$37 [28:1] };
-  assign \$51  = { \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35:9] };
-  assign \$53  = { \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35:10] };
-  assign \$56  = { \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35:11] };
-  assign \$59  = { \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35], \port$3482$0 [35:13] };
+  assign \$51  = { \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35:9] };
+  assign \$53  = { \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35:10] };
+  assign \$56  = { \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35:11] };
+  assign \$59  = { \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35], \port$3479$0 [35:13] };
   assign \$63  = { \$62 [28], \$62 [28:1] };
-  assign \$76  = { \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35:9] };
-  assign \$78  = { \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35:10] };
-  assign \$81  = { \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35:11] };
-  assign \$84  = { \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35], \port$3487$0 [35:13] };
+  assign \$76  = { \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35:9] };
+  assign \$78  = { \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35:10] };
+  assign \$81  = { \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35:11] };
+  assign \$84  = { \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35], \port$3484$0 [35:13] };
   assign \$88  = { \$87 [28], \$87 [28:1] };
-  assign \$101  = { \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35:9] };
-  assign \$103  = { \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35:10] };
-  assign \$106  = { \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35:11] };
-  assign \$109  = { \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35], \port$3492$0 [35:13] };
+  assign \$101  = { \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35:9] };
+  assign \$103  = { \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35:10] };
+  assign \$106  = { \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35:11] };
+  assign \$109  = { \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35], \port$3489$0 [35:13] };
   assign \$113  = { \$112 [28], \$112 [28:1] };
-  assign \$126  = { \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35:9] };
-  assign \$128  = { \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35:10] };
-  assign \$131  = { \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35:11] };
-  assign \$134  = { \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35], \port$3497$0 [35:13] };
+  assign \$126  = { \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35:9] };
+  assign \$128  = { \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35:10] };
+  assign \$131  = { \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35:11] };
+  assign \$134  = { \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35], \port$3494$0 [35:13] };
   assign \$138  = { \$137 [28], \$137 [28:1] };
-  assign \$151  = { \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35:9] };
-  assign \$153  = { \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35:10] };
-  assign \$156  = { \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35:11] };
-  assign \$159  = { \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35], \port$3502$0 [35:13] };
+  assign \$151  = { \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35:9] };
+  assign \$153  = { \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35:10] };
+  assign \$156  = { \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35:11] };
+  assign \$159  = { \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35], \port$3499$0 [35:13] };
   assign \$163  = { \$162 [28], \$162 [28:1] };
-  assign \$176  = { \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35:9] };
-  assign \$178  = { \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35:10] };
-  assign \$181  = { \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35:11] };
-  assign \$184  = { \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35], \port$3507$0 [35:13] };
+  assign \$176  = { \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35:9] };
+  assign \$178  = { \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35:10] };
+  assign \$181  = { \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35:11] };
+  assign \$184  = { \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35], \port$3504$0 [35:13] };
   assign \$188  = { \$187 [28], \$187 [28:1] };
   assign write = working_4;
   assign \$205  = present[0];
@@ -11186,7 +11186,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$27  = 0;
   input rst;
   wire rst;
@@ -11194,8 +11194,8 @@ module \core.lane_0 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11224,9 +11224,9 @@ module \core.lane_0 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$27 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11237,8 +11237,8 @@ module \core.lane_0 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11267,7 +11267,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$28  = 0;
   input rst;
   wire rst;
@@ -11275,8 +11275,8 @@ module \core.lane_1 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11305,9 +11305,9 @@ module \core.lane_1 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$28 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11318,8 +11318,8 @@ module \core.lane_1 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11348,7 +11348,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$29  = 0;
   input rst;
   wire rst;
@@ -11356,8 +11356,8 @@ module \core.lane_2 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11386,9 +11386,9 @@ module \core.lane_2 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11399,8 +11399,8 @@ module \core.lane_2 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11429,7 +11429,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$30  = 0;
   input rst;
   wire rst;
@@ -11437,8 +11437,8 @@ module \core.lane_3 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11467,9 +11467,9 @@ module \core.lane_3 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11480,8 +11480,8 @@ module \core.lane_3 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11510,7 +11510,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$31  = 0;
   input rst;
   wire rst;
@@ -11518,8 +11518,8 @@ module \core.lane_4 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11548,9 +11548,9 @@ module \core.lane_4 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11561,8 +11561,8 @@ module \core.lane_4 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11591,7 +11591,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$32  = 0;
   input rst;
   wire rst;
@@ -11599,8 +11599,8 @@ module \core.lane_5 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11629,9 +11629,9 @@ module \core.lane_5 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11642,8 +11642,8 @@ module \core.lane_5 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11672,7 +11672,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
@@ -11680,8 +11680,8 @@ module \core.lane_6 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11710,9 +11710,9 @@ module \core.lane_6 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$33 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11723,8 +11723,8 @@ module \core.lane_6 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11753,7 +11753,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2845$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2842$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
@@ -11761,8 +11761,8 @@ module \core.lane_7 (rst, a, b, \port$2845$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2845$0 ;
-  wire [1:0] \port$2845$0 ;
+  input [1:0] \port$2842$0 ;
+  wire [1:0] \port$2842$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11791,9 +11791,9 @@ module \core.lane_7 (rst, a, b, \port$2845$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$34 ) begin end
     \$2  = total;
-    if (\port$2845$0 [0]) begin
+    if (\port$2842$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2845$0 [1]) begin
+      if (\port$2842$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11804,8 +11804,8 @@ module \core.lane_7 (rst, a, b, \port$2845$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2845$0 [0];
-  assign first = \port$2845$0 [1];
+  assign accumulate = \port$2842$0 [0];
+  assign first = \port$2842$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12698,27 +12698,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3475$0 , \port$3480$0 , \port$3485$0 , \port$3490$0 , \port$3495$0 , \port$3500$0 , \port$3505$0 , \port$3510$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3472$0 , \port$3477$0 , \port$3482$0 , \port$3487$0 , \port$3492$0 , \port$3497$0 , \port$3502$0 , \port$3507$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3475$0 ;
-  wire [31:0] \port$3475$0 ;
-  input [31:0] \port$3480$0 ;
-  wire [31:0] \port$3480$0 ;
-  input [31:0] \port$3485$0 ;
-  wire [31:0] \port$3485$0 ;
-  input [31:0] \port$3490$0 ;
-  wire [31:0] \port$3490$0 ;
-  input [31:0] \port$3495$0 ;
-  wire [31:0] \port$3495$0 ;
-  input [31:0] \port$3500$0 ;
-  wire [31:0] \port$3500$0 ;
-  input [31:0] \port$3505$0 ;
-  wire [31:0] \port$3505$0 ;
-  input [31:0] \port$3510$0 ;
-  wire [31:0] \port$3510$0 ;
+  input [31:0] \port$3472$0 ;
+  wire [31:0] \port$3472$0 ;
+  input [31:0] \port$3477$0 ;
+  wire [31:0] \port$3477$0 ;
+  input [31:0] \port$3482$0 ;
+  wire [31:0] \port$3482$0 ;
+  input [31:0] \port$3487$0 ;
+  wire [31:0] \port$3487$0 ;
+  input [31:0] \port$3492$0 ;
+  wire [31:0] \port$3492$0 ;
+  input [31:0] \port$3497$0 ;
+  wire [31:0] \port$3497$0 ;
+  input [31:0] \port$3502$0 ;
+  wire [31:0] \port$3502$0 ;
+  input [31:0] \port$3507$0 ;
+  wire [31:0] \port$3507$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -12748,9 +12748,9 @@ module \core.product_tree (rst, enable, \port$3475$0 , \port$3480$0 , \port$3485
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3485$0 ) + $signed(\port$3490$0 );
-  assign \$3  = $signed(\port$3495$0 ) + $signed(\port$3500$0 );
-  assign \$4  = $signed(\port$3505$0 ) + $signed(\port$3510$0 );
+  assign \$2  = $signed(\port$3482$0 ) + $signed(\port$3487$0 );
+  assign \$3  = $signed(\port$3492$0 ) + $signed(\port$3497$0 );
+  assign \$4  = $signed(\port$3502$0 ) + $signed(\port$3507$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -12769,17 +12769,17 @@ module \core.product_tree (rst, enable, \port$3475$0 , \port$3480$0 , \port$3485
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3475$0 ) + $signed(\port$3480$0 );
-  assign words = { \port$3510$0 , \port$3505$0 , \port$3500$0 , \port$3495$0 , \port$3490$0 , \port$3485$0 , \port$3480$0 , \port$3475$0  };
+  assign \$1  = $signed(\port$3472$0 ) + $signed(\port$3477$0 );
+  assign words = { \port$3507$0 , \port$3502$0 , \port$3497$0 , \port$3492$0 , \port$3487$0 , \port$3482$0 , \port$3477$0 , \port$3472$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3475$0 ;
-  assign \words[1]  = \port$3480$0 ;
-  assign \words[2]  = \port$3485$0 ;
-  assign \words[3]  = \port$3490$0 ;
-  assign \words[4]  = \port$3495$0 ;
-  assign \words[5]  = \port$3500$0 ;
-  assign \words[6]  = \port$3505$0 ;
-  assign \words[7]  = \port$3510$0 ;
+  assign \words[0]  = \port$3472$0 ;
+  assign \words[1]  = \port$3477$0 ;
+  assign \words[2]  = \port$3482$0 ;
+  assign \words[3]  = \port$3487$0 ;
+  assign \words[4]  = \port$3492$0 ;
+  assign \words[5]  = \port$3497$0 ;
+  assign \words[6]  = \port$3502$0 ;
+  assign \words[7]  = \port$3507$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16603,7 +16603,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 , \port$3477$0 , \port$3482$0 , \port$3487$0 , \port$3492$0 , \port$3497$0 , \port$3502$0 , \port$3507$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3469$0 , \port$3474$0 , \port$3479$0 , \port$3484$0 , \port$3489$0 , \port$3494$0 , \port$3499$0 , \port$3504$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
@@ -16616,22 +16616,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3472$0 ;
-  wire [35:0] \port$3472$0 ;
-  input [35:0] \port$3477$0 ;
-  wire [35:0] \port$3477$0 ;
-  input [35:0] \port$3482$0 ;
-  wire [35:0] \port$3482$0 ;
-  input [35:0] \port$3487$0 ;
-  wire [35:0] \port$3487$0 ;
-  input [35:0] \port$3492$0 ;
-  wire [35:0] \port$3492$0 ;
-  input [35:0] \port$3497$0 ;
-  wire [35:0] \port$3497$0 ;
-  input [35:0] \port$3502$0 ;
-  wire [35:0] \port$3502$0 ;
-  input [35:0] \port$3507$0 ;
-  wire [35:0] \port$3507$0 ;
+  input [35:0] \port$3469$0 ;
+  wire [35:0] \port$3469$0 ;
+  input [35:0] \port$3474$0 ;
+  wire [35:0] \port$3474$0 ;
+  input [35:0] \port$3479$0 ;
+  wire [35:0] \port$3479$0 ;
+  input [35:0] \port$3484$0 ;
+  wire [35:0] \port$3484$0 ;
+  input [35:0] \port$3489$0 ;
+  wire [35:0] \port$3489$0 ;
+  input [35:0] \port$3494$0 ;
+  wire [35:0] \port$3494$0 ;
+  input [35:0] \port$3499$0 ;
+  wire [35:0] \port$3499$0 ;
+  input [35:0] \port$3504$0 ;
+  wire [35:0] \port$3504$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16657,39 +16657,39 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire \$1 ;
   wire \$10 ;
   wire [15:0] \$100 ;
-  wire [15:0] \$101 ;
-  wire [15:0] \$102 ;
-  wire [15:0] \$103 ;
-  wire [36:0] \$104 ;
+  wire [36:0] \$101 ;
+  wire \$102 ;
+  wire \$103 ;
+  wire \$104 ;
   wire \$105 ;
   wire \$106 ;
   wire \$107 ;
-  wire \$108 ;
+  wire [15:0] \$108 ;
   wire \$109 ;
   wire \$11 ;
-  wire \$110 ;
-  wire [15:0] \$111 ;
-  wire \$112 ;
-  wire [15:0] \$113 ;
-  wire [16:0] \$114 ;
-  wire [18:0] \$115 ;
-  wire [19:0] \$116 ;
+  wire [15:0] \$110 ;
+  wire [16:0] \$111 ;
+  wire [18:0] \$112 ;
+  wire [19:0] \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
   wire \$117 ;
   wire \$118 ;
   wire \$119 ;
   wire \$12 ;
-  wire \$120 ;
-  wire \$121 ;
+  wire [15:0] \$120 ;
+  wire [15:0] \$121 ;
   wire \$122 ;
-  wire [15:0] \$123 ;
+  wire \$123 ;
   wire [15:0] \$124 ;
-  wire \$125 ;
-  wire \$126 ;
+  wire [15:0] \$125 ;
+  wire [15:0] \$126 ;
   wire [15:0] \$127 ;
-  wire [15:0] \$128 ;
-  wire [15:0] \$129 ;
+  wire \$128 ;
+  wire \$129 ;
   wire \$13 ;
-  wire [15:0] \$130 ;
+  wire \$130 ;
   wire \$131 ;
   wire \$132 ;
   wire \$133 ;
@@ -16782,68 +16782,86 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire \$211 ;
   wire \$212 ;
   wire \$213 ;
-  wire \$214 ;
-  wire \$215 ;
-  wire \$216 ;
-  wire [1:0] \$217 ;
-  wire [2:0] \$218 ;
-  wire [1:0] \$219 ;
+  wire [1:0] \$214 ;
+  wire [2:0] \$215 ;
+  wire [1:0] \$216 ;
+  wire [2:0] \$217 ;
+  reg [19:0] \$218 ;
+  reg \$219 ;
   wire \$22 ;
-  wire [2:0] \$220 ;
-  reg [19:0] \$221 ;
-  reg \$222 ;
-  reg \$223 ;
-  reg [287:0] \$224 ;
-  reg [24:0] \$225 ;
-  reg \$226 ;
-  reg [7:0] \$227 ;
-  reg [23:0] \$228 ;
-  reg \$229 ;
+  reg \$220 ;
+  reg [35:0] \$221 ;
+  reg [35:0] \$222 ;
+  reg [35:0] \$223 ;
+  reg [35:0] \$224 ;
+  reg [35:0] \$225 ;
+  reg [35:0] \$226 ;
+  reg [35:0] \$227 ;
+  reg [35:0] \$228 ;
+  reg [24:0] \$229 ;
   wire \$23 ;
-  reg [24:0] \$230 ;
-  reg [24:0] \$231 ;
-  reg [24:0] \$232 ;
-  reg [24:0] \$233 ;
-  reg [24:0] \$234 ;
-  reg [24:0] \$235 ;
-  reg [127:0] \$236 ;
+  reg \$230 ;
+  reg \$231 ;
+  reg \$232 ;
+  reg \$233 ;
+  reg \$234 ;
+  reg \$235 ;
+  reg \$236 ;
   reg \$237 ;
-  reg [24:0] \$238 ;
-  reg [24:0] \$239 ;
+  reg \$238 ;
+  reg [23:0] \$239 ;
   wire \$24 ;
   reg \$240 ;
-  reg \$241 ;
-  reg \$242 ;
-  reg \$243 ;
-  reg \$244 ;
-  reg \$245 ;
-  reg \$246 ;
-  reg \$247 ;
-  reg \$248 ;
-  reg \$249 ;
+  reg [24:0] \$241 ;
+  reg [24:0] \$242 ;
+  reg [24:0] \$243 ;
+  reg [24:0] \$244 ;
+  reg [24:0] \$245 ;
+  reg [24:0] \$246 ;
+  reg [15:0] \$247 ;
+  reg [15:0] \$248 ;
+  reg [15:0] \$249 ;
   wire \$25 ;
-  reg \$250 ;
-  reg [1:0] \$251 ;
-  reg [1:0] \$252 ;
+  reg [15:0] \$250 ;
+  reg [15:0] \$251 ;
+  reg [15:0] \$252 ;
   reg [15:0] \$253 ;
-  reg \$254 ;
+  reg [15:0] \$254 ;
   reg \$255 ;
-  reg \$256 ;
-  reg \$257 ;
+  reg [24:0] \$256 ;
+  reg [24:0] \$257 ;
   reg \$258 ;
   reg \$259 ;
   wire \$26 ;
   reg \$260 ;
   reg \$261 ;
-  reg [24:0] \$262 ;
-  reg [1:0] \$263 ;
-  reg [3:0] \$264 ;
-  reg [1:0] \$265 ;
-  reg [3:0] \$266 ;
-  wire [14:0] \$267 ;
-  wire [14:0] \$268 ;
+  reg \$262 ;
+  reg \$263 ;
+  reg \$264 ;
+  reg \$265 ;
+  reg \$266 ;
+  reg \$267 ;
+  reg \$268 ;
+  reg [1:0] \$269 ;
   wire \$27 ;
+  reg [1:0] \$270 ;
+  reg [15:0] \$271 ;
+  reg \$272 ;
+  reg \$273 ;
+  reg \$274 ;
+  reg \$275 ;
+  reg \$276 ;
+  reg \$277 ;
+  reg \$278 ;
+  reg \$279 ;
   wire \$28 ;
+  reg [24:0] \$280 ;
+  reg [1:0] \$281 ;
+  reg [3:0] \$282 ;
+  reg [1:0] \$283 ;
+  reg [3:0] \$284 ;
+  wire [14:0] \$285 ;
+  wire [14:0] \$286 ;
   wire \$29 ;
   wire [26:0] \$3 ;
   wire [15:0] \$30 ;
@@ -16890,38 +16908,38 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire \$68 ;
   wire \$69 ;
   wire [35:0] \$7 ;
-  wire [287:0] \$70 ;
-  wire [7:0] \$71 ;
-  wire [2:0] \$72 ;
+  wire [2:0] \$70 ;
+  wire \$71 ;
+  wire \$72 ;
   wire \$73 ;
-  wire \$74 ;
+  wire [36:0] \$74 ;
   wire \$75 ;
-  wire [127:0] \$76 ;
-  wire [36:0] \$77 ;
+  wire \$76 ;
+  wire \$77 ;
   wire \$78 ;
   wire \$79 ;
   wire [27:0] \$8 ;
   wire \$80 ;
-  wire \$81 ;
+  wire [15:0] \$81 ;
   wire \$82 ;
-  wire \$83 ;
-  wire [15:0] \$84 ;
-  wire \$85 ;
-  wire [15:0] \$86 ;
-  wire [16:0] \$87 ;
-  wire [18:0] \$88 ;
-  wire [19:0] \$89 ;
+  wire [15:0] \$83 ;
+  wire [16:0] \$84 ;
+  wire [18:0] \$85 ;
+  wire [19:0] \$86 ;
+  wire \$87 ;
+  wire \$88 ;
+  wire \$89 ;
   wire [27:0] \$9 ;
   wire \$90 ;
   wire \$91 ;
   wire \$92 ;
-  wire \$93 ;
-  wire \$94 ;
+  wire [15:0] \$93 ;
+  wire [15:0] \$94 ;
   wire \$95 ;
-  wire [15:0] \$96 ;
+  wire \$96 ;
   wire [15:0] \$97 ;
-  wire \$98 ;
-  wire \$99 ;
+  wire [15:0] \$98 ;
+  wire [15:0] \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$10 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$4 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$6 ;
@@ -17169,7 +17187,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire [1:0] loads;
   reg signed [25:0] narrow_0 = 26'h0000000;
   reg signed [25:0] narrow_1 = 26'h0000000;
-  reg [127:0] other_pending = 128'h00000000000000000000000000000000;
+  reg signed [15:0] other_pending_0 = 16'h0000;
+  reg signed [15:0] other_pending_1 = 16'h0000;
+  reg signed [15:0] other_pending_2 = 16'h0000;
+  reg signed [15:0] other_pending_3 = 16'h0000;
+  reg signed [15:0] other_pending_4 = 16'h0000;
+  reg signed [15:0] other_pending_5 = 16'h0000;
+  reg signed [15:0] other_pending_6 = 16'h0000;
+  reg signed [15:0] other_pending_7 = 16'h0000;
   wire signed [15:0] \other_rows[0] ;
   wire signed [15:0] \other_rows[1] ;
   wire signed [15:0] \other_rows[2] ;
@@ -17186,8 +17211,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   reg signed [15:0] passed_0_1 = 16'h0000;
   reg signed [15:0] passed_1_0 = 16'h0000;
   reg signed [15:0] passed_1_1 = 16'h0000;
-  reg [7:0] present = 8'h00;
-  reg [287:0] row = 288'h000000000000000000000000000000000000000000000000000000000000000000000000;
+  reg present_0 = 1'h0;
+  reg present_1 = 1'h0;
+  reg present_2 = 1'h0;
+  reg present_3 = 1'h0;
+  reg present_4 = 1'h0;
+  reg present_5 = 1'h0;
+  reg present_6 = 1'h0;
+  reg present_7 = 1'h0;
+  reg signed [35:0] row_0 = 36'h000000000;
+  reg signed [35:0] row_1 = 36'h000000000;
+  reg signed [35:0] row_2 = 36'h000000000;
+  reg signed [35:0] row_3 = 36'h000000000;
+  reg signed [35:0] row_4 = 36'h000000000;
+  reg signed [35:0] row_5 = 36'h000000000;
+  reg signed [35:0] row_6 = 36'h000000000;
+  reg signed [35:0] row_7 = 36'h000000000;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
   wire [127:0] \rows[0] ;
@@ -17269,11 +17308,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire signed [15:0] value_0;
-  wire signed [15:0] \value_0$106 ;
+  wire signed [15:0] \value_0$127 ;
   reg signed [15:0] value_0_0 = 16'h0000;
   reg signed [15:0] value_0_1 = 16'h0000;
   wire signed [15:0] value_1;
-  wire signed [15:0] \value_1$108 ;
+  wire signed [15:0] \value_1$129 ;
   reg signed [15:0] value_1_0 = 16'h0000;
   reg signed [15:0] value_1_1 = 16'h0000;
   wire [1:0] \write_tag.edge ;
@@ -17317,7 +17356,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   reg writes_sum_7 = 1'h0;
   reg writes_sum_8 = 1'h0;
   reg signed [15:0] z = 16'h0000;
-  reg signed [15:0] \z$40  = 16'h0000;
+  reg signed [15:0] \z$41  = 16'h0000;
   (* init = 16'h0000 *)
   wire signed [15:0] z_0;
   reg signed [15:0] z_0_1 = 16'h0000;
@@ -17395,170 +17434,212 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   assign \$64  = tag[0] & tag[2];
   assign \$65  = \$64  & is_row;
   assign \$69  = source[6:5] != 2'h2;
-  assign \$72  = entering[22:21] + 1'h1;
-  assign \$73  = entering[22:21] == 2'h3;
-  assign \$74  = \$73  | single;
-  assign \$75  = beat_6[20] & beat_6[1];
-  assign \$77  = $signed(row[35:0]) + $signed(\$4 );
-  assign \$78  = beat_2[23] & beat_2[20];
-  assign \$80  = z_0_clamped & \$79 ;
-  assign \$81  = beat_7[23] & beat_7[20];
-  assign \$82  = ~ subtracts_7;
-  assign \$83  = \$81  & \$82 ;
-  assign \$84  = \$83  ? value_0_0 : 16'h0000;
-  assign \$85  = beat_7[23] & beat_7[20];
-  assign \$86  = \$85  ? value_1_0 : 16'h0000;
-  assign \$89  = $signed(\$87 ) - $signed(\$88 );
-  assign \$90  = ~ difference_0_returns;
-  assign \$91  = difference_0_outside & \$90 ;
-  assign \$92  = \$91  & subtracts_8;
-  assign \$93  = beat_8[23] & beat_8[20];
-  assign \$94  = \$92  & \$93 ;
-  assign \$98  = beat_8[23] & beat_8[20];
-  assign \$99  = subtracts_8 & \$98 ;
-  assign \$100  = \$99  ? \$31 [15:0] : 16'h0000;
-  assign \$101  = \$97  | \$100 ;
-  assign \$104  = $signed(row[71:36]) + $signed(\$34 );
-  assign \$105  = beat_2[24] & beat_2[20];
-  assign \$107  = z_1_clamped & \$106 ;
-  assign \$108  = beat_7[24] & beat_7[20];
-  assign \$109  = ~ subtracts_7;
-  assign \$110  = \$108  & \$109 ;
-  assign \$111  = \$110  ? value_0_1 : 16'h0000;
-  assign \$112  = beat_7[24] & beat_7[20];
-  assign \$113  = \$112  ? value_1_1 : 16'h0000;
-  assign \$116  = $signed(\$114 ) - $signed(\$115 );
-  assign \$117  = ~ difference_1_returns;
-  assign \$118  = difference_1_outside & \$117 ;
-  assign \$119  = \$118  & subtracts_8;
-  assign \$120  = beat_8[24] & beat_8[20];
-  assign \$121  = \$119  & \$120 ;
-  assign \$125  = beat_8[24] & beat_8[20];
-  assign \$126  = subtracts_8 & \$125 ;
-  assign \$127  = \$126  ? \$61 [15:0] : 16'h0000;
-  assign \$128  = \$124  | \$127 ;
+  assign \$70  = entering[22:21] + 1'h1;
+  assign \$71  = entering[22:21] == 2'h3;
+  assign \$72  = \$71  | single;
+  assign \$73  = beat_6[20] & beat_6[1];
+  assign \$74  = $signed(row_0) + $signed(\$4 );
+  assign \$75  = beat_2[23] & beat_2[20];
+  assign \$77  = z_0_clamped & \$76 ;
+  assign \$78  = beat_7[23] & beat_7[20];
+  assign \$79  = ~ subtracts_7;
+  assign \$80  = \$78  & \$79 ;
+  assign \$81  = \$80  ? value_0_0 : 16'h0000;
+  assign \$82  = beat_7[23] & beat_7[20];
+  assign \$83  = \$82  ? value_1_0 : 16'h0000;
+  assign \$86  = $signed(\$84 ) - $signed(\$85 );
+  assign \$87  = ~ difference_0_returns;
+  assign \$88  = difference_0_outside & \$87 ;
+  assign \$89  = \$88  & subtracts_8;
+  assign \$90  = beat_8[23] & beat_8[20];
+  assign \$91  = \$89  & \$90 ;
+  assign \$95  = beat_8[23] & beat_8[20];
+  assign \$96  = subtracts_8 & \$95 ;
+  assign \$97  = \$96  ? \$31 [15:0] : 16'h0000;
+  assign \$98  = \$94  | \$97 ;
+  assign \$101  = $signed(row_4) + $signed(\$34 );
+  assign \$102  = beat_2[24] & beat_2[20];
+  assign \$104  = z_1_clamped & \$103 ;
+  assign \$105  = beat_7[24] & beat_7[20];
+  assign \$106  = ~ subtracts_7;
+  assign \$107  = \$105  & \$106 ;
+  assign \$108  = \$107  ? value_0_1 : 16'h0000;
+  assign \$109  = beat_7[24] & beat_7[20];
+  assign \$110  = \$109  ? value_1_1 : 16'h0000;
+  assign \$113  = $signed(\$111 ) - $signed(\$112 );
+  assign \$114  = ~ difference_1_returns;
+  assign \$115  = difference_1_outside & \$114 ;
+  assign \$116  = \$115  & subtracts_8;
+  assign \$117  = beat_8[24] & beat_8[20];
+  assign \$118  = \$116  & \$117 ;
+  assign \$122  = beat_8[24] & beat_8[20];
+  assign \$123  = subtracts_8 & \$122 ;
+  assign \$124  = \$123  ? \$61 [15:0] : 16'h0000;
+  assign \$125  = \$121  | \$124 ;
+  assign \$128  = beat_8[20] & writes_0_8;
+  assign \$129  = beat_8[20] & writes_0_8;
+  assign \$130  = \$129  & writes_sum_8;
   assign \$131  = beat_8[20] & writes_0_8;
-  assign \$132  = beat_8[20] & writes_0_8;
-  assign \$133  = \$132  & writes_sum_8;
-  assign \$134  = beat_8[20] & writes_0_8;
-  assign \$135  = ~ writes_sum_8;
-  assign \$136  = \$134  & \$135 ;
-  assign \$137  = ! beat_8[22:21];
+  assign \$132  = ~ writes_sum_8;
+  assign \$133  = \$131  & \$132 ;
+  assign \$134  = ! beat_8[22:21];
+  assign \$135  = \$133  & \$134 ;
+  assign \$136  = beat_8[20] & writes_0_8;
+  assign \$137  = ~ writes_sum_8;
   assign \$138  = \$136  & \$137 ;
-  assign \$139  = beat_8[20] & writes_0_8;
-  assign \$140  = ~ writes_sum_8;
-  assign \$141  = \$139  & \$140 ;
-  assign \$142  = ! beat_8[22:21];
+  assign \$139  = beat_8[22:21] == 1'h1;
+  assign \$140  = \$138  & \$139 ;
+  assign \$141  = beat_8[20] & writes_0_8;
+  assign \$142  = ~ writes_sum_8;
   assign \$143  = \$141  & \$142 ;
-  assign \$144  = beat_8[20] & writes_0_8;
-  assign \$145  = ~ writes_sum_8;
-  assign \$146  = \$144  & \$145 ;
-  assign \$147  = beat_8[22:21] == 1'h1;
+  assign \$144  = beat_8[22:21] == 2'h2;
+  assign \$145  = \$143  & \$144 ;
+  assign \$146  = beat_8[20] & writes_0_8;
+  assign \$147  = ~ writes_sum_8;
   assign \$148  = \$146  & \$147 ;
-  assign \$149  = beat_8[20] & writes_0_8;
-  assign \$150  = ~ writes_sum_8;
-  assign \$151  = \$149  & \$150 ;
-  assign \$152  = beat_8[22:21] == 1'h1;
+  assign \$149  = beat_8[22:21] == 2'h3;
+  assign \$150  = \$148  & \$149 ;
+  assign \$151  = beat_8[20] & writes_0_8;
+  assign \$152  = ~ writes_sum_8;
   assign \$153  = \$151  & \$152 ;
-  assign \$154  = beat_8[20] & writes_0_8;
-  assign \$155  = ~ writes_sum_8;
-  assign \$156  = \$154  & \$155 ;
-  assign \$157  = beat_8[22:21] == 2'h2;
+  assign \$154  = ! beat_8[22:21];
+  assign \$155  = \$153  & \$154 ;
+  assign \$156  = beat_8[20] & writes_0_8;
+  assign \$157  = ~ writes_sum_8;
   assign \$158  = \$156  & \$157 ;
-  assign \$159  = beat_8[20] & writes_0_8;
-  assign \$160  = ~ writes_sum_8;
-  assign \$161  = \$159  & \$160 ;
-  assign \$162  = beat_8[22:21] == 2'h2;
+  assign \$159  = beat_8[22:21] == 1'h1;
+  assign \$160  = \$158  & \$159 ;
+  assign \$161  = beat_8[20] & writes_0_8;
+  assign \$162  = ~ writes_sum_8;
   assign \$163  = \$161  & \$162 ;
-  assign \$164  = beat_8[20] & writes_0_8;
-  assign \$165  = ~ writes_sum_8;
-  assign \$166  = \$164  & \$165 ;
-  assign \$167  = beat_8[22:21] == 2'h3;
+  assign \$164  = beat_8[22:21] == 2'h2;
+  assign \$165  = \$163  & \$164 ;
+  assign \$166  = beat_8[20] & writes_0_8;
+  assign \$167  = ~ writes_sum_8;
   assign \$168  = \$166  & \$167 ;
-  assign \$169  = beat_8[20] & writes_0_8;
-  assign \$170  = ~ writes_sum_8;
-  assign \$171  = \$169  & \$170 ;
-  assign \$172  = beat_8[22:21] == 2'h3;
-  assign \$173  = \$171  & \$172 ;
+  assign \$169  = beat_8[22:21] == 2'h3;
+  assign \$170  = \$168  & \$169 ;
+  assign \$171  = beat_8[20] & writes_1_8;
+  assign \$172  = beat_8[20] & writes_1_8;
+  assign \$173  = \$172  & writes_sum_8;
   assign \$174  = beat_8[20] & writes_1_8;
-  assign \$175  = beat_8[20] & writes_1_8;
-  assign \$176  = \$175  & writes_sum_8;
-  assign \$177  = beat_8[20] & writes_1_8;
-  assign \$178  = ~ writes_sum_8;
-  assign \$179  = \$177  & \$178 ;
-  assign \$180  = ! beat_8[22:21];
+  assign \$175  = ~ writes_sum_8;
+  assign \$176  = \$174  & \$175 ;
+  assign \$177  = ! beat_8[22:21];
+  assign \$178  = \$176  & \$177 ;
+  assign \$179  = beat_8[20] & writes_1_8;
+  assign \$180  = ~ writes_sum_8;
   assign \$181  = \$179  & \$180 ;
-  assign \$182  = beat_8[20] & writes_1_8;
-  assign \$183  = ~ writes_sum_8;
-  assign \$184  = \$182  & \$183 ;
-  assign \$185  = ! beat_8[22:21];
+  assign \$182  = beat_8[22:21] == 1'h1;
+  assign \$183  = \$181  & \$182 ;
+  assign \$184  = beat_8[20] & writes_1_8;
+  assign \$185  = ~ writes_sum_8;
   assign \$186  = \$184  & \$185 ;
-  assign \$187  = beat_8[20] & writes_1_8;
-  assign \$188  = ~ writes_sum_8;
-  assign \$189  = \$187  & \$188 ;
-  assign \$190  = beat_8[22:21] == 1'h1;
+  assign \$187  = beat_8[22:21] == 2'h2;
+  assign \$188  = \$186  & \$187 ;
+  assign \$189  = beat_8[20] & writes_1_8;
+  assign \$190  = ~ writes_sum_8;
   assign \$191  = \$189  & \$190 ;
-  assign \$192  = beat_8[20] & writes_1_8;
-  assign \$193  = ~ writes_sum_8;
-  assign \$194  = \$192  & \$193 ;
-  assign \$195  = beat_8[22:21] == 1'h1;
+  assign \$192  = beat_8[22:21] == 2'h3;
+  assign \$193  = \$191  & \$192 ;
+  assign \$194  = beat_8[20] & writes_1_8;
+  assign \$195  = ~ writes_sum_8;
   assign \$196  = \$194  & \$195 ;
-  assign \$197  = beat_8[20] & writes_1_8;
-  assign \$198  = ~ writes_sum_8;
-  assign \$199  = \$197  & \$198 ;
-  assign \$200  = beat_8[22:21] == 2'h2;
+  assign \$197  = ! beat_8[22:21];
+  assign \$198  = \$196  & \$197 ;
+  assign \$199  = beat_8[20] & writes_1_8;
+  assign \$200  = ~ writes_sum_8;
   assign \$201  = \$199  & \$200 ;
-  assign \$202  = beat_8[20] & writes_1_8;
-  assign \$203  = ~ writes_sum_8;
-  assign \$204  = \$202  & \$203 ;
-  assign \$205  = beat_8[22:21] == 2'h2;
+  assign \$202  = beat_8[22:21] == 1'h1;
+  assign \$203  = \$201  & \$202 ;
+  assign \$204  = beat_8[20] & writes_1_8;
+  assign \$205  = ~ writes_sum_8;
   assign \$206  = \$204  & \$205 ;
-  assign \$207  = beat_8[20] & writes_1_8;
-  assign \$208  = ~ writes_sum_8;
-  assign \$209  = \$207  & \$208 ;
-  assign \$210  = beat_8[22:21] == 2'h3;
+  assign \$207  = beat_8[22:21] == 2'h2;
+  assign \$208  = \$206  & \$207 ;
+  assign \$209  = beat_8[20] & writes_1_8;
+  assign \$210  = ~ writes_sum_8;
   assign \$211  = \$209  & \$210 ;
-  assign \$212  = beat_8[20] & writes_1_8;
-  assign \$213  = ~ writes_sum_8;
-  assign \$214  = \$212  & \$213 ;
-  assign \$215  = beat_8[22:21] == 2'h3;
-  assign \$216  = \$214  & \$215 ;
-  assign \$217  = 1'h0 + z_flag_0;
-  assign \$218  = \$217  + z_flag_1;
-  assign \$219  = 1'h0 + difference_flag_0;
-  assign \$220  = \$219  + difference_flag_1;
+  assign \$212  = beat_8[22:21] == 2'h3;
+  assign \$213  = \$211  & \$212 ;
+  assign \$214  = 1'h0 + z_flag_0;
+  assign \$215  = \$214  + z_flag_1;
+  assign \$216  = 1'h0 + difference_flag_0;
+  assign \$217  = \$216  + difference_flag_1;
   always @(posedge clk)
-    source <= \$221 ;
+    source <= \$218 ;
   always @(posedge clk)
-    \$signal  <= \$222 ;
+    \$signal  <= \$219 ;
   always @(posedge clk)
-    sum_capture <= \$223 ;
+    sum_capture <= \$220 ;
   always @(posedge clk)
-    row <= \$224 ;
+    row_0 <= \$221 ;
   always @(posedge clk)
-    entering <= \$225 ;
+    row_1 <= \$222 ;
   always @(posedge clk)
-    single <= \$226 ;
+    row_2 <= \$223 ;
   always @(posedge clk)
-    present <= \$227 ;
+    row_3 <= \$224 ;
   always @(posedge clk)
-    bias_held <= \$228 ;
+    row_4 <= \$225 ;
   always @(posedge clk)
-    kinds_1_kept <= \$229 ;
+    row_5 <= \$226 ;
   always @(posedge clk)
-    beat_1 <= \$230 ;
+    row_6 <= \$227 ;
   always @(posedge clk)
-    beat_2 <= \$231 ;
+    row_7 <= \$228 ;
   always @(posedge clk)
-    beat_3 <= \$232 ;
+    entering <= \$229 ;
   always @(posedge clk)
-    beat_4 <= \$233 ;
+    single <= \$230 ;
   always @(posedge clk)
-    beat_5 <= \$234 ;
+    present_0 <= \$231 ;
   always @(posedge clk)
-    beat_6 <= \$235 ;
+    present_1 <= \$232 ;
   always @(posedge clk)
-    other_pending <= \$236 ;
+    present_2 <= \$233 ;
+  always @(posedge clk)
+    present_3 <= \$234 ;
+  always @(posedge clk)
+    present_4 <= \$235 ;
+  always @(posedge clk)
+    present_5 <= \$236 ;
+  always @(posedge clk)
+    present_6 <= \$237 ;
+  always @(posedge clk)
+    present_7 <= \$238 ;
+  always @(posedge clk)
+    bias_held <= \$239 ;
+  always @(posedge clk)
+    kinds_1_kept <= \$240 ;
+  always @(posedge clk)
+    beat_1 <= \$241 ;
+  always @(posedge clk)
+    beat_2 <= \$242 ;
+  always @(posedge clk)
+    beat_3 <= \$243 ;
+  always @(posedge clk)
+    beat_4 <= \$244 ;
+  always @(posedge clk)
+    beat_5 <= \$245 ;
+  always @(posedge clk)
+    beat_6 <= \$246 ;
+  always @(posedge clk)
+    other_pending_0 <= \$247 ;
+  always @(posedge clk)
+    other_pending_1 <= \$248 ;
+  always @(posedge clk)
+    other_pending_2 <= \$249 ;
+  always @(posedge clk)
+    other_pending_3 <= \$250 ;
+  always @(posedge clk)
+    other_pending_4 <= \$251 ;
+  always @(posedge clk)
+    other_pending_5 <= \$252 ;
+  always @(posedge clk)
+    other_pending_6 <= \$253 ;
+  always @(posedge clk)
+    other_pending_7 <= \$254 ;
   always @(posedge clk)
     subtracts_1 <= subtracts;
   always @(posedge clk)
@@ -17578,13 +17659,13 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   always @(posedge clk)
     z_shift_1_1 <= z_shift_1;
   always @(posedge clk)
-    biased_0 <= \$77 [35:0];
+    biased_0 <= \$74 [35:0];
   always @(posedge clk)
     narrow_0 <= \$9 [25:0];
   always @(posedge clk)
     z <= \$15 [15:0];
   always @(posedge clk)
-    z_flag_0 <= \$237 ;
+    z_flag_0 <= \$255 ;
   always @(posedge clk)
     z_0_1 <= z;
   always @(posedge clk)
@@ -17594,69 +17675,69 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   always @(posedge clk)
     value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$267  };
+    value_1_0 <= { 1'h0, \$285  };
   always @(posedge clk)
-    beat_7 <= \$238 ;
+    beat_7 <= \$256 ;
   always @(posedge clk)
-    beat_8 <= \$239 ;
+    beat_8 <= \$257 ;
   always @(posedge clk)
-    passed_0_0 <= \$84 ;
+    passed_0_0 <= \$81 ;
   always @(posedge clk)
-    passed_1_0 <= \$86 ;
+    passed_1_0 <= \$83 ;
   always @(posedge clk)
-    difference_0 <= \$89 ;
+    difference_0 <= \$86 ;
   always @(posedge clk)
-    difference_flag_0 <= \$240 ;
+    difference_flag_0 <= \$258 ;
   always @(posedge clk)
-    output_0_0 <= \$101 ;
+    output_0_0 <= \$98 ;
   always @(posedge clk)
-    output_1_0 <= \$103 ;
+    output_1_0 <= \$100 ;
   always @(posedge clk)
-    biased_1 <= \$104 [35:0];
+    biased_1 <= \$101 [35:0];
   always @(posedge clk)
     narrow_1 <= \$39 [25:0];
   always @(posedge clk)
-    \z$40  <= \$45 [15:0];
+    \z$41  <= \$45 [15:0];
   always @(posedge clk)
-    z_flag_1 <= \$241 ;
+    z_flag_1 <= \$259 ;
   always @(posedge clk)
-    z_1_1 <= \z$40 ;
+    z_1_1 <= \z$41 ;
   always @(posedge clk)
     z_1_2 <= z_1_1;
   always @(posedge clk)
     z_1_3 <= z_1_2;
   always @(posedge clk)
-    value_0_1 <= \value_0$106 ;
+    value_0_1 <= \value_0$127 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$268  };
+    value_1_1 <= { 1'h0, \$286  };
   always @(posedge clk)
-    passed_0_1 <= \$111 ;
+    passed_0_1 <= \$108 ;
   always @(posedge clk)
-    passed_1_1 <= \$113 ;
+    passed_1_1 <= \$110 ;
   always @(posedge clk)
-    difference_1 <= \$116 ;
+    difference_1 <= \$113 ;
   always @(posedge clk)
-    difference_flag_1 <= \$242 ;
+    difference_flag_1 <= \$260 ;
   always @(posedge clk)
-    output_0_1 <= \$128 ;
+    output_0_1 <= \$125 ;
   always @(posedge clk)
-    output_1_1 <= \$130 ;
+    output_1_1 <= \$127 ;
   always @(posedge clk)
-    writes_0_1 <= \$243 ;
+    writes_0_1 <= \$261 ;
   always @(posedge clk)
-    writes_0_2 <= \$244 ;
+    writes_0_2 <= \$262 ;
   always @(posedge clk)
-    writes_0_3 <= \$245 ;
+    writes_0_3 <= \$263 ;
   always @(posedge clk)
-    writes_0_4 <= \$246 ;
+    writes_0_4 <= \$264 ;
   always @(posedge clk)
-    writes_0_5 <= \$247 ;
+    writes_0_5 <= \$265 ;
   always @(posedge clk)
-    writes_0_6 <= \$248 ;
+    writes_0_6 <= \$266 ;
   always @(posedge clk)
-    writes_0_7 <= \$249 ;
+    writes_0_7 <= \$267 ;
   always @(posedge clk)
-    writes_0_8 <= \$250 ;
+    writes_0_8 <= \$268 ;
   always @(posedge clk)
     writes_sum_1 <= 1'h0;
   always @(posedge clk)
@@ -17674,54 +17755,54 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   always @(posedge clk)
     writes_sum_8 <= writes_sum_7;
   always @(posedge clk)
-    writing <= \$251 ;
+    writing <= \$269 ;
   always @(posedge clk)
-    word_enables <= \$252 ;
+    word_enables <= \$270 ;
   always @(posedge clk)
-    row_enables <= \$253 ;
+    row_enables <= \$271 ;
   always @(posedge clk)
-    writes_1_1 <= \$254 ;
+    writes_1_1 <= \$272 ;
   always @(posedge clk)
-    writes_1_2 <= \$255 ;
+    writes_1_2 <= \$273 ;
   always @(posedge clk)
-    writes_1_3 <= \$256 ;
+    writes_1_3 <= \$274 ;
   always @(posedge clk)
-    writes_1_4 <= \$257 ;
+    writes_1_4 <= \$275 ;
   always @(posedge clk)
-    writes_1_5 <= \$258 ;
+    writes_1_5 <= \$276 ;
   always @(posedge clk)
-    writes_1_6 <= \$259 ;
+    writes_1_6 <= \$277 ;
   always @(posedge clk)
-    writes_1_7 <= \$260 ;
+    writes_1_7 <= \$278 ;
   always @(posedge clk)
-    writes_1_8 <= \$261 ;
+    writes_1_8 <= \$279 ;
   always @(posedge clk)
-    beat_9 <= \$262 ;
+    beat_9 <= \$280 ;
   always @(posedge clk)
-    z_clamped <= \$263 ;
+    z_clamped <= \$281 ;
   always @(posedge clk)
-    z_kernel <= \$264 ;
+    z_kernel <= \$282 ;
   always @(posedge clk)
-    difference_clamped <= \$265 ;
+    difference_clamped <= \$283 ;
   always @(posedge clk)
-    difference_kernel <= \$266 ;
+    difference_kernel <= \$284 ;
   assign \$auto$rtlil.cc:3245:Not$4  = ~ { narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25] };
   assign \$auto$rtlil.cc:3245:Not$6  = ~ { \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19] };
   assign \$auto$rtlil.cc:3245:Not$8  = ~ { narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25] };
   assign \$auto$rtlil.cc:3245:Not$10  = ~ { \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19] };
   \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
-    .entry_1(\$267 ),
+    .entry_1(\$285 ),
     .rst(rst),
     .value_0(value_0),
     .z(z)
   );
   \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
-    .entry_1(\$268 ),
+    .entry_1(\$286 ),
     .rst(rst),
-    .value_0(\value_0$106 ),
-    .z(\z$40 )
+    .value_0(\value_0$127 ),
+    .z(\z$41 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
@@ -17781,72 +17862,128 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$221  = ahead;
+    \$218  = ahead;
     if (rst) begin
-      \$221  = 20'h00000;
+      \$218  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$222  = \$67 ;
+    \$219  = \$67 ;
     if (rst) begin
-      \$222  = 1'h0;
+      \$219  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$223  = \$68 ;
+    \$220  = \$68 ;
     if (rst) begin
-      \$223  = 1'h0;
+      \$220  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224 [35:0] = \port$3472$0 ;
-      \$224 [71:36] = \port$3477$0 ;
-      \$224 [107:72] = \port$3482$0 ;
-      \$224 [143:108] = \port$3487$0 ;
-      \$224 [179:144] = \port$3492$0 ;
-      \$224 [215:180] = \port$3497$0 ;
-      \$224 [251:216] = \port$3502$0 ;
-      \$224 [287:252] = \port$3507$0 ;
+      \$221  = \port$3469$0 ;
       if (sum_capture) begin
-        \$224 [35:0] = sum_total[35:0];
+        \$221  = sum_total[35:0];
       end
     end else begin
-      \$224  = \$70 ;
+      \$221  = row_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    { \$225 [24:23], \$225 [20:2], \$225 [0] } = { entering[24:23], entering[20:2], entering[0] };
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      { \$225 [19:2], \$225 [0] } = { source[19:2], source[0] };
-      \$225 [1] = 1'h1;
-      \$225 [20] = 1'h1;
-      \$225 [22:21] = 2'h0;
+      \$222  = \port$3474$0 ;
     end else begin
-      \$225 [1] = 1'h0;
-      \$225 [22:21] = \$72 [1:0];
-      if (\$74 ) begin
-        \$225 [20] = 1'h0;
-      end
-    end
-    if (rst) begin
-      \$225  = 25'h0000000;
+      \$222  = row_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$226  = single;
+    (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = sum_capture;
+      \$223  = \port$3479$0 ;
+    end else begin
+      \$223  = row_3;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$224  = \port$3484$0 ;
+    end else begin
+      \$224  = 36'h000000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$225  = \port$3489$0 ;
+    end else begin
+      \$225  = row_5;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$226  = \port$3494$0 ;
+    end else begin
+      \$226  = row_6;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$227  = \port$3499$0 ;
+    end else begin
+      \$227  = row_7;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      \$228  = \port$3504$0 ;
+    end else begin
+      \$228  = 36'h000000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    { \$229 [24:23], \$229 [20:2], \$229 [0] } = { entering[24:23], entering[20:2], entering[0] };
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      { \$229 [19:2], \$229 [0] } = { source[19:2], source[0] };
+      \$229 [1] = 1'h1;
+      \$229 [20] = 1'h1;
+      \$229 [22:21] = 2'h0;
+    end else begin
+      \$229 [1] = 1'h0;
+      \$229 [22:21] = \$70 [1:0];
+      if (\$72 ) begin
+        \$229 [20] = 1'h0;
+      end
     end
     if (rst) begin
-      \$226  = 1'h0;
+      \$229  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$230  = single;
+    if (\$signal ) begin
+      \$230  = sum_capture;
+    end
+    if (rst) begin
+      \$230  = 1'h0;
     end
   end
   always @* begin
@@ -17856,319 +17993,536 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
       (* full_case = 32'd1 *)
       casez (source[6:5])
         2'h0:
-            \$227  = 8'hff;
+            \$231  = 1'h1;
         2'h1:
-            \$227  = 8'h3f;
+            \$231  = 1'h1;
         default:
-            \$227  = 8'h00;
+            \$231  = 1'h0;
       endcase
       if (sum_capture) begin
-        \$227  = { 7'h00, \$69  };
+        \$231  = \$69 ;
       end
     end else begin
-      \$227  = \$71 ;
+      \$231  = present_1;
     end
     if (rst) begin
-      \$227  = 8'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$228  = bias_held;
-    if (\$signal ) begin
-      \$228  = bias_word;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$229  = kinds_1_kept;
-    if (\$signal ) begin
-      \$229  = kinds_1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$230  = first_beat;
-    if (rst) begin
-      \$230  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$231  = beat_1;
-    if (rst) begin
-      \$231  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$232  = beat_2;
-    if (rst) begin
-      \$232  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$233  = beat_3;
-    if (rst) begin
-      \$233  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$234  = beat_4;
-    if (rst) begin
-      \$234  = 25'h0000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$235  = beat_5;
-    if (rst) begin
-      \$235  = 25'h0000000;
+      \$231  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     (* full_case = 32'd1 *)
-    if (\$75 ) begin
-      \$236 [15:0] = other_rows[15:0];
-      \$236 [31:16] = other_rows[31:16];
-      \$236 [47:32] = other_rows[47:32];
-      \$236 [63:48] = other_rows[63:48];
-      \$236 [79:64] = other_rows[79:64];
-      \$236 [95:80] = other_rows[95:80];
-      \$236 [111:96] = other_rows[111:96];
-      \$236 [127:112] = other_rows[127:112];
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$232  = 1'h1;
+        2'h1:
+            \$232  = 1'h1;
+        default:
+            \$232  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$232  = 1'h0;
+      end
     end else begin
-      \$236  = \$76 ;
+      \$232  = present_2;
+    end
+    if (rst) begin
+      \$232  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$237  = \$80 ;
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$233  = 1'h1;
+        2'h1:
+            \$233  = 1'h1;
+        default:
+            \$233  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$233  = 1'h0;
+      end
+    end else begin
+      \$233  = present_3;
+    end
+    if (rst) begin
+      \$233  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$234  = 1'h1;
+        2'h1:
+            \$234  = 1'h1;
+        default:
+            \$234  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$234  = 1'h0;
+      end
+    end else begin
+      \$234  = 1'h0;
+    end
+    if (rst) begin
+      \$234  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$235  = 1'h1;
+        2'h1:
+            \$235  = 1'h1;
+        default:
+            \$235  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$235  = 1'h0;
+      end
+    end else begin
+      \$235  = present_5;
+    end
+    if (rst) begin
+      \$235  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$236  = 1'h1;
+        2'h1:
+            \$236  = 1'h1;
+        default:
+            \$236  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$236  = 1'h0;
+      end
+    end else begin
+      \$236  = present_6;
+    end
+    if (rst) begin
+      \$236  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$237  = 1'h1;
+        2'h1:
+            \$237  = 1'h0;
+        default:
+            \$237  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$237  = 1'h0;
+      end
+    end else begin
+      \$237  = present_7;
+    end
     if (rst) begin
       \$237  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$238  = beat_6;
+    (* full_case = 32'd1 *)
+    if (\$signal ) begin
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$238  = 1'h1;
+        2'h1:
+            \$238  = 1'h0;
+        default:
+            \$238  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$238  = 1'h0;
+      end
+    end else begin
+      \$238  = 1'h0;
+    end
     if (rst) begin
-      \$238  = 25'h0000000;
+      \$238  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$239  = beat_7;
-    if (rst) begin
-      \$239  = 25'h0000000;
+    \$239  = bias_held;
+    if (\$signal ) begin
+      \$239  = bias_word;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$240  = \$95 ;
-    if (rst) begin
-      \$240  = 1'h0;
+    \$240  = kinds_1_kept;
+    if (\$signal ) begin
+      \$240  = kinds_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$241  = \$107 ;
+    \$241  = first_beat;
     if (rst) begin
-      \$241  = 1'h0;
+      \$241  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$242  = \$122 ;
+    \$242  = beat_1;
     if (rst) begin
-      \$242  = 1'h0;
+      \$242  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$243  = writes_0;
+    \$243  = beat_2;
     if (rst) begin
-      \$243  = 1'h0;
+      \$243  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$244  = writes_0_1;
+    \$244  = beat_3;
     if (rst) begin
-      \$244  = 1'h0;
+      \$244  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$245  = writes_0_2;
+    \$245  = beat_4;
     if (rst) begin
-      \$245  = 1'h0;
+      \$245  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$246  = writes_0_3;
+    \$246  = beat_5;
     if (rst) begin
-      \$246  = 1'h0;
+      \$246  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$247  = writes_0_4;
-    if (rst) begin
-      \$247  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$247  = other_rows[15:0];
+    end else begin
+      \$247  = other_pending_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$248  = writes_0_5;
-    if (rst) begin
-      \$248  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$248  = other_rows[31:16];
+    end else begin
+      \$248  = other_pending_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$249  = writes_0_6;
-    if (rst) begin
-      \$249  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$249  = other_rows[47:32];
+    end else begin
+      \$249  = other_pending_3;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$250  = writes_0_7;
-    if (rst) begin
-      \$250  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$250  = other_rows[63:48];
+    end else begin
+      \$250  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$251 [0] = \$131 ;
-    \$251 [1] = \$174 ;
-    if (rst) begin
-      \$251  = 2'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$251  = other_rows[79:64];
+    end else begin
+      \$251  = other_pending_5;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$252 [0] = \$133 ;
-    \$252 [1] = \$176 ;
-    if (rst) begin
-      \$252  = 2'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$252  = other_rows[95:80];
+    end else begin
+      \$252  = other_pending_6;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$253 [0] = \$138 ;
-    \$253 [1] = \$143 ;
-    \$253 [2] = \$148 ;
-    \$253 [3] = \$153 ;
-    \$253 [4] = \$158 ;
-    \$253 [5] = \$163 ;
-    \$253 [6] = \$168 ;
-    \$253 [7] = \$173 ;
-    \$253 [8] = \$181 ;
-    \$253 [9] = \$186 ;
-    \$253 [10] = \$191 ;
-    \$253 [11] = \$196 ;
-    \$253 [12] = \$201 ;
-    \$253 [13] = \$206 ;
-    \$253 [14] = \$211 ;
-    \$253 [15] = \$216 ;
-    if (rst) begin
-      \$253  = 16'h0000;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$253  = other_rows[111:96];
+    end else begin
+      \$253  = other_pending_7;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$254  = writes_1;
-    if (rst) begin
-      \$254  = 1'h0;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$254  = other_rows[127:112];
+    end else begin
+      \$254  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$255  = writes_1_1;
+    \$255  = \$77 ;
     if (rst) begin
       \$255  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$256  = writes_1_2;
+    \$256  = beat_6;
     if (rst) begin
-      \$256  = 1'h0;
+      \$256  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$257  = writes_1_3;
+    \$257  = beat_7;
     if (rst) begin
-      \$257  = 1'h0;
+      \$257  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$258  = writes_1_4;
+    \$258  = \$92 ;
     if (rst) begin
       \$258  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$259  = writes_1_5;
+    \$259  = \$104 ;
     if (rst) begin
       \$259  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$260  = writes_1_6;
+    \$260  = \$119 ;
     if (rst) begin
       \$260  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$261  = writes_1_7;
+    \$261  = writes_0;
     if (rst) begin
       \$261  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$262  = beat_8;
+    \$262  = writes_0_1;
     if (rst) begin
-      \$262  = 25'h0000000;
+      \$262  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$263  = \$218 [1:0];
+    \$263  = writes_0_2;
     if (rst) begin
-      \$263  = 2'h0;
+      \$263  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$264  = beat_3[16:13];
+    \$264  = writes_0_3;
     if (rst) begin
-      \$264  = 4'h0;
+      \$264  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$265  = \$220 [1:0];
+    \$265  = writes_0_4;
     if (rst) begin
-      \$265  = 2'h0;
+      \$265  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$266  = beat_9[16:13];
+    \$266  = writes_0_5;
     if (rst) begin
-      \$266  = 4'h0;
+      \$266  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$267  = writes_0_6;
+    if (rst) begin
+      \$267  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$268  = writes_0_7;
+    if (rst) begin
+      \$268  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$269 [0] = \$128 ;
+    \$269 [1] = \$171 ;
+    if (rst) begin
+      \$269  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$270 [0] = \$130 ;
+    \$270 [1] = \$173 ;
+    if (rst) begin
+      \$270  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$271 [0] = \$135 ;
+    \$271 [1] = \$140 ;
+    \$271 [2] = \$145 ;
+    \$271 [3] = \$150 ;
+    \$271 [4] = \$155 ;
+    \$271 [5] = \$160 ;
+    \$271 [6] = \$165 ;
+    \$271 [7] = \$170 ;
+    \$271 [8] = \$178 ;
+    \$271 [9] = \$183 ;
+    \$271 [10] = \$188 ;
+    \$271 [11] = \$193 ;
+    \$271 [12] = \$198 ;
+    \$271 [13] = \$203 ;
+    \$271 [14] = \$208 ;
+    \$271 [15] = \$213 ;
+    if (rst) begin
+      \$271  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$272  = writes_1;
+    if (rst) begin
+      \$272  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$273  = writes_1_1;
+    if (rst) begin
+      \$273  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$274  = writes_1_2;
+    if (rst) begin
+      \$274  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$275  = writes_1_3;
+    if (rst) begin
+      \$275  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$276  = writes_1_4;
+    if (rst) begin
+      \$276  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$277  = writes_1_5;
+    if (rst) begin
+      \$277  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$278  = writes_1_6;
+    if (rst) begin
+      \$278  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$279  = writes_1_7;
+    if (rst) begin
+      \$279  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$280  = beat_8;
+    if (rst) begin
+      \$280  = 25'h0000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$281  = \$215 [1:0];
+    if (rst) begin
+      \$281  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$282  = beat_3[16:13];
+    if (rst) begin
+      \$282  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$283  = \$217 [1:0];
+    if (rst) begin
+      \$283  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
+    \$284  = beat_9[16:13];
+    if (rst) begin
+      \$284  = 4'h0;
     end
   end
   assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
@@ -18187,17 +18541,17 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   assign z_1_rounded = \$39 [25:0];
   assign z_1_greatest = 16'h7fff;
   assign z_1_saturated = \$45 [15:0];
-  assign z_1 = \z$40 ;
+  assign z_1 = \z$41 ;
   assign difference_1_scaled = { \$46 [19], \$46  };
   assign difference_1_rounded = \$48 [15:0];
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3507$0 , \port$3502$0 , \port$3497$0 , \port$3492$0 , \port$3487$0 , \port$3482$0 , \port$3477$0 , \port$3472$0  };
-  assign value_1 = { 1'h0, \$267  };
+  assign totals = { \port$3504$0 , \port$3499$0 , \port$3494$0 , \port$3489$0 , \port$3484$0 , \port$3479$0 , \port$3474$0 , \port$3469$0  };
+  assign value_1 = { 1'h0, \$285  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
-  assign \value_1$108  = { 1'h0, \$268  };
+  assign \value_1$129  = { 1'h0, \$286  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -18332,14 +18686,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3472$0 ;
-  assign \totals[1]  = \port$3477$0 ;
-  assign \totals[2]  = \port$3482$0 ;
-  assign \totals[3]  = \port$3487$0 ;
-  assign \totals[4]  = \port$3492$0 ;
-  assign \totals[5]  = \port$3497$0 ;
-  assign \totals[6]  = \port$3502$0 ;
-  assign \totals[7]  = \port$3507$0 ;
+  assign \totals[0]  = \port$3469$0 ;
+  assign \totals[1]  = \port$3474$0 ;
+  assign \totals[2]  = \port$3479$0 ;
+  assign \totals[3]  = \port$3484$0 ;
+  assign \totals[4]  = \port$3489$0 ;
+  assign \totals[5]  = \port$3494$0 ;
+  assign \totals[6]  = \port$3499$0 ;
+  assign \totals[7]  = \port$3504$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -18489,24 +18843,24 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   assign write_tag[0] = beat_7[20];
   assign write_tag[19:1] = beat_7[19:1];
   assign rows[255:240] = output_1_1;
-  assign rows[239:224] = output_1_0;
+  assign rows[239:224] = output_1_1;
   assign rows[223:208] = output_1_1;
-  assign rows[207:192] = output_1_0;
-  assign rows[191:176] = output_1_1;
+  assign rows[207:192] = output_1_1;
+  assign rows[191:176] = output_1_0;
   assign rows[175:160] = output_1_0;
-  assign rows[159:144] = output_1_1;
+  assign rows[159:144] = output_1_0;
   assign rows[143:128] = output_1_0;
   assign rows[127:112] = output_0_1;
-  assign rows[111:96] = output_0_0;
+  assign rows[111:96] = output_0_1;
   assign rows[95:80] = output_0_1;
-  assign rows[79:64] = output_0_0;
-  assign rows[63:48] = output_0_1;
+  assign rows[79:64] = output_0_1;
+  assign rows[63:48] = output_0_0;
   assign rows[47:32] = output_0_0;
-  assign rows[31:16] = output_0_1;
+  assign rows[31:16] = output_0_0;
   assign rows[15:0] = output_0_0;
   assign writes_soon[1] = \$63 ;
   assign writes_soon[0] = \$62 ;
-  assign first_beat[24:23] = present[1:0];
+  assign first_beat[24:23] = { present_4, present_0 };
   assign first_beat[22:0] = entering[22:0];
   assign \$1  = 1'h0;
   assign \$2  = { bias_held[23], bias_held[23], bias_held, 5'h00 };
@@ -18534,25 +18888,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3472$0 ,
   assign \$66  = 1'h0;
   assign \$67  = \$65 ;
   assign \$68  = 1'h0;
-  assign \$70  = { 72'h000000000000000000, row[287:72] };
-  assign \$71  = { 2'h0, present[7:2] };
-  assign \$76  = { 32'h00000000, other_pending[127:32] };
-  assign \$79  = \$78 ;
-  assign \$87  = { value_0_0[15], value_0_0 };
-  assign \$88  = { other_pending[15], other_pending[15:0], 2'h0 };
-  assign \$95  = \$94 ;
-  assign \$96  = 16'h0000;
-  assign \$97  = passed_0_0;
-  assign \$102  = 16'h0000;
-  assign \$103  = passed_1_0;
-  assign \$106  = \$105 ;
-  assign \$114  = { value_0_1[15], value_0_1 };
-  assign \$115  = { other_pending[31], other_pending[31:16], 2'h0 };
-  assign \$122  = \$121 ;
-  assign \$123  = 16'h0000;
-  assign \$124  = passed_0_1;
-  assign \$129  = 16'h0000;
-  assign \$130  = passed_1_1;
+  assign \$76  = \$75 ;
+  assign \$84  = { value_0_0[15], value_0_0 };
+  assign \$85  = { other_pending_0[15], other_pending_0, 2'h0 };
+  assign \$92  = \$91 ;
+  assign \$93  = 16'h0000;
+  assign \$94  = passed_0_0;
+  assign \$99  = 16'h0000;
+  assign \$100  = passed_1_0;
+  assign \$103  = \$102 ;
+  assign \$111  = { value_0_1[15], value_0_1 };
+  assign \$112  = { other_pending_4[15], other_pending_4, 2'h0 };
+  assign \$119  = \$118 ;
+  assign \$120  = 16'h0000;
+  assign \$121  = passed_0_1;
+  assign \$126  = 16'h0000;
+  assign \$127  = passed_1_1;
 endmodule
 
 module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
@@ -24146,14 +24497,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4070$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$52  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4031$11 ;
-  wire [5:0] \port$4031$11 ;
+  input [5:0] \port$4070$11 ;
+  wire [5:0] \port$4070$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -24209,7 +24560,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4031$11 [1:0] == 2'h3;
+  assign \$1  = \port$4070$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -24242,7 +24593,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4031$11 [1:0])
+    casez (\port$4070$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -24256,7 +24607,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4031$11 [1:0])
+    casez (\port$4070$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -24270,7 +24621,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4031$11 [1:0])
+    casez (\port$4070$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -24284,7 +24635,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -24292,7 +24643,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -24300,7 +24651,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -24312,7 +24663,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -24322,7 +24673,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -24330,7 +24681,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -24338,7 +24689,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -24350,7 +24701,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -24358,7 +24709,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -24366,7 +24717,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     used = 1'h0;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -24374,7 +24725,7 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     chosen = 1'h0;
-    casez (\port$4031$11 [5:2])
+    casez (\port$4070$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -24458,6 +24809,6 @@ module \core.sum_write_0 (rst, trigger, \port$4031$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4031$11 [5:2];
-  assign level = \port$4031$11 [1:0];
+  assign kernel = \port$4070$11 [5:2];
+  assign level = \port$4070$11 [1:0];
 endmodule

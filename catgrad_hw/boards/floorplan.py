@@ -1,0 +1,157 @@
+"""Where the lanes of a design go on an ECP5: side by side, in their order, and the memory of their rows beside them.
+
+Multipliers and block RAM stand in a few rows of the chip, far apart. A placer that starts from nothing puts them there
+in any order, so that the words of a row cross half the chip on their way to the lanes, and routing runs out of wires
+long before placement runs out of cells. With lanes and rows in order a word goes up or down to its lane; all else is
+left to the placer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Place = tuple[int, int]
+"""Column and row of a site."""
+
+FILLED = 0.75
+"""Of the LUTs and the block RAM of the columns that the lanes take."""
+
+ROW_COST = 0.5
+"""What a row of distance is worth, in columns."""
+
+LUTS = {"LUT4": 1, "CCU2C": 2}
+"""LUTs that a cell of a netlist takes."""
+
+
+@dataclass(frozen=True)
+class Die:
+    """Sites of multipliers and block RAM: in groups of four along some rows; ``groups``: the groups' first columns.
+
+    From what nextpnr does with a netlist that takes all of them; Lattice FPGA-DS-02012 has their numbers.
+    """
+
+    luts: int
+    groups: tuple[int, ...]
+    multiplier_rows: tuple[int, ...]
+    memory_rows: tuple[int, ...]
+
+    def multipliers(self, row: int) -> dict[Place, str]:
+        """Names of a row's sites, from left to right."""
+        offsets = {0: 0, 1: 1, 4: 4, 5: 5}  # two blocks of 18 bits, then two of the slice beside it
+        return {(x + o, row): f"X{x + o}/Y{row}/MULT18_{z}" for x in self.groups for o, z in offsets.items()}
+
+    def memories(self) -> dict[Place, str]:
+        """Names of all sites, from left to right."""
+        columns = [(x + 2 * z, z) for x in self.groups for z in range(4)]
+        return {(x, row): f"X{x}/Y{row}/EBR{z}" for x, z in columns for row in self.memory_rows}
+
+
+_25, _45 = (4, 13, 22, 33, 42, 51, 60), (4, 13, 22, 31, 42, 51, 60, 69, 78)
+_85 = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
+DIES: Mapping[str, Die] = {
+    "12": Die(24_288, _25, (13,), (25, 37)),  # the die of the next
+    "25": Die(24_288, _25, (13,), (25, 37)),
+    "45": Die(43_848, _45, (22, 46), (10, 34, 58)),
+    "85": Die(83_640, _85, (10, 34, 58), (22, 46, 70, 82)),
+}
+"""By the number in a device's name."""
+
+
+def floorplan(netlist: bytes, chip: str) -> bytes:
+    """``netlist`` (JSON of Yosys) with sites for lanes and rows on ``chip``; as it is where there are none of them."""
+    device = re.fullmatch(r"LFE5UM?(?:5G)?-(\d+)F", chip)
+    die = DIES.get(device[1]) if device else None
+    if die is None:
+        return netlist
+    design = json.loads(netlist)
+    cells = design["modules"]["top"]["cells"]
+    sites = _sites(cells, die)
+    if not sites:
+        return netlist
+    for name, site in sites.items():
+        cells[name]["attributes"]["BEL"] = site
+    return json.dumps(design).encode()
+
+
+def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
+    lanes = _numbered(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block")
+    banks: dict[str, list[str]] = {}
+    for (bank, _), name in sorted(_found(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
+        banks.setdefault(bank, []).append(name)
+    blocks = sum(map(len, banks.values()))
+    memories = die.memories()
+    if not lanes or len(lanes) > 4 * len(die.groups) * len(die.multiplier_rows) or blocks > len(memories):
+        return {}  # of which place-and-route will say more
+
+    luts = sum(LUTS.get(cell["type"], 0) for cell in cells.values())
+    share = max(luts / die.luts, blocks / len(memories)) / FILLED
+    places = _in_order(len(lanes), die, share)
+    sites = dict(zip(lanes, places.values(), strict=True))
+    at = list(places)
+    wanted = []
+    for names in banks.values():
+        for i, name in enumerate(names):
+            wanted.append((at[int((i + 0.5) * len(lanes) / len(names))], name))
+    wanted.sort()
+    found = _nearest([place for place, _ in wanted], list(memories))
+    return sites | {name: memories[place] for (_, name), place in zip(wanted, found, strict=True)}
+
+
+def _found(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tuple[Any, ...], str]]:
+    """Cells of a kind whose names end in the pattern, with what its groups match: numbers as such."""
+    result = []
+    for name, cell in cells.items():
+        match = re.search(rf"{pattern}$", name) if cell["type"] == kind else None
+        if match:
+            result.append((tuple(int(g) if g.isdigit() else g for g in match.groups()), name))
+    return result
+
+
+def _numbered(cells: Mapping[str, Any], kind: str, pattern: str) -> list[str]:
+    return [name for _, name in sorted(_found(cells, kind, pattern))]
+
+
+def _in_order(lanes: int, die: Die, share: float) -> dict[Place, str]:
+    """Places of ``lanes`` multipliers in order, over about a ``share`` of the columns: along one row, or along several,
+    to and fro."""
+    most = 4 * len(die.groups)
+    rows = -(-lanes // most)
+    first = (len(die.multiplier_rows) - rows + 1) // 2
+    pairs = -(-lanes // (2 * rows))  # of neighbours, in each row
+    taken = min(most // 2, max(pairs, round(share * most / 2)))
+    left = (most // 2 - taken) // 2
+    result: dict[Place, str] = {}
+    for number, row in enumerate(die.multiplier_rows[first : first + rows]):
+        sites = list(die.multipliers(row).items())
+        chosen = [left + pair * taken // pairs for pair in range(pairs)]
+        along = [sites[2 * pair + one] for pair in chosen for one in range(2)]
+        result.update(along[::-1] if number % 2 else along)
+    return dict(list(result.items())[:lanes])
+
+
+def _nearest(wanted: Sequence[Place], sites: Sequence[Place]) -> list[Place]:
+    """A site for each place, all different; both are in order, and no two cross: the least sum of distances."""
+
+    def distance(a: Place, b: Place) -> float:
+        return abs(a[0] - b[0]) + ROW_COST * abs(a[1] - b[1])
+
+    spare = len(sites) - len(wanted)
+    # best[i][s]: the first i wanted, at sites of which s were passed over
+    best = [[0.0] * (spare + 1)]
+    for i, place in enumerate(wanted):
+        row: list[float] = []
+        for passed in range(spare + 1):
+            here = best[i][passed] + distance(place, sites[i + passed])
+            row.append(min(here, row[-1]) if row else here)
+        best.append(row)
+    result = []
+    passed = spare
+    for i in range(len(wanted), 0, -1):
+        while passed and best[i][passed] == best[i][passed - 1]:
+            passed -= 1
+        result.append(sites[i - 1 + passed])
+    return result[::-1]
