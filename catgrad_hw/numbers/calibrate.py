@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from catgrad_hw.errors import ModelError
 from catgrad_hw.ir.kernel import Expression, Kernel, KernelProgram, Reduced
-from catgrad_hw.ir.kernel_run import run
+from catgrad_hw.ir.kernel_run import Executor
 from catgrad_hw.workload import Floats, Workload
 
 CALIBRATION_STEPS = 1000
@@ -62,16 +62,15 @@ def calibrate(
     with the number of steps done. Raises :class:`ModelError` where training diverges.
     """
     ranges = Ranges()
-    keys = {id(kernel): computation(kernel) for kernels in program.programs.values() for kernel in kernels}
+    # By identity, and size where it tells a sum from what it sums: hashing an expression takes longer than running it.
+    seen: dict[tuple[int, int, int], float] = {}
+    sources: dict[tuple[int, int, int], tuple[Kernel, Expression]] = {}
 
     def observe(kernel: Kernel, expression: Expression, values: NDArray[Any]) -> None:
-        kept = kernel.loops[: len(kernel.loops) - kernel.reduced]
-        if not isinstance(expression, Reduced) or values.size == prod(loop.size for loop in kept):
-            _widen(ranges.epilogues, (keys[id(kernel)], expression), values)
-        else:
-            for i, side in enumerate(kernel.side_sums):
-                if values.size == prod(loop.size for loop in kept if loop.name not in side.over):
-                    _widen(ranges.side_sums, (kernel.name, i), values)
+        key = id(kernel), id(expression), values.size
+        if key not in seen:
+            sources[key] = kernel, expression
+        _widen(seen, key, values)
 
     def see(memory: dict[str, NDArray[Any]]) -> None:
         for name, values in memory.items():
@@ -80,10 +79,13 @@ def calibrate(
     parameters = initial_state(program, workload, seed)
     # An array that no program writes (all of training may be dead) still has a range.
     see(dict(zip(program.parameters, parameters, strict=True)))
+    given = (*program.parameters, program.inputs[0])
+    predict = Executor(program, "predict", given, np.float32, observe)
+    train = Executor(program, "step", (*given, program.targets[0]), np.float32, observe)
     for step in range(steps):
         x, y = workload.batch(step)
-        see(run(program, "predict", _arguments(program, parameters, x), np.float32, observe))
-        memory = run(program, "step", _arguments(program, parameters, x, y), np.float32, observe)
+        see(predict.run(_arguments(program, parameters, x)))
+        memory = train.run(_arguments(program, parameters, x, y))
         see(memory)
         parameters = tuple(memory[name] for name in program.parameters)
         if not all(np.isfinite(p).all() for p in parameters):
@@ -97,8 +99,21 @@ def calibrate(
         _widen(ranges.arrays, program.inputs[0], x)
         _widen(ranges.arrays, program.targets[0], y)
         for rows, _ in batches(x, workload.batch_size):
-            see(run(program, "predict", _arguments(program, parameters, rows), np.float32, observe))
+            see(predict.run(_arguments(program, parameters, rows)))
+    for key, largest in seen.items():
+        _keep(ranges, *sources[key], key[2], largest)
     return ranges
+
+
+def _keep(ranges: Ranges, kernel: Kernel, expression: Expression, size: int, largest: float) -> None:
+    """Put the largest magnitude of ``size`` values of an expression where it belongs."""
+    kept = kernel.loops[: len(kernel.loops) - kernel.reduced]
+    if not isinstance(expression, Reduced) or size == prod(loop.size for loop in kept):
+        _raise(ranges.epilogues, (computation(kernel), expression), largest)
+        return
+    for i, side in enumerate(kernel.side_sums):
+        if size == prod(loop.size for loop in kept if loop.name not in side.over):
+            _raise(ranges.side_sums, (kernel.name, i), largest)
 
 
 def initial_state(program: KernelProgram, workload: Workload, seed: int) -> tuple[Floats, ...]:
@@ -117,17 +132,19 @@ def float_training(
     """Train in float32 and return the parameters, the optimizer's state among them; ``after_step`` is called with the
     step (from 1) and parameters."""
     parameters = initial_state(program, workload, seed)
+    train = Executor(program, "step", (*program.parameters, program.inputs[0], program.targets[0]), np.float32)
     for step in range(steps):
-        memory = run(program, "step", _arguments(program, parameters, *workload.batch(step)), np.float32)
-        parameters = tuple(memory[name] for name in program.parameters)
+        memory = train.run(_arguments(program, parameters, *workload.batch(step)))
+        parameters = tuple(memory[name].copy() for name in program.parameters)
         after_step(step + 1, parameters)
     return parameters
 
 
 def float_predictions(program: KernelProgram, parameters: tuple[Floats, ...], x: Floats) -> Floats:
     """What the float model says of all rows of ``x``."""
+    predict = Executor(program, "predict", (*program.parameters, program.inputs[0]), np.float32)
     parts = [
-        run(program, "predict", _arguments(program, parameters, rows), np.float32)[program.outputs[0]][:valid]
+        predict.run(_arguments(program, parameters, rows))[program.outputs[0]][:valid].copy()
         for rows, valid in batches(x, program.batch)
     ]
     return np.concatenate(parts)
@@ -154,6 +171,9 @@ def _arguments(
 
 
 def _widen(ranges: dict[Any, float], key: Any, values: NDArray[Any]) -> None:
-    largest = float(np.abs(values).max(initial=0.0))
+    _raise(ranges, key, float(np.maximum.reduce(np.abs(values), axis=None, initial=0.0)))
+
+
+def _raise(ranges: dict[Any, float], key: Any, largest: float) -> None:
     if largest > ranges.get(key, -1.0):
         ranges[key] = largest

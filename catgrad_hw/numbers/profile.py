@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from catgrad_hw.errors import ModelError
 from catgrad_hw.ir.kernel import Saturate
 from catgrad_hw.ir.kernel_check import results, stores, subexpressions
-from catgrad_hw.ir.kernel_run import run
+from catgrad_hw.ir.kernel_run import Executor
 from catgrad_hw.numbers.calibrate import CALIBRATION_STEPS, initial_state
 from catgrad_hw.numbers.formats import to_values
 from catgrad_hw.numbers.integer import Format, IntegerProgram
@@ -157,12 +157,13 @@ def profile(
     machine, observer = Reference(integer, seed), Reference(integer)
     machine.load(workload.initial_parameters(seed))
     parameters = initial_state(kernels, workload, seed)
+    known = (*kernels.parameters, kernels.inputs[0])
+    predict = Executor(kernels, "predict", known, np.float32)
+    train = Executor(kernels, "step", (*known, kernels.targets[0]), np.float32)
     for step in range(1, steps + 1):
         x, y = workload.batch(step - 1)
-        given = dict(zip(kernels.parameters, parameters, strict=True))
-        given |= {kernels.inputs[0]: x, kernels.targets[0]: y}
-        memory = run(kernels, "predict", {n: v for n, v in given.items() if n != kernels.targets[0]}, np.float32)
-        memory |= run(kernels, "step", given, np.float32)
+        given = dict(zip(known, (*parameters, x), strict=True))
+        memory = predict.run(given) | train.run(given | {kernels.targets[0]: y})
         before = dict(zip(kernels.parameters, machine.parameter_words(), strict=True))
         observer.load(machine.parameter_words())
         observer.predict(x)
@@ -175,7 +176,7 @@ def profile(
             changed = memory[name] != old
             updates[name] += int(np.count_nonzero(changed))
             zeros[name] += int(np.count_nonzero(changed & (words[name] == before[name])))
-        parameters = tuple(memory[name] for name in kernels.parameters)
+        parameters = tuple(memory[name].copy() for name in kernels.parameters)
         if progress is not None:
             progress("profile", step, steps)
     counters = _counters(integer)
