@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from math import inf, prod
@@ -227,7 +228,8 @@ def packed(
         return found
 
     with mock.patch.object(scheduler, "pack", pack):
-        return scheduler.schedule(program, lanes, **settings)  # type: ignore[arg-type]
+        # A copy, since the scheduler remembers how it packed a program.
+        return scheduler.schedule(copy(program), lanes, **settings)  # type: ignore[arg-type]
 
 
 def along_features(array: Array, shape: tuple[int, ...]) -> Axis:

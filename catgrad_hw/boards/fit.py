@@ -213,11 +213,19 @@ class Search:
         self, workload: Workload, board: Board, integer: IntegerProgram, memory: float | None, tile: int | None
     ) -> None:
         self.board, self.integer, self.tile = board, integer, tile
+        self._scheduled: dict[str, Program] = {}
         self.samples, self.batch = len(workload.x), workload.batch_size
         self.have = available(board)
         if memory is not None:
             within = int(memory // BLOCK[board.family].kbit)
             self.have = replace(self.have, block_rams=min(self.have.block_rams, within))
+
+    def schedule(self, lanes: int, **options: Any) -> Program:
+        """The workload's schedule, with options of the scheduler; what was asked before is there already."""
+        key = f"{lanes} {sorted(options.items())}"
+        if key not in self._scheduled:
+            self._scheduled[key] = schedule(self.integer, lanes, **options)
+        return self._scheduled[key]
 
     def candidates(self) -> Iterator[int]:
         """Numbers of lanes worth trying, most first: those that split some extent of the model into fewer rows."""
@@ -243,7 +251,7 @@ class Search:
     def _luts(self, lanes: int, leaner: int) -> int:
         """LUTs with one of ``LEANER``, whatever the tile; LUT RAM is not counted."""
         options = {"block": BANKS[self.board.family], **LEANER[leaner]}
-        program = schedule(self.integer, lanes, tile=self.tile, **options)
+        program = self.schedule(lanes, tile=self.tile, **options)
         return LUTS[self.board.family].luts(program, soft=not self.board.chip.multipliers)
 
     def with_options(self, lanes: int, options: Mapping[str, Any]) -> Design:
@@ -255,9 +263,9 @@ class Search:
 
     def _in_block_ram(self, lanes: int, options: Mapping[str, Any]) -> Design:
         """The scheduler searches tile and packing for the block RAM that data set and link leave."""
-        whole = self._counted(schedule(self.integer, lanes, tile=self.tile, **options))
+        whole = self._counted(self.schedule(lanes, tile=self.tile, **options))
         smallest = self.tile or tiles(self.batch, lanes)[-1]
-        least = self._counted(schedule(self.integer, lanes, tile=smallest, **options))
+        least = self._counted(self.schedule(lanes, tile=smallest, **options))
         if not whole.needs.beyond(self.have):
             return whole
         kbit = BLOCK[self.board.family].kbit
@@ -265,7 +273,7 @@ class Search:
         budget = self.have.block_rams - (least.needs.block_rams - core)
         while budget > 0:
             try:
-                program = schedule(self.integer, lanes, tile=self.tile, memory=float(budget * kbit), **options)
+                program = self.schedule(lanes, tile=self.tile, memory=float(budget * kbit), **options)
             except CapacityError:
                 break
             least = self._counted(program)
@@ -280,16 +288,14 @@ class Search:
         sizes = [self.tile] if self.tile is not None else tiles(self.batch, lanes)
 
         def of_tile(tile: int) -> Design:
-            found = self._counted(
-                schedule(self.integer, lanes, tile=tile, deepest=BLOCK[self.board.family].depth, **options)
-            )
+            found = self._counted(self.schedule(lanes, tile=tile, deepest=BLOCK[self.board.family].depth, **options))
             if found.needs.block_rams <= self.have.block_rams:
                 return found
-            program = schedule(self.integer, lanes, tile=tile, **options)
+            program = self.schedule(lanes, tile=tile, **options)
             over = self._counted(program).needs.block_rams - self.have.block_rams
             if over > 0:
                 kinds = self._distributed(program, over)
-                program = schedule(self.integer, lanes, tile=tile, bank_kinds=kinds, **options)
+                program = self.schedule(lanes, tile=tile, bank_kinds=kinds, **options)
             return self._counted(program)
 
         found = of_tile(sizes[0])

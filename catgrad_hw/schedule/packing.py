@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import highspy
@@ -23,6 +24,8 @@ from catgrad_hw.schedule.events import inside
 from catgrad_hw.schedule.form import PLAIN, Form
 
 Axis = int | None
+
+INFINITY = float("inf")
 
 ROW_UPDATE_COST = 0.01
 """Cycles, as a share of the step's, that are worth paying to do without a full-width update path."""
@@ -112,13 +115,17 @@ def reaches(array: Array, access: Access, axis: int, sizes: Sequence[int]) -> bo
     return True
 
 
+_reaches = lru_cache(maxsize=4096)(reaches)
+"""Asked again for every number of lanes that is tried."""
+
+
 def options(
     program: IntegerProgram, form: Form, lanes: int, tile: int, tiles: int, full_path: bool = True
 ) -> list[Option]:
     """Every way in which the machine can run ``form``."""
     arrays = program.kernels.arrays
     outer = len(form.loops) - form.reduced
-    sizes = [tile if loop.batch else loop.size for loop in form.loops]
+    sizes = tuple(tile if loop.batch else loop.size for loop in form.loops)
     stored = {store.access.array for store in form.stores}
     read = any(factor.access for factor in form.factors)
     riders: tuple[Access, ...] = ()
@@ -128,7 +135,7 @@ def options(
         access: {
             (access.array, axis)
             for axis, size in enumerate(arrays[access.array].shape)
-            if size > 1 and not reaches(arrays[access.array], access, axis, sizes)
+            if size > 1 and not _reaches(arrays[access.array], access, axis, sizes)
         }
         for access in (*form.accesses, *riders)
     }
@@ -232,28 +239,38 @@ def pack(
     for routine, parsed in routines.items():
         weight = 1.0 if routine == "step" or "step" not in routines else PREDICT_WEIGHT
         for form in parsed:
-            ways = problem.form(routine, form, weight, problem.one)
+            ways = problem.form(routine, form, weight, [problem.one])
             alone = [variable for option, variable in ways if not option.rides]
             if form.rider and alone:
-                problem.form(routine, form.without_rider()[1], weight, problem.solver.qsum(alone))
+                problem.form(routine, form.without_rider()[1], weight, alone)
     return problem.solve(routines)
 
 
 class _Problem:
-    """The integer program, built piece by piece."""
+    """The integer program, built piece by piece. A variable, 0 or 1, is its number."""
 
     def __init__(self, program: IntegerProgram, lanes: int, tile: int, tiles: int, full_path: bool) -> None:
         self.program, self.lanes, self.tile, self.tiles, self.full_path = program, lanes, tile, tiles, full_path
-        self.solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        self.solver.silent()
-        self.solver.setOptionValue("random_seed", 1)
-        self.solver.setOptionValue("threads", 1)
-        self.terms: list[tuple[float, Any]] = []
-        self.axis: dict[tuple[str, Axis], Any] = {}
-        self.chosen: dict[str, list[tuple[Option, Any]]] = {}
-        self.one, self.row_update, self.lane_read = (self.solver.addBinary() for _ in range(3))
-        self.solver.addConstr(self.one == 1)
+        self.costs: list[float] = []
+        self.lows: list[float] = []
+        self.highs: list[float] = []
+        self.rows: list[dict[int, float]] = []
+        self.axis: dict[tuple[str, Axis], int] = {}
+        self.chosen: dict[str, list[tuple[Option, int]]] = {}
+        self.one, self.row_update, self.lane_read = (self.variable(0.0) for _ in range(3))
+        self.require(1.0, {self.one: 1.0}, 1.0)
         self.ideal = 0.0
+
+    def variable(self, cost: float) -> int:
+        """A new variable, and what it costs where it is 1."""
+        self.costs.append(cost)
+        return len(self.costs) - 1
+
+    def require(self, low: float, terms: Mapping[int, float], high: float) -> None:
+        """``low <= sum(factor * variable) <= high``, with the factors of ``terms``."""
+        self.lows.append(low)
+        self.highs.append(high)
+        self.rows.append(dict(sorted(terms.items())))
 
     def array(self, name: str, unpacked: bool) -> None:
         """One vector axis for ``name``, or none; only none where ``unpacked``."""
@@ -264,53 +281,78 @@ class _Problem:
             total *= size
         choices: list[Axis] = [None] if unpacked else [None, *(i for i, size in enumerate(shape) if size > 1)]
         for choice in choices:
-            variable = self.axis[name, choice] = self.solver.addBinary()
             rows = total if choice is None else total // shape[choice] * -(-shape[choice] // self.lanes)
-            self.terms.append((WORD_COST * rows * (1 if choice is None else self.lanes), variable))
-        self.solver.addConstr(self.solver.qsum([self.axis[name, choice] for choice in choices]) == 1)
+            cost = WORD_COST * rows * (1 if choice is None else self.lanes)
+            self.axis[name, choice] = self.variable(cost)
+        self.require(1.0, {self.axis[name, choice]: 1.0 for choice in choices}, 1.0)
 
-    def form(self, routine: str, form: Form, weight: float, needed: Any) -> list[tuple[Option, Any]]:
-        """One way to run ``form``, if ``needed``."""
+    def form(self, routine: str, form: Form, weight: float, needed: Sequence[int]) -> list[tuple[Option, int]]:
+        """One way to run ``form``, if one of the variables ``needed`` is 1."""
         ways = options(self.program, form, self.lanes, self.tile, self.tiles, self.full_path)
         ways = [option for option in ways if all(axis in self.axis for axis in option.axes)]
         if not ways:
             raise ScheduleError(f"{form.name}: no loop can be spread over the lanes, nor can it run on one")
-        picked = [(option, self.solver.addBinary()) for option in ways]
         repeat = self.tiles if form.batch_level is not None else 1
+        # a hair for the kernel itself, so that a side sum rides where that costs nothing
+        picked = [(option, self.variable(weight * repeat * (option.cycles + 0.01))) for option in ways]
         self.ideal += weight * repeat * min(option.cycles for option in ways)
         for option, variable in picked:
-            # a hair for the kernel itself, so that a side sum rides where that costs nothing
-            self.terms.append((weight * repeat * (option.cycles + 0.01), variable))
             for requirement in option.axes:
-                self.solver.addConstr(variable <= self.axis[requirement])
+                self.require(-INFINITY, {variable: 1.0, self.axis[requirement]: -1.0}, 0.0)
             for refused in option.barred:
                 if refused in self.axis:
-                    self.solver.addConstr(variable + self.axis[refused] <= 1)
+                    self.require(-INFINITY, {variable: 1.0, self.axis[refused]: 1.0}, 1.0)
             if option.row_update:
-                self.solver.addConstr(variable <= self.row_update)
+                self.require(-INFINITY, {variable: 1.0, self.row_update: -1.0}, 0.0)
             for name in option.lane_reads:
-                self.solver.addConstr(variable <= self.axis[name, None] + self.lane_read)
-        self.solver.addConstr(self.solver.qsum([variable for _, variable in picked]) == needed)
+                self.require(0.0, {self.axis[name, None]: 1.0, self.lane_read: 1.0, variable: -1.0}, INFINITY)
+        sign = 1.0 if len(picked) >= len(needed) else -1.0
+        taken = {variable: sign for _, variable in picked}
+        self.require(0.0, taken | dict.fromkeys(needed, -sign), 0.0)
         self.chosen.setdefault(routine, []).extend(picked)
         return picked
 
     def solve(self, routines: Mapping[str, Sequence[Form]]) -> Packing:
-        solver = self.solver
-        self.terms += [(ROW_UPDATE_COST * self.ideal, self.row_update), (LANE_READ_COST * self.ideal, self.lane_read)]
-        solver.minimize(solver.qsum([cost * variable for cost, variable in self.terms]))
-        if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            raise ScheduleError(f"packing: expected an optimal choice, found {solver.getModelStatus()}")
-        values = solver.vals([variable for _, variable in self.terms])
-        taken = {variable.index for (_, variable), value in zip(self.terms, values, strict=True) if value > 0.5}
-        axes = {name: choice for (name, choice), variable in self.axis.items() if variable.index in taken}
+        self.costs[self.row_update] = ROW_UPDATE_COST * self.ideal
+        self.costs[self.lane_read] = LANE_READ_COST * self.ideal
+        values = _minimum(self.costs, self.lows, self.rows, self.highs)
+        axes = {name: choice for (name, choice), variable in self.axis.items() if values[variable]}
         kernels: dict[str, tuple[tuple[Form, int | None], ...]] = {}
         for routine in routines:
             kernels[routine] = tuple(
                 (option.form if option.rides or not option.form.rider else option.form.without_rider()[0], option.lane)
                 for option, variable in self.chosen[routine]
-                if variable.index in taken
+                if values[variable]
             )
         return Packing(axes, kernels, self.full_path)
+
+
+def _minimum(
+    costs: Sequence[float], lows: Sequence[float], rows: Sequence[Mapping[int, float]], highs: Sequence[float]
+) -> list[bool]:
+    """Which of the variables are 1 at the least cost, where each row of factors is between its ``lows`` and ``highs``.
+
+    HiGHS is handed the whole model at once: variable by variable, building it takes as long as solving it.
+    """
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = len(costs), len(rows)
+    model.col_cost_ = np.array(costs)
+    model.col_lower_, model.col_upper_ = np.zeros(len(costs)), np.ones(len(costs))
+    model.integrality_ = [highspy.HighsVarType.kInteger] * len(costs)
+    model.row_lower_, model.row_upper_ = np.array(lows), np.array(highs)
+    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    model.a_matrix_.start_ = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    model.a_matrix_.index_ = np.array([variable for row in rows for variable in row], dtype=np.int32)
+    model.a_matrix_.value_ = np.array([factor for row in rows for factor in row.values()])
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+    solver.silent()
+    solver.setOptionValue("random_seed", 1)
+    solver.setOptionValue("threads", 1)
+    solver.passModel(model)
+    solver.run()
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        raise ScheduleError(f"packing: expected an optimal choice, found {solver.getModelStatus()}")
+    return [value > 0.5 for value in solver.getSolution().col_value]
 
 
 def _all_accesses(form: Form) -> tuple[Access, ...]:

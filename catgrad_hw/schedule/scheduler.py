@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -20,7 +21,7 @@ from catgrad_hw.schedule.events import partial_name
 from catgrad_hw.schedule.form import Form, forms
 from catgrad_hw.schedule.layout import place
 from catgrad_hw.schedule.memory import block_rams
-from catgrad_hw.schedule.packing import pack
+from catgrad_hw.schedule.packing import Packing, pack
 from catgrad_hw.schedule.program import Bank, BankKind, Combination, MachineKernel, Placement, Program
 from catgrad_hw.schedule.select import Selection, select
 from catgrad_hw.schedule.timeline import routine
@@ -102,11 +103,12 @@ def schedule(
         )
     if slow_words is not None and not 1 <= slow_words <= lanes:
         raise CapacityError(f"slow path: expected 1 to {lanes} words per cycle, found {slow_words}")
-    parsed = forms(program)
+    whole = _Whole(program)
+    parsed = _parsed(whole)
 
     def draft(tile: int, narrow: bool) -> Draft:
         kinds = bank_kinds or {}
-        return _draft(program, parsed, lanes, tile, narrow, samples, slow_words, kinds, block, full_path, deepest)
+        return _draft(whole, parsed, lanes, tile, narrow, samples, slow_words, kinds, block, full_path, deepest)
 
     if memory is None:
         return draft(batch if tile is None else tile, narrow).scheduled()
@@ -133,8 +135,33 @@ def _tiles(batch: int, lanes: int) -> list[int]:
     return [batch, *sorted((size for size in sizes if size < batch), reverse=True)]
 
 
+class _Whole:
+    """A program that equals itself alone, whatever is in it: what a fit tries of one program, it tries many times."""
+
+    def __init__(self, program: IntegerProgram) -> None:
+        self.program = program
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Whole) and other.program is self.program
+
+    def __hash__(self) -> int:
+        return id(self.program)
+
+
+@lru_cache(maxsize=16)
+def _parsed(whole: _Whole) -> dict[str, tuple[Form, ...]]:
+    return forms(whole.program)
+
+
+@lru_cache(maxsize=256)
+def _packed(
+    whole: _Whole, lanes: int, tile: int, tiles: int, narrow: bool, unpacked: tuple[str, ...], full_path: bool
+) -> Packing:
+    return pack(whole.program, _parsed(whole), lanes, tile, tiles, narrow, unpacked, full_path)
+
+
 def _draft(
-    program: IntegerProgram,
+    whole: _Whole,
     parsed: Mapping[str, tuple[Form, ...]],
     lanes: int,
     tile: int,
@@ -147,11 +174,12 @@ def _draft(
     deepest: int | None,
 ) -> Draft:
     """Everything but start cycles. ``narrow``: parameters and gradients are single words, which saves memory."""
+    program = whole.program
     batch = program.kernels.batch
     tiles = -(-batch // tile)
     # A single sample stays unpacked where it is only predicted, so that the first kernel can begin before it is whole.
     unpacked = program.kernels.inputs if batch == 1 and "step" not in parsed else ()
-    packing = pack(program, parsed, lanes, tile, tiles, narrow, unpacked, full_path)
+    packing = _packed(whole, lanes, tile, tiles, narrow, unpacked, full_path)
     main = "step" if "step" in packing.kernels else next(iter(packing.kernels))
 
     def selected(slow_words: int) -> dict[str, Selection]:

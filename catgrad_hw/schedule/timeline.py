@@ -56,14 +56,17 @@ class Timeline:
 
     def commit(self, kernel: Events, start: int) -> None:
         """Record ``kernel`` at ``start``."""
-        for use in kernel.reads:
-            np.maximum.at(self.last_read[use.unit], use.rows, use.cycles + start)
-        for use in kernel.writes:
-            np.maximum.at(self.last_write[use.unit], use.rows, use.cycles + start)
+        for last, uses in ((self.last_read, kernel.reads), (self.last_write, kernel.writes)):
+            for use in uses:
+                # cycles rise, and of a row that is met again the last assignment holds
+                rows = last[use.unit]
+                rows[use.rows] = np.maximum(rows[use.rows], use.cycles + start)
         for unit, cycles in self.ports(kernel):
             busy = self.busy.get(unit, cycles[:0])
-            # what follows starts no earlier, and meets nothing before ``start``
-            self.busy[unit] = np.union1d(busy[np.searchsorted(busy, start) :], cycles + start)
+            # what follows starts no earlier, and meets nothing before ``start``; two rising runs are soon merged
+            merged = np.concatenate([busy[np.searchsorted(busy, start) :], cycles + start])
+            merged.sort(kind="stable")
+            self.busy[unit] = merged
 
     def sequence(self, kernels: Sequence[tuple[MachineKernel, Events]], start: int) -> list[int]:
         """Start ``kernels`` one after the other, each as early as can be, the first at ``start`` or later."""
