@@ -852,6 +852,7 @@ def run_sequencer(program, routine, count, names, late):
     sequencer = Sequencer(program)
     generator = random.Random(program.lanes)
     tags, tiles, counts = {}, [], {"running": 0, "waiting": 0, "step_done": 0}
+    valid, fields = sequencer.tag.valid, {name: getattr(sequencer.tag, name) for name in names}  # a look-up takes long
 
     async def bench(ctx):
         ctx.set(sequencer.routine, routine)
@@ -869,8 +870,8 @@ def run_sequencer(program, routine, count, names, late):
                 counts[name] += ctx.get(getattr(sequencer, name))
             if ctx.get(sequencer.tile_done):
                 tiles.append(cycle)
-            if ctx.get(sequencer.tag.valid):
-                tags[cycle] = {name: ctx.get(getattr(sequencer.tag, name)) for name in names}
+            if ctx.get(valid):
+                tags[cycle] = {name: ctx.get(field) for name, field in fields.items()}
             await ctx.tick()
             cycle += not stalled
 
@@ -1011,6 +1012,7 @@ class Ring:
         self.banks = {name: np.zeros((bank.depth, bank.words), np.int64) for name, bank in banks.items()}
         self.cycle = 0
         self.accepted = []
+        self.inputs = dict.fromkeys(("consume", "forget", "blocked"), 0)
 
     def tiles(self, count, seed):
         """Random samples: for each of ``count`` tiles one row of words for each of its samples."""
@@ -1021,9 +1023,11 @@ class Ring:
         return [generator.integers(-(2**15), 2**15, (size, width)) for size in sizes]
 
     async def tick(self, ctx, **inputs):
-        for name in ("consume", "forget", "blocked"):
-            ctx.set(getattr(self.loader, name), inputs.get(name, 0))
         loader = self.loader
+        for name, before in self.inputs.items():
+            if (value := inputs.get(name, 0)) != before:
+                ctx.set(getattr(loader, name), value)
+                self.inputs[name] = value
         await ctx.delay(1e-9)
         taken = ctx.get(loader.samples.valid) and ctx.get(loader.samples.ready)
         for place in self.arrays:
