@@ -74,9 +74,9 @@ def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = Fa
     ``quick``: little will be simulated, so that a simulation that is slower, but sooner built, will do.
     """
     cache = tools.cache_directory() / "builds"
-    settings = (tools.version(simulator), tools.compiler().version, str(waves), Path(worker.__file__).read_text())
+    settings = (tools.version(simulator), tools.compiler().version, Path(worker.__file__).read_text())
     runtime = cache / f"{simulator}-runtime-{_hash(*settings)}"
-    target = cache / f"{simulator}-{_hash(verilog, bench, *settings)}"
+    target = cache / f"{simulator}-{_hash(verilog, bench, str(waves), *settings)}"
     if target.exists():
         return target
     quick = quick and simulator == "verilator"
@@ -102,13 +102,13 @@ def build(verilog: str, simulator: str, *, bench: str = "core", waves: bool = Fa
             kept = Path(tempfile.mkdtemp(prefix="catgrad-hw-")) / "build.log"
             shutil.copy(directory / "log.txt", kept)
             raise ToolError(f"{simulator}: cannot compile the Verilog: {log_tail(directory)} (log: {kept})")
-        if simulator == "verilator" and not runtime.exists():
-            # Verilator's library is the same for every design, and half of the work.
-            library = directory / "runtime"
-            library.mkdir()
+        if simulator == "verilator":
+            # Verilator's library is the same for every design, and half of the work; with waves, it is one file more.
+            runtime.mkdir(exist_ok=True)
             for compiled in result.glob("verilated*.o"):
-                shutil.copy2(compiled, library)
-            _publish(library, runtime)
+                if not (kept := runtime / compiled.name).exists():
+                    shutil.copy(compiled, directory / "library")
+                    (directory / "library").replace(kept)
         _publish(result, target)
     return target
 
