@@ -285,7 +285,7 @@ def in_module(text: str, module: str, pattern: str, replacement: str) -> str:
 
 MUTATIONS = {
     "an adder of the tree subtracts": (r"\core.product_tree", r" \+ ", " - "),
-    "a bias is subtracted": (r"\core.slow_path", r"(\$signed\(row\[33:0\]\)) \+ ", r"\1 - "),
+    "a bias is subtracted": (r"\core.slow_path", r"(\$signed\(row_0\)) \+ ", r"\1 - "),
     "the rounding of the full-width path adds nothing": (r"\core.full_path", r"\$signed\(2'h1\)", "$signed(2'h0)"),
     "a saturation forgets large positive words": (r"\core.slow_path", r"= \| (narrow_0\[)", r"= & \1"),
     "an update adds": (r"\core.sum_path", r"(\$signed\(old\)) - ", r"\1 + "),
