@@ -7,8 +7,8 @@ this file. ``DIR/measured.json`` of a build of all boards replaces it.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
@@ -166,11 +166,28 @@ def _table(head: tuple[str, ...], rows: Any) -> list[str]:
     return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in lines]
 
 
-if __name__ == "__main__":
-    builds = [json.loads((Path(folder) / "build.json").read_text()) for folder in sys.argv[2:]]
-    write_measured(MEASURED, measured() | {build["board"]: build for build in builds})
+def _build(folder: str) -> dict[str, Any]:
+    """The report of a build."""
+    path = Path(folder) / "build.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError(f"expected the folder of a build, found no report {path}") from None
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the boards' pages, and what builds have measured.")
+    parser.add_argument("folder", type=Path, help="the folder of the pages")
+    parser.add_argument("builds", nargs="*", type=_build, metavar="build", help="the -o of a catgrad-hw build")
+    given = parser.parse_args()
+    write_measured(MEASURED, measured() | {build["board"]: build for build in given.builds})
     for path, text in pages().items():
-        target = Path(sys.argv[1]) / path
+        target = given.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         write(target, text)
         print(target)
+
+
+if __name__ == "__main__":
+    main()
