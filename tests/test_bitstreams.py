@@ -25,7 +25,16 @@ from catgrad_hw.boards import flow, program
 from catgrad_hw.boards.build import ATTEMPTS, build
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.fit import fit
-from catgrad_hw.boards.flow import GUARD, SUFFIX, Routed, Stages, TooLarge, luts_taken, synthesis_commands
+from catgrad_hw.boards.flow import (
+    FORMER_XAIGER,
+    GUARD,
+    SUFFIX,
+    Routed,
+    Stages,
+    TooLarge,
+    luts_taken,
+    synthesis_commands,
+)
 from catgrad_hw.boards.pll import MHZ, find_pll
 from catgrad_hw.errors import CapacityError, ModelError, ToolError
 from catgrad_hw.gateware.bank import is_instance
@@ -197,6 +206,18 @@ def test_the_miscompile_of_ice40_multipliers_stops_the_build(tmp_path, monkeypat
     lite, plus = (synthesis_commands("ice40", f"iCE40{size}", "top", multipliers=False) for size in ("UL1K", "UP5K"))
     assert lite == plus
     assert "-dsp" not in " ".join(lite)
+
+
+@pytest.mark.fpga
+def test_what_fails_in_yosys_is_tried_in_its_former_way(tmp_path, monkeypatch):
+    need_tools("ecp5")
+    stages = Stages(BOARDS["ulx3s-25f"], tmp_path)
+    rtlil = "module \\top\n  wire input 1 \\a\n  wire output 2 \\b\n  connect \\b \\a\nend\n"
+    asks = f"{FORMER_XAIGER.replace('-set', '-assert')}\nsynth_ecp5 -top top"
+    monkeypatch.setattr(flow, "synthesis_commands", lambda *_, **__: [asks])
+    assert "top" in json.loads(stages.synthesise(rtlil, ""))["modules"]
+    with pytest.raises(ToolError, match="synthesis: yosys failed: No such command: nonsense"):
+        stages.synthesise(rtlil, "nonsense")
 
 
 @pytest.mark.fpga

@@ -109,11 +109,17 @@ class Stages:
     def synthesise(self, rtlil: str, script_after_read: str) -> bytes:
         """The netlist (JSON of Yosys) of the top module ``top``."""
         script = synthesis_script(self.board, script_after_read)
-        files = {"top.il": rtlil.encode(), "top.ys": script.encode()}
         guard = GUARD if self.board.family == "ice40" else ()
         arguments = ("-q", "-l", "synthesis.log", *guard, "top.ys")
-        outcome = self._run("synthesis", tools.yosys(), arguments, files, ("top.json",))
-        return outcome["top.json"]
+
+        def run(script: str) -> bytes:
+            files = {"top.il": rtlil.encode(), "top.ys": script.encode()}
+            return self._run("synthesis", tools.yosys(), arguments, files, ("top.json",))["top.json"]
+
+        try:
+            return run(script)
+        except ToolError:
+            return run(f"{FORMER_XAIGER}\n{script}")
 
     def route(self, netlist: bytes, constraints: str, clock_mhz: float, seed: int) -> Routed:
         """Place and route for a core clock of ``clock_mhz``, whether that is reached or not.
@@ -274,6 +280,10 @@ ROUTED: Mapping[Family, str] = {"ice40": "top.asc", "ecp5": "top.config", "gowin
 ICE40_CONNECTION: Mapping[str, tuple[str, int]] = {"UP": ("u", 1800), "LP": ("lp", 1200), "HX": ("hx", 800)}
 """By series: its speed, as Yosys calls it, and the delay of a connection in a full chip, in ps. Others are as slow as
 the UltraPlus."""
+
+FORMER_XAIGER = "scratchpad -set abc9.xaiger 1"
+"""Hands logic to abc9 as Yosys did before 0.70, whose new way ends in a failed assertion for some designs (digits-mlp
+with 16 lanes on an ECP5). So what fails is tried again in the former one."""
 
 FEW_ENABLED = 4
 """What enables fewer flip-flops is logic: the eight cells of an iCE40's tile share one enable, and one reset."""
