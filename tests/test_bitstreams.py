@@ -251,11 +251,11 @@ def routed(fmax: float) -> Routed:
 @pytest.mark.parametrize(
     ("reached", "kept"),
     [
-        ([102.0], 0),  # near the aim of 100: good
-        ([130.0, 128.5], 1),  # clearly more: once again, just below
-        ([130.0, 110.0], 0),  # which is missed: the first holds
-        ([80.0, 82.0], 1),  # less: once again, just below
-        ([80.0, 70.0, 71.0], 2),
+        ([117.0], 0),  # near the aim of 115: good
+        ([150.0, 148.5], 1),  # clearly more: once again, just below
+        ([150.0, 125.0], 0),  # which is missed: the first holds
+        ([92.0, 94.0], 1),  # less: once again, just below
+        ([92.0, 80.0, 81.0], 2),
     ],
 )
 def test_the_clock_is_near_what_routing_gives_and_never_above(reached, kept, tmp_path, monkeypatch):

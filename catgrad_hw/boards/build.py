@@ -25,7 +25,7 @@ from catgrad_hw.numbers.pipeline import Progress, quantize_workload
 from catgrad_hw.schedule.scheduler import MAX_LANES
 from catgrad_hw.workload import Workload
 
-AIM_MHZ = {"iCE40UP5K": 45.0, "iCE40HX8K": 52.0, "ecp5": 100.0, "gowin": 50.0}
+AIM_MHZ = {"iCE40UP5K": 45.0, "iCE40HX8K": 52.0, "ecp5": 115.0, "gowin": 50.0}
 """Where the first build aims, by chip or family."""
 
 BELOW, CLEARLY = 0.985, 1.08
