@@ -182,6 +182,20 @@ def test_random_models_agree_on_the_cpu(tmp_path_factory: pytest.TempPathFactory
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * (1 + np.abs(b).max(initial=0)))
 
 
+def test_a_step_without_kernels_changes_nothing(tmp_path: Path) -> None:
+    from catgrad_hw import Dtype, NdArrayType, layers
+    from catgrad_hw.compile import learner
+
+    B, A, C = (NdArrayType((size,), Dtype.float32) for size in (2, 3, 4))
+    net = learner(layers.linear(B, A, C), layers.sgd(0.0), layers.mse)
+    assert not kernels_of(net).programs["step"]
+    library = build_for_cpu(net, tmp_path)
+    for kind in ("plain", "graph"):
+        arrays = [np.ones(shape, np.float32) for shape in ((3, 4), (2, 3), (2, 4))]
+        call(library, f"{kind}_step", arrays)
+        assert (arrays[0] == 1).all()
+
+
 def test_a_large_model_is_launched_phase_by_phase() -> None:
     from catgrad_hw import Dtype, NdArrayType, layers
     from catgrad_hw.compile import learner
@@ -189,7 +203,10 @@ def test_a_large_model_is_launched_phase_by_phase() -> None:
     B, A, C = (NdArrayType((size,), Dtype.float32) for size in (2, 1100, 1000))
     source = cuda.emit(learner(layers.linear(B, A, C), layers.sgd(0.5), layers.mse), "large")["large.cu"]
     launches = re.findall(r"cudaLaunchKernel\((\w+), dim3\((\d+)\)", source)
-    outputs, weights = 2 * 1000 * 32 // 256, -(-1100 * 1000 // 256)  # 32 threads share a sum of 1100; 1 a weight's
+    outputs, weights = (
+        2 * 1000 * 32 // 256,
+        -(-1100 * 1000 // 256),
+    )  # 32 threads sum 1100 terms, one 2
     assert launches == [("step_launch_1", str(outputs)), ("step_launch_2", str(weights))]
     assert "cudaLaunchCooperativeKernel(predict_whole" in source  # predict has but 2000 points
 

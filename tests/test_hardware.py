@@ -111,7 +111,7 @@ def bits_of(lanes: int, **options) -> list[bytes]:
 
 
 def test_bits_do_not_depend_on_the_machine():
-    assert bits_of(1) == bits_of(3, slow_words=1) == bits_of(2, tile=4)
+    assert bits_of(1) == bits_of(3, slow_words=1) == bits_of(5, slow_words=4) == bits_of(2, tile=4)
 
 
 @pytest.mark.parametrize("simulator", [AMARANTH, ICARUS])

@@ -137,6 +137,7 @@ def test_the_slow_path_is_the_narrowest_that_costs_no_cycle(integer, program):
     assert narrower.routine("step").period > program.routine("step").period
     assert wider.routine("step").period == pytest.approx(program.routine("step").period, abs=4)
     assert any(kernel.pad for kernel in narrower.kernels)
+    assert schedule(integer, 5, samples=150, slow_words=4).slow_words == 3  # a row takes two beats with either
 
 
 def test_every_kernel_starts_as_early_as_it_can(program):

@@ -29,7 +29,7 @@ LUTS = {"LUT4": 1, "CCU2C": 2}
 
 @dataclass(frozen=True)
 class Die:
-    """Sites of multipliers and block RAM: in groups of four along some rows; ``groups``: the groups' first columns.
+    """LUTs, and sites of multipliers and block RAM: in groups of four along rows; ``groups``: their first columns.
 
     From what nextpnr does with a netlist that takes all of them; Lattice FPGA-DS-02012 has their numbers.
     """
@@ -52,9 +52,10 @@ class Die:
 
 _25, _45 = (4, 13, 22, 33, 42, 51, 60), (4, 13, 22, 31, 42, 51, 60, 69, 78)
 _85 = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
+_DIE_25 = Die(24_288, _25, (13,), (25, 37))
 DIES: Mapping[str, Die] = {
-    "12": Die(24_288, _25, (13,), (25, 37)),  # the die of the next
-    "25": Die(24_288, _25, (13,), (25, 37)),
+    "12": _DIE_25,
+    "25": _DIE_25,
     "45": Die(43_848, _45, (22, 46), (10, 34, 58)),
     "85": Die(83_640, _85, (10, 34, 58), (22, 46, 70, 82)),
 }
@@ -62,7 +63,8 @@ DIES: Mapping[str, Die] = {
 
 
 def floorplan(netlist: bytes, chip: str) -> bytes:
-    """``netlist`` (JSON of Yosys) with sites for lanes and rows on ``chip``; as it is where there are none of them."""
+    """``netlist`` (JSON of Yosys, of the module ``top``) with sites for its lanes and rows on ``chip``, such as
+    ``LFE5U-25F``; as it is for other chips, or where lanes or rows are none, or more than there are sites."""
     device = re.fullmatch(r"LFE5UM?(?:5G)?-(\d+)F", chip)
     die = DIES.get(device[1]) if device else None
     if die is None:
@@ -78,7 +80,7 @@ def floorplan(netlist: bytes, chip: str) -> bytes:
 
 
 def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
-    lanes = _numbered(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block")
+    lanes = [name for _, name in sorted(_found(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block"))]
     banks: dict[str, list[str]] = {}
     for (bank, _), name in sorted(_found(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
         banks.setdefault(bank, []).append(name)
@@ -109,10 +111,6 @@ def _found(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tupl
         if match:
             result.append((tuple(int(g) if g.isdigit() else g for g in match.groups()), name))
     return result
-
-
-def _numbered(cells: Mapping[str, Any], kind: str, pattern: str) -> list[str]:
-    return [name for _, name in sorted(_found(cells, kind, pattern))]
 
 
 def _in_order(lanes: int, die: Die, share: float) -> dict[Place, str]:
