@@ -187,6 +187,7 @@ def compile_hardware(
     memory: float | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
+    lut_words: Mapping[str, int] | None = None,
     block: BankKind = "block",
     full_path: bool = True,
     resident: bool = True,
@@ -198,9 +199,9 @@ def compile_hardware(
 
     The bits depend on ``workload``, ``numbers`` (``16``, ``18`` or ``small``), ``calibration_steps`` (of the float run
     whose ranges the formats cover) and ``formats`` (which overrides those of arrays, by name) alone; ``tile`` (samples
-    on chip at a time), ``memory`` (kbit of block RAM), ``slow_words``, ``bank_kinds``, ``block`` and ``full_path`` as
-    in :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set where it fits; on
-    a board, whose data set is kept outside the core, it does not.
+    on chip at a time), ``memory`` (kbit of block RAM), ``slow_words``, ``bank_kinds``, ``lut_words``, ``block`` and
+    ``full_path`` as in :func:`catgrad_hw.schedule.scheduler.schedule`. ``resident``: the core holds the whole data set
+    where it fits; on a board, whose data set is kept outside the core, it does not.
 
     Raises:
         CatgradError: the workload has no hardware, or an argument is out of range.
@@ -214,6 +215,7 @@ def compile_hardware(
         samples=len(workload.x) if resident else None,
         slow_words=slow_words,
         bank_kinds=bank_kinds,
+        lut_words=lut_words,
         block=block,
         full_path=full_path,
     )

@@ -118,8 +118,9 @@ def case(seed: int) -> Case:
         options["slow_words"] = generator.randint(1, lanes)
     samples = batch * choose([1, 1, 2, 3]) + choose([0, 0, generator.randint(0, batch)])
     if generator.random() < 0.4:
-        kinds = ["block", "distributed"] if samples % batch == 0 else ["block", "distributed", "single_port"]
+        kinds = ["block"] if samples % batch == 0 else ["block", "single_port"]
         options["bank_kinds"] = {"x": choose(kinds), "y": choose(kinds)}
+        options["lut_words"] = {"x": choose([0, 1]), "y": choose([0, 1])}
     options["block"], options["full_path"] = choose(["block", "late"]), choose([True, True, False])
     activation, end, optimizer = choose(list(ACTIVATIONS)), choose(list(ENDS)), choose(list(OPTIMIZERS))
     # What is bounded bears anything; training of the rest must not diverge.

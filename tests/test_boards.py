@@ -132,7 +132,7 @@ def test_what_is_chosen_fits(name):
     in_data_set = blocks(1, program.multiplier, 1050, board.family) if found.data_set_kind == "block" else 0
     in_core = block_rams(program, board.family, data_set=True).blocks
     assert found.needs.block_rams == in_core + in_data_set + LINK_BLOCKS
-    assert found.needs.lut_rams == sum(lut_rams(b) for b in program.banks.values() if b.kind == "distributed")
+    assert found.needs.lut_rams == sum(lut_rams(b, b.lut_words) for b in program.banks.values())
     assert found.data_set_words == 1050
     assert program.multiplier == board.chip.multiplier_bits
     check(program)

@@ -477,11 +477,11 @@ def test_every_word_boosted_and_rounded_by_every_kernel(kernels):
 # --- memories ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("kind", ["block", "late", "distributed", "single_port"])
-def test_banks_keep_words_and_obey_their_enables(kind, count):
-    width, depth = 5, 11
-    component = BankMemory(Bank("b", count, width, depth, kind))
+@pytest.mark.parametrize(("count", "lut_words", "depth"), [(1, 0, 11), (3, 0, 11), (5, 2, 11), (3, 3, 11), (3, 2, 1)])
+@pytest.mark.parametrize("kind", ["block", "late", "single_port"])
+def test_banks_keep_words_and_obey_their_enables(kind, count, lut_words, depth):
+    width = 5
+    component = BankMemory(Bank("b", count, width, depth, kind, lut_words=lut_words))
     generator = random.Random(count)
     contents = [[0] * count for _ in range(depth)]
     expected = {}
@@ -498,7 +498,7 @@ def test_banks_keep_words_and_obey_their_enables(kind, count):
             if enables and kind == "single_port":
                 read = None  # the write has the port
             elif enables and read == write:
-                read = (write + 1) % depth
+                read = (write + 1) % depth if depth > 1 else None
             if read is not None:
                 ctx.set(component.read_address, read)
                 expected[cycle + 2] = [*contents[read]]

@@ -18,6 +18,7 @@ from catgrad_hw.ir.from_hypergraph import joint_graph
 from catgrad_hw.ir.passes import simplify
 from catgrad_hw.numbers.pipeline import quantize_workload
 from catgrad_hw.schedule.check import check
+from catgrad_hw.schedule.memory import memories
 from catgrad_hw.schedule.print import program_text
 from catgrad_hw.schedule.program import Operand, Phase, Program
 from catgrad_hw.schedule.scheduler import schedule
@@ -262,7 +263,21 @@ def test_single_port_is_for_the_data_set(integer):
     with pytest.raises(CapacityError, match=r"row16_0.*data set"):
         schedule(integer, 8, samples=150, bank_kinds={"row16_0": "single_port"})
     with pytest.raises(CapacityError, match=r"no bank is called z.*x, y"):
-        schedule(integer, 8, samples=150, bank_kinds={"z": "distributed"})
+        schedule(integer, 8, samples=150, bank_kinds={"z": "late"})
+
+
+def test_lut_ram_is_for_words_of_banks_and_changes_no_cycle(integer):
+    program = schedule(integer, 8, samples=150)
+    bank = program.placements["a1"].bank
+    mixed = schedule(integer, 8, samples=150, lut_words={bank: 3})
+    check(mixed)
+    assert changed(mixed, banks=program.banks) == program
+    taken = {each.name: each.words for each in memories(mixed)}
+    assert taken[bank] == program.banks[bank].words - 3
+    with pytest.raises(CapacityError, match=r"no bank is called z; there are .*row16_0"):
+        schedule(integer, 8, samples=150, lut_words={"z": 1})
+    with pytest.raises(CapacityError, match="expected 0 to 8 words of bank row16_0, found 9"):
+        schedule(integer, 8, samples=150, lut_words={"row16_0": 9})
 
 
 def test_capture_register_is_not_overrun(integer):

@@ -153,10 +153,10 @@ def _after_read(design: Fit) -> str:
     a schedule in which that happens is refused. The memory of counters is read and written by turns. Those of the link
     keep theirs.
     """
-    from catgrad_hw.gateware.bank import is_instance
+    from catgrad_hw.gateware.bank import inferred_memories
 
     platform = design.board.new_platform()
-    inferred = sum(not is_instance(bank, platform) for bank in design.hardware.program.banks.values())
+    inferred = sum(inferred_memories(bank, platform) for bank in design.hardware.program.banks.values())
     reads = "top.device.core.bank_*/t:$memrd_v2 top.device.core.counters/t:$memrd_v2"
     commands = [
         f"select -assert-count {inferred + 1} {reads}",

@@ -294,8 +294,8 @@ class Search:
             program = self.schedule(lanes, tile=tile, **options)
             over = self._counted(program).needs.block_rams - self.have.block_rams
             if over > 0:
-                kinds = self._distributed(program, over)
-                program = self.schedule(lanes, tile=tile, bank_kinds=kinds, **options)
+                lut_words = self._in_lut_ram(program, over)
+                program = self.schedule(lanes, tile=tile, lut_words=lut_words, **options)
             return self._counted(program)
 
         found = of_tile(sizes[0])
@@ -317,26 +317,30 @@ class Search:
     def _counted(self, program: Program) -> Design:
         """``program`` with its needs, link and data set included."""
         words, kind, taken = self._data_set(program)
-        cells = sum(lut_rams(bank) for bank in program.banks.values() if bank.kind == "distributed")
+        cells = sum(lut_rams(bank, bank.lut_words) for bank in program.banks.values())
         luts = LUTS[self.board.family].luts(program, soft=not self.board.chip.multipliers)
         blocks_of_core = block_rams(program, self.board.family, data_set=True).blocks
         needs = Needs(program.lanes, blocks_of_core + taken + LINK_BLOCKS, cells, luts + LUT_RAM_LUTS * cells)
         return Design(program, needs, words, kind)
 
-    def _distributed(self, program: Program, over: int) -> dict[str, BankKind]:
-        """Banks for LUT RAM, so that ``over`` block RAMs less are needed: those that take the least of it for each."""
-        family = self.board.family
-        saved = {
-            name: blocks(bank.words, bank.width, bank.depth, family)
-            for name, bank in program.banks.items()
-            if bank.depth <= DEEPEST
-        }
-        kinds: dict[str, BankKind] = {}
-        for name in sorted(saved, key=lambda name: (lut_rams(program.banks[name]) / saved[name], name)):
-            if over > 0:
-                kinds[name] = "distributed"
-                over -= saved[name]
-        return kinds
+    def _in_lut_ram(self, program: Program, over: int) -> dict[str, int]:
+        """Words of banks for LUT RAM, so that ``over`` block RAMs less are needed: those that take the least of it for
+        each."""
+
+        def saved(bank: Bank, words: int) -> int:
+            left = blocks(bank.words - words, bank.width, bank.depth, self.board.family)
+            return blocks(bank.words, bank.width, bank.depth, self.board.family) - left
+
+        def price(bank: Bank) -> float:
+            return lut_rams(bank, bank.words) / saved(bank, bank.words)
+
+        found: dict[str, int] = {}
+        for bank in sorted(program.banks.values(), key=lambda bank: (price(bank), bank.name)):
+            if over > 0 and bank.depth <= DEEPEST:
+                enough = (words for words in range(1, bank.words) if saved(bank, words) >= over)
+                found[bank.name] = next(enough, bank.words)
+                over -= saved(bank, found[bank.name])
+        return found
 
     def _data_set(self, program: Program) -> tuple[int, DataSetKind, int]:
         """Words of the data set's memory (0 where it has no room), its kind, and the block RAMs that it takes."""
@@ -363,6 +367,8 @@ def tiles(batch: int, lanes: int) -> list[int]:
     return [batch, *sorted((size for size in sizes if size < batch), reverse=True)]
 
 
-def lut_rams(bank: Bank) -> int:
-    """Cells of LUT RAM that a bank takes."""
-    return bank.words * ceil(bank.width / LUT_RAM_BITS) * ceil(bank.depth / LUT_RAM_ROWS)
+def lut_rams(bank: Bank, words: int) -> int:
+    """Cells of LUT RAM that so many words of a bank's rows take: none for one row, which is in flip-flops."""
+    if bank.depth == 1:
+        return 0
+    return words * ceil(bank.width / LUT_RAM_BITS) * ceil(bank.depth / LUT_RAM_ROWS)

@@ -7,15 +7,19 @@ from amaranth.lib.wiring import Component, In, Out
 from catgrad_hw.gateware.tag import bits_for
 from catgrad_hw.schedule.program import Bank
 
-RAM_STYLE = {"block": "block", "late": "block", "distributed": "distributed", "single_port": "block"}
-
 BYTE, BYTES, DEPTH = 9, 4, 512
 """Of an ECP5's block RAM at its widest: bits for each write enable, such bytes, rows."""
 
 
 def is_instance(bank: Bank, platform) -> bool:
-    """Whether a bank is made of a platform's own cells."""
+    """Whether a bank's block RAM is made of a platform's own cells."""
     return getattr(platform, "family", None) == "ecp5" and bank.kind == "block" and bank.depth <= DEPTH
+
+
+def inferred_memories(bank: Bank, platform) -> int:
+    """How many memories of a bank are left to synthesis."""
+    in_block_ram = bank.lut_words < bank.words and not is_instance(bank, platform)
+    return in_block_ram + (bank.lut_words > 0 and bank.depth > 1)
 
 
 class BankMemory(Component):
@@ -26,7 +30,8 @@ class BankMemory(Component):
     its memory reads a cycle after the address is presented. ``write_enable`` has a bit for each word. No cycle may
     read and write one row; a ``single_port`` bank may not read and write in one cycle at all: a write then takes the
     port. On an ECP5 the two registers of a ``block`` bank are those of its block RAMs (Lattice FPGA-TN-02204), where
-    Yosys would leave the second outside.
+    Yosys would leave the second outside. ``lut_words`` of the words lie in LUT RAM, in flip-flops where there is one
+    row.
     """
 
     def __init__(self, bank: Bank):
@@ -46,44 +51,86 @@ class BankMemory(Component):
     def elaborate(self, platform):
         m = Module()
         bank = self.bank
-        if is_instance(bank, platform):
-            for number, block in enumerate(self._ecp5()):
-                m.submodules[f"block_{number}"] = block
-            return m
-        # A memory of one row would have an address of no bits, which Verilog lacks.
-        contents = MemoryData(shape=bank.words * bank.width, depth=max(bank.depth, 2), init=[])
-        m.submodules.memory = memory = Memory(contents, attrs={"ram_style": RAM_STYLE[bank.kind]})
-        write = memory.write_port(granularity=bank.width if bank.words > 1 else None)
-        read = memory.read_port()
-        m.d.comb += [
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-            write.en.eq(self.write_enable),
+        in_luts = [
+            w for w in range(bank.words) if (w + 1) * bank.lut_words // bank.words > w * bank.lut_words // bank.words
         ]
-        if bank.kind == "single_port":
-            writing = self.write_enable.any()
-            address = Mux(writing, self.write_address, self.read_address)
-            m.d.comb += [write.addr.eq(address), read.addr.eq(address), read.en.eq(~writing & ~self.hold)]
-        else:
-            address = self.read_address
-            if bank.kind == "late":
-                address = Signal.like(self.read_address, reset_less=True)
-                with m.If(~self.hold):
-                    m.d.sync += address.eq(self.read_address)
-            m.d.comb += [read.addr.eq(address), read.en.eq(~self.hold)]
-        if bank.kind == "late":
-            m.d.comb += self.read_data.eq(read.data)
-        else:
-            with m.If(~self.hold):
-                m.d.sync += self.read_data.eq(read.data)
+        in_blocks = [word for word in range(bank.words) if word not in in_luts]
+        if in_blocks and is_instance(bank, platform):
+            for number, block in enumerate(self._ecp5(in_blocks)):
+                m.submodules[f"block_{number}"] = block
+        elif in_blocks:
+            self._words(m, in_blocks, self._memory(m, "memory", "block", in_blocks))
+        if in_luts and bank.depth == 1:
+            self._words(m, in_luts, self._registers(m, in_luts))
+        elif in_luts:
+            self._words(m, in_luts, self._memory(m, "lut_memory", "distributed", in_luts))
         return m
 
-    def _ecp5(self):
-        """Blocks of 512 rows of four bytes of 9 bits, which port A writes and port B reads."""
+    def _of(self, value, words):
+        """Some words of a row."""
+        if len(words) == self.bank.words:
+            return value
+        return Cat(value.word_select(word, self.bank.width) for word in words)
+
+    def _words(self, m, words, stored):
+        """What memory has registered of some words, as it is to appear."""
+        if self.bank.kind == "late":
+            m.d.comb += self._of(self.read_data, words).eq(stored)
+        else:
+            with m.If(~self.hold):
+                m.d.sync += self._of(self.read_data, words).eq(stored)
+
+    @property
+    def _reads(self):
+        """Whether the memory's register takes a row."""
+        reads = ~self.hold
+        return reads & ~self.write_enable.any() if self.bank.kind == "single_port" else reads
+
+    def _memory(self, m, name, style, words):
+        """Words in a memory: what its register holds."""
+        bank = self.bank
+        # A memory of one row would have an address of no bits, which Verilog lacks.
+        contents = MemoryData(shape=len(words) * bank.width, depth=max(bank.depth, 2), init=[])
+        m.submodules[name] = memory = Memory(contents, attrs={"ram_style": style})
+        write = memory.write_port(granularity=bank.width if len(words) > 1 else None)
+        read = memory.read_port()
+        enables = self.write_enable if len(words) == bank.words else Cat(self.write_enable[word] for word in words)
+        m.d.comb += [
+            write.addr.eq(self.write_address),
+            write.data.eq(self._of(self.write_data, words)),
+            write.en.eq(enables),
+            read.en.eq(self._reads),
+        ]
+        if bank.kind == "single_port":
+            address = Mux(self.write_enable.any(), self.write_address, self.read_address)
+            m.d.comb += [write.addr.eq(address), read.addr.eq(address)]
+        elif bank.kind == "late":
+            address = Signal.like(self.read_address, reset_less=True)
+            with m.If(~self.hold):
+                m.d.sync += address.eq(self.read_address)
+            m.d.comb += read.addr.eq(address)
+        else:
+            m.d.comb += read.addr.eq(self.read_address)
+        return read.data
+
+    def _registers(self, m, words):
+        """Words of the only row in flip-flops: what was read of them last."""
+        width = self.bank.width
+        row = Signal(len(words) * width)
+        stored = Signal.like(row)
+        for i, word in enumerate(words):
+            with m.If(self.write_enable[word]):
+                m.d.sync += row.word_select(i, width).eq(self.write_data.word_select(word, width))
+        with m.If(self._reads):
+            m.d.sync += stored.eq(row)
+        return stored
+
+    def _ecp5(self, words):
+        """Blocks of 512 rows of four bytes of 9 bits, which port A writes and port B reads, of some words."""
         bank = self.bank
         columns = [  # of each byte: its word, its bits in the row
             (word, range(word * bank.width + low, word * bank.width + min(low + BYTE, bank.width)))
-            for word in range(bank.words)
+            for word in words
             for low in range(0, bank.width, BYTE)
         ]
         for first in range(0, len(columns), BYTES):

@@ -8,7 +8,7 @@ The counts are those of Yosys, to whose ``memory_libmap`` a memory is rows of wo
 - Of all widths, the cheapest is taken: a block costs ``cost``, a bit of the multiplexer that picks a read page a half,
   and so does a write enable of a page.
 
-Every bank and every table asks for block RAM by an attribute, so that none is too small for it.
+Every table, and all of a bank but its ``lut_words``, asks for block RAM by an attribute: none is too small for it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BLOCK: dict[Family, BlockRam] = {
 class Memory:
     """A memory of the hardware: ``depth`` rows of ``words`` words of ``width`` bits, ``copies`` times.
 
-    ``data_set``: it holds samples. ``block``: it is made of block RAM.
+    ``data_set``: it holds samples.
     """
 
     name: str
@@ -57,11 +57,10 @@ class Memory:
     width: int
     depth: int
     data_set: bool
-    block: bool
 
     def blocks(self, family: Family) -> int:
         """Block RAMs of all copies."""
-        return self.copies * blocks(self.words, self.width, self.depth, family) if self.block else 0
+        return self.copies * blocks(self.words, self.width, self.depth, family)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def blocks(words: int, width: int, depth: int, family: Family) -> int:
 
 
 def _bank(bank: Bank) -> Memory:
-    return Memory(bank.name, 1, bank.words, bank.width, bank.depth, bank.loader, bank.kind != "distributed")
+    return Memory(bank.name, 1, bank.words - bank.lut_words, bank.width, bank.depth, bank.loader)
 
 
 def memories(program: Program) -> Sequence[Memory]:
@@ -110,8 +109,8 @@ def memories(program: Program) -> Sequence[Memory]:
     tables = [(name, program.functions[name]) for name in sorted(used or program.functions)]
     return [
         *(_bank(bank) for bank in program.banks.values()),
-        *(Memory(n, program.slow_words, 1, table_bits(t), len(t.entries), False, True) for n, t in tables),
-        Memory("counters", 1, 1, COUNTER_BITS, len(program.counters) + OWN_COUNTERS, True, True),
+        *(Memory(n, program.slow_words, 1, table_bits(t), len(t.entries), False) for n, t in tables),
+        Memory("counters", 1, 1, COUNTER_BITS, len(program.counters) + OWN_COUNTERS, True),
     ]
 
 

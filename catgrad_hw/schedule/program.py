@@ -15,7 +15,7 @@ from catgrad_hw.ir.kernel import Bound
 from catgrad_hw.numbers.units import Function
 from catgrad_hw.schedule.timing import Timing
 
-BankKind: TypeAlias = Literal["block", "late", "distributed", "single_port"]
+BankKind: TypeAlias = Literal["block", "late", "single_port"]
 Kind: TypeAlias = Literal["alone", "add", "subtract", "replace", "select"]
 Reduction: TypeAlias = Literal["sum", "max", "argmax"]
 
@@ -24,10 +24,10 @@ Reduction: TypeAlias = Literal["sum", "max", "argmax"]
 class Bank:
     """A memory of ``depth`` rows of ``words`` words of ``width`` bits.
 
-    ``kind``: ``block`` and ``distributed`` have one read and one write port; ``late`` is ``block`` with a register
-    before the address of a read, in place of one after its row, which is wider where the memory has none inside;
-    ``single_port`` has one port for both, and is for the data set: its loader waits while a kernel reads.
-    ``loader``: the loader alone writes it.
+    ``kind``: ``block`` has one read and one write port; ``late`` is ``block`` with a register before the address of a
+    read, in place of one after its row, which is wider where the memory has none inside; ``single_port`` has one port
+    for both, and is for the data set: its loader waits while a kernel reads. ``loader``: the loader alone writes it.
+    ``lut_words``: how many words of a row lie in LUT RAM, evenly among those in block RAM.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Bank:
     depth: int
     kind: BankKind = "block"
     loader: bool = False
+    lut_words: int = 0
 
     @property
     def read_delay(self) -> int:

@@ -65,6 +65,7 @@ def schedule(
     samples: int | None = None,
     slow_words: int | None = None,
     bank_kinds: Mapping[str, BankKind] | None = None,
+    lut_words: Mapping[str, int] | None = None,
     block: BankKind = "block",
     narrow: bool = False,
     full_path: bool = True,
@@ -77,9 +78,10 @@ def schedule(
     ``samples``: size of the data set, which stays on chip if it is a multiple of the batch and fits in
     ``RESIDENT_BITS``. ``slow_words``: E, words per cycle of the slow path, at most (default: what best repays its
     words in cycles). ``bank_kinds``: kinds of banks by name, where ``block`` isn't wanted: ``block`` or ``late``, for
-    all banks but that of partial sums, whose words are added as they come. For fewer LUTs and more
-    cycles: ``narrow``, parameters and gradients are single words, as they are also where that saves memory that is
-    bounded; and without ``full_path``, rows of plain results take the slow path, wherever that can make them.
+    all banks but that of partial sums, whose words are added as they come. ``lut_words``: of banks by name, how many
+    words of a row LUT RAM is to hold; cycles do not depend on it. For fewer LUTs and more cycles: ``narrow``,
+    parameters and gradients are single words, as they are also where that saves memory that is bounded; and without
+    ``full_path``, rows of plain results take the slow path, wherever that can make them.
     ``deepest``: rows up to which arrays share a bank of rows: those of a block RAM, so that no multiplexer follows it.
 
     Raises:
@@ -108,7 +110,9 @@ def schedule(
 
     def draft(tile: int, narrow: bool) -> Draft:
         kinds = bank_kinds or {}
-        return _draft(whole, parsed, lanes, tile, narrow, samples, slow_words, kinds, block, full_path, deepest)
+        found = _draft(whole, parsed, lanes, tile, narrow, samples, slow_words, kinds, block, full_path, deepest)
+        banks = _with_lut_words(found.program.banks, lut_words or {})
+        return replace(found, program=replace(found.program, banks=banks))
 
     if memory is None:
         return draft(batch if tile is None else tile, narrow).scheduled()
@@ -247,6 +251,15 @@ def _draft(
     )
     cycles = _issue_cycles(selections[main], tiles) + tiles * TILE_OVERHEAD
     return Draft(drafted, selections, cycles)
+
+
+def _with_lut_words(banks: Mapping[str, Bank], lut_words: Mapping[str, int]) -> dict[str, Bank]:
+    for name, count in lut_words.items():
+        if name not in banks:
+            raise CapacityError(f"LUT RAM: no bank is called {name}; there are {', '.join(sorted(banks))}")
+        if not 0 <= count <= banks[name].words:
+            raise CapacityError(f"LUT RAM: expected 0 to {banks[name].words} words of bank {name}, found {count}")
+    return {name: replace(bank, lut_words=lut_words.get(name, 0)) for name, bank in banks.items()}
 
 
 def _timing(program: IntegerProgram, kernels: Sequence[MachineKernel], lanes: int) -> Timing:
