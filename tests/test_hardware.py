@@ -84,6 +84,15 @@ def test_other_number_formats(numbers, simulator):
         assert any((a != b).any() for a, b in zip(first.parameters, second.parameters, strict=True))
 
 
+@pytest.mark.parametrize("rate", [1e-6, 1e-9])
+def test_updates_far_below_a_word(rate):
+    """At rates so low, an update's product has fewer bits than are rounded off it by a draw."""
+    hardware, _ = trained(dense_workload(3, (3, 2), rate=rate), 2, numbers="small")
+    program = hardware.program
+    updates = [k.sum.writes[0] for k in program.kernels if k.sum and k.sum.writes[0].update]
+    assert max(write.narrowing.shift for write in updates) > program.sum_accumulator
+
+
 @pytest.mark.parametrize(
     ("lanes", "options"),
     [

@@ -163,15 +163,16 @@ class SumPath(Component):
         def below(form):
             shift, draws = form
             if not draws:
-                return Const((1 << shift) >> 1, bits)
+                return Const((1 << shift) >> 1)
             return draw >> (16 - shift) if shift <= 16 else draw << (shift - 16)
 
         halves = {i: (max(shift, 0), i in drawn) for i, shift in shifts.items()}
         half = Choice(m, kernel, halves, f"half_{number}", delay=kept)
-        near = Signal(signed(bits + 1), name=f"near_{number}", reset_less=True)
+        near_bits = max(bits, *(shift + 1 for shift in shifts.values())) + 1  # a shift may go beyond the value
+        near = Signal(signed(near_bits), name=f"near_{number}", reset_less=True)
         m.d.sync += near.eq(value + half.of(below))
         shift = Choice(m, kernel, shifts, f"shift_{number}", delay=kept + 1)
-        result_bits = bits + 1 - min(shifts.values())
+        result_bits = near_bits - min(shifts.values())
         # inverted, so the subtraction needs no inverters
         inverse = Signal(signed(result_bits), name=f"inverse_{number}", reset_less=True)
         nearest = ~inverse
@@ -182,9 +183,9 @@ class SumPath(Component):
         updated = kept + 2
         forms = {i: (f.narrowing.width, f.update) for i, f in finishes_of.items()}
         form = Choice(m, kernel, forms, f"form_{number}", delay=updated)
-        near_bits = min(result_bits, max(width + updates for width, updates in form.values))
-        changed = Signal(signed(near_bits + 1), name=f"changed_{number}", reset_less=True)
-        reached = nearest[:near_bits].as_signed()
+        reached_bits = min(result_bits, max(width + updates for width, updates in form.values))
+        changed = Signal(signed(reached_bits + 1), name=f"changed_{number}", reset_less=True)
+        reached = nearest[:reached_bits].as_signed()
         updating = form.of(lambda form: Const(form[1]))
         m.d.sync += changed.eq(Mux(updating, self.old - reached, reached))
         far, below = (Signal(name=f"{name}_{number}", reset_less=True) for name in ("far", "below"))
