@@ -24,7 +24,7 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import SlowPath
 from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import SumPath
-from catgrad_hw.gateware.tag import Choice, Delayed, TagLayout, choose, fixed, member, table
+from catgrad_hw.gateware.tag import GROUP, Choice, Delayed, TagLayout, choose, fixed, member, of_groups, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.events import partial_name, results_delay
 from catgrad_hw.schedule.program import Program, Ramp
@@ -133,21 +133,27 @@ class Core(Component):
 
         Args:
             width: bits to which each word is sign-extended.
-            registers: the first follows the choice of bank and lane; the last, a rounding.
+            registers: the first follows the choice of bank and lane; the last, a rounding. Where there are two and a
+                word is picked out of more than ``GROUP``, the first follows the choice within groups.
             roundings: by kernel, low bits to round off each word (saturating to ``width``).
             gated: 0 while no kernel that has the stream needs it.
         """
         layout, _ = tag
         (of_rows,) = {operand.row for operand in operands.values()}
         unit = self._address(m, name, operands, tag, active)
-        select, lane = Delayed(m, unit.bank, f"{name}_bank")[2], Delayed(m, unit.lane, f"{name}_lane")[2]
+        in_groups = not of_rows and registers > 1 and self.program.lanes > GROUP
+        select = Delayed(m, unit.bank, f"{name}_bank")[2 + in_groups]
+        lane = Delayed(m, unit.lane, f"{name}_lane")
         rows = []
         for bank_name in unit.banks:
             self.readers.setdefault(bank_name, []).append((unit, unit.banks.index(bank_name)))
             bank = self.program.banks[bank_name]
             data = self.memories[bank_name].read_data
             row = [data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
-            rows.append(row if of_rows else [choose(row, lane)])
+            if in_groups:
+                rows.append([choose(of_groups(m, row, lane[2], f"{name}_{bank_name}"), lane[3] // GROUP)])
+            else:
+                rows.append(row if of_rows else [choose(row, lane[2])])
         last = timing.OUTPUT + registers - 1
         if gated:
             needed = Delayed(m, member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_needed")[last]
@@ -171,7 +177,7 @@ class Core(Component):
         for number in range(len(rows[0])):
             value = Signal(signed(widest), name=f"{name}_raw_{number}")
             m.d.comb += value.eq(choose([row[number] for row in rows], select))
-            if registers > 1:
+            if registers > 1 and not in_groups:
                 picked = Signal.like(value, name=f"{name}_picked", reset_less=True)
                 m.d.sync += picked.eq(value)
                 value = picked

@@ -4,9 +4,9 @@ from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.arithmetic import rounded, saturated_for
+from catgrad_hw.gateware.arithmetic import narrowed, rounded, saturated_for
 from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
-from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, member, partial_lanes, table
+from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, fixed, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Combination, Program
 
@@ -60,11 +60,11 @@ class FullPath(Component):
         stage = Delayed(m, self.tag, "stage")
         kernel = self.tag.kernel
         combines = program.timing.full_combines
-        narrowed = program.timing.full_stages - 1  # cycles from the accumulators to what is saturated
+        saturated_at = program.timing.full_stages - 1  # cycles from the accumulators to what is saturated
         combinations = {i: full.combination for i, full in self.kernels.items()}
         working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, self.kernels, "is_full"), "working")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
-        before = stage[narrowed]
+        before = stage[saturated_at]
         masks = table(m, before.kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
         present = Signal(lanes, reset_less=True)
         with m.Switch(before.edge):
@@ -79,40 +79,46 @@ class FullPath(Component):
         values = [self.totals[lane] for lane in range(lanes)]
         counted = holds = [Const(1)] * lanes
         if combines:
-            values, holds, counted = self._combine(m, kernel, combinations, narrowed)
+            values, holds, counted = self._combine(m, kernel, combinations, saturated_at)
         rectifies = [i for i, c in combinations.items() if c.rectified and not c.boost]
-        rectified = member(m, stage[narrowed + 1].kernel, rectifies, "rectifies")
+        rectified = member(m, stage[saturated_at + 1].kernel, rectifies, "rectifies")
 
-        once = counts(m, program, self.tag, self.kernels, "once", narrowed + 1)
+        once = counts(m, program, self.tag, self.kernels, "once", saturated_at + 1)
         flags = [[] for _ in range(self.writes)]
         for number in range(self.writes):
             finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
             narrowings = {i: finish.narrowing for i, finish in finishes.items()}
             shifts = {i: n.shift for i, n in narrowings.items()}
             shift = Choice(m, kernel, boosted_shifts(shifts, combinations), f"shift_{number}", delay=1 + combines)
-            width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", narrowed + 1)
+            width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", saturated_at + 1)
             updates = [i for i, finish in finishes.items() if finish.update]
             updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updating_{number}", True)
             writes = Const(1)
             if len(finishes) < len(self.kernels):
                 writes = Delayed(m, member(m, kernel, finishes, f"writes_{number}"), f"writing_{number}", True)
-                writes = writes[narrowed + 2]
+                writes = writes[saturated_at + 2]
             for lane in range(lanes):
                 name = f"{number}_{lane}"
-                nearest = rounded(m, values[lane], BoostedShift(shift, values[lane], holds[lane]), f"lane_{name}")
+                boosted = BoostedShift(shift, values[lane], holds[lane])
+                if program.timing.full_updates:
+                    # A word is subtracted next, and clamped then: with two bits more it comes to the same.
+                    enough = fixed(max(*width.values, len(self.old[lane])) + 2)
+                    nearest, _ = narrowed(m, values[lane], boosted, enough, f"lane_{name}")
+                else:
+                    nearest = rounded(m, values[lane], boosted, f"lane_{name}")
                 changed = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
                 m.d.sync += changed.eq(nearest)
                 if program.timing.full_updates:
                     narrow, difference = changed, self.old[lane] - changed
                     changed = Signal(difference.shape(), name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(Mux(updating[narrowed], difference, narrow) if updates else narrow)
+                    m.d.sync += changed.eq(Mux(updating[saturated_at], difference, narrow) if updates else narrow)
                 clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
                 kept = present[lane] & counted[lane]
                 if rectifies:
                     kept &= ~(rectified & changed[-1])
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
                 flagged = Signal(name=f"flag_{name}")
-                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[narrowed + 1])]
+                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[saturated_at + 1])]
                 m.d.comb += self.rows[number][lane].eq(word)
                 flags[number].append(flagged & writes)
             written = program.timing.full_stages + 1
@@ -120,7 +126,7 @@ class FullPath(Component):
             if not isinstance(writes, Const):
                 soon = (
                     soon
-                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[narrowed]
+                    & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[saturated_at]
                 )
             m.d.comb += [
                 self.write[number].eq(working[written] & writes),
@@ -145,9 +151,9 @@ class FullPath(Component):
         m.d.comb += self.clamped_kernel.eq(stage[written + depth].kernel)
         return m
 
-    def _combine(self, m, kernel, combinations: dict[int, Combination], narrowed):
+    def _combine(self, m, kernel, combinations: dict[int, Combination], saturated_at):
         """The values of all lanes and whether the condition of each holds, a cycle after the accumulators, and whether
-        each counts, ``narrowed`` cycles after them."""
+        each counts, ``saturated_at`` cycles after them."""
         combiner = Combiner(m, kernel, combinations, self.position)
         boosts = any(c.boost and c.condition is not None for c in combinations.values())
         values, held, counted = [], [], []
@@ -164,5 +170,5 @@ class FullPath(Component):
             m.d.sync += combined.eq(value)
             values.append(combined)
             held.append(Delayed(m, holds, f"holds_{lane}", reset_less=True)[int(boosts)])
-            counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[narrowed])
+            counted.append(Delayed(m, counts, f"counts_{lane}", reset_less=True)[saturated_at])
         return values, held, counted

@@ -1,10 +1,12 @@
 """How words leave: parameters in flat order, or predictions sample by sample."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from itertools import pairwise
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import bits_for, choose, table
+from catgrad_hw.gateware.tag import GROUP, bits_for, choose, of_groups, table
 from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.schedule.program import Program
 
@@ -12,10 +14,10 @@ from catgrad_hw.schedule.program import Program
 class Reader(Component):
     """Reads arrays of a group through the banks' own ports and offers them on ``results``.
 
-    ``start`` begins with group ``group``: 0, the parameters; 1, the predictions of all tiles. While ``busy`` it owns
-    the read ports: ``row`` is presented to all banks, whose rows (``row_<bank>``) come back two cycles later, and stay
-    while ``hold`` is high. As long as the receiver is ready, a prediction leaves in every cycle, a parameter in every
-    second.
+    ``start`` begins with group ``group``: 0, the parameters; 1, the predictions of all tiles. While ``busy`` it
+    owns the read ports: ``row`` is presented to all banks, whose rows (``row_<bank>``) come back two cycles later,
+    and stay while ``hold`` is high. A word is picked in one cycle, of rows of more than ``GROUP`` in two. As long
+    as the receiver is ready, a prediction leaves in every cycle, a parameter in every second.
     """
 
     def __init__(self, program: Program, width):
@@ -42,14 +44,15 @@ class Reader(Component):
         group = Signal()
         issues = [Signal(name=f"issues_{number}") for number in range(2)]
         issue = issues[0] | issues[1]
-        presented, on_the_way, arrives, there = Signal(), Signal(), Signal(), Signal()
+        steps = ["asked", "read", "row_of", *(["group_of"] if program.lanes > GROUP else []), "out"]
+        valid = [Signal(name=f"{step}_valid") for step in steps]
         m.d.comb += [
-            self.results.valid.eq(there),
-            self.hold.eq(there & ~self.results.ready),
-            self.busy.eq(running[0] | running[1] | presented | on_the_way | arrives | there),
+            self.results.valid.eq(valid[-1]),
+            self.hold.eq(valid[-1] & ~self.results.ready),
+            self.busy.eq(Cat(running, valid).any()),
         ]
         with m.If(~self.hold):
-            m.d.sync += [presented.eq(issue), on_the_way.eq(presented), arrives.eq(on_the_way), there.eq(arrives)]
+            m.d.sync += Cat(valid).eq(Cat(issue, valid))
         with m.If(self.start):
             m.d.sync += [running[0].eq(~self.group), running[1].eq(self.group), group.eq(self.group)]
 
@@ -79,28 +82,30 @@ class Reader(Component):
         with m.If(self.start):
             m.d.sync += [left.eq(self._prediction_words()), origin.eq(0)]
 
-        # Which word of which bank's row: that of its address, two cycles later, and when words are out of rows.
+        # Which word of which bank's row: that of its address, two cycles later, and as words come out of rows.
         where = Signal(data.StructLayout({"lane": bits_for(program.lanes), "bank": bits_for(len(self.banks))}))
-        asked, read, row_of, out = (
-            Signal.like(where, name=name, reset_less=True) for name in ("asked", "read", "row_of", "out")
-        )
+        at = {step: Signal.like(where, name=step, reset_less=True) for step in steps}
         m.d.comb += [
             where.lane.eq(Mux(group, walks[1].lane, walks[0].lane)),
             where.bank.eq(Mux(group, bank_of[1], bank_of[0])),
         ]
         with m.If(~self.hold):
             m.d.sync += self.row.eq(Mux(group, walks[1].row, walks[0].row))
-            m.d.sync += [asked.eq(where), read.eq(asked), row_of.eq(read), out.eq(row_of)]
+            m.d.sync += [after.eq(before) for before, after in pairwise([where, *at.values()])]
         words = []
         for name in self.banks:
             memory = program.banks[name]
             row = getattr(self, f"row_{name}")
             parts = [row[i * memory.width : (i + 1) * memory.width].as_signed() for i in range(memory.words)]
+            lane = at["row_of"].lane
+            if "group_of" in at:
+                parts = of_groups(m, parts, lane, name, ~self.hold)
+                lane = at["group_of"].lane // GROUP
             word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
             with m.If(~self.hold):
-                m.d.sync += word.eq(choose(parts, row_of.lane))
+                m.d.sync += word.eq(choose(parts, lane))
             words.append(word)
-        m.d.comb += self.results.payload.eq(choose(words, out.bank))
+        m.d.comb += self.results.payload.eq(choose(words, at["out"].bank))
         return m
 
     def _prediction_words(self):

@@ -148,7 +148,8 @@ class SlowPath(Component):
         pending = [Signal(signed(bits), name=f"{name}_pending_{i}", reset_less=True) for i in range(program.lanes)]
         with m.If(load):
             for lane in range(program.lanes):
-                m.d.sync += pending[lane].eq(source.of([(rows[lane], word, total)[s] for s in source.values]))
+                places = rows[lane], word, total if lane == 0 else rows[lane]  # a sum is lane 0's alone
+                m.d.sync += pending[lane].eq(source.of([places[s] for s in source.values]))
         with m.Else():
             m.d.sync += self._next_beat(pending)
         return pending[:: program.beats]

@@ -8,6 +8,9 @@ from amaranth.lib import data
 
 from catgrad_hw.schedule.program import Program
 
+GROUP = 8
+"""Words side by side, of which one is picked before one of the groups is, so that the wires of the others end there."""
+
 
 def bits_for(count):
     """Bits of an index below ``count``; at least one, so that every index is a signal."""
@@ -165,3 +168,13 @@ def choose(values, index: Value):
     """``values[index]``; no logic for a single value."""
     values = list(values)
     return values[0] if len(values) == 1 else Array(values)[index]
+
+
+def of_groups(m: Module, values, index: Value, name: str, enable=1):
+    """Of each ``GROUP`` of ``values``, the one that ``index`` picks, in a register that takes it where ``enable`` is
+    high: ``choose`` with ``index // GROUP``, a cycle later, picks one of them."""
+    groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
+    picked = [Signal.like(group[0], name=f"{name}_group_{i}", reset_less=True) for i, group in enumerate(groups)]
+    with m.If(enable):
+        m.d.sync += [register.eq(choose(group, index % GROUP)) for register, group in zip(picked, groups, strict=True)]
+    return picked
