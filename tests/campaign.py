@@ -104,12 +104,12 @@ def front(generator: random.Random) -> Front:
 
 
 def case(seed: int) -> Case:
-    """The case of a seed: batches of 1 to 12 (of 1 to 4 images), up to three layers of up to 6, up to 9 lanes, every
+    """The case of a seed: batches of 1 to 12 (of 1 to 4 images), up to three layers of up to 6, up to 20 lanes, every
     option at random."""
     generator = random.Random(seed)
     choose = generator.choice
     chosen_front = front(generator) if generator.random() < 0.25 else None
-    batch, lanes = generator.randint(1, 4 if chosen_front else 12), generator.randint(1, 9)
+    batch, lanes = generator.randint(1, 4 if chosen_front else 12), generator.randint(1, choose([9, 9, 9, 20]))
     options: dict[str, Any] = {"numbers": choose(["16", "16", "18", "small"])}
     tiles = range(lanes, batch, lanes)
     if tiles and generator.random() < 0.5:
@@ -136,7 +136,7 @@ def case(seed: int) -> Case:
         end=end,
         optimizer=optimizer,
         samples=samples,
-        rate=choose([0.25, 1.0, 0.05, 0.3]) if bounded else choose([2.0**-6, 2.0**-8, 0.01, 0.003]),
+        rate=choose([0.25, 1.0, 0.05, 1e-5]) if bounded else choose([2.0**-6, 0.01, 0.003, 1e-6]),
         scale=choose([1.0, 1.0, 30.0 if bounded else 2.0]),
         weights=choose([0.5, 0.5, 3.0 if bounded else 1.0]),
         lanes=lanes,

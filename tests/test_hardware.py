@@ -93,6 +93,17 @@ def test_updates_far_below_a_word(rate):
     assert max(write.narrowing.shift for write in updates) > program.sum_accumulator
 
 
+def test_updates_of_words_wider_than_what_is_subtracted():
+    """Nothing is summed but updates, all rounded by so much that fewer bits are left than a parameter has."""
+    workload = dense_workload(1, (1, 3), samples=3, rate=0.001, optimizer=layers.momentum)
+    hardware = compile_hardware(workload, 2, numbers="18", full_path=False, calibration_steps=20)
+    result = simulate(hardware, workload, 3, simulator=AMARANTH)
+    assert (result.mismatches, result.words_compared) == (0, 3 * 2 * 6)  # parameters and their velocities
+    program = hardware.program
+    finishes = [write for k in program.kernels if k.sum for write in k.sum.writes if write.update]
+    assert all(program.sum_accumulator - write.narrowing.shift < write.narrowing.width for write in finishes)
+
+
 @pytest.mark.parametrize(
     ("lanes", "options"),
     [

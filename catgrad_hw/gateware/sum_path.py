@@ -184,7 +184,8 @@ class SumPath(Component):
         forms = {i: (f.narrowing.width, f.update) for i, f in finishes_of.items()}
         form = Choice(m, kernel, forms, f"form_{number}", delay=updated)
         reached_bits = min(result_bits, max(width + updates for width, updates in form.values))
-        changed = Signal(signed(reached_bits + 1), name=f"changed_{number}", reset_less=True)
+        changed_bits = max(reached_bits, *(width * updates for width, updates in form.values)) + 1
+        changed = Signal(signed(changed_bits), name=f"changed_{number}", reset_less=True)
         reached = nearest[:reached_bits].as_signed()
         updating = form.of(lambda form: Const(form[1]))
         m.d.sync += changed.eq(Mux(updating, self.old - reached, reached))
