@@ -159,6 +159,18 @@ def test_batches_that_are_streamed(kind, options, simulator):
     assert hardware.program.slots == 2
 
 
+def test_samples_arrive_while_kernels_write_elsewhere():
+    """They enter by the register of the slow path's second word, which most kernels do not write."""
+    workload = workload_of(dense_model(12, (1, 5), last=layers.softmax), samples=26, rate=0.01)
+    hardware, _ = trained(workload, 4)
+    program = hardware.program
+    seconds = {k.slow.writes[1].target.array for k in program.kernels if k.slow and len(k.slow.writes) > 1}
+    firsts = {k.slow.writes[0].target.array for k in program.kernels if k.slow}
+    bank_of = {name: place.bank for name, place in program.placements.items()}
+    assert not hardware.resident
+    assert bank_of["y"] in {bank_of[name] for name in seconds} - {bank_of[name] for name in firsts}
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 

@@ -271,6 +271,11 @@ class SlowPath(Component):
             for number in range(self.writes)
         ]
 
+        writes_to = []
+        for number in range(self.writes):
+            writers = [i for i, s in slow.items() if len(s.writes) > number]
+            writes_to.append(Delayed(m, member(m, kernel, writers, f"writes_{number}"), f"writes_{number}"))
+
         once = counts(m, program, entering.tag, slow, "once", 2)
         z_flags, difference_flags, finished = [], [], []
         for word in range(words):
@@ -319,7 +324,7 @@ class SlowPath(Component):
             passed = []
             for number, value in enumerate(results):
                 kept = Signal.like(value, name=f"passed_{number}_{word}", reset_less=True)
-                is_kept = passes & ~subtracting if number == 0 else passes
+                is_kept = passes & ~subtracting if number == 0 else passes & writes_to[number][subtract_stage]
                 m.d.sync += kept.eq(Mux(is_kept, value, 0))
                 passed.append(kept)
             if subtractions:
@@ -345,11 +350,10 @@ class SlowPath(Component):
         last = stage[slow_stages - 1]
         is_single = Delayed(m, member(m, kernel, of_sums, "writes_sum"), "writes_sum", reset_less=True)
         for number in range(self.writes):
-            writers = [i for i, s in slow.items() if len(s.writes) > number]
-            writes = Delayed(m, member(m, kernel, writers, f"writes_{number}"), f"writes_{number}")
-            enable = last.active & writes[slow_stages - 1]
+            enable = last.active & writes_to[number][slow_stages - 1]
             single = is_single[slow_stages - 1]
-            m.d.comb += self.writes_soon[number].eq(stage[slow_stages - 2].active & writes[slow_stages - 2])
+            soon = stage[slow_stages - 2].active & writes_to[number][slow_stages - 2]
+            m.d.comb += self.writes_soon[number].eq(soon)
             m.d.sync += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
             for lane in range(lanes):
                 of_beat = finished[lane // beats][number]

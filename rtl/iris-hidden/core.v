@@ -2395,7 +2395,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3229$0 (\word$384 ),
+    .\port$3231$0 (\word$384 ),
     .\port$385$0 (\$266 ),
     .\port$388$0 (\$269 ),
     .\port$391$0 (\$272 ),
@@ -2411,7 +2411,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3229$0 (\word$384 ),
+    .\port$3231$0 (\word$384 ),
     .\port$409$0 (\$290 ),
     .\port$412$0 (\$293 ),
     .\port$415$0 (\$296 ),
@@ -2481,22 +2481,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2955$0 (old_row_0),
-    .\port$2956$0 (old_row_1),
-    .\port$2957$0 (old_row_2),
-    .\port$2958$0 (old_row_3),
-    .\port$2959$0 (old_row_4),
-    .\port$2960$0 (old_row_5),
-    .\port$2961$0 (old_row_6),
-    .\port$2962$0 (old_row_7),
-    .\port$3569$0 (total),
-    .\port$3574$0 (\total$247 ),
-    .\port$3579$0 (\total$248 ),
-    .\port$3584$0 (\total$249 ),
-    .\port$3589$0 (\total$250 ),
-    .\port$3594$0 (\total$251 ),
-    .\port$3599$0 (\total$252 ),
-    .\port$3604$0 (\total$253 ),
+    .\port$2957$0 (old_row_0),
+    .\port$2958$0 (old_row_1),
+    .\port$2959$0 (old_row_2),
+    .\port$2960$0 (old_row_3),
+    .\port$2961$0 (old_row_4),
+    .\port$2962$0 (old_row_5),
+    .\port$2963$0 (old_row_6),
+    .\port$2964$0 (old_row_7),
+    .\port$3571$0 (total),
+    .\port$3576$0 (\total$247 ),
+    .\port$3581$0 (\total$248 ),
+    .\port$3586$0 (\total$249 ),
+    .\port$3591$0 (\total$250 ),
+    .\port$3596$0 (\total$251 ),
+    .\port$3601$0 (\total$252 ),
+    .\port$3606$0 (\total$253 ),
     .rows(\words$278 ),
     .rst(rst),
     .tag(tag_8),
@@ -2516,7 +2516,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2525,7 +2525,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$215 ),
     .b(\b$216 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$270 ),
     .rst(rst),
     .total(\total$247 )
@@ -2534,7 +2534,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$219 ),
     .b(\b$220 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$271 ),
     .rst(rst),
     .total(\total$248 )
@@ -2543,7 +2543,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$223 ),
     .b(\b$224 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$272 ),
     .rst(rst),
     .total(\total$249 )
@@ -2552,7 +2552,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$227 ),
     .b(\b$228 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$273 ),
     .rst(rst),
     .total(\total$250 )
@@ -2561,7 +2561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$231 ),
     .b(\b$232 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$274 ),
     .rst(rst),
     .total(\total$251 )
@@ -2570,7 +2570,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$235 ),
     .b(\b$236 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$275 ),
     .rst(rst),
     .total(\total$252 )
@@ -2579,7 +2579,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$239 ),
     .b(\b$240 ),
     .clk(clk),
-    .\port$2950$0 (tag_8[1:0]),
+    .\port$2952$0 (tag_8[1:0]),
     .product(\product$276 ),
     .rst(rst),
     .total(\total$253 )
@@ -2619,14 +2619,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3572$0 (product),
-    .\port$3577$0 (\product$270 ),
-    .\port$3582$0 (\product$271 ),
-    .\port$3587$0 (\product$272 ),
-    .\port$3592$0 (\product$273 ),
-    .\port$3597$0 (\product$274 ),
-    .\port$3602$0 (\product$275 ),
-    .\port$3607$0 (\product$276 ),
+    .\port$3574$0 (product),
+    .\port$3579$0 (\product$270 ),
+    .\port$3584$0 (\product$271 ),
+    .\port$3589$0 (\product$272 ),
+    .\port$3594$0 (\product$273 ),
+    .\port$3599$0 (\product$274 ),
+    .\port$3604$0 (\product$275 ),
+    .\port$3609$0 (\product$276 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2694,14 +2694,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$312 ),
-    .\port$3569$0 (total),
-    .\port$3574$0 (\total$247 ),
-    .\port$3579$0 (\total$248 ),
-    .\port$3584$0 (\total$249 ),
-    .\port$3589$0 (\total$250 ),
-    .\port$3594$0 (\total$251 ),
-    .\port$3599$0 (\total$252 ),
-    .\port$3604$0 (\total$253 ),
+    .\port$3571$0 (total),
+    .\port$3576$0 (\total$247 ),
+    .\port$3581$0 (\total$248 ),
+    .\port$3586$0 (\total$249 ),
+    .\port$3591$0 (\total$250 ),
+    .\port$3596$0 (\total$251 ),
+    .\port$3601$0 (\total$252 ),
+    .\port$3606$0 (\total$253 ),
     .row_enables(row_enables),
     .rows(\rows$403 ),
     .rst(rst),
@@ -2752,7 +2752,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$27 (\bank$405 ),
     .clk(clk),
     .\lane$15 (\lane$412 ),
-    .\port$4170$11 (\write_tag$344 [16:11]),
+    .\port$4172$11 (\write_tag$344 [16:11]),
     .row(\row$406 ),
     .rst(rst),
     .trigger(\write_tag$344 [0])
@@ -7877,7 +7877,7 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
   assign read_address = read__addr;
 endmodule
 
-module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 , \port$397$0 , \port$400$0 , \port$403$0 , \port$406$0 , read__addr, read_data, \port$3229$0 , write__addr, clk);
+module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 , \port$397$0 , \port$400$0 , \port$403$0 , \port$406$0 , read__addr, read_data, \port$3231$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
@@ -7901,8 +7901,8 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3229$0 ;
-  wire [15:0] \port$3229$0 ;
+  input [15:0] \port$3231$0 ;
+  wire [15:0] \port$3231$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8000,21 +8000,21 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   end
   always @(posedge clk) begin
     if (\port$385$0 )
-      memory[write__addr][15:0] <= \port$3229$0 ;
+      memory[write__addr][15:0] <= \port$3231$0 ;
     if (\port$388$0 )
-      memory[write__addr][31:16] <= \port$3229$0 ;
+      memory[write__addr][31:16] <= \port$3231$0 ;
     if (\port$391$0 )
-      memory[write__addr][47:32] <= \port$3229$0 ;
+      memory[write__addr][47:32] <= \port$3231$0 ;
     if (\port$394$0 )
-      memory[write__addr][63:48] <= \port$3229$0 ;
+      memory[write__addr][63:48] <= \port$3231$0 ;
     if (\port$397$0 )
-      memory[write__addr][79:64] <= \port$3229$0 ;
+      memory[write__addr][79:64] <= \port$3231$0 ;
     if (\port$400$0 )
-      memory[write__addr][95:80] <= \port$3229$0 ;
+      memory[write__addr][95:80] <= \port$3231$0 ;
     if (\port$403$0 )
-      memory[write__addr][111:96] <= \port$3229$0 ;
+      memory[write__addr][111:96] <= \port$3231$0 ;
     if (\port$406$0 )
-      memory[write__addr][127:112] <= \port$3229$0 ;
+      memory[write__addr][127:112] <= \port$3231$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8034,8 +8034,8 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0  };
-  assign write_data = { \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0  };
+  assign write__data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
+  assign write_data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
   assign write__en = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
   assign write_enable = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
   assign hold = 1'h0;
@@ -8044,7 +8044,7 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 , \port$421$0 , \port$424$0 , \port$427$0 , \port$430$0 , read_data, \port$3229$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 , \port$421$0 , \port$424$0 , \port$427$0 , \port$430$0 , read_data, \port$3231$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
@@ -8066,8 +8066,8 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
   wire \port$430$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3229$0 ;
-  wire [15:0] \port$3229$0 ;
+  input [15:0] \port$3231$0 ;
+  wire [15:0] \port$3231$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8148,21 +8148,21 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
   end
   always @(posedge clk) begin
     if (\port$409$0 )
-      memory[write__addr][15:0] <= \port$3229$0 ;
+      memory[write__addr][15:0] <= \port$3231$0 ;
     if (\port$412$0 )
-      memory[write__addr][31:16] <= \port$3229$0 ;
+      memory[write__addr][31:16] <= \port$3231$0 ;
     if (\port$415$0 )
-      memory[write__addr][47:32] <= \port$3229$0 ;
+      memory[write__addr][47:32] <= \port$3231$0 ;
     if (\port$418$0 )
-      memory[write__addr][63:48] <= \port$3229$0 ;
+      memory[write__addr][63:48] <= \port$3231$0 ;
     if (\port$421$0 )
-      memory[write__addr][79:64] <= \port$3229$0 ;
+      memory[write__addr][79:64] <= \port$3231$0 ;
     if (\port$424$0 )
-      memory[write__addr][95:80] <= \port$3229$0 ;
+      memory[write__addr][95:80] <= \port$3231$0 ;
     if (\port$427$0 )
-      memory[write__addr][111:96] <= \port$3229$0 ;
+      memory[write__addr][111:96] <= \port$3231$0 ;
     if (\port$430$0 )
-      memory[write__addr][127:112] <= \port$3229$0 ;
+      memory[write__addr][127:112] <= \port$3231$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8182,8 +8182,8 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0  };
-  assign write_data = { \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0 , \port$3229$0  };
+  assign write__data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
+  assign write_data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
   assign write__en = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
   assign write_enable = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
   assign hold = 1'h0;
@@ -9319,7 +9319,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$2957$0 , \port$2958$0 , \port$2959$0 , \port$2960$0 , \port$2961$0 , \port$2962$0 , \port$3569$0 , \port$3574$0 , \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$2959$0 , \port$2960$0 , \port$2961$0 , \port$2962$0 , \port$2963$0 , \port$2964$0 , \port$3571$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
@@ -9328,10 +9328,6 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2955$0 ;
-  wire [23:0] \port$2955$0 ;
-  input [23:0] \port$2956$0 ;
-  wire [23:0] \port$2956$0 ;
   input [23:0] \port$2957$0 ;
   wire [23:0] \port$2957$0 ;
   input [23:0] \port$2958$0 ;
@@ -9344,22 +9340,26 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   wire [23:0] \port$2961$0 ;
   input [23:0] \port$2962$0 ;
   wire [23:0] \port$2962$0 ;
-  input [35:0] \port$3569$0 ;
-  wire [35:0] \port$3569$0 ;
-  input [35:0] \port$3574$0 ;
-  wire [35:0] \port$3574$0 ;
-  input [35:0] \port$3579$0 ;
-  wire [35:0] \port$3579$0 ;
-  input [35:0] \port$3584$0 ;
-  wire [35:0] \port$3584$0 ;
-  input [35:0] \port$3589$0 ;
-  wire [35:0] \port$3589$0 ;
-  input [35:0] \port$3594$0 ;
-  wire [35:0] \port$3594$0 ;
-  input [35:0] \port$3599$0 ;
-  wire [35:0] \port$3599$0 ;
-  input [35:0] \port$3604$0 ;
-  wire [35:0] \port$3604$0 ;
+  input [23:0] \port$2963$0 ;
+  wire [23:0] \port$2963$0 ;
+  input [23:0] \port$2964$0 ;
+  wire [23:0] \port$2964$0 ;
+  input [35:0] \port$3571$0 ;
+  wire [35:0] \port$3571$0 ;
+  input [35:0] \port$3576$0 ;
+  wire [35:0] \port$3576$0 ;
+  input [35:0] \port$3581$0 ;
+  wire [35:0] \port$3581$0 ;
+  input [35:0] \port$3586$0 ;
+  wire [35:0] \port$3586$0 ;
+  input [35:0] \port$3591$0 ;
+  wire [35:0] \port$3591$0 ;
+  input [35:0] \port$3596$0 ;
+  wire [35:0] \port$3596$0 ;
+  input [35:0] \port$3601$0 ;
+  wire [35:0] \port$3601$0 ;
+  input [35:0] \port$3606$0 ;
+  wire [35:0] \port$3606$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10358,44 +10358,44 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   assign \lane_0_7_greatest$110  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
   assign \$303  = \lane_0_7_greatest$110  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
   assign \$304  = lane_0_7_clamped ? { 3'h0, \$303  } : changed_0_7;
-  assign \$305  = $signed(\port$2955$0 ) - $signed(narrow_0_0);
+  assign \$305  = $signed(\port$2957$0 ) - $signed(narrow_0_0);
   assign \$306  = updating_0_2 ? \$305  : { narrow_0_0[25], narrow_0_0 };
   assign \$307  = tag[0] & tag[2];
   assign \$308  = \$307  & is_full;
   assign \$310  = \$309  ? \$38 [23:0] : 24'h000000;
   assign \$312  = lane_0_0_clamped & \$311 ;
   assign \$314  = \$313  & working_3;
-  assign \$315  = $signed(\port$2956$0 ) - $signed(narrow_0_1);
+  assign \$315  = $signed(\port$2958$0 ) - $signed(narrow_0_1);
   assign \$316  = updating_0_2 ? \$315  : { narrow_0_1[25], narrow_0_1 };
   assign \$318  = \$317  ? \$76 [23:0] : 24'h000000;
   assign \$320  = lane_0_1_clamped & \$319 ;
   assign \$322  = \$321  & working_3;
-  assign \$323  = $signed(\port$2957$0 ) - $signed(narrow_0_2);
+  assign \$323  = $signed(\port$2959$0 ) - $signed(narrow_0_2);
   assign \$324  = updating_0_2 ? \$323  : { narrow_0_2[25], narrow_0_2 };
   assign \$326  = \$325  ? \$114 [23:0] : 24'h000000;
   assign \$328  = lane_0_2_clamped & \$327 ;
   assign \$330  = \$329  & working_3;
-  assign \$331  = $signed(\port$2958$0 ) - $signed(narrow_0_3);
+  assign \$331  = $signed(\port$2960$0 ) - $signed(narrow_0_3);
   assign \$332  = updating_0_2 ? \$331  : { narrow_0_3[25], narrow_0_3 };
   assign \$334  = \$333  ? \$152 [23:0] : 24'h000000;
   assign \$336  = lane_0_3_clamped & \$335 ;
   assign \$338  = \$337  & working_3;
-  assign \$339  = $signed(\port$2959$0 ) - $signed(narrow_0_4);
+  assign \$339  = $signed(\port$2961$0 ) - $signed(narrow_0_4);
   assign \$340  = updating_0_2 ? \$339  : { narrow_0_4[25], narrow_0_4 };
   assign \$342  = \$341  ? \$190 [23:0] : 24'h000000;
   assign \$344  = lane_0_4_clamped & \$343 ;
   assign \$346  = \$345  & working_3;
-  assign \$347  = $signed(\port$2960$0 ) - $signed(narrow_0_5);
+  assign \$347  = $signed(\port$2962$0 ) - $signed(narrow_0_5);
   assign \$348  = updating_0_2 ? \$347  : { narrow_0_5[25], narrow_0_5 };
   assign \$350  = \$349  ? \$228 [23:0] : 24'h000000;
   assign \$352  = lane_0_5_clamped & \$351 ;
   assign \$354  = \$353  & working_3;
-  assign \$355  = $signed(\port$2961$0 ) - $signed(narrow_0_6);
+  assign \$355  = $signed(\port$2963$0 ) - $signed(narrow_0_6);
   assign \$356  = updating_0_2 ? \$355  : { narrow_0_6[25], narrow_0_6 };
   assign \$358  = \$357  ? \$266 [23:0] : 24'h000000;
   assign \$360  = lane_0_6_clamped & \$359 ;
   assign \$362  = \$361  & working_3;
-  assign \$363  = $signed(\port$2962$0 ) - $signed(narrow_0_7);
+  assign \$363  = $signed(\port$2964$0 ) - $signed(narrow_0_7);
   assign \$364  = updating_0_2 ? \$363  : { narrow_0_7[25], narrow_0_7 };
   assign \$366  = \$365  ? \$304 [23:0] : 24'h000000;
   assign \$368  = lane_0_7_clamped & \$367 ;
@@ -10796,7 +10796,7 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0 , \port$3574$0 , \port$3569$0  };
+  assign totals = { \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0 , \port$3571$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
@@ -10846,7 +10846,7 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   assign \lane_0_7_saturated$111  = \$304 [23:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2962$0 , \port$2961$0 , \port$2960$0 , \port$2959$0 , \port$2958$0 , \port$2957$0 , \port$2956$0 , \port$2955$0  };
+  assign old = { \port$2964$0 , \port$2963$0 , \port$2962$0 , \port$2961$0 , \port$2960$0 , \port$2959$0 , \port$2958$0 , \port$2957$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10874,14 +10874,14 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3569$0 ;
-  assign \totals[1]  = \port$3574$0 ;
-  assign \totals[2]  = \port$3579$0 ;
-  assign \totals[3]  = \port$3584$0 ;
-  assign \totals[4]  = \port$3589$0 ;
-  assign \totals[5]  = \port$3594$0 ;
-  assign \totals[6]  = \port$3599$0 ;
-  assign \totals[7]  = \port$3604$0 ;
+  assign \totals[0]  = \port$3571$0 ;
+  assign \totals[1]  = \port$3576$0 ;
+  assign \totals[2]  = \port$3581$0 ;
+  assign \totals[3]  = \port$3586$0 ;
+  assign \totals[4]  = \port$3591$0 ;
+  assign \totals[5]  = \port$3596$0 ;
+  assign \totals[6]  = \port$3601$0 ;
+  assign \totals[7]  = \port$3606$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -10944,14 +10944,14 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2955$0 ;
-  assign \old[1]  = \port$2956$0 ;
-  assign \old[2]  = \port$2957$0 ;
-  assign \old[3]  = \port$2958$0 ;
-  assign \old[4]  = \port$2959$0 ;
-  assign \old[5]  = \port$2960$0 ;
-  assign \old[6]  = \port$2961$0 ;
-  assign \old[7]  = \port$2962$0 ;
+  assign \old[0]  = \port$2957$0 ;
+  assign \old[1]  = \port$2958$0 ;
+  assign \old[2]  = \port$2959$0 ;
+  assign \old[3]  = \port$2960$0 ;
+  assign \old[4]  = \port$2961$0 ;
+  assign \old[5]  = \port$2962$0 ;
+  assign \old[6]  = \port$2963$0 ;
+  assign \old[7]  = \port$2964$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11001,73 +11001,73 @@ module \core.full_path (rst, write, tag, \port$2955$0 , \port$2956$0 , \port$295
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35:9] };
-  assign \$3  = { \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35:10] };
-  assign \$6  = { \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35:11] };
-  assign \$9  = { \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35], \port$3569$0 [35:13] };
+  assign \$1  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:9] };
+  assign \$3  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:10] };
+  assign \$6  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:11] };
+  assign \$9  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35:9] };
-  assign \$41  = { \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35:10] };
-  assign \$44  = { \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35:11] };
-  assign \$47  = { \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35], \port$3574$0 [35:13] };
+  assign \$39  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:9] };
+  assign \$41  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:10] };
+  assign \$44  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:11] };
+  assign \$47  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35:9] };
-  assign \$79  = { \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35:10] };
-  assign \$82  = { \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35:11] };
-  assign \$85  = { \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35], \port$3579$0 [35:13] };
+  assign \$77  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:9] };
+  assign \$79  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:10] };
+  assign \$82  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:11] };
+  assign \$85  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35:9] };
-  assign \$117  = { \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35:10] };
-  assign \$120  = { \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35:11] };
-  assign \$123  = { \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35], \port$3584$0 [35:13] };
+  assign \$115  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:9] };
+  assign \$117  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:10] };
+  assign \$120  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:11] };
+  assign \$123  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35:9] };
-  assign \$155  = { \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35:10] };
-  assign \$158  = { \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35:11] };
-  assign \$161  = { \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35], \port$3589$0 [35:13] };
+  assign \$153  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:9] };
+  assign \$155  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:10] };
+  assign \$158  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:11] };
+  assign \$161  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35:9] };
-  assign \$193  = { \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35:10] };
-  assign \$196  = { \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35:11] };
-  assign \$199  = { \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35], \port$3594$0 [35:13] };
+  assign \$191  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:9] };
+  assign \$193  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:10] };
+  assign \$196  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:11] };
+  assign \$199  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35:9] };
-  assign \$231  = { \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35:10] };
-  assign \$234  = { \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35:11] };
-  assign \$237  = { \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35], \port$3599$0 [35:13] };
+  assign \$229  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:9] };
+  assign \$231  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:10] };
+  assign \$234  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:11] };
+  assign \$237  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35:9] };
-  assign \$269  = { \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35:10] };
-  assign \$272  = { \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35:11] };
-  assign \$275  = { \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35], \port$3604$0 [35:13] };
+  assign \$267  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:9] };
+  assign \$269  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:10] };
+  assign \$272  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:11] };
+  assign \$275  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
@@ -11402,7 +11402,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -11410,8 +11410,8 @@ module \core.lane_0 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11440,9 +11440,9 @@ module \core.lane_0 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11453,8 +11453,8 @@ module \core.lane_0 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11483,7 +11483,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -11491,8 +11491,8 @@ module \core.lane_1 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11521,9 +11521,9 @@ module \core.lane_1 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11534,8 +11534,8 @@ module \core.lane_1 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11564,7 +11564,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -11572,8 +11572,8 @@ module \core.lane_2 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11602,9 +11602,9 @@ module \core.lane_2 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11615,8 +11615,8 @@ module \core.lane_2 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11645,7 +11645,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -11653,8 +11653,8 @@ module \core.lane_3 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11683,9 +11683,9 @@ module \core.lane_3 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11696,8 +11696,8 @@ module \core.lane_3 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11726,7 +11726,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -11734,8 +11734,8 @@ module \core.lane_4 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11764,9 +11764,9 @@ module \core.lane_4 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11777,8 +11777,8 @@ module \core.lane_4 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11807,7 +11807,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -11815,8 +11815,8 @@ module \core.lane_5 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11845,9 +11845,9 @@ module \core.lane_5 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11858,8 +11858,8 @@ module \core.lane_5 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11888,7 +11888,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -11896,8 +11896,8 @@ module \core.lane_6 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11926,9 +11926,9 @@ module \core.lane_6 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -11939,8 +11939,8 @@ module \core.lane_6 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11969,7 +11969,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2950$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2952$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -11977,8 +11977,8 @@ module \core.lane_7 (rst, a, b, \port$2950$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2950$0 ;
-  wire [1:0] \port$2950$0 ;
+  input [1:0] \port$2952$0 ;
+  wire [1:0] \port$2952$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12007,9 +12007,9 @@ module \core.lane_7 (rst, a, b, \port$2950$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$2  = total;
-    if (\port$2950$0 [0]) begin
+    if (\port$2952$0 [0]) begin
       (* full_case = 32'd1 *)
-      if (\port$2950$0 [1]) begin
+      if (\port$2952$0 [1]) begin
         \$2  = { product[31], product[31], product[31], product[31], product };
       end else begin
         \$2  = \$1 [35:0];
@@ -12020,8 +12020,8 @@ module \core.lane_7 (rst, a, b, \port$2950$0 , total, product, clk);
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2950$0 [0];
-  assign first = \port$2950$0 [1];
+  assign accumulate = \port$2952$0 [0];
+  assign first = \port$2952$0 [1];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12914,27 +12914,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3572$0 , \port$3577$0 , \port$3582$0 , \port$3587$0 , \port$3592$0 , \port$3597$0 , \port$3602$0 , \port$3607$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3574$0 , \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , \port$3609$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3572$0 ;
-  wire [31:0] \port$3572$0 ;
-  input [31:0] \port$3577$0 ;
-  wire [31:0] \port$3577$0 ;
-  input [31:0] \port$3582$0 ;
-  wire [31:0] \port$3582$0 ;
-  input [31:0] \port$3587$0 ;
-  wire [31:0] \port$3587$0 ;
-  input [31:0] \port$3592$0 ;
-  wire [31:0] \port$3592$0 ;
-  input [31:0] \port$3597$0 ;
-  wire [31:0] \port$3597$0 ;
-  input [31:0] \port$3602$0 ;
-  wire [31:0] \port$3602$0 ;
-  input [31:0] \port$3607$0 ;
-  wire [31:0] \port$3607$0 ;
+  input [31:0] \port$3574$0 ;
+  wire [31:0] \port$3574$0 ;
+  input [31:0] \port$3579$0 ;
+  wire [31:0] \port$3579$0 ;
+  input [31:0] \port$3584$0 ;
+  wire [31:0] \port$3584$0 ;
+  input [31:0] \port$3589$0 ;
+  wire [31:0] \port$3589$0 ;
+  input [31:0] \port$3594$0 ;
+  wire [31:0] \port$3594$0 ;
+  input [31:0] \port$3599$0 ;
+  wire [31:0] \port$3599$0 ;
+  input [31:0] \port$3604$0 ;
+  wire [31:0] \port$3604$0 ;
+  input [31:0] \port$3609$0 ;
+  wire [31:0] \port$3609$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -12964,9 +12964,9 @@ module \core.product_tree (rst, enable, \port$3572$0 , \port$3577$0 , \port$3582
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3582$0 ) + $signed(\port$3587$0 );
-  assign \$3  = $signed(\port$3592$0 ) + $signed(\port$3597$0 );
-  assign \$4  = $signed(\port$3602$0 ) + $signed(\port$3607$0 );
+  assign \$2  = $signed(\port$3584$0 ) + $signed(\port$3589$0 );
+  assign \$3  = $signed(\port$3594$0 ) + $signed(\port$3599$0 );
+  assign \$4  = $signed(\port$3604$0 ) + $signed(\port$3609$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -12985,17 +12985,17 @@ module \core.product_tree (rst, enable, \port$3572$0 , \port$3577$0 , \port$3582
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3572$0 ) + $signed(\port$3577$0 );
-  assign words = { \port$3607$0 , \port$3602$0 , \port$3597$0 , \port$3592$0 , \port$3587$0 , \port$3582$0 , \port$3577$0 , \port$3572$0  };
+  assign \$1  = $signed(\port$3574$0 ) + $signed(\port$3579$0 );
+  assign words = { \port$3609$0 , \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0 , \port$3574$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3572$0 ;
-  assign \words[1]  = \port$3577$0 ;
-  assign \words[2]  = \port$3582$0 ;
-  assign \words[3]  = \port$3587$0 ;
-  assign \words[4]  = \port$3592$0 ;
-  assign \words[5]  = \port$3597$0 ;
-  assign \words[6]  = \port$3602$0 ;
-  assign \words[7]  = \port$3607$0 ;
+  assign \words[0]  = \port$3574$0 ;
+  assign \words[1]  = \port$3579$0 ;
+  assign \words[2]  = \port$3584$0 ;
+  assign \words[3]  = \port$3589$0 ;
+  assign \words[4]  = \port$3594$0 ;
+  assign \words[5]  = \port$3599$0 ;
+  assign \words[6]  = \port$3604$0 ;
+  assign \words[7]  = \port$3609$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16811,7 +16811,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 , \port$3574$0 , \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -16824,22 +16824,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3569$0 ;
-  wire [35:0] \port$3569$0 ;
-  input [35:0] \port$3574$0 ;
-  wire [35:0] \port$3574$0 ;
-  input [35:0] \port$3579$0 ;
-  wire [35:0] \port$3579$0 ;
-  input [35:0] \port$3584$0 ;
-  wire [35:0] \port$3584$0 ;
-  input [35:0] \port$3589$0 ;
-  wire [35:0] \port$3589$0 ;
-  input [35:0] \port$3594$0 ;
-  wire [35:0] \port$3594$0 ;
-  input [35:0] \port$3599$0 ;
-  wire [35:0] \port$3599$0 ;
-  input [35:0] \port$3604$0 ;
-  wire [35:0] \port$3604$0 ;
+  input [35:0] \port$3571$0 ;
+  wire [35:0] \port$3571$0 ;
+  input [35:0] \port$3576$0 ;
+  wire [35:0] \port$3576$0 ;
+  input [35:0] \port$3581$0 ;
+  wire [35:0] \port$3581$0 ;
+  input [35:0] \port$3586$0 ;
+  wire [35:0] \port$3586$0 ;
+  input [35:0] \port$3591$0 ;
+  wire [35:0] \port$3591$0 ;
+  input [35:0] \port$3596$0 ;
+  wire [35:0] \port$3596$0 ;
+  input [35:0] \port$3601$0 ;
+  wire [35:0] \port$3601$0 ;
+  input [35:0] \port$3606$0 ;
+  wire [35:0] \port$3606$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -16865,37 +16865,37 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   wire \$1 ;
   wire \$10 ;
   wire [15:0] \$100 ;
-  wire [36:0] \$101 ;
-  wire \$102 ;
+  wire [15:0] \$101 ;
+  wire [36:0] \$102 ;
   wire \$103 ;
   wire \$104 ;
   wire \$105 ;
   wire \$106 ;
   wire \$107 ;
-  wire [15:0] \$108 ;
-  wire \$109 ;
+  wire \$108 ;
+  wire [15:0] \$109 ;
   wire \$11 ;
-  wire [15:0] \$110 ;
-  wire [16:0] \$111 ;
-  wire [18:0] \$112 ;
-  wire [19:0] \$113 ;
-  wire \$114 ;
-  wire \$115 ;
+  wire \$110 ;
+  wire \$111 ;
+  wire [15:0] \$112 ;
+  wire [16:0] \$113 ;
+  wire [18:0] \$114 ;
+  wire [19:0] \$115 ;
   wire \$116 ;
   wire \$117 ;
   wire \$118 ;
   wire \$119 ;
   wire \$12 ;
-  wire [15:0] \$120 ;
-  wire [15:0] \$121 ;
-  wire \$122 ;
-  wire \$123 ;
-  wire [15:0] \$124 ;
-  wire [15:0] \$125 ;
+  wire \$120 ;
+  wire \$121 ;
+  wire [15:0] \$122 ;
+  wire [15:0] \$123 ;
+  wire \$124 ;
+  wire \$125 ;
   wire [15:0] \$126 ;
   wire [15:0] \$127 ;
-  wire \$128 ;
-  wire \$129 ;
+  wire [15:0] \$128 ;
+  wire [15:0] \$129 ;
   wire \$13 ;
   wire \$130 ;
   wire \$131 ;
@@ -16990,26 +16990,26 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   wire \$211 ;
   wire \$212 ;
   wire \$213 ;
-  wire [1:0] \$214 ;
-  wire [2:0] \$215 ;
+  wire \$214 ;
+  wire \$215 ;
   wire [1:0] \$216 ;
   wire [2:0] \$217 ;
-  reg [19:0] \$218 ;
-  reg \$219 ;
+  wire [1:0] \$218 ;
+  wire [2:0] \$219 ;
   wire \$22 ;
-  reg \$220 ;
-  reg [35:0] \$221 ;
-  reg [35:0] \$222 ;
+  reg [19:0] \$220 ;
+  reg \$221 ;
+  reg \$222 ;
   reg [35:0] \$223 ;
   reg [35:0] \$224 ;
   reg [35:0] \$225 ;
   reg [35:0] \$226 ;
   reg [35:0] \$227 ;
   reg [35:0] \$228 ;
-  reg [24:0] \$229 ;
+  reg [35:0] \$229 ;
   wire \$23 ;
-  reg \$230 ;
-  reg \$231 ;
+  reg [35:0] \$230 ;
+  reg [24:0] \$231 ;
   reg \$232 ;
   reg \$233 ;
   reg \$234 ;
@@ -17017,17 +17017,17 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   reg \$236 ;
   reg \$237 ;
   reg \$238 ;
-  reg [23:0] \$239 ;
+  reg \$239 ;
   wire \$24 ;
   reg \$240 ;
-  reg [24:0] \$241 ;
-  reg [24:0] \$242 ;
+  reg [23:0] \$241 ;
+  reg \$242 ;
   reg [24:0] \$243 ;
   reg [24:0] \$244 ;
   reg [24:0] \$245 ;
   reg [24:0] \$246 ;
-  reg [15:0] \$247 ;
-  reg [15:0] \$248 ;
+  reg [24:0] \$247 ;
+  reg [24:0] \$248 ;
   reg [15:0] \$249 ;
   wire \$25 ;
   reg [15:0] \$250 ;
@@ -17035,11 +17035,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   reg [15:0] \$252 ;
   reg [15:0] \$253 ;
   reg [15:0] \$254 ;
-  reg \$255 ;
-  reg [24:0] \$256 ;
-  reg [24:0] \$257 ;
-  reg \$258 ;
-  reg \$259 ;
+  reg [15:0] \$255 ;
+  reg [15:0] \$256 ;
+  reg \$257 ;
+  reg [24:0] \$258 ;
+  reg [24:0] \$259 ;
   wire \$26 ;
   reg \$260 ;
   reg \$261 ;
@@ -17050,26 +17050,28 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   reg \$266 ;
   reg \$267 ;
   reg \$268 ;
-  reg [1:0] \$269 ;
+  reg \$269 ;
   wire \$27 ;
-  reg [1:0] \$270 ;
-  reg [15:0] \$271 ;
+  reg \$270 ;
+  reg \$271 ;
   reg \$272 ;
   reg \$273 ;
   reg \$274 ;
   reg \$275 ;
   reg \$276 ;
   reg \$277 ;
-  reg \$278 ;
-  reg \$279 ;
+  reg [1:0] \$278 ;
+  reg [1:0] \$279 ;
   wire \$28 ;
-  reg [24:0] \$280 ;
-  reg [1:0] \$281 ;
-  reg [3:0] \$282 ;
+  reg [15:0] \$280 ;
+  reg \$281 ;
+  reg [24:0] \$282 ;
   reg [1:0] \$283 ;
   reg [3:0] \$284 ;
-  wire [14:0] \$285 ;
-  wire [14:0] \$286 ;
+  reg [1:0] \$285 ;
+  reg [3:0] \$286 ;
+  wire [14:0] \$287 ;
+  wire [14:0] \$288 ;
   wire \$29 ;
   wire [26:0] \$3 ;
   wire [15:0] \$30 ;
@@ -17130,22 +17132,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   wire \$80 ;
   wire [15:0] \$81 ;
   wire \$82 ;
-  wire [15:0] \$83 ;
-  wire [16:0] \$84 ;
-  wire [18:0] \$85 ;
-  wire [19:0] \$86 ;
-  wire \$87 ;
+  wire \$83 ;
+  wire [15:0] \$84 ;
+  wire [16:0] \$85 ;
+  wire [18:0] \$86 ;
+  wire [19:0] \$87 ;
   wire \$88 ;
   wire \$89 ;
   wire [27:0] \$9 ;
   wire \$90 ;
   wire \$91 ;
   wire \$92 ;
-  wire [15:0] \$93 ;
+  wire \$93 ;
   wire [15:0] \$94 ;
-  wire \$95 ;
+  wire [15:0] \$95 ;
   wire \$96 ;
-  wire [15:0] \$97 ;
+  wire \$97 ;
   wire [15:0] \$98 ;
   wire [15:0] \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$10 ;
@@ -17516,11 +17518,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire signed [15:0] value_0;
-  wire signed [15:0] \value_0$127 ;
+  wire signed [15:0] \value_0$133 ;
   reg signed [15:0] value_0_0 = 16'h0000;
   reg signed [15:0] value_0_1 = 16'h0000;
   wire signed [15:0] value_1;
-  wire signed [15:0] \value_1$129 ;
+  wire signed [15:0] \value_1$135 ;
   reg signed [15:0] value_1_0 = 16'h0000;
   reg signed [15:0] value_1_1 = 16'h0000;
   wire [1:0] \write_tag.edge ;
@@ -17564,7 +17566,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   reg writes_sum_7 = 1'h0;
   reg writes_sum_8 = 1'h0;
   reg signed [15:0] z = 16'h0000;
-  reg signed [15:0] \z$41  = 16'h0000;
+  reg signed [15:0] \z$43  = 16'h0000;
   (* init = 16'h0000 *)
   wire signed [15:0] z_0;
   reg signed [15:0] z_0_1 = 16'h0000;
@@ -17654,200 +17656,202 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   assign \$80  = \$78  & \$79 ;
   assign \$81  = \$80  ? value_0_0 : 16'h0000;
   assign \$82  = beat_7[23] & beat_7[20];
-  assign \$83  = \$82  ? value_1_0 : 16'h0000;
-  assign \$86  = $signed(\$84 ) - $signed(\$85 );
-  assign \$87  = ~ difference_0_returns;
-  assign \$88  = difference_0_outside & \$87 ;
-  assign \$89  = \$88  & subtracts_8;
-  assign \$90  = beat_8[23] & beat_8[20];
-  assign \$91  = \$89  & \$90 ;
-  assign \$95  = beat_8[23] & beat_8[20];
-  assign \$96  = subtracts_8 & \$95 ;
-  assign \$97  = \$96  ? \$31 [15:0] : 16'h0000;
-  assign \$98  = \$94  | \$97 ;
-  assign \$101  = $signed(row_4) + $signed(\$34 );
-  assign \$102  = beat_2[24] & beat_2[20];
-  assign \$104  = z_1_clamped & \$103 ;
-  assign \$105  = beat_7[24] & beat_7[20];
-  assign \$106  = ~ subtracts_7;
-  assign \$107  = \$105  & \$106 ;
-  assign \$108  = \$107  ? value_0_1 : 16'h0000;
-  assign \$109  = beat_7[24] & beat_7[20];
-  assign \$110  = \$109  ? value_1_1 : 16'h0000;
-  assign \$113  = $signed(\$111 ) - $signed(\$112 );
-  assign \$114  = ~ difference_1_returns;
-  assign \$115  = difference_1_outside & \$114 ;
-  assign \$116  = \$115  & subtracts_8;
-  assign \$117  = beat_8[24] & beat_8[20];
-  assign \$118  = \$116  & \$117 ;
-  assign \$122  = beat_8[24] & beat_8[20];
-  assign \$123  = subtracts_8 & \$122 ;
-  assign \$124  = \$123  ? \$61 [15:0] : 16'h0000;
-  assign \$125  = \$121  | \$124 ;
-  assign \$128  = beat_8[20] & writes_0_8;
-  assign \$129  = beat_8[20] & writes_0_8;
-  assign \$130  = \$129  & writes_sum_8;
+  assign \$83  = \$82  & writes_1_7;
+  assign \$84  = \$83  ? value_1_0 : 16'h0000;
+  assign \$87  = $signed(\$85 ) - $signed(\$86 );
+  assign \$88  = ~ difference_0_returns;
+  assign \$89  = difference_0_outside & \$88 ;
+  assign \$90  = \$89  & subtracts_8;
+  assign \$91  = beat_8[23] & beat_8[20];
+  assign \$92  = \$90  & \$91 ;
+  assign \$96  = beat_8[23] & beat_8[20];
+  assign \$97  = subtracts_8 & \$96 ;
+  assign \$98  = \$97  ? \$31 [15:0] : 16'h0000;
+  assign \$99  = \$95  | \$98 ;
+  assign \$102  = $signed(row_4) + $signed(\$34 );
+  assign \$103  = beat_2[24] & beat_2[20];
+  assign \$105  = z_1_clamped & \$104 ;
+  assign \$106  = beat_7[24] & beat_7[20];
+  assign \$107  = ~ subtracts_7;
+  assign \$108  = \$106  & \$107 ;
+  assign \$109  = \$108  ? value_0_1 : 16'h0000;
+  assign \$110  = beat_7[24] & beat_7[20];
+  assign \$111  = \$110  & writes_1_7;
+  assign \$112  = \$111  ? value_1_1 : 16'h0000;
+  assign \$115  = $signed(\$113 ) - $signed(\$114 );
+  assign \$116  = ~ difference_1_returns;
+  assign \$117  = difference_1_outside & \$116 ;
+  assign \$118  = \$117  & subtracts_8;
+  assign \$119  = beat_8[24] & beat_8[20];
+  assign \$120  = \$118  & \$119 ;
+  assign \$124  = beat_8[24] & beat_8[20];
+  assign \$125  = subtracts_8 & \$124 ;
+  assign \$126  = \$125  ? \$61 [15:0] : 16'h0000;
+  assign \$127  = \$123  | \$126 ;
+  assign \$130  = beat_8[20] & writes_0_8;
   assign \$131  = beat_8[20] & writes_0_8;
-  assign \$132  = ~ writes_sum_8;
-  assign \$133  = \$131  & \$132 ;
-  assign \$134  = ! beat_8[22:21];
+  assign \$132  = \$131  & writes_sum_8;
+  assign \$133  = beat_8[20] & writes_0_8;
+  assign \$134  = ~ writes_sum_8;
   assign \$135  = \$133  & \$134 ;
-  assign \$136  = beat_8[20] & writes_0_8;
-  assign \$137  = ~ writes_sum_8;
-  assign \$138  = \$136  & \$137 ;
-  assign \$139  = beat_8[22:21] == 1'h1;
+  assign \$136  = ! beat_8[22:21];
+  assign \$137  = \$135  & \$136 ;
+  assign \$138  = beat_8[20] & writes_0_8;
+  assign \$139  = ~ writes_sum_8;
   assign \$140  = \$138  & \$139 ;
-  assign \$141  = beat_8[20] & writes_0_8;
-  assign \$142  = ~ writes_sum_8;
-  assign \$143  = \$141  & \$142 ;
-  assign \$144  = beat_8[22:21] == 2'h2;
+  assign \$141  = beat_8[22:21] == 1'h1;
+  assign \$142  = \$140  & \$141 ;
+  assign \$143  = beat_8[20] & writes_0_8;
+  assign \$144  = ~ writes_sum_8;
   assign \$145  = \$143  & \$144 ;
-  assign \$146  = beat_8[20] & writes_0_8;
-  assign \$147  = ~ writes_sum_8;
-  assign \$148  = \$146  & \$147 ;
-  assign \$149  = beat_8[22:21] == 2'h3;
+  assign \$146  = beat_8[22:21] == 2'h2;
+  assign \$147  = \$145  & \$146 ;
+  assign \$148  = beat_8[20] & writes_0_8;
+  assign \$149  = ~ writes_sum_8;
   assign \$150  = \$148  & \$149 ;
-  assign \$151  = beat_8[20] & writes_0_8;
-  assign \$152  = ~ writes_sum_8;
-  assign \$153  = \$151  & \$152 ;
-  assign \$154  = ! beat_8[22:21];
+  assign \$151  = beat_8[22:21] == 2'h3;
+  assign \$152  = \$150  & \$151 ;
+  assign \$153  = beat_8[20] & writes_0_8;
+  assign \$154  = ~ writes_sum_8;
   assign \$155  = \$153  & \$154 ;
-  assign \$156  = beat_8[20] & writes_0_8;
-  assign \$157  = ~ writes_sum_8;
-  assign \$158  = \$156  & \$157 ;
-  assign \$159  = beat_8[22:21] == 1'h1;
+  assign \$156  = ! beat_8[22:21];
+  assign \$157  = \$155  & \$156 ;
+  assign \$158  = beat_8[20] & writes_0_8;
+  assign \$159  = ~ writes_sum_8;
   assign \$160  = \$158  & \$159 ;
-  assign \$161  = beat_8[20] & writes_0_8;
-  assign \$162  = ~ writes_sum_8;
-  assign \$163  = \$161  & \$162 ;
-  assign \$164  = beat_8[22:21] == 2'h2;
+  assign \$161  = beat_8[22:21] == 1'h1;
+  assign \$162  = \$160  & \$161 ;
+  assign \$163  = beat_8[20] & writes_0_8;
+  assign \$164  = ~ writes_sum_8;
   assign \$165  = \$163  & \$164 ;
-  assign \$166  = beat_8[20] & writes_0_8;
-  assign \$167  = ~ writes_sum_8;
-  assign \$168  = \$166  & \$167 ;
-  assign \$169  = beat_8[22:21] == 2'h3;
+  assign \$166  = beat_8[22:21] == 2'h2;
+  assign \$167  = \$165  & \$166 ;
+  assign \$168  = beat_8[20] & writes_0_8;
+  assign \$169  = ~ writes_sum_8;
   assign \$170  = \$168  & \$169 ;
-  assign \$171  = beat_8[20] & writes_1_8;
-  assign \$172  = beat_8[20] & writes_1_8;
-  assign \$173  = \$172  & writes_sum_8;
+  assign \$171  = beat_8[22:21] == 2'h3;
+  assign \$172  = \$170  & \$171 ;
+  assign \$173  = beat_8[20] & writes_1_8;
   assign \$174  = beat_8[20] & writes_1_8;
-  assign \$175  = ~ writes_sum_8;
-  assign \$176  = \$174  & \$175 ;
-  assign \$177  = ! beat_8[22:21];
+  assign \$175  = \$174  & writes_sum_8;
+  assign \$176  = beat_8[20] & writes_1_8;
+  assign \$177  = ~ writes_sum_8;
   assign \$178  = \$176  & \$177 ;
-  assign \$179  = beat_8[20] & writes_1_8;
-  assign \$180  = ~ writes_sum_8;
-  assign \$181  = \$179  & \$180 ;
-  assign \$182  = beat_8[22:21] == 1'h1;
+  assign \$179  = ! beat_8[22:21];
+  assign \$180  = \$178  & \$179 ;
+  assign \$181  = beat_8[20] & writes_1_8;
+  assign \$182  = ~ writes_sum_8;
   assign \$183  = \$181  & \$182 ;
-  assign \$184  = beat_8[20] & writes_1_8;
-  assign \$185  = ~ writes_sum_8;
-  assign \$186  = \$184  & \$185 ;
-  assign \$187  = beat_8[22:21] == 2'h2;
+  assign \$184  = beat_8[22:21] == 1'h1;
+  assign \$185  = \$183  & \$184 ;
+  assign \$186  = beat_8[20] & writes_1_8;
+  assign \$187  = ~ writes_sum_8;
   assign \$188  = \$186  & \$187 ;
-  assign \$189  = beat_8[20] & writes_1_8;
-  assign \$190  = ~ writes_sum_8;
-  assign \$191  = \$189  & \$190 ;
-  assign \$192  = beat_8[22:21] == 2'h3;
+  assign \$189  = beat_8[22:21] == 2'h2;
+  assign \$190  = \$188  & \$189 ;
+  assign \$191  = beat_8[20] & writes_1_8;
+  assign \$192  = ~ writes_sum_8;
   assign \$193  = \$191  & \$192 ;
-  assign \$194  = beat_8[20] & writes_1_8;
-  assign \$195  = ~ writes_sum_8;
-  assign \$196  = \$194  & \$195 ;
-  assign \$197  = ! beat_8[22:21];
+  assign \$194  = beat_8[22:21] == 2'h3;
+  assign \$195  = \$193  & \$194 ;
+  assign \$196  = beat_8[20] & writes_1_8;
+  assign \$197  = ~ writes_sum_8;
   assign \$198  = \$196  & \$197 ;
-  assign \$199  = beat_8[20] & writes_1_8;
-  assign \$200  = ~ writes_sum_8;
-  assign \$201  = \$199  & \$200 ;
-  assign \$202  = beat_8[22:21] == 1'h1;
+  assign \$199  = ! beat_8[22:21];
+  assign \$200  = \$198  & \$199 ;
+  assign \$201  = beat_8[20] & writes_1_8;
+  assign \$202  = ~ writes_sum_8;
   assign \$203  = \$201  & \$202 ;
-  assign \$204  = beat_8[20] & writes_1_8;
-  assign \$205  = ~ writes_sum_8;
-  assign \$206  = \$204  & \$205 ;
-  assign \$207  = beat_8[22:21] == 2'h2;
+  assign \$204  = beat_8[22:21] == 1'h1;
+  assign \$205  = \$203  & \$204 ;
+  assign \$206  = beat_8[20] & writes_1_8;
+  assign \$207  = ~ writes_sum_8;
   assign \$208  = \$206  & \$207 ;
-  assign \$209  = beat_8[20] & writes_1_8;
-  assign \$210  = ~ writes_sum_8;
-  assign \$211  = \$209  & \$210 ;
-  assign \$212  = beat_8[22:21] == 2'h3;
+  assign \$209  = beat_8[22:21] == 2'h2;
+  assign \$210  = \$208  & \$209 ;
+  assign \$211  = beat_8[20] & writes_1_8;
+  assign \$212  = ~ writes_sum_8;
   assign \$213  = \$211  & \$212 ;
-  assign \$214  = 1'h0 + z_flag_0;
-  assign \$215  = \$214  + z_flag_1;
-  assign \$216  = 1'h0 + difference_flag_0;
-  assign \$217  = \$216  + difference_flag_1;
+  assign \$214  = beat_8[22:21] == 2'h3;
+  assign \$215  = \$213  & \$214 ;
+  assign \$216  = 1'h0 + z_flag_0;
+  assign \$217  = \$216  + z_flag_1;
+  assign \$218  = 1'h0 + difference_flag_0;
+  assign \$219  = \$218  + difference_flag_1;
   always @(posedge clk)
-    source <= \$218 ;
+    source <= \$220 ;
   always @(posedge clk)
-    \$signal  <= \$219 ;
+    \$signal  <= \$221 ;
   always @(posedge clk)
-    sum_capture <= \$220 ;
+    sum_capture <= \$222 ;
   always @(posedge clk)
-    row_0 <= \$221 ;
+    row_0 <= \$223 ;
   always @(posedge clk)
-    row_1 <= \$222 ;
+    row_1 <= \$224 ;
   always @(posedge clk)
-    row_2 <= \$223 ;
+    row_2 <= \$225 ;
   always @(posedge clk)
-    row_3 <= \$224 ;
+    row_3 <= \$226 ;
   always @(posedge clk)
-    row_4 <= \$225 ;
+    row_4 <= \$227 ;
   always @(posedge clk)
-    row_5 <= \$226 ;
+    row_5 <= \$228 ;
   always @(posedge clk)
-    row_6 <= \$227 ;
+    row_6 <= \$229 ;
   always @(posedge clk)
-    row_7 <= \$228 ;
+    row_7 <= \$230 ;
   always @(posedge clk)
-    entering <= \$229 ;
+    entering <= \$231 ;
   always @(posedge clk)
-    single <= \$230 ;
+    single <= \$232 ;
   always @(posedge clk)
-    present_0 <= \$231 ;
+    present_0 <= \$233 ;
   always @(posedge clk)
-    present_1 <= \$232 ;
+    present_1 <= \$234 ;
   always @(posedge clk)
-    present_2 <= \$233 ;
+    present_2 <= \$235 ;
   always @(posedge clk)
-    present_3 <= \$234 ;
+    present_3 <= \$236 ;
   always @(posedge clk)
-    present_4 <= \$235 ;
+    present_4 <= \$237 ;
   always @(posedge clk)
-    present_5 <= \$236 ;
+    present_5 <= \$238 ;
   always @(posedge clk)
-    present_6 <= \$237 ;
+    present_6 <= \$239 ;
   always @(posedge clk)
-    present_7 <= \$238 ;
+    present_7 <= \$240 ;
   always @(posedge clk)
-    bias_held <= \$239 ;
+    bias_held <= \$241 ;
   always @(posedge clk)
-    kinds_1_kept <= \$240 ;
+    kinds_1_kept <= \$242 ;
   always @(posedge clk)
-    beat_1 <= \$241 ;
+    beat_1 <= \$243 ;
   always @(posedge clk)
-    beat_2 <= \$242 ;
+    beat_2 <= \$244 ;
   always @(posedge clk)
-    beat_3 <= \$243 ;
+    beat_3 <= \$245 ;
   always @(posedge clk)
-    beat_4 <= \$244 ;
+    beat_4 <= \$246 ;
   always @(posedge clk)
-    beat_5 <= \$245 ;
+    beat_5 <= \$247 ;
   always @(posedge clk)
-    beat_6 <= \$246 ;
+    beat_6 <= \$248 ;
   always @(posedge clk)
-    other_pending_0 <= \$247 ;
+    other_pending_0 <= \$249 ;
   always @(posedge clk)
-    other_pending_1 <= \$248 ;
+    other_pending_1 <= \$250 ;
   always @(posedge clk)
-    other_pending_2 <= \$249 ;
+    other_pending_2 <= \$251 ;
   always @(posedge clk)
-    other_pending_3 <= \$250 ;
+    other_pending_3 <= \$252 ;
   always @(posedge clk)
-    other_pending_4 <= \$251 ;
+    other_pending_4 <= \$253 ;
   always @(posedge clk)
-    other_pending_5 <= \$252 ;
+    other_pending_5 <= \$254 ;
   always @(posedge clk)
-    other_pending_6 <= \$253 ;
+    other_pending_6 <= \$255 ;
   always @(posedge clk)
-    other_pending_7 <= \$254 ;
+    other_pending_7 <= \$256 ;
   always @(posedge clk)
     subtracts_1 <= subtracts;
   always @(posedge clk)
@@ -17873,7 +17877,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   always @(posedge clk)
     z <= \$15 [15:0];
   always @(posedge clk)
-    z_flag_0 <= \$255 ;
+    z_flag_0 <= \$257 ;
   always @(posedge clk)
     z_0_1 <= z;
   always @(posedge clk)
@@ -17883,69 +17887,83 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   always @(posedge clk)
     value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$285  };
+    value_1_0 <= { 1'h0, \$287  };
   always @(posedge clk)
-    beat_7 <= \$256 ;
+    beat_7 <= \$258 ;
   always @(posedge clk)
-    beat_8 <= \$257 ;
+    beat_8 <= \$259 ;
   always @(posedge clk)
     passed_0_0 <= \$81 ;
   always @(posedge clk)
-    passed_1_0 <= \$83 ;
+    writes_1_1 <= \$260 ;
   always @(posedge clk)
-    difference_0 <= \$86 ;
+    writes_1_2 <= \$261 ;
   always @(posedge clk)
-    difference_flag_0 <= \$258 ;
+    writes_1_3 <= \$262 ;
   always @(posedge clk)
-    output_0_0 <= \$98 ;
+    writes_1_4 <= \$263 ;
   always @(posedge clk)
-    output_1_0 <= \$100 ;
+    writes_1_5 <= \$264 ;
   always @(posedge clk)
-    biased_1 <= \$101 [35:0];
+    writes_1_6 <= \$265 ;
+  always @(posedge clk)
+    writes_1_7 <= \$266 ;
+  always @(posedge clk)
+    passed_1_0 <= \$84 ;
+  always @(posedge clk)
+    difference_0 <= \$87 ;
+  always @(posedge clk)
+    difference_flag_0 <= \$267 ;
+  always @(posedge clk)
+    output_0_0 <= \$99 ;
+  always @(posedge clk)
+    output_1_0 <= \$101 ;
+  always @(posedge clk)
+    biased_1 <= \$102 [35:0];
   always @(posedge clk)
     narrow_1 <= \$39 [25:0];
   always @(posedge clk)
-    \z$41  <= \$45 [15:0];
+    \z$43  <= \$45 [15:0];
   always @(posedge clk)
-    z_flag_1 <= \$259 ;
+    z_flag_1 <= \$268 ;
   always @(posedge clk)
-    z_1_1 <= \z$41 ;
+    z_1_1 <= \z$43 ;
   always @(posedge clk)
     z_1_2 <= z_1_1;
   always @(posedge clk)
     z_1_3 <= z_1_2;
   always @(posedge clk)
-    value_0_1 <= \value_0$127 ;
+    value_0_1 <= \value_0$133 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$286  };
+    value_1_1 <= { 1'h0, \$288  };
   always @(posedge clk)
-    passed_0_1 <= \$108 ;
+    passed_0_1 <= \$109 ;
   always @(posedge clk)
-    passed_1_1 <= \$110 ;
+    passed_1_1 <= \$112 ;
   always @(posedge clk)
-    difference_1 <= \$113 ;
+    difference_1 <= \$115 ;
   always @(posedge clk)
-    difference_flag_1 <= \$260 ;
+    difference_flag_1 <= \$269 ;
   always @(posedge clk)
-    output_0_1 <= \$125 ;
+    output_0_1 <= \$127 ;
   always @(posedge clk)
-    output_1_1 <= \$127 ;
+    output_1_1 <= \$129 ;
   always @(posedge clk)
-    writes_0_1 <= \$261 ;
+    writes_0_1 <= \$270 ;
   always @(posedge clk)
-    writes_0_2 <= \$262 ;
+    writes_0_2 <= \$271 ;
   always @(posedge clk)
-    writes_0_3 <= \$263 ;
+    writes_0_3 <= \$272 ;
   always @(posedge clk)
-    writes_0_4 <= \$264 ;
+    writes_0_4 <= \$273 ;
   always @(posedge clk)
-    writes_0_5 <= \$265 ;
+    writes_0_5 <= \$274 ;
   always @(posedge clk)
-    writes_0_6 <= \$266 ;
+    writes_0_6 <= \$275 ;
   always @(posedge clk)
-    writes_0_7 <= \$267 ;
+    writes_0_7 <= \$276 ;
   always @(posedge clk)
-    writes_0_8 <= \$268 ;
+    writes_0_8 <= \$277 ;
   always @(posedge clk)
     writes_sum_1 <= 1'h0;
   always @(posedge clk)
@@ -17963,54 +17981,40 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   always @(posedge clk)
     writes_sum_8 <= writes_sum_7;
   always @(posedge clk)
-    writing <= \$269 ;
+    writing <= \$278 ;
   always @(posedge clk)
-    word_enables <= \$270 ;
+    word_enables <= \$279 ;
   always @(posedge clk)
-    row_enables <= \$271 ;
+    row_enables <= \$280 ;
   always @(posedge clk)
-    writes_1_1 <= \$272 ;
+    writes_1_8 <= \$281 ;
   always @(posedge clk)
-    writes_1_2 <= \$273 ;
+    beat_9 <= \$282 ;
   always @(posedge clk)
-    writes_1_3 <= \$274 ;
+    z_clamped <= \$283 ;
   always @(posedge clk)
-    writes_1_4 <= \$275 ;
+    z_kernel <= \$284 ;
   always @(posedge clk)
-    writes_1_5 <= \$276 ;
+    difference_clamped <= \$285 ;
   always @(posedge clk)
-    writes_1_6 <= \$277 ;
-  always @(posedge clk)
-    writes_1_7 <= \$278 ;
-  always @(posedge clk)
-    writes_1_8 <= \$279 ;
-  always @(posedge clk)
-    beat_9 <= \$280 ;
-  always @(posedge clk)
-    z_clamped <= \$281 ;
-  always @(posedge clk)
-    z_kernel <= \$282 ;
-  always @(posedge clk)
-    difference_clamped <= \$283 ;
-  always @(posedge clk)
-    difference_kernel <= \$284 ;
+    difference_kernel <= \$286 ;
   assign \$auto$rtlil.cc:3245:Not$4  = ~ { narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25] };
   assign \$auto$rtlil.cc:3245:Not$6  = ~ { \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19] };
   assign \$auto$rtlil.cc:3245:Not$8  = ~ { narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25] };
   assign \$auto$rtlil.cc:3245:Not$10  = ~ { \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19] };
   \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
-    .entry_1(\$285 ),
+    .entry_1(\$287 ),
     .rst(rst),
     .value_0(value_0),
     .z(z)
   );
   \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
-    .entry_1(\$286 ),
+    .entry_1(\$288 ),
     .rst(rst),
-    .value_0(\value_0$127 ),
-    .z(\z$41 )
+    .value_0(\value_0$133 ),
+    .z(\z$43 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
@@ -18070,171 +18074,125 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$218  = ahead;
+    \$220  = ahead;
     if (rst) begin
-      \$218  = 20'h00000;
+      \$220  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$219  = \$67 ;
+    \$221  = \$67 ;
     if (rst) begin
-      \$219  = 1'h0;
+      \$221  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$220  = \$68 ;
+    \$222  = \$68 ;
     if (rst) begin
-      \$220  = 1'h0;
+      \$222  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$221  = \port$3569$0 ;
+      \$223  = \port$3571$0 ;
       if (sum_capture) begin
-        \$221  = sum_total[35:0];
+        \$223  = sum_total[35:0];
       end
     end else begin
-      \$221  = row_1;
+      \$223  = row_1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$222  = \port$3574$0 ;
+      \$224  = \port$3576$0 ;
     end else begin
-      \$222  = row_2;
+      \$224  = row_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3579$0 ;
+      \$225  = \port$3581$0 ;
     end else begin
-      \$223  = row_3;
+      \$225  = row_3;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3584$0 ;
+      \$226  = \port$3586$0 ;
     end else begin
-      \$224  = 36'h000000000;
+      \$226  = 36'h000000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3589$0 ;
+      \$227  = \port$3591$0 ;
     end else begin
-      \$225  = row_5;
+      \$227  = row_5;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3594$0 ;
+      \$228  = \port$3596$0 ;
     end else begin
-      \$226  = row_6;
+      \$228  = row_6;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3599$0 ;
+      \$229  = \port$3601$0 ;
     end else begin
-      \$227  = row_7;
+      \$229  = row_7;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3604$0 ;
+      \$230  = \port$3606$0 ;
     end else begin
-      \$228  = 36'h000000000;
+      \$230  = 36'h000000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    { \$229 [24:23], \$229 [20:2], \$229 [0] } = { entering[24:23], entering[20:2], entering[0] };
+    { \$231 [24:23], \$231 [20:2], \$231 [0] } = { entering[24:23], entering[20:2], entering[0] };
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      { \$229 [19:2], \$229 [0] } = { source[19:2], source[0] };
-      \$229 [1] = 1'h1;
-      \$229 [20] = 1'h1;
-      \$229 [22:21] = 2'h0;
+      { \$231 [19:2], \$231 [0] } = { source[19:2], source[0] };
+      \$231 [1] = 1'h1;
+      \$231 [20] = 1'h1;
+      \$231 [22:21] = 2'h0;
     end else begin
-      \$229 [1] = 1'h0;
-      \$229 [22:21] = \$70 [1:0];
+      \$231 [1] = 1'h0;
+      \$231 [22:21] = \$70 [1:0];
       if (\$72 ) begin
-        \$229 [20] = 1'h0;
+        \$231 [20] = 1'h0;
       end
     end
     if (rst) begin
-      \$229  = 25'h0000000;
+      \$231  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$230  = single;
+    \$232  = single;
     if (\$signal ) begin
-      \$230  = sum_capture;
-    end
-    if (rst) begin
-      \$230  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      (* full_case = 32'd1 *)
-      casez (source[6:5])
-        2'h0:
-            \$231  = 1'h1;
-        2'h1:
-            \$231  = 1'h1;
-        default:
-            \$231  = 1'h0;
-      endcase
-      if (sum_capture) begin
-        \$231  = \$69 ;
-      end
-    end else begin
-      \$231  = present_1;
-    end
-    if (rst) begin
-      \$231  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$signal ) begin
-      (* full_case = 32'd1 *)
-      casez (source[6:5])
-        2'h0:
-            \$232  = 1'h1;
-        2'h1:
-            \$232  = 1'h1;
-        default:
-            \$232  = 1'h0;
-      endcase
-      if (sum_capture) begin
-        \$232  = 1'h0;
-      end
-    end else begin
-      \$232  = present_2;
+      \$232  = sum_capture;
     end
     if (rst) begin
       \$232  = 1'h0;
@@ -18254,10 +18212,10 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
             \$233  = 1'h0;
       endcase
       if (sum_capture) begin
-        \$233  = 1'h0;
+        \$233  = \$69 ;
       end
     end else begin
-      \$233  = present_3;
+      \$233  = present_1;
     end
     if (rst) begin
       \$233  = 1'h0;
@@ -18280,7 +18238,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         \$234  = 1'h0;
       end
     end else begin
-      \$234  = 1'h0;
+      \$234  = present_2;
     end
     if (rst) begin
       \$234  = 1'h0;
@@ -18303,7 +18261,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         \$235  = 1'h0;
       end
     end else begin
-      \$235  = present_5;
+      \$235  = present_3;
     end
     if (rst) begin
       \$235  = 1'h0;
@@ -18326,7 +18284,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         \$236  = 1'h0;
       end
     end else begin
-      \$236  = present_6;
+      \$236  = 1'h0;
     end
     if (rst) begin
       \$236  = 1'h0;
@@ -18341,7 +18299,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         2'h0:
             \$237  = 1'h1;
         2'h1:
-            \$237  = 1'h0;
+            \$237  = 1'h1;
         default:
             \$237  = 1'h0;
       endcase
@@ -18349,7 +18307,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         \$237  = 1'h0;
       end
     end else begin
-      \$237  = present_7;
+      \$237  = present_5;
     end
     if (rst) begin
       \$237  = 1'h0;
@@ -18364,7 +18322,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         2'h0:
             \$238  = 1'h1;
         2'h1:
-            \$238  = 1'h0;
+            \$238  = 1'h1;
         default:
             \$238  = 1'h0;
       endcase
@@ -18372,7 +18330,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
         \$238  = 1'h0;
       end
     end else begin
-      \$238  = 1'h0;
+      \$238  = present_6;
     end
     if (rst) begin
       \$238  = 1'h0;
@@ -18380,343 +18338,375 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$239  = bias_held;
+    (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$239  = bias_word;
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$239  = 1'h1;
+        2'h1:
+            \$239  = 1'h0;
+        default:
+            \$239  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$239  = 1'h0;
+      end
+    end else begin
+      \$239  = present_7;
+    end
+    if (rst) begin
+      \$239  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$240  = kinds_1_kept;
+    (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$240  = kinds_1;
+      (* full_case = 32'd1 *)
+      casez (source[6:5])
+        2'h0:
+            \$240  = 1'h1;
+        2'h1:
+            \$240  = 1'h0;
+        default:
+            \$240  = 1'h0;
+      endcase
+      if (sum_capture) begin
+        \$240  = 1'h0;
+      end
+    end else begin
+      \$240  = 1'h0;
     end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$241  = first_beat;
     if (rst) begin
-      \$241  = 25'h0000000;
+      \$240  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$242  = beat_1;
-    if (rst) begin
-      \$242  = 25'h0000000;
+    \$241  = bias_held;
+    if (\$signal ) begin
+      \$241  = bias_word;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$243  = beat_2;
+    \$242  = kinds_1_kept;
+    if (\$signal ) begin
+      \$242  = kinds_1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    \$243  = first_beat;
     if (rst) begin
       \$243  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$244  = beat_3;
+    \$244  = beat_1;
     if (rst) begin
       \$244  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$245  = beat_4;
+    \$245  = beat_2;
     if (rst) begin
       \$245  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$246  = beat_5;
+    \$246  = beat_3;
     if (rst) begin
       \$246  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$247  = other_rows[15:0];
-    end else begin
-      \$247  = other_pending_1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$248  = other_rows[31:16];
-    end else begin
-      \$248  = other_pending_2;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$249  = other_rows[47:32];
-    end else begin
-      \$249  = other_pending_3;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$250  = other_rows[63:48];
-    end else begin
-      \$250  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$251  = other_rows[79:64];
-    end else begin
-      \$251  = other_pending_5;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$252  = other_rows[95:80];
-    end else begin
-      \$252  = other_pending_6;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$253  = other_rows[111:96];
-    end else begin
-      \$253  = other_pending_7;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    (* full_case = 32'd1 *)
-    if (\$73 ) begin
-      \$254  = other_rows[127:112];
-    end else begin
-      \$254  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$255  = \$77 ;
+    \$247  = beat_4;
     if (rst) begin
-      \$255  = 1'h0;
+      \$247  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$256  = beat_6;
+    \$248  = beat_5;
     if (rst) begin
-      \$256  = 25'h0000000;
+      \$248  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$257  = beat_7;
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$249  = other_rows[15:0];
+    end else begin
+      \$249  = other_pending_1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$250  = other_rows[31:16];
+    end else begin
+      \$250  = other_pending_2;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$251  = other_rows[47:32];
+    end else begin
+      \$251  = other_pending_3;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$252  = other_rows[63:48];
+    end else begin
+      \$252  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$253  = other_rows[79:64];
+    end else begin
+      \$253  = other_pending_5;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$254  = other_rows[95:80];
+    end else begin
+      \$254  = other_pending_6;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$255  = other_rows[111:96];
+    end else begin
+      \$255  = other_pending_7;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    (* full_case = 32'd1 *)
+    if (\$73 ) begin
+      \$256  = other_rows[127:112];
+    end else begin
+      \$256  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    \$257  = \$77 ;
     if (rst) begin
-      \$257  = 25'h0000000;
+      \$257  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$258  = \$92 ;
+    \$258  = beat_6;
     if (rst) begin
-      \$258  = 1'h0;
+      \$258  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$259  = \$104 ;
+    \$259  = beat_7;
     if (rst) begin
-      \$259  = 1'h0;
+      \$259  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$260  = \$119 ;
+    \$260  = writes_1;
     if (rst) begin
       \$260  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$261  = writes_0;
+    \$261  = writes_1_1;
     if (rst) begin
       \$261  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$262  = writes_0_1;
+    \$262  = writes_1_2;
     if (rst) begin
       \$262  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$263  = writes_0_2;
+    \$263  = writes_1_3;
     if (rst) begin
       \$263  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$264  = writes_0_3;
+    \$264  = writes_1_4;
     if (rst) begin
       \$264  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$265  = writes_0_4;
+    \$265  = writes_1_5;
     if (rst) begin
       \$265  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$266  = writes_0_5;
+    \$266  = writes_1_6;
     if (rst) begin
       \$266  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$267  = writes_0_6;
+    \$267  = \$93 ;
     if (rst) begin
       \$267  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$268  = writes_0_7;
+    \$268  = \$105 ;
     if (rst) begin
       \$268  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$269 [0] = \$128 ;
-    \$269 [1] = \$171 ;
+    \$269  = \$121 ;
     if (rst) begin
-      \$269  = 2'h0;
+      \$269  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$270 [0] = \$130 ;
-    \$270 [1] = \$173 ;
+    \$270  = writes_0;
     if (rst) begin
-      \$270  = 2'h0;
+      \$270  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$271 [0] = \$135 ;
-    \$271 [1] = \$140 ;
-    \$271 [2] = \$145 ;
-    \$271 [3] = \$150 ;
-    \$271 [4] = \$155 ;
-    \$271 [5] = \$160 ;
-    \$271 [6] = \$165 ;
-    \$271 [7] = \$170 ;
-    \$271 [8] = \$178 ;
-    \$271 [9] = \$183 ;
-    \$271 [10] = \$188 ;
-    \$271 [11] = \$193 ;
-    \$271 [12] = \$198 ;
-    \$271 [13] = \$203 ;
-    \$271 [14] = \$208 ;
-    \$271 [15] = \$213 ;
+    \$271  = writes_0_1;
     if (rst) begin
-      \$271  = 16'h0000;
+      \$271  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$272  = writes_1;
+    \$272  = writes_0_2;
     if (rst) begin
       \$272  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$273  = writes_1_1;
+    \$273  = writes_0_3;
     if (rst) begin
       \$273  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$274  = writes_1_2;
+    \$274  = writes_0_4;
     if (rst) begin
       \$274  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$275  = writes_1_3;
+    \$275  = writes_0_5;
     if (rst) begin
       \$275  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$276  = writes_1_4;
+    \$276  = writes_0_6;
     if (rst) begin
       \$276  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$277  = writes_1_5;
+    \$277  = writes_0_7;
     if (rst) begin
       \$277  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$278  = writes_1_6;
+    \$278 [0] = \$130 ;
+    \$278 [1] = \$173 ;
     if (rst) begin
-      \$278  = 1'h0;
+      \$278  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$279  = writes_1_7;
+    \$279 [0] = \$132 ;
+    \$279 [1] = \$175 ;
     if (rst) begin
-      \$279  = 1'h0;
+      \$279  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$280  = beat_8;
+    \$280 [0] = \$137 ;
+    \$280 [1] = \$142 ;
+    \$280 [2] = \$147 ;
+    \$280 [3] = \$152 ;
+    \$280 [4] = \$157 ;
+    \$280 [5] = \$162 ;
+    \$280 [6] = \$167 ;
+    \$280 [7] = \$172 ;
+    \$280 [8] = \$180 ;
+    \$280 [9] = \$185 ;
+    \$280 [10] = \$190 ;
+    \$280 [11] = \$195 ;
+    \$280 [12] = \$200 ;
+    \$280 [13] = \$205 ;
+    \$280 [14] = \$210 ;
+    \$280 [15] = \$215 ;
     if (rst) begin
-      \$280  = 25'h0000000;
+      \$280  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$281  = \$215 [1:0];
+    \$281  = writes_1_7;
     if (rst) begin
-      \$281  = 2'h0;
+      \$281  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$282  = beat_3[16:13];
+    \$282  = beat_8;
     if (rst) begin
-      \$282  = 4'h0;
+      \$282  = 25'h0000000;
     end
   end
   always @* begin
@@ -18728,9 +18718,23 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$284  = beat_9[16:13];
+    \$284  = beat_3[16:13];
     if (rst) begin
       \$284  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    \$285  = \$219 [1:0];
+    if (rst) begin
+      \$285  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
+    \$286  = beat_9[16:13];
+    if (rst) begin
+      \$286  = 4'h0;
     end
   end
   assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
@@ -18749,17 +18753,17 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   assign z_1_rounded = \$39 [25:0];
   assign z_1_greatest = 16'h7fff;
   assign z_1_saturated = \$45 [15:0];
-  assign z_1 = \z$41 ;
+  assign z_1 = \z$43 ;
   assign difference_1_scaled = { \$46 [19], \$46  };
   assign difference_1_rounded = \$48 [15:0];
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0 , \port$3574$0 , \port$3569$0  };
-  assign value_1 = { 1'h0, \$285  };
+  assign totals = { \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0 , \port$3571$0  };
+  assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
-  assign \value_1$129  = { 1'h0, \$286  };
+  assign \value_1$135  = { 1'h0, \$288  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -18894,14 +18898,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3569$0 ;
-  assign \totals[1]  = \port$3574$0 ;
-  assign \totals[2]  = \port$3579$0 ;
-  assign \totals[3]  = \port$3584$0 ;
-  assign \totals[4]  = \port$3589$0 ;
-  assign \totals[5]  = \port$3594$0 ;
-  assign \totals[6]  = \port$3599$0 ;
-  assign \totals[7]  = \port$3604$0 ;
+  assign \totals[0]  = \port$3571$0 ;
+  assign \totals[1]  = \port$3576$0 ;
+  assign \totals[2]  = \port$3581$0 ;
+  assign \totals[3]  = \port$3586$0 ;
+  assign \totals[4]  = \port$3591$0 ;
+  assign \totals[5]  = \port$3596$0 ;
+  assign \totals[6]  = \port$3601$0 ;
+  assign \totals[7]  = \port$3606$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -19097,21 +19101,21 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3569$0 ,
   assign \$67  = \$65 ;
   assign \$68  = 1'h0;
   assign \$76  = \$75 ;
-  assign \$84  = { value_0_0[15], value_0_0 };
-  assign \$85  = { other_pending_0[15], other_pending_0, 2'h0 };
-  assign \$92  = \$91 ;
-  assign \$93  = 16'h0000;
-  assign \$94  = passed_0_0;
-  assign \$99  = 16'h0000;
-  assign \$100  = passed_1_0;
-  assign \$103  = \$102 ;
-  assign \$111  = { value_0_1[15], value_0_1 };
-  assign \$112  = { other_pending_4[15], other_pending_4, 2'h0 };
-  assign \$119  = \$118 ;
-  assign \$120  = 16'h0000;
-  assign \$121  = passed_0_1;
-  assign \$126  = 16'h0000;
-  assign \$127  = passed_1_1;
+  assign \$85  = { value_0_0[15], value_0_0 };
+  assign \$86  = { other_pending_0[15], other_pending_0, 2'h0 };
+  assign \$93  = \$92 ;
+  assign \$94  = 16'h0000;
+  assign \$95  = passed_0_0;
+  assign \$100  = 16'h0000;
+  assign \$101  = passed_1_0;
+  assign \$104  = \$103 ;
+  assign \$113  = { value_0_1[15], value_0_1 };
+  assign \$114  = { other_pending_4[15], other_pending_4, 2'h0 };
+  assign \$121  = \$120 ;
+  assign \$122  = 16'h0000;
+  assign \$123  = passed_0_1;
+  assign \$128  = 16'h0000;
+  assign \$129  = passed_1_1;
 endmodule
 
 module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
@@ -24705,14 +24709,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4170$11 ;
-  wire [5:0] \port$4170$11 ;
+  input [5:0] \port$4172$11 ;
+  wire [5:0] \port$4172$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -24768,7 +24772,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4170$11 [1:0] == 2'h3;
+  assign \$1  = \port$4172$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -24801,7 +24805,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4170$11 [1:0])
+    casez (\port$4172$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -24815,7 +24819,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4170$11 [1:0])
+    casez (\port$4172$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -24829,7 +24833,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4170$11 [1:0])
+    casez (\port$4172$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -24843,7 +24847,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -24851,7 +24855,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -24859,7 +24863,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -24871,7 +24875,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -24881,7 +24885,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -24889,7 +24893,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -24897,7 +24901,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -24909,7 +24913,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -24917,7 +24921,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -24925,7 +24929,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -24933,7 +24937,7 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4170$11 [5:2])
+    casez (\port$4172$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25017,6 +25021,6 @@ module \core.sum_write_0 (rst, trigger, \port$4170$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4170$11 [5:2];
-  assign level = \port$4170$11 [1:0];
+  assign kernel = \port$4172$11 [5:2];
+  assign level = \port$4172$11 [1:0];
 endmodule
