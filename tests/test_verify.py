@@ -222,14 +222,16 @@ def test_what_no_tool_reads_back_is_refused(board, level, told):
 
 
 def run(board: str, level: str, damage: str | None = None):
-    """Two steps of a small batch; tests/test_bitstreams.py builds the same design."""
+    """Two steps of a small batch, of a damaged design one; tests/test_bitstreams.py builds the same designs but that of
+    a bitstream, whose model is the smallest."""
     for tool in (tools.place_and_route(find_board(board).family), tools.packer(find_board(board).family)):
         if level != "netlist" and not tool.found:
             pytest.skip(f"needs {tool.name}: {tool.advice}")
     if level == "bitstream" and not tools.icebox("icebox_vlog").found:
         pytest.skip("needs icebox_vlog: apt install fpga-icestorm")
-    workload = load_workload("iris-hidden", 4)
-    return verify(workload, find_board(board), level, lanes=1, damage=DAMAGES[damage] if damage else None)
+    workload = load_workload("iris-linear" if level == "bitstream" else "iris-hidden", 4)
+    steps = 1 if damage else 2
+    return verify(workload, find_board(board), level, lanes=1, steps=steps, damage=DAMAGES.get(damage))
 
 
 IN_SHORT = {("tang-nano-9k", "netlist"), ("icebreaker", "routed"), ("ice40-hx8k-evn", "bitstream")}
