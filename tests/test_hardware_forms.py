@@ -25,6 +25,7 @@ from catgrad_hw.schedule.check import check
 from catgrad_hw.schedule.program import Program
 from catgrad_hw.schedule.scheduler import schedule
 from catgrad_hw.simulate.training import simulate
+from tests import campaign
 
 LANES = (1, 2, 3, 4, 5, 8)
 
@@ -178,3 +179,26 @@ def test_words_that_are_wider_than_parameters_are_combined_whole() -> None:
     assert width > max(program.banks[program.placements[p].bank].width for p in program.parameters)
     hardware = Hardware(quantized("momentum", "small"), program)
     assert simulate(hardware, workload("momentum"), 4, simulator="amaranth").differences == ()
+
+
+def test_a_word_for_all_lanes_keeps_its_bounds() -> None:
+    """The derivative of an average pool, whose windows leave rows and columns over, is one word within a window: lanes
+    that lie in it side by side with others would all get the word."""
+    front = campaign.Front(
+        image=(1, 5, 5), channels=3, kernel=(1, 2), stride=1, padding=0, pool="average", size=3, apart=3
+    )
+    case = replace(campaign.case(0), batch=1, front=front, widths=(6, 5), activation="relu", end="mse")
+    model, loss = campaign.model(case)
+    data = workload_of(model, samples=3, rate=0.01, weights=1.0, loss=loss)
+    integer = quantize_workload(data, "16", 20).integer
+    program = schedule(integer, 3, full_path=False)
+    check(program)
+    machine, reference = Machine(program), Reference(integer)
+    reference.load(data.initial_parameters())
+    machine.load(reference.parameter_words())
+    batch = data.batch(0)
+    words = [reference.words_of(n, v) for n, v in zip((*program.inputs, *program.targets), batch, strict=True)]
+    reference.step(*words)
+    machine.step(*words)
+    for found, expected in zip(machine.parameters(), reference.parameter_words(), strict=True):
+        np.testing.assert_array_equal(found, expected)

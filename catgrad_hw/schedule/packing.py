@@ -149,10 +149,11 @@ def options(
         never: set[tuple[str, int]] = set()
         legal = True
         for access in form.accesses:
+            # Lanes keep a bound together: a row, or a word that all of them get.
+            legal &= lane is None or not any(bound.strides[lane] for bound in access.bounds)
             if lane is not None and access.strides[lane]:
                 axis = axis_of(arrays[access.array], access, lane, form.loops[lane].size)
                 legal &= axis is not None and axes.setdefault(access.array, axis) == axis
-                legal &= not any(bound.strides[lane] for bound in access.bounds)
             else:
                 words.append(access.array)
                 never |= barred[access]
