@@ -85,7 +85,8 @@ def schedule(
     ``deepest``: rows up to which arrays share a bank of rows: those of a block RAM, so that no multiplexer follows it.
 
     Raises:
-        CapacityError: a number of lanes, a tile, a width or the memory is out of range.
+        CapacityError: a number of lanes, a tile, a width, the memory or words for LUT RAM are out of range, or a bank
+            that is named does not exist.
         UnsupportedError: a kernel has no hardware, or there are no parameters to train, or none that changes.
     """
     batch = program.kernels.batch
