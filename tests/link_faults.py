@@ -319,9 +319,9 @@ def campaign(board: SimulatedBoard, count: int, seed: int) -> Campaign:
     return found
 
 
-def design() -> SimulatedBoard:
+def design(*, quick: bool = False) -> SimulatedBoard:
     """The board of the campaign."""
-    return SimulatedBoard(hardware().program, SETTINGS)
+    return SimulatedBoard(hardware().program, SETTINGS, quick=quick)
 
 
 def main() -> None:

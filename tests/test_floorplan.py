@@ -52,12 +52,31 @@ def test_lanes_and_their_rows_are_in_order(size, lanes):
             assert abs(place - along[min(2 * i, lanes - 1)]) <= 9  # a group of sites is so wide
 
 
-def test_more_lanes_than_a_row_go_to_and_fro():
-    sites = sites_of(floorplan(netlist_of(64, {"row18_0": 32}), "LFE5U-85F"))
-    rows = [sites[f"core.lane_{i}.multiplier.block"].split("/")[1] for i in range(64)]
-    assert rows == ["Y34"] * 32 + ["Y58"] * 32
-    along = [column(sites[f"core.lane_{i}.multiplier.block"]) for i in range(64)]
-    assert along == sorted(along[:32]) + sorted(along[32:], reverse=True)
+@pytest.mark.parametrize(
+    ("size", "lanes", "rows"),
+    [
+        ("45", 40, {22: (27, {10, 34}), 46: (13, {58})}),
+        ("85", 64, {10: (16, {22}), 34: (16, {46}), 58: (32, {70, 82})}),
+        ("85", 128, {10: (38, {22}), 34: (38, {46}), 58: (52, {70, 82})}),
+    ],
+)
+def test_more_lanes_than_a_row_stand_in_all_rows_beside_their_memory(size, lanes, rows):
+    """Along the first, back along the next, and so on; nearly all rows of block RAM serve lanes of one row alone."""
+    sites = sites_of(floorplan(netlist_of(lanes, {"row18_0": lanes // 2, "row18_1": lanes // 2}), f"LFE5U-{size}F"))
+    first, turn, strangers = 0, 1, 0
+    for row, (count, memories) in rows.items():
+        lane_sites = [sites[f"core.lane_{i}.multiplier.block"] for i in range(first, first + count)]
+        assert {site.split("/")[1] for site in lane_sites} == {f"Y{row}"}
+        along = [column(site) for site in lane_sites]
+        assert along == sorted(along)[::turn]
+        for bank in range(2):
+            for i in range(-(-first // 2), (first + count) // 2):  # whose two lanes stand in this row
+                site = sites[f"core.bank_row18_{bank}.block_{i}"]
+                strangers += int(site.split("/")[1][1:]) not in memories
+                assert abs(column(site) - along[2 * i - first]) <= 18
+        first, turn = first + count, -turn
+    assert first == lanes
+    assert strangers <= lanes // 10
 
 
 def test_a_design_with_more_luts_is_wider():

@@ -411,7 +411,7 @@ def words_of(x, y):
 
 @pytest.fixture(scope="module")
 def board():
-    with SimulatedBoard(hardware().program, SETTINGS) as served:
+    with link_faults.design(quick=True) as served:
         yield served
 
 
@@ -771,7 +771,7 @@ def test_times_follow_from_the_clock(clock, baud):
 @pytest.mark.skipif(bool(tools.missing("verilator")), reason="needs Verilator and a C++ compiler")
 def test_no_fault_of_the_line_changes_a_weight():
     """The short form of ``python -m tests.link_faults``; its negative control below."""
-    with link_faults.design() as served:
+    with link_faults.design(quick=True) as served:
         found = link_faults.campaign(served, count=150, seed=3)
         assert found.counts.total() >= 150
         assert len(found.counts) > 10
@@ -787,7 +787,7 @@ def test_no_fault_of_the_line_changes_a_weight():
 @pytest.mark.simulator
 @pytest.mark.skipif(bool(tools.missing("verilator")), reason="needs Verilator and a C++ compiler")
 def test_a_simulation_that_ends_by_itself_says_why(tmp_path):
-    with SimulatedBoard(hardware().program, SETTINGS, link=tmp_path / "port") as served:
+    with SimulatedBoard(hardware().program, SETTINGS, link=tmp_path / "port", quick=True) as served:
         assert (tmp_path / "port").resolve().as_posix() == served.port
         served._tell("jump")
         served._process.wait(timeout=60)

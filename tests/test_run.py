@@ -64,7 +64,7 @@ def simulated(design, tmp_path_factory):
     """The board; ``link`` is the name that its port keeps when the cable is pulled."""
     link = tmp_path_factory.mktemp("dev") / "board"
     settings = LinkSettings(clock_hz=8_000_000, data_set_words=DATA_SET_WORDS)
-    with SimulatedBoard(design[2].program, settings, link=link) as board:
+    with SimulatedBoard(design[2].program, settings, link=link, quick=True) as board:
         yield board, str(link)
 
 

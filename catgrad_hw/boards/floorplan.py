@@ -91,15 +91,19 @@ def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
 
     luts = sum(LUTS.get(cell["type"], 0) for cell in cells.values())
     share = max(luts / die.luts, blocks / len(memories)) / FILLED
-    places = _in_order(len(lanes), die, share)
-    sites = dict(zip(lanes, places.values(), strict=True))
-    at = list(places)
+    rows = _rows(len(lanes), die)
+    at, along = [], []
+    for number, (row, count) in enumerate(rows.items()):
+        near = die.memory_rows if len(rows) == 1 else _memory_rows(die)[row]
+        turn = -1 if number % 2 else 1
+        at += _along(count, die, row, share)[::turn]
+        along += [place for place in memories if place[1] in near][::turn]
+    sites = {name: die.multipliers(place[1])[place] for name, place in zip(lanes, at, strict=True)}
     wanted = []
     for names in banks.values():
-        for i, name in enumerate(names):
-            wanted.append((at[int((i + 0.5) * len(lanes) / len(names))], name))
+        wanted += [((i + 0.5) * len(lanes) / len(names), name) for i, name in enumerate(names)]
     wanted.sort()
-    found = _nearest([place for place, _ in wanted], list(memories))
+    found = _nearest([at[int(lane)] for lane, _ in wanted], along)
     return sites | {name: memories[place] for (_, name), place in zip(wanted, found, strict=True)}
 
 
@@ -113,22 +117,37 @@ def _found(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tupl
     return result
 
 
-def _in_order(lanes: int, die: Die, share: float) -> dict[Place, str]:
-    """Places of ``lanes`` multipliers in order, over about a ``share`` of the columns: along one row, or along several,
-    to and fro."""
+def _rows(lanes: int, die: Die) -> dict[int, int]:
+    """How many of the lanes stand in which rows of multipliers: all in a middle one, or, where those are too many, in
+    every row as many as its share of the :func:`_memory_rows`."""
     most = 4 * len(die.groups)
-    rows = -(-lanes // most)
-    first = (len(die.multiplier_rows) - rows + 1) // 2
-    pairs = -(-lanes // (2 * rows))  # of neighbours, in each row
+    if lanes <= most:
+        return {die.multiplier_rows[len(die.multiplier_rows) // 2]: lanes}
+    result = {}
+    left, shares = lanes, len(die.memory_rows)
+    for row, near in sorted(_memory_rows(die).items(), key=lambda item: -len(item[1])):
+        result[row] = min(most, -(-left * len(near) // shares)) if near else 0
+        left, shares = left - result[row], shares - len(near)
+    return dict(sorted(result.items()))
+
+
+def _memory_rows(die: Die) -> dict[int, list[int]]:
+    """Rows of block RAM by the row of multipliers before them, or by the first."""
+    result: dict[int, list[int]] = {row: [] for row in die.multiplier_rows}
+    for row in die.memory_rows:
+        result[max((before for before in result if before < row), default=die.multiplier_rows[0])].append(row)
+    return result
+
+
+def _along(lanes: int, die: Die, row: int, share: float) -> list[Place]:
+    """Places of ``lanes`` multipliers in a row, in order, over about a ``share`` of the columns."""
+    most = 4 * len(die.groups)
+    pairs = -(-lanes // 2)  # of neighbours
     taken = min(most // 2, max(pairs, round(share * most / 2)))
     left = (most // 2 - taken) // 2
-    result: dict[Place, str] = {}
-    for number, row in enumerate(die.multiplier_rows[first : first + rows]):
-        sites = list(die.multipliers(row).items())
-        chosen = [left + pair * taken // pairs for pair in range(pairs)]
-        along = [sites[2 * pair + one] for pair in chosen for one in range(2)]
-        result.update(along[::-1] if number % 2 else along)
-    return dict(list(result.items())[:lanes])
+    sites = list(die.multipliers(row))
+    chosen = [left + pair * taken // pairs for pair in range(pairs)]
+    return [sites[2 * pair + one] for pair in chosen for one in range(2)][:lanes]
 
 
 def _nearest(wanted: Sequence[Place], sites: Sequence[Place]) -> list[Place]:

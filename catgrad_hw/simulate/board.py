@@ -46,7 +46,8 @@ class SimulatedBoard:
     """A board that is simulated from :meth:`start` to :meth:`stop`, or in a ``with`` block.
 
     ``port`` is the name of its pseudo-terminal; ``link`` a symbolic link to make to it, and to remove in the end;
-    ``netlist`` is Verilog to simulate in place of the device's own, with a top module ``device`` of the same ports.
+    ``netlist`` is Verilog to simulate in place of the device's own, with a top module ``device`` of the same ports;
+    ``quick``: little will be simulated, so that a simulation that is slower, but sooner built, will do.
     Simulated time runs while the board has something to do, and nearly stands still while it has not.
 
     Raises :class:`~catgrad_hw.errors.ToolError` where a tool is missing, and
@@ -62,6 +63,7 @@ class SimulatedBoard:
         link: Path | None = None,
         waves: Path | None = None,
         netlist: str | None = None,
+        quick: bool = False,
     ) -> None:
         self.program, self.settings = program, settings
         self.simulator = runner.choose_simulator(simulator)
@@ -72,7 +74,7 @@ class SimulatedBoard:
             )
         if link is not None and link.exists() and not link.is_symlink():
             raise ModelError(f"--link {link}: expected a free name or a symbolic link, found a file; give another name")
-        self._link, self._waves, self._netlist = link, waves, netlist
+        self._link, self._waves, self._netlist, self._quick = link, waves, netlist, quick
         self._built: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="catgrad-hw-")
@@ -89,8 +91,8 @@ class SimulatedBoard:
     def build(self) -> None:
         """Compile the simulation, where the cache lacks it."""
         verilog = self._netlist or device_verilog(self.program, self.settings)
-        waves, quick = self._waves is not None, self._netlist is not None
-        self._built = runner.build(verilog, self.simulator, bench=BENCH, waves=waves, quick=quick)
+        waves = self._waves is not None
+        self._built = runner.build(verilog, self.simulator, bench=BENCH, waves=waves, quick=self._quick)
 
     def start(self) -> SimulatedBoard:
         """Build, where that was not done, and serve."""

@@ -100,7 +100,7 @@ def verify(
         found = netlist(design, level, stages, clock_mhz=clock_mhz, damage=damage)
         with stages.timed("building the simulation"):
             program = design.hardware.program
-            simulated = SimulatedBoard(program, found.settings, simulator=SIMULATOR, netlist=found.verilog)
+            simulated = SimulatedBoard(program, found.settings, simulator=SIMULATOR, netlist=found.verilog, quick=True)
             simulated.build()
         comparison = Differences()
         with stages.timed("simulating"), simulated:
