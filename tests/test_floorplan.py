@@ -12,7 +12,7 @@ from amaranth.hdl import Module
 
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.floorplan import DIES, ROW_COST, _nearest, floorplan
-from catgrad_hw.gateware.bank import DEPTH, BankMemory
+from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.lanes import Lane
 from catgrad_hw.schedule.program import Bank
 from catgrad_hw.simulate import tools
@@ -115,19 +115,19 @@ def test_the_nearest_sites_are_the_best_of_all():
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize(("depth", "blocks"), [(DEPTH, 2), (DEPTH + 1, 4)])
-def test_cells_are_found_by_the_names_that_yosys_gives_them(tmp_path, depth, blocks):
-    """Rows of four words of 18 bits: in blocks of 512 x 36, which are instances, or of 1024 x 18, which Yosys makes."""
+@pytest.mark.parametrize(("width", "depth", "blocks"), [(18, 512, 2), (18, 513, 4), (4, 4096, 4)])
+def test_cells_are_found_by_the_names_that_yosys_gives_them(tmp_path, width, depth, blocks):
+    """Rows of four words: in blocks of 512 x 36 or 1024 x 18, which are instances, or 4096 x 4, which Yosys makes."""
     if not tools.yosys().found:
         pytest.skip(f"needs Yosys: {tools.yosys().advice}")
     board = BOARDS["ulx3s-25f"]
     top = Module()
     core = top.submodules.core = Module()
-    bank = core.submodules.bank_row18_0 = BankMemory(Bank("row18_0", 4, 18, depth))
+    bank = core.submodules.bank_row18_0 = BankMemory(Bank("row18_0", 4, width, depth))
     outputs = [bank.read_data]
     for i in range(4):
         lane = core.submodules[f"lane_{i}"] = Lane(18, 39)
-        top.d.comb += [lane.a.eq(bank.read_data[18 * i :]), lane.b.eq(lane.a), lane.accumulate.eq(1)]
+        top.d.comb += [lane.a.eq(bank.read_data[width * i :]), lane.b.eq(lane.a), lane.accumulate.eq(1)]
         outputs.append(lane.total)
     inputs = [bank.read_address, bank.write_address, bank.write_data, bank.write_enable]
     (tmp_path / "top.il").write_text(

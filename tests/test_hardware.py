@@ -18,6 +18,7 @@ from catgrad_hw import Workload, layers, obj
 from catgrad_hw.errors import CapacityError, CatgradError, UnsupportedError
 from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.ir import operations as ops
+from catgrad_hw.schedule import scheduler
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.training import Simulation, simulate
 from tests import campaign
@@ -102,6 +103,29 @@ def test_updates_of_words_wider_than_what_is_subtracted():
     program = hardware.program
     finishes = [write for k in program.kernels if k.sum for write in k.sum.writes if write.update]
     assert all(program.sum_accumulator - write.narrowing.shift < write.narrowing.width for write in finishes)
+
+
+def test_a_constant_factor_takes_the_shift_of_other_kernels(monkeypatch):
+    """That of a bias's update, by which no lane need choose; bits and cycles stay as they are."""
+    workload = dense_workload(4, (12, 8, 2), samples=8, rate=2.0**-4)
+
+    def compiled():
+        return compile_hardware(workload, 8, calibration_steps=20)
+
+    def rounded(hardware):
+        """Factor and shift, by kernel of the full-width path."""
+        kernels = [k for k in hardware.program.kernels if k.full]
+        return {k.name: (k.a if isinstance(k.a, int) else None, k.full.writes[0].narrowing.shift) for k in kernels}
+
+    hardware = compiled()
+    monkeypatch.setattr(scheduler, "fewer_shifts", lambda selections, bits, multiplier: selections)
+    before, after = rounded(compiled()), rounded(hardware)
+    assert before.pop("d3.p1") == (1, 0)
+    assert after.pop("d3.p1") == (1 << 13, 13)
+    assert before == after
+    assert 13 in {shift for _, shift in after.values()}
+    assert hardware.cycles_per_step == compiled().cycles_per_step
+    assert simulate(hardware, workload, 2, simulator=AMARANTH).mismatches == 0
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,14 @@ def test_the_multiplier_of_an_ecp5_is_the_generic_one(tmp_path, width):
 
 
 @needs_icarus
-@pytest.mark.parametrize(("words", "width", "depth"), [(3, 18, 40), (1, 24, 300), (5, 16, 512), (1, 40, 2), (4, 5, 7)])
+@pytest.mark.parametrize(
+    ("words", "width", "depth"),
+    [(3, 18, 40), (1, 24, 300), (5, 16, 512), (1, 40, 2), (4, 5, 7), (5, 24, 794), (2, 9, 2048), (3, 7, 2000),
+     (1, 18, 3000), (2, 18, 1500), (1, 24, 1100)],
+)  # fmt: skip
 def test_a_bank_of_an_ecp5_is_the_generic_one(tmp_path, words, width, depth):
-    """Block RAMs with their output registers against the RTL; what is read is not written in the same cycle."""
+    """Block RAMs with their output registers against the RTL, of rows that are wide, narrow, or more than a block has;
+    what is read is not written in the same cycle."""
     # Few rows are met, so that what was written is read; reads and writes take turns in the halves of the addresses.
     zeros = (depth - 1).bit_length() - 2
     middle = f"{{{zeros}{{1'b0}}}}, " if zeros > 0 else ""

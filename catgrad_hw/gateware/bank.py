@@ -1,19 +1,28 @@
 """One memory of the machine, with an output register."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import bits_for
+from catgrad_hw.schedule.memory import BLOCK, port
 from catgrad_hw.schedule.program import Bank
 
-BYTE, BYTES, DEPTH = 9, 4, 512
-"""Of an ECP5's block RAM at its widest: bits for each write enable, such bytes, rows."""
+BYTE = BLOCK["ecp5"].byte
+"""Bits of an ECP5's block RAM for each write enable."""
+ADDRESS_BITS = 14
+"""Of a port of it, those below a row of the port among them; in the lowest are the write enables of a row's bytes."""
 
 
 def is_instance(bank: Bank, platform) -> bool:
     """Whether a bank's block RAM is made of a platform's own cells."""
-    return getattr(platform, "family", None) == "ecp5" and bank.kind == "block" and bank.depth <= DEPTH
+    if getattr(platform, "family", None) != "ecp5" or bank.kind != "block" or bank.lut_words == bank.words:
+        return False
+    width, _ = port(bank.words - bank.lut_words, bank.width, bank.depth, "ecp5")
+    return width >= BYTE
 
 
 def inferred_memories(bank: Bank, platform) -> int:
@@ -56,14 +65,14 @@ class BankMemory(Component):
         ]
         in_blocks = [word for word in range(bank.words) if word not in in_luts]
         if in_blocks and is_instance(bank, platform):
-            for number, block in enumerate(self._ecp5(in_blocks)):
+            for number, block in enumerate(self._ecp5(m, in_blocks)):
                 m.submodules[f"block_{number}"] = block
         elif in_blocks:
-            self._words(m, in_blocks, self._memory(m, "memory", "block", in_blocks))
+            self._words(m, in_blocks, *self._memory(m, "memory", "block", in_blocks))
         if in_luts and bank.depth == 1:
             self._words(m, in_luts, self._registers(m, in_luts))
         elif in_luts:
-            self._words(m, in_luts, self._memory(m, "lut_memory", "distributed", in_luts))
+            self._words(m, in_luts, *self._memory(m, "lut_memory", "distributed", in_luts))
         return m
 
     def _of(self, value, words):
@@ -72,13 +81,13 @@ class BankMemory(Component):
             return value
         return Cat(value.word_select(word, self.bank.width) for word in words)
 
-    def _words(self, m, words, stored):
-        """What memory has registered of some words, as it is to appear."""
-        if self.bank.kind == "late":
-            m.d.comb += self._of(self.read_data, words).eq(stored)
-        else:
+    def _words(self, m, words, stored, register=True):
+        """What memory has of some words, as it is to appear: a ``register`` later, or at once."""
+        if register:
+            memory, stored = stored, Signal(len(stored), reset_less=True)
             with m.If(~self.hold):
-                m.d.sync += self._of(self.read_data, words).eq(stored)
+                m.d.sync += stored.eq(memory)
+        m.d.comb += self._of(self.read_data, words).eq(stored)
 
     @property
     def _reads(self):
@@ -87,7 +96,7 @@ class BankMemory(Component):
         return reads & ~self.write_enable.any() if self.bank.kind == "single_port" else reads
 
     def _memory(self, m, name, style, words):
-        """Words in a memory: what its register holds."""
+        """Words in a memory: what its register holds, and whether another one follows."""
         bank = self.bank
         # A memory of one row would have an address of no bits, which Verilog lacks.
         contents = MemoryData(shape=len(words) * bank.width, depth=max(bank.depth, 2), init=[])
@@ -111,70 +120,91 @@ class BankMemory(Component):
             m.d.comb += read.addr.eq(address)
         else:
             m.d.comb += read.addr.eq(self.read_address)
-        return read.data
+        return read.data, bank.kind != "late"
 
     def _registers(self, m, words):
-        """Words of the only row in flip-flops: what was read of them last."""
+        """Words of the only row in flip-flops: where it is read, nothing writes it a cycle before."""
         width = self.bank.width
-        row = Signal(len(words) * width)
-        stored = Signal.like(row)
+        row = Signal(len(words) * width, reset_less=True)
         for i, word in enumerate(words):
             with m.If(self.write_enable[word]):
                 m.d.sync += row.word_select(i, width).eq(self.write_data.word_select(word, width))
-        with m.If(self._reads):
-            m.d.sync += stored.eq(row)
-        return stored
+        return row
 
-    def _ecp5(self, words):
-        """Blocks of 512 rows of four bytes of 9 bits, which port A writes and port B reads, of some words."""
+    def _ecp5(self, m, words):
+        """Blocks which port A writes and port B reads, of some words. Where they have too few rows, there are several
+        pages of them, side by side."""
         bank = self.bank
-        columns = [  # of each byte: its word, its bits in the row
-            (word, range(word * bank.width + low, word * bank.width + min(low + BYTE, bank.width)))
+        width, _ = port(len(words), bank.width, bank.depth, "ecp5")
+        low_bits = (width // BYTE - 1).bit_length() + 3
+        row_bits = ADDRESS_BITS - low_bits
+        pages = range(-(-bank.depth >> row_bits))
+        writes = [Const(1)] if len(pages) == 1 else [self.write_address[row_bits:] == page for page in pages]
+        columns = [  # of each byte: its word, its page, its bits in the row
+            (word, page, range(word * bank.width + low, word * bank.width + min(low + BYTE, bank.width)))
             for word in words
+            for page in pages
             for low in range(0, bank.width, BYTE)
         ]
-        for first in range(0, len(columns), BYTES):
+        stored = [Signal(len(self.read_data), name=f"page_{page}") for page in pages]
+        per_block = width // BYTE
+        for first in range(0, len(columns), per_block):
             enables, data_in, data_out = [], [], []
-            for word, bits in columns[first : first + BYTES]:
-                enables.append(self.write_enable[word])
+            for word, page, bits in columns[first : first + per_block]:
+                enables.append(self.write_enable[word] & writes[page])
                 data_in += [self.write_data[bit] for bit in bits]
-                data_out += [self.read_data[bit] for bit in bits]
+                data_out += [stored[page][bit] for bit in bits]
                 unused = BYTE - len(bits)
                 data_in += [Const(0)] * unused
                 data_out += [Signal() for _ in range(unused)]
-            enables += [Const(0)] * (BYTES - len(enables))
-            data_in += [Const(0)] * (BYTES * BYTE - len(data_in))
-            low_address = Const(0, 5)  # of a byte and its bits
-            ports = {
-                "ADA": Cat(*enables, Const(0), self.write_address, Const(0, 9 - len(self.write_address))),
-                "ADB": Cat(low_address, self.read_address, Const(0, 9 - len(self.read_address))),
-                "DIA": Cat(data_in[:18]),
-                "DIB": Cat(data_in[18:]),
-                **{f"CS{port}": Const(0, 3) for port in "AB"},
-            }
-            inputs = {f"i_{name}{i}": bit for name, value in ports.items() for i, bit in enumerate(value)}
-            outputs = {f"o_DO{'AB'[i // 18]}{i % 18}": bit for i, bit in enumerate(data_out)}
-            yield Instance(
-                "DP16KD",
-                p_DATA_WIDTH_A=36,
-                p_DATA_WIDTH_B=36,
-                p_REGMODE_A="OUTREG",
-                p_REGMODE_B="OUTREG",
-                p_RESETMODE="SYNC",
-                p_ASYNC_RESET_RELEASE="SYNC",
-                p_CSDECODE_A="0b000",
-                p_CSDECODE_B="0b000",
-                p_GSR="DISABLED",
-                i_CLKA=ClockSignal(),
-                i_CLKB=ClockSignal(),
-                i_CEA=Const(1),
-                i_CEB=~self.hold,
-                i_OCEA=~self.hold,
-                i_OCEB=~self.hold,
-                i_WEA=Const(1),
-                i_WEB=Const(0),
-                i_RSTA=Const(0),
-                i_RSTB=Const(0),
-                **inputs,
-                **outputs,
-            )
+            yield self._dp16kd(width, low_bits, enables, data_in, data_out)
+        if len(pages) > 1:
+            page, chosen = Signal(range(len(pages))), Signal(len(pages))
+            with m.If(~self.hold):
+                m.d.sync += [page.eq(self.read_address[row_bits:]), chosen.eq(1 << page)]
+            stored = [Mux(chosen[page], row, 0) for page, row in enumerate(stored)]
+        row = reduce(or_, stored)
+        m.d.comb += [self.read_data[bit].eq(row[bit]) for _, page, bits in columns if page == 0 for bit in bits]
+
+    def _dp16kd(self, width, low_bits, enables, data_in, data_out):
+        """A block of which port A writes and port B reads rows of ``width`` bits: bytes with an ``enable`` each."""
+        half = 18
+        row_bits = ADDRESS_BITS - low_bits
+        data_in = Cat(data_in)
+        write, read = (address[:row_bits] for address in (self.write_address, self.read_address))
+        above = Const(0, row_bits - len(write))
+        # A single byte has no enable in the address.
+        in_address = Cat(*enables, Const(0, low_bits - len(enables))) if width > BYTE else Const(0, low_bits)
+        ports = {
+            "ADA": Cat(in_address, write, above),
+            "ADB": Cat(Const(0, low_bits), read, above),
+            "DIA": Cat(data_in[:half], Const(0, half - len(data_in[:half]))),
+            "DIB": Cat(data_in[half:], Const(0, half - len(data_in[half:]))),
+            **{f"CS{name}": Const(0, 3) for name in "AB"},
+        }
+        inputs = {f"i_{name}{i}": bit for name, value in ports.items() for i, bit in enumerate(value)}
+        names = [f"o_DO{name}{i}" for name in ("AB" if width > half else "B") for i in range(half)]
+        return Instance(
+            "DP16KD",
+            p_DATA_WIDTH_A=width,
+            p_DATA_WIDTH_B=width,
+            p_REGMODE_A="OUTREG",
+            p_REGMODE_B="OUTREG",
+            p_RESETMODE="SYNC",
+            p_ASYNC_RESET_RELEASE="SYNC",
+            p_CSDECODE_A="0b000",
+            p_CSDECODE_B="0b000",
+            p_GSR="DISABLED",
+            i_CLKA=ClockSignal(),
+            i_CLKB=ClockSignal(),
+            i_CEA=Const(1),
+            i_CEB=~self.hold,
+            i_OCEA=~self.hold,
+            i_OCEB=~self.hold,
+            i_WEA=Const(1) if width > BYTE else enables[0],
+            i_WEB=Const(0),
+            i_RSTA=Const(0),
+            i_RSTB=Const(0),
+            **inputs,
+            **dict(zip(names, data_out, strict=False)),
+        )

@@ -84,17 +84,24 @@ def table_bits(function: Function) -> int:
     return function.output_width
 
 
-def blocks(words: int, width: int, depth: int, family: Family) -> int:
-    """Blocks for ``depth`` rows of ``words`` words of ``width`` bits, as Yosys maps them."""
+def port(words: int, width: int, depth: int, family: Family) -> tuple[int, int]:
+    """The width of the ports of the blocks for ``depth`` rows of ``words`` words of ``width`` bits, as Yosys maps them,
+    and how many blocks there are."""
     ram = BLOCK[family]
-    choices: list[tuple[float, int]] = []
+    choices: list[tuple[float, int, int]] = []
     for level, port in enumerate(ram.widths):
         byte = min(ram.byte, port)
         pages = -(-depth // (ram.depth << level))
         count = -(-pages * words * -(-width // byte) * byte // port)
         multiplexer = (pages - 1) * words * width + (pages * words if pages > 1 else 0)
-        choices.append((ram.cost * count + multiplexer / 2, count))
-    return min(choices)[1]
+        choices.append((ram.cost * count + multiplexer / 2, count, port))
+    _, count, best = min(choices)
+    return best, count
+
+
+def blocks(words: int, width: int, depth: int, family: Family) -> int:
+    """How many blocks :func:`port` tells of."""
+    return port(words, width, depth, family)[1]
 
 
 def _bank(bank: Bank) -> Memory:

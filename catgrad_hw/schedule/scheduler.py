@@ -23,7 +23,7 @@ from catgrad_hw.schedule.layout import place
 from catgrad_hw.schedule.memory import block_rams
 from catgrad_hw.schedule.packing import Packing, pack
 from catgrad_hw.schedule.program import Bank, BankKind, Combination, MachineKernel, Placement, Program
-from catgrad_hw.schedule.select import Selection, select
+from catgrad_hw.schedule.select import Selection, fewer_shifts, select
 from catgrad_hw.schedule.timeline import routine
 from catgrad_hw.schedule.timing import TABLE_STAGES, UNIT_STAGES, Timing
 
@@ -197,7 +197,8 @@ def _draft(
         slow_words = min(costs, key=lambda words: (costs[words] * (1 + price * words), words))
     beats = -(-lanes // slow_words)
     slow_words = -(-lanes // beats)  # those that every beat but the last keeps busy
-    selections = selected(slow_words)
+    bits = {form.name: form.accumulator for forms_ in packing.kernels.values() for form, _ in forms_}
+    selections = fewer_shifts(selected(slow_words), bits, program.multiplier)
     ordered = {name: (*s.tile, *s.final) for name, s in selections.items()}
     kernels = [k for group in ordered.values() for k in group]
 
@@ -212,7 +213,6 @@ def _draft(
     banks, placements = place(
         program, packing.axes, ordered, lanes, tile, tiles, slots, bank_kinds, block, shared, deepest
     )
-    bits = {form.name: form.accumulator for forms_ in packing.kernels.values() for form, _ in forms_}
     riding = {f.name: f.rider.accumulator for forms_ in packing.kernels.values() for f, _ in forms_ if f.rider}
     lane_bits, sum_bits = [], []
     for kernel in kernels:

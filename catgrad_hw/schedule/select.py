@@ -45,6 +45,41 @@ def select(program: IntegerProgram, packing: Packing, lanes: int, tile: int, bea
     return result
 
 
+def fewer_shifts(selections: Mapping[str, Selection], bits: Mapping[str, int], multiplier: int) -> dict[str, Selection]:
+    """``selections`` with constant factors multiplied by powers of two, so that their products are rounded by a shift
+    that other kernels of the full-width path have, too: each lane chooses among fewer.
+
+    ``bits``: of the accumulators, by kernel; none takes more than the greatest. ``multiplier``: bits of a factor.
+    """
+
+    def scalable(kernel: MachineKernel) -> bool:
+        sums = kernel.sum is not None and kernel.sum.source == "product"
+        plain = kernel.full is not None and kernel.full.combination == Combination() and len(kernel.full.writes) == 1
+        return plain and isinstance(kernel.a, int) and kernel.reduction == "sum" and not kernel.slow and not sums
+
+    kernels = [k for s in selections.values() for k in (*s.tile, *s.final) if k.full]
+    shifts = {write.narrowing.shift for k in kernels if k.full and not scalable(k) for write in k.full.writes}
+    greatest = max((bits[k.name] for k in kernels), default=0)
+
+    def scaled(kernel: MachineKernel) -> MachineKernel:
+        if not scalable(kernel):
+            return kernel
+        assert isinstance(kernel.a, int)
+        assert kernel.full
+        (write,) = kernel.full.writes
+        narrowing = write.narrowing
+        most = min(greatest - bits[kernel.name], multiplier - 1 - abs(kernel.a).bit_length())
+        found = [more for more in range(most + 1) if narrowing.shift + more in shifts]
+        more = found[0] if found else 0
+        shifts.add(narrowing.shift + more)
+        write = replace(write, narrowing=replace(narrowing, shift=narrowing.shift + more))
+        return replace(kernel, a=kernel.a << more, full=replace(kernel.full, writes=(write,)))
+
+    return {
+        name: Selection(*(tuple(map(scaled, part)) for part in (s.tile, s.final))) for name, s in selections.items()
+    }
+
+
 class _Streams:
     """Makes operands for the accesses of one kernel."""
 
