@@ -14,6 +14,7 @@ from amaranth.back import rtlil
 from catgrad_hw import layers
 from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.flow import GUARD
+from catgrad_hw.gateware.adder import Adder
 from catgrad_hw.gateware.bank import BankMemory
 from catgrad_hw.gateware.lanes import Multiplier
 from catgrad_hw.hardware import Hardware, compile_hardware
@@ -123,7 +124,9 @@ endmodule
 """
 
 
-def outputs_on_ecp5(directory: Path, make, output: str, width: int, inputs: dict[str, str]) -> list[list[str]]:
+def outputs_on_ecp5(
+    directory: Path, make, output: str, width: int, inputs: dict[str, str], clocked=True
+) -> list[list[str]]:
     """The output of a component on random inputs, cycle by cycle: as RTL, and as cells of an ECP5 in our models.
 
     ``make``: makes the component; ``inputs``: Verilog of each in terms of the random word ``in``.
@@ -134,7 +137,9 @@ def outputs_on_ecp5(directory: Path, make, output: str, width: int, inputs: dict
     flow = "proc; flatten; memory -nomap; memory_map; opt_clean"
     script = "; ".join(f"design -reset; read_rtlil {n}.il; {flow}; write_verilog -noattr {n}.v" for n in platforms)
     assert yosys(directory, script).returncode == 0
-    pins = ", ".join(f".{name}({value})" for name, value in {"clk": "clk", "rst": "1'b0", **inputs}.items())
+    pins = ", ".join(
+        f".{name}({value})" for name, value in ({"clk": "clk", "rst": "1'b0"} if clocked else {}) | inputs.items()
+    )
     parts = (f"  {n} {n}({pins}, .{output}({wire}));" for n, wire in (("generic", "expected"), ("block", "found")))
     (directory / "bench.v").write_text(BENCH.format(top=width - 1, parts="\n".join(parts)))
     (directory / "cells.v").write_text(models("ecp5").verilog)
@@ -156,6 +161,19 @@ def test_the_multiplier_of_an_ecp5_is_the_generic_one(tmp_path, width):
     assert "MULT18X18D" in (tmp_path / "block.v").read_text()
     assert all(expected == found for expected, found in rows)
     assert len({found for _, found in rows}) > 590
+
+
+@needs_icarus
+@pytest.mark.parametrize("subtracts", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 7, 40])
+def test_the_adder_of_an_ecp5_is_the_generic_one(tmp_path, width, subtracts):
+    """Carry cells whose LUTs choose, against the RTL; what is subtracted from is 0 where it is not asked for."""
+    base = f"in[{width - 1}:0]" + (f" & {{{width}{{~in[250]}}}}" if subtracts else "")
+    inputs = {"base": base, "addend": f"in[{2 * width - 1}:{width}]", "alone": "in[250]"}
+    rows = outputs_on_ecp5(tmp_path, lambda: Adder(width, subtracts), "sum", width, inputs, clocked=False)
+    assert "CCU2C" in (tmp_path / "block.v").read_text()
+    assert all(expected == found for expected, found in rows)
+    assert len({found for _, found in rows}) > min(2**width, 590) // 2
 
 
 @needs_icarus

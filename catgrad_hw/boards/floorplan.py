@@ -3,7 +3,8 @@
 Multipliers and block RAM stand in a few rows of the chip, far apart. A placer that starts from nothing puts them there
 in any order, so that the words of a row cross half the chip on their way to the lanes, and routing runs out of wires
 long before placement runs out of cells. With lanes and rows in order a word goes up or down to its lane; all else is
-left to the placer.
+left to the placer. Where one row of multipliers is too short, lanes stand in all of them, those whose memory is in one
+row of block RAM beside it.
 """
 
 from __future__ import annotations

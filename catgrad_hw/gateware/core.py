@@ -469,7 +469,7 @@ class Core(Component):
         if updates:
             trigger = tag[program.timing.old_row_trigger]
             active = trigger.valid & trigger.last
-            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.word_bits, 1)
+            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.word_bits, 1, gated=True)
             m.d.comb += Cat(path.old).eq(Cat(words))
         for number in range(path.writes):
             self._write(

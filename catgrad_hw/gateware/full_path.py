@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from catgrad_hw.gateware.adder import Adder
 from catgrad_hw.gateware.arithmetic import narrowed, rounded, saturated_for
 from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
 from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, fixed, member, partial_lanes, table
@@ -15,7 +16,7 @@ class FullPath(Component):
     """``totals`` are the accumulators at :data:`timing.ACCUMULATOR`, and ``tag`` is the pipeline's a cycle before; rows
     are written :attr:`Timing.full_stages` cycles after ``totals``: combined with the words that come with them (where
     any kernel combines), rounded, for an update subtracted from the ``old`` row (two cycles before the write; where any
-    kernel updates), saturated.
+    kernel updates; 0 for those that do not), saturated.
 
     Words that are combined, and those that are conditions, come as a row or a single one (``other_rows``,
     ``other_word``, ``condition_rows``, ``condition_word``); ``factors`` are the words that the lanes multiplied,
@@ -85,6 +86,7 @@ class FullPath(Component):
 
         once = counts(m, program, self.tag, self.kernels, "once", saturated_at + 1)
         flags = [[] for _ in range(self.writes)]
+        updated = {i for i, full in self.kernels.items() if any(finish.update for finish in full.writes)}
         for number in range(self.writes):
             finishes = {i: full.writes[number] for i, full in self.kernels.items() if len(full.writes) > number}
             narrowings = {i: finish.narrowing for i, finish in finishes.items()}
@@ -92,6 +94,8 @@ class FullPath(Component):
             shift = Choice(m, kernel, boosted_shifts(shifts, combinations), f"shift_{number}", delay=1 + combines)
             width = Choice(m, kernel, {i: n.width for i, n in narrowings.items()}, f"width_{number}", saturated_at + 1)
             updates = [i for i, finish in finishes.items() if finish.update]
+            # The old row is 0 of kernels that update nothing, though not for a write beside one that updates.
+            beside = set(finishes) & updated - set(updates)
             updating = Delayed(m, member(m, kernel, updates, f"updates_{number}"), f"updating_{number}", True)
             writes = Const(1)
             if len(finishes) < len(self.kernels):
@@ -109,9 +113,15 @@ class FullPath(Component):
                 changed = Signal.like(nearest, name=f"narrow_{name}", reset_less=True)
                 m.d.sync += changed.eq(nearest)
                 if program.timing.full_updates:
-                    narrow, difference = changed, self.old[lane] - changed
-                    changed = Signal(difference.shape(), name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(Mux(updating[saturated_at], difference, narrow) if updates else narrow)
+                    m.submodules[f"adder_{name}"] = adder = Adder(len(changed) + 1, subtracts=True)
+                    old, updates_now = self.old[lane], updating[saturated_at] if updates else Const(0)
+                    m.d.comb += [
+                        adder.base.eq(Mux(updates_now, old, 0) if beside else old),
+                        adder.addend.eq(changed),
+                        adder.alone.eq(~updates_now),
+                    ]
+                    changed = Signal(signed(adder.width), name=f"changed_{name}", reset_less=True)
+                    m.d.sync += changed.eq(adder.sum)
                 clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
                 kept = present[lane] & counted[lane]
                 if rectifies:

@@ -4,6 +4,8 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from catgrad_hw.gateware.adder import Adder
+
 ECP5_BITS = 18
 """Of the operands of an ECP5's multiplier block."""
 
@@ -92,23 +94,23 @@ class Lane(Component):
             self.product.eq(multiplier.product),
             self.total.eq(total),
         ]
-        with m.If(self.accumulate):
-            if self.may_pick:
-                # What is picked are words, multiplied by 1.
-                picked = multiplier.product[: self.width].as_signed()
-                greater = Signal()
-                m.d.comb += greater.eq(picked > total[: self.width].as_signed())
+        if self.may_pick:
+            # What is picked are words, multiplied by 1.
+            picked = multiplier.product[: self.width].as_signed()
+            greater = Signal()
+            m.d.comb += greater.eq(picked > total[: self.width].as_signed())
+            with m.If(self.accumulate):
                 with m.If(self.first | (self.picks & greater)):
                     m.d.sync += total.eq(multiplier.product)
                     if self.index_bits:
                         m.d.sync += self.place.eq(self.index)
                 with m.Elif(~self.picks):
                     m.d.sync += total.eq(total + multiplier.product)
-            else:
-                with m.If(self.first):
-                    m.d.sync += total.eq(multiplier.product)
-                with m.Else():
-                    m.d.sync += total.eq(total + multiplier.product)
+        else:
+            m.submodules.adder = adder = Adder(self.bits)
+            m.d.comb += [adder.base.eq(total), adder.addend.eq(multiplier.product), adder.alone.eq(self.first)]
+            with m.If(self.accumulate):
+                m.d.sync += total.eq(adder.sum)
         return m
 
 
