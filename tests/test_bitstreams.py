@@ -220,6 +220,16 @@ def test_what_fails_in_yosys_is_tried_in_its_former_way(tmp_path, monkeypatch):
         stages.synthesise(rtlil, "nonsense")
 
 
+@pytest.mark.parametrize(
+    ("family", "adders", "name"),
+    [("ecp5", 4_999, "router1"), ("ecp5", 5_001, "router2"), ("ice40", 0, "router1"), ("gowin", 0, "router2")],
+)
+def test_a_crowded_chip_has_the_router_that_ends(family, adders, name):
+    kinds = ["LUT4"] * 20_000 + ["CCU2C"] * adders
+    netlist = json.dumps({"cells": {str(i): {"type": kind} for i, kind in enumerate(kinds)}})
+    assert flow.router(netlist.encode(), family) == name
+
+
 @pytest.mark.fpga
 @pytest.mark.parametrize("name", [grouped("icebreaker"), grouped("ulx3s-25f")])
 def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypatch):

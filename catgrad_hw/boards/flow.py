@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from catgrad_hw.boards.description import Board
-from catgrad_hw.boards.floorplan import floorplan
+from catgrad_hw.boards.floorplan import LUTS, floorplan
 from catgrad_hw.errors import CapacityError, ToolError
 from catgrad_hw.numbers.pipeline import Progress
 from catgrad_hw.schedule.memory import Family
@@ -131,8 +131,9 @@ class Stages:
         name = f"top.{CONSTRAINTS[self.board.family]}"
         files = {"top.json": floorplan(netlist, self.board.chip_name), name: constraints.encode()}
         log = "place-and-route.log"
-        arguments = (*route_arguments(self.board, clock_mhz), "--seed", str(seed), "--write", CELLS_NETLIST,
-                     "--report", "report.json", "-q", "-l", log, "--timing-allow-fail")  # fmt: skip
+        arguments = (*route_arguments(self.board, clock_mhz), "--router", router(netlist, self.board.family),
+                     "--seed", str(seed), "--write", CELLS_NETLIST, "--report", "report.json", "-q", "-l", log,
+                     "--timing-allow-fail")  # fmt: skip
         outputs = {ROUTED[self.board.family], CELLS_NETLIST, "report.json", log}
         outcome = self._run(
             "place and route",
@@ -285,6 +286,9 @@ FORMER_XAIGER = "scratchpad -set abc9.xaiger 1"
 """Hands logic to abc9 as Yosys did before 0.70, whose new way ends in a failed assertion for some designs (digits-mlp
 with 16 lanes on an ECP5). So what fails is tried again in the former one."""
 
+CROWDED = 30_000
+"""LUTs from which on the connections of an ECP5 get in each other's way."""
+
 FEW_ENABLED = 4
 """What enables fewer flip-flops is logic: the eight cells of an iCE40's tile share one enable, and one reset."""
 
@@ -355,6 +359,14 @@ def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:
         return (*device, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config")
     device = ("--device", platform.part, "--vopt", f"family={gowin_device(board)}", "--vopt", "cst=top.cst")
     return (*device, "--json", "top.json", "--freq", f"{clock_mhz:.3f}")
+
+
+def router(netlist: bytes, family: Family) -> str:
+    """Which of nextpnr's routers is to take a netlist (JSON): its first looks at one connection after the other, and
+    gives an ECP5 the faster clock; its second, at all that are in each other's way, and ends where the first does not.
+    """
+    luts = sum(LUTS[kind] * netlist.count(f'"type": "{kind}"'.encode()) for kind in LUTS)
+    return "router2" if family == "gowin" or luts > CROWDED else "router1"
 
 
 def gowin_device(board: Board) -> str:
