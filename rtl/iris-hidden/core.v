@@ -41,39 +41,39 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] samples__payload;
   wire [15:0] \$1 ;
   wire [15:0] \$10 ;
-  wire [15:0] \$100 ;
-  wire [15:0] \$101 ;
-  wire [15:0] \$102 ;
-  wire [15:0] \$103 ;
-  wire [15:0] \$104 ;
+  wire \$100 ;
+  wire \$101 ;
+  wire \$102 ;
+  wire \$103 ;
+  wire \$104 ;
   wire [15:0] \$105 ;
-  wire [15:0] \$106 ;
+  wire [16:0] \$106 ;
   wire [15:0] \$107 ;
   wire [15:0] \$108 ;
   wire [15:0] \$109 ;
-  wire \$11 ;
+  wire [23:0] \$11 ;
   wire [15:0] \$110 ;
   wire [15:0] \$111 ;
   wire [15:0] \$112 ;
   wire [15:0] \$113 ;
   wire [15:0] \$114 ;
-  wire \$115 ;
-  wire \$116 ;
-  wire [19:0] \$117 ;
-  wire \$118 ;
-  wire \$119 ;
-  wire \$12 ;
-  wire \$120 ;
-  wire \$121 ;
-  wire \$122 ;
+  wire [15:0] \$115 ;
+  wire [15:0] \$116 ;
+  wire [15:0] \$117 ;
+  wire [15:0] \$118 ;
+  wire [15:0] \$119 ;
+  wire [23:0] \$12 ;
+  wire [15:0] \$120 ;
+  wire [15:0] \$121 ;
+  wire [15:0] \$122 ;
   wire \$123 ;
   wire \$124 ;
-  wire \$125 ;
+  wire [19:0] \$125 ;
   wire \$126 ;
   wire \$127 ;
   wire \$128 ;
   wire \$129 ;
-  wire \$13 ;
+  wire [23:0] \$13 ;
   wire \$130 ;
   wire \$131 ;
   wire \$132 ;
@@ -84,7 +84,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$137 ;
   wire \$138 ;
   wire \$139 ;
-  wire \$14 ;
+  wire [23:0] \$14 ;
   wire \$140 ;
   wire \$141 ;
   wire \$142 ;
@@ -95,7 +95,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$147 ;
   wire \$148 ;
   wire \$149 ;
-  wire \$15 ;
+  wire [23:0] \$15 ;
   wire \$150 ;
   wire \$151 ;
   wire \$152 ;
@@ -106,7 +106,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$157 ;
   wire \$158 ;
   wire \$159 ;
-  wire \$16 ;
+  wire [23:0] \$16 ;
   wire \$160 ;
   wire \$161 ;
   wire \$162 ;
@@ -117,7 +117,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire \$17 ;
+  wire [23:0] \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -128,7 +128,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$177 ;
   wire \$178 ;
   wire \$179 ;
-  wire \$18 ;
+  wire [23:0] \$18 ;
   wire \$180 ;
   wire \$181 ;
   wire \$182 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire [31:0] \$21 ;
+  wire \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -195,7 +195,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$237 ;
   wire \$238 ;
   wire \$239 ;
-  wire [1:0] \$24 ;
+  wire \$24 ;
   wire \$240 ;
   wire \$241 ;
   wire \$242 ;
@@ -206,7 +206,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$247 ;
   wire \$248 ;
   wire \$249 ;
-  wire [1:0] \$25 ;
+  wire \$25 ;
   wire \$250 ;
   wire \$251 ;
   wire \$252 ;
@@ -217,7 +217,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$257 ;
   wire \$258 ;
   wire \$259 ;
-  wire [2:0] \$26 ;
+  wire \$26 ;
   wire \$260 ;
   wire \$261 ;
   wire \$262 ;
@@ -228,7 +228,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$267 ;
   wire \$268 ;
   wire \$269 ;
-  wire [1:0] \$27 ;
+  wire \$27 ;
   wire \$270 ;
   wire \$271 ;
   wire \$272 ;
@@ -239,7 +239,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$277 ;
   wire \$278 ;
   wire \$279 ;
-  wire [1:0] \$28 ;
+  wire \$28 ;
   wire \$280 ;
   wire \$281 ;
   wire \$282 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire [2:0] \$29 ;
+  wire [31:0] \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -262,7 +262,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$298 ;
   wire \$299 ;
   wire [15:0] \$3 ;
-  wire [1:0] \$30 ;
+  wire \$30 ;
   wire \$300 ;
   wire \$301 ;
   wire \$302 ;
@@ -273,7 +273,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$307 ;
   wire \$308 ;
   wire \$309 ;
-  wire [1:0] \$31 ;
+  wire \$31 ;
   wire \$310 ;
   wire \$311 ;
   wire \$312 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire [2:0] \$32 ;
+  wire [1:0] \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -306,7 +306,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$337 ;
   wire \$338 ;
   wire \$339 ;
-  wire [1:0] \$34 ;
+  wire [2:0] \$34 ;
   wire \$340 ;
   wire \$341 ;
   wire \$342 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire [2:0] \$35 ;
+  wire [1:0] \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -339,7 +339,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire [3:0] \$37 ;
+  wire [2:0] \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire [4:0] \$38 ;
+  wire [1:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -373,7 +373,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$398 ;
   wire \$399 ;
   wire [15:0] \$4 ;
-  wire \$40 ;
+  wire [2:0] \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire [2:0] \$41 ;
+  wire [1:0] \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -406,7 +406,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$427 ;
   wire \$428 ;
   wire \$429 ;
-  wire [3:0] \$43 ;
+  wire [2:0] \$43 ;
   wire \$430 ;
   wire \$431 ;
   wire \$432 ;
@@ -417,7 +417,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$437 ;
   wire \$438 ;
   wire \$439 ;
-  wire [4:0] \$44 ;
+  wire [1:0] \$44 ;
   wire \$440 ;
   wire \$441 ;
   wire \$442 ;
@@ -428,7 +428,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$447 ;
   wire \$448 ;
   wire \$449 ;
-  wire [1:0] \$45 ;
+  wire [3:0] \$45 ;
   wire \$450 ;
   wire \$451 ;
   wire \$452 ;
@@ -439,7 +439,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$457 ;
   wire \$458 ;
   wire \$459 ;
-  wire [3:0] \$46 ;
+  wire [4:0] \$46 ;
   wire \$460 ;
   wire \$461 ;
   wire \$462 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire [4:0] \$47 ;
+  wire [1:0] \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -461,7 +461,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$477 ;
   wire \$478 ;
   wire \$479 ;
-  wire [1:0] \$48 ;
+  wire \$48 ;
   wire \$480 ;
   wire \$481 ;
   wire \$482 ;
@@ -472,7 +472,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$487 ;
   wire \$488 ;
   wire \$489 ;
-  wire \$49 ;
+  wire [2:0] \$49 ;
   wire \$490 ;
   wire \$491 ;
   wire \$492 ;
@@ -484,7 +484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$498 ;
   wire \$499 ;
   wire [15:0] \$5 ;
-  wire [2:0] \$50 ;
+  wire [1:0] \$50 ;
   wire \$500 ;
   wire \$501 ;
   wire \$502 ;
@@ -495,7 +495,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$507 ;
   wire \$508 ;
   wire \$509 ;
-  wire [1:0] \$51 ;
+  wire [3:0] \$51 ;
   wire \$510 ;
   wire \$511 ;
   wire \$512 ;
@@ -506,7 +506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
-  wire \$52 ;
+  wire [4:0] \$52 ;
   wire \$520 ;
   wire \$521 ;
   wire \$522 ;
@@ -517,7 +517,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$527 ;
   wire \$528 ;
   wire \$529 ;
-  wire [2:0] \$53 ;
+  wire [1:0] \$53 ;
   wire \$530 ;
   wire \$531 ;
   wire \$532 ;
@@ -528,7 +528,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$537 ;
   wire \$538 ;
   wire \$539 ;
-  wire [1:0] \$54 ;
+  wire [3:0] \$54 ;
   wire \$540 ;
   wire \$541 ;
   wire \$542 ;
@@ -539,7 +539,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$547 ;
   wire \$548 ;
   wire \$549 ;
-  wire \$55 ;
+  wire [4:0] \$55 ;
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
@@ -550,7 +550,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$557 ;
   wire \$558 ;
   wire \$559 ;
-  wire [2:0] \$56 ;
+  wire [1:0] \$56 ;
   wire \$560 ;
   wire \$561 ;
   wire \$562 ;
@@ -561,134 +561,146 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$567 ;
   wire \$568 ;
   wire \$569 ;
-  wire [1:0] \$57 ;
-  reg [19:0] \$570 ;
-  reg [1:0] \$571 ;
-  reg [1:0] \$572 ;
-  reg \$573 ;
-  reg \$574 ;
-  reg \$575 ;
-  reg \$576 ;
-  reg \$577 ;
-  reg \$578 ;
-  reg [2:0] \$579 ;
-  wire [3:0] \$58 ;
-  reg [2:0] \$580 ;
+  wire \$57 ;
+  wire \$570 ;
+  wire \$571 ;
+  wire \$572 ;
+  wire \$573 ;
+  wire \$574 ;
+  wire \$575 ;
+  wire \$576 ;
+  wire \$577 ;
+  reg [19:0] \$578 ;
+  reg [1:0] \$579 ;
+  wire [2:0] \$58 ;
+  reg [1:0] \$580 ;
   reg \$581 ;
   reg \$582 ;
   reg \$583 ;
   reg \$584 ;
   reg \$585 ;
-  reg [19:0] \$586 ;
-  reg [19:0] \$587 ;
-  reg [19:0] \$588 ;
-  reg [19:0] \$589 ;
-  wire [4:0] \$59 ;
-  reg [1:0] \$590 ;
-  reg [1:0] \$591 ;
-  reg [19:0] \$592 ;
-  reg [19:0] \$593 ;
+  reg \$586 ;
+  reg [2:0] \$587 ;
+  reg [2:0] \$588 ;
+  reg \$589 ;
+  wire [1:0] \$59 ;
+  reg \$590 ;
+  reg \$591 ;
+  reg \$592 ;
+  reg \$593 ;
   reg [19:0] \$594 ;
-  reg \$595 ;
-  reg \$596 ;
+  reg [19:0] \$595 ;
+  reg [19:0] \$596 ;
   reg [19:0] \$597 ;
-  reg [19:0] \$598 ;
-  reg \$599 ;
+  reg [1:0] \$598 ;
+  reg [1:0] \$599 ;
   wire [15:0] \$6 ;
-  wire [1:0] \$60 ;
+  wire \$60 ;
   reg [19:0] \$600 ;
   reg [19:0] \$601 ;
   reg [19:0] \$602 ;
-  reg [19:0] \$603 ;
+  reg \$603 ;
   reg \$604 ;
-  reg [19:0] \$605 ;
-  reg [19:0] \$606 ;
+  reg \$605 ;
+  reg \$606 ;
   reg \$607 ;
   reg \$608 ;
-  reg [2:0] \$609 ;
-  wire [3:0] \$61 ;
-  reg [2:0] \$610 ;
-  reg [19:0] \$611 ;
+  reg [19:0] \$609 ;
+  wire [2:0] \$61 ;
+  reg [19:0] \$610 ;
+  reg \$611 ;
   reg [19:0] \$612 ;
   reg [19:0] \$613 ;
-  reg \$614 ;
-  reg \$615 ;
+  reg [19:0] \$614 ;
+  reg [19:0] \$615 ;
   reg \$616 ;
-  reg [3:0] \$617 ;
-  reg \$618 ;
-  reg [31:0] \$619 ;
-  wire [4:0] \$62 ;
+  reg [19:0] \$617 ;
+  reg [19:0] \$618 ;
+  reg \$619 ;
+  wire [1:0] \$62 ;
   reg \$620 ;
-  reg \$621 ;
-  reg [1:0] \$622 ;
-  reg [1:0] \$623 ;
-  reg [1:0] \$624 ;
-  reg [1:0] \$625 ;
-  reg [3:0] \$626 ;
+  reg [2:0] \$621 ;
+  reg [2:0] \$622 ;
+  reg [19:0] \$623 ;
+  reg [19:0] \$624 ;
+  reg [19:0] \$625 ;
+  reg \$626 ;
   reg \$627 ;
-  reg [3:0] \$628 ;
+  reg \$628 ;
   reg [3:0] \$629 ;
-  wire [1:0] \$63 ;
+  wire \$63 ;
   reg \$630 ;
-  reg \$631 ;
+  reg [31:0] \$631 ;
   reg \$632 ;
-  reg [3:0] \$633 ;
-  reg [3:0] \$634 ;
-  reg [3:0] \$635 ;
-  reg [3:0] \$636 ;
-  reg \$637 ;
-  reg \$638 ;
+  reg \$633 ;
+  reg [1:0] \$634 ;
+  reg [1:0] \$635 ;
+  reg [1:0] \$636 ;
+  reg [1:0] \$637 ;
+  reg [3:0] \$638 ;
   reg \$639 ;
-  wire [3:0] \$64 ;
-  reg \$640 ;
-  reg [4:0] \$641 ;
-  reg [6:0] \$642 ;
-  wire [4:0] \$65 ;
-  wire [1:0] \$66 ;
-  wire [3:0] \$67 ;
-  wire [4:0] \$68 ;
-  wire \$69 ;
+  wire [2:0] \$64 ;
+  reg [3:0] \$640 ;
+  reg [3:0] \$641 ;
+  reg \$642 ;
+  reg \$643 ;
+  reg \$644 ;
+  reg [3:0] \$645 ;
+  reg [3:0] \$646 ;
+  reg [3:0] \$647 ;
+  reg [3:0] \$648 ;
+  reg \$649 ;
+  wire [1:0] \$65 ;
+  reg \$650 ;
+  reg \$651 ;
+  reg \$652 ;
+  reg [4:0] \$653 ;
+  reg [6:0] \$654 ;
+  wire [3:0] \$66 ;
+  wire [4:0] \$67 ;
+  wire [1:0] \$68 ;
+  wire [3:0] \$69 ;
   wire [15:0] \$7 ;
-  wire \$70 ;
-  wire \$71 ;
-  wire \$72 ;
-  wire \$73 ;
-  wire \$74 ;
-  wire \$75 ;
+  wire [4:0] \$70 ;
+  wire [1:0] \$71 ;
+  wire [3:0] \$72 ;
+  wire [4:0] \$73 ;
+  wire [1:0] \$74 ;
+  wire [3:0] \$75 ;
   wire [4:0] \$76 ;
   wire \$77 ;
-  wire [4:0] \$78 ;
-  wire [8:0] \$79 ;
+  wire \$78 ;
+  wire \$79 ;
   wire [15:0] \$8 ;
   wire \$80 ;
-  wire [7:0] \$81 ;
-  reg [23:0] \$82 ;
-  wire [23:0] \$83 ;
-  wire [17:0] \$84 ;
-  wire [17:0] \$85 ;
-  wire \$86 ;
-  wire \$87 ;
+  wire \$81 ;
+  wire \$82 ;
+  wire \$83 ;
+  wire [4:0] \$84 ;
+  wire \$85 ;
+  wire [4:0] \$86 ;
+  wire [8:0] \$87 ;
   wire \$88 ;
-  wire \$89 ;
+  wire [7:0] \$89 ;
   wire [15:0] \$9 ;
-  wire \$90 ;
-  wire \$91 ;
-  wire \$92 ;
-  wire \$93 ;
+  reg [23:0] \$90 ;
+  wire [23:0] \$91 ;
+  wire [17:0] \$92 ;
+  wire [17:0] \$93 ;
   wire \$94 ;
   wire \$95 ;
   wire \$96 ;
-  wire [15:0] \$97 ;
-  wire [16:0] \$98 ;
-  wire [15:0] \$99 ;
+  wire \$97 ;
+  wire \$98 ;
+  wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$132  = 1'h1;
-  reg \$signal$136  = 1'h0;
-  reg [3:0] \$signal$137  = 4'h0;
-  wire \$signal$138 ;
-  reg \$signal$178  = 1'h0;
-  reg \$signal$179  = 1'h0;
+  reg \$signal$137  = 1'h1;
+  reg \$signal$141  = 1'h0;
+  reg [3:0] \$signal$142  = 4'h0;
+  wire \$signal$143 ;
+  reg \$signal$183  = 1'h0;
+  reg \$signal$184  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -703,13 +715,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$215 ;
-  wire signed [15:0] \a$219 ;
-  wire signed [15:0] \a$223 ;
-  wire signed [15:0] \a$227 ;
-  wire signed [15:0] \a$231 ;
-  wire signed [15:0] \a$235 ;
-  wire signed [15:0] \a$239 ;
+  wire signed [15:0] \a$220 ;
+  wire signed [15:0] \a$224 ;
+  wire signed [15:0] \a$228 ;
+  wire signed [15:0] \a$232 ;
+  wire signed [15:0] \a$236 ;
+  wire signed [15:0] \a$240 ;
+  wire signed [15:0] \a$244 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -756,16 +768,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] a_word_picked = 24'h000000;
   wire signed [23:0] a_word_raw_0;
   wire accumulate;
-  wire \accumulate$217 ;
-  wire \accumulate$221 ;
-  wire \accumulate$225 ;
-  wire \accumulate$229 ;
-  wire \accumulate$233 ;
-  wire \accumulate$237 ;
-  wire \accumulate$241 ;
+  wire \accumulate$222 ;
+  wire \accumulate$226 ;
+  wire \accumulate$230 ;
+  wire \accumulate$234 ;
+  wire \accumulate$238 ;
+  wire \accumulate$242 ;
+  wire \accumulate$246 ;
   wire active;
-  wire \active$372 ;
-  wire \active$379 ;
+  wire \active$377 ;
+  wire \active$384 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -804,13 +816,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$216 ;
-  wire signed [15:0] \b$220 ;
-  wire signed [15:0] \b$224 ;
-  wire signed [15:0] \b$228 ;
-  wire signed [15:0] \b$232 ;
-  wire signed [15:0] \b$236 ;
-  wire signed [15:0] \b$240 ;
+  wire signed [15:0] \b$221 ;
+  wire signed [15:0] \b$225 ;
+  wire signed [15:0] \b$229 ;
+  wire signed [15:0] \b$233 ;
+  wire signed [15:0] \b$237 ;
+  wire signed [15:0] \b$241 ;
+  wire signed [15:0] \b$245 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -830,10 +842,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [15:0] b_row_raw_6;
   reg signed [15:0] b_row_raw_7;
   wire [1:0] bank;
-  wire \bank$121 ;
-  wire \bank$130 ;
-  wire [1:0] \bank$365 ;
-  wire \bank$405 ;
+  wire \bank$126 ;
+  wire \bank$135 ;
+  wire [1:0] \bank$370 ;
+  wire \bank$410 ;
   wire \bank$42 ;
   wire [1:0] \bank$64 ;
   wire \bank$86 ;
@@ -846,9 +858,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] bias_word_raw_0;
   wire blocked;
   wire busy;
-  wire \busy$134 ;
+  wire \busy$139 ;
   wire [3:0] clamped;
-  wire \clamped$159 ;
+  wire \clamped$164 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -866,7 +878,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$448 ;
+  wire [3:0] \clamped_kernel$453 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -888,7 +900,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$421 ;
+  wire [31:0] \count$426 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -908,71 +920,71 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] difference_kernel;
   reg done = 1'h0;
   wire enable;
-  wire \enable$280 ;
-  wire \enable$440 ;
+  wire \enable$285 ;
+  wire \enable$445 ;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   reg first = 1'h0;
-  wire \first$214 ;
-  wire \first$218 ;
-  wire \first$222 ;
-  wire \first$226 ;
-  wire \first$230 ;
-  wire \first$234 ;
-  wire \first$238 ;
-  wire \first$242 ;
+  wire \first$219 ;
+  wire \first$223 ;
+  wire \first$227 ;
+  wire \first$231 ;
+  wire \first$235 ;
+  wire \first$239 ;
+  wire \first$243 ;
+  wire \first$247 ;
   (* init = 1'h0 *)
-  wire \first$285 ;
+  wire \first$290 ;
   wire first_tile;
-  wire \first_tile$198 ;
-  wire \first_tile$210 ;
-  wire \first_tile$258 ;
-  wire \first_tile$266 ;
-  wire \first_tile$302 ;
-  wire \first_tile$310 ;
-  wire \first_tile$334 ;
+  wire \first_tile$203 ;
+  wire \first_tile$215 ;
+  wire \first_tile$263 ;
+  wire \first_tile$271 ;
+  wire \first_tile$307 ;
+  wire \first_tile$315 ;
   wire \first_tile$339 ;
-  wire \first_tile$348 ;
+  wire \first_tile$344 ;
+  wire \first_tile$353 ;
   wire forget;
   wire group;
   wire hold;
-  wire \hold$352 ;
-  wire \hold$370 ;
-  wire \hold$397 ;
+  wire \hold$357 ;
+  wire \hold$375 ;
+  wire \hold$402 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$195 ;
-  wire [3:0] \kernel$207 ;
-  wire [3:0] \kernel$255 ;
-  wire [3:0] \kernel$263 ;
-  wire [3:0] \kernel$299 ;
-  wire [3:0] \kernel$307 ;
-  wire [3:0] \kernel$331 ;
+  wire [3:0] \kernel$200 ;
+  wire [3:0] \kernel$212 ;
+  wire [3:0] \kernel$260 ;
+  wire [3:0] \kernel$268 ;
+  wire [3:0] \kernel$304 ;
+  wire [3:0] \kernel$312 ;
   wire [3:0] \kernel$336 ;
-  wire [3:0] \kernel$345 ;
+  wire [3:0] \kernel$341 ;
+  wire [3:0] \kernel$350 ;
   wire [2:0] lane;
-  wire [2:0] \lane$124 ;
-  wire [2:0] \lane$366 ;
-  wire [2:0] \lane$368 ;
-  wire [2:0] \lane$410 ;
-  wire [2:0] \lane$412 ;
-  wire [2:0] \lane$418 ;
+  wire [2:0] \lane$129 ;
+  wire [2:0] \lane$371 ;
+  wire [2:0] \lane$373 ;
+  wire [2:0] \lane$415 ;
+  wire [2:0] \lane$417 ;
+  wire [2:0] \lane$423 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
   reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$196 ;
-  wire [1:0] \level$208 ;
-  wire [1:0] \level$256 ;
-  wire [1:0] \level$264 ;
-  wire [1:0] \level$300 ;
-  wire [1:0] \level$308 ;
-  wire [1:0] \level$332 ;
+  wire [1:0] \level$201 ;
+  wire [1:0] \level$213 ;
+  wire [1:0] \level$261 ;
+  wire [1:0] \level$269 ;
+  wire [1:0] \level$305 ;
+  wire [1:0] \level$313 ;
   wire [1:0] \level$337 ;
-  wire [1:0] \level$346 ;
+  wire [1:0] \level$342 ;
+  wire [1:0] \level$351 ;
   wire [2:0] missing;
-  wire [2:0] \missing$427 ;
+  wire [2:0] \missing$432 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -997,6 +1009,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_7 = 24'h000000;
   reg old_row_bank_1 = 1'h0;
   reg old_row_bank_2 = 1'h0;
+  reg old_row_needed;
+  reg old_row_needed_1 = 1'h0;
+  reg old_row_needed_2 = 1'h0;
+  reg old_row_needed_3 = 1'h0;
+  reg old_row_needed_4 = 1'h0;
   reg signed [23:0] old_row_raw_0;
   reg signed [23:0] old_row_raw_1;
   reg signed [23:0] old_row_raw_2;
@@ -1034,31 +1051,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_5;
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
-  wire signed [23:0] \parameters__payload$438 ;
-  wire \parameters__ready$439 ;
-  wire \parameters__valid$437 ;
+  wire signed [23:0] \parameters__payload$443 ;
+  wire \parameters__ready$444 ;
+  wire \parameters__valid$442 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$270 ;
-  wire signed [31:0] \product$271 ;
-  wire signed [31:0] \product$272 ;
-  wire signed [31:0] \product$273 ;
-  wire signed [31:0] \product$274 ;
   wire signed [31:0] \product$275 ;
   wire signed [31:0] \product$276 ;
+  wire signed [31:0] \product$277 ;
+  wire signed [31:0] \product$278 ;
+  wire signed [31:0] \product$279 ;
+  wire signed [31:0] \product$280 ;
+  wire signed [31:0] \product$281 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$371 ;
-  reg [6:0] \read_address$377 ;
-  wire [5:0] \read_address$388 ;
-  reg [10:0] \read_address$398 ;
-  reg [8:0] \read_address$413 ;
+  reg [1:0] \read_address$376 ;
+  reg [6:0] \read_address$382 ;
+  wire [5:0] \read_address$393 ;
+  reg [10:0] \read_address$403 ;
+  reg [8:0] \read_address$418 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$192 ;
-  wire [127:0] \read_data$193 ;
-  wire [191:0] \read_data$199 ;
-  wire [191:0] \read_data$259 ;
-  wire [127:0] \read_data$312 ;
+  wire [127:0] \read_data$197 ;
+  wire [127:0] \read_data$198 ;
+  wire [191:0] \read_data$204 ;
+  wire [191:0] \read_data$264 ;
+  wire [127:0] \read_data$317 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1159,24 +1176,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$432 ;
-  wire signed [23:0] \results__payload$443 ;
-  wire \results__ready$444 ;
-  wire \results__valid$442 ;
+  wire \resident$437 ;
+  wire signed [23:0] \results__payload$448 ;
+  wire \results__ready$449 ;
+  wire \results__valid$447 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$356 ;
-  wire [10:0] \row$357 ;
-  wire [10:0] \row$359 ;
-  wire [4:0] \row$362 ;
-  wire [1:0] \row$373 ;
-  wire [10:0] \row$378 ;
-  wire [10:0] \row$380 ;
-  wire [5:0] \row$389 ;
-  wire [10:0] \row$402 ;
-  wire [10:0] \row$406 ;
-  wire [8:0] \row$416 ;
+  wire [4:0] \row$361 ;
+  wire [10:0] \row$362 ;
+  wire [10:0] \row$364 ;
+  wire [4:0] \row$367 ;
+  wire [1:0] \row$378 ;
+  wire [10:0] \row$383 ;
+  wire [10:0] \row$385 ;
+  wire [5:0] \row$394 ;
+  wire [10:0] \row$407 ;
+  wire [10:0] \row$411 ;
+  wire [8:0] \row$421 ;
   wire [15:0] row_enables;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
@@ -1186,25 +1203,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$403 ;
-  wire [127:0] \rows$403[0] ;
-  wire signed [15:0] \rows$403[0][0] ;
-  wire signed [15:0] \rows$403[0][1] ;
-  wire signed [15:0] \rows$403[0][2] ;
-  wire signed [15:0] \rows$403[0][3] ;
-  wire signed [15:0] \rows$403[0][4] ;
-  wire signed [15:0] \rows$403[0][5] ;
-  wire signed [15:0] \rows$403[0][6] ;
-  wire signed [15:0] \rows$403[0][7] ;
-  wire [127:0] \rows$403[1] ;
-  wire signed [15:0] \rows$403[1][0] ;
-  wire signed [15:0] \rows$403[1][1] ;
-  wire signed [15:0] \rows$403[1][2] ;
-  wire signed [15:0] \rows$403[1][3] ;
-  wire signed [15:0] \rows$403[1][4] ;
-  wire signed [15:0] \rows$403[1][5] ;
-  wire signed [15:0] \rows$403[1][6] ;
-  wire signed [15:0] \rows$403[1][7] ;
+  wire [255:0] \rows$408 ;
+  wire [127:0] \rows$408[0] ;
+  wire signed [15:0] \rows$408[0][0] ;
+  wire signed [15:0] \rows$408[0][1] ;
+  wire signed [15:0] \rows$408[0][2] ;
+  wire signed [15:0] \rows$408[0][3] ;
+  wire signed [15:0] \rows$408[0][4] ;
+  wire signed [15:0] \rows$408[0][5] ;
+  wire signed [15:0] \rows$408[0][6] ;
+  wire signed [15:0] \rows$408[0][7] ;
+  wire [127:0] \rows$408[1] ;
+  wire signed [15:0] \rows$408[1][0] ;
+  wire signed [15:0] \rows$408[1][1] ;
+  wire signed [15:0] \rows$408[1][2] ;
+  wire signed [15:0] \rows$408[1][3] ;
+  wire signed [15:0] \rows$408[1][4] ;
+  wire signed [15:0] \rows$408[1][5] ;
+  wire signed [15:0] \rows$408[1][6] ;
+  wire signed [15:0] \rows$408[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1215,23 +1232,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$435 ;
-  wire \samples__ready$436 ;
-  wire \samples__valid$434 ;
+  wire signed [15:0] \samples__payload$440 ;
+  wire \samples__ready$441 ;
+  wire \samples__valid$439 ;
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$197 ;
-  wire \slot$209 ;
-  wire \slot$257 ;
-  wire \slot$265 ;
-  wire \slot$301 ;
-  wire \slot$309 ;
-  wire \slot$333 ;
+  wire \slot$202 ;
+  wire \slot$214 ;
+  wire \slot$262 ;
+  wire \slot$270 ;
+  wire \slot$306 ;
+  wire \slot$314 ;
   wire \slot$338 ;
-  wire \slot$347 ;
-  wire \slot$428 ;
-  wire \slot$429 ;
+  wire \slot$343 ;
+  wire \slot$352 ;
+  wire \slot$433 ;
+  wire \slot$434 ;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1247,11 +1264,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$422 ;
+  wire \start$427 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$283 ;
+  wire signed [26:0] \sum$288 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1355,49 +1372,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$243 ;
-  wire [1:0] \tag$243.edge ;
-  wire \tag$243.first ;
-  wire \tag$243.first_tile ;
-  wire [3:0] \tag$243.kernel ;
-  wire \tag$243.last ;
-  wire \tag$243.last_tile ;
-  wire [1:0] \tag$243.level ;
-  wire [1:0] \tag$243.row_level ;
-  wire \tag$243.slot ;
-  wire \tag$243.sum_first ;
-  wire \tag$243.sum_last ;
-  wire [1:0] \tag$243.sum_level ;
-  wire \tag$243.valid ;
+  wire [19:0] \tag$248 ;
+  wire [1:0] \tag$248.edge ;
+  wire \tag$248.first ;
+  wire \tag$248.first_tile ;
+  wire [3:0] \tag$248.kernel ;
+  wire \tag$248.last ;
+  wire \tag$248.last_tile ;
+  wire [1:0] \tag$248.level ;
+  wire [1:0] \tag$248.row_level ;
+  wire \tag$248.slot ;
+  wire \tag$248.sum_first ;
+  wire \tag$248.sum_last ;
+  wire [1:0] \tag$248.sum_level ;
+  wire \tag$248.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$293 ;
-  wire [1:0] \tag$293.edge ;
-  wire \tag$293.first ;
-  wire \tag$293.first_tile ;
-  wire [3:0] \tag$293.kernel ;
-  wire \tag$293.last ;
-  wire \tag$293.last_tile ;
-  wire [1:0] \tag$293.level ;
-  wire [1:0] \tag$293.row_level ;
-  wire \tag$293.slot ;
-  wire \tag$293.sum_first ;
-  wire \tag$293.sum_last ;
-  wire [1:0] \tag$293.sum_level ;
-  wire \tag$293.valid ;
-  wire [19:0] \tag$340 ;
-  wire [1:0] \tag$340.edge ;
-  wire \tag$340.first ;
-  wire \tag$340.first_tile ;
-  wire [3:0] \tag$340.kernel ;
-  wire \tag$340.last ;
-  wire \tag$340.last_tile ;
-  wire [1:0] \tag$340.level ;
-  wire [1:0] \tag$340.row_level ;
-  wire \tag$340.slot ;
-  wire \tag$340.sum_first ;
-  wire \tag$340.sum_last ;
-  wire [1:0] \tag$340.sum_level ;
-  wire \tag$340.valid ;
+  wire [19:0] \tag$298 ;
+  wire [1:0] \tag$298.edge ;
+  wire \tag$298.first ;
+  wire \tag$298.first_tile ;
+  wire [3:0] \tag$298.kernel ;
+  wire \tag$298.last ;
+  wire \tag$298.last_tile ;
+  wire [1:0] \tag$298.level ;
+  wire [1:0] \tag$298.row_level ;
+  wire \tag$298.slot ;
+  wire \tag$298.sum_first ;
+  wire \tag$298.sum_last ;
+  wire [1:0] \tag$298.sum_level ;
+  wire \tag$298.valid ;
+  wire [19:0] \tag$345 ;
+  wire [1:0] \tag$345.edge ;
+  wire \tag$345.first ;
+  wire \tag$345.first_tile ;
+  wire [3:0] \tag$345.kernel ;
+  wire \tag$345.last ;
+  wire \tag$345.last_tile ;
+  wire [1:0] \tag$345.level ;
+  wire [1:0] \tag$345.row_level ;
+  wire \tag$345.slot ;
+  wire \tag$345.sum_first ;
+  wire \tag$345.sum_last ;
+  wire [1:0] \tag$345.sum_level ;
+  wire \tag$345.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1581,25 +1598,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$247 ;
-  wire signed [35:0] \total$248 ;
-  wire signed [35:0] \total$249 ;
-  wire signed [35:0] \total$250 ;
-  wire signed [35:0] \total$251 ;
   wire signed [35:0] \total$252 ;
   wire signed [35:0] \total$253 ;
-  wire signed [38:0] \total$297 ;
-  wire signed [38:0] \total$341 ;
+  wire signed [35:0] \total$254 ;
+  wire signed [35:0] \total$255 ;
+  wire signed [35:0] \total$256 ;
+  wire signed [35:0] \total$257 ;
+  wire signed [35:0] \total$258 ;
+  wire signed [38:0] \total$302 ;
+  wire signed [38:0] \total$346 ;
   wire [287:0] totals;
-  wire [287:0] \totals$294 ;
-  wire signed [35:0] \totals$294[0] ;
-  wire signed [35:0] \totals$294[1] ;
-  wire signed [35:0] \totals$294[2] ;
-  wire signed [35:0] \totals$294[3] ;
-  wire signed [35:0] \totals$294[4] ;
-  wire signed [35:0] \totals$294[5] ;
-  wire signed [35:0] \totals$294[6] ;
-  wire signed [35:0] \totals$294[7] ;
+  wire [287:0] \totals$299 ;
+  wire signed [35:0] \totals$299[0] ;
+  wire signed [35:0] \totals$299[1] ;
+  wire signed [35:0] \totals$299[2] ;
+  wire signed [35:0] \totals$299[3] ;
+  wire signed [35:0] \totals$299[4] ;
+  wire signed [35:0] \totals$299[5] ;
+  wire signed [35:0] \totals$299[6] ;
+  wire signed [35:0] \totals$299[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1609,34 +1626,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$194 ;
-  wire \trigger$206 ;
-  wire \trigger$254 ;
-  wire \trigger$261 ;
-  wire \trigger$298 ;
-  wire \trigger$306 ;
-  wire \trigger$329 ;
-  wire \trigger$335 ;
-  wire \trigger$343 ;
+  wire \trigger$199 ;
+  wire \trigger$211 ;
+  wire \trigger$259 ;
+  wire \trigger$266 ;
+  wire \trigger$303 ;
+  wire \trigger$311 ;
+  wire \trigger$334 ;
+  wire \trigger$340 ;
+  wire \trigger$348 ;
   wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
-  wire signed [34:0] \word$284 ;
-  wire signed [23:0] \word$363 ;
-  wire signed [15:0] \word$384 ;
+  wire signed [34:0] \word$289 ;
+  wire signed [23:0] \word$368 ;
+  wire signed [15:0] \word$389 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$278 ;
-  wire signed [23:0] \words$278[0] ;
-  wire signed [23:0] \words$278[1] ;
-  wire signed [23:0] \words$278[2] ;
-  wire signed [23:0] \words$278[3] ;
-  wire signed [23:0] \words$278[4] ;
-  wire signed [23:0] \words$278[5] ;
-  wire signed [23:0] \words$278[6] ;
-  wire signed [23:0] \words$278[7] ;
-  wire [15:0] \words$407 ;
-  wire signed [15:0] \words$407[0] ;
+  wire [191:0] \words$283 ;
+  wire signed [23:0] \words$283[0] ;
+  wire signed [23:0] \words$283[1] ;
+  wire signed [23:0] \words$283[2] ;
+  wire signed [23:0] \words$283[3] ;
+  wire signed [23:0] \words$283[4] ;
+  wire signed [23:0] \words$283[5] ;
+  wire signed [23:0] \words$283[6] ;
+  wire signed [23:0] \words$283[7] ;
+  wire [15:0] \words$412 ;
+  wire signed [15:0] \words$412[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1646,54 +1663,54 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   wire write;
-  wire \write$404 ;
+  wire \write$409 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$374 ;
-  wire [6:0] \write_address$381 ;
-  wire [5:0] \write_address$390 ;
-  reg [10:0] \write_address$399 ;
-  reg [8:0] \write_address$414 ;
+  reg [1:0] \write_address$379 ;
+  wire [6:0] \write_address$386 ;
+  wire [5:0] \write_address$395 ;
+  reg [10:0] \write_address$404 ;
+  reg [8:0] \write_address$419 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$375 ;
-  wire [127:0] \write_data$383 ;
-  wire [127:0] \write_data$392 ;
-  reg [127:0] \write_data$400 ;
-  reg [127:0] \write_data$415 ;
+  reg [191:0] \write_data$380 ;
+  wire [127:0] \write_data$388 ;
+  wire [127:0] \write_data$397 ;
+  reg [127:0] \write_data$405 ;
+  reg [127:0] \write_data$420 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$376 ;
-  wire [7:0] \write_enable$385 ;
-  wire [7:0] \write_enable$393 ;
-  wire [7:0] \write_enable$408 ;
-  wire [7:0] \write_enable$417 ;
+  wire [7:0] \write_enable$381 ;
+  wire [7:0] \write_enable$390 ;
+  wire [7:0] \write_enable$398 ;
+  wire [7:0] \write_enable$413 ;
+  wire [7:0] \write_enable$422 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$330 ;
-  wire [1:0] \write_tag$330.edge ;
-  wire \write_tag$330.first ;
-  wire \write_tag$330.first_tile ;
-  wire [3:0] \write_tag$330.kernel ;
-  wire \write_tag$330.last ;
-  wire \write_tag$330.last_tile ;
-  wire [1:0] \write_tag$330.level ;
-  wire [1:0] \write_tag$330.row_level ;
-  wire \write_tag$330.slot ;
-  wire \write_tag$330.sum_first ;
-  wire \write_tag$330.sum_last ;
-  wire [1:0] \write_tag$330.sum_level ;
-  wire \write_tag$330.valid ;
-  wire [19:0] \write_tag$344 ;
-  wire [1:0] \write_tag$344.edge ;
-  wire \write_tag$344.first ;
-  wire \write_tag$344.first_tile ;
-  wire [3:0] \write_tag$344.kernel ;
-  wire \write_tag$344.last ;
-  wire \write_tag$344.last_tile ;
-  wire [1:0] \write_tag$344.level ;
-  wire [1:0] \write_tag$344.row_level ;
-  wire \write_tag$344.slot ;
-  wire \write_tag$344.sum_first ;
-  wire \write_tag$344.sum_last ;
-  wire [1:0] \write_tag$344.sum_level ;
-  wire \write_tag$344.valid ;
+  wire [19:0] \write_tag$335 ;
+  wire [1:0] \write_tag$335.edge ;
+  wire \write_tag$335.first ;
+  wire \write_tag$335.first_tile ;
+  wire [3:0] \write_tag$335.kernel ;
+  wire \write_tag$335.last ;
+  wire \write_tag$335.last_tile ;
+  wire [1:0] \write_tag$335.level ;
+  wire [1:0] \write_tag$335.row_level ;
+  wire \write_tag$335.slot ;
+  wire \write_tag$335.sum_first ;
+  wire \write_tag$335.sum_last ;
+  wire [1:0] \write_tag$335.sum_level ;
+  wire \write_tag$335.valid ;
+  wire [19:0] \write_tag$349 ;
+  wire [1:0] \write_tag$349.edge ;
+  wire \write_tag$349.first ;
+  wire \write_tag$349.first_tile ;
+  wire [3:0] \write_tag$349.kernel ;
+  wire \write_tag$349.last ;
+  wire \write_tag$349.last_tile ;
+  wire [1:0] \write_tag$349.level ;
+  wire [1:0] \write_tag$349.row_level ;
+  wire \write_tag$349.slot ;
+  wire \write_tag$349.sum_first ;
+  wire \write_tag$349.sum_last ;
+  wire [1:0] \write_tag$349.sum_level ;
+  wire \write_tag$349.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1710,165 +1727,179 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$306  = lane_y == 3'h6;
-  assign \$307  = enable_y & \$306 ;
-  assign \$309  = lane_y == 3'h7;
-  assign \$310  = enable_y & \$309 ;
-  assign \$312  = ! \bank$64 ;
-  assign \$313  = \active$379  & \$312 ;
-  assign \$315  = ! \bank$405 ;
-  assign \$316  = \write$404  & \$315 ;
-  assign \$317  = ! \bank$365 ;
-  assign \$321  = \$317  & \$320 ;
-  assign \$324  = \$323  | row_enables[0];
-  assign \$326  = ! \bank$405 ;
-  assign \$327  = ! \lane$412 ;
-  assign \$328  = \write$404  & \$327 ;
-  assign \$330  = \$326  & \$329 ;
-  assign \$331  = | { \$330 , \$325 , \$321  };
-  assign \$332  = ! \bank$365 ;
-  assign \$336  = \$332  & \$335 ;
-  assign \$341  = ! \bank$405 ;
-  assign \$342  = \lane$412  == 1'h1;
-  assign \$343  = \write$404  & \$342 ;
-  assign \$345  = \$341  & \$344 ;
-  assign \$346  = | { \$345 , \$340 , \$336  };
-  assign \$347  = ! \bank$365 ;
-  assign \$351  = \$347  & \$350 ;
-  assign \$356  = ! \bank$405 ;
-  assign \$357  = \lane$412  == 2'h2;
-  assign \$358  = \write$404  & \$357 ;
-  assign \$360  = \$356  & \$359 ;
-  assign \$361  = | { \$360 , \$355 , \$351  };
-  assign \$362  = ! \bank$365 ;
-  assign \$366  = \$362  & \$365 ;
-  assign \$371  = ! \bank$405 ;
-  assign \$372  = \lane$412  == 2'h3;
-  assign \$373  = \write$404  & \$372 ;
-  assign \$375  = \$371  & \$374 ;
-  assign \$376  = | { \$375 , \$370 , \$366  };
-  assign \$377  = ! \bank$365 ;
-  assign \$381  = \$377  & \$380 ;
-  assign \$386  = ! \bank$405 ;
-  assign \$387  = \lane$412  == 3'h4;
-  assign \$388  = \write$404  & \$387 ;
-  assign \$390  = \$386  & \$389 ;
-  assign \$391  = | { \$390 , \$385 , \$381  };
-  assign \$392  = ! \bank$365 ;
-  assign \$396  = \$392  & \$395 ;
-  assign \$401  = ! \bank$405 ;
-  assign \$402  = \lane$412  == 3'h5;
-  assign \$403  = \write$404  & \$402 ;
-  assign \$405  = \$401  & \$404 ;
-  assign \$406  = | { \$405 , \$400 , \$396  };
-  assign \$407  = ! \bank$365 ;
-  assign \$411  = \$407  & \$410 ;
-  assign \$416  = ! \bank$405 ;
-  assign \$417  = \lane$412  == 3'h6;
-  assign \$418  = \write$404  & \$417 ;
-  assign \$420  = \$416  & \$419 ;
-  assign \$421  = | { \$420 , \$415 , \$411  };
-  assign \$422  = ! \bank$365 ;
-  assign \$426  = \$422  & \$425 ;
-  assign \$431  = ! \bank$405 ;
-  assign \$432  = \lane$412  == 3'h7;
-  assign \$433  = \write$404  & \$432 ;
-  assign \$435  = \$431  & \$434 ;
-  assign \$436  = | { \$435 , \$430 , \$426  };
-  assign \$437  = \bank$64  == 1'h1;
-  assign \$438  = \active$379  & \$437 ;
-  assign \$441  = \write$404  & \$440 ;
-  assign \$442  = \bank$365  == 1'h1;
-  assign \$446  = \$442  & \$445 ;
-  assign \$449  = \$448  | row_enables[8];
-  assign \$452  = ! \lane$412 ;
-  assign \$453  = \write$404  & \$452 ;
-  assign \$455  = \$451  & \$454 ;
-  assign \$456  = | { \$455 , \$450 , \$446  };
-  assign \$457  = \bank$365  == 1'h1;
-  assign \$461  = \$457  & \$460 ;
-  assign \$467  = \lane$412  == 1'h1;
-  assign \$468  = \write$404  & \$467 ;
-  assign \$470  = \$466  & \$469 ;
-  assign \$471  = | { \$470 , \$465 , \$461  };
-  assign \$472  = \bank$365  == 1'h1;
-  assign \$476  = \$472  & \$475 ;
-  assign \$482  = \lane$412  == 2'h2;
-  assign \$483  = \write$404  & \$482 ;
-  assign \$485  = \$481  & \$484 ;
-  assign \$486  = | { \$485 , \$480 , \$476  };
-  assign \$487  = \bank$365  == 1'h1;
-  assign \$491  = \$487  & \$490 ;
-  assign \$497  = \lane$412  == 2'h3;
-  assign \$498  = \write$404  & \$497 ;
-  assign \$500  = \$496  & \$499 ;
-  assign \$501  = | { \$500 , \$495 , \$491  };
-  assign \$502  = \bank$365  == 1'h1;
-  assign \$506  = \$502  & \$505 ;
-  assign \$512  = \lane$412  == 3'h4;
-  assign \$513  = \write$404  & \$512 ;
-  assign \$515  = \$511  & \$514 ;
-  assign \$516  = | { \$515 , \$510 , \$506  };
-  assign \$517  = \bank$365  == 1'h1;
-  assign \$521  = \$517  & \$520 ;
-  assign \$527  = \lane$412  == 3'h5;
-  assign \$528  = \write$404  & \$527 ;
-  assign \$530  = \$526  & \$529 ;
-  assign \$531  = | { \$530 , \$525 , \$521  };
-  assign \$532  = \bank$365  == 1'h1;
-  assign \$536  = \$532  & \$535 ;
-  assign \$542  = \lane$412  == 3'h6;
-  assign \$543  = \write$404  & \$542 ;
-  assign \$545  = \$541  & \$544 ;
-  assign \$546  = | { \$545 , \$540 , \$536  };
-  assign \$547  = \bank$365  == 1'h1;
-  assign \$551  = \$547  & \$550 ;
-  assign \$557  = \lane$412  == 3'h7;
-  assign \$558  = \write$404  & \$557 ;
-  assign \$560  = \$556  & \$559 ;
-  assign \$561  = | { \$560 , \$555 , \$551  };
-  assign \$562  = ~ \$signal$136 ;
-  assign \$signal$138  = \$signal$132  & \$562 ;
-  assign \$563  = \$signal$137  == 1'h1;
-  assign \$564  = \$signal$137  == 2'h2;
-  assign \$565  = \$signal$137  == 2'h3;
-  assign \$566  = \$signal$137  == 3'h4;
-  assign \start$422  = \$565  | \$566 ;
-  assign group = \$signal$137  == 3'h4;
-  assign forget = \$signal$137  == 3'h5;
-  assign rewind = \$signal$137  == 3'h6;
-  assign clear_0 = \$signal$137  == 3'h7;
-  assign clear_1 = \$signal$137  == 3'h7;
-  assign clear_2 = \$signal$137  == 3'h7;
-  assign clear_3 = \$signal$137  == 3'h7;
-  assign clear_4 = \$signal$137  == 3'h7;
-  assign clear_5 = \$signal$137  == 3'h7;
-  assign clear_6 = \$signal$137  == 3'h7;
-  assign clear_7 = \$signal$137  == 3'h7;
-  assign clear_8 = \$signal$137  == 3'h7;
-  assign clear_9 = \$signal$137  == 3'h7;
-  assign clear_10 = \$signal$137  == 3'h7;
-  assign clear_11 = \$signal$137  == 3'h7;
-  assign clear_12 = \$signal$137  == 3'h7;
-  assign clear_13 = \$signal$137  == 3'h7;
-  assign clear_14 = \$signal$137  == 3'h7;
-  assign \$567  = ! left;
-  assign \$568  = \$signal$138  & \$567 ;
-  assign \$569  = ~ \$568 ;
+  assign \$293  = lane_x == 3'h7;
+  assign \$294  = enable_x & \$293 ;
+  assign \$296  = ! lane_y;
+  assign \$297  = enable_y & \$296 ;
+  assign \$299  = lane_y == 1'h1;
+  assign \$300  = enable_y & \$299 ;
+  assign \$302  = lane_y == 2'h2;
+  assign \$303  = enable_y & \$302 ;
+  assign \$305  = lane_y == 2'h3;
+  assign \$306  = enable_y & \$305 ;
+  assign \$308  = lane_y == 3'h4;
+  assign \$309  = enable_y & \$308 ;
+  assign \$311  = lane_y == 3'h5;
+  assign \$312  = enable_y & \$311 ;
+  assign \$314  = lane_y == 3'h6;
+  assign \$315  = enable_y & \$314 ;
+  assign \$317  = lane_y == 3'h7;
+  assign \$318  = enable_y & \$317 ;
+  assign \$320  = ! \bank$64 ;
+  assign \$321  = \active$384  & \$320 ;
+  assign \$323  = ! \bank$410 ;
+  assign \$324  = \write$409  & \$323 ;
+  assign \$325  = ! \bank$370 ;
+  assign \$329  = \$325  & \$328 ;
+  assign \$332  = \$331  | row_enables[0];
+  assign \$334  = ! \bank$410 ;
+  assign \$335  = ! \lane$417 ;
+  assign \$336  = \write$409  & \$335 ;
+  assign \$338  = \$334  & \$337 ;
+  assign \$339  = | { \$338 , \$333 , \$329  };
+  assign \$340  = ! \bank$370 ;
+  assign \$344  = \$340  & \$343 ;
+  assign \$349  = ! \bank$410 ;
+  assign \$350  = \lane$417  == 1'h1;
+  assign \$351  = \write$409  & \$350 ;
+  assign \$353  = \$349  & \$352 ;
+  assign \$354  = | { \$353 , \$348 , \$344  };
+  assign \$355  = ! \bank$370 ;
+  assign \$359  = \$355  & \$358 ;
+  assign \$364  = ! \bank$410 ;
+  assign \$365  = \lane$417  == 2'h2;
+  assign \$366  = \write$409  & \$365 ;
+  assign \$368  = \$364  & \$367 ;
+  assign \$369  = | { \$368 , \$363 , \$359  };
+  assign \$370  = ! \bank$370 ;
+  assign \$374  = \$370  & \$373 ;
+  assign \$379  = ! \bank$410 ;
+  assign \$380  = \lane$417  == 2'h3;
+  assign \$381  = \write$409  & \$380 ;
+  assign \$383  = \$379  & \$382 ;
+  assign \$384  = | { \$383 , \$378 , \$374  };
+  assign \$385  = ! \bank$370 ;
+  assign \$389  = \$385  & \$388 ;
+  assign \$394  = ! \bank$410 ;
+  assign \$395  = \lane$417  == 3'h4;
+  assign \$396  = \write$409  & \$395 ;
+  assign \$398  = \$394  & \$397 ;
+  assign \$399  = | { \$398 , \$393 , \$389  };
+  assign \$400  = ! \bank$370 ;
+  assign \$404  = \$400  & \$403 ;
+  assign \$409  = ! \bank$410 ;
+  assign \$410  = \lane$417  == 3'h5;
+  assign \$411  = \write$409  & \$410 ;
+  assign \$413  = \$409  & \$412 ;
+  assign \$414  = | { \$413 , \$408 , \$404  };
+  assign \$415  = ! \bank$370 ;
+  assign \$419  = \$415  & \$418 ;
+  assign \$424  = ! \bank$410 ;
+  assign \$425  = \lane$417  == 3'h6;
+  assign \$426  = \write$409  & \$425 ;
+  assign \$428  = \$424  & \$427 ;
+  assign \$429  = | { \$428 , \$423 , \$419  };
+  assign \$430  = ! \bank$370 ;
+  assign \$434  = \$430  & \$433 ;
+  assign \$439  = ! \bank$410 ;
+  assign \$440  = \lane$417  == 3'h7;
+  assign \$441  = \write$409  & \$440 ;
+  assign \$443  = \$439  & \$442 ;
+  assign \$444  = | { \$443 , \$438 , \$434  };
+  assign \$445  = \bank$64  == 1'h1;
+  assign \$446  = \active$384  & \$445 ;
+  assign \$449  = \write$409  & \$448 ;
+  assign \$450  = \bank$370  == 1'h1;
+  assign \$454  = \$450  & \$453 ;
+  assign \$457  = \$456  | row_enables[8];
+  assign \$460  = ! \lane$417 ;
+  assign \$461  = \write$409  & \$460 ;
+  assign \$463  = \$459  & \$462 ;
+  assign \$464  = | { \$463 , \$458 , \$454  };
+  assign \$465  = \bank$370  == 1'h1;
+  assign \$469  = \$465  & \$468 ;
+  assign \$475  = \lane$417  == 1'h1;
+  assign \$476  = \write$409  & \$475 ;
+  assign \$478  = \$474  & \$477 ;
+  assign \$479  = | { \$478 , \$473 , \$469  };
+  assign \$480  = \bank$370  == 1'h1;
+  assign \$484  = \$480  & \$483 ;
+  assign \$490  = \lane$417  == 2'h2;
+  assign \$491  = \write$409  & \$490 ;
+  assign \$493  = \$489  & \$492 ;
+  assign \$494  = | { \$493 , \$488 , \$484  };
+  assign \$495  = \bank$370  == 1'h1;
+  assign \$499  = \$495  & \$498 ;
+  assign \$505  = \lane$417  == 2'h3;
+  assign \$506  = \write$409  & \$505 ;
+  assign \$508  = \$504  & \$507 ;
+  assign \$509  = | { \$508 , \$503 , \$499  };
+  assign \$510  = \bank$370  == 1'h1;
+  assign \$514  = \$510  & \$513 ;
+  assign \$520  = \lane$417  == 3'h4;
+  assign \$521  = \write$409  & \$520 ;
+  assign \$523  = \$519  & \$522 ;
+  assign \$524  = | { \$523 , \$518 , \$514  };
+  assign \$525  = \bank$370  == 1'h1;
+  assign \$529  = \$525  & \$528 ;
+  assign \$535  = \lane$417  == 3'h5;
+  assign \$536  = \write$409  & \$535 ;
+  assign \$538  = \$534  & \$537 ;
+  assign \$539  = | { \$538 , \$533 , \$529  };
+  assign \$540  = \bank$370  == 1'h1;
+  assign \$544  = \$540  & \$543 ;
+  assign \$550  = \lane$417  == 3'h6;
+  assign \$551  = \write$409  & \$550 ;
+  assign \$553  = \$549  & \$552 ;
+  assign \$554  = | { \$553 , \$548 , \$544  };
+  assign \$555  = \bank$370  == 1'h1;
+  assign \$559  = \$555  & \$558 ;
+  assign \$565  = \lane$417  == 3'h7;
+  assign \$566  = \write$409  & \$565 ;
+  assign \$568  = \$564  & \$567 ;
+  assign \$569  = | { \$568 , \$563 , \$559  };
+  assign \$570  = ~ \$signal$141 ;
+  assign \$signal$143  = \$signal$137  & \$570 ;
+  assign \$571  = \$signal$142  == 1'h1;
+  assign \$572  = \$signal$142  == 2'h2;
+  assign \$573  = \$signal$142  == 2'h3;
+  assign \$574  = \$signal$142  == 3'h4;
+  assign \start$427  = \$573  | \$574 ;
+  assign group = \$signal$142  == 3'h4;
+  assign forget = \$signal$142  == 3'h5;
+  assign rewind = \$signal$142  == 3'h6;
+  assign clear_0 = \$signal$142  == 3'h7;
+  assign clear_1 = \$signal$142  == 3'h7;
+  assign clear_2 = \$signal$142  == 3'h7;
+  assign clear_3 = \$signal$142  == 3'h7;
+  assign clear_4 = \$signal$142  == 3'h7;
+  assign clear_5 = \$signal$142  == 3'h7;
+  assign clear_6 = \$signal$142  == 3'h7;
+  assign clear_7 = \$signal$142  == 3'h7;
+  assign clear_8 = \$signal$142  == 3'h7;
+  assign clear_9 = \$signal$142  == 3'h7;
+  assign clear_10 = \$signal$142  == 3'h7;
+  assign clear_11 = \$signal$142  == 3'h7;
+  assign clear_12 = \$signal$142  == 3'h7;
+  assign clear_13 = \$signal$142  == 3'h7;
+  assign clear_14 = \$signal$142  == 3'h7;
+  assign \$575  = ! left;
+  assign \$576  = \$signal$143  & \$575 ;
+  assign \$577  = ~ \$576 ;
   always @(posedge clk)
-    tag_1 <= \$570 ;
+    tag_1 <= \$578 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$571 ;
+    a_row_bank_1 <= \$579 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$572 ;
+    a_row_bank_2 <= \$580 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$573 ;
+    a_row_needed_1 <= \$581 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$574 ;
+    a_row_needed_2 <= \$582 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$575 ;
+    a_row_needed_3 <= \$583 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$576 ;
+    a_row_needed_4 <= \$584 ;
   always @(posedge clk)
     a_row_0 <= \$1 ;
   always @(posedge clk)
@@ -1886,41 +1917,41 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$8 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$577 ;
+    a_word_bank_1 <= \$585 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$578 ;
+    a_word_bank_2 <= \$586 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$579 ;
+    a_word_lane_1 <= \$587 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$580 ;
+    a_word_lane_2 <= \$588 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$581 ;
+    a_word_needed_1 <= \$589 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$582 ;
+    a_word_needed_2 <= \$590 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$583 ;
+    a_word_needed_3 <= \$591 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$584 ;
+    a_word_needed_4 <= \$592 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$585 ;
+    a_word_needed_5 <= \$593 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$9 ;
   always @(posedge clk)
-    tag_2 <= \$586 ;
+    tag_2 <= \$594 ;
   always @(posedge clk)
-    tag_3 <= \$587 ;
+    tag_3 <= \$595 ;
   always @(posedge clk)
-    tag_4 <= \$588 ;
+    tag_4 <= \$596 ;
   always @(posedge clk)
-    tag_5 <= \$589 ;
+    tag_5 <= \$597 ;
   always @(posedge clk)
     a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$590 ;
+    b_row_bank_1 <= \$598 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$591 ;
+    b_row_bank_2 <= \$599 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1938,45 +1969,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$592 ;
+    tag_6 <= \$600 ;
   always @(posedge clk)
-    tag_7 <= \$593 ;
+    tag_7 <= \$601 ;
   always @(posedge clk)
-    tag_8 <= \$594 ;
+    tag_8 <= \$602 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$595 ;
+    old_row_bank_1 <= \$603 ;
   always @(posedge clk)
-    old_row_bank_2 <= \$596 ;
+    old_row_bank_2 <= \$604 ;
   always @(posedge clk)
-    old_row_0 <= old_row_raw_0;
+    old_row_needed_1 <= \$605 ;
   always @(posedge clk)
-    old_row_1 <= old_row_raw_1;
+    old_row_needed_2 <= \$606 ;
   always @(posedge clk)
-    old_row_2 <= old_row_raw_2;
+    old_row_needed_3 <= \$607 ;
   always @(posedge clk)
-    old_row_3 <= old_row_raw_3;
+    old_row_needed_4 <= \$608 ;
   always @(posedge clk)
-    old_row_4 <= old_row_raw_4;
+    old_row_0 <= \$11 ;
   always @(posedge clk)
-    old_row_5 <= old_row_raw_5;
+    old_row_1 <= \$12 ;
   always @(posedge clk)
-    old_row_6 <= old_row_raw_6;
+    old_row_2 <= \$13 ;
   always @(posedge clk)
-    old_row_7 <= old_row_raw_7;
+    old_row_3 <= \$14 ;
   always @(posedge clk)
-    tag_9 <= \$597 ;
+    old_row_4 <= \$15 ;
   always @(posedge clk)
-    \$signal  <= \$598 ;
+    old_row_5 <= \$16 ;
   always @(posedge clk)
-    of_row <= \$599 ;
+    old_row_6 <= \$17 ;
   always @(posedge clk)
-    summed_1 <= \$600 ;
+    old_row_7 <= \$18 ;
   always @(posedge clk)
-    summed_2 <= \$601 ;
+    tag_9 <= \$609 ;
   always @(posedge clk)
-    summed_3 <= \$602 ;
+    \$signal  <= \$610 ;
   always @(posedge clk)
-    summed_4 <= \$603 ;
+    of_row <= \$611 ;
+  always @(posedge clk)
+    summed_1 <= \$612 ;
+  always @(posedge clk)
+    summed_2 <= \$613 ;
+  always @(posedge clk)
+    summed_3 <= \$614 ;
+  always @(posedge clk)
+    summed_4 <= \$615 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -1986,85 +2025,85 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$604 ;
+    first <= \$616 ;
   always @(posedge clk)
-    summed_5 <= \$605 ;
+    summed_5 <= \$617 ;
   always @(posedge clk)
-    summed_6 <= \$606 ;
+    summed_6 <= \$618 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$607 ;
+    bias_word_bank_1 <= \$619 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$608 ;
+    bias_word_bank_2 <= \$620 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$609 ;
+    bias_word_lane_1 <= \$621 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$610 ;
+    bias_word_lane_2 <= \$622 ;
   always @(posedge clk)
-    tag_10 <= \$611 ;
+    tag_10 <= \$623 ;
   always @(posedge clk)
-    tag_11 <= \$612 ;
+    tag_11 <= \$624 ;
   always @(posedge clk)
-    tag_12 <= \$613 ;
+    tag_12 <= \$625 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$614 ;
+    other_rows_bank_1 <= \$626 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$615 ;
+    other_rows_bank_2 <= \$627 ;
   always @(posedge clk)
-    \$signal$132  <= \$616 ;
+    \$signal$137  <= \$628 ;
   always @(posedge clk)
-    \$signal$137  <= \$617 ;
+    \$signal$142  <= \$629 ;
   always @(posedge clk)
-    \$signal$136  <= \$618 ;
+    \$signal$141  <= \$630 ;
   always @(posedge clk)
-    count <= \$619 ;
+    count <= \$631 ;
   always @(posedge clk)
-    resident <= \$620 ;
+    resident <= \$632 ;
   always @(posedge clk)
-    stepping <= \$621 ;
+    stepping <= \$633 ;
   always @(posedge clk)
-    clamped_0 <= \$622 ;
+    clamped_0 <= \$634 ;
   always @(posedge clk)
-    clamped_1 <= \$623 ;
+    clamped_1 <= \$635 ;
   always @(posedge clk)
-    clamped_2 <= \$624 ;
+    clamped_2 <= \$636 ;
   always @(posedge clk)
-    clamped_3 <= \$625 ;
+    clamped_3 <= \$637 ;
   always @(posedge clk)
-    clamped_4 <= \$626 ;
+    clamped_4 <= \$638 ;
   always @(posedge clk)
-    clamped_5 <= \$627 ;
+    clamped_5 <= \$639 ;
   always @(posedge clk)
-    clamped_6 <= \$628 ;
+    clamped_6 <= \$640 ;
   always @(posedge clk)
-    clamped_7 <= \$629 ;
+    clamped_7 <= \$641 ;
   always @(posedge clk)
-    clamped_8 <= \$630 ;
+    clamped_8 <= \$642 ;
   always @(posedge clk)
-    clamped_9 <= \$631 ;
+    clamped_9 <= \$643 ;
   always @(posedge clk)
-    clamped_10 <= \$632 ;
+    clamped_10 <= \$644 ;
   always @(posedge clk)
-    clamped_11 <= \$633 ;
+    clamped_11 <= \$645 ;
   always @(posedge clk)
-    clamped_12 <= \$634 ;
+    clamped_12 <= \$646 ;
   always @(posedge clk)
-    clamped_13 <= \$635 ;
+    clamped_13 <= \$647 ;
   always @(posedge clk)
-    clamped_14 <= \$636 ;
+    clamped_14 <= \$648 ;
   always @(posedge clk)
-    \$signal$178  <= \$637 ;
+    \$signal$183  <= \$649 ;
   always @(posedge clk)
-    \$signal$179  <= \$638 ;
+    \$signal$184  <= \$650 ;
   always @(posedge clk)
-    done <= \$639 ;
+    done <= \$651 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$640 ;
+    select <= \$652 ;
   always @(posedge clk)
-    address <= \$641 ;
+    address <= \$653 ;
   always @(posedge clk)
-    left <= \$642 ;
+    left <= \$654 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2073,236 +2112,230 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$6  = a_row_needed_4 ? a_row_raw_5 : 16'h0000;
   assign \$7  = a_row_needed_4 ? a_row_raw_6 : 16'h0000;
   assign \$8  = a_row_needed_4 ? a_row_raw_7 : 16'h0000;
-  assign \$9  = a_word_needed_5 ? \$98 [15:0] : 16'h0000;
+  assign \$9  = a_word_needed_5 ? \$106 [15:0] : 16'h0000;
   assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
-  assign \$11  = tag_9[0] & tag_9[2];
-  assign \$12  = \$11  & sums_rows;
-  assign \$13  = summed_4[0] & summed_4[3];
-  assign \$14  = ~ busy;
-  assign \$15  = ~ \busy$134 ;
-  assign \$16  = \$14  & \$15 ;
-  assign \$19  = ~ \$signal$136 ;
-  assign \$20  = \$18  & \$19 ;
-  assign \$21  = \$signal$138  ? bus__write_data : 32'd0;
-  assign \$22  = ~ running;
-  assign \$23  = \$signal$137  == 1'h1;
-  assign \$25  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$26  = 2'h0 + \$25 ;
-  assign \$28  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$29  = 2'h0 + \$28 ;
-  assign \$31  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$32  = 2'h0 + \$31 ;
-  assign \$34  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$35  = 2'h0 + \$34 ;
-  assign \$37  = counts_4_0 ? clamped : 4'h0;
-  assign \$38  = 2'h0 + \$37 ;
-  assign \$40  = counts_5_3 ? \clamped$159  : 1'h0;
-  assign \$41  = 2'h0 + \$40 ;
-  assign \$43  = counts_6_0 ? clamped : 4'h0;
-  assign \$44  = 2'h0 + \$43 ;
-  assign \$46  = counts_7_0 ? clamped : 4'h0;
-  assign \$47  = 2'h0 + \$46 ;
-  assign \$49  = counts_8_3 ? \clamped$159  : 1'h0;
-  assign \$50  = 2'h0 + \$49 ;
-  assign \$52  = counts_9_3 ? \clamped$159  : 1'h0;
-  assign \$53  = 2'h0 + \$52 ;
-  assign \$55  = counts_10_3 ? \clamped$159  : 1'h0;
-  assign \$56  = 2'h0 + \$55 ;
-  assign \$58  = counts_11_0 ? clamped : 4'h0;
-  assign \$59  = 2'h0 + \$58 ;
-  assign \$61  = counts_12_0 ? clamped : 4'h0;
-  assign \$62  = 2'h0 + \$61 ;
-  assign \$64  = counts_13_0 ? clamped : 4'h0;
-  assign \$65  = 2'h0 + \$64 ;
-  assign \$67  = counts_14_0 ? clamped : 4'h0;
-  assign \$68  = 2'h0 + \$67 ;
-  assign \$69  = step_done & stepping;
-  assign \$70  = | bus__address[7:4];
-  assign \$71  = bus__address == 3'h5;
-  assign \$72  = bus__address == 3'h7;
-  assign \$73  = | { \$72 , \$71  };
-  assign \$74  = \$70  | \$73 ;
-  assign \$75  = | bus__address[7:4];
-  assign \$76  = bus__address[7:4] - 1'h1;
-  assign \$77  = bus__address == 3'h7;
-  assign \$78  = 4'hf + \$77 ;
-  assign \$79  = \$75  ? { \$76 , bus__address[3:0] } : { 4'h0, \$78  };
-  assign \$80  = | left;
-  assign \$81  = left - 1'h1;
-  assign \$84  = $signed(\$83 [16:0]) + $signed(2'h1);
-  assign \$86  = & { \$83 [23], \$83 [23:16] };
-  assign \$87  = | { \$83 [23], \$83 [23:16] };
-  assign \$88  = ~ \$87 ;
-  assign \$89  = \$86  | \$88 ;
-  assign \$90  = ~ \$89 ;
-  assign \$91  = ~ \$83 [23];
-  assign \$92  = & \$83 [15:0];
-  assign \$93  = \$91  & \$92 ;
-  assign a_word_copy_0_outside = \$90  | \$93 ;
-  assign \$94  = & { \$83 [23], \$83 [23:17] };
-  assign \$95  = \$83 [23] & \$94 ;
-  assign \$96  = & \$83 [15:0];
-  assign a_word_copy_0_returns = \$95  & \$96 ;
-  assign \$98  = a_word_copy_0_outside ? { 1'h0, \$97  } : { \$85 [15], \$85 [15:0] };
-  assign \$100  = \$99  | a_word_0;
-  assign a = \$100  | a_constant;
-  assign \$102  = \$101  | a_word_0;
-  assign \a$215  = \$102  | a_constant;
-  assign \$104  = \$103  | a_word_0;
-  assign \a$219  = \$104  | a_constant;
-  assign \$106  = \$105  | a_word_0;
-  assign \a$223  = \$106  | a_constant;
+  assign \$11  = old_row_needed_4 ? old_row_raw_0 : 24'h000000;
+  assign \$12  = old_row_needed_4 ? old_row_raw_1 : 24'h000000;
+  assign \$13  = old_row_needed_4 ? old_row_raw_2 : 24'h000000;
+  assign \$14  = old_row_needed_4 ? old_row_raw_3 : 24'h000000;
+  assign \$15  = old_row_needed_4 ? old_row_raw_4 : 24'h000000;
+  assign \$16  = old_row_needed_4 ? old_row_raw_5 : 24'h000000;
+  assign \$17  = old_row_needed_4 ? old_row_raw_6 : 24'h000000;
+  assign \$18  = old_row_needed_4 ? old_row_raw_7 : 24'h000000;
+  assign \$19  = tag_9[0] & tag_9[2];
+  assign \$20  = \$19  & sums_rows;
+  assign \$21  = summed_4[0] & summed_4[3];
+  assign \$22  = ~ busy;
+  assign \$23  = ~ \busy$139 ;
+  assign \$24  = \$22  & \$23 ;
+  assign \$27  = ~ \$signal$141 ;
+  assign \$28  = \$26  & \$27 ;
+  assign \$29  = \$signal$143  ? bus__write_data : 32'd0;
+  assign \$30  = ~ running;
+  assign \$31  = \$signal$142  == 1'h1;
+  assign \$33  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$34  = 2'h0 + \$33 ;
+  assign \$36  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$37  = 2'h0 + \$36 ;
+  assign \$39  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$40  = 2'h0 + \$39 ;
+  assign \$42  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$43  = 2'h0 + \$42 ;
+  assign \$45  = counts_4_0 ? clamped : 4'h0;
+  assign \$46  = 2'h0 + \$45 ;
+  assign \$48  = counts_5_3 ? \clamped$164  : 1'h0;
+  assign \$49  = 2'h0 + \$48 ;
+  assign \$51  = counts_6_0 ? clamped : 4'h0;
+  assign \$52  = 2'h0 + \$51 ;
+  assign \$54  = counts_7_0 ? clamped : 4'h0;
+  assign \$55  = 2'h0 + \$54 ;
+  assign \$57  = counts_8_3 ? \clamped$164  : 1'h0;
+  assign \$58  = 2'h0 + \$57 ;
+  assign \$60  = counts_9_3 ? \clamped$164  : 1'h0;
+  assign \$61  = 2'h0 + \$60 ;
+  assign \$63  = counts_10_3 ? \clamped$164  : 1'h0;
+  assign \$64  = 2'h0 + \$63 ;
+  assign \$66  = counts_11_0 ? clamped : 4'h0;
+  assign \$67  = 2'h0 + \$66 ;
+  assign \$69  = counts_12_0 ? clamped : 4'h0;
+  assign \$70  = 2'h0 + \$69 ;
+  assign \$72  = counts_13_0 ? clamped : 4'h0;
+  assign \$73  = 2'h0 + \$72 ;
+  assign \$75  = counts_14_0 ? clamped : 4'h0;
+  assign \$76  = 2'h0 + \$75 ;
+  assign \$77  = step_done & stepping;
+  assign \$78  = | bus__address[7:4];
+  assign \$79  = bus__address == 3'h5;
+  assign \$80  = bus__address == 3'h7;
+  assign \$81  = | { \$80 , \$79  };
+  assign \$82  = \$78  | \$81 ;
+  assign \$83  = | bus__address[7:4];
+  assign \$84  = bus__address[7:4] - 1'h1;
+  assign \$85  = bus__address == 3'h7;
+  assign \$86  = 4'hf + \$85 ;
+  assign \$87  = \$83  ? { \$84 , bus__address[3:0] } : { 4'h0, \$86  };
+  assign \$88  = | left;
+  assign \$89  = left - 1'h1;
+  assign \$92  = $signed(\$91 [16:0]) + $signed(2'h1);
+  assign \$94  = & { \$91 [23], \$91 [23:16] };
+  assign \$95  = | { \$91 [23], \$91 [23:16] };
+  assign \$96  = ~ \$95 ;
+  assign \$97  = \$94  | \$96 ;
+  assign \$98  = ~ \$97 ;
+  assign \$99  = ~ \$91 [23];
+  assign \$100  = & \$91 [15:0];
+  assign \$101  = \$99  & \$100 ;
+  assign a_word_copy_0_outside = \$98  | \$101 ;
+  assign \$102  = & { \$91 [23], \$91 [23:17] };
+  assign \$103  = \$91 [23] & \$102 ;
+  assign \$104  = & \$91 [15:0];
+  assign a_word_copy_0_returns = \$103  & \$104 ;
+  assign \$106  = a_word_copy_0_outside ? { 1'h0, \$105  } : { \$93 [15], \$93 [15:0] };
   assign \$108  = \$107  | a_word_0;
-  assign \a$227  = \$108  | a_constant;
+  assign a = \$108  | a_constant;
   assign \$110  = \$109  | a_word_0;
-  assign \a$231  = \$110  | a_constant;
+  assign \a$220  = \$110  | a_constant;
   assign \$112  = \$111  | a_word_0;
-  assign \a$235  = \$112  | a_constant;
+  assign \a$224  = \$112  | a_constant;
   assign \$114  = \$113  | a_word_0;
-  assign \a$239  = \$114  | a_constant;
-  assign \trigger$254  = tag_5[0] & tag_5[2];
-  assign \$115  = tag_9[0] & tag_9[2];
-  assign \$116  = \$115  & sums_rows;
-  assign \$117  = \$116  ? tag_9 : tag_5;
-  assign \$118  = tag_5[0] & sums_products;
-  assign \$119  = tag_9[0] & tag_9[2];
-  assign \$120  = \$119  & sums_rows;
-  assign \$121  = \$118  | \$120 ;
-  assign \$122  = ~ of_row_4;
-  assign enable = summed_4[0] & \$122 ;
-  assign \enable$280  = summed_4[0] & of_row_4;
-  assign word = sum | { \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283 [26], \sum$283  };
-  assign \$123  = \$signal [0] & \$signal [4];
-  assign \$124  = summed_1[0] & summed_1[4];
-  assign \$125  = summed_2[0] & summed_2[4];
-  assign \$126  = summed_3[0] & summed_3[4];
-  assign \$127  = summed_4[0] & summed_4[4];
-  assign \$128  = summed_5[0] & summed_5[4];
-  assign \$129  = summed_6[0] & summed_6[4];
-  assign \trigger$298  = tag_5[0] & tag_5[2];
-  assign \trigger$306  = tag_12[0] & tag_12[2];
-  assign \trigger$329  = \write_tag$330 [0] & \write_tag$330 [1];
-  assign \trigger$335  = \write_tag$330 [0] & \write_tag$330 [1];
-  assign \$130  = ready_4[0] & finishes_sum;
-  assign \$131  = ! \bank$86 ;
-  assign \$132  = active & \$131 ;
-  assign \$133  = \bank$365  == 2'h2;
-  assign \$137  = \$133  & \$136 ;
-  assign \$138  = ! \lane$368 ;
-  assign \$139  = enables[0] & \$138 ;
-  assign \$140  = | { \$139 , \$137  };
-  assign \$141  = \bank$365  == 2'h2;
+  assign \a$228  = \$114  | a_constant;
+  assign \$116  = \$115  | a_word_0;
+  assign \a$232  = \$116  | a_constant;
+  assign \$118  = \$117  | a_word_0;
+  assign \a$236  = \$118  | a_constant;
+  assign \$120  = \$119  | a_word_0;
+  assign \a$240  = \$120  | a_constant;
+  assign \$122  = \$121  | a_word_0;
+  assign \a$244  = \$122  | a_constant;
+  assign \trigger$259  = tag_5[0] & tag_5[2];
+  assign \$123  = tag_9[0] & tag_9[2];
+  assign \$124  = \$123  & sums_rows;
+  assign \$125  = \$124  ? tag_9 : tag_5;
+  assign \$126  = tag_5[0] & sums_products;
+  assign \$127  = tag_9[0] & tag_9[2];
+  assign \$128  = \$127  & sums_rows;
+  assign \$129  = \$126  | \$128 ;
+  assign \$130  = ~ of_row_4;
+  assign enable = summed_4[0] & \$130 ;
+  assign \enable$285  = summed_4[0] & of_row_4;
+  assign word = sum | { \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288  };
+  assign \$131  = \$signal [0] & \$signal [4];
+  assign \$132  = summed_1[0] & summed_1[4];
+  assign \$133  = summed_2[0] & summed_2[4];
+  assign \$134  = summed_3[0] & summed_3[4];
+  assign \$135  = summed_4[0] & summed_4[4];
+  assign \$136  = summed_5[0] & summed_5[4];
+  assign \$137  = summed_6[0] & summed_6[4];
+  assign \trigger$303  = tag_5[0] & tag_5[2];
+  assign \trigger$311  = tag_12[0] & tag_12[2];
+  assign \trigger$334  = \write_tag$335 [0] & \write_tag$335 [1];
+  assign \trigger$340  = \write_tag$335 [0] & \write_tag$335 [1];
+  assign \$138  = ready_4[0] & finishes_sum;
+  assign \$139  = ! \bank$86 ;
+  assign \$140  = active & \$139 ;
+  assign \$141  = \bank$370  == 2'h2;
   assign \$145  = \$141  & \$144 ;
-  assign \$146  = \lane$368  == 1'h1;
+  assign \$146  = ! \lane$373 ;
   assign \$147  = enables[0] & \$146 ;
   assign \$148  = | { \$147 , \$145  };
-  assign \$149  = \bank$365  == 2'h2;
+  assign \$149  = \bank$370  == 2'h2;
   assign \$153  = \$149  & \$152 ;
-  assign \$154  = \lane$368  == 2'h2;
+  assign \$154  = \lane$373  == 1'h1;
   assign \$155  = enables[0] & \$154 ;
   assign \$156  = | { \$155 , \$153  };
-  assign \$157  = \bank$365  == 2'h2;
+  assign \$157  = \bank$370  == 2'h2;
   assign \$161  = \$157  & \$160 ;
-  assign \$162  = \lane$368  == 2'h3;
+  assign \$162  = \lane$373  == 2'h2;
   assign \$163  = enables[0] & \$162 ;
   assign \$164  = | { \$163 , \$161  };
-  assign \$165  = \bank$365  == 2'h2;
+  assign \$165  = \bank$370  == 2'h2;
   assign \$169  = \$165  & \$168 ;
-  assign \$170  = \lane$368  == 3'h4;
+  assign \$170  = \lane$373  == 2'h3;
   assign \$171  = enables[0] & \$170 ;
   assign \$172  = | { \$171 , \$169  };
-  assign \$173  = \bank$365  == 2'h2;
+  assign \$173  = \bank$370  == 2'h2;
   assign \$177  = \$173  & \$176 ;
-  assign \$178  = \lane$368  == 3'h5;
+  assign \$178  = \lane$373  == 3'h4;
   assign \$179  = enables[0] & \$178 ;
   assign \$180  = | { \$179 , \$177  };
-  assign \$181  = \bank$365  == 2'h2;
+  assign \$181  = \bank$370  == 2'h2;
   assign \$185  = \$181  & \$184 ;
-  assign \$186  = \lane$368  == 3'h6;
+  assign \$186  = \lane$373  == 3'h5;
   assign \$187  = enables[0] & \$186 ;
   assign \$188  = | { \$187 , \$185  };
-  assign \$189  = \bank$365  == 2'h2;
+  assign \$189  = \bank$370  == 2'h2;
   assign \$193  = \$189  & \$192 ;
-  assign \$194  = \lane$368  == 3'h7;
+  assign \$194  = \lane$373  == 3'h6;
   assign \$195  = enables[0] & \$194 ;
   assign \$196  = | { \$195 , \$193  };
-  assign \$198  = \bank$365  == 2'h3;
-  assign \$202  = \$198  & \$201 ;
-  assign \$203  = ! \lane$368 ;
-  assign \$204  = enables[1] & \$203 ;
-  assign \$205  = | { \$204 , \$202  };
-  assign \$206  = \bank$365  == 2'h3;
+  assign \$197  = \bank$370  == 2'h2;
+  assign \$201  = \$197  & \$200 ;
+  assign \$202  = \lane$373  == 3'h7;
+  assign \$203  = enables[0] & \$202 ;
+  assign \$204  = | { \$203 , \$201  };
+  assign \$206  = \bank$370  == 2'h3;
   assign \$210  = \$206  & \$209 ;
-  assign \$211  = \lane$368  == 1'h1;
+  assign \$211  = ! \lane$373 ;
   assign \$212  = enables[1] & \$211 ;
   assign \$213  = | { \$212 , \$210  };
-  assign \$214  = \bank$365  == 2'h3;
+  assign \$214  = \bank$370  == 2'h3;
   assign \$218  = \$214  & \$217 ;
-  assign \$219  = \lane$368  == 2'h2;
+  assign \$219  = \lane$373  == 1'h1;
   assign \$220  = enables[1] & \$219 ;
   assign \$221  = | { \$220 , \$218  };
-  assign \$222  = \bank$365  == 2'h3;
+  assign \$222  = \bank$370  == 2'h3;
   assign \$226  = \$222  & \$225 ;
-  assign \$227  = \lane$368  == 2'h3;
+  assign \$227  = \lane$373  == 2'h2;
   assign \$228  = enables[1] & \$227 ;
   assign \$229  = | { \$228 , \$226  };
-  assign \$230  = \bank$365  == 2'h3;
+  assign \$230  = \bank$370  == 2'h3;
   assign \$234  = \$230  & \$233 ;
-  assign \$235  = \lane$368  == 3'h4;
+  assign \$235  = \lane$373  == 2'h3;
   assign \$236  = enables[1] & \$235 ;
   assign \$237  = | { \$236 , \$234  };
-  assign \$238  = \bank$365  == 2'h3;
+  assign \$238  = \bank$370  == 2'h3;
   assign \$242  = \$238  & \$241 ;
-  assign \$243  = \lane$368  == 3'h5;
+  assign \$243  = \lane$373  == 3'h4;
   assign \$244  = enables[1] & \$243 ;
   assign \$245  = | { \$244 , \$242  };
-  assign \$246  = \bank$365  == 2'h3;
+  assign \$246  = \bank$370  == 2'h3;
   assign \$250  = \$246  & \$249 ;
-  assign \$251  = \lane$368  == 3'h6;
+  assign \$251  = \lane$373  == 3'h5;
   assign \$252  = enables[1] & \$251 ;
   assign \$253  = | { \$252 , \$250  };
-  assign \$254  = \bank$365  == 2'h3;
+  assign \$254  = \bank$370  == 2'h3;
   assign \$258  = \$254  & \$257 ;
-  assign \$259  = \lane$368  == 3'h7;
+  assign \$259  = \lane$373  == 3'h6;
   assign \$260  = enables[1] & \$259 ;
   assign \$261  = | { \$260 , \$258  };
-  assign \$262  = \bank$64  == 2'h2;
-  assign \$263  = \active$379  & \$262 ;
-  assign \$264  = ! lane_x;
-  assign \$265  = enable_x & \$264 ;
-  assign \$267  = lane_x == 1'h1;
-  assign \$268  = enable_x & \$267 ;
-  assign \$270  = lane_x == 2'h2;
-  assign \$271  = enable_x & \$270 ;
-  assign \$273  = lane_x == 2'h3;
-  assign \$274  = enable_x & \$273 ;
-  assign \$276  = lane_x == 3'h4;
-  assign \$277  = enable_x & \$276 ;
-  assign \$279  = lane_x == 3'h5;
-  assign \$280  = enable_x & \$279 ;
-  assign \$282  = lane_x == 3'h6;
-  assign \$283  = enable_x & \$282 ;
-  assign \$285  = lane_x == 3'h7;
-  assign \$286  = enable_x & \$285 ;
-  assign \$288  = ! lane_y;
-  assign \$289  = enable_y & \$288 ;
-  assign \$291  = lane_y == 1'h1;
-  assign \$292  = enable_y & \$291 ;
-  assign \$294  = lane_y == 2'h2;
-  assign \$295  = enable_y & \$294 ;
-  assign \$297  = lane_y == 2'h3;
-  assign \$298  = enable_y & \$297 ;
-  assign \$300  = lane_y == 3'h4;
-  assign \$301  = enable_y & \$300 ;
-  assign \$303  = lane_y == 3'h5;
-  assign \$304  = enable_y & \$303 ;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23], \$83 [23] };
+  assign \$262  = \bank$370  == 2'h3;
+  assign \$266  = \$262  & \$265 ;
+  assign \$267  = \lane$373  == 3'h7;
+  assign \$268  = enables[1] & \$267 ;
+  assign \$269  = | { \$268 , \$266  };
+  assign \$270  = \bank$64  == 2'h2;
+  assign \$271  = \active$384  & \$270 ;
+  assign \$272  = ! lane_x;
+  assign \$273  = enable_x & \$272 ;
+  assign \$275  = lane_x == 1'h1;
+  assign \$276  = enable_x & \$275 ;
+  assign \$278  = lane_x == 2'h2;
+  assign \$279  = enable_x & \$278 ;
+  assign \$281  = lane_x == 2'h3;
+  assign \$282  = enable_x & \$281 ;
+  assign \$284  = lane_x == 3'h4;
+  assign \$285  = enable_x & \$284 ;
+  assign \$287  = lane_x == 3'h5;
+  assign \$288  = enable_x & \$287 ;
+  assign \$290  = lane_x == 3'h6;
+  assign \$291  = enable_x & \$290 ;
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$378 ),
+    .row(\row$383 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
@@ -2317,52 +2350,51 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$379 ),
+    .active(\active$384 ),
     .\bank$24 (\bank$64 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$380 ),
+    .row(\row$385 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$456$0 (\$331 ),
-    .\port$471$0 (\$346 ),
-    .\port$486$0 (\$361 ),
-    .\port$501$0 (\$376 ),
-    .\port$516$0 (\$391 ),
-    .\port$531$0 (\$406 ),
-    .\port$546$0 (\$421 ),
-    .\port$561$0 (\$436 ),
-    .read__addr(\read_address$398 ),
+    .\port$464$0 (\$339 ),
+    .\port$479$0 (\$354 ),
+    .\port$494$0 (\$369 ),
+    .\port$509$0 (\$384 ),
+    .\port$524$0 (\$399 ),
+    .\port$539$0 (\$414 ),
+    .\port$554$0 (\$429 ),
+    .\port$569$0 (\$444 ),
+    .read__addr(\read_address$403 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$399 ),
-    .write__data(\write_data$400 )
+    .write__addr(\write_address$404 ),
+    .write__data(\write_data$405 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$587$0 (\$456 ),
-    .\port$602$0 (\$471 ),
-    .\port$617$0 (\$486 ),
-    .\port$632$0 (\$501 ),
-    .\port$647$0 (\$516 ),
-    .\port$662$0 (\$531 ),
-    .\port$677$0 (\$546 ),
-    .\port$692$0 (\$561 ),
-    .read__addr(\read_address$413 ),
-    .read_data(\read_data$192 ),
+    .\port$595$0 (\$464 ),
+    .\port$610$0 (\$479 ),
+    .\port$625$0 (\$494 ),
+    .\port$640$0 (\$509 ),
+    .\port$655$0 (\$524 ),
+    .\port$670$0 (\$539 ),
+    .\port$685$0 (\$554 ),
+    .\port$700$0 (\$569 ),
+    .read__addr(\read_address$418 ),
+    .read_data(\read_data$197 ),
     .rst(rst),
-    .write__addr(\write_address$414 ),
-    .write__data(\write_data$415 )
+    .write__addr(\write_address$419 ),
+    .write__data(\write_data$420 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$253$0 (\$140 ),
     .\port$261$0 (\$148 ),
     .\port$269$0 (\$156 ),
     .\port$277$0 (\$164 ),
@@ -2370,8 +2402,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$293$0 (\$180 ),
     .\port$301$0 (\$188 ),
     .\port$309$0 (\$196 ),
+    .\port$317$0 (\$204 ),
     .read__addr(read_address),
-    .read_data(\read_data$199 ),
+    .read_data(\read_data$204 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2379,7 +2412,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$322$0 (\$205 ),
     .\port$330$0 (\$213 ),
     .\port$338$0 (\$221 ),
     .\port$346$0 (\$229 ),
@@ -2387,54 +2419,55 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\port$362$0 (\$245 ),
     .\port$370$0 (\$253 ),
     .\port$378$0 (\$261 ),
-    .read__addr(\read_address$371 ),
-    .read_data(\read_data$259 ),
+    .\port$386$0 (\$269 ),
+    .read__addr(\read_address$376 ),
+    .read_data(\read_data$264 ),
     .rst(rst),
-    .write__addr(\write_address$374 ),
-    .write__data(\write_data$375 )
+    .write__addr(\write_address$379 ),
+    .write__data(\write_data$380 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3231$0 (\word$384 ),
-    .\port$385$0 (\$266 ),
-    .\port$388$0 (\$269 ),
-    .\port$391$0 (\$272 ),
-    .\port$394$0 (\$275 ),
-    .\port$397$0 (\$278 ),
-    .\port$400$0 (\$281 ),
-    .\port$403$0 (\$284 ),
-    .\port$406$0 (\$287 ),
-    .read__addr(\read_address$377 ),
-    .read_data(\read_data$193 ),
+    .\port$3236$0 (\word$389 ),
+    .\port$393$0 (\$274 ),
+    .\port$396$0 (\$277 ),
+    .\port$399$0 (\$280 ),
+    .\port$402$0 (\$283 ),
+    .\port$405$0 (\$286 ),
+    .\port$408$0 (\$289 ),
+    .\port$411$0 (\$292 ),
+    .\port$414$0 (\$295 ),
+    .read__addr(\read_address$382 ),
+    .read_data(\read_data$198 ),
     .rst(rst),
-    .write__addr(\write_address$381 )
+    .write__addr(\write_address$386 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3231$0 (\word$384 ),
-    .\port$409$0 (\$290 ),
-    .\port$412$0 (\$293 ),
-    .\port$415$0 (\$296 ),
-    .\port$418$0 (\$299 ),
-    .\port$421$0 (\$302 ),
-    .\port$424$0 (\$305 ),
-    .\port$427$0 (\$308 ),
-    .\port$430$0 (\$311 ),
-    .read__addr(\read_address$388 ),
-    .read_data(\read_data$312 ),
+    .\port$3236$0 (\word$389 ),
+    .\port$417$0 (\$298 ),
+    .\port$420$0 (\$301 ),
+    .\port$423$0 (\$304 ),
+    .\port$426$0 (\$307 ),
+    .\port$429$0 (\$310 ),
+    .\port$432$0 (\$313 ),
+    .\port$435$0 (\$316 ),
+    .\port$438$0 (\$319 ),
+    .read__addr(\read_address$393 ),
+    .read_data(\read_data$317 ),
     .rst(rst),
-    .write__addr(\write_address$390 )
+    .write__addr(\write_address$395 )
   );
-  \core.bias_word$514  \bias_word$514  (
-    .active(\active$372 ),
-    .\bank$19 (\bank$121 ),
+  \core.bias_word$519  \bias_word$519  (
+    .active(\active$377 ),
+    .\bank$19 (\bank$126 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
-    .\lane$7 (\lane$124 ),
+    .\lane$7 (\lane$129 ),
     .level(tag_5[10:9]),
-    .row(\row$373 ),
+    .row(\row$378 ),
     .rst(rst),
-    .trigger(\trigger$298 )
+    .trigger(\trigger$303 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2444,7 +2477,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$178 ),
+    .add_15(\$signal$183 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2462,7 +2495,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$179 ),
+    .clear_15(\$signal$184 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2481,34 +2514,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2957$0 (old_row_0),
-    .\port$2958$0 (old_row_1),
-    .\port$2959$0 (old_row_2),
-    .\port$2960$0 (old_row_3),
-    .\port$2961$0 (old_row_4),
-    .\port$2962$0 (old_row_5),
-    .\port$2963$0 (old_row_6),
-    .\port$2964$0 (old_row_7),
-    .\port$3571$0 (total),
-    .\port$3576$0 (\total$247 ),
-    .\port$3581$0 (\total$248 ),
-    .\port$3586$0 (\total$249 ),
-    .\port$3591$0 (\total$250 ),
-    .\port$3596$0 (\total$251 ),
-    .\port$3601$0 (\total$252 ),
-    .\port$3606$0 (\total$253 ),
-    .rows(\words$278 ),
+    .\port$2973$0 (old_row_0),
+    .\port$2974$0 (old_row_1),
+    .\port$2975$0 (old_row_2),
+    .\port$2976$0 (old_row_3),
+    .\port$2977$0 (old_row_4),
+    .\port$2978$0 (old_row_5),
+    .\port$2979$0 (old_row_6),
+    .\port$2980$0 (old_row_7),
+    .\port$3576$0 (total),
+    .\port$3581$0 (\total$252 ),
+    .\port$3586$0 (\total$253 ),
+    .\port$3591$0 (\total$254 ),
+    .\port$3596$0 (\total$255 ),
+    .\port$3601$0 (\total$256 ),
+    .\port$3606$0 (\total$257 ),
+    .\port$3611$0 (\total$258 ),
+    .rows(\words$283 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$22 (\bank$365 ),
+    .\bank$22 (\bank$370 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$359 ),
+    .row(\row$364 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2516,73 +2549,73 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
+    .\port$2960$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$215 ),
-    .b(\b$216 ),
+    .a(\a$220 ),
+    .b(\b$221 ),
     .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
-    .product(\product$270 ),
-    .rst(rst),
-    .total(\total$247 )
-  );
-  \core.lane_2  lane_2 (
-    .a(\a$219 ),
-    .b(\b$220 ),
-    .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
-    .product(\product$271 ),
-    .rst(rst),
-    .total(\total$248 )
-  );
-  \core.lane_3  lane_3 (
-    .a(\a$223 ),
-    .b(\b$224 ),
-    .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
-    .product(\product$272 ),
-    .rst(rst),
-    .total(\total$249 )
-  );
-  \core.lane_4  lane_4 (
-    .a(\a$227 ),
-    .b(\b$228 ),
-    .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
-    .product(\product$273 ),
-    .rst(rst),
-    .total(\total$250 )
-  );
-  \core.lane_5  lane_5 (
-    .a(\a$231 ),
-    .b(\b$232 ),
-    .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
-    .product(\product$274 ),
-    .rst(rst),
-    .total(\total$251 )
-  );
-  \core.lane_6  lane_6 (
-    .a(\a$235 ),
-    .b(\b$236 ),
-    .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
+    .\port$2960$0 (tag_8[1:0]),
     .product(\product$275 ),
     .rst(rst),
     .total(\total$252 )
   );
-  \core.lane_7  lane_7 (
-    .a(\a$239 ),
-    .b(\b$240 ),
+  \core.lane_2  lane_2 (
+    .a(\a$224 ),
+    .b(\b$225 ),
     .clk(clk),
-    .\port$2952$0 (tag_8[1:0]),
+    .\port$2960$0 (tag_8[1:0]),
     .product(\product$276 ),
     .rst(rst),
     .total(\total$253 )
+  );
+  \core.lane_3  lane_3 (
+    .a(\a$228 ),
+    .b(\b$229 ),
+    .clk(clk),
+    .\port$2960$0 (tag_8[1:0]),
+    .product(\product$277 ),
+    .rst(rst),
+    .total(\total$254 )
+  );
+  \core.lane_4  lane_4 (
+    .a(\a$232 ),
+    .b(\b$233 ),
+    .clk(clk),
+    .\port$2960$0 (tag_8[1:0]),
+    .product(\product$278 ),
+    .rst(rst),
+    .total(\total$255 )
+  );
+  \core.lane_5  lane_5 (
+    .a(\a$236 ),
+    .b(\b$237 ),
+    .clk(clk),
+    .\port$2960$0 (tag_8[1:0]),
+    .product(\product$279 ),
+    .rst(rst),
+    .total(\total$256 )
+  );
+  \core.lane_6  lane_6 (
+    .a(\a$240 ),
+    .b(\b$241 ),
+    .clk(clk),
+    .\port$2960$0 (tag_8[1:0]),
+    .product(\product$280 ),
+    .rst(rst),
+    .total(\total$257 )
+  );
+  \core.lane_7  lane_7 (
+    .a(\a$244 ),
+    .b(\b$245 ),
+    .clk(clk),
+    .\port$2960$0 (tag_8[1:0]),
+    .product(\product$281 ),
+    .rst(rst),
+    .total(\total$258 )
   );
   \core.old_row  old_row (
     .active(active),
@@ -2590,67 +2623,67 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$356 ),
+    .row(\row$361 ),
     .rst(rst),
-    .trigger(\trigger$254 )
+    .trigger(\trigger$259 )
   );
-  \core.other_rows$515  \other_rows$515  (
-    .\bank$15 (\bank$130 ),
+  \core.other_rows$520  \other_rows$520  (
+    .\bank$15 (\bank$135 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$388 ),
+    .row(\read_address$393 ),
     .rst(rst),
-    .trigger(\trigger$306 )
+    .trigger(\trigger$311 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(\$signal$138 ),
+    .enable(\$signal$143 ),
     .enables(enables),
-    .lane(\lane$368 ),
+    .lane(\lane$373 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$362 ),
+    .row(\row$367 ),
     .rst(rst),
-    .word(\word$363 )
+    .word(\word$368 )
   );
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3574$0 (product),
-    .\port$3579$0 (\product$270 ),
-    .\port$3584$0 (\product$271 ),
-    .\port$3589$0 (\product$272 ),
-    .\port$3594$0 (\product$273 ),
-    .\port$3599$0 (\product$274 ),
-    .\port$3604$0 (\product$275 ),
-    .\port$3609$0 (\product$276 ),
+    .\port$3579$0 (product),
+    .\port$3584$0 (\product$275 ),
+    .\port$3589$0 (\product$276 ),
+    .\port$3594$0 (\product$277 ),
+    .\port$3599$0 (\product$278 ),
+    .\port$3604$0 (\product$279 ),
+    .\port$3609$0 (\product$280 ),
+    .\port$3614$0 (\product$281 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
-    .busy(\busy$134 ),
+    .busy(\busy$139 ),
     .clk(clk),
     .\group$33 (group),
     .hold(hold),
-    .restart(\start$422 ),
+    .restart(\start$427 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$357 ),
+    .row(\row$362 ),
     .row_row16_0(read_data),
-    .row_row24_0(\read_data$199 ),
-    .row_row24_1(\read_data$259 ),
+    .row_row24_0(\read_data$204 ),
+    .row_row24_1(\read_data$264 ),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
-    .enable(\enable$280 ),
+    .enable(\enable$285 ),
     .rst(rst),
-    .sum_2_0(\sum$283 ),
-    .words(\words$278 )
+    .sum_2_0(\sum$288 ),
+    .words(\words$283 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2663,14 +2696,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$381 ),
-    .row_y(\write_address$390 ),
+    .row_x(\write_address$386 ),
+    .row_y(\write_address$395 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$428 ),
-    .word(\word$384 )
+    .slot(\slot$433 ),
+    .word(\word$389 )
   );
   \core.sequencer  sequencer (
     .busy(busy),
@@ -2681,7 +2714,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$428 ),
+    .slot(\slot$433 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2693,42 +2726,42 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$312 ),
-    .\port$3571$0 (total),
-    .\port$3576$0 (\total$247 ),
-    .\port$3581$0 (\total$248 ),
-    .\port$3586$0 (\total$249 ),
-    .\port$3591$0 (\total$250 ),
-    .\port$3596$0 (\total$251 ),
-    .\port$3601$0 (\total$252 ),
-    .\port$3606$0 (\total$253 ),
+    .other_rows(\read_data$317 ),
+    .\port$3576$0 (total),
+    .\port$3581$0 (\total$252 ),
+    .\port$3586$0 (\total$253 ),
+    .\port$3591$0 (\total$254 ),
+    .\port$3596$0 (\total$255 ),
+    .\port$3601$0 (\total$256 ),
+    .\port$3606$0 (\total$257 ),
+    .\port$3611$0 (\total$258 ),
     .row_enables(row_enables),
-    .rows(\rows$403 ),
+    .rows(\rows$408 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$330 ),
+    .write_tag(\write_tag$335 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$330 [16:13]),
-    .level(\write_tag$330 [10:9]),
-    .row(\row$402 ),
+    .kernel(\write_tag$335 [16:13]),
+    .level(\write_tag$335 [10:9]),
+    .row(\row$407 ),
     .rst(rst),
-    .trigger(\trigger$329 )
+    .trigger(\trigger$334 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$330 [16:13]),
-    .level(\write_tag$330 [10:9]),
-    .row(\row$416 ),
+    .kernel(\write_tag$335 [16:13]),
+    .level(\write_tag$335 [10:9]),
+    .row(\row$421 ),
     .rst(rst),
-    .trigger(\trigger$335 )
+    .trigger(\trigger$340 )
   );
   \core.sum_accumulator  sum_accumulator (
     .clk(clk),
@@ -2738,400 +2771,428 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(word)
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$159 ),
-    .clamped_kernel(\clamped_kernel$448 ),
+    .clamped(\clamped$164 ),
+    .clamped_kernel(\clamped_kernel$453 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$340 ),
+    .tag(\tag$345 ),
     .total(sum_total),
-    .word_0(\words$407 ),
-    .write(\write$404 ),
-    .write_tag(\write_tag$344 )
+    .word_0(\words$412 ),
+    .write(\write$409 ),
+    .write_tag(\write_tag$349 )
   );
   \core.sum_write_0  sum_write_0 (
-    .\bank$27 (\bank$405 ),
+    .\bank$27 (\bank$410 ),
     .clk(clk),
-    .\lane$15 (\lane$412 ),
-    .\port$4172$11 (\write_tag$344 [16:11]),
-    .row(\row$406 ),
+    .\lane$15 (\lane$417 ),
+    .\port$4177$11 (\write_tag$349 [16:11]),
+    .row(\row$411 ),
     .rst(rst),
-    .trigger(\write_tag$344 [0])
+    .trigger(\write_tag$349 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$570  = tag;
+    \$578  = tag;
     if (rst) begin
-      \$570  = 20'h00000;
+      \$578  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$571  = bank;
+    \$579  = bank;
     if (rst) begin
-      \$571  = 2'h0;
+      \$579  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$572  = a_row_bank_1;
+    \$580  = a_row_bank_1;
     if (rst) begin
-      \$572  = 2'h0;
+      \$580  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$573  = a_row_needed;
-    if (rst) begin
-      \$573  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$574  = a_row_needed_1;
-    if (rst) begin
-      \$574  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$575  = a_row_needed_2;
-    if (rst) begin
-      \$575  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$576  = a_row_needed_3;
-    if (rst) begin
-      \$576  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$577  = \bank$42 ;
-    if (rst) begin
-      \$577  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$578  = a_word_bank_1;
-    if (rst) begin
-      \$578  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$579  = lane;
-    if (rst) begin
-      \$579  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$580  = a_word_lane_1;
-    if (rst) begin
-      \$580  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$581  = a_word_needed;
+    \$581  = a_row_needed;
     if (rst) begin
       \$581  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$582  = a_word_needed_1;
+    \$582  = a_row_needed_1;
     if (rst) begin
       \$582  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$583  = a_word_needed_2;
+    \$583  = a_row_needed_2;
     if (rst) begin
       \$583  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$584  = a_word_needed_3;
+    \$584  = a_row_needed_3;
     if (rst) begin
       \$584  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$585  = a_word_needed_4;
+    \$585  = \bank$42 ;
     if (rst) begin
       \$585  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$586  = tag_1;
+    \$586  = a_word_bank_1;
     if (rst) begin
-      \$586  = 20'h00000;
+      \$586  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$587  = tag_2;
+    \$587  = lane;
     if (rst) begin
-      \$587  = 20'h00000;
+      \$587  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$588  = tag_3;
+    \$588  = a_word_lane_1;
     if (rst) begin
-      \$588  = 20'h00000;
+      \$588  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$589  = tag_4;
+    \$589  = a_word_needed;
     if (rst) begin
-      \$589  = 20'h00000;
+      \$589  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$590  = \bank$64 ;
+    \$590  = a_word_needed_1;
     if (rst) begin
-      \$590  = 2'h0;
+      \$590  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$591  = b_row_bank_1;
+    \$591  = a_word_needed_2;
     if (rst) begin
-      \$591  = 2'h0;
+      \$591  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$592  = tag_5;
+    \$592  = a_word_needed_3;
     if (rst) begin
-      \$592  = 20'h00000;
+      \$592  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$593  = tag_6;
+    \$593  = a_word_needed_4;
     if (rst) begin
-      \$593  = 20'h00000;
+      \$593  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$594  = tag_7;
+    \$594  = tag_1;
     if (rst) begin
       \$594  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$595  = \bank$86 ;
+    \$595  = tag_2;
     if (rst) begin
-      \$595  = 1'h0;
+      \$595  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$596  = old_row_bank_1;
+    \$596  = tag_3;
     if (rst) begin
-      \$596  = 1'h0;
+      \$596  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$597  = tag_8;
+    \$597  = tag_4;
     if (rst) begin
       \$597  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$598  = source;
+    \$598  = \bank$64 ;
     if (rst) begin
-      \$598  = 20'h00000;
+      \$598  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$599  = \$12 ;
+    \$599  = b_row_bank_1;
     if (rst) begin
-      \$599  = 1'h0;
+      \$599  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$600  = \$signal ;
+    \$600  = tag_5;
     if (rst) begin
       \$600  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = summed_1;
+    \$601  = tag_6;
     if (rst) begin
       \$601  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = summed_2;
+    \$602  = tag_7;
     if (rst) begin
       \$602  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = summed_3;
+    \$603  = \bank$86 ;
     if (rst) begin
-      \$603  = 20'h00000;
+      \$603  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = \$13 ;
+    \$604  = old_row_bank_1;
     if (rst) begin
       \$604  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = summed_4;
+    \$605  = old_row_needed;
     if (rst) begin
-      \$605  = 20'h00000;
+      \$605  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = summed_5;
+    \$606  = old_row_needed_1;
     if (rst) begin
-      \$606  = 20'h00000;
+      \$606  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = \bank$121 ;
+    \$607  = old_row_needed_2;
     if (rst) begin
       \$607  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = bias_word_bank_1;
+    \$608  = old_row_needed_3;
     if (rst) begin
       \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = \lane$124 ;
+    \$609  = tag_8;
     if (rst) begin
-      \$609  = 3'h0;
+      \$609  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = bias_word_lane_1;
+    \$610  = source;
     if (rst) begin
-      \$610  = 3'h0;
+      \$610  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$611  = tag_9;
+    \$611  = \$20 ;
     if (rst) begin
-      \$611  = 20'h00000;
+      \$611  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$612  = tag_10;
+    \$612  = \$signal ;
     if (rst) begin
       \$612  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$613  = tag_11;
+    \$613  = summed_1;
     if (rst) begin
       \$613  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = \bank$130 ;
+    \$614  = summed_2;
     if (rst) begin
-      \$614  = 1'h0;
+      \$614  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = other_rows_bank_1;
+    \$615  = summed_3;
     if (rst) begin
-      \$615  = 1'h0;
+      \$615  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = \$20 ;
+    \$616  = \$21 ;
     if (rst) begin
-      \$616  = 1'h1;
+      \$616  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = 4'h0;
+    \$617  = summed_4;
+    if (rst) begin
+      \$617  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$618  = summed_5;
+    if (rst) begin
+      \$618  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$619  = \bank$126 ;
+    if (rst) begin
+      \$619  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$620  = bias_word_bank_1;
+    if (rst) begin
+      \$620  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$621  = \lane$129 ;
+    if (rst) begin
+      \$621  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$622  = bias_word_lane_1;
+    if (rst) begin
+      \$622  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$623  = tag_9;
+    if (rst) begin
+      \$623  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$624  = tag_10;
+    if (rst) begin
+      \$624  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$625  = tag_11;
+    if (rst) begin
+      \$625  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$626  = \bank$135 ;
+    if (rst) begin
+      \$626  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$627  = other_rows_bank_1;
+    if (rst) begin
+      \$627  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$628  = \$28 ;
+    if (rst) begin
+      \$628  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$629  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$617  = \$21 [3:0];
+            \$629  = \$29 [3:0];
       endcase
     end
     if (rst) begin
-      \$617  = 4'h0;
+      \$629  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = 1'h0;
+    \$630  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$618  = 1'h1;
+            \$630  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$618  = 1'h0;
+      \$630  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = count;
+    \$631  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$22 ) begin
-              \$619  = bus__write_data;
+            if (\$30 ) begin
+              \$631  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$619  = 32'd0;
+      \$631  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = resident;
+    \$632  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3139,173 +3200,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$620  = bus__write_data[0];
+            \$632  = bus__write_data[0];
       endcase
     end
-    if (rst) begin
-      \$620  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = stepping;
-    if (start) begin
-      \$621  = \$23 ;
-    end
-    if (rst) begin
-      \$621  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = \$26 [1:0];
-    if (rst) begin
-      \$622  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = \$29 [1:0];
-    if (rst) begin
-      \$623  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = \$32 [1:0];
-    if (rst) begin
-      \$624  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = \$35 [1:0];
-    if (rst) begin
-      \$625  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = \$38 [3:0];
-    if (rst) begin
-      \$626  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = \$41 [0];
-    if (rst) begin
-      \$627  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = \$44 [3:0];
-    if (rst) begin
-      \$628  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = \$47 [3:0];
-    if (rst) begin
-      \$629  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = \$50 [0];
-    if (rst) begin
-      \$630  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = \$53 [0];
-    if (rst) begin
-      \$631  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = \$56 [0];
     if (rst) begin
       \$632  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = \$59 [3:0];
+    \$633  = stepping;
+    if (start) begin
+      \$633  = \$31 ;
+    end
     if (rst) begin
-      \$633  = 4'h0;
+      \$633  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = \$62 [3:0];
+    \$634  = \$34 [1:0];
     if (rst) begin
-      \$634  = 4'h0;
+      \$634  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = \$65 [3:0];
+    \$635  = \$37 [1:0];
     if (rst) begin
-      \$635  = 4'h0;
+      \$635  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = \$68 [3:0];
+    \$636  = \$40 [1:0];
     if (rst) begin
-      \$636  = 4'h0;
+      \$636  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = running;
+    \$637  = \$43 [1:0];
     if (rst) begin
-      \$637  = 1'h0;
+      \$637  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = start;
+    \$638  = \$46 [3:0];
     if (rst) begin
-      \$638  = 1'h0;
+      \$638  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = \$69 ;
+    \$639  = \$49 [0];
     if (rst) begin
       \$639  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = \$74 ;
+    \$640  = \$52 [3:0];
     if (rst) begin
-      \$640  = 1'h0;
+      \$640  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = \$79 [4:0];
+    \$641  = \$55 [3:0];
     if (rst) begin
-      \$641  = 5'h00;
+      \$641  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = left;
+    \$642  = \$58 [0];
+    if (rst) begin
+      \$642  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$643  = \$61 [0];
+    if (rst) begin
+      \$643  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$644  = \$64 [0];
+    if (rst) begin
+      \$644  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$645  = \$67 [3:0];
+    if (rst) begin
+      \$645  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$646  = \$70 [3:0];
+    if (rst) begin
+      \$646  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$647  = \$73 [3:0];
+    if (rst) begin
+      \$647  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$648  = \$76 [3:0];
+    if (rst) begin
+      \$648  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$649  = running;
+    if (rst) begin
+      \$649  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$650  = start;
+    if (rst) begin
+      \$650  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$651  = \$77 ;
+    if (rst) begin
+      \$651  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$652  = \$82 ;
+    if (rst) begin
+      \$652  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$653  = \$87 [4:0];
+    if (rst) begin
+      \$653  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$654  = left;
     if (busy) begin
-      \$642  = 7'h48;
-    end else if (\$80 ) begin
-      \$642  = \$81 [6:0];
+      \$654  = 7'h48;
+    end else if (\$88 ) begin
+      \$654  = \$89 [6:0];
     end
     if (rst) begin
-      \$642  = 7'h00;
+      \$654  = 7'h00;
     end
   end
   always @* begin
@@ -3330,6 +3391,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     casez (tag_5[16:13])
       4'h7, 4'h8, 4'h9, 4'ha:
           a_is_constant = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    old_row_needed = 1'h0;
+    casez (tag_5[16:13])
+      4'h7, 4'h8, 4'h9, 4'ha:
+          old_row_needed = 1'h1;
     endcase
   end
   always @* begin
@@ -3359,142 +3428,142 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     read_address = row;
-    if (\$132 ) begin
-      read_address = \row$356 ;
+    if (\$140 ) begin
+      read_address = \row$361 ;
     end
-    if (\busy$134 ) begin
-      read_address = \row$357 [4:0];
+    if (\busy$139 ) begin
+      read_address = \row$362 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_address = \row$359 [4:0];
+    write_address = \row$364 [4:0];
     if (enables[0]) begin
-      write_address = \row$362 ;
+      write_address = \row$367 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_data = \words$278 ;
+    write_data = \words$283 ;
     if (enables[0]) begin
-      write_data = { \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363  };
+      write_data = { \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$371  = \row$356 [1:0];
-    if (\$197 ) begin
-      \read_address$371  = \row$373 ;
+    \read_address$376  = \row$361 [1:0];
+    if (\$205 ) begin
+      \read_address$376  = \row$378 ;
     end
-    if (\busy$134 ) begin
-      \read_address$371  = \row$357 [1:0];
+    if (\busy$139 ) begin
+      \read_address$376  = \row$362 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$374  = \row$359 [1:0];
+    \write_address$379  = \row$364 [1:0];
     if (enables[1]) begin
-      \write_address$374  = \row$362 [1:0];
+      \write_address$379  = \row$367 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$375  = \words$278 ;
+    \write_data$380  = \words$283 ;
     if (enables[1]) begin
-      \write_data$375  = { \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363 , \word$363  };
+      \write_data$380  = { \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$377  = \row$378 [6:0];
-    if (\$263 ) begin
-      \read_address$377  = \row$380 [6:0];
+    \read_address$382  = \row$383 [6:0];
+    if (\$271 ) begin
+      \read_address$382  = \row$385 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$398  = \row$378 ;
-    if (\$313 ) begin
-      \read_address$398  = \row$380 ;
+    \read_address$403  = \row$383 ;
+    if (\$321 ) begin
+      \read_address$403  = \row$385 ;
     end
-    if (\busy$134 ) begin
-      \read_address$398  = \row$357 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$399  = \row$359 ;
-    if (\$314 ) begin
-      \write_address$399  = \row$402 ;
-    end
-    if (\$316 ) begin
-      \write_address$399  = \row$406 ;
+    if (\busy$139 ) begin
+      \read_address$403  = \row$362 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$400  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
-    if (\$314 ) begin
-      \write_data$400  = \rows$403 [127:0];
+    \write_address$404  = \row$364 ;
+    if (\$322 ) begin
+      \write_address$404  = \row$407 ;
     end
-    if (\$316 ) begin
-      \write_data$400  = { \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$413  = \row$378 [8:0];
-    if (\$438 ) begin
-      \read_address$413  = \row$380 [8:0];
+    if (\$324 ) begin
+      \write_address$404  = \row$411 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$414  = \row$359 [8:0];
-    if (\$439 ) begin
-      \write_address$414  = \row$416 ;
+    \write_data$405  = { \words$283 [183:168], \words$283 [159:144], \words$283 [135:120], \words$283 [111:96], \words$283 [87:72], \words$283 [63:48], \words$283 [39:24], \words$283 [15:0] };
+    if (\$322 ) begin
+      \write_data$405  = \rows$408 [127:0];
     end
-    if (\$441 ) begin
-      \write_address$414  = \row$406 [8:0];
+    if (\$324 ) begin
+      \write_data$405  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$415  = { \words$278 [183:168], \words$278 [159:144], \words$278 [135:120], \words$278 [111:96], \words$278 [87:72], \words$278 [63:48], \words$278 [39:24], \words$278 [15:0] };
-    if (\$439 ) begin
-      \write_data$415  = \rows$403 [255:128];
+    \read_address$418  = \row$383 [8:0];
+    if (\$446 ) begin
+      \read_address$418  = \row$385 [8:0];
     end
-    if (\$441 ) begin
-      \write_data$415  = { \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407 , \words$407  };
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \write_address$419  = \row$364 [8:0];
+    if (\$447 ) begin
+      \write_address$419  = \row$421 ;
+    end
+    if (\$449 ) begin
+      \write_address$419  = \row$411 [8:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \write_data$420  = { \words$283 [183:168], \words$283 [159:144], \words$283 [135:120], \words$283 [111:96], \words$283 [87:72], \words$283 [63:48], \words$283 [39:24], \words$283 [15:0] };
+    if (\$447 ) begin
+      \write_data$420  = \rows$408 [255:128];
+    end
+    if (\$449 ) begin
+      \write_data$420  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$563 ) begin
+    if (\$571 ) begin
       start = 1'h1;
     end
-    if (\$564 ) begin
+    if (\$572 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$563 ) begin
+    if (\$571 ) begin
       routine = 1'h0;
     end
-    if (\$564 ) begin
+    if (\$572 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$563 ) begin
+    if (\$571 ) begin
       once = 1'h0;
     end
-    if (\$564 ) begin
+    if (\$572 ) begin
       once = 1'h1;
     end
   end
@@ -3541,7 +3610,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$448 )
+    casez (\clamped_kernel$453 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3565,7 +3634,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$448 )
+    casez (\clamped_kernel$453 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3573,7 +3642,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$448 )
+    casez (\clamped_kernel$453 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3581,7 +3650,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$448 )
+    casez (\clamped_kernel$453 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3627,7 +3696,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$569  };
+          other = { 30'h00000000, waiting, \$577  };
       4'h4:
           other = count;
       4'h6:
@@ -3643,9 +3712,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$192 [15:0];
+          a_row_raw_0 = \read_data$197 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$193 [15:0];
+          a_row_raw_0 = \read_data$198 [15:0];
     endcase
   end
   always @* begin
@@ -3655,9 +3724,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$192 [31:16];
+          a_row_raw_1 = \read_data$197 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$193 [31:16];
+          a_row_raw_1 = \read_data$198 [31:16];
     endcase
   end
   always @* begin
@@ -3667,9 +3736,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$192 [47:32];
+          a_row_raw_2 = \read_data$197 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$193 [47:32];
+          a_row_raw_2 = \read_data$198 [47:32];
     endcase
   end
   always @* begin
@@ -3679,9 +3748,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$192 [63:48];
+          a_row_raw_3 = \read_data$197 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$193 [63:48];
+          a_row_raw_3 = \read_data$198 [63:48];
     endcase
   end
   always @* begin
@@ -3691,9 +3760,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$192 [79:64];
+          a_row_raw_4 = \read_data$197 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$193 [79:64];
+          a_row_raw_4 = \read_data$198 [79:64];
     endcase
   end
   always @* begin
@@ -3703,9 +3772,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$192 [95:80];
+          a_row_raw_5 = \read_data$197 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$193 [95:80];
+          a_row_raw_5 = \read_data$198 [95:80];
     endcase
   end
   always @* begin
@@ -3715,9 +3784,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$192 [111:96];
+          a_row_raw_6 = \read_data$197 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$193 [111:96];
+          a_row_raw_6 = \read_data$198 [111:96];
     endcase
   end
   always @* begin
@@ -3727,9 +3796,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$192 [127:112];
+          a_row_raw_7 = \read_data$197 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$193 [127:112];
+          a_row_raw_7 = \read_data$198 [127:112];
     endcase
   end
   always @* begin
@@ -3737,21 +3806,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$82  = \read_data$199 [23:0];
+          \$90  = \read_data$204 [23:0];
       3'h1:
-          \$82  = \read_data$199 [47:24];
+          \$90  = \read_data$204 [47:24];
       3'h2:
-          \$82  = \read_data$199 [71:48];
+          \$90  = \read_data$204 [71:48];
       3'h3:
-          \$82  = \read_data$199 [95:72];
+          \$90  = \read_data$204 [95:72];
       3'h4:
-          \$82  = \read_data$199 [119:96];
+          \$90  = \read_data$204 [119:96];
       3'h5:
-          \$82  = \read_data$199 [143:120];
+          \$90  = \read_data$204 [143:120];
       3'h6:
-          \$82  = \read_data$199 [167:144];
+          \$90  = \read_data$204 [167:144];
       3'h7:
-          \$82  = \read_data$199 [191:168];
+          \$90  = \read_data$204 [191:168];
     endcase
   end
   always @* begin
@@ -3761,9 +3830,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$192 [15:0];
+          b_row_raw_0 = \read_data$197 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$193 [15:0];
+          b_row_raw_0 = \read_data$198 [15:0];
     endcase
   end
   always @* begin
@@ -3773,9 +3842,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$192 [31:16];
+          b_row_raw_1 = \read_data$197 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$193 [31:16];
+          b_row_raw_1 = \read_data$198 [31:16];
     endcase
   end
   always @* begin
@@ -3785,9 +3854,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$192 [47:32];
+          b_row_raw_2 = \read_data$197 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$193 [47:32];
+          b_row_raw_2 = \read_data$198 [47:32];
     endcase
   end
   always @* begin
@@ -3797,9 +3866,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$192 [63:48];
+          b_row_raw_3 = \read_data$197 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$193 [63:48];
+          b_row_raw_3 = \read_data$198 [63:48];
     endcase
   end
   always @* begin
@@ -3809,9 +3878,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$192 [79:64];
+          b_row_raw_4 = \read_data$197 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$193 [79:64];
+          b_row_raw_4 = \read_data$198 [79:64];
     endcase
   end
   always @* begin
@@ -3821,9 +3890,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$192 [95:80];
+          b_row_raw_5 = \read_data$197 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$193 [95:80];
+          b_row_raw_5 = \read_data$198 [95:80];
     endcase
   end
   always @* begin
@@ -3833,9 +3902,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$192 [111:96];
+          b_row_raw_6 = \read_data$197 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$193 [111:96];
+          b_row_raw_6 = \read_data$198 [111:96];
     endcase
   end
   always @* begin
@@ -3845,9 +3914,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$192 [127:112];
+          b_row_raw_7 = \read_data$197 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$193 [127:112];
+          b_row_raw_7 = \read_data$198 [127:112];
     endcase
   end
   always @* begin
@@ -3855,9 +3924,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_0 = \read_data$199 [23:0];
+          old_row_raw_0 = \read_data$204 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$259 [23:0];
+          old_row_raw_0 = \read_data$264 [23:0];
     endcase
   end
   always @* begin
@@ -3865,9 +3934,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_1 = \read_data$199 [47:24];
+          old_row_raw_1 = \read_data$204 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$259 [47:24];
+          old_row_raw_1 = \read_data$264 [47:24];
     endcase
   end
   always @* begin
@@ -3875,9 +3944,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_2 = \read_data$199 [71:48];
+          old_row_raw_2 = \read_data$204 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$259 [71:48];
+          old_row_raw_2 = \read_data$264 [71:48];
     endcase
   end
   always @* begin
@@ -3885,9 +3954,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_3 = \read_data$199 [95:72];
+          old_row_raw_3 = \read_data$204 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$259 [95:72];
+          old_row_raw_3 = \read_data$264 [95:72];
     endcase
   end
   always @* begin
@@ -3895,9 +3964,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_4 = \read_data$199 [119:96];
+          old_row_raw_4 = \read_data$204 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$259 [119:96];
+          old_row_raw_4 = \read_data$264 [119:96];
     endcase
   end
   always @* begin
@@ -3905,9 +3974,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_5 = \read_data$199 [143:120];
+          old_row_raw_5 = \read_data$204 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$259 [143:120];
+          old_row_raw_5 = \read_data$264 [143:120];
     endcase
   end
   always @* begin
@@ -3915,9 +3984,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_6 = \read_data$199 [167:144];
+          old_row_raw_6 = \read_data$204 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$259 [167:144];
+          old_row_raw_6 = \read_data$264 [167:144];
     endcase
   end
   always @* begin
@@ -3925,9 +3994,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_bank_2)
       1'h0:
-          old_row_raw_7 = \read_data$199 [191:168];
+          old_row_raw_7 = \read_data$204 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$259 [191:168];
+          old_row_raw_7 = \read_data$264 [191:168];
     endcase
   end
   always @* begin
@@ -3935,159 +4004,159 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$259 [23:0];
+          bias_word_raw_0 = \read_data$264 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$259 [47:24];
+          bias_word_raw_0 = \read_data$264 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$259 [71:48];
+          bias_word_raw_0 = \read_data$264 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$259 [95:72];
+          bias_word_raw_0 = \read_data$264 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$259 [119:96];
+          bias_word_raw_0 = \read_data$264 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$259 [143:120];
+          bias_word_raw_0 = \read_data$264 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$259 [167:144];
+          bias_word_raw_0 = \read_data$264 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$259 [191:168];
+          bias_word_raw_0 = \read_data$264 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$98 [15:0];
+  assign a_word_copy_0_saturated = \$106 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$194  = tag[0];
-  assign \kernel$195  = tag[16:13];
-  assign \level$196  = tag[8:7];
-  assign \slot$197  = tag[17];
-  assign \first_tile$198  = tag[18];
-  assign a_word_copy_0_scaled = { \$83 [23], \$83  };
-  assign a_word_copy_0_rounded = \$85 [15:0];
-  assign a_word_copy_0_wide = { \$83 [23], \$83  };
+  assign \trigger$199  = tag[0];
+  assign \kernel$200  = tag[16:13];
+  assign \level$201  = tag[8:7];
+  assign \slot$202  = tag[17];
+  assign \first_tile$203  = tag[18];
+  assign a_word_copy_0_scaled = { \$91 [23], \$91  };
+  assign a_word_copy_0_rounded = \$93 [15:0];
+  assign a_word_copy_0_wide = { \$91 [23], \$91  };
   assign a_word_copy_0_greatest = 16'h7fff;
-  assign \trigger$206  = tag_1[0];
-  assign \kernel$207  = tag_1[16:13];
-  assign \level$208  = tag_1[8:7];
-  assign \slot$209  = tag_1[17];
-  assign \first_tile$210  = tag_1[18];
+  assign \trigger$211  = tag_1[0];
+  assign \kernel$212  = tag_1[16:13];
+  assign \level$213  = tag_1[8:7];
+  assign \slot$214  = tag_1[17];
+  assign \first_tile$215  = tag_1[18];
   assign accumulate = tag_8[0];
-  assign \first$214  = tag_8[1];
-  assign \accumulate$217  = tag_8[0];
-  assign \first$218  = tag_8[1];
-  assign \accumulate$221  = tag_8[0];
-  assign \first$222  = tag_8[1];
-  assign \accumulate$225  = tag_8[0];
-  assign \first$226  = tag_8[1];
-  assign \accumulate$229  = tag_8[0];
-  assign \first$230  = tag_8[1];
-  assign \accumulate$233  = tag_8[0];
-  assign \first$234  = tag_8[1];
-  assign \accumulate$237  = tag_8[0];
-  assign \first$238  = tag_8[1];
-  assign \accumulate$241  = tag_8[0];
-  assign \first$242  = tag_8[1];
-  assign \tag$243  = tag_8;
+  assign \first$219  = tag_8[1];
+  assign \accumulate$222  = tag_8[0];
+  assign \first$223  = tag_8[1];
+  assign \accumulate$226  = tag_8[0];
+  assign \first$227  = tag_8[1];
+  assign \accumulate$230  = tag_8[0];
+  assign \first$231  = tag_8[1];
+  assign \accumulate$234  = tag_8[0];
+  assign \first$235  = tag_8[1];
+  assign \accumulate$238  = tag_8[0];
+  assign \first$239  = tag_8[1];
+  assign \accumulate$242  = tag_8[0];
+  assign \first$243  = tag_8[1];
+  assign \accumulate$246  = tag_8[0];
+  assign \first$247  = tag_8[1];
+  assign \tag$248  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
-  assign \kernel$255  = tag_5[16:13];
-  assign \level$256  = tag_5[10:9];
-  assign \slot$257  = tag_5[17];
-  assign \first_tile$258  = tag_5[18];
+  assign totals = { \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , \total$253 , \total$252 , total };
+  assign \kernel$260  = tag_5[16:13];
+  assign \level$261  = tag_5[10:9];
+  assign \slot$262  = tag_5[17];
+  assign \first_tile$263  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$261  = write_tag[0];
-  assign \kernel$263  = write_tag[16:13];
-  assign \level$264  = write_tag[10:9];
-  assign \slot$265  = write_tag[17];
-  assign \first_tile$266  = write_tag[18];
-  assign words = { \product$276 , \product$275 , \product$274 , \product$273 , \product$272 , \product$271 , \product$270 , product };
-  assign rows = \words$278 ;
-  assign \word$284  = word;
-  assign \first$285  = first;
-  assign \tag$293  = tag_8;
-  assign \totals$294  = { \total$253 , \total$252 , \total$251 , \total$250 , \total$249 , \total$248 , \total$247 , total };
+  assign \trigger$266  = write_tag[0];
+  assign \kernel$268  = write_tag[16:13];
+  assign \level$269  = write_tag[10:9];
+  assign \slot$270  = write_tag[17];
+  assign \first_tile$271  = write_tag[18];
+  assign words = { \product$281 , \product$280 , \product$279 , \product$278 , \product$277 , \product$276 , \product$275 , product };
+  assign rows = \words$283 ;
+  assign \word$289  = word;
+  assign \first$290  = first;
+  assign \tag$298  = tag_8;
+  assign \totals$299  = { \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , \total$253 , \total$252 , total };
   assign sum_tag = ready_5;
-  assign \total$297  = sum_total;
-  assign \kernel$299  = tag_5[16:13];
-  assign \level$300  = tag_5[10:9];
-  assign \slot$301  = tag_5[17];
-  assign \first_tile$302  = tag_5[18];
+  assign \total$302  = sum_total;
+  assign \kernel$304  = tag_5[16:13];
+  assign \level$305  = tag_5[10:9];
+  assign \slot$306  = tag_5[17];
+  assign \first_tile$307  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$307  = tag_12[16:13];
-  assign \level$308  = tag_12[10:9];
-  assign \slot$309  = tag_12[17];
-  assign \first_tile$310  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$312 [15:0];
-  assign other_rows_0 = \read_data$312 [15:0];
-  assign other_rows_raw_1 = \read_data$312 [31:16];
-  assign other_rows_1 = \read_data$312 [31:16];
-  assign other_rows_raw_2 = \read_data$312 [47:32];
-  assign other_rows_2 = \read_data$312 [47:32];
-  assign other_rows_raw_3 = \read_data$312 [63:48];
-  assign other_rows_3 = \read_data$312 [63:48];
-  assign other_rows_raw_4 = \read_data$312 [79:64];
-  assign other_rows_4 = \read_data$312 [79:64];
-  assign other_rows_raw_5 = \read_data$312 [95:80];
-  assign other_rows_5 = \read_data$312 [95:80];
-  assign other_rows_raw_6 = \read_data$312 [111:96];
-  assign other_rows_6 = \read_data$312 [111:96];
-  assign other_rows_raw_7 = \read_data$312 [127:112];
-  assign other_rows_7 = \read_data$312 [127:112];
-  assign other_rows = \read_data$312 ;
-  assign \kernel$331  = \write_tag$330 [16:13];
-  assign \level$332  = \write_tag$330 [10:9];
-  assign \slot$333  = \write_tag$330 [17];
-  assign \first_tile$334  = \write_tag$330 [18];
-  assign \kernel$336  = \write_tag$330 [16:13];
-  assign \level$337  = \write_tag$330 [10:9];
-  assign \slot$338  = \write_tag$330 [17];
-  assign \first_tile$339  = \write_tag$330 [18];
-  assign \total$341  = sum_total;
-  assign \trigger$343  = \write_tag$344 [0];
-  assign \kernel$345  = \write_tag$344 [16:13];
-  assign \level$346  = \write_tag$344 [12:11];
-  assign \slot$347  = \write_tag$344 [17];
-  assign \first_tile$348  = \write_tag$344 [18];
-  assign row_row24_0 = \read_data$199 ;
-  assign \hold$352  = hold;
-  assign write_enable = { \$196 , \$188 , \$180 , \$172 , \$164 , \$156 , \$148 , \$140  };
-  assign \lane$366  = 3'h0;
-  assign row_row24_1 = \read_data$259 ;
-  assign \hold$370  = hold;
-  assign \write_enable$376  = { \$261 , \$253 , \$245 , \$237 , \$229 , \$221 , \$213 , \$205  };
-  assign row_x = \write_address$381 ;
-  assign \write_data$383  = { \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384  };
-  assign \write_enable$385  = { \$287 , \$284 , \$281 , \$278 , \$275 , \$272 , \$269 , \$266  };
-  assign \row$389  = \read_address$388 ;
-  assign row_y = \write_address$390 ;
-  assign \write_data$392  = { \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384 , \word$384  };
-  assign \write_enable$393  = { \$311 , \$308 , \$305 , \$302 , \$299 , \$296 , \$293 , \$290  };
+  assign \kernel$312  = tag_12[16:13];
+  assign \level$313  = tag_12[10:9];
+  assign \slot$314  = tag_12[17];
+  assign \first_tile$315  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$317 [15:0];
+  assign other_rows_0 = \read_data$317 [15:0];
+  assign other_rows_raw_1 = \read_data$317 [31:16];
+  assign other_rows_1 = \read_data$317 [31:16];
+  assign other_rows_raw_2 = \read_data$317 [47:32];
+  assign other_rows_2 = \read_data$317 [47:32];
+  assign other_rows_raw_3 = \read_data$317 [63:48];
+  assign other_rows_3 = \read_data$317 [63:48];
+  assign other_rows_raw_4 = \read_data$317 [79:64];
+  assign other_rows_4 = \read_data$317 [79:64];
+  assign other_rows_raw_5 = \read_data$317 [95:80];
+  assign other_rows_5 = \read_data$317 [95:80];
+  assign other_rows_raw_6 = \read_data$317 [111:96];
+  assign other_rows_6 = \read_data$317 [111:96];
+  assign other_rows_raw_7 = \read_data$317 [127:112];
+  assign other_rows_7 = \read_data$317 [127:112];
+  assign other_rows = \read_data$317 ;
+  assign \kernel$336  = \write_tag$335 [16:13];
+  assign \level$337  = \write_tag$335 [10:9];
+  assign \slot$338  = \write_tag$335 [17];
+  assign \first_tile$339  = \write_tag$335 [18];
+  assign \kernel$341  = \write_tag$335 [16:13];
+  assign \level$342  = \write_tag$335 [10:9];
+  assign \slot$343  = \write_tag$335 [17];
+  assign \first_tile$344  = \write_tag$335 [18];
+  assign \total$346  = sum_total;
+  assign \trigger$348  = \write_tag$349 [0];
+  assign \kernel$350  = \write_tag$349 [16:13];
+  assign \level$351  = \write_tag$349 [12:11];
+  assign \slot$352  = \write_tag$349 [17];
+  assign \first_tile$353  = \write_tag$349 [18];
+  assign row_row24_0 = \read_data$204 ;
+  assign \hold$357  = hold;
+  assign write_enable = { \$204 , \$196 , \$188 , \$180 , \$172 , \$164 , \$156 , \$148  };
+  assign \lane$371  = 3'h0;
+  assign row_row24_1 = \read_data$264 ;
+  assign \hold$375  = hold;
+  assign \write_enable$381  = { \$269 , \$261 , \$253 , \$245 , \$237 , \$229 , \$221 , \$213  };
+  assign row_x = \write_address$386 ;
+  assign \write_data$388  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
+  assign \write_enable$390  = { \$295 , \$292 , \$289 , \$286 , \$283 , \$280 , \$277 , \$274  };
+  assign \row$394  = \read_address$393 ;
+  assign row_y = \write_address$395 ;
+  assign \write_data$397  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
+  assign \write_enable$398  = { \$319 , \$316 , \$313 , \$310 , \$307 , \$304 , \$301 , \$298  };
   assign row_row16_0 = read_data;
-  assign \hold$397  = hold;
-  assign \write_enable$408  = { \$436 , \$421 , \$406 , \$391 , \$376 , \$361 , \$346 , \$331  };
-  assign \lane$410  = 3'h0;
-  assign \write_enable$417  = { \$561 , \$546 , \$531 , \$516 , \$501 , \$486 , \$471 , \$456  };
-  assign \lane$418  = 3'h0;
-  assign \count$421  = count;
+  assign \hold$402  = hold;
+  assign \write_enable$413  = { \$444 , \$429 , \$414 , \$399 , \$384 , \$369 , \$354 , \$339  };
+  assign \lane$415  = 3'h0;
+  assign \write_enable$422  = { \$569 , \$554 , \$539 , \$524 , \$509 , \$494 , \$479 , \$464  };
+  assign \lane$423  = 3'h0;
+  assign \count$426  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$427  = 3'h0;
-  assign \slot$429  = \slot$428 ;
+  assign \missing$432  = 3'h0;
+  assign \slot$434  = \slot$433 ;
   assign tile_done = consume;
-  assign \resident$432  = resident;
-  assign \samples__valid$434  = samples__valid;
-  assign \samples__payload$435  = samples__payload;
-  assign \samples__ready$436  = samples__ready;
-  assign \parameters__valid$437  = parameters__valid;
-  assign \parameters__payload$438  = parameters__payload;
-  assign \parameters__ready$439  = parameters__ready;
-  assign \enable$440  = \$signal$138 ;
-  assign \results__valid$442  = results__valid;
-  assign \results__payload$443  = results__payload;
-  assign \results__ready$444  = results__ready;
+  assign \resident$437  = resident;
+  assign \samples__valid$439  = samples__valid;
+  assign \samples__payload$440  = samples__payload;
+  assign \samples__ready$441  = samples__ready;
+  assign \parameters__valid$442  = parameters__valid;
+  assign \parameters__payload$443  = parameters__payload;
+  assign \parameters__ready$444  = parameters__ready;
+  assign \enable$445  = \$signal$143 ;
+  assign \results__valid$447  = results__valid;
+  assign \results__payload$448  = results__payload;
+  assign \results__ready$449  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4103,8 +4172,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$178 ;
-  assign clear_15 = \$signal$179 ;
+  assign add_15 = \$signal$183 ;
+  assign clear_15 = \$signal$184 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4382,27 +4451,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$243.valid  = tag_8[0];
-  assign \tag$243.first  = tag_8[1];
-  assign \tag$243.last  = tag_8[2];
-  assign \tag$243.sum_first  = tag_8[3];
-  assign \tag$243.sum_last  = tag_8[4];
-  assign \tag$243.edge  = tag_8[6:5];
-  assign \tag$243.level  = tag_8[8:7];
-  assign \tag$243.row_level  = tag_8[10:9];
-  assign \tag$243.sum_level  = tag_8[12:11];
-  assign \tag$243.kernel  = tag_8[16:13];
-  assign \tag$243.slot  = tag_8[17];
-  assign \tag$243.first_tile  = tag_8[18];
-  assign \tag$243.last_tile  = tag_8[19];
+  assign \tag$248.valid  = tag_8[0];
+  assign \tag$248.first  = tag_8[1];
+  assign \tag$248.last  = tag_8[2];
+  assign \tag$248.sum_first  = tag_8[3];
+  assign \tag$248.sum_last  = tag_8[4];
+  assign \tag$248.edge  = tag_8[6:5];
+  assign \tag$248.level  = tag_8[8:7];
+  assign \tag$248.row_level  = tag_8[10:9];
+  assign \tag$248.sum_level  = tag_8[12:11];
+  assign \tag$248.kernel  = tag_8[16:13];
+  assign \tag$248.slot  = tag_8[17];
+  assign \tag$248.first_tile  = tag_8[18];
+  assign \tag$248.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$247 ;
-  assign \totals[2]  = \total$248 ;
-  assign \totals[3]  = \total$249 ;
-  assign \totals[4]  = \total$250 ;
-  assign \totals[5]  = \total$251 ;
-  assign \totals[6]  = \total$252 ;
-  assign \totals[7]  = \total$253 ;
+  assign \totals[1]  = \total$252 ;
+  assign \totals[2]  = \total$253 ;
+  assign \totals[3]  = \total$254 ;
+  assign \totals[4]  = \total$255 ;
+  assign \totals[5]  = \total$256 ;
+  assign \totals[6]  = \total$257 ;
+  assign \totals[7]  = \total$258 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4425,30 +4494,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$270 ;
-  assign \words[2]  = \product$271 ;
-  assign \words[3]  = \product$272 ;
-  assign \words[4]  = \product$273 ;
-  assign \words[5]  = \product$274 ;
-  assign \words[6]  = \product$275 ;
-  assign \words[7]  = \product$276 ;
-  assign \words$278[0]  = \words$278 [23:0];
-  assign \words$278[1]  = \words$278 [47:24];
-  assign \words$278[2]  = \words$278 [71:48];
-  assign \words$278[3]  = \words$278 [95:72];
-  assign \words$278[4]  = \words$278 [119:96];
-  assign \words$278[5]  = \words$278 [143:120];
-  assign \words$278[6]  = \words$278 [167:144];
-  assign \words$278[7]  = \words$278 [191:168];
-  assign \rows[0]  = \words$278 ;
-  assign \rows[0][0]  = \words$278 [23:0];
-  assign \rows[0][1]  = \words$278 [47:24];
-  assign \rows[0][2]  = \words$278 [71:48];
-  assign \rows[0][3]  = \words$278 [95:72];
-  assign \rows[0][4]  = \words$278 [119:96];
-  assign \rows[0][5]  = \words$278 [143:120];
-  assign \rows[0][6]  = \words$278 [167:144];
-  assign \rows[0][7]  = \words$278 [191:168];
+  assign \words[1]  = \product$275 ;
+  assign \words[2]  = \product$276 ;
+  assign \words[3]  = \product$277 ;
+  assign \words[4]  = \product$278 ;
+  assign \words[5]  = \product$279 ;
+  assign \words[6]  = \product$280 ;
+  assign \words[7]  = \product$281 ;
+  assign \words$283[0]  = \words$283 [23:0];
+  assign \words$283[1]  = \words$283 [47:24];
+  assign \words$283[2]  = \words$283 [71:48];
+  assign \words$283[3]  = \words$283 [95:72];
+  assign \words$283[4]  = \words$283 [119:96];
+  assign \words$283[5]  = \words$283 [143:120];
+  assign \words$283[6]  = \words$283 [167:144];
+  assign \words$283[7]  = \words$283 [191:168];
+  assign \rows[0]  = \words$283 ;
+  assign \rows[0][0]  = \words$283 [23:0];
+  assign \rows[0][1]  = \words$283 [47:24];
+  assign \rows[0][2]  = \words$283 [71:48];
+  assign \rows[0][3]  = \words$283 [95:72];
+  assign \rows[0][4]  = \words$283 [119:96];
+  assign \rows[0][5]  = \words$283 [143:120];
+  assign \rows[0][6]  = \words$283 [167:144];
+  assign \rows[0][7]  = \words$283 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4540,27 +4609,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$293.valid  = tag_8[0];
-  assign \tag$293.first  = tag_8[1];
-  assign \tag$293.last  = tag_8[2];
-  assign \tag$293.sum_first  = tag_8[3];
-  assign \tag$293.sum_last  = tag_8[4];
-  assign \tag$293.edge  = tag_8[6:5];
-  assign \tag$293.level  = tag_8[8:7];
-  assign \tag$293.row_level  = tag_8[10:9];
-  assign \tag$293.sum_level  = tag_8[12:11];
-  assign \tag$293.kernel  = tag_8[16:13];
-  assign \tag$293.slot  = tag_8[17];
-  assign \tag$293.first_tile  = tag_8[18];
-  assign \tag$293.last_tile  = tag_8[19];
-  assign \totals$294[0]  = total;
-  assign \totals$294[1]  = \total$247 ;
-  assign \totals$294[2]  = \total$248 ;
-  assign \totals$294[3]  = \total$249 ;
-  assign \totals$294[4]  = \total$250 ;
-  assign \totals$294[5]  = \total$251 ;
-  assign \totals$294[6]  = \total$252 ;
-  assign \totals$294[7]  = \total$253 ;
+  assign \tag$298.valid  = tag_8[0];
+  assign \tag$298.first  = tag_8[1];
+  assign \tag$298.last  = tag_8[2];
+  assign \tag$298.sum_first  = tag_8[3];
+  assign \tag$298.sum_last  = tag_8[4];
+  assign \tag$298.edge  = tag_8[6:5];
+  assign \tag$298.level  = tag_8[8:7];
+  assign \tag$298.row_level  = tag_8[10:9];
+  assign \tag$298.sum_level  = tag_8[12:11];
+  assign \tag$298.kernel  = tag_8[16:13];
+  assign \tag$298.slot  = tag_8[17];
+  assign \tag$298.first_tile  = tag_8[18];
+  assign \tag$298.last_tile  = tag_8[19];
+  assign \totals$299[0]  = total;
+  assign \totals$299[1]  = \total$252 ;
+  assign \totals$299[2]  = \total$253 ;
+  assign \totals$299[3]  = \total$254 ;
+  assign \totals$299[4]  = \total$255 ;
+  assign \totals$299[5]  = \total$256 ;
+  assign \totals$299[6]  = \total$257 ;
+  assign \totals$299[7]  = \total$258 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4574,135 +4643,132 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$312 [15:0];
-  assign \other_rows[1]  = \read_data$312 [31:16];
-  assign \other_rows[2]  = \read_data$312 [47:32];
-  assign \other_rows[3]  = \read_data$312 [63:48];
-  assign \other_rows[4]  = \read_data$312 [79:64];
-  assign \other_rows[5]  = \read_data$312 [95:80];
-  assign \other_rows[6]  = \read_data$312 [111:96];
-  assign \other_rows[7]  = \read_data$312 [127:112];
-  assign \write_tag$330.valid  = \write_tag$330 [0];
-  assign \write_tag$330.first  = \write_tag$330 [1];
-  assign \write_tag$330.last  = \write_tag$330 [2];
-  assign \write_tag$330.sum_first  = \write_tag$330 [3];
-  assign \write_tag$330.sum_last  = \write_tag$330 [4];
-  assign \write_tag$330.edge  = \write_tag$330 [6:5];
-  assign \write_tag$330.level  = \write_tag$330 [8:7];
-  assign \write_tag$330.row_level  = \write_tag$330 [10:9];
-  assign \write_tag$330.sum_level  = \write_tag$330 [12:11];
-  assign \write_tag$330.kernel  = \write_tag$330 [16:13];
-  assign \write_tag$330.slot  = \write_tag$330 [17];
-  assign \write_tag$330.first_tile  = \write_tag$330 [18];
-  assign \write_tag$330.last_tile  = \write_tag$330 [19];
-  assign \tag$340.valid  = \tag$340 [0];
-  assign \tag$340.first  = \tag$340 [1];
-  assign \tag$340.last  = \tag$340 [2];
-  assign \tag$340.sum_first  = \tag$340 [3];
-  assign \tag$340.sum_last  = \tag$340 [4];
-  assign \tag$340.edge  = \tag$340 [6:5];
-  assign \tag$340.level  = \tag$340 [8:7];
-  assign \tag$340.row_level  = \tag$340 [10:9];
-  assign \tag$340.sum_level  = \tag$340 [12:11];
-  assign \tag$340.kernel  = \tag$340 [16:13];
-  assign \tag$340.slot  = \tag$340 [17];
-  assign \tag$340.first_tile  = \tag$340 [18];
-  assign \tag$340.last_tile  = \tag$340 [19];
-  assign \write_tag$344.valid  = \write_tag$344 [0];
-  assign \write_tag$344.first  = \write_tag$344 [1];
-  assign \write_tag$344.last  = \write_tag$344 [2];
-  assign \write_tag$344.sum_first  = \write_tag$344 [3];
-  assign \write_tag$344.sum_last  = \write_tag$344 [4];
-  assign \write_tag$344.edge  = \write_tag$344 [6:5];
-  assign \write_tag$344.level  = \write_tag$344 [8:7];
-  assign \write_tag$344.row_level  = \write_tag$344 [10:9];
-  assign \write_tag$344.sum_level  = \write_tag$344 [12:11];
-  assign \write_tag$344.kernel  = \write_tag$344 [16:13];
-  assign \write_tag$344.slot  = \write_tag$344 [17];
-  assign \write_tag$344.first_tile  = \write_tag$344 [18];
-  assign \write_tag$344.last_tile  = \write_tag$344 [19];
-  assign \rows$403[0]  = \rows$403 [127:0];
-  assign \rows$403[0][0]  = \rows$403 [15:0];
-  assign \rows$403[0][1]  = \rows$403 [31:16];
-  assign \rows$403[0][2]  = \rows$403 [47:32];
-  assign \rows$403[0][3]  = \rows$403 [63:48];
-  assign \rows$403[0][4]  = \rows$403 [79:64];
-  assign \rows$403[0][5]  = \rows$403 [95:80];
-  assign \rows$403[0][6]  = \rows$403 [111:96];
-  assign \rows$403[0][7]  = \rows$403 [127:112];
-  assign \rows$403[1]  = \rows$403 [255:128];
-  assign \rows$403[1][0]  = \rows$403 [143:128];
-  assign \rows$403[1][1]  = \rows$403 [159:144];
-  assign \rows$403[1][2]  = \rows$403 [175:160];
-  assign \rows$403[1][3]  = \rows$403 [191:176];
-  assign \rows$403[1][4]  = \rows$403 [207:192];
-  assign \rows$403[1][5]  = \rows$403 [223:208];
-  assign \rows$403[1][6]  = \rows$403 [239:224];
-  assign \rows$403[1][7]  = \rows$403 [255:240];
-  assign \words$407[0]  = \words$407 ;
+  assign \other_rows[0]  = \read_data$317 [15:0];
+  assign \other_rows[1]  = \read_data$317 [31:16];
+  assign \other_rows[2]  = \read_data$317 [47:32];
+  assign \other_rows[3]  = \read_data$317 [63:48];
+  assign \other_rows[4]  = \read_data$317 [79:64];
+  assign \other_rows[5]  = \read_data$317 [95:80];
+  assign \other_rows[6]  = \read_data$317 [111:96];
+  assign \other_rows[7]  = \read_data$317 [127:112];
+  assign \write_tag$335.valid  = \write_tag$335 [0];
+  assign \write_tag$335.first  = \write_tag$335 [1];
+  assign \write_tag$335.last  = \write_tag$335 [2];
+  assign \write_tag$335.sum_first  = \write_tag$335 [3];
+  assign \write_tag$335.sum_last  = \write_tag$335 [4];
+  assign \write_tag$335.edge  = \write_tag$335 [6:5];
+  assign \write_tag$335.level  = \write_tag$335 [8:7];
+  assign \write_tag$335.row_level  = \write_tag$335 [10:9];
+  assign \write_tag$335.sum_level  = \write_tag$335 [12:11];
+  assign \write_tag$335.kernel  = \write_tag$335 [16:13];
+  assign \write_tag$335.slot  = \write_tag$335 [17];
+  assign \write_tag$335.first_tile  = \write_tag$335 [18];
+  assign \write_tag$335.last_tile  = \write_tag$335 [19];
+  assign \tag$345.valid  = \tag$345 [0];
+  assign \tag$345.first  = \tag$345 [1];
+  assign \tag$345.last  = \tag$345 [2];
+  assign \tag$345.sum_first  = \tag$345 [3];
+  assign \tag$345.sum_last  = \tag$345 [4];
+  assign \tag$345.edge  = \tag$345 [6:5];
+  assign \tag$345.level  = \tag$345 [8:7];
+  assign \tag$345.row_level  = \tag$345 [10:9];
+  assign \tag$345.sum_level  = \tag$345 [12:11];
+  assign \tag$345.kernel  = \tag$345 [16:13];
+  assign \tag$345.slot  = \tag$345 [17];
+  assign \tag$345.first_tile  = \tag$345 [18];
+  assign \tag$345.last_tile  = \tag$345 [19];
+  assign \write_tag$349.valid  = \write_tag$349 [0];
+  assign \write_tag$349.first  = \write_tag$349 [1];
+  assign \write_tag$349.last  = \write_tag$349 [2];
+  assign \write_tag$349.sum_first  = \write_tag$349 [3];
+  assign \write_tag$349.sum_last  = \write_tag$349 [4];
+  assign \write_tag$349.edge  = \write_tag$349 [6:5];
+  assign \write_tag$349.level  = \write_tag$349 [8:7];
+  assign \write_tag$349.row_level  = \write_tag$349 [10:9];
+  assign \write_tag$349.sum_level  = \write_tag$349 [12:11];
+  assign \write_tag$349.kernel  = \write_tag$349 [16:13];
+  assign \write_tag$349.slot  = \write_tag$349 [17];
+  assign \write_tag$349.first_tile  = \write_tag$349 [18];
+  assign \write_tag$349.last_tile  = \write_tag$349 [19];
+  assign \rows$408[0]  = \rows$408 [127:0];
+  assign \rows$408[0][0]  = \rows$408 [15:0];
+  assign \rows$408[0][1]  = \rows$408 [31:16];
+  assign \rows$408[0][2]  = \rows$408 [47:32];
+  assign \rows$408[0][3]  = \rows$408 [63:48];
+  assign \rows$408[0][4]  = \rows$408 [79:64];
+  assign \rows$408[0][5]  = \rows$408 [95:80];
+  assign \rows$408[0][6]  = \rows$408 [111:96];
+  assign \rows$408[0][7]  = \rows$408 [127:112];
+  assign \rows$408[1]  = \rows$408 [255:128];
+  assign \rows$408[1][0]  = \rows$408 [143:128];
+  assign \rows$408[1][1]  = \rows$408 [159:144];
+  assign \rows$408[1][2]  = \rows$408 [175:160];
+  assign \rows$408[1][3]  = \rows$408 [191:176];
+  assign \rows$408[1][4]  = \rows$408 [207:192];
+  assign \rows$408[1][5]  = \rows$408 [223:208];
+  assign \rows$408[1][6]  = \rows$408 [239:224];
+  assign \rows$408[1][7]  = \rows$408 [255:240];
+  assign \words$412[0]  = \words$412 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$340 [0] = \$130 ;
-  assign \tag$340 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$129 ;
+  assign \tag$345 [0] = \$138 ;
+  assign \tag$345 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$137 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$128 ;
+  assign ready_5[0] = \$136 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$127 ;
+  assign ready_4[0] = \$135 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$126 ;
+  assign ready_3[0] = \$134 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$125 ;
+  assign ready_2[0] = \$133 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$124 ;
+  assign ready_1[0] = \$132 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$123 ;
+  assign ready_0[0] = \$131 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$121 ;
-  assign source[19:1] = \$117 [19:1];
-  assign \$83  = a_word_picked;
-  assign \$85  = { \$84 [17], \$84 [17:1] };
-  assign \$97 [15] = \$83 [23];
-  assign \$97 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$17  = 1'h1;
-  assign \$18  = \$16 ;
-  assign \$24  = 2'h0;
-  assign \$27  = 2'h0;
-  assign \$30  = 2'h0;
-  assign \$33  = 2'h0;
-  assign \$36  = 2'h0;
-  assign \$39  = 2'h0;
-  assign \$42  = 2'h0;
-  assign \$45  = 2'h0;
-  assign \$48  = 2'h0;
-  assign \$51  = 2'h0;
-  assign \$54  = 2'h0;
-  assign \$57  = 2'h0;
-  assign \$60  = 2'h0;
-  assign \$63  = 2'h0;
-  assign \$66  = 2'h0;
-  assign a_word_raw_0 = { \$82 [23], \$82 [23], \$82 [23], \$82 [23], \$82 [23], \$82 [23], \$82 [23], \$82 [23:7] };
-  assign \$99  = a_row_0;
+  assign source[0] = \$129 ;
+  assign source[19:1] = \$125 [19:1];
+  assign \$91  = a_word_picked;
+  assign \$93  = { \$92 [17], \$92 [17:1] };
+  assign \$105 [15] = \$91 [23];
+  assign \$105 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$25  = 1'h1;
+  assign \$26  = \$24 ;
+  assign \$32  = 2'h0;
+  assign \$35  = 2'h0;
+  assign \$38  = 2'h0;
+  assign \$41  = 2'h0;
+  assign \$44  = 2'h0;
+  assign \$47  = 2'h0;
+  assign \$50  = 2'h0;
+  assign \$53  = 2'h0;
+  assign \$56  = 2'h0;
+  assign \$59  = 2'h0;
+  assign \$62  = 2'h0;
+  assign \$65  = 2'h0;
+  assign \$68  = 2'h0;
+  assign \$71  = 2'h0;
+  assign \$74  = 2'h0;
+  assign a_word_raw_0 = { \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23:7] };
+  assign \$107  = a_row_0;
   assign b = b_row_0;
-  assign \$101  = a_row_1;
-  assign \b$216  = b_row_1;
-  assign \$103  = a_row_2;
-  assign \b$220  = b_row_2;
-  assign \$105  = a_row_3;
-  assign \b$224  = b_row_3;
-  assign \$107  = a_row_4;
-  assign \b$228  = b_row_4;
-  assign \$109  = a_row_5;
-  assign \b$232  = b_row_5;
-  assign \$111  = a_row_6;
-  assign \b$236  = b_row_6;
-  assign \$113  = a_row_7;
-  assign \b$240  = b_row_7;
+  assign \$109  = a_row_1;
+  assign \b$221  = b_row_1;
+  assign \$111  = a_row_2;
+  assign \b$225  = b_row_2;
+  assign \$113  = a_row_3;
+  assign \b$229  = b_row_3;
+  assign \$115  = a_row_4;
+  assign \b$233  = b_row_4;
+  assign \$117  = a_row_5;
+  assign \b$237  = b_row_5;
+  assign \$119  = a_row_6;
+  assign \b$241  = b_row_6;
+  assign \$121  = a_row_7;
+  assign \b$245  = b_row_7;
   assign blocked = 1'h0;
-  assign \$134  = 1'h1;
-  assign \$135  = 1'h0;
-  assign \$136  = write;
-  assign \$142  = 1'h0;
+  assign \$142  = 1'h1;
   assign \$143  = 1'h0;
   assign \$144  = write;
   assign \$150  = 1'h0;
@@ -4723,11 +4789,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$190  = 1'h0;
   assign \$191  = 1'h0;
   assign \$192  = write;
-  assign \$197  = \active$372 ;
-  assign \$199  = 1'h1;
-  assign \$200  = 1'h0;
-  assign \$201  = write;
-  assign \$207  = 1'h0;
+  assign \$198  = 1'h0;
+  assign \$199  = 1'h0;
+  assign \$200  = write;
+  assign \$205  = \active$377 ;
+  assign \$207  = 1'h1;
   assign \$208  = 1'h0;
   assign \$209  = write;
   assign \$215  = 1'h0;
@@ -4748,159 +4814,162 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$255  = 1'h0;
   assign \$256  = 1'h0;
   assign \$257  = write;
-  assign \$266  = \$265 ;
-  assign \$269  = \$268 ;
-  assign \$272  = \$271 ;
-  assign \$275  = \$274 ;
-  assign \$278  = \$277 ;
-  assign \$281  = \$280 ;
-  assign \$284  = \$283 ;
-  assign \$287  = \$286 ;
-  assign \$290  = \$289 ;
-  assign \$293  = \$292 ;
-  assign \$296  = \$295 ;
-  assign \$299  = \$298 ;
-  assign \$302  = \$301 ;
-  assign \$305  = \$304 ;
-  assign \$308  = \$307 ;
-  assign \$311  = \$310 ;
-  assign \$314  = writing[0];
-  assign \$318  = 1'h1;
-  assign \$319  = 1'h0;
-  assign \$320  = write;
-  assign \$322  = 1'h1;
-  assign \$323  = word_enables[0];
-  assign \$325  = \$324 ;
-  assign \$329  = \$328 ;
-  assign \$333  = 1'h0;
-  assign \$334  = 1'h0;
-  assign \$335  = write;
-  assign \$337  = 1'h0;
-  assign \$338  = 1'h0;
-  assign \$339  = row_enables[1];
-  assign \$340  = row_enables[1];
-  assign \$344  = \$343 ;
-  assign \$348  = 1'h0;
-  assign \$349  = 1'h0;
-  assign \$350  = write;
-  assign \$352  = 1'h0;
-  assign \$353  = 1'h0;
-  assign \$354  = row_enables[2];
-  assign \$355  = row_enables[2];
-  assign \$359  = \$358 ;
-  assign \$363  = 1'h0;
-  assign \$364  = 1'h0;
-  assign \$365  = write;
-  assign \$367  = 1'h0;
-  assign \$368  = 1'h0;
-  assign \$369  = row_enables[3];
-  assign \$370  = row_enables[3];
-  assign \$374  = \$373 ;
-  assign \$378  = 1'h0;
-  assign \$379  = 1'h0;
-  assign \$380  = write;
-  assign \$382  = 1'h0;
-  assign \$383  = 1'h0;
-  assign \$384  = row_enables[4];
-  assign \$385  = row_enables[4];
-  assign \$389  = \$388 ;
-  assign \$393  = 1'h0;
-  assign \$394  = 1'h0;
-  assign \$395  = write;
-  assign \$397  = 1'h0;
-  assign \$398  = 1'h0;
-  assign \$399  = row_enables[5];
-  assign \$400  = row_enables[5];
-  assign \$404  = \$403 ;
-  assign \$408  = 1'h0;
-  assign \$409  = 1'h0;
-  assign \$410  = write;
-  assign \$412  = 1'h0;
-  assign \$413  = 1'h0;
-  assign \$414  = row_enables[6];
-  assign \$415  = row_enables[6];
-  assign \$419  = \$418 ;
-  assign \$423  = 1'h0;
-  assign \$424  = 1'h0;
-  assign \$425  = write;
-  assign \$427  = 1'h0;
-  assign \$428  = 1'h0;
-  assign \$429  = row_enables[7];
-  assign \$430  = row_enables[7];
-  assign \$434  = \$433 ;
-  assign \$439  = writing[1];
-  assign \$440  = \bank$405 ;
-  assign \$443  = 1'h1;
-  assign \$444  = 1'h0;
-  assign \$445  = write;
-  assign \$447  = 1'h1;
-  assign \$448  = word_enables[1];
-  assign \$450  = \$449 ;
-  assign \$451  = \bank$405 ;
-  assign \$454  = \$453 ;
-  assign \$458  = 1'h0;
-  assign \$459  = 1'h0;
-  assign \$460  = write;
-  assign \$462  = 1'h0;
-  assign \$463  = 1'h0;
-  assign \$464  = row_enables[9];
-  assign \$465  = row_enables[9];
-  assign \$466  = \bank$405 ;
-  assign \$469  = \$468 ;
-  assign \$473  = 1'h0;
-  assign \$474  = 1'h0;
-  assign \$475  = write;
-  assign \$477  = 1'h0;
-  assign \$478  = 1'h0;
-  assign \$479  = row_enables[10];
-  assign \$480  = row_enables[10];
-  assign \$481  = \bank$405 ;
-  assign \$484  = \$483 ;
-  assign \$488  = 1'h0;
-  assign \$489  = 1'h0;
-  assign \$490  = write;
-  assign \$492  = 1'h0;
-  assign \$493  = 1'h0;
-  assign \$494  = row_enables[11];
-  assign \$495  = row_enables[11];
-  assign \$496  = \bank$405 ;
-  assign \$499  = \$498 ;
-  assign \$503  = 1'h0;
-  assign \$504  = 1'h0;
-  assign \$505  = write;
-  assign \$507  = 1'h0;
-  assign \$508  = 1'h0;
-  assign \$509  = row_enables[12];
-  assign \$510  = row_enables[12];
-  assign \$511  = \bank$405 ;
-  assign \$514  = \$513 ;
-  assign \$518  = 1'h0;
-  assign \$519  = 1'h0;
-  assign \$520  = write;
-  assign \$522  = 1'h0;
-  assign \$523  = 1'h0;
-  assign \$524  = row_enables[13];
-  assign \$525  = row_enables[13];
-  assign \$526  = \bank$405 ;
-  assign \$529  = \$528 ;
-  assign \$533  = 1'h0;
-  assign \$534  = 1'h0;
-  assign \$535  = write;
-  assign \$537  = 1'h0;
-  assign \$538  = 1'h0;
-  assign \$539  = row_enables[14];
-  assign \$540  = row_enables[14];
-  assign \$541  = \bank$405 ;
-  assign \$544  = \$543 ;
-  assign \$548  = 1'h0;
-  assign \$549  = 1'h0;
-  assign \$550  = write;
-  assign \$552  = 1'h0;
-  assign \$553  = 1'h0;
-  assign \$554  = row_enables[15];
-  assign \$555  = row_enables[15];
-  assign \$556  = \bank$405 ;
-  assign \$559  = \$558 ;
+  assign \$263  = 1'h0;
+  assign \$264  = 1'h0;
+  assign \$265  = write;
+  assign \$274  = \$273 ;
+  assign \$277  = \$276 ;
+  assign \$280  = \$279 ;
+  assign \$283  = \$282 ;
+  assign \$286  = \$285 ;
+  assign \$289  = \$288 ;
+  assign \$292  = \$291 ;
+  assign \$295  = \$294 ;
+  assign \$298  = \$297 ;
+  assign \$301  = \$300 ;
+  assign \$304  = \$303 ;
+  assign \$307  = \$306 ;
+  assign \$310  = \$309 ;
+  assign \$313  = \$312 ;
+  assign \$316  = \$315 ;
+  assign \$319  = \$318 ;
+  assign \$322  = writing[0];
+  assign \$326  = 1'h1;
+  assign \$327  = 1'h0;
+  assign \$328  = write;
+  assign \$330  = 1'h1;
+  assign \$331  = word_enables[0];
+  assign \$333  = \$332 ;
+  assign \$337  = \$336 ;
+  assign \$341  = 1'h0;
+  assign \$342  = 1'h0;
+  assign \$343  = write;
+  assign \$345  = 1'h0;
+  assign \$346  = 1'h0;
+  assign \$347  = row_enables[1];
+  assign \$348  = row_enables[1];
+  assign \$352  = \$351 ;
+  assign \$356  = 1'h0;
+  assign \$357  = 1'h0;
+  assign \$358  = write;
+  assign \$360  = 1'h0;
+  assign \$361  = 1'h0;
+  assign \$362  = row_enables[2];
+  assign \$363  = row_enables[2];
+  assign \$367  = \$366 ;
+  assign \$371  = 1'h0;
+  assign \$372  = 1'h0;
+  assign \$373  = write;
+  assign \$375  = 1'h0;
+  assign \$376  = 1'h0;
+  assign \$377  = row_enables[3];
+  assign \$378  = row_enables[3];
+  assign \$382  = \$381 ;
+  assign \$386  = 1'h0;
+  assign \$387  = 1'h0;
+  assign \$388  = write;
+  assign \$390  = 1'h0;
+  assign \$391  = 1'h0;
+  assign \$392  = row_enables[4];
+  assign \$393  = row_enables[4];
+  assign \$397  = \$396 ;
+  assign \$401  = 1'h0;
+  assign \$402  = 1'h0;
+  assign \$403  = write;
+  assign \$405  = 1'h0;
+  assign \$406  = 1'h0;
+  assign \$407  = row_enables[5];
+  assign \$408  = row_enables[5];
+  assign \$412  = \$411 ;
+  assign \$416  = 1'h0;
+  assign \$417  = 1'h0;
+  assign \$418  = write;
+  assign \$420  = 1'h0;
+  assign \$421  = 1'h0;
+  assign \$422  = row_enables[6];
+  assign \$423  = row_enables[6];
+  assign \$427  = \$426 ;
+  assign \$431  = 1'h0;
+  assign \$432  = 1'h0;
+  assign \$433  = write;
+  assign \$435  = 1'h0;
+  assign \$436  = 1'h0;
+  assign \$437  = row_enables[7];
+  assign \$438  = row_enables[7];
+  assign \$442  = \$441 ;
+  assign \$447  = writing[1];
+  assign \$448  = \bank$410 ;
+  assign \$451  = 1'h1;
+  assign \$452  = 1'h0;
+  assign \$453  = write;
+  assign \$455  = 1'h1;
+  assign \$456  = word_enables[1];
+  assign \$458  = \$457 ;
+  assign \$459  = \bank$410 ;
+  assign \$462  = \$461 ;
+  assign \$466  = 1'h0;
+  assign \$467  = 1'h0;
+  assign \$468  = write;
+  assign \$470  = 1'h0;
+  assign \$471  = 1'h0;
+  assign \$472  = row_enables[9];
+  assign \$473  = row_enables[9];
+  assign \$474  = \bank$410 ;
+  assign \$477  = \$476 ;
+  assign \$481  = 1'h0;
+  assign \$482  = 1'h0;
+  assign \$483  = write;
+  assign \$485  = 1'h0;
+  assign \$486  = 1'h0;
+  assign \$487  = row_enables[10];
+  assign \$488  = row_enables[10];
+  assign \$489  = \bank$410 ;
+  assign \$492  = \$491 ;
+  assign \$496  = 1'h0;
+  assign \$497  = 1'h0;
+  assign \$498  = write;
+  assign \$500  = 1'h0;
+  assign \$501  = 1'h0;
+  assign \$502  = row_enables[11];
+  assign \$503  = row_enables[11];
+  assign \$504  = \bank$410 ;
+  assign \$507  = \$506 ;
+  assign \$511  = 1'h0;
+  assign \$512  = 1'h0;
+  assign \$513  = write;
+  assign \$515  = 1'h0;
+  assign \$516  = 1'h0;
+  assign \$517  = row_enables[12];
+  assign \$518  = row_enables[12];
+  assign \$519  = \bank$410 ;
+  assign \$522  = \$521 ;
+  assign \$526  = 1'h0;
+  assign \$527  = 1'h0;
+  assign \$528  = write;
+  assign \$530  = 1'h0;
+  assign \$531  = 1'h0;
+  assign \$532  = row_enables[13];
+  assign \$533  = row_enables[13];
+  assign \$534  = \bank$410 ;
+  assign \$537  = \$536 ;
+  assign \$541  = 1'h0;
+  assign \$542  = 1'h0;
+  assign \$543  = write;
+  assign \$545  = 1'h0;
+  assign \$546  = 1'h0;
+  assign \$547  = row_enables[14];
+  assign \$548  = row_enables[14];
+  assign \$549  = \bank$410 ;
+  assign \$552  = \$551 ;
+  assign \$556  = 1'h0;
+  assign \$557  = 1'h0;
+  assign \$558  = write;
+  assign \$560  = 1'h0;
+  assign \$561  = 1'h0;
+  assign \$562  = row_enables[15];
+  assign \$563  = row_enables[15];
+  assign \$564  = \bank$410 ;
+  assign \$567  = \$566 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -5831,26 +5900,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$456$0 , \port$471$0 , \port$486$0 , \port$501$0 , \port$516$0 , \port$531$0 , \port$546$0 , \port$561$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$464$0 , \port$479$0 , \port$494$0 , \port$509$0 , \port$524$0 , \port$539$0 , \port$554$0 , \port$569$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$456$0 ;
-  wire \port$456$0 ;
-  input \port$471$0 ;
-  wire \port$471$0 ;
-  input \port$486$0 ;
-  wire \port$486$0 ;
-  input \port$501$0 ;
-  wire \port$501$0 ;
-  input \port$516$0 ;
-  wire \port$516$0 ;
-  input \port$531$0 ;
-  wire \port$531$0 ;
-  input \port$546$0 ;
-  wire \port$546$0 ;
-  input \port$561$0 ;
-  wire \port$561$0 ;
+  input \port$464$0 ;
+  wire \port$464$0 ;
+  input \port$479$0 ;
+  wire \port$479$0 ;
+  input \port$494$0 ;
+  wire \port$494$0 ;
+  input \port$509$0 ;
+  wire \port$509$0 ;
+  input \port$524$0 ;
+  wire \port$524$0 ;
+  input \port$539$0 ;
+  wire \port$539$0 ;
+  input \port$554$0 ;
+  wire \port$554$0 ;
+  input \port$569$0 ;
+  wire \port$569$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -5868,6 +5937,8 @@ module \core.bank_row16_0 (rst, \port$456$0 , \port$471$0 , \port$486$0 , \port$
   wire [127:0] read__data;
   wire read__en;
   wire [10:0] read_address;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] stored;
   wire [7:0] write__en;
   wire [10:0] write_address;
   wire [127:0] write_data;
@@ -7039,21 +7110,21 @@ module \core.bank_row16_0 (rst, \port$456$0 , \port$471$0 , \port$486$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$456$0 )
+    if (\port$464$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$471$0 )
+    if (\port$479$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$486$0 )
+    if (\port$494$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$501$0 )
+    if (\port$509$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$516$0 )
+    if (\port$524$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$531$0 )
+    if (\port$539$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$546$0 )
+    if (\port$554$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$561$0 )
+    if (\port$569$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7073,37 +7144,35 @@ module \core.bank_row16_0 (rst, \port$456$0 , \port$471$0 , \port$486$0 , \port$
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 128'h00000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$561$0 , \port$546$0 , \port$531$0 , \port$516$0 , \port$501$0 , \port$486$0 , \port$471$0 , \port$456$0  };
-  assign write_enable = { \port$561$0 , \port$546$0 , \port$531$0 , \port$516$0 , \port$501$0 , \port$486$0 , \port$471$0 , \port$456$0  };
+  assign write__en = { \port$569$0 , \port$554$0 , \port$539$0 , \port$524$0 , \port$509$0 , \port$494$0 , \port$479$0 , \port$464$0  };
+  assign write_enable = { \port$569$0 , \port$554$0 , \port$539$0 , \port$524$0 , \port$509$0 , \port$494$0 , \port$479$0 , \port$464$0  };
   assign read_address = read__addr;
+  assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$587$0 , \port$602$0 , \port$617$0 , \port$632$0 , \port$647$0 , \port$662$0 , \port$677$0 , \port$692$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$595$0 , \port$610$0 , \port$625$0 , \port$640$0 , \port$655$0 , \port$670$0 , \port$685$0 , \port$700$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$587$0 ;
-  wire \port$587$0 ;
-  input \port$602$0 ;
-  wire \port$602$0 ;
-  input \port$617$0 ;
-  wire \port$617$0 ;
-  input \port$632$0 ;
-  wire \port$632$0 ;
-  input \port$647$0 ;
-  wire \port$647$0 ;
-  input \port$662$0 ;
-  wire \port$662$0 ;
-  input \port$677$0 ;
-  wire \port$677$0 ;
-  input \port$692$0 ;
-  wire \port$692$0 ;
+  input \port$595$0 ;
+  wire \port$595$0 ;
+  input \port$610$0 ;
+  wire \port$610$0 ;
+  input \port$625$0 ;
+  wire \port$625$0 ;
+  input \port$640$0 ;
+  wire \port$640$0 ;
+  input \port$655$0 ;
+  wire \port$655$0 ;
+  input \port$670$0 ;
+  wire \port$670$0 ;
+  input \port$685$0 ;
+  wire \port$685$0 ;
+  input \port$700$0 ;
+  wire \port$700$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7120,6 +7189,8 @@ module \core.bank_row16_1 (rst, \port$587$0 , \port$602$0 , \port$617$0 , \port$
   wire [127:0] read__data;
   wire read__en;
   wire [8:0] read_address;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] stored;
   wire [7:0] write__en;
   wire [8:0] write_address;
   wire [127:0] write_data;
@@ -7626,21 +7697,21 @@ module \core.bank_row16_1 (rst, \port$587$0 , \port$602$0 , \port$617$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$587$0 )
+    if (\port$595$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$602$0 )
+    if (\port$610$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$617$0 )
+    if (\port$625$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$632$0 )
+    if (\port$640$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$647$0 )
+    if (\port$655$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$662$0 )
+    if (\port$670$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$677$0 )
+    if (\port$685$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$692$0 )
+    if (\port$700$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7656,26 +7727,22 @@ module \core.bank_row16_1 (rst, \port$587$0 , \port$602$0 , \port$617$0 , \port$
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 128'h00000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$692$0 , \port$677$0 , \port$662$0 , \port$647$0 , \port$632$0 , \port$617$0 , \port$602$0 , \port$587$0  };
-  assign write_enable = { \port$692$0 , \port$677$0 , \port$662$0 , \port$647$0 , \port$632$0 , \port$617$0 , \port$602$0 , \port$587$0  };
+  assign write__en = { \port$700$0 , \port$685$0 , \port$670$0 , \port$655$0 , \port$640$0 , \port$625$0 , \port$610$0 , \port$595$0  };
+  assign write_enable = { \port$700$0 , \port$685$0 , \port$670$0 , \port$655$0 , \port$640$0 , \port$625$0 , \port$610$0 , \port$595$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
+  assign stored = read_data;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$253$0 , \port$261$0 , \port$269$0 , \port$277$0 , \port$285$0 , \port$293$0 , \port$301$0 , \port$309$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$261$0 , \port$269$0 , \port$277$0 , \port$285$0 , \port$293$0 , \port$301$0 , \port$309$0 , \port$317$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$253$0 ;
-  wire \port$253$0 ;
   input \port$261$0 ;
   wire \port$261$0 ;
   input \port$269$0 ;
@@ -7690,6 +7757,8 @@ module \core.bank_row24_0 (rst, \port$253$0 , \port$261$0 , \port$269$0 , \port$
   wire \port$301$0 ;
   input \port$309$0 ;
   wire \port$309$0 ;
+  input \port$317$0 ;
+  wire \port$317$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -7707,6 +7776,8 @@ module \core.bank_row24_0 (rst, \port$253$0 , \port$261$0 , \port$269$0 , \port$
   wire [191:0] read__data;
   wire read__en;
   wire [4:0] read_address;
+  (* init = 192'h000000000000000000000000000000000000000000000000 *)
+  wire [191:0] stored;
   wire [7:0] write__en;
   wire [4:0] write_address;
   wire [191:0] write_data;
@@ -7737,21 +7808,21 @@ module \core.bank_row24_0 (rst, \port$253$0 , \port$261$0 , \port$269$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$253$0 )
-      memory[write__addr][23:0] <= write__data[23:0];
     if (\port$261$0 )
-      memory[write__addr][47:24] <= write__data[47:24];
+      memory[write__addr][23:0] <= write__data[23:0];
     if (\port$269$0 )
-      memory[write__addr][71:48] <= write__data[71:48];
+      memory[write__addr][47:24] <= write__data[47:24];
     if (\port$277$0 )
-      memory[write__addr][95:72] <= write__data[95:72];
+      memory[write__addr][71:48] <= write__data[71:48];
     if (\port$285$0 )
-      memory[write__addr][119:96] <= write__data[119:96];
+      memory[write__addr][95:72] <= write__data[95:72];
     if (\port$293$0 )
-      memory[write__addr][143:120] <= write__data[143:120];
+      memory[write__addr][119:96] <= write__data[119:96];
     if (\port$301$0 )
-      memory[write__addr][167:144] <= write__data[167:144];
+      memory[write__addr][143:120] <= write__data[143:120];
     if (\port$309$0 )
+      memory[write__addr][167:144] <= write__data[167:144];
+    if (\port$317$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -7771,23 +7842,19 @@ module \core.bank_row24_0 (rst, \port$253$0 , \port$261$0 , \port$269$0 , \port$
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 192'h000000000000000000000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0 , \port$253$0  };
-  assign write_enable = { \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0 , \port$253$0  };
+  assign write__en = { \port$317$0 , \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0  };
+  assign write_enable = { \port$317$0 , \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0  };
   assign read_address = read__addr;
+  assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$346$0 , \port$354$0 , \port$362$0 , \port$370$0 , \port$378$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$330$0 , \port$338$0 , \port$346$0 , \port$354$0 , \port$362$0 , \port$370$0 , \port$378$0 , \port$386$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$322$0 ;
-  wire \port$322$0 ;
   input \port$330$0 ;
   wire \port$330$0 ;
   input \port$338$0 ;
@@ -7802,6 +7869,8 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
   wire \port$370$0 ;
   input \port$378$0 ;
   wire \port$378$0 ;
+  input \port$386$0 ;
+  wire \port$386$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -7819,6 +7888,8 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
   wire [191:0] read__data;
   wire read__en;
   wire [1:0] read_address;
+  (* init = 192'h000000000000000000000000000000000000000000000000 *)
+  wire [191:0] stored;
   wire [7:0] write__en;
   wire [1:0] write_address;
   wire [191:0] write_data;
@@ -7832,21 +7903,21 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$322$0 )
-      memory[write__addr][23:0] <= write__data[23:0];
     if (\port$330$0 )
-      memory[write__addr][47:24] <= write__data[47:24];
+      memory[write__addr][23:0] <= write__data[23:0];
     if (\port$338$0 )
-      memory[write__addr][71:48] <= write__data[71:48];
+      memory[write__addr][47:24] <= write__data[47:24];
     if (\port$346$0 )
-      memory[write__addr][95:72] <= write__data[95:72];
+      memory[write__addr][71:48] <= write__data[71:48];
     if (\port$354$0 )
-      memory[write__addr][119:96] <= write__data[119:96];
+      memory[write__addr][95:72] <= write__data[95:72];
     if (\port$362$0 )
-      memory[write__addr][143:120] <= write__data[143:120];
+      memory[write__addr][119:96] <= write__data[119:96];
     if (\port$370$0 )
-      memory[write__addr][167:144] <= write__data[167:144];
+      memory[write__addr][143:120] <= write__data[143:120];
     if (\port$378$0 )
+      memory[write__addr][167:144] <= write__data[167:144];
+    if (\port$386$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -7866,43 +7937,41 @@ module \core.bank_row24_1 (rst, \port$322$0 , \port$330$0 , \port$338$0 , \port$
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 192'h000000000000000000000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0 , \port$322$0  };
-  assign write_enable = { \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0 , \port$322$0  };
+  assign write__en = { \port$386$0 , \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0  };
+  assign write_enable = { \port$386$0 , \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0  };
   assign read_address = read__addr;
+  assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 , \port$397$0 , \port$400$0 , \port$403$0 , \port$406$0 , read__addr, read_data, \port$3231$0 , write__addr, clk);
+module \core.bank_x (rst, \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , \port$408$0 , \port$411$0 , \port$414$0 , read__addr, read_data, \port$3236$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$385$0 ;
-  wire \port$385$0 ;
-  input \port$388$0 ;
-  wire \port$388$0 ;
-  input \port$391$0 ;
-  wire \port$391$0 ;
-  input \port$394$0 ;
-  wire \port$394$0 ;
-  input \port$397$0 ;
-  wire \port$397$0 ;
-  input \port$400$0 ;
-  wire \port$400$0 ;
-  input \port$403$0 ;
-  wire \port$403$0 ;
-  input \port$406$0 ;
-  wire \port$406$0 ;
+  input \port$393$0 ;
+  wire \port$393$0 ;
+  input \port$396$0 ;
+  wire \port$396$0 ;
+  input \port$399$0 ;
+  wire \port$399$0 ;
+  input \port$402$0 ;
+  wire \port$402$0 ;
+  input \port$405$0 ;
+  wire \port$405$0 ;
+  input \port$408$0 ;
+  wire \port$408$0 ;
+  input \port$411$0 ;
+  wire \port$411$0 ;
+  input \port$414$0 ;
+  wire \port$414$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3231$0 ;
-  wire [15:0] \port$3231$0 ;
+  input [15:0] \port$3236$0 ;
+  wire [15:0] \port$3236$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -7913,6 +7982,8 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
   wire [127:0] read__data;
   wire read__en;
   wire [6:0] read_address;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] stored;
   wire [127:0] write__data;
   wire [7:0] write__en;
   wire [6:0] write_address;
@@ -7999,22 +8070,22 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$385$0 )
-      memory[write__addr][15:0] <= \port$3231$0 ;
-    if (\port$388$0 )
-      memory[write__addr][31:16] <= \port$3231$0 ;
-    if (\port$391$0 )
-      memory[write__addr][47:32] <= \port$3231$0 ;
-    if (\port$394$0 )
-      memory[write__addr][63:48] <= \port$3231$0 ;
-    if (\port$397$0 )
-      memory[write__addr][79:64] <= \port$3231$0 ;
-    if (\port$400$0 )
-      memory[write__addr][95:80] <= \port$3231$0 ;
-    if (\port$403$0 )
-      memory[write__addr][111:96] <= \port$3231$0 ;
-    if (\port$406$0 )
-      memory[write__addr][127:112] <= \port$3231$0 ;
+    if (\port$393$0 )
+      memory[write__addr][15:0] <= \port$3236$0 ;
+    if (\port$396$0 )
+      memory[write__addr][31:16] <= \port$3236$0 ;
+    if (\port$399$0 )
+      memory[write__addr][47:32] <= \port$3236$0 ;
+    if (\port$402$0 )
+      memory[write__addr][63:48] <= \port$3236$0 ;
+    if (\port$405$0 )
+      memory[write__addr][79:64] <= \port$3236$0 ;
+    if (\port$408$0 )
+      memory[write__addr][95:80] <= \port$3236$0 ;
+    if (\port$411$0 )
+      memory[write__addr][111:96] <= \port$3236$0 ;
+    if (\port$414$0 )
+      memory[write__addr][127:112] <= \port$3236$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8029,45 +8100,43 @@ module \core.bank_x (rst, \port$385$0 , \port$388$0 , \port$391$0 , \port$394$0 
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 128'h00000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
-  assign write_data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
-  assign write__en = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
-  assign write_enable = { \port$406$0 , \port$403$0 , \port$400$0 , \port$397$0 , \port$394$0 , \port$391$0 , \port$388$0 , \port$385$0  };
+  assign write__data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
+  assign write_data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
+  assign write__en = { \port$414$0 , \port$411$0 , \port$408$0 , \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0  };
+  assign write_enable = { \port$414$0 , \port$411$0 , \port$408$0 , \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
+  assign stored = read_data;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 , \port$421$0 , \port$424$0 , \port$427$0 , \port$430$0 , read_data, \port$3231$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$417$0 , \port$420$0 , \port$423$0 , \port$426$0 , \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , read_data, \port$3236$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$409$0 ;
-  wire \port$409$0 ;
-  input \port$412$0 ;
-  wire \port$412$0 ;
-  input \port$415$0 ;
-  wire \port$415$0 ;
-  input \port$418$0 ;
-  wire \port$418$0 ;
-  input \port$421$0 ;
-  wire \port$421$0 ;
-  input \port$424$0 ;
-  wire \port$424$0 ;
-  input \port$427$0 ;
-  wire \port$427$0 ;
-  input \port$430$0 ;
-  wire \port$430$0 ;
+  input \port$417$0 ;
+  wire \port$417$0 ;
+  input \port$420$0 ;
+  wire \port$420$0 ;
+  input \port$423$0 ;
+  wire \port$423$0 ;
+  input \port$426$0 ;
+  wire \port$426$0 ;
+  input \port$429$0 ;
+  wire \port$429$0 ;
+  input \port$432$0 ;
+  wire \port$432$0 ;
+  input \port$435$0 ;
+  wire \port$435$0 ;
+  input \port$438$0 ;
+  wire \port$438$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3231$0 ;
-  wire [15:0] \port$3231$0 ;
+  input [15:0] \port$3236$0 ;
+  wire [15:0] \port$3236$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8080,6 +8149,8 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
   wire [127:0] read__data;
   wire read__en;
   wire [5:0] read_address;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] stored;
   wire [127:0] write__data;
   wire [7:0] write__en;
   wire [5:0] write_address;
@@ -8147,22 +8218,22 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$409$0 )
-      memory[write__addr][15:0] <= \port$3231$0 ;
-    if (\port$412$0 )
-      memory[write__addr][31:16] <= \port$3231$0 ;
-    if (\port$415$0 )
-      memory[write__addr][47:32] <= \port$3231$0 ;
-    if (\port$418$0 )
-      memory[write__addr][63:48] <= \port$3231$0 ;
-    if (\port$421$0 )
-      memory[write__addr][79:64] <= \port$3231$0 ;
-    if (\port$424$0 )
-      memory[write__addr][95:80] <= \port$3231$0 ;
-    if (\port$427$0 )
-      memory[write__addr][111:96] <= \port$3231$0 ;
-    if (\port$430$0 )
-      memory[write__addr][127:112] <= \port$3231$0 ;
+    if (\port$417$0 )
+      memory[write__addr][15:0] <= \port$3236$0 ;
+    if (\port$420$0 )
+      memory[write__addr][31:16] <= \port$3236$0 ;
+    if (\port$423$0 )
+      memory[write__addr][47:32] <= \port$3236$0 ;
+    if (\port$426$0 )
+      memory[write__addr][63:48] <= \port$3236$0 ;
+    if (\port$429$0 )
+      memory[write__addr][79:64] <= \port$3236$0 ;
+    if (\port$432$0 )
+      memory[write__addr][95:80] <= \port$3236$0 ;
+    if (\port$435$0 )
+      memory[write__addr][111:96] <= \port$3236$0 ;
+    if (\port$438$0 )
+      memory[write__addr][127:112] <= \port$3236$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8177,22 +8248,20 @@ module \core.bank_y (rst, \port$409$0 , \port$412$0 , \port$415$0 , \port$418$0 
     if (\$1 ) begin
       \$2  = read__data;
     end
-    if (rst) begin
-      \$2  = 128'h00000000000000000000000000000000;
-    end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
-  assign write_data = { \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0 , \port$3231$0  };
-  assign write__en = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
-  assign write_enable = { \port$430$0 , \port$427$0 , \port$424$0 , \port$421$0 , \port$418$0 , \port$415$0 , \port$412$0 , \port$409$0  };
+  assign write__data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
+  assign write_data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
+  assign write__en = { \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0 , \port$426$0 , \port$423$0 , \port$420$0 , \port$417$0  };
+  assign write_enable = { \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0 , \port$426$0 , \port$423$0 , \port$420$0 , \port$417$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
+  assign stored = read_data;
   assign read__en = 1'h1;
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$514 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
+module \core.bias_word$519 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
   input rst;
   wire rst;
@@ -9319,7 +9388,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$2959$0 , \port$2960$0 , \port$2961$0 , \port$2962$0 , \port$2963$0 , \port$2964$0 , \port$3571$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$2975$0 , \port$2976$0 , \port$2977$0 , \port$2978$0 , \port$2979$0 , \port$2980$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , \port$3611$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
@@ -9328,24 +9397,22 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2957$0 ;
-  wire [23:0] \port$2957$0 ;
-  input [23:0] \port$2958$0 ;
-  wire [23:0] \port$2958$0 ;
-  input [23:0] \port$2959$0 ;
-  wire [23:0] \port$2959$0 ;
-  input [23:0] \port$2960$0 ;
-  wire [23:0] \port$2960$0 ;
-  input [23:0] \port$2961$0 ;
-  wire [23:0] \port$2961$0 ;
-  input [23:0] \port$2962$0 ;
-  wire [23:0] \port$2962$0 ;
-  input [23:0] \port$2963$0 ;
-  wire [23:0] \port$2963$0 ;
-  input [23:0] \port$2964$0 ;
-  wire [23:0] \port$2964$0 ;
-  input [35:0] \port$3571$0 ;
-  wire [35:0] \port$3571$0 ;
+  input [23:0] \port$2973$0 ;
+  wire [23:0] \port$2973$0 ;
+  input [23:0] \port$2974$0 ;
+  wire [23:0] \port$2974$0 ;
+  input [23:0] \port$2975$0 ;
+  wire [23:0] \port$2975$0 ;
+  input [23:0] \port$2976$0 ;
+  wire [23:0] \port$2976$0 ;
+  input [23:0] \port$2977$0 ;
+  wire [23:0] \port$2977$0 ;
+  input [23:0] \port$2978$0 ;
+  wire [23:0] \port$2978$0 ;
+  input [23:0] \port$2979$0 ;
+  wire [23:0] \port$2979$0 ;
+  input [23:0] \port$2980$0 ;
+  wire [23:0] \port$2980$0 ;
   input [35:0] \port$3576$0 ;
   wire [35:0] \port$3576$0 ;
   input [35:0] \port$3581$0 ;
@@ -9360,6 +9427,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire [35:0] \port$3601$0 ;
   input [35:0] \port$3606$0 ;
   wire [35:0] \port$3606$0 ;
+  input [35:0] \port$3611$0 ;
+  wire [35:0] \port$3611$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9599,28 +9668,28 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire \$302 ;
   wire [23:0] \$303 ;
   wire [26:0] \$304 ;
-  wire [26:0] \$305 ;
-  wire [26:0] \$306 ;
+  wire \$305 ;
+  wire \$306 ;
   wire \$307 ;
-  wire \$308 ;
+  wire [23:0] \$308 ;
   wire \$309 ;
   wire \$31 ;
-  wire [23:0] \$310 ;
+  wire \$310 ;
   wire \$311 ;
   wire \$312 ;
   wire \$313 ;
-  wire \$314 ;
-  wire [26:0] \$315 ;
-  wire [26:0] \$316 ;
+  wire [23:0] \$314 ;
+  wire \$315 ;
+  wire \$316 ;
   wire \$317 ;
-  wire [23:0] \$318 ;
+  wire \$318 ;
   wire \$319 ;
   wire \$32 ;
-  wire \$320 ;
+  wire [23:0] \$320 ;
   wire \$321 ;
   wire \$322 ;
-  wire [26:0] \$323 ;
-  wire [26:0] \$324 ;
+  wire \$323 ;
+  wire \$324 ;
   wire \$325 ;
   wire [23:0] \$326 ;
   wire \$327 ;
@@ -9628,25 +9697,25 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire \$329 ;
   wire \$33 ;
   wire \$330 ;
-  wire [26:0] \$331 ;
-  wire [26:0] \$332 ;
+  wire \$331 ;
+  wire [23:0] \$332 ;
   wire \$333 ;
-  wire [23:0] \$334 ;
+  wire \$334 ;
   wire \$335 ;
   wire \$336 ;
   wire \$337 ;
-  wire \$338 ;
-  wire [26:0] \$339 ;
+  wire [23:0] \$338 ;
+  wire \$339 ;
   wire \$34 ;
-  wire [26:0] \$340 ;
+  wire \$340 ;
   wire \$341 ;
-  wire [23:0] \$342 ;
+  wire \$342 ;
   wire \$343 ;
-  wire \$344 ;
+  wire [23:0] \$344 ;
   wire \$345 ;
   wire \$346 ;
-  wire [26:0] \$347 ;
-  wire [26:0] \$348 ;
+  wire \$347 ;
+  wire \$348 ;
   wire \$349 ;
   wire \$35 ;
   wire [23:0] \$350 ;
@@ -9654,71 +9723,55 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire \$352 ;
   wire \$353 ;
   wire \$354 ;
-  wire [26:0] \$355 ;
-  wire [26:0] \$356 ;
-  wire \$357 ;
-  wire [23:0] \$358 ;
+  wire \$355 ;
+  wire \$356 ;
+  wire [1:0] \$357 ;
+  wire \$358 ;
   wire \$359 ;
   wire \$36 ;
-  wire \$360 ;
+  wire [1:0] \$360 ;
   wire \$361 ;
   wire \$362 ;
-  wire [26:0] \$363 ;
-  wire [26:0] \$364 ;
+  wire [1:0] \$363 ;
+  wire \$364 ;
   wire \$365 ;
-  wire [23:0] \$366 ;
-  wire \$367 ;
-  wire \$368 ;
-  wire \$369 ;
+  wire [1:0] \$366 ;
+  wire [2:0] \$367 ;
+  wire [2:0] \$368 ;
+  wire [3:0] \$369 ;
   wire [23:0] \$37 ;
-  wire \$370 ;
-  wire \$371 ;
-  wire \$372 ;
-  wire [1:0] \$373 ;
-  wire \$374 ;
-  wire \$375 ;
-  wire [1:0] \$376 ;
-  wire \$377 ;
-  wire \$378 ;
-  wire [1:0] \$379 ;
+  reg [19:0] \$370 ;
+  reg [19:0] \$371 ;
+  reg [7:0] \$372 ;
+  reg [19:0] \$373 ;
+  reg \$374 ;
+  reg \$375 ;
+  reg \$376 ;
+  reg \$377 ;
+  reg \$378 ;
+  reg \$379 ;
   wire [26:0] \$38 ;
-  wire \$380 ;
-  wire \$381 ;
-  wire [1:0] \$382 ;
-  wire [2:0] \$383 ;
-  wire [2:0] \$384 ;
-  wire [3:0] \$385 ;
-  reg [19:0] \$386 ;
-  reg [19:0] \$387 ;
-  reg [7:0] \$388 ;
-  reg [19:0] \$389 ;
+  reg \$380 ;
+  reg \$381 ;
+  reg \$382 ;
+  reg \$383 ;
+  reg \$384 ;
+  reg \$385 ;
+  reg [1:0] \$386 ;
+  reg [1:0] \$387 ;
+  reg [1:0] \$388 ;
+  reg [1:0] \$389 ;
   wire [35:0] \$39 ;
-  reg \$390 ;
-  reg \$391 ;
-  reg \$392 ;
-  reg \$393 ;
-  reg \$394 ;
-  reg \$395 ;
-  reg \$396 ;
-  reg \$397 ;
-  reg \$398 ;
-  reg \$399 ;
+  reg [2:0] \$390 ;
+  reg [2:0] \$391 ;
+  reg [3:0] \$392 ;
+  reg [19:0] \$393 ;
+  reg [19:0] \$394 ;
+  reg [19:0] \$395 ;
+  reg [19:0] \$396 ;
   wire [35:0] \$4 ;
   wire [35:0] \$40 ;
-  reg \$400 ;
-  reg \$401 ;
-  reg [1:0] \$402 ;
-  reg [1:0] \$403 ;
-  reg [1:0] \$404 ;
-  reg [1:0] \$405 ;
-  reg [2:0] \$406 ;
-  reg [2:0] \$407 ;
-  reg [3:0] \$408 ;
-  reg [19:0] \$409 ;
   wire [35:0] \$41 ;
-  reg [19:0] \$410 ;
-  reg [19:0] \$411 ;
-  reg [19:0] \$412 ;
   wire [35:0] \$42 ;
   wire [35:0] \$43 ;
   wire [35:0] \$44 ;
@@ -9790,6 +9843,30 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire [24:0] \$auto$rtlil.cc:3245:Not$22 ;
   wire [24:0] \$auto$rtlil.cc:3245:Not$24 ;
   wire [24:0] \$auto$rtlil.cc:3245:Not$26 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] \addend$107 ;
+  wire signed [26:0] \addend$123 ;
+  wire signed [26:0] \addend$139 ;
+  wire signed [26:0] \addend$43 ;
+  wire signed [26:0] \addend$59 ;
+  wire signed [26:0] \addend$75 ;
+  wire signed [26:0] \addend$91 ;
+  wire alone;
+  wire \alone$109 ;
+  wire \alone$125 ;
+  wire \alone$141 ;
+  wire \alone$45 ;
+  wire \alone$61 ;
+  wire \alone$77 ;
+  wire \alone$93 ;
+  wire signed [26:0] base;
+  wire signed [26:0] \base$106 ;
+  wire signed [26:0] \base$122 ;
+  wire signed [26:0] \base$138 ;
+  wire signed [26:0] \base$42 ;
+  wire signed [26:0] \base$58 ;
+  wire signed [26:0] \base$74 ;
+  wire signed [26:0] \base$90 ;
   reg signed [26:0] changed_0_0 = 27'h0000000;
   reg signed [26:0] changed_0_1 = 27'h0000000;
   reg signed [26:0] changed_0_2 = 27'h0000000;
@@ -9818,82 +9895,82 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   reg is_full;
   wire lane_0_0_clamped;
   wire [25:0] lane_0_0_greatest;
-  wire [23:0] \lane_0_0_greatest$25 ;
+  wire [23:0] \lane_0_0_greatest$31 ;
   wire lane_0_0_outside;
   wire lane_0_0_returns;
   wire signed [25:0] lane_0_0_rounded;
   wire signed [25:0] lane_0_0_saturated;
-  wire signed [23:0] \lane_0_0_saturated$26 ;
+  wire signed [23:0] \lane_0_0_saturated$32 ;
   wire signed [27:0] lane_0_0_scaled;
   wire signed [27:0] lane_0_0_wide;
   wire lane_0_1_clamped;
   wire [25:0] lane_0_1_greatest;
-  wire [23:0] \lane_0_1_greatest$38 ;
+  wire [23:0] \lane_0_1_greatest$48 ;
   wire lane_0_1_outside;
   wire lane_0_1_returns;
   wire signed [25:0] lane_0_1_rounded;
   wire signed [25:0] lane_0_1_saturated;
-  wire signed [23:0] \lane_0_1_saturated$39 ;
+  wire signed [23:0] \lane_0_1_saturated$49 ;
   wire signed [27:0] lane_0_1_scaled;
   wire signed [27:0] lane_0_1_wide;
   wire lane_0_2_clamped;
   wire [25:0] lane_0_2_greatest;
-  wire [23:0] \lane_0_2_greatest$50 ;
+  wire [23:0] \lane_0_2_greatest$64 ;
   wire lane_0_2_outside;
   wire lane_0_2_returns;
   wire signed [25:0] lane_0_2_rounded;
   wire signed [25:0] lane_0_2_saturated;
-  wire signed [23:0] \lane_0_2_saturated$51 ;
+  wire signed [23:0] \lane_0_2_saturated$65 ;
   wire signed [27:0] lane_0_2_scaled;
   wire signed [27:0] lane_0_2_wide;
   wire lane_0_3_clamped;
   wire [25:0] lane_0_3_greatest;
-  wire [23:0] \lane_0_3_greatest$62 ;
+  wire [23:0] \lane_0_3_greatest$80 ;
   wire lane_0_3_outside;
   wire lane_0_3_returns;
   wire signed [25:0] lane_0_3_rounded;
   wire signed [25:0] lane_0_3_saturated;
-  wire signed [23:0] \lane_0_3_saturated$63 ;
+  wire signed [23:0] \lane_0_3_saturated$81 ;
   wire signed [27:0] lane_0_3_scaled;
   wire signed [27:0] lane_0_3_wide;
   wire lane_0_4_clamped;
   wire [25:0] lane_0_4_greatest;
-  wire [23:0] \lane_0_4_greatest$74 ;
+  wire [23:0] \lane_0_4_greatest$96 ;
   wire lane_0_4_outside;
   wire lane_0_4_returns;
   wire signed [25:0] lane_0_4_rounded;
   wire signed [25:0] lane_0_4_saturated;
-  wire signed [23:0] \lane_0_4_saturated$75 ;
+  wire signed [23:0] \lane_0_4_saturated$97 ;
   wire signed [27:0] lane_0_4_scaled;
   wire signed [27:0] lane_0_4_wide;
   wire lane_0_5_clamped;
   wire [25:0] lane_0_5_greatest;
-  wire [23:0] \lane_0_5_greatest$86 ;
+  wire [23:0] \lane_0_5_greatest$112 ;
   wire lane_0_5_outside;
   wire lane_0_5_returns;
   wire signed [25:0] lane_0_5_rounded;
   wire signed [25:0] lane_0_5_saturated;
-  wire signed [23:0] \lane_0_5_saturated$87 ;
+  wire signed [23:0] \lane_0_5_saturated$113 ;
   wire signed [27:0] lane_0_5_scaled;
   wire signed [27:0] lane_0_5_wide;
   wire lane_0_6_clamped;
   wire [25:0] lane_0_6_greatest;
-  wire [23:0] \lane_0_6_greatest$98 ;
+  wire [23:0] \lane_0_6_greatest$128 ;
   wire lane_0_6_outside;
   wire lane_0_6_returns;
   wire signed [25:0] lane_0_6_rounded;
   wire signed [25:0] lane_0_6_saturated;
-  wire signed [23:0] \lane_0_6_saturated$99 ;
+  wire signed [23:0] \lane_0_6_saturated$129 ;
   wire signed [27:0] lane_0_6_scaled;
   wire signed [27:0] lane_0_6_wide;
   wire lane_0_7_clamped;
   wire [25:0] lane_0_7_greatest;
-  wire [23:0] \lane_0_7_greatest$110 ;
+  wire [23:0] \lane_0_7_greatest$144 ;
   wire lane_0_7_outside;
   wire lane_0_7_returns;
   wire signed [25:0] lane_0_7_rounded;
   wire signed [25:0] lane_0_7_saturated;
-  wire signed [23:0] \lane_0_7_saturated$111 ;
+  wire signed [23:0] \lane_0_7_saturated$145 ;
   wire signed [27:0] lane_0_7_scaled;
   wire signed [27:0] lane_0_7_wide;
   reg signed [25:0] narrow_0_0 = 26'h0000000;
@@ -10030,6 +10107,14 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   wire \stage_7.sum_last ;
   wire [1:0] \stage_7.sum_level ;
   wire \stage_7.valid ;
+  wire signed [26:0] sum;
+  wire signed [26:0] \sum$168 ;
+  wire signed [26:0] \sum$170 ;
+  wire signed [26:0] \sum$172 ;
+  wire signed [26:0] \sum$174 ;
+  wire signed [26:0] \sum$176 ;
+  wire signed [26:0] \sum$178 ;
+  wire signed [26:0] \sum$180 ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -10106,6 +10191,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$24  = & \$11 [25:0];
   assign lane_0_0_returns = \$23  & \$24 ;
   assign \$26  = lane_0_0_outside ? { 1'h0, \$25  } : { \$13 [25], \$13 [25:0] };
+  assign alone = ~ updating_0_2;
   assign \$27  = & changed_0_0[26:23];
   assign \$28  = | changed_0_0[26:23];
   assign \$29  = ~ \$28 ;
@@ -10117,8 +10203,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$35  = \$32  | \$34 ;
   assign \$36  = ~ \$35 ;
   assign lane_0_0_clamped = width_0_1_3 ? \$31  : \$36 ;
-  assign \lane_0_0_greatest$25  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$37  = \lane_0_0_greatest$25  ^ { changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26] };
+  assign \lane_0_0_greatest$31  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$37  = \lane_0_0_greatest$31  ^ { changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26] };
   assign \$38  = lane_0_0_clamped ? { 3'h0, \$37  } : changed_0_0;
   assign \$40  = shift_0_0_1 ? \$39  : 36'h000000000;
   assign \$42  = shift_0_1_1 ? \$41  : 36'h000000000;
@@ -10140,6 +10226,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$62  = & \$49 [25:0];
   assign lane_0_1_returns = \$61  & \$62 ;
   assign \$64  = lane_0_1_outside ? { 1'h0, \$63  } : { \$51 [25], \$51 [25:0] };
+  assign \alone$45  = ~ updating_0_2;
   assign \$65  = & changed_0_1[26:23];
   assign \$66  = | changed_0_1[26:23];
   assign \$67  = ~ \$66 ;
@@ -10151,8 +10238,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$73  = \$70  | \$72 ;
   assign \$74  = ~ \$73 ;
   assign lane_0_1_clamped = width_0_1_3 ? \$69  : \$74 ;
-  assign \lane_0_1_greatest$38  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$75  = \lane_0_1_greatest$38  ^ { changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26] };
+  assign \lane_0_1_greatest$48  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$75  = \lane_0_1_greatest$48  ^ { changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26] };
   assign \$76  = lane_0_1_clamped ? { 3'h0, \$75  } : changed_0_1;
   assign \$78  = shift_0_0_1 ? \$77  : 36'h000000000;
   assign \$80  = shift_0_1_1 ? \$79  : 36'h000000000;
@@ -10174,6 +10261,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$100  = & \$87 [25:0];
   assign lane_0_2_returns = \$99  & \$100 ;
   assign \$102  = lane_0_2_outside ? { 1'h0, \$101  } : { \$89 [25], \$89 [25:0] };
+  assign \alone$61  = ~ updating_0_2;
   assign \$103  = & changed_0_2[26:23];
   assign \$104  = | changed_0_2[26:23];
   assign \$105  = ~ \$104 ;
@@ -10185,8 +10273,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$111  = \$108  | \$110 ;
   assign \$112  = ~ \$111 ;
   assign lane_0_2_clamped = width_0_1_3 ? \$107  : \$112 ;
-  assign \lane_0_2_greatest$50  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$113  = \lane_0_2_greatest$50  ^ { changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26] };
+  assign \lane_0_2_greatest$64  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$113  = \lane_0_2_greatest$64  ^ { changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26] };
   assign \$114  = lane_0_2_clamped ? { 3'h0, \$113  } : changed_0_2;
   assign \$116  = shift_0_0_1 ? \$115  : 36'h000000000;
   assign \$118  = shift_0_1_1 ? \$117  : 36'h000000000;
@@ -10208,6 +10296,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$138  = & \$125 [25:0];
   assign lane_0_3_returns = \$137  & \$138 ;
   assign \$140  = lane_0_3_outside ? { 1'h0, \$139  } : { \$127 [25], \$127 [25:0] };
+  assign \alone$77  = ~ updating_0_2;
   assign \$141  = & changed_0_3[26:23];
   assign \$142  = | changed_0_3[26:23];
   assign \$143  = ~ \$142 ;
@@ -10219,8 +10308,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$149  = \$146  | \$148 ;
   assign \$150  = ~ \$149 ;
   assign lane_0_3_clamped = width_0_1_3 ? \$145  : \$150 ;
-  assign \lane_0_3_greatest$62  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$151  = \lane_0_3_greatest$62  ^ { changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26] };
+  assign \lane_0_3_greatest$80  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$151  = \lane_0_3_greatest$80  ^ { changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26] };
   assign \$152  = lane_0_3_clamped ? { 3'h0, \$151  } : changed_0_3;
   assign \$154  = shift_0_0_1 ? \$153  : 36'h000000000;
   assign \$156  = shift_0_1_1 ? \$155  : 36'h000000000;
@@ -10242,6 +10331,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$176  = & \$163 [25:0];
   assign lane_0_4_returns = \$175  & \$176 ;
   assign \$178  = lane_0_4_outside ? { 1'h0, \$177  } : { \$165 [25], \$165 [25:0] };
+  assign \alone$93  = ~ updating_0_2;
   assign \$179  = & changed_0_4[26:23];
   assign \$180  = | changed_0_4[26:23];
   assign \$181  = ~ \$180 ;
@@ -10253,8 +10343,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$187  = \$184  | \$186 ;
   assign \$188  = ~ \$187 ;
   assign lane_0_4_clamped = width_0_1_3 ? \$183  : \$188 ;
-  assign \lane_0_4_greatest$74  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$189  = \lane_0_4_greatest$74  ^ { changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26] };
+  assign \lane_0_4_greatest$96  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$189  = \lane_0_4_greatest$96  ^ { changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26] };
   assign \$190  = lane_0_4_clamped ? { 3'h0, \$189  } : changed_0_4;
   assign \$192  = shift_0_0_1 ? \$191  : 36'h000000000;
   assign \$194  = shift_0_1_1 ? \$193  : 36'h000000000;
@@ -10276,6 +10366,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$214  = & \$201 [25:0];
   assign lane_0_5_returns = \$213  & \$214 ;
   assign \$216  = lane_0_5_outside ? { 1'h0, \$215  } : { \$203 [25], \$203 [25:0] };
+  assign \alone$109  = ~ updating_0_2;
   assign \$217  = & changed_0_5[26:23];
   assign \$218  = | changed_0_5[26:23];
   assign \$219  = ~ \$218 ;
@@ -10287,8 +10378,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$225  = \$222  | \$224 ;
   assign \$226  = ~ \$225 ;
   assign lane_0_5_clamped = width_0_1_3 ? \$221  : \$226 ;
-  assign \lane_0_5_greatest$86  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$227  = \lane_0_5_greatest$86  ^ { changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26] };
+  assign \lane_0_5_greatest$112  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$227  = \lane_0_5_greatest$112  ^ { changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26] };
   assign \$228  = lane_0_5_clamped ? { 3'h0, \$227  } : changed_0_5;
   assign \$230  = shift_0_0_1 ? \$229  : 36'h000000000;
   assign \$232  = shift_0_1_1 ? \$231  : 36'h000000000;
@@ -10310,6 +10401,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$252  = & \$239 [25:0];
   assign lane_0_6_returns = \$251  & \$252 ;
   assign \$254  = lane_0_6_outside ? { 1'h0, \$253  } : { \$241 [25], \$241 [25:0] };
+  assign \alone$125  = ~ updating_0_2;
   assign \$255  = & changed_0_6[26:23];
   assign \$256  = | changed_0_6[26:23];
   assign \$257  = ~ \$256 ;
@@ -10321,8 +10413,8 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$263  = \$260  | \$262 ;
   assign \$264  = ~ \$263 ;
   assign lane_0_6_clamped = width_0_1_3 ? \$259  : \$264 ;
-  assign \lane_0_6_greatest$98  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$265  = \lane_0_6_greatest$98  ^ { changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26] };
+  assign \lane_0_6_greatest$128  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$265  = \lane_0_6_greatest$128  ^ { changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26] };
   assign \$266  = lane_0_6_clamped ? { 3'h0, \$265  } : changed_0_6;
   assign \$268  = shift_0_0_1 ? \$267  : 36'h000000000;
   assign \$270  = shift_0_1_1 ? \$269  : 36'h000000000;
@@ -10344,6 +10436,7 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$290  = & \$277 [25:0];
   assign lane_0_7_returns = \$289  & \$290 ;
   assign \$292  = lane_0_7_outside ? { 1'h0, \$291  } : { \$279 [25], \$279 [25:0] };
+  assign \alone$141  = ~ updating_0_2;
   assign \$293  = & changed_0_7[26:23];
   assign \$294  = | changed_0_7[26:23];
   assign \$295  = ~ \$294 ;
@@ -10355,66 +10448,50 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$301  = \$298  | \$300 ;
   assign \$302  = ~ \$301 ;
   assign lane_0_7_clamped = width_0_1_3 ? \$297  : \$302 ;
-  assign \lane_0_7_greatest$110  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$303  = \lane_0_7_greatest$110  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
+  assign \lane_0_7_greatest$144  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$303  = \lane_0_7_greatest$144  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
   assign \$304  = lane_0_7_clamped ? { 3'h0, \$303  } : changed_0_7;
-  assign \$305  = $signed(\port$2957$0 ) - $signed(narrow_0_0);
-  assign \$306  = updating_0_2 ? \$305  : { narrow_0_0[25], narrow_0_0 };
-  assign \$307  = tag[0] & tag[2];
-  assign \$308  = \$307  & is_full;
-  assign \$310  = \$309  ? \$38 [23:0] : 24'h000000;
-  assign \$312  = lane_0_0_clamped & \$311 ;
-  assign \$314  = \$313  & working_3;
-  assign \$315  = $signed(\port$2958$0 ) - $signed(narrow_0_1);
-  assign \$316  = updating_0_2 ? \$315  : { narrow_0_1[25], narrow_0_1 };
-  assign \$318  = \$317  ? \$76 [23:0] : 24'h000000;
-  assign \$320  = lane_0_1_clamped & \$319 ;
-  assign \$322  = \$321  & working_3;
-  assign \$323  = $signed(\port$2959$0 ) - $signed(narrow_0_2);
-  assign \$324  = updating_0_2 ? \$323  : { narrow_0_2[25], narrow_0_2 };
-  assign \$326  = \$325  ? \$114 [23:0] : 24'h000000;
-  assign \$328  = lane_0_2_clamped & \$327 ;
+  assign \$305  = tag[0] & tag[2];
+  assign \$306  = \$305  & is_full;
+  assign \$308  = \$307  ? \$38 [23:0] : 24'h000000;
+  assign \$310  = lane_0_0_clamped & \$309 ;
+  assign \$312  = \$311  & working_3;
+  assign \$314  = \$313  ? \$76 [23:0] : 24'h000000;
+  assign \$316  = lane_0_1_clamped & \$315 ;
+  assign \$318  = \$317  & working_3;
+  assign \$320  = \$319  ? \$114 [23:0] : 24'h000000;
+  assign \$322  = lane_0_2_clamped & \$321 ;
+  assign \$324  = \$323  & working_3;
+  assign \$326  = \$325  ? \$152 [23:0] : 24'h000000;
+  assign \$328  = lane_0_3_clamped & \$327 ;
   assign \$330  = \$329  & working_3;
-  assign \$331  = $signed(\port$2960$0 ) - $signed(narrow_0_3);
-  assign \$332  = updating_0_2 ? \$331  : { narrow_0_3[25], narrow_0_3 };
-  assign \$334  = \$333  ? \$152 [23:0] : 24'h000000;
-  assign \$336  = lane_0_3_clamped & \$335 ;
-  assign \$338  = \$337  & working_3;
-  assign \$339  = $signed(\port$2961$0 ) - $signed(narrow_0_4);
-  assign \$340  = updating_0_2 ? \$339  : { narrow_0_4[25], narrow_0_4 };
-  assign \$342  = \$341  ? \$190 [23:0] : 24'h000000;
-  assign \$344  = lane_0_4_clamped & \$343 ;
-  assign \$346  = \$345  & working_3;
-  assign \$347  = $signed(\port$2962$0 ) - $signed(narrow_0_5);
-  assign \$348  = updating_0_2 ? \$347  : { narrow_0_5[25], narrow_0_5 };
-  assign \$350  = \$349  ? \$228 [23:0] : 24'h000000;
-  assign \$352  = lane_0_5_clamped & \$351 ;
+  assign \$332  = \$331  ? \$190 [23:0] : 24'h000000;
+  assign \$334  = lane_0_4_clamped & \$333 ;
+  assign \$336  = \$335  & working_3;
+  assign \$338  = \$337  ? \$228 [23:0] : 24'h000000;
+  assign \$340  = lane_0_5_clamped & \$339 ;
+  assign \$342  = \$341  & working_3;
+  assign \$344  = \$343  ? \$266 [23:0] : 24'h000000;
+  assign \$346  = lane_0_6_clamped & \$345 ;
+  assign \$348  = \$347  & working_3;
+  assign \$350  = \$349  ? \$304 [23:0] : 24'h000000;
+  assign \$352  = lane_0_7_clamped & \$351 ;
   assign \$354  = \$353  & working_3;
-  assign \$355  = $signed(\port$2963$0 ) - $signed(narrow_0_6);
-  assign \$356  = updating_0_2 ? \$355  : { narrow_0_6[25], narrow_0_6 };
-  assign \$358  = \$357  ? \$266 [23:0] : 24'h000000;
-  assign \$360  = lane_0_6_clamped & \$359 ;
-  assign \$362  = \$361  & working_3;
-  assign \$363  = $signed(\port$2964$0 ) - $signed(narrow_0_7);
-  assign \$364  = updating_0_2 ? \$363  : { narrow_0_7[25], narrow_0_7 };
-  assign \$366  = \$365  ? \$304 [23:0] : 24'h000000;
-  assign \$368  = lane_0_7_clamped & \$367 ;
-  assign \$370  = \$369  & working_3;
-  assign \$373  = \$371  + \$372 ;
-  assign \$376  = \$374  + \$375 ;
-  assign \$379  = \$377  + \$378 ;
-  assign \$382  = \$380  + \$381 ;
-  assign \$383  = count_0_0_0 + count_0_0_1;
-  assign \$384  = count_0_0_2 + count_0_0_3;
-  assign \$385  = count_0_1_0 + count_0_1_1;
+  assign \$357  = \$355  + \$356 ;
+  assign \$360  = \$358  + \$359 ;
+  assign \$363  = \$361  + \$362 ;
+  assign \$366  = \$364  + \$365 ;
+  assign \$367  = count_0_0_0 + count_0_0_1;
+  assign \$368  = count_0_0_2 + count_0_0_3;
+  assign \$369  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$386 ;
+    stage_1 <= \$370 ;
   always @(posedge clk)
-    stage_2 <= \$387 ;
+    stage_2 <= \$371 ;
   always @(posedge clk)
-    present <= \$388 ;
+    present <= \$372 ;
   always @(posedge clk)
-    stage_3 <= \$389 ;
+    stage_3 <= \$373 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10436,97 +10513,97 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   always @(posedge clk)
     updating_0_2 <= updating_0_1;
   always @(posedge clk)
-    changed_0_0 <= \$306 ;
+    changed_0_0 <= sum;
   always @(posedge clk)
-    working_1 <= \$390 ;
+    working_1 <= \$374 ;
   always @(posedge clk)
-    writes_soon <= \$391 ;
+    writes_soon <= \$375 ;
   always @(posedge clk)
-    working_3 <= \$392 ;
+    working_3 <= \$376 ;
   always @(posedge clk)
-    word_0_0 <= \$310 ;
+    word_0_0 <= \$308 ;
   always @(posedge clk)
-    flag_0_0 <= \$393 ;
+    flag_0_0 <= \$377 ;
   always @(posedge clk)
     narrow_0_1 <= \$64 [25:0];
   always @(posedge clk)
-    changed_0_1 <= \$316 ;
+    changed_0_1 <= \sum$168 ;
   always @(posedge clk)
-    word_0_1 <= \$318 ;
+    word_0_1 <= \$314 ;
   always @(posedge clk)
-    flag_0_1 <= \$394 ;
+    flag_0_1 <= \$378 ;
   always @(posedge clk)
     narrow_0_2 <= \$102 [25:0];
   always @(posedge clk)
-    changed_0_2 <= \$324 ;
+    changed_0_2 <= \sum$170 ;
   always @(posedge clk)
-    word_0_2 <= \$326 ;
+    word_0_2 <= \$320 ;
   always @(posedge clk)
-    flag_0_2 <= \$395 ;
+    flag_0_2 <= \$379 ;
   always @(posedge clk)
     narrow_0_3 <= \$140 [25:0];
   always @(posedge clk)
-    changed_0_3 <= \$332 ;
+    changed_0_3 <= \sum$172 ;
   always @(posedge clk)
-    word_0_3 <= \$334 ;
+    word_0_3 <= \$326 ;
   always @(posedge clk)
-    flag_0_3 <= \$396 ;
+    flag_0_3 <= \$380 ;
   always @(posedge clk)
     narrow_0_4 <= \$178 [25:0];
   always @(posedge clk)
-    changed_0_4 <= \$340 ;
+    changed_0_4 <= \sum$174 ;
   always @(posedge clk)
-    word_0_4 <= \$342 ;
+    word_0_4 <= \$332 ;
   always @(posedge clk)
-    flag_0_4 <= \$397 ;
+    flag_0_4 <= \$381 ;
   always @(posedge clk)
     narrow_0_5 <= \$216 [25:0];
   always @(posedge clk)
-    changed_0_5 <= \$348 ;
+    changed_0_5 <= \sum$176 ;
   always @(posedge clk)
-    word_0_5 <= \$350 ;
+    word_0_5 <= \$338 ;
   always @(posedge clk)
-    flag_0_5 <= \$398 ;
+    flag_0_5 <= \$382 ;
   always @(posedge clk)
     narrow_0_6 <= \$254 [25:0];
   always @(posedge clk)
-    changed_0_6 <= \$356 ;
+    changed_0_6 <= \sum$178 ;
   always @(posedge clk)
-    word_0_6 <= \$358 ;
+    word_0_6 <= \$344 ;
   always @(posedge clk)
-    flag_0_6 <= \$399 ;
+    flag_0_6 <= \$383 ;
   always @(posedge clk)
     narrow_0_7 <= \$292 [25:0];
   always @(posedge clk)
-    changed_0_7 <= \$364 ;
+    changed_0_7 <= \sum$180 ;
   always @(posedge clk)
-    word_0_7 <= \$366 ;
+    word_0_7 <= \$350 ;
   always @(posedge clk)
-    flag_0_7 <= \$400 ;
+    flag_0_7 <= \$384 ;
   always @(posedge clk)
-    working_4 <= \$401 ;
+    working_4 <= \$385 ;
   always @(posedge clk)
-    count_0_0_0 <= \$402 ;
+    count_0_0_0 <= \$386 ;
   always @(posedge clk)
-    count_0_0_1 <= \$403 ;
+    count_0_0_1 <= \$387 ;
   always @(posedge clk)
-    count_0_0_2 <= \$404 ;
+    count_0_0_2 <= \$388 ;
   always @(posedge clk)
-    count_0_0_3 <= \$405 ;
+    count_0_0_3 <= \$389 ;
   always @(posedge clk)
-    count_0_1_0 <= \$406 ;
+    count_0_1_0 <= \$390 ;
   always @(posedge clk)
-    count_0_1_1 <= \$407 ;
+    count_0_1_1 <= \$391 ;
   always @(posedge clk)
-    clamped <= \$408 ;
+    clamped <= \$392 ;
   always @(posedge clk)
-    stage_4 <= \$409 ;
+    stage_4 <= \$393 ;
   always @(posedge clk)
-    stage_5 <= \$410 ;
+    stage_5 <= \$394 ;
   always @(posedge clk)
-    stage_6 <= \$411 ;
+    stage_6 <= \$395 ;
   always @(posedge clk)
-    stage_7 <= \$412 ;
+    stage_7 <= \$396 ;
   assign \$auto$rtlil.cc:3245:Not$12  = ~ { \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27] };
   assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27] };
   assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27] };
@@ -10535,6 +10612,54 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \$auto$rtlil.cc:3245:Not$22  = ~ { \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27] };
   assign \$auto$rtlil.cc:3245:Not$24  = ~ { \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27] };
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
+  \core.full_path.adder_0_0  adder_0_0 (
+    .alone(alone),
+    .\port$2973$0 (\port$2973$0 ),
+    .\port$3642$0 (narrow_0_0),
+    .sum(sum)
+  );
+  \core.full_path.adder_0_1  adder_0_1 (
+    .alone(\alone$45 ),
+    .\port$2974$0 (\port$2974$0 ),
+    .\port$3655$0 (narrow_0_1),
+    .sum(\sum$168 )
+  );
+  \core.full_path.adder_0_2  adder_0_2 (
+    .alone(\alone$61 ),
+    .\port$2975$0 (\port$2975$0 ),
+    .\port$3660$0 (narrow_0_2),
+    .sum(\sum$170 )
+  );
+  \core.full_path.adder_0_3  adder_0_3 (
+    .alone(\alone$77 ),
+    .\port$2976$0 (\port$2976$0 ),
+    .\port$3665$0 (narrow_0_3),
+    .sum(\sum$172 )
+  );
+  \core.full_path.adder_0_4  adder_0_4 (
+    .alone(\alone$93 ),
+    .\port$2977$0 (\port$2977$0 ),
+    .\port$3670$0 (narrow_0_4),
+    .sum(\sum$174 )
+  );
+  \core.full_path.adder_0_5  adder_0_5 (
+    .alone(\alone$109 ),
+    .\port$2978$0 (\port$2978$0 ),
+    .\port$3675$0 (narrow_0_5),
+    .sum(\sum$176 )
+  );
+  \core.full_path.adder_0_6  adder_0_6 (
+    .alone(\alone$125 ),
+    .\port$2979$0 (\port$2979$0 ),
+    .\port$3680$0 (narrow_0_6),
+    .sum(\sum$178 )
+  );
+  \core.full_path.adder_0_7  adder_0_7 (
+    .alone(\alone$141 ),
+    .\port$2980$0 (\port$2980$0 ),
+    .\port$3685$0 (narrow_0_7),
+    .sum(\sum$180 )
+  );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     is_full = 1'h0;
@@ -10603,16 +10728,16 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$386  = tag;
+    \$370  = tag;
     if (rst) begin
-      \$386  = 20'h00000;
+      \$370  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$387  = stage_1;
+    \$371  = stage_1;
     if (rst) begin
-      \$387  = 20'h00000;
+      \$371  = 20'h00000;
     end
   end
   always @* begin
@@ -10620,233 +10745,249 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$388  = 8'hff;
+          \$372  = 8'hff;
       2'h1:
-          \$388  = partial;
+          \$372  = partial;
       default:
-          \$388  = 8'h00;
+          \$372  = 8'h00;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$389  = stage_2;
+    \$373  = stage_2;
     if (rst) begin
-      \$389  = 20'h00000;
+      \$373  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$390  = \$308 ;
+    \$374  = \$306 ;
     if (rst) begin
-      \$390  = 1'h0;
+      \$374  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$391  = working_1;
+    \$375  = working_1;
     if (rst) begin
-      \$391  = 1'h0;
+      \$375  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$392  = writes_soon;
+    \$376  = writes_soon;
     if (rst) begin
-      \$392  = 1'h0;
+      \$376  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$393  = \$314 ;
+    \$377  = \$312 ;
     if (rst) begin
-      \$393  = 1'h0;
+      \$377  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$394  = \$322 ;
+    \$378  = \$318 ;
     if (rst) begin
-      \$394  = 1'h0;
+      \$378  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$395  = \$330 ;
+    \$379  = \$324 ;
     if (rst) begin
-      \$395  = 1'h0;
+      \$379  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$396  = \$338 ;
+    \$380  = \$330 ;
     if (rst) begin
-      \$396  = 1'h0;
+      \$380  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$397  = \$346 ;
+    \$381  = \$336 ;
     if (rst) begin
-      \$397  = 1'h0;
+      \$381  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$398  = \$354 ;
+    \$382  = \$342 ;
     if (rst) begin
-      \$398  = 1'h0;
+      \$382  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$399  = \$362 ;
+    \$383  = \$348 ;
     if (rst) begin
-      \$399  = 1'h0;
+      \$383  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$400  = \$370 ;
+    \$384  = \$354 ;
     if (rst) begin
-      \$400  = 1'h0;
+      \$384  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$401  = working_3;
+    \$385  = working_3;
     if (rst) begin
-      \$401  = 1'h0;
+      \$385  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$402  = \$373 ;
+    \$386  = \$357 ;
     if (rst) begin
-      \$402  = 2'h0;
+      \$386  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$403  = \$376 ;
+    \$387  = \$360 ;
     if (rst) begin
-      \$403  = 2'h0;
+      \$387  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$404  = \$379 ;
+    \$388  = \$363 ;
     if (rst) begin
-      \$404  = 2'h0;
+      \$388  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$405  = \$382 ;
+    \$389  = \$366 ;
     if (rst) begin
-      \$405  = 2'h0;
+      \$389  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$406  = \$383 ;
+    \$390  = \$367 ;
     if (rst) begin
-      \$406  = 3'h0;
+      \$390  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$407  = \$384 ;
+    \$391  = \$368 ;
     if (rst) begin
-      \$407  = 3'h0;
+      \$391  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$408  = \$385 ;
+    \$392  = \$369 ;
     if (rst) begin
-      \$408  = 4'h0;
+      \$392  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$409  = stage_3;
+    \$393  = stage_3;
     if (rst) begin
-      \$409  = 20'h00000;
+      \$393  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$410  = stage_4;
+    \$394  = stage_4;
     if (rst) begin
-      \$410  = 20'h00000;
+      \$394  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$411  = stage_5;
+    \$395  = stage_5;
     if (rst) begin
-      \$411  = 20'h00000;
+      \$395  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$412  = stage_6;
+    \$396  = stage_6;
     if (rst) begin
-      \$412  = 20'h00000;
+      \$396  = 20'h00000;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0 , \port$3571$0  };
+  assign totals = { \port$3611$0 , \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign \lane_0_0_saturated$26  = \$38 [23:0];
+  assign base = { \port$2973$0 [23], \port$2973$0 [23], \port$2973$0 [23], \port$2973$0  };
+  assign old = { \port$2980$0 , \port$2979$0 , \port$2978$0 , \port$2977$0 , \port$2976$0 , \port$2975$0 , \port$2974$0 , \port$2973$0  };
+  assign addend = { narrow_0_0[25], narrow_0_0 };
+  assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
   assign lane_0_1_rounded = \$51 [25:0];
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \lane_0_1_saturated$39  = \$76 [23:0];
+  assign \base$42  = { \port$2974$0 [23], \port$2974$0 [23], \port$2974$0 [23], \port$2974$0  };
+  assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
+  assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
   assign lane_0_2_rounded = \$89 [25:0];
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \lane_0_2_saturated$51  = \$114 [23:0];
+  assign \base$58  = { \port$2975$0 [23], \port$2975$0 [23], \port$2975$0 [23], \port$2975$0  };
+  assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
+  assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
   assign lane_0_3_rounded = \$127 [25:0];
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \lane_0_3_saturated$63  = \$152 [23:0];
+  assign \base$74  = { \port$2976$0 [23], \port$2976$0 [23], \port$2976$0 [23], \port$2976$0  };
+  assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
+  assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
   assign lane_0_4_rounded = \$165 [25:0];
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \lane_0_4_saturated$75  = \$190 [23:0];
+  assign \base$90  = { \port$2977$0 [23], \port$2977$0 [23], \port$2977$0 [23], \port$2977$0  };
+  assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
+  assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
   assign lane_0_5_rounded = \$203 [25:0];
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \lane_0_5_saturated$87  = \$228 [23:0];
+  assign \base$106  = { \port$2978$0 [23], \port$2978$0 [23], \port$2978$0 [23], \port$2978$0  };
+  assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
+  assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
   assign lane_0_6_rounded = \$241 [25:0];
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \lane_0_6_saturated$99  = \$266 [23:0];
+  assign \base$122  = { \port$2979$0 [23], \port$2979$0 [23], \port$2979$0 [23], \port$2979$0  };
+  assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
+  assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
   assign lane_0_7_rounded = \$279 [25:0];
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \lane_0_7_saturated$111  = \$304 [23:0];
+  assign \base$138  = { \port$2980$0 [23], \port$2980$0 [23], \port$2980$0 [23], \port$2980$0  };
+  assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
+  assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
-  assign old = { \port$2964$0 , \port$2963$0 , \port$2962$0 , \port$2961$0 , \port$2960$0 , \port$2959$0 , \port$2958$0 , \port$2957$0  };
   assign clamped_kernel = stage_7[16:13];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
@@ -10874,14 +11015,22 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3571$0 ;
-  assign \totals[1]  = \port$3576$0 ;
-  assign \totals[2]  = \port$3581$0 ;
-  assign \totals[3]  = \port$3586$0 ;
-  assign \totals[4]  = \port$3591$0 ;
-  assign \totals[5]  = \port$3596$0 ;
-  assign \totals[6]  = \port$3601$0 ;
-  assign \totals[7]  = \port$3606$0 ;
+  assign \totals[0]  = \port$3576$0 ;
+  assign \totals[1]  = \port$3581$0 ;
+  assign \totals[2]  = \port$3586$0 ;
+  assign \totals[3]  = \port$3591$0 ;
+  assign \totals[4]  = \port$3596$0 ;
+  assign \totals[5]  = \port$3601$0 ;
+  assign \totals[6]  = \port$3606$0 ;
+  assign \totals[7]  = \port$3611$0 ;
+  assign \old[0]  = \port$2973$0 ;
+  assign \old[1]  = \port$2974$0 ;
+  assign \old[2]  = \port$2975$0 ;
+  assign \old[3]  = \port$2976$0 ;
+  assign \old[4]  = \port$2977$0 ;
+  assign \old[5]  = \port$2978$0 ;
+  assign \old[6]  = \port$2979$0 ;
+  assign \old[7]  = \port$2980$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -10944,14 +11093,6 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
-  assign \old[0]  = \port$2957$0 ;
-  assign \old[1]  = \port$2958$0 ;
-  assign \old[2]  = \port$2959$0 ;
-  assign \old[3]  = \port$2960$0 ;
-  assign \old[4]  = \port$2961$0 ;
-  assign \old[5]  = \port$2962$0 ;
-  assign \old[6]  = \port$2963$0 ;
-  assign \old[7]  = \port$2964$0 ;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11001,111 +11142,271 @@ module \core.full_path (rst, write, tag, \port$2957$0 , \port$2958$0 , \port$295
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:9] };
-  assign \$3  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:10] };
-  assign \$6  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:11] };
-  assign \$9  = { \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35], \port$3571$0 [35:13] };
+  assign \$1  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:9] };
+  assign \$3  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:10] };
+  assign \$6  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:11] };
+  assign \$9  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:9] };
-  assign \$41  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:10] };
-  assign \$44  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:11] };
-  assign \$47  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:13] };
+  assign \$39  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:9] };
+  assign \$41  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:10] };
+  assign \$44  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:11] };
+  assign \$47  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:9] };
-  assign \$79  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:10] };
-  assign \$82  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:11] };
-  assign \$85  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:13] };
+  assign \$77  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:9] };
+  assign \$79  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:10] };
+  assign \$82  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:11] };
+  assign \$85  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:9] };
-  assign \$117  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:10] };
-  assign \$120  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:11] };
-  assign \$123  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:13] };
+  assign \$115  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:9] };
+  assign \$117  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:10] };
+  assign \$120  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:11] };
+  assign \$123  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:9] };
-  assign \$155  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:10] };
-  assign \$158  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:11] };
-  assign \$161  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:13] };
+  assign \$153  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:9] };
+  assign \$155  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:10] };
+  assign \$158  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:11] };
+  assign \$161  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:9] };
-  assign \$193  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:10] };
-  assign \$196  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:11] };
-  assign \$199  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:13] };
+  assign \$191  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:9] };
+  assign \$193  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:10] };
+  assign \$196  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:11] };
+  assign \$199  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:9] };
-  assign \$231  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:10] };
-  assign \$234  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:11] };
-  assign \$237  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:13] };
+  assign \$229  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:9] };
+  assign \$231  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:10] };
+  assign \$234  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:11] };
+  assign \$237  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:9] };
-  assign \$269  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:10] };
-  assign \$272  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:11] };
-  assign \$275  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:13] };
+  assign \$267  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:9] };
+  assign \$269  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:10] };
+  assign \$272  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:11] };
+  assign \$275  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
   assign \$291 [25] = \$277 [27];
   assign \$291 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
   assign write = working_4;
+  assign \$307  = present[0];
   assign \$309  = present[0];
-  assign \$311  = present[0];
-  assign \$313  = \$312 ;
-  assign \$317  = present[1];
-  assign \$319  = present[1];
-  assign \$321  = \$320 ;
-  assign \$325  = present[2];
-  assign \$327  = present[2];
+  assign \$311  = \$310 ;
+  assign \$313  = present[1];
+  assign \$315  = present[1];
+  assign \$317  = \$316 ;
+  assign \$319  = present[2];
+  assign \$321  = present[2];
+  assign \$323  = \$322 ;
+  assign \$325  = present[3];
+  assign \$327  = present[3];
   assign \$329  = \$328 ;
-  assign \$333  = present[3];
-  assign \$335  = present[3];
-  assign \$337  = \$336 ;
-  assign \$341  = present[4];
-  assign \$343  = present[4];
-  assign \$345  = \$344 ;
-  assign \$349  = present[5];
-  assign \$351  = present[5];
+  assign \$331  = present[4];
+  assign \$333  = present[4];
+  assign \$335  = \$334 ;
+  assign \$337  = present[5];
+  assign \$339  = present[5];
+  assign \$341  = \$340 ;
+  assign \$343  = present[6];
+  assign \$345  = present[6];
+  assign \$347  = \$346 ;
+  assign \$349  = present[7];
+  assign \$351  = present[7];
   assign \$353  = \$352 ;
-  assign \$357  = present[6];
-  assign \$359  = present[6];
-  assign \$361  = \$360 ;
-  assign \$365  = present[7];
-  assign \$367  = present[7];
-  assign \$369  = \$368 ;
-  assign \$371  = flag_0_0;
-  assign \$372  = flag_0_1;
-  assign \$374  = flag_0_2;
-  assign \$375  = flag_0_3;
-  assign \$377  = flag_0_4;
-  assign \$378  = flag_0_5;
-  assign \$380  = flag_0_6;
-  assign \$381  = flag_0_7;
+  assign \$355  = flag_0_0;
+  assign \$356  = flag_0_1;
+  assign \$358  = flag_0_2;
+  assign \$359  = flag_0_3;
+  assign \$361  = flag_0_4;
+  assign \$362  = flag_0_5;
+  assign \$364  = flag_0_6;
+  assign \$365  = flag_0_7;
+endmodule
+
+module \core.full_path.adder_0_0 (sum, \port$2973$0 , \port$3642$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2973$0 ;
+  wire [23:0] \port$2973$0 ;
+  input [25:0] \port$3642$0 ;
+  wire [25:0] \port$3642$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2973$0 ) - $signed(\port$3642$0 );
+  assign \$2  = alone ? { \port$3642$0 [25], \port$3642$0 [25], \port$3642$0  } : \$1 ;
+  assign base = { \port$2973$0 [23], \port$2973$0 [23], \port$2973$0 [23], \port$2973$0  };
+  assign addend = { \port$3642$0 [25], \port$3642$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_1 (sum, \port$2974$0 , \port$3655$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2974$0 ;
+  wire [23:0] \port$2974$0 ;
+  input [25:0] \port$3655$0 ;
+  wire [25:0] \port$3655$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2974$0 ) - $signed(\port$3655$0 );
+  assign \$2  = alone ? { \port$3655$0 [25], \port$3655$0 [25], \port$3655$0  } : \$1 ;
+  assign base = { \port$2974$0 [23], \port$2974$0 [23], \port$2974$0 [23], \port$2974$0  };
+  assign addend = { \port$3655$0 [25], \port$3655$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_2 (sum, \port$2975$0 , \port$3660$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2975$0 ;
+  wire [23:0] \port$2975$0 ;
+  input [25:0] \port$3660$0 ;
+  wire [25:0] \port$3660$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2975$0 ) - $signed(\port$3660$0 );
+  assign \$2  = alone ? { \port$3660$0 [25], \port$3660$0 [25], \port$3660$0  } : \$1 ;
+  assign base = { \port$2975$0 [23], \port$2975$0 [23], \port$2975$0 [23], \port$2975$0  };
+  assign addend = { \port$3660$0 [25], \port$3660$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_3 (sum, \port$2976$0 , \port$3665$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2976$0 ;
+  wire [23:0] \port$2976$0 ;
+  input [25:0] \port$3665$0 ;
+  wire [25:0] \port$3665$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2976$0 ) - $signed(\port$3665$0 );
+  assign \$2  = alone ? { \port$3665$0 [25], \port$3665$0 [25], \port$3665$0  } : \$1 ;
+  assign base = { \port$2976$0 [23], \port$2976$0 [23], \port$2976$0 [23], \port$2976$0  };
+  assign addend = { \port$3665$0 [25], \port$3665$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_4 (sum, \port$2977$0 , \port$3670$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2977$0 ;
+  wire [23:0] \port$2977$0 ;
+  input [25:0] \port$3670$0 ;
+  wire [25:0] \port$3670$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2977$0 ) - $signed(\port$3670$0 );
+  assign \$2  = alone ? { \port$3670$0 [25], \port$3670$0 [25], \port$3670$0  } : \$1 ;
+  assign base = { \port$2977$0 [23], \port$2977$0 [23], \port$2977$0 [23], \port$2977$0  };
+  assign addend = { \port$3670$0 [25], \port$3670$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_5 (sum, \port$2978$0 , \port$3675$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2978$0 ;
+  wire [23:0] \port$2978$0 ;
+  input [25:0] \port$3675$0 ;
+  wire [25:0] \port$3675$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2978$0 ) - $signed(\port$3675$0 );
+  assign \$2  = alone ? { \port$3675$0 [25], \port$3675$0 [25], \port$3675$0  } : \$1 ;
+  assign base = { \port$2978$0 [23], \port$2978$0 [23], \port$2978$0 [23], \port$2978$0  };
+  assign addend = { \port$3675$0 [25], \port$3675$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_6 (sum, \port$2979$0 , \port$3680$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2979$0 ;
+  wire [23:0] \port$2979$0 ;
+  input [25:0] \port$3680$0 ;
+  wire [25:0] \port$3680$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2979$0 ) - $signed(\port$3680$0 );
+  assign \$2  = alone ? { \port$3680$0 [25], \port$3680$0 [25], \port$3680$0  } : \$1 ;
+  assign base = { \port$2979$0 [23], \port$2979$0 [23], \port$2979$0 [23], \port$2979$0  };
+  assign addend = { \port$3680$0 [25], \port$3680$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_7 (sum, \port$2980$0 , \port$3685$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$2980$0 ;
+  wire [23:0] \port$2980$0 ;
+  input [25:0] \port$3685$0 ;
+  wire [25:0] \port$3685$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$2980$0 ) - $signed(\port$3685$0 );
+  assign \$2  = alone ? { \port$3685$0 [25], \port$3685$0 [25], \port$3685$0  } : \$1 ;
+  assign base = { \port$2980$0 [23], \port$2980$0 [23], \port$2980$0 [23], \port$2980$0  };
+  assign addend = { \port$3685$0 [25], \port$3685$0  };
+  assign sum = \$2 [26:0];
 endmodule
 
 module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
@@ -11402,7 +11703,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -11410,26 +11711,35 @@ module \core.lane_0 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_0.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3579$0 (product),
+    .sum(sum)
+  );
   \core.lane_0.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11439,22 +11749,38 @@ module \core.lane_0 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_0.adder (alone, base, \port$3579$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3579$0 ;
+  wire [31:0] \port$3579$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3579$0 );
+  assign \$2  = alone ? { \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0  } : \$1 ;
+  assign addend = { \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11483,7 +11809,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -11491,26 +11817,35 @@ module \core.lane_1 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_1.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3584$0 (product),
+    .sum(sum)
+  );
   \core.lane_1.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11520,22 +11855,38 @@ module \core.lane_1 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_1.adder (alone, base, \port$3584$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3584$0 ;
+  wire [31:0] \port$3584$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3584$0 );
+  assign \$2  = alone ? { \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0  } : \$1 ;
+  assign addend = { \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11564,7 +11915,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -11572,26 +11923,35 @@ module \core.lane_2 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_2.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3589$0 (product),
+    .sum(sum)
+  );
   \core.lane_2.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11601,22 +11961,38 @@ module \core.lane_2 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_2.adder (alone, base, \port$3589$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3589$0 ;
+  wire [31:0] \port$3589$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3589$0 );
+  assign \$2  = alone ? { \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0  } : \$1 ;
+  assign addend = { \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11645,7 +12021,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -11653,26 +12029,35 @@ module \core.lane_3 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_3.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3594$0 (product),
+    .sum(sum)
+  );
   \core.lane_3.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11682,22 +12067,38 @@ module \core.lane_3 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_3.adder (alone, base, \port$3594$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3594$0 ;
+  wire [31:0] \port$3594$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3594$0 );
+  assign \$2  = alone ? { \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0  } : \$1 ;
+  assign addend = { \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11726,7 +12127,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -11734,26 +12135,35 @@ module \core.lane_4 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_4.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3599$0 (product),
+    .sum(sum)
+  );
   \core.lane_4.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11763,22 +12173,38 @@ module \core.lane_4 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_4.adder (alone, base, \port$3599$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3599$0 ;
+  wire [31:0] \port$3599$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3599$0 );
+  assign \$2  = alone ? { \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0  } : \$1 ;
+  assign addend = { \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11807,7 +12233,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -11815,26 +12241,35 @@ module \core.lane_5 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_5.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3604$0 (product),
+    .sum(sum)
+  );
   \core.lane_5.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11844,22 +12279,38 @@ module \core.lane_5 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_5.adder (alone, base, \port$3604$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3604$0 ;
+  wire [31:0] \port$3604$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3604$0 );
+  assign \$2  = alone ? { \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0  } : \$1 ;
+  assign addend = { \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11888,7 +12339,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -11896,26 +12347,35 @@ module \core.lane_6 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_6.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3609$0 (product),
+    .sum(sum)
+  );
   \core.lane_6.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -11925,22 +12385,38 @@ module \core.lane_6 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_6.adder (alone, base, \port$3609$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3609$0 ;
+  wire [31:0] \port$3609$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3609$0 );
+  assign \$2  = alone ? { \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0  } : \$1 ;
+  assign addend = { \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -11969,7 +12445,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2952$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -11977,26 +12453,35 @@ module \core.lane_7 (rst, a, b, \port$2952$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2952$0 ;
-  wire [1:0] \port$2952$0 ;
+  input [1:0] \port$2960$0 ;
+  wire [1:0] \port$2960$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
   wire signed [31:0] product;
   input clk;
   wire clk;
-  wire [36:0] \$1 ;
-  reg [35:0] \$2 ;
+  reg [35:0] \$1 ;
   wire signed [15:0] \a$1 ;
   wire accumulate;
+  wire signed [35:0] addend;
+  wire alone;
   wire signed [15:0] \b$3 ;
+  (* init = 36'h000000000 *)
+  wire signed [35:0] base;
   wire first;
   wire signed [31:0] \product$5 ;
+  wire signed [35:0] sum;
   (* init = 36'h000000000 *)
   wire signed [35:0] \total$7 ;
-  assign \$1  = $signed(total) + $signed(product);
   always @(posedge clk)
-    total <= \$2 ;
+    total <= \$1 ;
+  \core.lane_7.adder  adder (
+    .alone(\port$2960$0 [1]),
+    .base(total),
+    .\port$3614$0 (product),
+    .sum(sum)
+  );
   \core.lane_7.multiplier  multiplier (
     .\a$3 (a),
     .\b$5 (b),
@@ -12006,22 +12491,38 @@ module \core.lane_7 (rst, a, b, \port$2952$0 , total, product, clk);
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
-    \$2  = total;
-    if (\port$2952$0 [0]) begin
-      (* full_case = 32'd1 *)
-      if (\port$2952$0 [1]) begin
-        \$2  = { product[31], product[31], product[31], product[31], product };
-      end else begin
-        \$2  = \$1 [35:0];
-      end
+    \$1  = total;
+    if (\port$2960$0 [0]) begin
+      \$1  = sum;
     end
   end
   assign \a$1  = a;
   assign \b$3  = b;
   assign \product$5  = product;
   assign \total$7  = total;
-  assign accumulate = \port$2952$0 [0];
-  assign first = \port$2952$0 [1];
+  assign base = total;
+  assign addend = { product[31], product[31], product[31], product[31], product };
+  assign alone = \port$2960$0 [1];
+  assign first = \port$2960$0 [1];
+  assign accumulate = \port$2960$0 [0];
+endmodule
+
+module \core.lane_7.adder (alone, base, \port$3614$0 , sum);
+  input alone;
+  wire alone;
+  input signed [35:0] base;
+  wire signed [35:0] base;
+  input [31:0] \port$3614$0 ;
+  wire [31:0] \port$3614$0 ;
+  output signed [35:0] sum;
+  wire signed [35:0] sum;
+  wire [36:0] \$1 ;
+  wire [36:0] \$2 ;
+  wire signed [35:0] addend;
+  assign \$1  = $signed(base) + $signed(\port$3614$0 );
+  assign \$2  = alone ? { \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0  } : \$1 ;
+  assign addend = { \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0  };
+  assign sum = \$2 [35:0];
 endmodule
 
 module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
@@ -12305,7 +12806,7 @@ module \core.old_row (rst, trigger, level, kernel, active, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.other_rows$515 (rst, trigger, level, kernel, row, \bank$15 , clk);
+module \core.other_rows$520 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$52  = 0;
   input rst;
   wire rst;
@@ -12914,13 +13415,11 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3574$0 , \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , \port$3609$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , \port$3609$0 , \port$3614$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3574$0 ;
-  wire [31:0] \port$3574$0 ;
   input [31:0] \port$3579$0 ;
   wire [31:0] \port$3579$0 ;
   input [31:0] \port$3584$0 ;
@@ -12935,6 +13434,8 @@ module \core.product_tree (rst, enable, \port$3574$0 , \port$3579$0 , \port$3584
   wire [31:0] \port$3604$0 ;
   input [31:0] \port$3609$0 ;
   wire [31:0] \port$3609$0 ;
+  input [31:0] \port$3614$0 ;
+  wire [31:0] \port$3614$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -12964,9 +13465,9 @@ module \core.product_tree (rst, enable, \port$3574$0 , \port$3579$0 , \port$3584
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3584$0 ) + $signed(\port$3589$0 );
-  assign \$3  = $signed(\port$3594$0 ) + $signed(\port$3599$0 );
-  assign \$4  = $signed(\port$3604$0 ) + $signed(\port$3609$0 );
+  assign \$2  = $signed(\port$3589$0 ) + $signed(\port$3594$0 );
+  assign \$3  = $signed(\port$3599$0 ) + $signed(\port$3604$0 );
+  assign \$4  = $signed(\port$3609$0 ) + $signed(\port$3614$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -12985,17 +13486,17 @@ module \core.product_tree (rst, enable, \port$3574$0 , \port$3579$0 , \port$3584
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3574$0 ) + $signed(\port$3579$0 );
-  assign words = { \port$3609$0 , \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0 , \port$3574$0  };
+  assign \$1  = $signed(\port$3579$0 ) + $signed(\port$3584$0 );
+  assign words = { \port$3614$0 , \port$3609$0 , \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3574$0 ;
-  assign \words[1]  = \port$3579$0 ;
-  assign \words[2]  = \port$3584$0 ;
-  assign \words[3]  = \port$3589$0 ;
-  assign \words[4]  = \port$3594$0 ;
-  assign \words[5]  = \port$3599$0 ;
-  assign \words[6]  = \port$3604$0 ;
-  assign \words[7]  = \port$3609$0 ;
+  assign \words[0]  = \port$3579$0 ;
+  assign \words[1]  = \port$3584$0 ;
+  assign \words[2]  = \port$3589$0 ;
+  assign \words[3]  = \port$3594$0 ;
+  assign \words[4]  = \port$3599$0 ;
+  assign \words[5]  = \port$3604$0 ;
+  assign \words[6]  = \port$3609$0 ;
+  assign \words[7]  = \port$3614$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
@@ -16811,7 +17312,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , \port$3611$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -16824,8 +17325,6 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3571$0 ;
-  wire [35:0] \port$3571$0 ;
   input [35:0] \port$3576$0 ;
   wire [35:0] \port$3576$0 ;
   input [35:0] \port$3581$0 ;
@@ -16840,6 +17339,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
   wire [35:0] \port$3601$0 ;
   input [35:0] \port$3606$0 ;
   wire [35:0] \port$3606$0 ;
+  input [35:0] \port$3611$0 ;
+  wire [35:0] \port$3611$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -18097,7 +18598,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3571$0 ;
+      \$223  = \port$3576$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -18109,7 +18610,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3576$0 ;
+      \$224  = \port$3581$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -18118,7 +18619,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3581$0 ;
+      \$225  = \port$3586$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -18127,7 +18628,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3586$0 ;
+      \$226  = \port$3591$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -18136,7 +18637,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3591$0 ;
+      \$227  = \port$3596$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -18145,7 +18646,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3596$0 ;
+      \$228  = \port$3601$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -18154,7 +18655,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3601$0 ;
+      \$229  = \port$3606$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -18163,7 +18664,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3606$0 ;
+      \$230  = \port$3611$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -18759,7 +19260,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0 , \port$3571$0  };
+  assign totals = { \port$3611$0 , \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -18898,14 +19399,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3571$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3571$0 ;
-  assign \totals[1]  = \port$3576$0 ;
-  assign \totals[2]  = \port$3581$0 ;
-  assign \totals[3]  = \port$3586$0 ;
-  assign \totals[4]  = \port$3591$0 ;
-  assign \totals[5]  = \port$3596$0 ;
-  assign \totals[6]  = \port$3601$0 ;
-  assign \totals[7]  = \port$3606$0 ;
+  assign \totals[0]  = \port$3576$0 ;
+  assign \totals[1]  = \port$3581$0 ;
+  assign \totals[2]  = \port$3586$0 ;
+  assign \totals[3]  = \port$3591$0 ;
+  assign \totals[4]  = \port$3596$0 ;
+  assign \totals[5]  = \port$3601$0 ;
+  assign \totals[6]  = \port$3606$0 ;
+  assign \totals[7]  = \port$3611$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -24709,14 +25210,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4172$11 ;
-  wire [5:0] \port$4172$11 ;
+  input [5:0] \port$4177$11 ;
+  wire [5:0] \port$4177$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -24772,7 +25273,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4172$11 [1:0] == 2'h3;
+  assign \$1  = \port$4177$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -24805,7 +25306,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4172$11 [1:0])
+    casez (\port$4177$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -24819,7 +25320,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4172$11 [1:0])
+    casez (\port$4177$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -24833,7 +25334,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4172$11 [1:0])
+    casez (\port$4177$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -24847,7 +25348,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -24855,7 +25356,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -24863,7 +25364,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -24875,7 +25376,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -24885,7 +25386,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -24893,7 +25394,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -24901,7 +25402,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -24913,7 +25414,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -24921,7 +25422,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -24929,7 +25430,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -24937,7 +25438,7 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4172$11 [5:2])
+    casez (\port$4177$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25021,6 +25522,6 @@ module \core.sum_write_0 (rst, trigger, \port$4172$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4172$11 [5:2];
-  assign level = \port$4172$11 [1:0];
+  assign kernel = \port$4177$11 [5:2];
+  assign level = \port$4177$11 [1:0];
 endmodule
