@@ -252,9 +252,8 @@ class Core(Component):
                 enables = [w.here & (one | row) for one, row in picked]
                 writes.append((w.writing & w.here, w.unit.row, w.words, enables))
             if name in self.parameter_loader.banks:
-                loader = self.parameter_loader
-                enable = loader.enables[loader.banks.index(name)]
-                writes.append((enable, loader.row, [self.parameter_word] * bank.words, decoded(loader.lane, enable)))
+                enable, row, lane, words = self._loaded(m, name)
+                writes.append((enable, row, words, decoded(lane, enable)))
             if name in data_set:
                 loader = self.sample_loader
                 row, lane, enable = (getattr(loader, f"{port}_{name}") for port in ("row", "lane", "enable"))
@@ -272,6 +271,26 @@ class Core(Component):
             columns = zip(*(enables for *_, enables in writes), strict=True)
             m.d.comb += memory.write_enable.eq(Cat(Cat(column).any() for column in columns))
 
+    def _loaded(self, m, name):
+        """What the loader of parameters writes to a bank: (enable, row, lane, words).
+
+        A word for many lanes crosses the chip: each group of them gets it in a register of its own, a cycle later.
+        """
+        loader, bank = self.parameter_loader, self.program.banks[name]
+        enable = loader.enables[loader.banks.index(name)]
+        if bank.words <= GROUP:
+            return enable, loader.row, loader.lane, [self.parameter_word] * bank.words
+        if not self.parameter_copies:
+            for group in range(-(-self.program.lanes // GROUP)):
+                copy = Signal(signed(self.parameter_bits), name=f"parameter_{group}", reset_less=True)
+                with m.If(loader.lane // GROUP == group):
+                    m.d.sync += copy.eq(self.parameter_word)
+                self.parameter_copies.append(copy)
+        later = [
+            Delayed(m, signal, f"{name}_loads_{i}")[1] for i, signal in enumerate((enable, loader.row, loader.lane))
+        ]
+        return *later, [self.parameter_copies[word // GROUP] for word in range(bank.words)]
+
     # --- the pipeline -----------------------------------------------------------------------------------------------
 
     def elaborate(self, platform):
@@ -282,6 +301,7 @@ class Core(Component):
         self.memories = {name: BankMemory(bank) for name, bank in program.banks.items()}
         self.readers, self.writers = {}, {}
         self.sample_words = {}
+        self.parameter_copies = []
         for name, memory in self.memories.items():
             m.submodules[f"bank_{name}"] = memory
         m.submodules.sequencer = self.sequencer = sequencer = Sequencer(program)
