@@ -12,7 +12,8 @@ class Adder(Component):
     """``sum``: ``addend`` where ``alone`` is high, else ``base + addend``, or ``base - addend`` where it ``subtracts``;
     of ``width`` bits, wrapping.
 
-    On an ECP5 the LUTs of the carry chain choose (Lattice FPGA-TN-02205, CCU2C), where Yosys adds a LUT for each bit.
+    On an ECP5 the LUTs of the carry chain choose (CCU2C in Lattice's FPGA Libraries Reference Guide), where Yosys adds
+    a LUT for each bit.
     Where it subtracts, ``base`` is to be 0 while ``alone`` is high.
     """
 

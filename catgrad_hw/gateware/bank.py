@@ -123,7 +123,7 @@ class BankMemory(Component):
         return read.data, bank.kind != "late"
 
     def _registers(self, m, words):
-        """Words of the only row in flip-flops: where it is read, nothing writes it a cycle before."""
+        """Words of the only row in flip-flops. None reads and writes it in one cycle: what was read stays."""
         width = self.bank.width
         row = Signal(len(words) * width, reset_less=True)
         for i, word in enumerate(words):

@@ -89,12 +89,12 @@ def port(words: int, width: int, depth: int, family: Family) -> tuple[int, int]:
     and how many blocks there are."""
     ram = BLOCK[family]
     choices: list[tuple[float, int, int]] = []
-    for level, port in enumerate(ram.widths):
-        byte = min(ram.byte, port)
+    for level, bits in enumerate(ram.widths):
+        byte = min(ram.byte, bits)
         pages = -(-depth // (ram.depth << level))
-        count = -(-pages * words * -(-width // byte) * byte // port)
+        count = -(-pages * words * -(-width // byte) * byte // bits)
         multiplexer = (pages - 1) * words * width + (pages * words if pages > 1 else 0)
-        choices.append((ram.cost * count + multiplexer / 2, count, port))
+        choices.append((ram.cost * count + multiplexer / 2, count, bits))
     _, count, best = min(choices)
     return best, count
 
