@@ -137,9 +137,8 @@ def outputs_on_ecp5(
     flow = "proc; flatten; memory -nomap; memory_map; opt_clean"
     script = "; ".join(f"design -reset; read_rtlil {n}.il; {flow}; write_verilog -noattr {n}.v" for n in platforms)
     assert yosys(directory, script).returncode == 0
-    pins = ", ".join(
-        f".{name}({value})" for name, value in ({"clk": "clk", "rst": "1'b0"} if clocked else {}) | inputs.items()
-    )
+    clock = {"clk": "clk", "rst": "1'b0"} if clocked else {}
+    pins = ", ".join(f".{name}({value})" for name, value in (clock | inputs).items())
     parts = (f"  {n} {n}({pins}, .{output}({wire}));" for n, wire in (("generic", "expected"), ("block", "found")))
     (directory / "bench.v").write_text(BENCH.format(top=width - 1, parts="\n".join(parts)))
     (directory / "cells.v").write_text(models("ecp5").verilog)
