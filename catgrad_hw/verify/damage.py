@@ -24,9 +24,9 @@ CONTENTS = {"SB_RAM40_4K": "INIT_", "ICESTORM_RAM": "INIT_", "DP16KD": "INITVAL_
 
 
 def invert_lut(netlist: dict[str, Any]) -> None:
-    """Invert the table of a LUT on the way to the first lane's multiplier."""
+    """Invert the table of a LUT of the first lane: of its multiplier, or on the way to it, if there is any."""
     cells = netlist["modules"]["top"]["cells"]
-    for name in sorted(cells):
+    for name in sorted(cells, key=lambda name: (".multiplier" not in name, name)):
         cell = cells[name]
         table = cell["parameters"].get(LUT_TABLES.get(cell["type"], ""))
         if table and name.startswith("device.core.lane_0.") and _inputs(cell) > 1:
