@@ -1284,12 +1284,13 @@ def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
         for group, expected in ((0, parameters), (1, predictions), (0, parameters)):
             ctx.set(reader.group, group)
             ctx.set(reader.start, 1)
-            rows, found, cycles, held = [0, 0], [], 0, None
+            rows, old_bank, old, found, cycles, held = [0, 0], 0, [0] * lanes, [], 0, None
             ctx.set(reader.results.ready, 0)
             await ctx.tick()
             ctx.set(reader.start, 0)
             while ctx.get(reader.busy):
-                for name in reader.banks:
+                ctx.set(reader.old_row, old)
+                for name in reader.direct:
                     bank = program.banks[name]
                     row = memory[name][min(rows[0], bank.depth - 1)]
                     packed = sum((word & (1 << bank.width) - 1) << (i * bank.width) for i, word in enumerate(row))
@@ -1299,7 +1300,10 @@ def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
                 await ctx.delay(1e-9)
                 valid, word = ctx.get(reader.results.valid), ctx.get(reader.results.payload)
                 if not ctx.get(reader.hold):
-                    rows = [rows[1], ctx.get(reader.row)]
+                    if reader.updated:
+                        bank = program.banks[reader.updated[old_bank]]
+                        old = memory[bank.name][min(rows[0], bank.depth - 1)]
+                    rows, old_bank = [rows[1], ctx.get(reader.row)], ctx.get(reader.old_bank)
                 if held is not None:
                     assert (valid, word) == (1, held)
                 held = word if valid and not ready else None
@@ -1310,6 +1314,6 @@ def test_results_leave_in_order_and_none_is_lost(integer, setting, readiness):
                 assert cycles < 100_000
             assert found == expected
             if readiness == 1.0:
-                assert cycles <= len(expected) * (1 if group else 2) + 8
+                assert cycles <= len(expected) * (1 if group else 2) + 9
 
     simulate(reader, bench)

@@ -81,7 +81,7 @@ def floorplan(netlist: bytes, chip: str) -> bytes:
 
 
 def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
-    lanes = [name for _, name in sorted(_found(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block"))]
+    lanes = lanes_of(cells)
     banks: dict[str, list[str]] = {}
     for (bank, _), name in sorted(_found(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
         banks.setdefault(bank, []).append(name)
@@ -106,6 +106,11 @@ def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
     wanted.sort()
     found = _nearest([at[int(lane)] for lane, _ in wanted], along)
     return sites | {name: memories[place] for (_, name), place in zip(wanted, found, strict=True)}
+
+
+def lanes_of(cells: Mapping[str, Any]) -> list[str]:
+    """Names of the multipliers of a netlist's lanes, in their order."""
+    return [name for _, name in sorted(_found(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block"))]
 
 
 def _found(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tuple[Any, ...], str]]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.boards.floorplan import LUTS, floorplan
+from catgrad_hw.boards.replicate import replicated
 from catgrad_hw.errors import CapacityError, ToolError
 from catgrad_hw.numbers.pipeline import Progress
 from catgrad_hw.schedule.memory import Family
@@ -129,7 +130,7 @@ class Stages:
             ToolError: it failed for another reason.
         """
         name = f"top.{CONSTRAINTS[self.board.family]}"
-        files = {"top.json": floorplan(netlist, self.board.chip_name), name: constraints.encode()}
+        files = {"top.json": floorplan(replicated(netlist), self.board.chip_name), name: constraints.encode()}
         log = "place-and-route.log"
         arguments = (*route_arguments(self.board, clock_mhz), "--router", router(netlist, self.board.family),
                      "--seed", str(seed), "--write", CELLS_NETLIST, "--report", "report.json", "-q", "-l", log,

@@ -128,7 +128,7 @@ class Core(Component):
             kept.append(~bounded[timing.ADDRESS] | within)
         return Cat(kept).all()
 
-    def _read(self, m, name, operands, tag, active, width, registers, roundings=None, gated=False):
+    def _read(self, m, name, operands, tag, active, width, registers, roundings=None, gated=False, shared=False):
         """The words of a stream of rows, or the word of one of words, ``registers`` after the memories' output.
 
         Args:
@@ -137,12 +137,19 @@ class Core(Component):
                 word is picked out of more than ``GROUP``, the first follows the choice within groups.
             roundings: by kernel, low bits to round off each word (saturating to ``width``).
             gated: 0 while no kernel that has the stream needs it.
+            shared: the reader of results has the rows that it asks for in the (one) register, too.
         """
         layout, _ = tag
         (of_rows,) = {operand.row for operand in operands.values()}
         unit = self._address(m, name, operands, tag, active)
         in_groups = not of_rows and registers > 1 and self.program.lanes > GROUP
-        select = Delayed(m, unit.bank, f"{name}_bank")[2 + in_groups]
+        banks = Delayed(m, unit.bank, f"{name}_bank")
+        if shared:
+            select = Signal.like(unit.bank, name=f"{name}_shared_bank")
+            with m.If(~self.reader.hold):
+                m.d.sync += select.eq(Mux(self.reader.busy, self.reader.old_bank, banks[1]))
+        else:
+            select = banks[2 + in_groups]
         lane = Delayed(m, unit.lane, f"{name}_lane")
         rows = []
         for bank_name in unit.banks:
@@ -184,7 +191,10 @@ class Core(Component):
             if rounds:
                 value, _ = narrowed(m, value, rounding, fixed(width), f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
-            if registers:
+            if shared:
+                with m.If(~self.reader.hold):
+                    m.d.sync += word.eq(Mux(needed | self.reader.busy, value, 0))
+            elif registers:
                 m.d.sync += word.eq(Mux(needed, value, 0) if gated else value)
             else:
                 m.d.comb += word.eq(value)
@@ -243,10 +253,9 @@ class Core(Component):
                 reads.append((unit.active & here, unit.row))
             if name in self.reader.banks:
                 reads.append((self.reader.busy, self.reader.row))
-                m.d.comb += [
-                    getattr(self.reader, f"row_{name}").eq(memory.read_data),
-                    memory.hold.eq(self.reader.hold),
-                ]
+                m.d.comb += memory.hold.eq(self.reader.hold)
+                if name in self.reader.direct:
+                    m.d.comb += getattr(self.reader, f"row_{name}").eq(memory.read_data)
             for w in self.writers.get(name, []):
                 picked = zip(decoded(w.unit.lane, w.word_enable), w.row_enables, strict=True)
                 enables = [w.here & (one | row) for one, row in picked]
@@ -489,8 +498,11 @@ class Core(Component):
         if updates:
             trigger = tag[program.timing.old_row_trigger]
             active = trigger.valid & trigger.last
-            words = self._read(m, "old_row", updates, (trigger, "row_level"), active, self.word_bits, 1, gated=True)
+            words = self._read(
+                m, "old_row", updates, (trigger, "row_level"), active, self.word_bits, 1, gated=True, shared=True
+            )
             m.d.comb += Cat(path.old).eq(Cat(words))
+            m.d.comb += [old.eq(word) for old, word in zip(self.reader.old_row, words, strict=True)]
         for number in range(path.writes):
             self._write(
                 m,

@@ -16,8 +16,10 @@ class Reader(Component):
 
     ``start`` begins with group ``group``: 0, the parameters; 1, the predictions of all tiles. While ``busy`` it
     owns the read ports: ``row`` is presented to all banks, whose rows (``row_<bank>``) come back two cycles later,
-    and stay while ``hold`` is high. A word is picked in one cycle, of rows of more than ``GROUP`` in two. As long
-    as the receiver is ready, a prediction leaves in every cycle, a parameter in every second.
+    and stay while ``hold`` is high. Of the ``updated`` banks, ``old_bank`` tells a cycle before that which one's row
+    is to be in ``old_row`` a cycle after: in the register that updates have for it. A word is picked in one cycle, of
+    rows of more than ``GROUP`` in two. As long as the receiver is ready, a prediction leaves in every cycle, a
+    parameter in every second.
     """
 
     def __init__(self, program: Program, width):
@@ -25,6 +27,8 @@ class Reader(Component):
         self.groups = [program.parameters, program.outputs]
         places = [program.placements[name] for group in self.groups for name in group]
         self.banks = sorted({place.bank for place in places})
+        self.updated = updated_banks(program)
+        self.direct = [name for name in self.banks if name not in self.updated]
         super().__init__(
             {
                 "start": In(1),
@@ -33,7 +37,9 @@ class Reader(Component):
                 "hold": Out(1),
                 "row": Out(bits_for(max(program.banks[name].depth for name in self.banks))),
                 "results": Out(stream.Signature(signed(width))),
-                **{f"row_{name}": In(program.banks[name].words * program.banks[name].width) for name in self.banks},
+                **{f"row_{name}": In(program.banks[name].words * program.banks[name].width) for name in self.direct},
+                "old_row": In(data.ArrayLayout(signed(width), program.lanes)),
+                "old_bank": Out(bits_for(len(self.updated))),
             }
         )
 
@@ -44,7 +50,10 @@ class Reader(Component):
         group = Signal()
         issues = [Signal(name=f"issues_{number}") for number in range(2)]
         issue = issues[0] | issues[1]
-        steps = ["asked", "read", "row_of", *(["group_of"] if program.lanes > GROUP else []), "out"]
+        steps = ["asked", "read", "row_of"]
+        steps += ["old_of"] if self.updated else []
+        steps += ["group_of"] if program.lanes > GROUP else []
+        steps += ["out"]
         valid = [Signal(name=f"{step}_valid") for step in steps]
         m.d.comb += [
             self.results.valid.eq(valid[-1]),
@@ -92,20 +101,33 @@ class Reader(Component):
         with m.If(~self.hold):
             m.d.sync += self.row.eq(Mux(group, walks[1].row, walks[0].row))
             m.d.sync += [after.eq(before) for before, after in pairwise([where, *at.values()])]
+        codes = {i: self.updated.index(name) for i, name in enumerate(self.banks) if name in self.updated} or {0: 0}
+        m.d.comb += self.old_bank.eq(table(m, at["read"].bank, codes, self.old_bank.shape(), "old_bank_of"))
+        sources = {}  # by the name: the first stage at which the words are there, and these
+        for name in self.direct:
+            bank, row = program.banks[name], getattr(self, f"row_{name}")
+            parts = [row[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
+            sources[name] = steps.index("row_of"), parts
+        if self.updated:
+            sources["old"] = steps.index("old_of"), [self.old_row[lane] for lane in range(program.lanes)]
         words = []
-        for name in self.banks:
-            memory = program.banks[name]
-            row = getattr(self, f"row_{name}")
-            parts = [row[i * memory.width : (i + 1) * memory.width].as_signed() for i in range(memory.words)]
-            lane = at["row_of"].lane
-            if "group_of" in at:
-                parts = of_groups(m, parts, lane, name, ~self.hold)
-                lane = at["group_of"].lane // GROUP
-            word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
-            with m.If(~self.hold):
-                m.d.sync += word.eq(choose(parts, lane))
+        for name, (stage, row) in sources.items():
+            lane = at[steps[stage]].lane
+            if program.lanes > GROUP:
+                row, stage = of_groups(m, row, lane, name, ~self.hold), stage + 1
+                lane = at[steps[stage]].lane // GROUP
+            word = choose(row, lane)
+            for step in steps[stage + 1 :]:
+                taken = Signal(signed(self.width), name=f"word_{name}_{step}", reset_less=True)
+                with m.If(~self.hold):
+                    m.d.sync += taken.eq(word)
+                word = taken
             words.append(word)
-        m.d.comb += self.results.payload.eq(choose(words, at["out"].bank))
+        names = list(sources)
+        chosen = {i: names.index(name if name in names else "old") for i, name in enumerate(self.banks)}
+        m.d.comb += self.results.payload.eq(
+            choose(words, table(m, at["out"].bank, chosen, range(len(words)), "source"))
+        )
         return m
 
     def _prediction_words(self):
@@ -114,3 +136,9 @@ class Reader(Component):
         for size in self.program.placements[output].shape[1:]:
             words *= size
         return words
+
+
+def updated_banks(program: Program) -> list[str]:
+    """The banks whose rows the full-width path updates, in the order of its stream of old ones."""
+    finishes = [finish for kernel in program.kernels if kernel.full for finish in kernel.full.writes]
+    return sorted({program.placements[finish.target.array].bank for finish in finishes if finish.update})

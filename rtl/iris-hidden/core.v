@@ -43,52 +43,52 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [15:0] \$10 ;
   wire \$100 ;
   wire \$101 ;
-  wire \$102 ;
+  wire [4:0] \$102 ;
   wire \$103 ;
-  wire \$104 ;
-  wire [15:0] \$105 ;
-  wire [16:0] \$106 ;
-  wire [15:0] \$107 ;
-  wire [15:0] \$108 ;
-  wire [15:0] \$109 ;
-  wire [23:0] \$11 ;
-  wire [15:0] \$110 ;
-  wire [15:0] \$111 ;
-  wire [15:0] \$112 ;
-  wire [15:0] \$113 ;
-  wire [15:0] \$114 ;
-  wire [15:0] \$115 ;
-  wire [15:0] \$116 ;
-  wire [15:0] \$117 ;
-  wire [15:0] \$118 ;
-  wire [15:0] \$119 ;
-  wire [23:0] \$12 ;
-  wire [15:0] \$120 ;
-  wire [15:0] \$121 ;
-  wire [15:0] \$122 ;
-  wire \$123 ;
-  wire \$124 ;
-  wire [19:0] \$125 ;
-  wire \$126 ;
-  wire \$127 ;
-  wire \$128 ;
-  wire \$129 ;
-  wire [23:0] \$13 ;
-  wire \$130 ;
-  wire \$131 ;
-  wire \$132 ;
-  wire \$133 ;
-  wire \$134 ;
-  wire \$135 ;
-  wire \$136 ;
-  wire \$137 ;
-  wire \$138 ;
-  wire \$139 ;
-  wire [23:0] \$14 ;
-  wire \$140 ;
+  wire [4:0] \$104 ;
+  wire [8:0] \$105 ;
+  wire \$106 ;
+  wire [7:0] \$107 ;
+  reg [23:0] \$108 ;
+  wire [23:0] \$109 ;
+  wire \$11 ;
+  wire [17:0] \$110 ;
+  wire [17:0] \$111 ;
+  wire \$112 ;
+  wire \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
+  wire \$117 ;
+  wire \$118 ;
+  wire \$119 ;
+  wire \$12 ;
+  wire \$120 ;
+  wire \$121 ;
+  wire \$122 ;
+  wire [15:0] \$123 ;
+  wire [16:0] \$124 ;
+  wire [15:0] \$125 ;
+  wire [15:0] \$126 ;
+  wire [15:0] \$127 ;
+  wire [15:0] \$128 ;
+  wire [15:0] \$129 ;
+  wire \$13 ;
+  wire [15:0] \$130 ;
+  wire [15:0] \$131 ;
+  wire [15:0] \$132 ;
+  wire [15:0] \$133 ;
+  wire [15:0] \$134 ;
+  wire [15:0] \$135 ;
+  wire [15:0] \$136 ;
+  wire [15:0] \$137 ;
+  wire [15:0] \$138 ;
+  wire [15:0] \$139 ;
+  wire \$14 ;
+  wire [15:0] \$140 ;
   wire \$141 ;
   wire \$142 ;
-  wire \$143 ;
+  wire [19:0] \$143 ;
   wire \$144 ;
   wire \$145 ;
   wire \$146 ;
@@ -106,7 +106,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$157 ;
   wire \$158 ;
   wire \$159 ;
-  wire [23:0] \$16 ;
+  wire \$16 ;
   wire \$160 ;
   wire \$161 ;
   wire \$162 ;
@@ -117,7 +117,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire [23:0] \$17 ;
+  wire \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire \$21 ;
+  wire [23:0] \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -195,7 +195,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$237 ;
   wire \$238 ;
   wire \$239 ;
-  wire \$24 ;
+  wire [23:0] \$24 ;
   wire \$240 ;
   wire \$241 ;
   wire \$242 ;
@@ -228,7 +228,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$267 ;
   wire \$268 ;
   wire \$269 ;
-  wire \$27 ;
+  wire [23:0] \$27 ;
   wire \$270 ;
   wire \$271 ;
   wire \$272 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire [31:0] \$29 ;
+  wire \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -262,7 +262,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$298 ;
   wire \$299 ;
   wire [15:0] \$3 ;
-  wire \$30 ;
+  wire [23:0] \$30 ;
   wire \$300 ;
   wire \$301 ;
   wire \$302 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire [1:0] \$32 ;
+  wire \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -295,7 +295,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$327 ;
   wire \$328 ;
   wire \$329 ;
-  wire [1:0] \$33 ;
+  wire [23:0] \$33 ;
   wire \$330 ;
   wire \$331 ;
   wire \$332 ;
@@ -306,7 +306,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$337 ;
   wire \$338 ;
   wire \$339 ;
-  wire [2:0] \$34 ;
+  wire \$34 ;
   wire \$340 ;
   wire \$341 ;
   wire \$342 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire [1:0] \$35 ;
+  wire \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -328,7 +328,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$357 ;
   wire \$358 ;
   wire \$359 ;
-  wire [1:0] \$36 ;
+  wire [23:0] \$36 ;
   wire \$360 ;
   wire \$361 ;
   wire \$362 ;
@@ -339,7 +339,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire [2:0] \$37 ;
+  wire \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire [1:0] \$38 ;
+  wire \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -361,7 +361,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$387 ;
   wire \$388 ;
   wire \$389 ;
-  wire [1:0] \$39 ;
+  wire \$39 ;
   wire \$390 ;
   wire \$391 ;
   wire \$392 ;
@@ -373,7 +373,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$398 ;
   wire \$399 ;
   wire [15:0] \$4 ;
-  wire [2:0] \$40 ;
+  wire \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire [1:0] \$41 ;
+  wire \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -395,7 +395,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$417 ;
   wire \$418 ;
   wire \$419 ;
-  wire [1:0] \$42 ;
+  wire \$42 ;
   wire \$420 ;
   wire \$421 ;
   wire \$422 ;
@@ -406,7 +406,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$427 ;
   wire \$428 ;
   wire \$429 ;
-  wire [2:0] \$43 ;
+  wire \$43 ;
   wire \$430 ;
   wire \$431 ;
   wire \$432 ;
@@ -417,7 +417,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$437 ;
   wire \$438 ;
   wire \$439 ;
-  wire [1:0] \$44 ;
+  wire \$44 ;
   wire \$440 ;
   wire \$441 ;
   wire \$442 ;
@@ -428,7 +428,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$447 ;
   wire \$448 ;
   wire \$449 ;
-  wire [3:0] \$45 ;
+  wire \$45 ;
   wire \$450 ;
   wire \$451 ;
   wire \$452 ;
@@ -439,7 +439,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$457 ;
   wire \$458 ;
   wire \$459 ;
-  wire [4:0] \$46 ;
+  wire \$46 ;
   wire \$460 ;
   wire \$461 ;
   wire \$462 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire [1:0] \$47 ;
+  wire [31:0] \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -472,7 +472,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$487 ;
   wire \$488 ;
   wire \$489 ;
-  wire [2:0] \$49 ;
+  wire \$49 ;
   wire \$490 ;
   wire \$491 ;
   wire \$492 ;
@@ -495,7 +495,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$507 ;
   wire \$508 ;
   wire \$509 ;
-  wire [3:0] \$51 ;
+  wire [1:0] \$51 ;
   wire \$510 ;
   wire \$511 ;
   wire \$512 ;
@@ -506,7 +506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
-  wire [4:0] \$52 ;
+  wire [2:0] \$52 ;
   wire \$520 ;
   wire \$521 ;
   wire \$522 ;
@@ -528,7 +528,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$537 ;
   wire \$538 ;
   wire \$539 ;
-  wire [3:0] \$54 ;
+  wire [1:0] \$54 ;
   wire \$540 ;
   wire \$541 ;
   wire \$542 ;
@@ -539,7 +539,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$547 ;
   wire \$548 ;
   wire \$549 ;
-  wire [4:0] \$55 ;
+  wire [2:0] \$55 ;
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
@@ -561,7 +561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$567 ;
   wire \$568 ;
   wire \$569 ;
-  wire \$57 ;
+  wire [1:0] \$57 ;
   wire \$570 ;
   wire \$571 ;
   wire \$572 ;
@@ -570,95 +570,121 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$575 ;
   wire \$576 ;
   wire \$577 ;
-  reg [19:0] \$578 ;
-  reg [1:0] \$579 ;
+  wire \$578 ;
+  wire \$579 ;
   wire [2:0] \$58 ;
-  reg [1:0] \$580 ;
-  reg \$581 ;
-  reg \$582 ;
-  reg \$583 ;
-  reg \$584 ;
-  reg \$585 ;
-  reg \$586 ;
-  reg [2:0] \$587 ;
-  reg [2:0] \$588 ;
-  reg \$589 ;
+  wire \$580 ;
+  wire \$581 ;
+  wire \$582 ;
+  wire \$583 ;
+  wire \$584 ;
+  wire \$585 ;
+  wire \$586 ;
+  wire \$587 ;
+  wire \$588 ;
+  wire \$589 ;
   wire [1:0] \$59 ;
-  reg \$590 ;
-  reg \$591 ;
-  reg \$592 ;
-  reg \$593 ;
-  reg [19:0] \$594 ;
-  reg [19:0] \$595 ;
+  wire \$590 ;
+  wire \$591 ;
+  wire \$592 ;
+  wire \$593 ;
+  wire \$594 ;
+  wire \$595 ;
   reg [19:0] \$596 ;
-  reg [19:0] \$597 ;
+  reg [1:0] \$597 ;
   reg [1:0] \$598 ;
-  reg [1:0] \$599 ;
+  reg \$599 ;
   wire [15:0] \$6 ;
-  wire \$60 ;
-  reg [19:0] \$600 ;
-  reg [19:0] \$601 ;
-  reg [19:0] \$602 ;
+  wire [1:0] \$60 ;
+  reg \$600 ;
+  reg \$601 ;
+  reg \$602 ;
   reg \$603 ;
   reg \$604 ;
-  reg \$605 ;
-  reg \$606 ;
+  reg [2:0] \$605 ;
+  reg [2:0] \$606 ;
   reg \$607 ;
   reg \$608 ;
-  reg [19:0] \$609 ;
+  reg \$609 ;
   wire [2:0] \$61 ;
-  reg [19:0] \$610 ;
+  reg \$610 ;
   reg \$611 ;
   reg [19:0] \$612 ;
   reg [19:0] \$613 ;
   reg [19:0] \$614 ;
   reg [19:0] \$615 ;
-  reg \$616 ;
-  reg [19:0] \$617 ;
+  reg [1:0] \$616 ;
+  reg [1:0] \$617 ;
   reg [19:0] \$618 ;
-  reg \$619 ;
+  reg [19:0] \$619 ;
   wire [1:0] \$62 ;
-  reg \$620 ;
-  reg [2:0] \$621 ;
-  reg [2:0] \$622 ;
-  reg [19:0] \$623 ;
-  reg [19:0] \$624 ;
-  reg [19:0] \$625 ;
+  reg [19:0] \$620 ;
+  reg \$621 ;
+  reg \$622 ;
+  reg \$623 ;
+  reg \$624 ;
+  reg \$625 ;
   reg \$626 ;
-  reg \$627 ;
-  reg \$628 ;
-  reg [3:0] \$629 ;
-  wire \$63 ;
-  reg \$630 ;
-  reg [31:0] \$631 ;
-  reg \$632 ;
-  reg \$633 ;
-  reg [1:0] \$634 ;
-  reg [1:0] \$635 ;
-  reg [1:0] \$636 ;
-  reg [1:0] \$637 ;
-  reg [3:0] \$638 ;
-  reg \$639 ;
-  wire [2:0] \$64 ;
-  reg [3:0] \$640 ;
-  reg [3:0] \$641 ;
+  reg [23:0] \$627 ;
+  reg [23:0] \$628 ;
+  reg [23:0] \$629 ;
+  wire [3:0] \$63 ;
+  reg [23:0] \$630 ;
+  reg [23:0] \$631 ;
+  reg [23:0] \$632 ;
+  reg [23:0] \$633 ;
+  reg [23:0] \$634 ;
+  reg [19:0] \$635 ;
+  reg [19:0] \$636 ;
+  reg \$637 ;
+  reg [19:0] \$638 ;
+  reg [19:0] \$639 ;
+  wire [4:0] \$64 ;
+  reg [19:0] \$640 ;
+  reg [19:0] \$641 ;
   reg \$642 ;
-  reg \$643 ;
-  reg \$644 ;
-  reg [3:0] \$645 ;
-  reg [3:0] \$646 ;
-  reg [3:0] \$647 ;
-  reg [3:0] \$648 ;
-  reg \$649 ;
+  reg [19:0] \$643 ;
+  reg [19:0] \$644 ;
+  reg \$645 ;
+  reg \$646 ;
+  reg [2:0] \$647 ;
+  reg [2:0] \$648 ;
+  reg [19:0] \$649 ;
   wire [1:0] \$65 ;
-  reg \$650 ;
-  reg \$651 ;
+  reg [19:0] \$650 ;
+  reg [19:0] \$651 ;
   reg \$652 ;
-  reg [4:0] \$653 ;
-  reg [6:0] \$654 ;
-  wire [3:0] \$66 ;
-  wire [4:0] \$67 ;
+  reg \$653 ;
+  reg \$654 ;
+  reg [3:0] \$655 ;
+  reg \$656 ;
+  reg [31:0] \$657 ;
+  reg \$658 ;
+  reg \$659 ;
+  wire \$66 ;
+  reg [1:0] \$660 ;
+  reg [1:0] \$661 ;
+  reg [1:0] \$662 ;
+  reg [1:0] \$663 ;
+  reg [3:0] \$664 ;
+  reg \$665 ;
+  reg [3:0] \$666 ;
+  reg [3:0] \$667 ;
+  reg \$668 ;
+  reg \$669 ;
+  wire [2:0] \$67 ;
+  reg \$670 ;
+  reg [3:0] \$671 ;
+  reg [3:0] \$672 ;
+  reg [3:0] \$673 ;
+  reg [3:0] \$674 ;
+  reg \$675 ;
+  reg \$676 ;
+  reg \$677 ;
+  reg \$678 ;
+  reg [4:0] \$679 ;
   wire [1:0] \$68 ;
+  reg [6:0] \$680 ;
   wire [3:0] \$69 ;
   wire [15:0] \$7 ;
   wire [4:0] \$70 ;
@@ -666,28 +692,28 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] \$72 ;
   wire [4:0] \$73 ;
   wire [1:0] \$74 ;
-  wire [3:0] \$75 ;
-  wire [4:0] \$76 ;
-  wire \$77 ;
+  wire \$75 ;
+  wire [2:0] \$76 ;
+  wire [1:0] \$77 ;
   wire \$78 ;
-  wire \$79 ;
+  wire [2:0] \$79 ;
   wire [15:0] \$8 ;
-  wire \$80 ;
+  wire [1:0] \$80 ;
   wire \$81 ;
-  wire \$82 ;
-  wire \$83 ;
-  wire [4:0] \$84 ;
-  wire \$85 ;
-  wire [4:0] \$86 ;
-  wire [8:0] \$87 ;
-  wire \$88 ;
-  wire [7:0] \$89 ;
+  wire [2:0] \$82 ;
+  wire [1:0] \$83 ;
+  wire [3:0] \$84 ;
+  wire [4:0] \$85 ;
+  wire [1:0] \$86 ;
+  wire [3:0] \$87 ;
+  wire [4:0] \$88 ;
+  wire [1:0] \$89 ;
   wire [15:0] \$9 ;
-  reg [23:0] \$90 ;
-  wire [23:0] \$91 ;
-  wire [17:0] \$92 ;
-  wire [17:0] \$93 ;
-  wire \$94 ;
+  wire [3:0] \$90 ;
+  wire [4:0] \$91 ;
+  wire [1:0] \$92 ;
+  wire [3:0] \$93 ;
+  wire [4:0] \$94 ;
   wire \$95 ;
   wire \$96 ;
   wire \$97 ;
@@ -695,12 +721,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$137  = 1'h1;
-  reg \$signal$141  = 1'h0;
-  reg [3:0] \$signal$142  = 4'h0;
-  wire \$signal$143 ;
-  reg \$signal$183  = 1'h0;
-  reg \$signal$184  = 1'h0;
+  reg \$signal$140  = 1'h1;
+  reg \$signal$143  = 1'h0;
+  reg [3:0] \$signal$144  = 4'h0;
+  wire \$signal$145 ;
+  reg \$signal$185  = 1'h0;
+  reg \$signal$186  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -715,13 +741,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$220 ;
-  wire signed [15:0] \a$224 ;
-  wire signed [15:0] \a$228 ;
-  wire signed [15:0] \a$232 ;
-  wire signed [15:0] \a$236 ;
-  wire signed [15:0] \a$240 ;
-  wire signed [15:0] \a$244 ;
+  wire signed [15:0] \a$222 ;
+  wire signed [15:0] \a$226 ;
+  wire signed [15:0] \a$230 ;
+  wire signed [15:0] \a$234 ;
+  wire signed [15:0] \a$238 ;
+  wire signed [15:0] \a$242 ;
+  wire signed [15:0] \a$246 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -768,13 +794,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] a_word_picked = 24'h000000;
   wire signed [23:0] a_word_raw_0;
   wire accumulate;
-  wire \accumulate$222 ;
-  wire \accumulate$226 ;
-  wire \accumulate$230 ;
-  wire \accumulate$234 ;
-  wire \accumulate$238 ;
-  wire \accumulate$242 ;
-  wire \accumulate$246 ;
+  wire \accumulate$224 ;
+  wire \accumulate$228 ;
+  wire \accumulate$232 ;
+  wire \accumulate$236 ;
+  wire \accumulate$240 ;
+  wire \accumulate$244 ;
+  wire \accumulate$248 ;
   wire active;
   wire \active$377 ;
   wire \active$384 ;
@@ -816,13 +842,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$221 ;
-  wire signed [15:0] \b$225 ;
-  wire signed [15:0] \b$229 ;
-  wire signed [15:0] \b$233 ;
-  wire signed [15:0] \b$237 ;
-  wire signed [15:0] \b$241 ;
-  wire signed [15:0] \b$245 ;
+  wire signed [15:0] \b$223 ;
+  wire signed [15:0] \b$227 ;
+  wire signed [15:0] \b$231 ;
+  wire signed [15:0] \b$235 ;
+  wire signed [15:0] \b$239 ;
+  wire signed [15:0] \b$243 ;
+  wire signed [15:0] \b$247 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -842,13 +868,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [15:0] b_row_raw_6;
   reg signed [15:0] b_row_raw_7;
   wire [1:0] bank;
-  wire \bank$126 ;
-  wire \bank$135 ;
-  wire [1:0] \bank$370 ;
+  wire \bank$129 ;
+  wire \bank$138 ;
+  wire [1:0] \bank$371 ;
   wire \bank$410 ;
   wire \bank$42 ;
   wire [1:0] \bank$64 ;
-  wire \bank$86 ;
+  wire \bank$87 ;
   wire signed [23:0] bias_word;
   wire signed [23:0] bias_word_0;
   reg bias_word_bank_1 = 1'h0;
@@ -858,9 +884,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] bias_word_raw_0;
   wire blocked;
   wire busy;
-  wire \busy$139 ;
+  wire \busy$141 ;
   wire [3:0] clamped;
-  wire \clamped$164 ;
+  wire \clamped$166 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -920,53 +946,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] difference_kernel;
   reg done = 1'h0;
   wire enable;
-  wire \enable$285 ;
+  wire \enable$288 ;
   wire \enable$445 ;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   reg first = 1'h0;
-  wire \first$219 ;
-  wire \first$223 ;
-  wire \first$227 ;
-  wire \first$231 ;
-  wire \first$235 ;
-  wire \first$239 ;
-  wire \first$243 ;
-  wire \first$247 ;
+  wire \first$221 ;
+  wire \first$225 ;
+  wire \first$229 ;
+  wire \first$233 ;
+  wire \first$237 ;
+  wire \first$241 ;
+  wire \first$245 ;
+  wire \first$249 ;
   (* init = 1'h0 *)
-  wire \first$290 ;
+  wire \first$293 ;
   wire first_tile;
-  wire \first_tile$203 ;
-  wire \first_tile$215 ;
-  wire \first_tile$263 ;
-  wire \first_tile$271 ;
-  wire \first_tile$307 ;
-  wire \first_tile$315 ;
-  wire \first_tile$339 ;
-  wire \first_tile$344 ;
-  wire \first_tile$353 ;
+  wire \first_tile$205 ;
+  wire \first_tile$217 ;
+  wire \first_tile$265 ;
+  wire \first_tile$274 ;
+  wire \first_tile$310 ;
+  wire \first_tile$318 ;
+  wire \first_tile$342 ;
+  wire \first_tile$347 ;
+  wire \first_tile$356 ;
   wire forget;
   wire group;
   wire hold;
-  wire \hold$357 ;
+  wire \hold$358 ;
   wire \hold$375 ;
-  wire \hold$402 ;
+  wire \hold$401 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$200 ;
-  wire [3:0] \kernel$212 ;
-  wire [3:0] \kernel$260 ;
-  wire [3:0] \kernel$268 ;
-  wire [3:0] \kernel$304 ;
-  wire [3:0] \kernel$312 ;
-  wire [3:0] \kernel$336 ;
-  wire [3:0] \kernel$341 ;
-  wire [3:0] \kernel$350 ;
+  wire [3:0] \kernel$202 ;
+  wire [3:0] \kernel$214 ;
+  wire [3:0] \kernel$262 ;
+  wire [3:0] \kernel$271 ;
+  wire [3:0] \kernel$307 ;
+  wire [3:0] \kernel$315 ;
+  wire [3:0] \kernel$339 ;
+  wire [3:0] \kernel$344 ;
+  wire [3:0] \kernel$353 ;
   wire [2:0] lane;
-  wire [2:0] \lane$129 ;
-  wire [2:0] \lane$371 ;
-  wire [2:0] \lane$373 ;
+  wire [2:0] \lane$132 ;
+  wire [2:0] \lane$372 ;
+  wire [2:0] \lane$374 ;
   wire [2:0] \lane$415 ;
   wire [2:0] \lane$417 ;
   wire [2:0] \lane$423 ;
@@ -974,15 +1000,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [2:0] lane_y;
   reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$201 ;
-  wire [1:0] \level$213 ;
-  wire [1:0] \level$261 ;
-  wire [1:0] \level$269 ;
-  wire [1:0] \level$305 ;
-  wire [1:0] \level$313 ;
-  wire [1:0] \level$337 ;
-  wire [1:0] \level$342 ;
-  wire [1:0] \level$351 ;
+  wire [1:0] \level$203 ;
+  wire [1:0] \level$215 ;
+  wire [1:0] \level$263 ;
+  wire [1:0] \level$272 ;
+  wire [1:0] \level$308 ;
+  wire [1:0] \level$316 ;
+  wire [1:0] \level$340 ;
+  wire [1:0] \level$345 ;
+  wire [1:0] \level$354 ;
   wire [2:0] missing;
   wire [2:0] \missing$432 ;
   reg of_row = 1'h0;
@@ -999,6 +1025,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \old[5] ;
   wire signed [23:0] \old[6] ;
   wire signed [23:0] \old[7] ;
+  wire old_bank;
+  wire [191:0] old_row;
+  wire signed [23:0] \old_row[0] ;
+  wire signed [23:0] \old_row[1] ;
+  wire signed [23:0] \old_row[2] ;
+  wire signed [23:0] \old_row[3] ;
+  wire signed [23:0] \old_row[4] ;
+  wire signed [23:0] \old_row[5] ;
+  wire signed [23:0] \old_row[6] ;
+  wire signed [23:0] \old_row[7] ;
   reg signed [23:0] old_row_0 = 24'h000000;
   reg signed [23:0] old_row_1 = 24'h000000;
   reg signed [23:0] old_row_2 = 24'h000000;
@@ -1008,7 +1044,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_6 = 24'h000000;
   reg signed [23:0] old_row_7 = 24'h000000;
   reg old_row_bank_1 = 1'h0;
-  reg old_row_bank_2 = 1'h0;
   reg old_row_needed;
   reg old_row_needed_1 = 1'h0;
   reg old_row_needed_2 = 1'h0;
@@ -1022,6 +1057,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_raw_5;
   reg signed [23:0] old_row_raw_6;
   reg signed [23:0] old_row_raw_7;
+  reg old_row_shared_bank = 1'h0;
   reg once;
   reg [31:0] other;
   wire [127:0] other_rows;
@@ -1057,13 +1093,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$275 ;
-  wire signed [31:0] \product$276 ;
-  wire signed [31:0] \product$277 ;
   wire signed [31:0] \product$278 ;
   wire signed [31:0] \product$279 ;
   wire signed [31:0] \product$280 ;
   wire signed [31:0] \product$281 ;
+  wire signed [31:0] \product$282 ;
+  wire signed [31:0] \product$283 ;
+  wire signed [31:0] \product$284 ;
   reg [4:0] read_address;
   reg [1:0] \read_address$376 ;
   reg [6:0] \read_address$382 ;
@@ -1071,11 +1107,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [10:0] \read_address$403 ;
   reg [8:0] \read_address$418 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$197 ;
-  wire [127:0] \read_data$198 ;
-  wire [191:0] \read_data$204 ;
-  wire [191:0] \read_data$264 ;
-  wire [127:0] \read_data$317 ;
+  wire [127:0] \read_data$199 ;
+  wire [127:0] \read_data$200 ;
+  wire [191:0] \read_data$206 ;
+  wire [191:0] \read_data$266 ;
+  wire [127:0] \read_data$320 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1183,10 +1219,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$361 ;
-  wire [10:0] \row$362 ;
-  wire [10:0] \row$364 ;
-  wire [4:0] \row$367 ;
+  wire [4:0] \row$362 ;
+  wire [10:0] \row$363 ;
+  wire [10:0] \row$365 ;
+  wire [4:0] \row$368 ;
   wire [1:0] \row$378 ;
   wire [10:0] \row$383 ;
   wire [10:0] \row$385 ;
@@ -1198,8 +1234,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
   wire [127:0] row_row16_0;
-  wire [191:0] row_row24_0;
-  wire [191:0] row_row24_1;
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
@@ -1238,15 +1272,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$202 ;
-  wire \slot$214 ;
-  wire \slot$262 ;
-  wire \slot$270 ;
-  wire \slot$306 ;
-  wire \slot$314 ;
-  wire \slot$338 ;
-  wire \slot$343 ;
-  wire \slot$352 ;
+  wire \slot$204 ;
+  wire \slot$216 ;
+  wire \slot$264 ;
+  wire \slot$273 ;
+  wire \slot$309 ;
+  wire \slot$317 ;
+  wire \slot$341 ;
+  wire \slot$346 ;
+  wire \slot$355 ;
   wire \slot$433 ;
   wire \slot$434 ;
   wire [19:0] source;
@@ -1268,7 +1302,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$288 ;
+  wire signed [26:0] \sum$291 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1372,49 +1406,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$248 ;
-  wire [1:0] \tag$248.edge ;
-  wire \tag$248.first ;
-  wire \tag$248.first_tile ;
-  wire [3:0] \tag$248.kernel ;
-  wire \tag$248.last ;
-  wire \tag$248.last_tile ;
-  wire [1:0] \tag$248.level ;
-  wire [1:0] \tag$248.row_level ;
-  wire \tag$248.slot ;
-  wire \tag$248.sum_first ;
-  wire \tag$248.sum_last ;
-  wire [1:0] \tag$248.sum_level ;
-  wire \tag$248.valid ;
+  wire [19:0] \tag$250 ;
+  wire [1:0] \tag$250.edge ;
+  wire \tag$250.first ;
+  wire \tag$250.first_tile ;
+  wire [3:0] \tag$250.kernel ;
+  wire \tag$250.last ;
+  wire \tag$250.last_tile ;
+  wire [1:0] \tag$250.level ;
+  wire [1:0] \tag$250.row_level ;
+  wire \tag$250.slot ;
+  wire \tag$250.sum_first ;
+  wire \tag$250.sum_last ;
+  wire [1:0] \tag$250.sum_level ;
+  wire \tag$250.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$298 ;
-  wire [1:0] \tag$298.edge ;
-  wire \tag$298.first ;
-  wire \tag$298.first_tile ;
-  wire [3:0] \tag$298.kernel ;
-  wire \tag$298.last ;
-  wire \tag$298.last_tile ;
-  wire [1:0] \tag$298.level ;
-  wire [1:0] \tag$298.row_level ;
-  wire \tag$298.slot ;
-  wire \tag$298.sum_first ;
-  wire \tag$298.sum_last ;
-  wire [1:0] \tag$298.sum_level ;
-  wire \tag$298.valid ;
-  wire [19:0] \tag$345 ;
-  wire [1:0] \tag$345.edge ;
-  wire \tag$345.first ;
-  wire \tag$345.first_tile ;
-  wire [3:0] \tag$345.kernel ;
-  wire \tag$345.last ;
-  wire \tag$345.last_tile ;
-  wire [1:0] \tag$345.level ;
-  wire [1:0] \tag$345.row_level ;
-  wire \tag$345.slot ;
-  wire \tag$345.sum_first ;
-  wire \tag$345.sum_last ;
-  wire [1:0] \tag$345.sum_level ;
-  wire \tag$345.valid ;
+  wire [19:0] \tag$301 ;
+  wire [1:0] \tag$301.edge ;
+  wire \tag$301.first ;
+  wire \tag$301.first_tile ;
+  wire [3:0] \tag$301.kernel ;
+  wire \tag$301.last ;
+  wire \tag$301.last_tile ;
+  wire [1:0] \tag$301.level ;
+  wire [1:0] \tag$301.row_level ;
+  wire \tag$301.slot ;
+  wire \tag$301.sum_first ;
+  wire \tag$301.sum_last ;
+  wire [1:0] \tag$301.sum_level ;
+  wire \tag$301.valid ;
+  wire [19:0] \tag$348 ;
+  wire [1:0] \tag$348.edge ;
+  wire \tag$348.first ;
+  wire \tag$348.first_tile ;
+  wire [3:0] \tag$348.kernel ;
+  wire \tag$348.last ;
+  wire \tag$348.last_tile ;
+  wire [1:0] \tag$348.level ;
+  wire [1:0] \tag$348.row_level ;
+  wire \tag$348.slot ;
+  wire \tag$348.sum_first ;
+  wire \tag$348.sum_last ;
+  wire [1:0] \tag$348.sum_level ;
+  wire \tag$348.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1598,25 +1632,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$252 ;
-  wire signed [35:0] \total$253 ;
   wire signed [35:0] \total$254 ;
   wire signed [35:0] \total$255 ;
   wire signed [35:0] \total$256 ;
   wire signed [35:0] \total$257 ;
   wire signed [35:0] \total$258 ;
-  wire signed [38:0] \total$302 ;
-  wire signed [38:0] \total$346 ;
+  wire signed [35:0] \total$259 ;
+  wire signed [35:0] \total$260 ;
+  wire signed [38:0] \total$305 ;
+  wire signed [38:0] \total$349 ;
   wire [287:0] totals;
-  wire [287:0] \totals$299 ;
-  wire signed [35:0] \totals$299[0] ;
-  wire signed [35:0] \totals$299[1] ;
-  wire signed [35:0] \totals$299[2] ;
-  wire signed [35:0] \totals$299[3] ;
-  wire signed [35:0] \totals$299[4] ;
-  wire signed [35:0] \totals$299[5] ;
-  wire signed [35:0] \totals$299[6] ;
-  wire signed [35:0] \totals$299[7] ;
+  wire [287:0] \totals$302 ;
+  wire signed [35:0] \totals$302[0] ;
+  wire signed [35:0] \totals$302[1] ;
+  wire signed [35:0] \totals$302[2] ;
+  wire signed [35:0] \totals$302[3] ;
+  wire signed [35:0] \totals$302[4] ;
+  wire signed [35:0] \totals$302[5] ;
+  wire signed [35:0] \totals$302[6] ;
+  wire signed [35:0] \totals$302[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1626,32 +1660,32 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$199 ;
-  wire \trigger$211 ;
-  wire \trigger$259 ;
-  wire \trigger$266 ;
-  wire \trigger$303 ;
-  wire \trigger$311 ;
-  wire \trigger$334 ;
-  wire \trigger$340 ;
-  wire \trigger$348 ;
+  wire \trigger$201 ;
+  wire \trigger$213 ;
+  wire \trigger$261 ;
+  wire \trigger$269 ;
+  wire \trigger$306 ;
+  wire \trigger$314 ;
+  wire \trigger$337 ;
+  wire \trigger$343 ;
+  wire \trigger$351 ;
   wire [31:0] value;
   wire waiting;
   wire signed [34:0] word;
-  wire signed [34:0] \word$289 ;
-  wire signed [23:0] \word$368 ;
+  wire signed [34:0] \word$292 ;
+  wire signed [23:0] \word$369 ;
   wire signed [15:0] \word$389 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$283 ;
-  wire signed [23:0] \words$283[0] ;
-  wire signed [23:0] \words$283[1] ;
-  wire signed [23:0] \words$283[2] ;
-  wire signed [23:0] \words$283[3] ;
-  wire signed [23:0] \words$283[4] ;
-  wire signed [23:0] \words$283[5] ;
-  wire signed [23:0] \words$283[6] ;
-  wire signed [23:0] \words$283[7] ;
+  wire [191:0] \words$286 ;
+  wire signed [23:0] \words$286[0] ;
+  wire signed [23:0] \words$286[1] ;
+  wire signed [23:0] \words$286[2] ;
+  wire signed [23:0] \words$286[3] ;
+  wire signed [23:0] \words$286[4] ;
+  wire signed [23:0] \words$286[5] ;
+  wire signed [23:0] \words$286[6] ;
+  wire signed [23:0] \words$286[7] ;
   wire [15:0] \words$412 ;
   wire signed [15:0] \words$412[0] ;
   wire signed [31:0] \words[0] ;
@@ -1683,34 +1717,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [7:0] \write_enable$413 ;
   wire [7:0] \write_enable$422 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$335 ;
-  wire [1:0] \write_tag$335.edge ;
-  wire \write_tag$335.first ;
-  wire \write_tag$335.first_tile ;
-  wire [3:0] \write_tag$335.kernel ;
-  wire \write_tag$335.last ;
-  wire \write_tag$335.last_tile ;
-  wire [1:0] \write_tag$335.level ;
-  wire [1:0] \write_tag$335.row_level ;
-  wire \write_tag$335.slot ;
-  wire \write_tag$335.sum_first ;
-  wire \write_tag$335.sum_last ;
-  wire [1:0] \write_tag$335.sum_level ;
-  wire \write_tag$335.valid ;
-  wire [19:0] \write_tag$349 ;
-  wire [1:0] \write_tag$349.edge ;
-  wire \write_tag$349.first ;
-  wire \write_tag$349.first_tile ;
-  wire [3:0] \write_tag$349.kernel ;
-  wire \write_tag$349.last ;
-  wire \write_tag$349.last_tile ;
-  wire [1:0] \write_tag$349.level ;
-  wire [1:0] \write_tag$349.row_level ;
-  wire \write_tag$349.slot ;
-  wire \write_tag$349.sum_first ;
-  wire \write_tag$349.sum_last ;
-  wire [1:0] \write_tag$349.sum_level ;
-  wire \write_tag$349.valid ;
+  wire [19:0] \write_tag$338 ;
+  wire [1:0] \write_tag$338.edge ;
+  wire \write_tag$338.first ;
+  wire \write_tag$338.first_tile ;
+  wire [3:0] \write_tag$338.kernel ;
+  wire \write_tag$338.last ;
+  wire \write_tag$338.last_tile ;
+  wire [1:0] \write_tag$338.level ;
+  wire [1:0] \write_tag$338.row_level ;
+  wire \write_tag$338.slot ;
+  wire \write_tag$338.sum_first ;
+  wire \write_tag$338.sum_last ;
+  wire [1:0] \write_tag$338.sum_level ;
+  wire \write_tag$338.valid ;
+  wire [19:0] \write_tag$352 ;
+  wire [1:0] \write_tag$352.edge ;
+  wire \write_tag$352.first ;
+  wire \write_tag$352.first_tile ;
+  wire [3:0] \write_tag$352.kernel ;
+  wire \write_tag$352.last ;
+  wire \write_tag$352.last_tile ;
+  wire [1:0] \write_tag$352.level ;
+  wire [1:0] \write_tag$352.row_level ;
+  wire \write_tag$352.slot ;
+  wire \write_tag$352.sum_first ;
+  wire \write_tag$352.sum_last ;
+  wire [1:0] \write_tag$352.sum_level ;
+  wire \write_tag$352.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1727,179 +1761,209 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$293  = lane_x == 3'h7;
+  assign \$268  = \$264  & \$267 ;
+  assign \$269  = \lane$374  == 3'h5;
+  assign \$270  = enables[1] & \$269 ;
+  assign \$271  = | { \$270 , \$268  };
+  assign \$272  = \bank$371  == 2'h3;
+  assign \$276  = \$272  & \$275 ;
+  assign \$277  = \lane$374  == 3'h6;
+  assign \$278  = enables[1] & \$277 ;
+  assign \$279  = | { \$278 , \$276  };
+  assign \$280  = \bank$371  == 2'h3;
+  assign \$284  = \$280  & \$283 ;
+  assign \$285  = \lane$374  == 3'h7;
+  assign \$286  = enables[1] & \$285 ;
+  assign \$287  = | { \$286 , \$284  };
+  assign \$288  = \bank$64  == 2'h2;
+  assign \$289  = \active$384  & \$288 ;
+  assign \$290  = ! lane_x;
+  assign \$291  = enable_x & \$290 ;
+  assign \$293  = lane_x == 1'h1;
   assign \$294  = enable_x & \$293 ;
-  assign \$296  = ! lane_y;
-  assign \$297  = enable_y & \$296 ;
-  assign \$299  = lane_y == 1'h1;
-  assign \$300  = enable_y & \$299 ;
-  assign \$302  = lane_y == 2'h2;
-  assign \$303  = enable_y & \$302 ;
-  assign \$305  = lane_y == 2'h3;
-  assign \$306  = enable_y & \$305 ;
-  assign \$308  = lane_y == 3'h4;
-  assign \$309  = enable_y & \$308 ;
-  assign \$311  = lane_y == 3'h5;
-  assign \$312  = enable_y & \$311 ;
-  assign \$314  = lane_y == 3'h6;
+  assign \$296  = lane_x == 2'h2;
+  assign \$297  = enable_x & \$296 ;
+  assign \$299  = lane_x == 2'h3;
+  assign \$300  = enable_x & \$299 ;
+  assign \$302  = lane_x == 3'h4;
+  assign \$303  = enable_x & \$302 ;
+  assign \$305  = lane_x == 3'h5;
+  assign \$306  = enable_x & \$305 ;
+  assign \$308  = lane_x == 3'h6;
+  assign \$309  = enable_x & \$308 ;
+  assign \$311  = lane_x == 3'h7;
+  assign \$312  = enable_x & \$311 ;
+  assign \$314  = ! lane_y;
   assign \$315  = enable_y & \$314 ;
-  assign \$317  = lane_y == 3'h7;
+  assign \$317  = lane_y == 1'h1;
   assign \$318  = enable_y & \$317 ;
-  assign \$320  = ! \bank$64 ;
-  assign \$321  = \active$384  & \$320 ;
-  assign \$323  = ! \bank$410 ;
-  assign \$324  = \write$409  & \$323 ;
-  assign \$325  = ! \bank$370 ;
-  assign \$329  = \$325  & \$328 ;
-  assign \$332  = \$331  | row_enables[0];
-  assign \$334  = ! \bank$410 ;
-  assign \$335  = ! \lane$417 ;
-  assign \$336  = \write$409  & \$335 ;
-  assign \$338  = \$334  & \$337 ;
-  assign \$339  = | { \$338 , \$333 , \$329  };
-  assign \$340  = ! \bank$370 ;
-  assign \$344  = \$340  & \$343 ;
-  assign \$349  = ! \bank$410 ;
-  assign \$350  = \lane$417  == 1'h1;
-  assign \$351  = \write$409  & \$350 ;
-  assign \$353  = \$349  & \$352 ;
-  assign \$354  = | { \$353 , \$348 , \$344  };
-  assign \$355  = ! \bank$370 ;
-  assign \$359  = \$355  & \$358 ;
-  assign \$364  = ! \bank$410 ;
-  assign \$365  = \lane$417  == 2'h2;
-  assign \$366  = \write$409  & \$365 ;
-  assign \$368  = \$364  & \$367 ;
-  assign \$369  = | { \$368 , \$363 , \$359  };
-  assign \$370  = ! \bank$370 ;
-  assign \$374  = \$370  & \$373 ;
-  assign \$379  = ! \bank$410 ;
-  assign \$380  = \lane$417  == 2'h3;
-  assign \$381  = \write$409  & \$380 ;
-  assign \$383  = \$379  & \$382 ;
-  assign \$384  = | { \$383 , \$378 , \$374  };
-  assign \$385  = ! \bank$370 ;
-  assign \$389  = \$385  & \$388 ;
-  assign \$394  = ! \bank$410 ;
-  assign \$395  = \lane$417  == 3'h4;
-  assign \$396  = \write$409  & \$395 ;
-  assign \$398  = \$394  & \$397 ;
-  assign \$399  = | { \$398 , \$393 , \$389  };
-  assign \$400  = ! \bank$370 ;
-  assign \$404  = \$400  & \$403 ;
-  assign \$409  = ! \bank$410 ;
-  assign \$410  = \lane$417  == 3'h5;
-  assign \$411  = \write$409  & \$410 ;
-  assign \$413  = \$409  & \$412 ;
-  assign \$414  = | { \$413 , \$408 , \$404  };
-  assign \$415  = ! \bank$370 ;
-  assign \$419  = \$415  & \$418 ;
-  assign \$424  = ! \bank$410 ;
-  assign \$425  = \lane$417  == 3'h6;
-  assign \$426  = \write$409  & \$425 ;
-  assign \$428  = \$424  & \$427 ;
-  assign \$429  = | { \$428 , \$423 , \$419  };
-  assign \$430  = ! \bank$370 ;
-  assign \$434  = \$430  & \$433 ;
-  assign \$439  = ! \bank$410 ;
-  assign \$440  = \lane$417  == 3'h7;
-  assign \$441  = \write$409  & \$440 ;
-  assign \$443  = \$439  & \$442 ;
-  assign \$444  = | { \$443 , \$438 , \$434  };
-  assign \$445  = \bank$64  == 1'h1;
-  assign \$446  = \active$384  & \$445 ;
-  assign \$449  = \write$409  & \$448 ;
-  assign \$450  = \bank$370  == 1'h1;
-  assign \$454  = \$450  & \$453 ;
-  assign \$457  = \$456  | row_enables[8];
-  assign \$460  = ! \lane$417 ;
-  assign \$461  = \write$409  & \$460 ;
-  assign \$463  = \$459  & \$462 ;
-  assign \$464  = | { \$463 , \$458 , \$454  };
-  assign \$465  = \bank$370  == 1'h1;
-  assign \$469  = \$465  & \$468 ;
-  assign \$475  = \lane$417  == 1'h1;
-  assign \$476  = \write$409  & \$475 ;
-  assign \$478  = \$474  & \$477 ;
-  assign \$479  = | { \$478 , \$473 , \$469  };
-  assign \$480  = \bank$370  == 1'h1;
-  assign \$484  = \$480  & \$483 ;
-  assign \$490  = \lane$417  == 2'h2;
-  assign \$491  = \write$409  & \$490 ;
-  assign \$493  = \$489  & \$492 ;
-  assign \$494  = | { \$493 , \$488 , \$484  };
-  assign \$495  = \bank$370  == 1'h1;
-  assign \$499  = \$495  & \$498 ;
-  assign \$505  = \lane$417  == 2'h3;
-  assign \$506  = \write$409  & \$505 ;
-  assign \$508  = \$504  & \$507 ;
-  assign \$509  = | { \$508 , \$503 , \$499  };
-  assign \$510  = \bank$370  == 1'h1;
-  assign \$514  = \$510  & \$513 ;
-  assign \$520  = \lane$417  == 3'h4;
-  assign \$521  = \write$409  & \$520 ;
-  assign \$523  = \$519  & \$522 ;
-  assign \$524  = | { \$523 , \$518 , \$514  };
-  assign \$525  = \bank$370  == 1'h1;
-  assign \$529  = \$525  & \$528 ;
-  assign \$535  = \lane$417  == 3'h5;
-  assign \$536  = \write$409  & \$535 ;
-  assign \$538  = \$534  & \$537 ;
-  assign \$539  = | { \$538 , \$533 , \$529  };
-  assign \$540  = \bank$370  == 1'h1;
-  assign \$544  = \$540  & \$543 ;
-  assign \$550  = \lane$417  == 3'h6;
-  assign \$551  = \write$409  & \$550 ;
-  assign \$553  = \$549  & \$552 ;
-  assign \$554  = | { \$553 , \$548 , \$544  };
-  assign \$555  = \bank$370  == 1'h1;
-  assign \$559  = \$555  & \$558 ;
-  assign \$565  = \lane$417  == 3'h7;
-  assign \$566  = \write$409  & \$565 ;
-  assign \$568  = \$564  & \$567 ;
-  assign \$569  = | { \$568 , \$563 , \$559  };
-  assign \$570  = ~ \$signal$141 ;
-  assign \$signal$143  = \$signal$137  & \$570 ;
-  assign \$571  = \$signal$142  == 1'h1;
-  assign \$572  = \$signal$142  == 2'h2;
-  assign \$573  = \$signal$142  == 2'h3;
-  assign \$574  = \$signal$142  == 3'h4;
-  assign \start$427  = \$573  | \$574 ;
-  assign group = \$signal$142  == 3'h4;
-  assign forget = \$signal$142  == 3'h5;
-  assign rewind = \$signal$142  == 3'h6;
-  assign clear_0 = \$signal$142  == 3'h7;
-  assign clear_1 = \$signal$142  == 3'h7;
-  assign clear_2 = \$signal$142  == 3'h7;
-  assign clear_3 = \$signal$142  == 3'h7;
-  assign clear_4 = \$signal$142  == 3'h7;
-  assign clear_5 = \$signal$142  == 3'h7;
-  assign clear_6 = \$signal$142  == 3'h7;
-  assign clear_7 = \$signal$142  == 3'h7;
-  assign clear_8 = \$signal$142  == 3'h7;
-  assign clear_9 = \$signal$142  == 3'h7;
-  assign clear_10 = \$signal$142  == 3'h7;
-  assign clear_11 = \$signal$142  == 3'h7;
-  assign clear_12 = \$signal$142  == 3'h7;
-  assign clear_13 = \$signal$142  == 3'h7;
-  assign clear_14 = \$signal$142  == 3'h7;
-  assign \$575  = ! left;
-  assign \$576  = \$signal$143  & \$575 ;
-  assign \$577  = ~ \$576 ;
+  assign \$320  = lane_y == 2'h2;
+  assign \$321  = enable_y & \$320 ;
+  assign \$323  = lane_y == 2'h3;
+  assign \$324  = enable_y & \$323 ;
+  assign \$326  = lane_y == 3'h4;
+  assign \$327  = enable_y & \$326 ;
+  assign \$329  = lane_y == 3'h5;
+  assign \$330  = enable_y & \$329 ;
+  assign \$332  = lane_y == 3'h6;
+  assign \$333  = enable_y & \$332 ;
+  assign \$335  = lane_y == 3'h7;
+  assign \$336  = enable_y & \$335 ;
+  assign \$338  = ! \bank$64 ;
+  assign \$339  = \active$384  & \$338 ;
+  assign \$341  = ! \bank$410 ;
+  assign \$342  = \write$409  & \$341 ;
+  assign \$343  = ! \bank$371 ;
+  assign \$347  = \$343  & \$346 ;
+  assign \$350  = \$349  | row_enables[0];
+  assign \$352  = ! \bank$410 ;
+  assign \$353  = ! \lane$417 ;
+  assign \$354  = \write$409  & \$353 ;
+  assign \$356  = \$352  & \$355 ;
+  assign \$357  = | { \$356 , \$351 , \$347  };
+  assign \$358  = ! \bank$371 ;
+  assign \$362  = \$358  & \$361 ;
+  assign \$367  = ! \bank$410 ;
+  assign \$368  = \lane$417  == 1'h1;
+  assign \$369  = \write$409  & \$368 ;
+  assign \$371  = \$367  & \$370 ;
+  assign \$372  = | { \$371 , \$366 , \$362  };
+  assign \$373  = ! \bank$371 ;
+  assign \$377  = \$373  & \$376 ;
+  assign \$382  = ! \bank$410 ;
+  assign \$383  = \lane$417  == 2'h2;
+  assign \$384  = \write$409  & \$383 ;
+  assign \$386  = \$382  & \$385 ;
+  assign \$387  = | { \$386 , \$381 , \$377  };
+  assign \$388  = ! \bank$371 ;
+  assign \$392  = \$388  & \$391 ;
+  assign \$397  = ! \bank$410 ;
+  assign \$398  = \lane$417  == 2'h3;
+  assign \$399  = \write$409  & \$398 ;
+  assign \$401  = \$397  & \$400 ;
+  assign \$402  = | { \$401 , \$396 , \$392  };
+  assign \$403  = ! \bank$371 ;
+  assign \$407  = \$403  & \$406 ;
+  assign \$412  = ! \bank$410 ;
+  assign \$413  = \lane$417  == 3'h4;
+  assign \$414  = \write$409  & \$413 ;
+  assign \$416  = \$412  & \$415 ;
+  assign \$417  = | { \$416 , \$411 , \$407  };
+  assign \$418  = ! \bank$371 ;
+  assign \$422  = \$418  & \$421 ;
+  assign \$427  = ! \bank$410 ;
+  assign \$428  = \lane$417  == 3'h5;
+  assign \$429  = \write$409  & \$428 ;
+  assign \$431  = \$427  & \$430 ;
+  assign \$432  = | { \$431 , \$426 , \$422  };
+  assign \$433  = ! \bank$371 ;
+  assign \$437  = \$433  & \$436 ;
+  assign \$442  = ! \bank$410 ;
+  assign \$443  = \lane$417  == 3'h6;
+  assign \$444  = \write$409  & \$443 ;
+  assign \$446  = \$442  & \$445 ;
+  assign \$447  = | { \$446 , \$441 , \$437  };
+  assign \$448  = ! \bank$371 ;
+  assign \$452  = \$448  & \$451 ;
+  assign \$457  = ! \bank$410 ;
+  assign \$458  = \lane$417  == 3'h7;
+  assign \$459  = \write$409  & \$458 ;
+  assign \$461  = \$457  & \$460 ;
+  assign \$462  = | { \$461 , \$456 , \$452  };
+  assign \$463  = \bank$64  == 1'h1;
+  assign \$464  = \active$384  & \$463 ;
+  assign \$467  = \write$409  & \$466 ;
+  assign \$468  = \bank$371  == 1'h1;
+  assign \$472  = \$468  & \$471 ;
+  assign \$475  = \$474  | row_enables[8];
+  assign \$478  = ! \lane$417 ;
+  assign \$479  = \write$409  & \$478 ;
+  assign \$481  = \$477  & \$480 ;
+  assign \$482  = | { \$481 , \$476 , \$472  };
+  assign \$483  = \bank$371  == 1'h1;
+  assign \$487  = \$483  & \$486 ;
+  assign \$493  = \lane$417  == 1'h1;
+  assign \$494  = \write$409  & \$493 ;
+  assign \$496  = \$492  & \$495 ;
+  assign \$497  = | { \$496 , \$491 , \$487  };
+  assign \$498  = \bank$371  == 1'h1;
+  assign \$502  = \$498  & \$501 ;
+  assign \$508  = \lane$417  == 2'h2;
+  assign \$509  = \write$409  & \$508 ;
+  assign \$511  = \$507  & \$510 ;
+  assign \$512  = | { \$511 , \$506 , \$502  };
+  assign \$513  = \bank$371  == 1'h1;
+  assign \$517  = \$513  & \$516 ;
+  assign \$523  = \lane$417  == 2'h3;
+  assign \$524  = \write$409  & \$523 ;
+  assign \$526  = \$522  & \$525 ;
+  assign \$527  = | { \$526 , \$521 , \$517  };
+  assign \$528  = \bank$371  == 1'h1;
+  assign \$532  = \$528  & \$531 ;
+  assign \$538  = \lane$417  == 3'h4;
+  assign \$539  = \write$409  & \$538 ;
+  assign \$541  = \$537  & \$540 ;
+  assign \$542  = | { \$541 , \$536 , \$532  };
+  assign \$543  = \bank$371  == 1'h1;
+  assign \$547  = \$543  & \$546 ;
+  assign \$553  = \lane$417  == 3'h5;
+  assign \$554  = \write$409  & \$553 ;
+  assign \$556  = \$552  & \$555 ;
+  assign \$557  = | { \$556 , \$551 , \$547  };
+  assign \$558  = \bank$371  == 1'h1;
+  assign \$562  = \$558  & \$561 ;
+  assign \$568  = \lane$417  == 3'h6;
+  assign \$569  = \write$409  & \$568 ;
+  assign \$571  = \$567  & \$570 ;
+  assign \$572  = | { \$571 , \$566 , \$562  };
+  assign \$573  = \bank$371  == 1'h1;
+  assign \$577  = \$573  & \$576 ;
+  assign \$583  = \lane$417  == 3'h7;
+  assign \$584  = \write$409  & \$583 ;
+  assign \$586  = \$582  & \$585 ;
+  assign \$587  = | { \$586 , \$581 , \$577  };
+  assign \$588  = ~ \$signal$143 ;
+  assign \$signal$145  = \$signal$140  & \$588 ;
+  assign \$589  = \$signal$144  == 1'h1;
+  assign \$590  = \$signal$144  == 2'h2;
+  assign \$591  = \$signal$144  == 2'h3;
+  assign \$592  = \$signal$144  == 3'h4;
+  assign \start$427  = \$591  | \$592 ;
+  assign group = \$signal$144  == 3'h4;
+  assign forget = \$signal$144  == 3'h5;
+  assign rewind = \$signal$144  == 3'h6;
+  assign clear_0 = \$signal$144  == 3'h7;
+  assign clear_1 = \$signal$144  == 3'h7;
+  assign clear_2 = \$signal$144  == 3'h7;
+  assign clear_3 = \$signal$144  == 3'h7;
+  assign clear_4 = \$signal$144  == 3'h7;
+  assign clear_5 = \$signal$144  == 3'h7;
+  assign clear_6 = \$signal$144  == 3'h7;
+  assign clear_7 = \$signal$144  == 3'h7;
+  assign clear_8 = \$signal$144  == 3'h7;
+  assign clear_9 = \$signal$144  == 3'h7;
+  assign clear_10 = \$signal$144  == 3'h7;
+  assign clear_11 = \$signal$144  == 3'h7;
+  assign clear_12 = \$signal$144  == 3'h7;
+  assign clear_13 = \$signal$144  == 3'h7;
+  assign clear_14 = \$signal$144  == 3'h7;
+  assign \$593  = ! left;
+  assign \$594  = \$signal$145  & \$593 ;
+  assign \$595  = ~ \$594 ;
   always @(posedge clk)
-    tag_1 <= \$578 ;
+    tag_1 <= \$596 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$579 ;
+    a_row_bank_1 <= \$597 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$580 ;
+    a_row_bank_2 <= \$598 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$581 ;
+    a_row_needed_1 <= \$599 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$582 ;
+    a_row_needed_2 <= \$600 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$583 ;
+    a_row_needed_3 <= \$601 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$584 ;
+    a_row_needed_4 <= \$602 ;
   always @(posedge clk)
     a_row_0 <= \$1 ;
   always @(posedge clk)
@@ -1917,41 +1981,41 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$8 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$585 ;
+    a_word_bank_1 <= \$603 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$586 ;
+    a_word_bank_2 <= \$604 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$587 ;
+    a_word_lane_1 <= \$605 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$588 ;
+    a_word_lane_2 <= \$606 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$589 ;
+    a_word_needed_1 <= \$607 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$590 ;
+    a_word_needed_2 <= \$608 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$591 ;
+    a_word_needed_3 <= \$609 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$592 ;
+    a_word_needed_4 <= \$610 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$593 ;
+    a_word_needed_5 <= \$611 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$9 ;
   always @(posedge clk)
-    tag_2 <= \$594 ;
+    tag_2 <= \$612 ;
   always @(posedge clk)
-    tag_3 <= \$595 ;
+    tag_3 <= \$613 ;
   always @(posedge clk)
-    tag_4 <= \$596 ;
+    tag_4 <= \$614 ;
   always @(posedge clk)
-    tag_5 <= \$597 ;
+    tag_5 <= \$615 ;
   always @(posedge clk)
     a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$598 ;
+    b_row_bank_1 <= \$616 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$599 ;
+    b_row_bank_2 <= \$617 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1969,53 +2033,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$600 ;
+    tag_6 <= \$618 ;
   always @(posedge clk)
-    tag_7 <= \$601 ;
+    tag_7 <= \$619 ;
   always @(posedge clk)
-    tag_8 <= \$602 ;
+    tag_8 <= \$620 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$603 ;
+    old_row_bank_1 <= \$621 ;
   always @(posedge clk)
-    old_row_bank_2 <= \$604 ;
+    old_row_shared_bank <= \$622 ;
   always @(posedge clk)
-    old_row_needed_1 <= \$605 ;
+    old_row_needed_1 <= \$623 ;
   always @(posedge clk)
-    old_row_needed_2 <= \$606 ;
+    old_row_needed_2 <= \$624 ;
   always @(posedge clk)
-    old_row_needed_3 <= \$607 ;
+    old_row_needed_3 <= \$625 ;
   always @(posedge clk)
-    old_row_needed_4 <= \$608 ;
+    old_row_needed_4 <= \$626 ;
   always @(posedge clk)
-    old_row_0 <= \$11 ;
+    old_row_0 <= \$627 ;
   always @(posedge clk)
-    old_row_1 <= \$12 ;
+    old_row_1 <= \$628 ;
   always @(posedge clk)
-    old_row_2 <= \$13 ;
+    old_row_2 <= \$629 ;
   always @(posedge clk)
-    old_row_3 <= \$14 ;
+    old_row_3 <= \$630 ;
   always @(posedge clk)
-    old_row_4 <= \$15 ;
+    old_row_4 <= \$631 ;
   always @(posedge clk)
-    old_row_5 <= \$16 ;
+    old_row_5 <= \$632 ;
   always @(posedge clk)
-    old_row_6 <= \$17 ;
+    old_row_6 <= \$633 ;
   always @(posedge clk)
-    old_row_7 <= \$18 ;
+    old_row_7 <= \$634 ;
   always @(posedge clk)
-    tag_9 <= \$609 ;
+    tag_9 <= \$635 ;
   always @(posedge clk)
-    \$signal  <= \$610 ;
+    \$signal  <= \$636 ;
   always @(posedge clk)
-    of_row <= \$611 ;
+    of_row <= \$637 ;
   always @(posedge clk)
-    summed_1 <= \$612 ;
+    summed_1 <= \$638 ;
   always @(posedge clk)
-    summed_2 <= \$613 ;
+    summed_2 <= \$639 ;
   always @(posedge clk)
-    summed_3 <= \$614 ;
+    summed_3 <= \$640 ;
   always @(posedge clk)
-    summed_4 <= \$615 ;
+    summed_4 <= \$641 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -2025,85 +2089,85 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$616 ;
+    first <= \$642 ;
   always @(posedge clk)
-    summed_5 <= \$617 ;
+    summed_5 <= \$643 ;
   always @(posedge clk)
-    summed_6 <= \$618 ;
+    summed_6 <= \$644 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$619 ;
+    bias_word_bank_1 <= \$645 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$620 ;
+    bias_word_bank_2 <= \$646 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$621 ;
+    bias_word_lane_1 <= \$647 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$622 ;
+    bias_word_lane_2 <= \$648 ;
   always @(posedge clk)
-    tag_10 <= \$623 ;
+    tag_10 <= \$649 ;
   always @(posedge clk)
-    tag_11 <= \$624 ;
+    tag_11 <= \$650 ;
   always @(posedge clk)
-    tag_12 <= \$625 ;
+    tag_12 <= \$651 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$626 ;
+    other_rows_bank_1 <= \$652 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$627 ;
+    other_rows_bank_2 <= \$653 ;
   always @(posedge clk)
-    \$signal$137  <= \$628 ;
+    \$signal$140  <= \$654 ;
   always @(posedge clk)
-    \$signal$142  <= \$629 ;
+    \$signal$144  <= \$655 ;
   always @(posedge clk)
-    \$signal$141  <= \$630 ;
+    \$signal$143  <= \$656 ;
   always @(posedge clk)
-    count <= \$631 ;
+    count <= \$657 ;
   always @(posedge clk)
-    resident <= \$632 ;
+    resident <= \$658 ;
   always @(posedge clk)
-    stepping <= \$633 ;
+    stepping <= \$659 ;
   always @(posedge clk)
-    clamped_0 <= \$634 ;
+    clamped_0 <= \$660 ;
   always @(posedge clk)
-    clamped_1 <= \$635 ;
+    clamped_1 <= \$661 ;
   always @(posedge clk)
-    clamped_2 <= \$636 ;
+    clamped_2 <= \$662 ;
   always @(posedge clk)
-    clamped_3 <= \$637 ;
+    clamped_3 <= \$663 ;
   always @(posedge clk)
-    clamped_4 <= \$638 ;
+    clamped_4 <= \$664 ;
   always @(posedge clk)
-    clamped_5 <= \$639 ;
+    clamped_5 <= \$665 ;
   always @(posedge clk)
-    clamped_6 <= \$640 ;
+    clamped_6 <= \$666 ;
   always @(posedge clk)
-    clamped_7 <= \$641 ;
+    clamped_7 <= \$667 ;
   always @(posedge clk)
-    clamped_8 <= \$642 ;
+    clamped_8 <= \$668 ;
   always @(posedge clk)
-    clamped_9 <= \$643 ;
+    clamped_9 <= \$669 ;
   always @(posedge clk)
-    clamped_10 <= \$644 ;
+    clamped_10 <= \$670 ;
   always @(posedge clk)
-    clamped_11 <= \$645 ;
+    clamped_11 <= \$671 ;
   always @(posedge clk)
-    clamped_12 <= \$646 ;
+    clamped_12 <= \$672 ;
   always @(posedge clk)
-    clamped_13 <= \$647 ;
+    clamped_13 <= \$673 ;
   always @(posedge clk)
-    clamped_14 <= \$648 ;
+    clamped_14 <= \$674 ;
   always @(posedge clk)
-    \$signal$183  <= \$649 ;
+    \$signal$185  <= \$675 ;
   always @(posedge clk)
-    \$signal$184  <= \$650 ;
+    \$signal$186  <= \$676 ;
   always @(posedge clk)
-    done <= \$651 ;
+    done <= \$677 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$652 ;
+    select <= \$678 ;
   always @(posedge clk)
-    address <= \$653 ;
+    address <= \$679 ;
   always @(posedge clk)
-    left <= \$654 ;
+    left <= \$680 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2112,224 +2176,212 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$6  = a_row_needed_4 ? a_row_raw_5 : 16'h0000;
   assign \$7  = a_row_needed_4 ? a_row_raw_6 : 16'h0000;
   assign \$8  = a_row_needed_4 ? a_row_raw_7 : 16'h0000;
-  assign \$9  = a_word_needed_5 ? \$106 [15:0] : 16'h0000;
+  assign \$9  = a_word_needed_5 ? \$124 [15:0] : 16'h0000;
   assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
-  assign \$11  = old_row_needed_4 ? old_row_raw_0 : 24'h000000;
-  assign \$12  = old_row_needed_4 ? old_row_raw_1 : 24'h000000;
-  assign \$13  = old_row_needed_4 ? old_row_raw_2 : 24'h000000;
-  assign \$14  = old_row_needed_4 ? old_row_raw_3 : 24'h000000;
-  assign \$15  = old_row_needed_4 ? old_row_raw_4 : 24'h000000;
-  assign \$16  = old_row_needed_4 ? old_row_raw_5 : 24'h000000;
-  assign \$17  = old_row_needed_4 ? old_row_raw_6 : 24'h000000;
-  assign \$18  = old_row_needed_4 ? old_row_raw_7 : 24'h000000;
-  assign \$19  = tag_9[0] & tag_9[2];
-  assign \$20  = \$19  & sums_rows;
-  assign \$21  = summed_4[0] & summed_4[3];
-  assign \$22  = ~ busy;
-  assign \$23  = ~ \busy$139 ;
-  assign \$24  = \$22  & \$23 ;
-  assign \$27  = ~ \$signal$141 ;
-  assign \$28  = \$26  & \$27 ;
-  assign \$29  = \$signal$143  ? bus__write_data : 32'd0;
-  assign \$30  = ~ running;
-  assign \$31  = \$signal$142  == 1'h1;
-  assign \$33  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$34  = 2'h0 + \$33 ;
-  assign \$36  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$37  = 2'h0 + \$36 ;
-  assign \$39  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$40  = 2'h0 + \$39 ;
-  assign \$42  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$43  = 2'h0 + \$42 ;
-  assign \$45  = counts_4_0 ? clamped : 4'h0;
-  assign \$46  = 2'h0 + \$45 ;
-  assign \$48  = counts_5_3 ? \clamped$164  : 1'h0;
-  assign \$49  = 2'h0 + \$48 ;
-  assign \$51  = counts_6_0 ? clamped : 4'h0;
+  assign \$11  = ~ hold;
+  assign \$12  = busy ? old_bank : old_row_bank_1;
+  assign \$13  = ~ hold;
+  assign \$14  = old_row_needed_4 | busy;
+  assign \$15  = \$14  ? old_row_raw_0 : 24'h000000;
+  assign \$16  = ~ hold;
+  assign \$17  = old_row_needed_4 | busy;
+  assign \$18  = \$17  ? old_row_raw_1 : 24'h000000;
+  assign \$19  = ~ hold;
+  assign \$20  = old_row_needed_4 | busy;
+  assign \$21  = \$20  ? old_row_raw_2 : 24'h000000;
+  assign \$22  = ~ hold;
+  assign \$23  = old_row_needed_4 | busy;
+  assign \$24  = \$23  ? old_row_raw_3 : 24'h000000;
+  assign \$25  = ~ hold;
+  assign \$26  = old_row_needed_4 | busy;
+  assign \$27  = \$26  ? old_row_raw_4 : 24'h000000;
+  assign \$28  = ~ hold;
+  assign \$29  = old_row_needed_4 | busy;
+  assign \$30  = \$29  ? old_row_raw_5 : 24'h000000;
+  assign \$31  = ~ hold;
+  assign \$32  = old_row_needed_4 | busy;
+  assign \$33  = \$32  ? old_row_raw_6 : 24'h000000;
+  assign \$34  = ~ hold;
+  assign \$35  = old_row_needed_4 | busy;
+  assign \$36  = \$35  ? old_row_raw_7 : 24'h000000;
+  assign \$37  = tag_9[0] & tag_9[2];
+  assign \$38  = \$37  & sums_rows;
+  assign \$39  = summed_4[0] & summed_4[3];
+  assign \$40  = ~ \busy$141 ;
+  assign \$41  = ~ busy;
+  assign \$42  = \$40  & \$41 ;
+  assign \$45  = ~ \$signal$143 ;
+  assign \$46  = \$44  & \$45 ;
+  assign \$47  = \$signal$145  ? bus__write_data : 32'd0;
+  assign \$48  = ~ running;
+  assign \$49  = \$signal$144  == 1'h1;
+  assign \$51  = counts_0_1 ? z_clamped : 2'h0;
   assign \$52  = 2'h0 + \$51 ;
-  assign \$54  = counts_7_0 ? clamped : 4'h0;
+  assign \$54  = counts_1_1 ? z_clamped : 2'h0;
   assign \$55  = 2'h0 + \$54 ;
-  assign \$57  = counts_8_3 ? \clamped$164  : 1'h0;
+  assign \$57  = counts_2_1 ? z_clamped : 2'h0;
   assign \$58  = 2'h0 + \$57 ;
-  assign \$60  = counts_9_3 ? \clamped$164  : 1'h0;
+  assign \$60  = counts_3_2 ? difference_clamped : 2'h0;
   assign \$61  = 2'h0 + \$60 ;
-  assign \$63  = counts_10_3 ? \clamped$164  : 1'h0;
+  assign \$63  = counts_4_0 ? clamped : 4'h0;
   assign \$64  = 2'h0 + \$63 ;
-  assign \$66  = counts_11_0 ? clamped : 4'h0;
+  assign \$66  = counts_5_3 ? \clamped$166  : 1'h0;
   assign \$67  = 2'h0 + \$66 ;
-  assign \$69  = counts_12_0 ? clamped : 4'h0;
+  assign \$69  = counts_6_0 ? clamped : 4'h0;
   assign \$70  = 2'h0 + \$69 ;
-  assign \$72  = counts_13_0 ? clamped : 4'h0;
+  assign \$72  = counts_7_0 ? clamped : 4'h0;
   assign \$73  = 2'h0 + \$72 ;
-  assign \$75  = counts_14_0 ? clamped : 4'h0;
+  assign \$75  = counts_8_3 ? \clamped$166  : 1'h0;
   assign \$76  = 2'h0 + \$75 ;
-  assign \$77  = step_done & stepping;
-  assign \$78  = | bus__address[7:4];
-  assign \$79  = bus__address == 3'h5;
-  assign \$80  = bus__address == 3'h7;
-  assign \$81  = | { \$80 , \$79  };
-  assign \$82  = \$78  | \$81 ;
-  assign \$83  = | bus__address[7:4];
-  assign \$84  = bus__address[7:4] - 1'h1;
-  assign \$85  = bus__address == 3'h7;
-  assign \$86  = 4'hf + \$85 ;
-  assign \$87  = \$83  ? { \$84 , bus__address[3:0] } : { 4'h0, \$86  };
-  assign \$88  = | left;
-  assign \$89  = left - 1'h1;
-  assign \$92  = $signed(\$91 [16:0]) + $signed(2'h1);
-  assign \$94  = & { \$91 [23], \$91 [23:16] };
-  assign \$95  = | { \$91 [23], \$91 [23:16] };
-  assign \$96  = ~ \$95 ;
-  assign \$97  = \$94  | \$96 ;
-  assign \$98  = ~ \$97 ;
-  assign \$99  = ~ \$91 [23];
-  assign \$100  = & \$91 [15:0];
-  assign \$101  = \$99  & \$100 ;
-  assign a_word_copy_0_outside = \$98  | \$101 ;
-  assign \$102  = & { \$91 [23], \$91 [23:17] };
-  assign \$103  = \$91 [23] & \$102 ;
-  assign \$104  = & \$91 [15:0];
-  assign a_word_copy_0_returns = \$103  & \$104 ;
-  assign \$106  = a_word_copy_0_outside ? { 1'h0, \$105  } : { \$93 [15], \$93 [15:0] };
-  assign \$108  = \$107  | a_word_0;
-  assign a = \$108  | a_constant;
-  assign \$110  = \$109  | a_word_0;
-  assign \a$220  = \$110  | a_constant;
-  assign \$112  = \$111  | a_word_0;
-  assign \a$224  = \$112  | a_constant;
-  assign \$114  = \$113  | a_word_0;
-  assign \a$228  = \$114  | a_constant;
-  assign \$116  = \$115  | a_word_0;
-  assign \a$232  = \$116  | a_constant;
-  assign \$118  = \$117  | a_word_0;
-  assign \a$236  = \$118  | a_constant;
-  assign \$120  = \$119  | a_word_0;
-  assign \a$240  = \$120  | a_constant;
-  assign \$122  = \$121  | a_word_0;
-  assign \a$244  = \$122  | a_constant;
-  assign \trigger$259  = tag_5[0] & tag_5[2];
-  assign \$123  = tag_9[0] & tag_9[2];
-  assign \$124  = \$123  & sums_rows;
-  assign \$125  = \$124  ? tag_9 : tag_5;
-  assign \$126  = tag_5[0] & sums_products;
-  assign \$127  = tag_9[0] & tag_9[2];
-  assign \$128  = \$127  & sums_rows;
-  assign \$129  = \$126  | \$128 ;
-  assign \$130  = ~ of_row_4;
-  assign enable = summed_4[0] & \$130 ;
-  assign \enable$285  = summed_4[0] & of_row_4;
-  assign word = sum | { \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288 [26], \sum$288  };
-  assign \$131  = \$signal [0] & \$signal [4];
-  assign \$132  = summed_1[0] & summed_1[4];
-  assign \$133  = summed_2[0] & summed_2[4];
-  assign \$134  = summed_3[0] & summed_3[4];
-  assign \$135  = summed_4[0] & summed_4[4];
-  assign \$136  = summed_5[0] & summed_5[4];
-  assign \$137  = summed_6[0] & summed_6[4];
-  assign \trigger$303  = tag_5[0] & tag_5[2];
-  assign \trigger$311  = tag_12[0] & tag_12[2];
-  assign \trigger$334  = \write_tag$335 [0] & \write_tag$335 [1];
-  assign \trigger$340  = \write_tag$335 [0] & \write_tag$335 [1];
-  assign \$138  = ready_4[0] & finishes_sum;
-  assign \$139  = ! \bank$86 ;
-  assign \$140  = active & \$139 ;
-  assign \$141  = \bank$370  == 2'h2;
-  assign \$145  = \$141  & \$144 ;
-  assign \$146  = ! \lane$373 ;
-  assign \$147  = enables[0] & \$146 ;
-  assign \$148  = | { \$147 , \$145  };
-  assign \$149  = \bank$370  == 2'h2;
-  assign \$153  = \$149  & \$152 ;
-  assign \$154  = \lane$373  == 1'h1;
-  assign \$155  = enables[0] & \$154 ;
-  assign \$156  = | { \$155 , \$153  };
-  assign \$157  = \bank$370  == 2'h2;
-  assign \$161  = \$157  & \$160 ;
-  assign \$162  = \lane$373  == 2'h2;
-  assign \$163  = enables[0] & \$162 ;
-  assign \$164  = | { \$163 , \$161  };
-  assign \$165  = \bank$370  == 2'h2;
-  assign \$169  = \$165  & \$168 ;
-  assign \$170  = \lane$373  == 2'h3;
-  assign \$171  = enables[0] & \$170 ;
-  assign \$172  = | { \$171 , \$169  };
-  assign \$173  = \bank$370  == 2'h2;
-  assign \$177  = \$173  & \$176 ;
-  assign \$178  = \lane$373  == 3'h4;
-  assign \$179  = enables[0] & \$178 ;
-  assign \$180  = | { \$179 , \$177  };
-  assign \$181  = \bank$370  == 2'h2;
-  assign \$185  = \$181  & \$184 ;
-  assign \$186  = \lane$373  == 3'h5;
-  assign \$187  = enables[0] & \$186 ;
-  assign \$188  = | { \$187 , \$185  };
-  assign \$189  = \bank$370  == 2'h2;
-  assign \$193  = \$189  & \$192 ;
-  assign \$194  = \lane$373  == 3'h6;
-  assign \$195  = enables[0] & \$194 ;
-  assign \$196  = | { \$195 , \$193  };
-  assign \$197  = \bank$370  == 2'h2;
-  assign \$201  = \$197  & \$200 ;
-  assign \$202  = \lane$373  == 3'h7;
-  assign \$203  = enables[0] & \$202 ;
-  assign \$204  = | { \$203 , \$201  };
-  assign \$206  = \bank$370  == 2'h3;
-  assign \$210  = \$206  & \$209 ;
-  assign \$211  = ! \lane$373 ;
-  assign \$212  = enables[1] & \$211 ;
-  assign \$213  = | { \$212 , \$210  };
-  assign \$214  = \bank$370  == 2'h3;
-  assign \$218  = \$214  & \$217 ;
-  assign \$219  = \lane$373  == 1'h1;
-  assign \$220  = enables[1] & \$219 ;
-  assign \$221  = | { \$220 , \$218  };
-  assign \$222  = \bank$370  == 2'h3;
-  assign \$226  = \$222  & \$225 ;
-  assign \$227  = \lane$373  == 2'h2;
-  assign \$228  = enables[1] & \$227 ;
-  assign \$229  = | { \$228 , \$226  };
-  assign \$230  = \bank$370  == 2'h3;
-  assign \$234  = \$230  & \$233 ;
-  assign \$235  = \lane$373  == 2'h3;
-  assign \$236  = enables[1] & \$235 ;
-  assign \$237  = | { \$236 , \$234  };
-  assign \$238  = \bank$370  == 2'h3;
-  assign \$242  = \$238  & \$241 ;
-  assign \$243  = \lane$373  == 3'h4;
-  assign \$244  = enables[1] & \$243 ;
-  assign \$245  = | { \$244 , \$242  };
-  assign \$246  = \bank$370  == 2'h3;
-  assign \$250  = \$246  & \$249 ;
-  assign \$251  = \lane$373  == 3'h5;
-  assign \$252  = enables[1] & \$251 ;
-  assign \$253  = | { \$252 , \$250  };
-  assign \$254  = \bank$370  == 2'h3;
-  assign \$258  = \$254  & \$257 ;
-  assign \$259  = \lane$373  == 3'h6;
-  assign \$260  = enables[1] & \$259 ;
-  assign \$261  = | { \$260 , \$258  };
-  assign \$262  = \bank$370  == 2'h3;
-  assign \$266  = \$262  & \$265 ;
-  assign \$267  = \lane$373  == 3'h7;
-  assign \$268  = enables[1] & \$267 ;
-  assign \$269  = | { \$268 , \$266  };
-  assign \$270  = \bank$64  == 2'h2;
-  assign \$271  = \active$384  & \$270 ;
-  assign \$272  = ! lane_x;
-  assign \$273  = enable_x & \$272 ;
-  assign \$275  = lane_x == 1'h1;
-  assign \$276  = enable_x & \$275 ;
-  assign \$278  = lane_x == 2'h2;
-  assign \$279  = enable_x & \$278 ;
-  assign \$281  = lane_x == 2'h3;
-  assign \$282  = enable_x & \$281 ;
-  assign \$284  = lane_x == 3'h4;
-  assign \$285  = enable_x & \$284 ;
-  assign \$287  = lane_x == 3'h5;
-  assign \$288  = enable_x & \$287 ;
-  assign \$290  = lane_x == 3'h6;
-  assign \$291  = enable_x & \$290 ;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23], \$91 [23] };
+  assign \$78  = counts_9_3 ? \clamped$166  : 1'h0;
+  assign \$79  = 2'h0 + \$78 ;
+  assign \$81  = counts_10_3 ? \clamped$166  : 1'h0;
+  assign \$82  = 2'h0 + \$81 ;
+  assign \$84  = counts_11_0 ? clamped : 4'h0;
+  assign \$85  = 2'h0 + \$84 ;
+  assign \$87  = counts_12_0 ? clamped : 4'h0;
+  assign \$88  = 2'h0 + \$87 ;
+  assign \$90  = counts_13_0 ? clamped : 4'h0;
+  assign \$91  = 2'h0 + \$90 ;
+  assign \$93  = counts_14_0 ? clamped : 4'h0;
+  assign \$94  = 2'h0 + \$93 ;
+  assign \$95  = step_done & stepping;
+  assign \$96  = | bus__address[7:4];
+  assign \$97  = bus__address == 3'h5;
+  assign \$98  = bus__address == 3'h7;
+  assign \$99  = | { \$98 , \$97  };
+  assign \$100  = \$96  | \$99 ;
+  assign \$101  = | bus__address[7:4];
+  assign \$102  = bus__address[7:4] - 1'h1;
+  assign \$103  = bus__address == 3'h7;
+  assign \$104  = 4'hf + \$103 ;
+  assign \$105  = \$101  ? { \$102 , bus__address[3:0] } : { 4'h0, \$104  };
+  assign \$106  = | left;
+  assign \$107  = left - 1'h1;
+  assign \$110  = $signed(\$109 [16:0]) + $signed(2'h1);
+  assign \$112  = & { \$109 [23], \$109 [23:16] };
+  assign \$113  = | { \$109 [23], \$109 [23:16] };
+  assign \$114  = ~ \$113 ;
+  assign \$115  = \$112  | \$114 ;
+  assign \$116  = ~ \$115 ;
+  assign \$117  = ~ \$109 [23];
+  assign \$118  = & \$109 [15:0];
+  assign \$119  = \$117  & \$118 ;
+  assign a_word_copy_0_outside = \$116  | \$119 ;
+  assign \$120  = & { \$109 [23], \$109 [23:17] };
+  assign \$121  = \$109 [23] & \$120 ;
+  assign \$122  = & \$109 [15:0];
+  assign a_word_copy_0_returns = \$121  & \$122 ;
+  assign \$124  = a_word_copy_0_outside ? { 1'h0, \$123  } : { \$111 [15], \$111 [15:0] };
+  assign \$126  = \$125  | a_word_0;
+  assign a = \$126  | a_constant;
+  assign \$128  = \$127  | a_word_0;
+  assign \a$222  = \$128  | a_constant;
+  assign \$130  = \$129  | a_word_0;
+  assign \a$226  = \$130  | a_constant;
+  assign \$132  = \$131  | a_word_0;
+  assign \a$230  = \$132  | a_constant;
+  assign \$134  = \$133  | a_word_0;
+  assign \a$234  = \$134  | a_constant;
+  assign \$136  = \$135  | a_word_0;
+  assign \a$238  = \$136  | a_constant;
+  assign \$138  = \$137  | a_word_0;
+  assign \a$242  = \$138  | a_constant;
+  assign \$140  = \$139  | a_word_0;
+  assign \a$246  = \$140  | a_constant;
+  assign \trigger$261  = tag_5[0] & tag_5[2];
+  assign \$141  = tag_9[0] & tag_9[2];
+  assign \$142  = \$141  & sums_rows;
+  assign \$143  = \$142  ? tag_9 : tag_5;
+  assign \$144  = tag_5[0] & sums_products;
+  assign \$145  = tag_9[0] & tag_9[2];
+  assign \$146  = \$145  & sums_rows;
+  assign \$147  = \$144  | \$146 ;
+  assign \$148  = ~ of_row_4;
+  assign enable = summed_4[0] & \$148 ;
+  assign \enable$288  = summed_4[0] & of_row_4;
+  assign word = sum | { \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291  };
+  assign \$149  = \$signal [0] & \$signal [4];
+  assign \$150  = summed_1[0] & summed_1[4];
+  assign \$151  = summed_2[0] & summed_2[4];
+  assign \$152  = summed_3[0] & summed_3[4];
+  assign \$153  = summed_4[0] & summed_4[4];
+  assign \$154  = summed_5[0] & summed_5[4];
+  assign \$155  = summed_6[0] & summed_6[4];
+  assign \trigger$306  = tag_5[0] & tag_5[2];
+  assign \trigger$314  = tag_12[0] & tag_12[2];
+  assign \trigger$337  = \write_tag$338 [0] & \write_tag$338 [1];
+  assign \trigger$343  = \write_tag$338 [0] & \write_tag$338 [1];
+  assign \$156  = ready_4[0] & finishes_sum;
+  assign \$157  = ! \bank$87 ;
+  assign \$158  = active & \$157 ;
+  assign \$159  = \bank$371  == 2'h2;
+  assign \$163  = \$159  & \$162 ;
+  assign \$164  = ! \lane$374 ;
+  assign \$165  = enables[0] & \$164 ;
+  assign \$166  = | { \$165 , \$163  };
+  assign \$167  = \bank$371  == 2'h2;
+  assign \$171  = \$167  & \$170 ;
+  assign \$172  = \lane$374  == 1'h1;
+  assign \$173  = enables[0] & \$172 ;
+  assign \$174  = | { \$173 , \$171  };
+  assign \$175  = \bank$371  == 2'h2;
+  assign \$179  = \$175  & \$178 ;
+  assign \$180  = \lane$374  == 2'h2;
+  assign \$181  = enables[0] & \$180 ;
+  assign \$182  = | { \$181 , \$179  };
+  assign \$183  = \bank$371  == 2'h2;
+  assign \$187  = \$183  & \$186 ;
+  assign \$188  = \lane$374  == 2'h3;
+  assign \$189  = enables[0] & \$188 ;
+  assign \$190  = | { \$189 , \$187  };
+  assign \$191  = \bank$371  == 2'h2;
+  assign \$195  = \$191  & \$194 ;
+  assign \$196  = \lane$374  == 3'h4;
+  assign \$197  = enables[0] & \$196 ;
+  assign \$198  = | { \$197 , \$195  };
+  assign \$199  = \bank$371  == 2'h2;
+  assign \$203  = \$199  & \$202 ;
+  assign \$204  = \lane$374  == 3'h5;
+  assign \$205  = enables[0] & \$204 ;
+  assign \$206  = | { \$205 , \$203  };
+  assign \$207  = \bank$371  == 2'h2;
+  assign \$211  = \$207  & \$210 ;
+  assign \$212  = \lane$374  == 3'h6;
+  assign \$213  = enables[0] & \$212 ;
+  assign \$214  = | { \$213 , \$211  };
+  assign \$215  = \bank$371  == 2'h2;
+  assign \$219  = \$215  & \$218 ;
+  assign \$220  = \lane$374  == 3'h7;
+  assign \$221  = enables[0] & \$220 ;
+  assign \$222  = | { \$221 , \$219  };
+  assign \$224  = \bank$371  == 2'h3;
+  assign \$228  = \$224  & \$227 ;
+  assign \$229  = ! \lane$374 ;
+  assign \$230  = enables[1] & \$229 ;
+  assign \$231  = | { \$230 , \$228  };
+  assign \$232  = \bank$371  == 2'h3;
+  assign \$236  = \$232  & \$235 ;
+  assign \$237  = \lane$374  == 1'h1;
+  assign \$238  = enables[1] & \$237 ;
+  assign \$239  = | { \$238 , \$236  };
+  assign \$240  = \bank$371  == 2'h3;
+  assign \$244  = \$240  & \$243 ;
+  assign \$245  = \lane$374  == 2'h2;
+  assign \$246  = enables[1] & \$245 ;
+  assign \$247  = | { \$246 , \$244  };
+  assign \$248  = \bank$371  == 2'h3;
+  assign \$252  = \$248  & \$251 ;
+  assign \$253  = \lane$374  == 2'h3;
+  assign \$254  = enables[1] & \$253 ;
+  assign \$255  = | { \$254 , \$252  };
+  assign \$256  = \bank$371  == 2'h3;
+  assign \$260  = \$256  & \$259 ;
+  assign \$261  = \lane$374  == 3'h4;
+  assign \$262  = enables[1] & \$261 ;
+  assign \$263  = | { \$262 , \$260  };
+  assign \$264  = \bank$371  == 2'h3;
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
@@ -2362,14 +2414,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$464$0 (\$339 ),
-    .\port$479$0 (\$354 ),
-    .\port$494$0 (\$369 ),
-    .\port$509$0 (\$384 ),
-    .\port$524$0 (\$399 ),
-    .\port$539$0 (\$414 ),
-    .\port$554$0 (\$429 ),
-    .\port$569$0 (\$444 ),
+    .\port$500$0 (\$357 ),
+    .\port$515$0 (\$372 ),
+    .\port$530$0 (\$387 ),
+    .\port$545$0 (\$402 ),
+    .\port$560$0 (\$417 ),
+    .\port$575$0 (\$432 ),
+    .\port$590$0 (\$447 ),
+    .\port$605$0 (\$462 ),
     .read__addr(\read_address$403 ),
     .read_data(read_data),
     .rst(rst),
@@ -2378,16 +2430,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$595$0 (\$464 ),
-    .\port$610$0 (\$479 ),
-    .\port$625$0 (\$494 ),
-    .\port$640$0 (\$509 ),
-    .\port$655$0 (\$524 ),
-    .\port$670$0 (\$539 ),
-    .\port$685$0 (\$554 ),
-    .\port$700$0 (\$569 ),
+    .\port$631$0 (\$482 ),
+    .\port$646$0 (\$497 ),
+    .\port$661$0 (\$512 ),
+    .\port$676$0 (\$527 ),
+    .\port$691$0 (\$542 ),
+    .\port$706$0 (\$557 ),
+    .\port$721$0 (\$572 ),
+    .\port$736$0 (\$587 ),
     .read__addr(\read_address$418 ),
-    .read_data(\read_data$197 ),
+    .read_data(\read_data$199 ),
     .rst(rst),
     .write__addr(\write_address$419 ),
     .write__data(\write_data$420 )
@@ -2395,16 +2447,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$261$0 (\$148 ),
-    .\port$269$0 (\$156 ),
-    .\port$277$0 (\$164 ),
-    .\port$285$0 (\$172 ),
-    .\port$293$0 (\$180 ),
-    .\port$301$0 (\$188 ),
-    .\port$309$0 (\$196 ),
-    .\port$317$0 (\$204 ),
+    .\port$297$0 (\$166 ),
+    .\port$305$0 (\$174 ),
+    .\port$313$0 (\$182 ),
+    .\port$321$0 (\$190 ),
+    .\port$329$0 (\$198 ),
+    .\port$337$0 (\$206 ),
+    .\port$345$0 (\$214 ),
+    .\port$353$0 (\$222 ),
     .read__addr(read_address),
-    .read_data(\read_data$204 ),
+    .read_data(\read_data$206 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2412,62 +2464,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$330$0 (\$213 ),
-    .\port$338$0 (\$221 ),
-    .\port$346$0 (\$229 ),
-    .\port$354$0 (\$237 ),
-    .\port$362$0 (\$245 ),
-    .\port$370$0 (\$253 ),
-    .\port$378$0 (\$261 ),
-    .\port$386$0 (\$269 ),
+    .\port$366$0 (\$231 ),
+    .\port$374$0 (\$239 ),
+    .\port$382$0 (\$247 ),
+    .\port$390$0 (\$255 ),
+    .\port$398$0 (\$263 ),
+    .\port$406$0 (\$271 ),
+    .\port$414$0 (\$279 ),
+    .\port$422$0 (\$287 ),
     .read__addr(\read_address$376 ),
-    .read_data(\read_data$264 ),
+    .read_data(\read_data$266 ),
     .rst(rst),
     .write__addr(\write_address$379 ),
     .write__data(\write_data$380 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3236$0 (\word$389 ),
-    .\port$393$0 (\$274 ),
-    .\port$396$0 (\$277 ),
-    .\port$399$0 (\$280 ),
-    .\port$402$0 (\$283 ),
-    .\port$405$0 (\$286 ),
-    .\port$408$0 (\$289 ),
-    .\port$411$0 (\$292 ),
-    .\port$414$0 (\$295 ),
+    .\port$3292$0 (\word$389 ),
+    .\port$429$0 (\$292 ),
+    .\port$432$0 (\$295 ),
+    .\port$435$0 (\$298 ),
+    .\port$438$0 (\$301 ),
+    .\port$441$0 (\$304 ),
+    .\port$444$0 (\$307 ),
+    .\port$447$0 (\$310 ),
+    .\port$450$0 (\$313 ),
     .read__addr(\read_address$382 ),
-    .read_data(\read_data$198 ),
+    .read_data(\read_data$200 ),
     .rst(rst),
     .write__addr(\write_address$386 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3236$0 (\word$389 ),
-    .\port$417$0 (\$298 ),
-    .\port$420$0 (\$301 ),
-    .\port$423$0 (\$304 ),
-    .\port$426$0 (\$307 ),
-    .\port$429$0 (\$310 ),
-    .\port$432$0 (\$313 ),
-    .\port$435$0 (\$316 ),
-    .\port$438$0 (\$319 ),
+    .\port$3292$0 (\word$389 ),
+    .\port$453$0 (\$316 ),
+    .\port$456$0 (\$319 ),
+    .\port$459$0 (\$322 ),
+    .\port$462$0 (\$325 ),
+    .\port$465$0 (\$328 ),
+    .\port$468$0 (\$331 ),
+    .\port$471$0 (\$334 ),
+    .\port$474$0 (\$337 ),
     .read__addr(\read_address$393 ),
-    .read_data(\read_data$317 ),
+    .read_data(\read_data$320 ),
     .rst(rst),
     .write__addr(\write_address$395 )
   );
   \core.bias_word$519  \bias_word$519  (
     .active(\active$377 ),
-    .\bank$19 (\bank$126 ),
+    .\bank$19 (\bank$129 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
-    .\lane$7 (\lane$129 ),
+    .\lane$7 (\lane$132 ),
     .level(tag_5[10:9]),
     .row(\row$378 ),
     .rst(rst),
-    .trigger(\trigger$303 )
+    .trigger(\trigger$306 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2477,7 +2529,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$183 ),
+    .add_15(\$signal$185 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2495,7 +2547,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$184 ),
+    .clear_15(\$signal$186 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2514,34 +2566,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$2973$0 (old_row_0),
-    .\port$2974$0 (old_row_1),
-    .\port$2975$0 (old_row_2),
-    .\port$2976$0 (old_row_3),
-    .\port$2977$0 (old_row_4),
-    .\port$2978$0 (old_row_5),
-    .\port$2979$0 (old_row_6),
-    .\port$2980$0 (old_row_7),
-    .\port$3576$0 (total),
-    .\port$3581$0 (\total$252 ),
-    .\port$3586$0 (\total$253 ),
-    .\port$3591$0 (\total$254 ),
-    .\port$3596$0 (\total$255 ),
-    .\port$3601$0 (\total$256 ),
-    .\port$3606$0 (\total$257 ),
-    .\port$3611$0 (\total$258 ),
-    .rows(\words$283 ),
+    .\port$3021$0 (old_row_0),
+    .\port$3023$0 (old_row_1),
+    .\port$3025$0 (old_row_2),
+    .\port$3027$0 (old_row_3),
+    .\port$3029$0 (old_row_4),
+    .\port$3031$0 (old_row_5),
+    .\port$3033$0 (old_row_6),
+    .\port$3035$0 (old_row_7),
+    .\port$3638$0 (total),
+    .\port$3643$0 (\total$254 ),
+    .\port$3648$0 (\total$255 ),
+    .\port$3653$0 (\total$256 ),
+    .\port$3658$0 (\total$257 ),
+    .\port$3663$0 (\total$258 ),
+    .\port$3668$0 (\total$259 ),
+    .\port$3673$0 (\total$260 ),
+    .rows(\words$286 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$22 (\bank$370 ),
+    .\bank$22 (\bank$371 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$364 ),
+    .row(\row$365 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2549,141 +2601,141 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
+    .\port$3007$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$220 ),
-    .b(\b$221 ),
+    .a(\a$222 ),
+    .b(\b$223 ),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$275 ),
-    .rst(rst),
-    .total(\total$252 )
-  );
-  \core.lane_2  lane_2 (
-    .a(\a$224 ),
-    .b(\b$225 ),
-    .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$276 ),
-    .rst(rst),
-    .total(\total$253 )
-  );
-  \core.lane_3  lane_3 (
-    .a(\a$228 ),
-    .b(\b$229 ),
-    .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$277 ),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$278 ),
     .rst(rst),
     .total(\total$254 )
   );
-  \core.lane_4  lane_4 (
-    .a(\a$232 ),
-    .b(\b$233 ),
+  \core.lane_2  lane_2 (
+    .a(\a$226 ),
+    .b(\b$227 ),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$278 ),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$279 ),
     .rst(rst),
     .total(\total$255 )
   );
-  \core.lane_5  lane_5 (
-    .a(\a$236 ),
-    .b(\b$237 ),
+  \core.lane_3  lane_3 (
+    .a(\a$230 ),
+    .b(\b$231 ),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$279 ),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$280 ),
     .rst(rst),
     .total(\total$256 )
   );
-  \core.lane_6  lane_6 (
-    .a(\a$240 ),
-    .b(\b$241 ),
+  \core.lane_4  lane_4 (
+    .a(\a$234 ),
+    .b(\b$235 ),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$280 ),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$281 ),
     .rst(rst),
     .total(\total$257 )
   );
-  \core.lane_7  lane_7 (
-    .a(\a$244 ),
-    .b(\b$245 ),
+  \core.lane_5  lane_5 (
+    .a(\a$238 ),
+    .b(\b$239 ),
     .clk(clk),
-    .\port$2960$0 (tag_8[1:0]),
-    .product(\product$281 ),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$282 ),
     .rst(rst),
     .total(\total$258 )
   );
-  \core.old_row  old_row (
+  \core.lane_6  lane_6 (
+    .a(\a$242 ),
+    .b(\b$243 ),
+    .clk(clk),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$283 ),
+    .rst(rst),
+    .total(\total$259 )
+  );
+  \core.lane_7  lane_7 (
+    .a(\a$246 ),
+    .b(\b$247 ),
+    .clk(clk),
+    .\port$3007$0 (tag_8[1:0]),
+    .product(\product$284 ),
+    .rst(rst),
+    .total(\total$260 )
+  );
+  \core.old_row$513  \old_row$513  (
     .active(active),
-    .\bank$22 (\bank$86 ),
+    .\bank$22 (\bank$87 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$361 ),
+    .row(\row$362 ),
     .rst(rst),
-    .trigger(\trigger$259 )
+    .trigger(\trigger$261 )
   );
   \core.other_rows$520  \other_rows$520  (
-    .\bank$15 (\bank$135 ),
+    .\bank$15 (\bank$138 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
     .row(\read_address$393 ),
     .rst(rst),
-    .trigger(\trigger$311 )
+    .trigger(\trigger$314 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(\$signal$143 ),
+    .enable(\$signal$145 ),
     .enables(enables),
-    .lane(\lane$373 ),
+    .lane(\lane$374 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$367 ),
+    .row(\row$368 ),
     .rst(rst),
-    .word(\word$368 )
+    .word(\word$369 )
   );
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3579$0 (product),
-    .\port$3584$0 (\product$275 ),
-    .\port$3589$0 (\product$276 ),
-    .\port$3594$0 (\product$277 ),
-    .\port$3599$0 (\product$278 ),
-    .\port$3604$0 (\product$279 ),
-    .\port$3609$0 (\product$280 ),
-    .\port$3614$0 (\product$281 ),
+    .\port$3641$0 (product),
+    .\port$3646$0 (\product$278 ),
+    .\port$3651$0 (\product$279 ),
+    .\port$3656$0 (\product$280 ),
+    .\port$3661$0 (\product$281 ),
+    .\port$3666$0 (\product$282 ),
+    .\port$3671$0 (\product$283 ),
+    .\port$3676$0 (\product$284 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
-    .busy(\busy$139 ),
+    .busy(busy),
     .clk(clk),
-    .\group$33 (group),
+    .\group$37 (group),
     .hold(hold),
+    .old_bank_of(old_bank),
+    .old_row(old_row),
     .restart(\start$427 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$362 ),
+    .row(\row$363 ),
     .row_row16_0(read_data),
-    .row_row24_0(\read_data$204 ),
-    .row_row24_1(\read_data$264 ),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
-    .enable(\enable$285 ),
+    .enable(\enable$288 ),
     .rst(rst),
-    .sum_2_0(\sum$288 ),
-    .words(\words$283 )
+    .sum_2_0(\sum$291 ),
+    .words(\words$286 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2706,7 +2758,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(\word$389 )
   );
   \core.sequencer  sequencer (
-    .busy(busy),
+    .busy(\busy$141 ),
     .clk(clk),
     .count(count),
     .once(once),
@@ -2726,15 +2778,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$317 ),
-    .\port$3576$0 (total),
-    .\port$3581$0 (\total$252 ),
-    .\port$3586$0 (\total$253 ),
-    .\port$3591$0 (\total$254 ),
-    .\port$3596$0 (\total$255 ),
-    .\port$3601$0 (\total$256 ),
-    .\port$3606$0 (\total$257 ),
-    .\port$3611$0 (\total$258 ),
+    .other_rows(\read_data$320 ),
+    .\port$3638$0 (total),
+    .\port$3643$0 (\total$254 ),
+    .\port$3648$0 (\total$255 ),
+    .\port$3653$0 (\total$256 ),
+    .\port$3658$0 (\total$257 ),
+    .\port$3663$0 (\total$258 ),
+    .\port$3668$0 (\total$259 ),
+    .\port$3673$0 (\total$260 ),
     .row_enables(row_enables),
     .rows(\rows$408 ),
     .rst(rst),
@@ -2742,26 +2794,26 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$335 ),
+    .write_tag(\write_tag$338 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$335 [16:13]),
-    .level(\write_tag$335 [10:9]),
+    .kernel(\write_tag$338 [16:13]),
+    .level(\write_tag$338 [10:9]),
     .row(\row$407 ),
     .rst(rst),
-    .trigger(\trigger$334 )
+    .trigger(\trigger$337 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$335 [16:13]),
-    .level(\write_tag$335 [10:9]),
+    .kernel(\write_tag$338 [16:13]),
+    .level(\write_tag$338 [10:9]),
     .row(\row$421 ),
     .rst(rst),
-    .trigger(\trigger$340 )
+    .trigger(\trigger$343 )
   );
   \core.sum_accumulator  sum_accumulator (
     .clk(clk),
@@ -2771,428 +2823,490 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .word(word)
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$164 ),
+    .clamped(\clamped$166 ),
     .clamped_kernel(\clamped_kernel$453 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$345 ),
+    .tag(\tag$348 ),
     .total(sum_total),
     .word_0(\words$412 ),
     .write(\write$409 ),
-    .write_tag(\write_tag$349 )
+    .write_tag(\write_tag$352 )
   );
   \core.sum_write_0  sum_write_0 (
     .\bank$27 (\bank$410 ),
     .clk(clk),
     .\lane$15 (\lane$417 ),
-    .\port$4177$11 (\write_tag$349 [16:11]),
+    .\port$4239$11 (\write_tag$352 [16:11]),
     .row(\row$411 ),
     .rst(rst),
-    .trigger(\write_tag$349 [0])
+    .trigger(\write_tag$352 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$578  = tag;
-    if (rst) begin
-      \$578  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$579  = bank;
-    if (rst) begin
-      \$579  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$580  = a_row_bank_1;
-    if (rst) begin
-      \$580  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$581  = a_row_needed;
-    if (rst) begin
-      \$581  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$582  = a_row_needed_1;
-    if (rst) begin
-      \$582  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$583  = a_row_needed_2;
-    if (rst) begin
-      \$583  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$584  = a_row_needed_3;
-    if (rst) begin
-      \$584  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$585  = \bank$42 ;
-    if (rst) begin
-      \$585  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$586  = a_word_bank_1;
-    if (rst) begin
-      \$586  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$587  = lane;
-    if (rst) begin
-      \$587  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$588  = a_word_lane_1;
-    if (rst) begin
-      \$588  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$589  = a_word_needed;
-    if (rst) begin
-      \$589  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$590  = a_word_needed_1;
-    if (rst) begin
-      \$590  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$591  = a_word_needed_2;
-    if (rst) begin
-      \$591  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$592  = a_word_needed_3;
-    if (rst) begin
-      \$592  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$593  = a_word_needed_4;
-    if (rst) begin
-      \$593  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$594  = tag_1;
-    if (rst) begin
-      \$594  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$595  = tag_2;
-    if (rst) begin
-      \$595  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$596  = tag_3;
+    \$596  = tag;
     if (rst) begin
       \$596  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$597  = tag_4;
+    \$597  = bank;
     if (rst) begin
-      \$597  = 20'h00000;
+      \$597  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$598  = \bank$64 ;
+    \$598  = a_row_bank_1;
     if (rst) begin
       \$598  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$599  = b_row_bank_1;
+    \$599  = a_row_needed;
     if (rst) begin
-      \$599  = 2'h0;
+      \$599  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$600  = tag_5;
+    \$600  = a_row_needed_1;
     if (rst) begin
-      \$600  = 20'h00000;
+      \$600  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = tag_6;
+    \$601  = a_row_needed_2;
     if (rst) begin
-      \$601  = 20'h00000;
+      \$601  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = tag_7;
+    \$602  = a_row_needed_3;
     if (rst) begin
-      \$602  = 20'h00000;
+      \$602  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = \bank$86 ;
+    \$603  = \bank$42 ;
     if (rst) begin
       \$603  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = old_row_bank_1;
+    \$604  = a_word_bank_1;
     if (rst) begin
       \$604  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = old_row_needed;
+    \$605  = lane;
     if (rst) begin
-      \$605  = 1'h0;
+      \$605  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = old_row_needed_1;
+    \$606  = a_word_lane_1;
     if (rst) begin
-      \$606  = 1'h0;
+      \$606  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = old_row_needed_2;
+    \$607  = a_word_needed;
     if (rst) begin
       \$607  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = old_row_needed_3;
+    \$608  = a_word_needed_1;
     if (rst) begin
       \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = tag_8;
+    \$609  = a_word_needed_2;
     if (rst) begin
-      \$609  = 20'h00000;
+      \$609  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = source;
+    \$610  = a_word_needed_3;
     if (rst) begin
-      \$610  = 20'h00000;
+      \$610  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$611  = \$20 ;
+    \$611  = a_word_needed_4;
     if (rst) begin
       \$611  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$612  = \$signal ;
+    \$612  = tag_1;
     if (rst) begin
       \$612  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$613  = summed_1;
+    \$613  = tag_2;
     if (rst) begin
       \$613  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = summed_2;
+    \$614  = tag_3;
     if (rst) begin
       \$614  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = summed_3;
+    \$615  = tag_4;
     if (rst) begin
       \$615  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = \$21 ;
+    \$616  = \bank$64 ;
     if (rst) begin
-      \$616  = 1'h0;
+      \$616  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = summed_4;
+    \$617  = b_row_bank_1;
     if (rst) begin
-      \$617  = 20'h00000;
+      \$617  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = summed_5;
+    \$618  = tag_5;
     if (rst) begin
       \$618  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = \bank$126 ;
+    \$619  = tag_6;
     if (rst) begin
-      \$619  = 1'h0;
+      \$619  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = bias_word_bank_1;
+    \$620  = tag_7;
     if (rst) begin
-      \$620  = 1'h0;
+      \$620  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = \lane$129 ;
+    \$621  = old_row_bank_1;
+    if (\$11 ) begin
+      \$621  = \bank$87 ;
+    end
     if (rst) begin
-      \$621  = 3'h0;
+      \$621  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = bias_word_lane_1;
+    \$622  = old_row_shared_bank;
+    if (\$11 ) begin
+      \$622  = \$12 ;
+    end
     if (rst) begin
-      \$622  = 3'h0;
+      \$622  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = tag_9;
+    \$623  = old_row_needed;
     if (rst) begin
-      \$623  = 20'h00000;
+      \$623  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = tag_10;
+    \$624  = old_row_needed_1;
     if (rst) begin
-      \$624  = 20'h00000;
+      \$624  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = tag_11;
+    \$625  = old_row_needed_2;
     if (rst) begin
-      \$625  = 20'h00000;
+      \$625  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = \bank$135 ;
+    \$626  = old_row_needed_3;
     if (rst) begin
       \$626  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = other_rows_bank_1;
-    if (rst) begin
-      \$627  = 1'h0;
+    \$627  = old_row_0;
+    if (\$13 ) begin
+      \$627  = \$15 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = \$28 ;
-    if (rst) begin
-      \$628  = 1'h1;
+    \$628  = old_row_1;
+    if (\$16 ) begin
+      \$628  = \$18 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = 4'h0;
+    \$629  = old_row_2;
+    if (\$19 ) begin
+      \$629  = \$21 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$630  = old_row_3;
+    if (\$22 ) begin
+      \$630  = \$24 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$631  = old_row_4;
+    if (\$25 ) begin
+      \$631  = \$27 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$632  = old_row_5;
+    if (\$28 ) begin
+      \$632  = \$30 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$633  = old_row_6;
+    if (\$31 ) begin
+      \$633  = \$33 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$634  = old_row_7;
+    if (\$34 ) begin
+      \$634  = \$36 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$635  = tag_8;
+    if (rst) begin
+      \$635  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$636  = source;
+    if (rst) begin
+      \$636  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$637  = \$38 ;
+    if (rst) begin
+      \$637  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$638  = \$signal ;
+    if (rst) begin
+      \$638  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$639  = summed_1;
+    if (rst) begin
+      \$639  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$640  = summed_2;
+    if (rst) begin
+      \$640  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$641  = summed_3;
+    if (rst) begin
+      \$641  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$642  = \$39 ;
+    if (rst) begin
+      \$642  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$643  = summed_4;
+    if (rst) begin
+      \$643  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$644  = summed_5;
+    if (rst) begin
+      \$644  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$645  = \bank$129 ;
+    if (rst) begin
+      \$645  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$646  = bias_word_bank_1;
+    if (rst) begin
+      \$646  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$647  = \lane$132 ;
+    if (rst) begin
+      \$647  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$648  = bias_word_lane_1;
+    if (rst) begin
+      \$648  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$649  = tag_9;
+    if (rst) begin
+      \$649  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$650  = tag_10;
+    if (rst) begin
+      \$650  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$651  = tag_11;
+    if (rst) begin
+      \$651  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$652  = \bank$138 ;
+    if (rst) begin
+      \$652  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$653  = other_rows_bank_1;
+    if (rst) begin
+      \$653  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$654  = \$46 ;
+    if (rst) begin
+      \$654  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$655  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$629  = \$29 [3:0];
+            \$655  = \$47 [3:0];
       endcase
     end
     if (rst) begin
-      \$629  = 4'h0;
+      \$655  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = 1'h0;
+    \$656  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$630  = 1'h1;
+            \$656  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$630  = 1'h0;
+      \$656  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = count;
+    \$657  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$30 ) begin
-              \$631  = bus__write_data;
+            if (\$48 ) begin
+              \$657  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$631  = 32'd0;
+      \$657  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = resident;
+    \$658  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3200,173 +3314,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$632  = bus__write_data[0];
+            \$658  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$632  = 1'h0;
+      \$658  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = stepping;
+    \$659  = stepping;
     if (start) begin
-      \$633  = \$31 ;
+      \$659  = \$49 ;
     end
     if (rst) begin
-      \$633  = 1'h0;
+      \$659  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = \$34 [1:0];
+    \$660  = \$52 [1:0];
     if (rst) begin
-      \$634  = 2'h0;
+      \$660  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = \$37 [1:0];
+    \$661  = \$55 [1:0];
     if (rst) begin
-      \$635  = 2'h0;
+      \$661  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = \$40 [1:0];
+    \$662  = \$58 [1:0];
     if (rst) begin
-      \$636  = 2'h0;
+      \$662  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = \$43 [1:0];
+    \$663  = \$61 [1:0];
     if (rst) begin
-      \$637  = 2'h0;
+      \$663  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = \$46 [3:0];
+    \$664  = \$64 [3:0];
     if (rst) begin
-      \$638  = 4'h0;
+      \$664  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = \$49 [0];
+    \$665  = \$67 [0];
     if (rst) begin
-      \$639  = 1'h0;
+      \$665  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = \$52 [3:0];
+    \$666  = \$70 [3:0];
     if (rst) begin
-      \$640  = 4'h0;
+      \$666  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = \$55 [3:0];
+    \$667  = \$73 [3:0];
     if (rst) begin
-      \$641  = 4'h0;
+      \$667  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = \$58 [0];
+    \$668  = \$76 [0];
     if (rst) begin
-      \$642  = 1'h0;
+      \$668  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$643  = \$61 [0];
+    \$669  = \$79 [0];
     if (rst) begin
-      \$643  = 1'h0;
+      \$669  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$644  = \$64 [0];
+    \$670  = \$82 [0];
     if (rst) begin
-      \$644  = 1'h0;
+      \$670  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$645  = \$67 [3:0];
+    \$671  = \$85 [3:0];
     if (rst) begin
-      \$645  = 4'h0;
+      \$671  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$646  = \$70 [3:0];
+    \$672  = \$88 [3:0];
     if (rst) begin
-      \$646  = 4'h0;
+      \$672  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$647  = \$73 [3:0];
+    \$673  = \$91 [3:0];
     if (rst) begin
-      \$647  = 4'h0;
+      \$673  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$648  = \$76 [3:0];
+    \$674  = \$94 [3:0];
     if (rst) begin
-      \$648  = 4'h0;
+      \$674  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$649  = running;
+    \$675  = running;
     if (rst) begin
-      \$649  = 1'h0;
+      \$675  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$650  = start;
+    \$676  = start;
     if (rst) begin
-      \$650  = 1'h0;
+      \$676  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$651  = \$77 ;
+    \$677  = \$95 ;
     if (rst) begin
-      \$651  = 1'h0;
+      \$677  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$652  = \$82 ;
+    \$678  = \$100 ;
     if (rst) begin
-      \$652  = 1'h0;
+      \$678  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$653  = \$87 [4:0];
+    \$679  = \$105 [4:0];
     if (rst) begin
-      \$653  = 5'h00;
+      \$679  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$654  = left;
-    if (busy) begin
-      \$654  = 7'h48;
-    end else if (\$88 ) begin
-      \$654  = \$89 [6:0];
+    \$680  = left;
+    if (\busy$141 ) begin
+      \$680  = 7'h48;
+    end else if (\$106 ) begin
+      \$680  = \$107 [6:0];
     end
     if (rst) begin
-      \$654  = 7'h00;
+      \$680  = 7'h00;
     end
   end
   always @* begin
@@ -3428,142 +3542,142 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     read_address = row;
-    if (\$140 ) begin
-      read_address = \row$361 ;
+    if (\$158 ) begin
+      read_address = \row$362 ;
     end
-    if (\busy$139 ) begin
-      read_address = \row$362 [4:0];
+    if (busy) begin
+      read_address = \row$363 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_address = \row$364 [4:0];
+    write_address = \row$365 [4:0];
     if (enables[0]) begin
-      write_address = \row$367 ;
+      write_address = \row$368 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_data = \words$283 ;
+    write_data = \words$286 ;
     if (enables[0]) begin
-      write_data = { \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368  };
+      write_data = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$376  = \row$361 [1:0];
-    if (\$205 ) begin
+    \read_address$376  = \row$362 [1:0];
+    if (\$223 ) begin
       \read_address$376  = \row$378 ;
     end
-    if (\busy$139 ) begin
-      \read_address$376  = \row$362 [1:0];
+    if (busy) begin
+      \read_address$376  = \row$363 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$379  = \row$364 [1:0];
+    \write_address$379  = \row$365 [1:0];
     if (enables[1]) begin
-      \write_address$379  = \row$367 [1:0];
+      \write_address$379  = \row$368 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$380  = \words$283 ;
+    \write_data$380  = \words$286 ;
     if (enables[1]) begin
-      \write_data$380  = { \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368 , \word$368  };
+      \write_data$380  = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$382  = \row$383 [6:0];
-    if (\$271 ) begin
+    if (\$289 ) begin
       \read_address$382  = \row$385 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$403  = \row$383 ;
-    if (\$321 ) begin
+    if (\$339 ) begin
       \read_address$403  = \row$385 ;
     end
-    if (\busy$139 ) begin
-      \read_address$403  = \row$362 ;
+    if (busy) begin
+      \read_address$403  = \row$363 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$404  = \row$364 ;
-    if (\$322 ) begin
+    \write_address$404  = \row$365 ;
+    if (\$340 ) begin
       \write_address$404  = \row$407 ;
     end
-    if (\$324 ) begin
+    if (\$342 ) begin
       \write_address$404  = \row$411 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$405  = { \words$283 [183:168], \words$283 [159:144], \words$283 [135:120], \words$283 [111:96], \words$283 [87:72], \words$283 [63:48], \words$283 [39:24], \words$283 [15:0] };
-    if (\$322 ) begin
+    \write_data$405  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    if (\$340 ) begin
       \write_data$405  = \rows$408 [127:0];
     end
-    if (\$324 ) begin
+    if (\$342 ) begin
       \write_data$405  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$418  = \row$383 [8:0];
-    if (\$446 ) begin
+    if (\$464 ) begin
       \read_address$418  = \row$385 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$419  = \row$364 [8:0];
-    if (\$447 ) begin
+    \write_address$419  = \row$365 [8:0];
+    if (\$465 ) begin
       \write_address$419  = \row$421 ;
     end
-    if (\$449 ) begin
+    if (\$467 ) begin
       \write_address$419  = \row$411 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$420  = { \words$283 [183:168], \words$283 [159:144], \words$283 [135:120], \words$283 [111:96], \words$283 [87:72], \words$283 [63:48], \words$283 [39:24], \words$283 [15:0] };
-    if (\$447 ) begin
+    \write_data$420  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
+    if (\$465 ) begin
       \write_data$420  = \rows$408 [255:128];
     end
-    if (\$449 ) begin
+    if (\$467 ) begin
       \write_data$420  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$571 ) begin
+    if (\$589 ) begin
       start = 1'h1;
     end
-    if (\$572 ) begin
+    if (\$590 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$571 ) begin
+    if (\$589 ) begin
       routine = 1'h0;
     end
-    if (\$572 ) begin
+    if (\$590 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$571 ) begin
+    if (\$589 ) begin
       once = 1'h0;
     end
-    if (\$572 ) begin
+    if (\$590 ) begin
       once = 1'h1;
     end
   end
@@ -3696,7 +3810,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$577  };
+          other = { 30'h00000000, waiting, \$595  };
       4'h4:
           other = count;
       4'h6:
@@ -3712,9 +3826,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$197 [15:0];
+          a_row_raw_0 = \read_data$199 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$198 [15:0];
+          a_row_raw_0 = \read_data$200 [15:0];
     endcase
   end
   always @* begin
@@ -3724,9 +3838,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$197 [31:16];
+          a_row_raw_1 = \read_data$199 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$198 [31:16];
+          a_row_raw_1 = \read_data$200 [31:16];
     endcase
   end
   always @* begin
@@ -3736,9 +3850,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$197 [47:32];
+          a_row_raw_2 = \read_data$199 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$198 [47:32];
+          a_row_raw_2 = \read_data$200 [47:32];
     endcase
   end
   always @* begin
@@ -3748,9 +3862,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$197 [63:48];
+          a_row_raw_3 = \read_data$199 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$198 [63:48];
+          a_row_raw_3 = \read_data$200 [63:48];
     endcase
   end
   always @* begin
@@ -3760,9 +3874,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$197 [79:64];
+          a_row_raw_4 = \read_data$199 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$198 [79:64];
+          a_row_raw_4 = \read_data$200 [79:64];
     endcase
   end
   always @* begin
@@ -3772,9 +3886,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$197 [95:80];
+          a_row_raw_5 = \read_data$199 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$198 [95:80];
+          a_row_raw_5 = \read_data$200 [95:80];
     endcase
   end
   always @* begin
@@ -3784,9 +3898,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$197 [111:96];
+          a_row_raw_6 = \read_data$199 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$198 [111:96];
+          a_row_raw_6 = \read_data$200 [111:96];
     endcase
   end
   always @* begin
@@ -3796,9 +3910,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$197 [127:112];
+          a_row_raw_7 = \read_data$199 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$198 [127:112];
+          a_row_raw_7 = \read_data$200 [127:112];
     endcase
   end
   always @* begin
@@ -3806,21 +3920,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$90  = \read_data$204 [23:0];
+          \$108  = \read_data$206 [23:0];
       3'h1:
-          \$90  = \read_data$204 [47:24];
+          \$108  = \read_data$206 [47:24];
       3'h2:
-          \$90  = \read_data$204 [71:48];
+          \$108  = \read_data$206 [71:48];
       3'h3:
-          \$90  = \read_data$204 [95:72];
+          \$108  = \read_data$206 [95:72];
       3'h4:
-          \$90  = \read_data$204 [119:96];
+          \$108  = \read_data$206 [119:96];
       3'h5:
-          \$90  = \read_data$204 [143:120];
+          \$108  = \read_data$206 [143:120];
       3'h6:
-          \$90  = \read_data$204 [167:144];
+          \$108  = \read_data$206 [167:144];
       3'h7:
-          \$90  = \read_data$204 [191:168];
+          \$108  = \read_data$206 [191:168];
     endcase
   end
   always @* begin
@@ -3830,9 +3944,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$197 [15:0];
+          b_row_raw_0 = \read_data$199 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$198 [15:0];
+          b_row_raw_0 = \read_data$200 [15:0];
     endcase
   end
   always @* begin
@@ -3842,9 +3956,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$197 [31:16];
+          b_row_raw_1 = \read_data$199 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$198 [31:16];
+          b_row_raw_1 = \read_data$200 [31:16];
     endcase
   end
   always @* begin
@@ -3854,9 +3968,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$197 [47:32];
+          b_row_raw_2 = \read_data$199 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$198 [47:32];
+          b_row_raw_2 = \read_data$200 [47:32];
     endcase
   end
   always @* begin
@@ -3866,9 +3980,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$197 [63:48];
+          b_row_raw_3 = \read_data$199 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$198 [63:48];
+          b_row_raw_3 = \read_data$200 [63:48];
     endcase
   end
   always @* begin
@@ -3878,9 +3992,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$197 [79:64];
+          b_row_raw_4 = \read_data$199 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$198 [79:64];
+          b_row_raw_4 = \read_data$200 [79:64];
     endcase
   end
   always @* begin
@@ -3890,9 +4004,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$197 [95:80];
+          b_row_raw_5 = \read_data$199 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$198 [95:80];
+          b_row_raw_5 = \read_data$200 [95:80];
     endcase
   end
   always @* begin
@@ -3902,9 +4016,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$197 [111:96];
+          b_row_raw_6 = \read_data$199 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$198 [111:96];
+          b_row_raw_6 = \read_data$200 [111:96];
     endcase
   end
   always @* begin
@@ -3914,89 +4028,89 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$197 [127:112];
+          b_row_raw_7 = \read_data$199 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$198 [127:112];
+          b_row_raw_7 = \read_data$200 [127:112];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_0 = \read_data$204 [23:0];
+          old_row_raw_0 = \read_data$206 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$264 [23:0];
+          old_row_raw_0 = \read_data$266 [23:0];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_1 = \read_data$204 [47:24];
+          old_row_raw_1 = \read_data$206 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$264 [47:24];
+          old_row_raw_1 = \read_data$266 [47:24];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_2 = \read_data$204 [71:48];
+          old_row_raw_2 = \read_data$206 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$264 [71:48];
+          old_row_raw_2 = \read_data$266 [71:48];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_3 = \read_data$204 [95:72];
+          old_row_raw_3 = \read_data$206 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$264 [95:72];
+          old_row_raw_3 = \read_data$266 [95:72];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_4 = \read_data$204 [119:96];
+          old_row_raw_4 = \read_data$206 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$264 [119:96];
+          old_row_raw_4 = \read_data$266 [119:96];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_5 = \read_data$204 [143:120];
+          old_row_raw_5 = \read_data$206 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$264 [143:120];
+          old_row_raw_5 = \read_data$266 [143:120];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_6 = \read_data$204 [167:144];
+          old_row_raw_6 = \read_data$206 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$264 [167:144];
+          old_row_raw_6 = \read_data$266 [167:144];
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     (* full_case = 32'd1 *)
-    casez (old_row_bank_2)
+    casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_7 = \read_data$204 [191:168];
+          old_row_raw_7 = \read_data$206 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$264 [191:168];
+          old_row_raw_7 = \read_data$266 [191:168];
     endcase
   end
   always @* begin
@@ -4004,141 +4118,139 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$264 [23:0];
+          bias_word_raw_0 = \read_data$266 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$264 [47:24];
+          bias_word_raw_0 = \read_data$266 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$264 [71:48];
+          bias_word_raw_0 = \read_data$266 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$264 [95:72];
+          bias_word_raw_0 = \read_data$266 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$264 [119:96];
+          bias_word_raw_0 = \read_data$266 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$264 [143:120];
+          bias_word_raw_0 = \read_data$266 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$264 [167:144];
+          bias_word_raw_0 = \read_data$266 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$264 [191:168];
+          bias_word_raw_0 = \read_data$266 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$106 [15:0];
+  assign a_word_copy_0_saturated = \$124 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$199  = tag[0];
-  assign \kernel$200  = tag[16:13];
-  assign \level$201  = tag[8:7];
-  assign \slot$202  = tag[17];
-  assign \first_tile$203  = tag[18];
-  assign a_word_copy_0_scaled = { \$91 [23], \$91  };
-  assign a_word_copy_0_rounded = \$93 [15:0];
-  assign a_word_copy_0_wide = { \$91 [23], \$91  };
+  assign \trigger$201  = tag[0];
+  assign \kernel$202  = tag[16:13];
+  assign \level$203  = tag[8:7];
+  assign \slot$204  = tag[17];
+  assign \first_tile$205  = tag[18];
+  assign a_word_copy_0_scaled = { \$109 [23], \$109  };
+  assign a_word_copy_0_rounded = \$111 [15:0];
+  assign a_word_copy_0_wide = { \$109 [23], \$109  };
   assign a_word_copy_0_greatest = 16'h7fff;
-  assign \trigger$211  = tag_1[0];
-  assign \kernel$212  = tag_1[16:13];
-  assign \level$213  = tag_1[8:7];
-  assign \slot$214  = tag_1[17];
-  assign \first_tile$215  = tag_1[18];
+  assign \trigger$213  = tag_1[0];
+  assign \kernel$214  = tag_1[16:13];
+  assign \level$215  = tag_1[8:7];
+  assign \slot$216  = tag_1[17];
+  assign \first_tile$217  = tag_1[18];
   assign accumulate = tag_8[0];
-  assign \first$219  = tag_8[1];
-  assign \accumulate$222  = tag_8[0];
-  assign \first$223  = tag_8[1];
-  assign \accumulate$226  = tag_8[0];
-  assign \first$227  = tag_8[1];
-  assign \accumulate$230  = tag_8[0];
-  assign \first$231  = tag_8[1];
-  assign \accumulate$234  = tag_8[0];
-  assign \first$235  = tag_8[1];
-  assign \accumulate$238  = tag_8[0];
-  assign \first$239  = tag_8[1];
-  assign \accumulate$242  = tag_8[0];
-  assign \first$243  = tag_8[1];
-  assign \accumulate$246  = tag_8[0];
-  assign \first$247  = tag_8[1];
-  assign \tag$248  = tag_8;
+  assign \first$221  = tag_8[1];
+  assign \accumulate$224  = tag_8[0];
+  assign \first$225  = tag_8[1];
+  assign \accumulate$228  = tag_8[0];
+  assign \first$229  = tag_8[1];
+  assign \accumulate$232  = tag_8[0];
+  assign \first$233  = tag_8[1];
+  assign \accumulate$236  = tag_8[0];
+  assign \first$237  = tag_8[1];
+  assign \accumulate$240  = tag_8[0];
+  assign \first$241  = tag_8[1];
+  assign \accumulate$244  = tag_8[0];
+  assign \first$245  = tag_8[1];
+  assign \accumulate$248  = tag_8[0];
+  assign \first$249  = tag_8[1];
+  assign \tag$250  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , \total$253 , \total$252 , total };
-  assign \kernel$260  = tag_5[16:13];
-  assign \level$261  = tag_5[10:9];
-  assign \slot$262  = tag_5[17];
-  assign \first_tile$263  = tag_5[18];
+  assign totals = { \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , total };
+  assign \kernel$262  = tag_5[16:13];
+  assign \level$263  = tag_5[10:9];
+  assign \slot$264  = tag_5[17];
+  assign \first_tile$265  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$266  = write_tag[0];
-  assign \kernel$268  = write_tag[16:13];
-  assign \level$269  = write_tag[10:9];
-  assign \slot$270  = write_tag[17];
-  assign \first_tile$271  = write_tag[18];
-  assign words = { \product$281 , \product$280 , \product$279 , \product$278 , \product$277 , \product$276 , \product$275 , product };
-  assign rows = \words$283 ;
-  assign \word$289  = word;
-  assign \first$290  = first;
-  assign \tag$298  = tag_8;
-  assign \totals$299  = { \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , \total$253 , \total$252 , total };
+  assign \trigger$269  = write_tag[0];
+  assign \kernel$271  = write_tag[16:13];
+  assign \level$272  = write_tag[10:9];
+  assign \slot$273  = write_tag[17];
+  assign \first_tile$274  = write_tag[18];
+  assign words = { \product$284 , \product$283 , \product$282 , \product$281 , \product$280 , \product$279 , \product$278 , product };
+  assign rows = \words$286 ;
+  assign \word$292  = word;
+  assign \first$293  = first;
+  assign \tag$301  = tag_8;
+  assign \totals$302  = { \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , total };
   assign sum_tag = ready_5;
-  assign \total$302  = sum_total;
-  assign \kernel$304  = tag_5[16:13];
-  assign \level$305  = tag_5[10:9];
-  assign \slot$306  = tag_5[17];
-  assign \first_tile$307  = tag_5[18];
+  assign \total$305  = sum_total;
+  assign \kernel$307  = tag_5[16:13];
+  assign \level$308  = tag_5[10:9];
+  assign \slot$309  = tag_5[17];
+  assign \first_tile$310  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$312  = tag_12[16:13];
-  assign \level$313  = tag_12[10:9];
-  assign \slot$314  = tag_12[17];
-  assign \first_tile$315  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$317 [15:0];
-  assign other_rows_0 = \read_data$317 [15:0];
-  assign other_rows_raw_1 = \read_data$317 [31:16];
-  assign other_rows_1 = \read_data$317 [31:16];
-  assign other_rows_raw_2 = \read_data$317 [47:32];
-  assign other_rows_2 = \read_data$317 [47:32];
-  assign other_rows_raw_3 = \read_data$317 [63:48];
-  assign other_rows_3 = \read_data$317 [63:48];
-  assign other_rows_raw_4 = \read_data$317 [79:64];
-  assign other_rows_4 = \read_data$317 [79:64];
-  assign other_rows_raw_5 = \read_data$317 [95:80];
-  assign other_rows_5 = \read_data$317 [95:80];
-  assign other_rows_raw_6 = \read_data$317 [111:96];
-  assign other_rows_6 = \read_data$317 [111:96];
-  assign other_rows_raw_7 = \read_data$317 [127:112];
-  assign other_rows_7 = \read_data$317 [127:112];
-  assign other_rows = \read_data$317 ;
-  assign \kernel$336  = \write_tag$335 [16:13];
-  assign \level$337  = \write_tag$335 [10:9];
-  assign \slot$338  = \write_tag$335 [17];
-  assign \first_tile$339  = \write_tag$335 [18];
-  assign \kernel$341  = \write_tag$335 [16:13];
-  assign \level$342  = \write_tag$335 [10:9];
-  assign \slot$343  = \write_tag$335 [17];
-  assign \first_tile$344  = \write_tag$335 [18];
-  assign \total$346  = sum_total;
-  assign \trigger$348  = \write_tag$349 [0];
-  assign \kernel$350  = \write_tag$349 [16:13];
-  assign \level$351  = \write_tag$349 [12:11];
-  assign \slot$352  = \write_tag$349 [17];
-  assign \first_tile$353  = \write_tag$349 [18];
-  assign row_row24_0 = \read_data$204 ;
-  assign \hold$357  = hold;
-  assign write_enable = { \$204 , \$196 , \$188 , \$180 , \$172 , \$164 , \$156 , \$148  };
-  assign \lane$371  = 3'h0;
-  assign row_row24_1 = \read_data$264 ;
+  assign \kernel$315  = tag_12[16:13];
+  assign \level$316  = tag_12[10:9];
+  assign \slot$317  = tag_12[17];
+  assign \first_tile$318  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$320 [15:0];
+  assign other_rows_0 = \read_data$320 [15:0];
+  assign other_rows_raw_1 = \read_data$320 [31:16];
+  assign other_rows_1 = \read_data$320 [31:16];
+  assign other_rows_raw_2 = \read_data$320 [47:32];
+  assign other_rows_2 = \read_data$320 [47:32];
+  assign other_rows_raw_3 = \read_data$320 [63:48];
+  assign other_rows_3 = \read_data$320 [63:48];
+  assign other_rows_raw_4 = \read_data$320 [79:64];
+  assign other_rows_4 = \read_data$320 [79:64];
+  assign other_rows_raw_5 = \read_data$320 [95:80];
+  assign other_rows_5 = \read_data$320 [95:80];
+  assign other_rows_raw_6 = \read_data$320 [111:96];
+  assign other_rows_6 = \read_data$320 [111:96];
+  assign other_rows_raw_7 = \read_data$320 [127:112];
+  assign other_rows_7 = \read_data$320 [127:112];
+  assign other_rows = \read_data$320 ;
+  assign \kernel$339  = \write_tag$338 [16:13];
+  assign \level$340  = \write_tag$338 [10:9];
+  assign \slot$341  = \write_tag$338 [17];
+  assign \first_tile$342  = \write_tag$338 [18];
+  assign \kernel$344  = \write_tag$338 [16:13];
+  assign \level$345  = \write_tag$338 [10:9];
+  assign \slot$346  = \write_tag$338 [17];
+  assign \first_tile$347  = \write_tag$338 [18];
+  assign \total$349  = sum_total;
+  assign \trigger$351  = \write_tag$352 [0];
+  assign \kernel$353  = \write_tag$352 [16:13];
+  assign \level$354  = \write_tag$352 [12:11];
+  assign \slot$355  = \write_tag$352 [17];
+  assign \first_tile$356  = \write_tag$352 [18];
+  assign \hold$358  = hold;
+  assign write_enable = { \$222 , \$214 , \$206 , \$198 , \$190 , \$182 , \$174 , \$166  };
+  assign \lane$372  = 3'h0;
   assign \hold$375  = hold;
-  assign \write_enable$381  = { \$269 , \$261 , \$253 , \$245 , \$237 , \$229 , \$221 , \$213  };
+  assign \write_enable$381  = { \$287 , \$279 , \$271 , \$263 , \$255 , \$247 , \$239 , \$231  };
   assign row_x = \write_address$386 ;
   assign \write_data$388  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
-  assign \write_enable$390  = { \$295 , \$292 , \$289 , \$286 , \$283 , \$280 , \$277 , \$274  };
+  assign \write_enable$390  = { \$313 , \$310 , \$307 , \$304 , \$301 , \$298 , \$295 , \$292  };
   assign \row$394  = \read_address$393 ;
   assign row_y = \write_address$395 ;
   assign \write_data$397  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
-  assign \write_enable$398  = { \$319 , \$316 , \$313 , \$310 , \$307 , \$304 , \$301 , \$298  };
+  assign \write_enable$398  = { \$337 , \$334 , \$331 , \$328 , \$325 , \$322 , \$319 , \$316  };
+  assign \hold$401  = hold;
   assign row_row16_0 = read_data;
-  assign \hold$402  = hold;
-  assign \write_enable$413  = { \$444 , \$429 , \$414 , \$399 , \$384 , \$369 , \$354 , \$339  };
+  assign \write_enable$413  = { \$462 , \$447 , \$432 , \$417 , \$402 , \$387 , \$372 , \$357  };
   assign \lane$415  = 3'h0;
-  assign \write_enable$422  = { \$569 , \$554 , \$539 , \$524 , \$509 , \$494 , \$479 , \$464  };
+  assign \write_enable$422  = { \$587 , \$572 , \$557 , \$542 , \$527 , \$512 , \$497 , \$482  };
   assign \lane$423  = 3'h0;
   assign \count$426  = count;
   assign available = samples_ready;
@@ -4153,7 +4265,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \parameters__valid$442  = parameters__valid;
   assign \parameters__payload$443  = parameters__payload;
   assign \parameters__ready$444  = parameters__ready;
-  assign \enable$445  = \$signal$143 ;
+  assign \enable$445  = \$signal$145 ;
   assign \results__valid$447  = results__valid;
   assign \results__payload$448  = results__payload;
   assign \results__ready$449  = results__ready;
@@ -4172,8 +4284,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$183 ;
-  assign clear_15 = \$signal$184 ;
+  assign add_15 = \$signal$185 ;
+  assign clear_15 = \$signal$186 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4451,27 +4563,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$248.valid  = tag_8[0];
-  assign \tag$248.first  = tag_8[1];
-  assign \tag$248.last  = tag_8[2];
-  assign \tag$248.sum_first  = tag_8[3];
-  assign \tag$248.sum_last  = tag_8[4];
-  assign \tag$248.edge  = tag_8[6:5];
-  assign \tag$248.level  = tag_8[8:7];
-  assign \tag$248.row_level  = tag_8[10:9];
-  assign \tag$248.sum_level  = tag_8[12:11];
-  assign \tag$248.kernel  = tag_8[16:13];
-  assign \tag$248.slot  = tag_8[17];
-  assign \tag$248.first_tile  = tag_8[18];
-  assign \tag$248.last_tile  = tag_8[19];
+  assign \tag$250.valid  = tag_8[0];
+  assign \tag$250.first  = tag_8[1];
+  assign \tag$250.last  = tag_8[2];
+  assign \tag$250.sum_first  = tag_8[3];
+  assign \tag$250.sum_last  = tag_8[4];
+  assign \tag$250.edge  = tag_8[6:5];
+  assign \tag$250.level  = tag_8[8:7];
+  assign \tag$250.row_level  = tag_8[10:9];
+  assign \tag$250.sum_level  = tag_8[12:11];
+  assign \tag$250.kernel  = tag_8[16:13];
+  assign \tag$250.slot  = tag_8[17];
+  assign \tag$250.first_tile  = tag_8[18];
+  assign \tag$250.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$252 ;
-  assign \totals[2]  = \total$253 ;
-  assign \totals[3]  = \total$254 ;
-  assign \totals[4]  = \total$255 ;
-  assign \totals[5]  = \total$256 ;
-  assign \totals[6]  = \total$257 ;
-  assign \totals[7]  = \total$258 ;
+  assign \totals[1]  = \total$254 ;
+  assign \totals[2]  = \total$255 ;
+  assign \totals[3]  = \total$256 ;
+  assign \totals[4]  = \total$257 ;
+  assign \totals[5]  = \total$258 ;
+  assign \totals[6]  = \total$259 ;
+  assign \totals[7]  = \total$260 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4480,6 +4592,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \old[5]  = old_row_5;
   assign \old[6]  = old_row_6;
   assign \old[7]  = old_row_7;
+  assign \old_row[0]  = old_row[23:0];
+  assign \old_row[1]  = old_row[47:24];
+  assign \old_row[2]  = old_row[71:48];
+  assign \old_row[3]  = old_row[95:72];
+  assign \old_row[4]  = old_row[119:96];
+  assign \old_row[5]  = old_row[143:120];
+  assign \old_row[6]  = old_row[167:144];
+  assign \old_row[7]  = old_row[191:168];
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -4494,30 +4614,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$275 ;
-  assign \words[2]  = \product$276 ;
-  assign \words[3]  = \product$277 ;
-  assign \words[4]  = \product$278 ;
-  assign \words[5]  = \product$279 ;
-  assign \words[6]  = \product$280 ;
-  assign \words[7]  = \product$281 ;
-  assign \words$283[0]  = \words$283 [23:0];
-  assign \words$283[1]  = \words$283 [47:24];
-  assign \words$283[2]  = \words$283 [71:48];
-  assign \words$283[3]  = \words$283 [95:72];
-  assign \words$283[4]  = \words$283 [119:96];
-  assign \words$283[5]  = \words$283 [143:120];
-  assign \words$283[6]  = \words$283 [167:144];
-  assign \words$283[7]  = \words$283 [191:168];
-  assign \rows[0]  = \words$283 ;
-  assign \rows[0][0]  = \words$283 [23:0];
-  assign \rows[0][1]  = \words$283 [47:24];
-  assign \rows[0][2]  = \words$283 [71:48];
-  assign \rows[0][3]  = \words$283 [95:72];
-  assign \rows[0][4]  = \words$283 [119:96];
-  assign \rows[0][5]  = \words$283 [143:120];
-  assign \rows[0][6]  = \words$283 [167:144];
-  assign \rows[0][7]  = \words$283 [191:168];
+  assign \words[1]  = \product$278 ;
+  assign \words[2]  = \product$279 ;
+  assign \words[3]  = \product$280 ;
+  assign \words[4]  = \product$281 ;
+  assign \words[5]  = \product$282 ;
+  assign \words[6]  = \product$283 ;
+  assign \words[7]  = \product$284 ;
+  assign \words$286[0]  = \words$286 [23:0];
+  assign \words$286[1]  = \words$286 [47:24];
+  assign \words$286[2]  = \words$286 [71:48];
+  assign \words$286[3]  = \words$286 [95:72];
+  assign \words$286[4]  = \words$286 [119:96];
+  assign \words$286[5]  = \words$286 [143:120];
+  assign \words$286[6]  = \words$286 [167:144];
+  assign \words$286[7]  = \words$286 [191:168];
+  assign \rows[0]  = \words$286 ;
+  assign \rows[0][0]  = \words$286 [23:0];
+  assign \rows[0][1]  = \words$286 [47:24];
+  assign \rows[0][2]  = \words$286 [71:48];
+  assign \rows[0][3]  = \words$286 [95:72];
+  assign \rows[0][4]  = \words$286 [119:96];
+  assign \rows[0][5]  = \words$286 [143:120];
+  assign \rows[0][6]  = \words$286 [167:144];
+  assign \rows[0][7]  = \words$286 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4609,27 +4729,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$298.valid  = tag_8[0];
-  assign \tag$298.first  = tag_8[1];
-  assign \tag$298.last  = tag_8[2];
-  assign \tag$298.sum_first  = tag_8[3];
-  assign \tag$298.sum_last  = tag_8[4];
-  assign \tag$298.edge  = tag_8[6:5];
-  assign \tag$298.level  = tag_8[8:7];
-  assign \tag$298.row_level  = tag_8[10:9];
-  assign \tag$298.sum_level  = tag_8[12:11];
-  assign \tag$298.kernel  = tag_8[16:13];
-  assign \tag$298.slot  = tag_8[17];
-  assign \tag$298.first_tile  = tag_8[18];
-  assign \tag$298.last_tile  = tag_8[19];
-  assign \totals$299[0]  = total;
-  assign \totals$299[1]  = \total$252 ;
-  assign \totals$299[2]  = \total$253 ;
-  assign \totals$299[3]  = \total$254 ;
-  assign \totals$299[4]  = \total$255 ;
-  assign \totals$299[5]  = \total$256 ;
-  assign \totals$299[6]  = \total$257 ;
-  assign \totals$299[7]  = \total$258 ;
+  assign \tag$301.valid  = tag_8[0];
+  assign \tag$301.first  = tag_8[1];
+  assign \tag$301.last  = tag_8[2];
+  assign \tag$301.sum_first  = tag_8[3];
+  assign \tag$301.sum_last  = tag_8[4];
+  assign \tag$301.edge  = tag_8[6:5];
+  assign \tag$301.level  = tag_8[8:7];
+  assign \tag$301.row_level  = tag_8[10:9];
+  assign \tag$301.sum_level  = tag_8[12:11];
+  assign \tag$301.kernel  = tag_8[16:13];
+  assign \tag$301.slot  = tag_8[17];
+  assign \tag$301.first_tile  = tag_8[18];
+  assign \tag$301.last_tile  = tag_8[19];
+  assign \totals$302[0]  = total;
+  assign \totals$302[1]  = \total$254 ;
+  assign \totals$302[2]  = \total$255 ;
+  assign \totals$302[3]  = \total$256 ;
+  assign \totals$302[4]  = \total$257 ;
+  assign \totals$302[5]  = \total$258 ;
+  assign \totals$302[6]  = \total$259 ;
+  assign \totals$302[7]  = \total$260 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4643,53 +4763,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$317 [15:0];
-  assign \other_rows[1]  = \read_data$317 [31:16];
-  assign \other_rows[2]  = \read_data$317 [47:32];
-  assign \other_rows[3]  = \read_data$317 [63:48];
-  assign \other_rows[4]  = \read_data$317 [79:64];
-  assign \other_rows[5]  = \read_data$317 [95:80];
-  assign \other_rows[6]  = \read_data$317 [111:96];
-  assign \other_rows[7]  = \read_data$317 [127:112];
-  assign \write_tag$335.valid  = \write_tag$335 [0];
-  assign \write_tag$335.first  = \write_tag$335 [1];
-  assign \write_tag$335.last  = \write_tag$335 [2];
-  assign \write_tag$335.sum_first  = \write_tag$335 [3];
-  assign \write_tag$335.sum_last  = \write_tag$335 [4];
-  assign \write_tag$335.edge  = \write_tag$335 [6:5];
-  assign \write_tag$335.level  = \write_tag$335 [8:7];
-  assign \write_tag$335.row_level  = \write_tag$335 [10:9];
-  assign \write_tag$335.sum_level  = \write_tag$335 [12:11];
-  assign \write_tag$335.kernel  = \write_tag$335 [16:13];
-  assign \write_tag$335.slot  = \write_tag$335 [17];
-  assign \write_tag$335.first_tile  = \write_tag$335 [18];
-  assign \write_tag$335.last_tile  = \write_tag$335 [19];
-  assign \tag$345.valid  = \tag$345 [0];
-  assign \tag$345.first  = \tag$345 [1];
-  assign \tag$345.last  = \tag$345 [2];
-  assign \tag$345.sum_first  = \tag$345 [3];
-  assign \tag$345.sum_last  = \tag$345 [4];
-  assign \tag$345.edge  = \tag$345 [6:5];
-  assign \tag$345.level  = \tag$345 [8:7];
-  assign \tag$345.row_level  = \tag$345 [10:9];
-  assign \tag$345.sum_level  = \tag$345 [12:11];
-  assign \tag$345.kernel  = \tag$345 [16:13];
-  assign \tag$345.slot  = \tag$345 [17];
-  assign \tag$345.first_tile  = \tag$345 [18];
-  assign \tag$345.last_tile  = \tag$345 [19];
-  assign \write_tag$349.valid  = \write_tag$349 [0];
-  assign \write_tag$349.first  = \write_tag$349 [1];
-  assign \write_tag$349.last  = \write_tag$349 [2];
-  assign \write_tag$349.sum_first  = \write_tag$349 [3];
-  assign \write_tag$349.sum_last  = \write_tag$349 [4];
-  assign \write_tag$349.edge  = \write_tag$349 [6:5];
-  assign \write_tag$349.level  = \write_tag$349 [8:7];
-  assign \write_tag$349.row_level  = \write_tag$349 [10:9];
-  assign \write_tag$349.sum_level  = \write_tag$349 [12:11];
-  assign \write_tag$349.kernel  = \write_tag$349 [16:13];
-  assign \write_tag$349.slot  = \write_tag$349 [17];
-  assign \write_tag$349.first_tile  = \write_tag$349 [18];
-  assign \write_tag$349.last_tile  = \write_tag$349 [19];
+  assign \other_rows[0]  = \read_data$320 [15:0];
+  assign \other_rows[1]  = \read_data$320 [31:16];
+  assign \other_rows[2]  = \read_data$320 [47:32];
+  assign \other_rows[3]  = \read_data$320 [63:48];
+  assign \other_rows[4]  = \read_data$320 [79:64];
+  assign \other_rows[5]  = \read_data$320 [95:80];
+  assign \other_rows[6]  = \read_data$320 [111:96];
+  assign \other_rows[7]  = \read_data$320 [127:112];
+  assign \write_tag$338.valid  = \write_tag$338 [0];
+  assign \write_tag$338.first  = \write_tag$338 [1];
+  assign \write_tag$338.last  = \write_tag$338 [2];
+  assign \write_tag$338.sum_first  = \write_tag$338 [3];
+  assign \write_tag$338.sum_last  = \write_tag$338 [4];
+  assign \write_tag$338.edge  = \write_tag$338 [6:5];
+  assign \write_tag$338.level  = \write_tag$338 [8:7];
+  assign \write_tag$338.row_level  = \write_tag$338 [10:9];
+  assign \write_tag$338.sum_level  = \write_tag$338 [12:11];
+  assign \write_tag$338.kernel  = \write_tag$338 [16:13];
+  assign \write_tag$338.slot  = \write_tag$338 [17];
+  assign \write_tag$338.first_tile  = \write_tag$338 [18];
+  assign \write_tag$338.last_tile  = \write_tag$338 [19];
+  assign \tag$348.valid  = \tag$348 [0];
+  assign \tag$348.first  = \tag$348 [1];
+  assign \tag$348.last  = \tag$348 [2];
+  assign \tag$348.sum_first  = \tag$348 [3];
+  assign \tag$348.sum_last  = \tag$348 [4];
+  assign \tag$348.edge  = \tag$348 [6:5];
+  assign \tag$348.level  = \tag$348 [8:7];
+  assign \tag$348.row_level  = \tag$348 [10:9];
+  assign \tag$348.sum_level  = \tag$348 [12:11];
+  assign \tag$348.kernel  = \tag$348 [16:13];
+  assign \tag$348.slot  = \tag$348 [17];
+  assign \tag$348.first_tile  = \tag$348 [18];
+  assign \tag$348.last_tile  = \tag$348 [19];
+  assign \write_tag$352.valid  = \write_tag$352 [0];
+  assign \write_tag$352.first  = \write_tag$352 [1];
+  assign \write_tag$352.last  = \write_tag$352 [2];
+  assign \write_tag$352.sum_first  = \write_tag$352 [3];
+  assign \write_tag$352.sum_last  = \write_tag$352 [4];
+  assign \write_tag$352.edge  = \write_tag$352 [6:5];
+  assign \write_tag$352.level  = \write_tag$352 [8:7];
+  assign \write_tag$352.row_level  = \write_tag$352 [10:9];
+  assign \write_tag$352.sum_level  = \write_tag$352 [12:11];
+  assign \write_tag$352.kernel  = \write_tag$352 [16:13];
+  assign \write_tag$352.slot  = \write_tag$352 [17];
+  assign \write_tag$352.first_tile  = \write_tag$352 [18];
+  assign \write_tag$352.last_tile  = \write_tag$352 [19];
   assign \rows$408[0]  = \rows$408 [127:0];
   assign \rows$408[0][0]  = \rows$408 [15:0];
   assign \rows$408[0][1]  = \rows$408 [31:16];
@@ -4711,36 +4831,38 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \words$412[0]  = \words$412 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$345 [0] = \$138 ;
-  assign \tag$345 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$137 ;
+  assign \tag$348 [0] = \$156 ;
+  assign \tag$348 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$155 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$136 ;
+  assign ready_5[0] = \$154 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$135 ;
+  assign ready_4[0] = \$153 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$134 ;
+  assign ready_3[0] = \$152 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$133 ;
+  assign ready_2[0] = \$151 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$132 ;
+  assign ready_1[0] = \$150 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$131 ;
+  assign ready_0[0] = \$149 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$129 ;
-  assign source[19:1] = \$125 [19:1];
-  assign \$91  = a_word_picked;
-  assign \$93  = { \$92 [17], \$92 [17:1] };
-  assign \$105 [15] = \$91 [23];
-  assign \$105 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$25  = 1'h1;
-  assign \$26  = \$24 ;
-  assign \$32  = 2'h0;
-  assign \$35  = 2'h0;
-  assign \$38  = 2'h0;
-  assign \$41  = 2'h0;
-  assign \$44  = 2'h0;
-  assign \$47  = 2'h0;
+  assign source[0] = \$147 ;
+  assign source[19:1] = \$143 [19:1];
+  assign old_row[191:168] = old_row_7;
+  assign old_row[167:144] = old_row_6;
+  assign old_row[143:120] = old_row_5;
+  assign old_row[119:96] = old_row_4;
+  assign old_row[95:72] = old_row_3;
+  assign old_row[71:48] = old_row_2;
+  assign old_row[47:24] = old_row_1;
+  assign old_row[23:0] = old_row_0;
+  assign \$109  = a_word_picked;
+  assign \$111  = { \$110 [17], \$110 [17:1] };
+  assign \$123 [15] = \$109 [23];
+  assign \$123 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$43  = 1'h1;
+  assign \$44  = \$42 ;
   assign \$50  = 2'h0;
   assign \$53  = 2'h0;
   assign \$56  = 2'h0;
@@ -4750,79 +4872,79 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$68  = 2'h0;
   assign \$71  = 2'h0;
   assign \$74  = 2'h0;
-  assign a_word_raw_0 = { \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23], \$90 [23:7] };
-  assign \$107  = a_row_0;
+  assign \$77  = 2'h0;
+  assign \$80  = 2'h0;
+  assign \$83  = 2'h0;
+  assign \$86  = 2'h0;
+  assign \$89  = 2'h0;
+  assign \$92  = 2'h0;
+  assign a_word_raw_0 = { \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23:7] };
+  assign \$125  = a_row_0;
   assign b = b_row_0;
-  assign \$109  = a_row_1;
-  assign \b$221  = b_row_1;
-  assign \$111  = a_row_2;
-  assign \b$225  = b_row_2;
-  assign \$113  = a_row_3;
-  assign \b$229  = b_row_3;
-  assign \$115  = a_row_4;
-  assign \b$233  = b_row_4;
-  assign \$117  = a_row_5;
-  assign \b$237  = b_row_5;
-  assign \$119  = a_row_6;
-  assign \b$241  = b_row_6;
-  assign \$121  = a_row_7;
-  assign \b$245  = b_row_7;
+  assign \$127  = a_row_1;
+  assign \b$223  = b_row_1;
+  assign \$129  = a_row_2;
+  assign \b$227  = b_row_2;
+  assign \$131  = a_row_3;
+  assign \b$231  = b_row_3;
+  assign \$133  = a_row_4;
+  assign \b$235  = b_row_4;
+  assign \$135  = a_row_5;
+  assign \b$239  = b_row_5;
+  assign \$137  = a_row_6;
+  assign \b$243  = b_row_6;
+  assign \$139  = a_row_7;
+  assign \b$247  = b_row_7;
   assign blocked = 1'h0;
-  assign \$142  = 1'h1;
-  assign \$143  = 1'h0;
-  assign \$144  = write;
-  assign \$150  = 1'h0;
-  assign \$151  = 1'h0;
-  assign \$152  = write;
-  assign \$158  = 1'h0;
-  assign \$159  = 1'h0;
-  assign \$160  = write;
-  assign \$166  = 1'h0;
-  assign \$167  = 1'h0;
-  assign \$168  = write;
-  assign \$174  = 1'h0;
-  assign \$175  = 1'h0;
-  assign \$176  = write;
-  assign \$182  = 1'h0;
-  assign \$183  = 1'h0;
-  assign \$184  = write;
-  assign \$190  = 1'h0;
-  assign \$191  = 1'h0;
-  assign \$192  = write;
-  assign \$198  = 1'h0;
-  assign \$199  = 1'h0;
-  assign \$200  = write;
-  assign \$205  = \active$377 ;
-  assign \$207  = 1'h1;
+  assign \$160  = 1'h1;
+  assign \$161  = 1'h0;
+  assign \$162  = write;
+  assign \$168  = 1'h0;
+  assign \$169  = 1'h0;
+  assign \$170  = write;
+  assign \$176  = 1'h0;
+  assign \$177  = 1'h0;
+  assign \$178  = write;
+  assign \$184  = 1'h0;
+  assign \$185  = 1'h0;
+  assign \$186  = write;
+  assign \$192  = 1'h0;
+  assign \$193  = 1'h0;
+  assign \$194  = write;
+  assign \$200  = 1'h0;
+  assign \$201  = 1'h0;
+  assign \$202  = write;
   assign \$208  = 1'h0;
-  assign \$209  = write;
-  assign \$215  = 1'h0;
+  assign \$209  = 1'h0;
+  assign \$210  = write;
   assign \$216  = 1'h0;
-  assign \$217  = write;
-  assign \$223  = 1'h0;
-  assign \$224  = 1'h0;
-  assign \$225  = write;
-  assign \$231  = 1'h0;
-  assign \$232  = 1'h0;
-  assign \$233  = write;
-  assign \$239  = 1'h0;
-  assign \$240  = 1'h0;
-  assign \$241  = write;
-  assign \$247  = 1'h0;
-  assign \$248  = 1'h0;
-  assign \$249  = write;
-  assign \$255  = 1'h0;
-  assign \$256  = 1'h0;
-  assign \$257  = write;
-  assign \$263  = 1'h0;
-  assign \$264  = 1'h0;
-  assign \$265  = write;
-  assign \$274  = \$273 ;
-  assign \$277  = \$276 ;
-  assign \$280  = \$279 ;
-  assign \$283  = \$282 ;
-  assign \$286  = \$285 ;
-  assign \$289  = \$288 ;
+  assign \$217  = 1'h0;
+  assign \$218  = write;
+  assign \$223  = \active$377 ;
+  assign \$225  = 1'h1;
+  assign \$226  = 1'h0;
+  assign \$227  = write;
+  assign \$233  = 1'h0;
+  assign \$234  = 1'h0;
+  assign \$235  = write;
+  assign \$241  = 1'h0;
+  assign \$242  = 1'h0;
+  assign \$243  = write;
+  assign \$249  = 1'h0;
+  assign \$250  = 1'h0;
+  assign \$251  = write;
+  assign \$257  = 1'h0;
+  assign \$258  = 1'h0;
+  assign \$259  = write;
+  assign \$265  = 1'h0;
+  assign \$266  = 1'h0;
+  assign \$267  = write;
+  assign \$273  = 1'h0;
+  assign \$274  = 1'h0;
+  assign \$275  = write;
+  assign \$281  = 1'h0;
+  assign \$282  = 1'h0;
+  assign \$283  = write;
   assign \$292  = \$291 ;
   assign \$295  = \$294 ;
   assign \$298  = \$297 ;
@@ -4833,143 +4955,149 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$313  = \$312 ;
   assign \$316  = \$315 ;
   assign \$319  = \$318 ;
-  assign \$322  = writing[0];
-  assign \$326  = 1'h1;
-  assign \$327  = 1'h0;
-  assign \$328  = write;
-  assign \$330  = 1'h1;
-  assign \$331  = word_enables[0];
-  assign \$333  = \$332 ;
+  assign \$322  = \$321 ;
+  assign \$325  = \$324 ;
+  assign \$328  = \$327 ;
+  assign \$331  = \$330 ;
+  assign \$334  = \$333 ;
   assign \$337  = \$336 ;
-  assign \$341  = 1'h0;
-  assign \$342  = 1'h0;
-  assign \$343  = write;
+  assign \$340  = writing[0];
+  assign \$344  = 1'h1;
   assign \$345  = 1'h0;
-  assign \$346  = 1'h0;
-  assign \$347  = row_enables[1];
-  assign \$348  = row_enables[1];
-  assign \$352  = \$351 ;
-  assign \$356  = 1'h0;
-  assign \$357  = 1'h0;
-  assign \$358  = write;
+  assign \$346  = write;
+  assign \$348  = 1'h1;
+  assign \$349  = word_enables[0];
+  assign \$351  = \$350 ;
+  assign \$355  = \$354 ;
+  assign \$359  = 1'h0;
   assign \$360  = 1'h0;
-  assign \$361  = 1'h0;
-  assign \$362  = row_enables[2];
-  assign \$363  = row_enables[2];
-  assign \$367  = \$366 ;
-  assign \$371  = 1'h0;
-  assign \$372  = 1'h0;
-  assign \$373  = write;
+  assign \$361  = write;
+  assign \$363  = 1'h0;
+  assign \$364  = 1'h0;
+  assign \$365  = row_enables[1];
+  assign \$366  = row_enables[1];
+  assign \$370  = \$369 ;
+  assign \$374  = 1'h0;
   assign \$375  = 1'h0;
-  assign \$376  = 1'h0;
-  assign \$377  = row_enables[3];
-  assign \$378  = row_enables[3];
-  assign \$382  = \$381 ;
-  assign \$386  = 1'h0;
-  assign \$387  = 1'h0;
-  assign \$388  = write;
+  assign \$376  = write;
+  assign \$378  = 1'h0;
+  assign \$379  = 1'h0;
+  assign \$380  = row_enables[2];
+  assign \$381  = row_enables[2];
+  assign \$385  = \$384 ;
+  assign \$389  = 1'h0;
   assign \$390  = 1'h0;
-  assign \$391  = 1'h0;
-  assign \$392  = row_enables[4];
-  assign \$393  = row_enables[4];
-  assign \$397  = \$396 ;
-  assign \$401  = 1'h0;
-  assign \$402  = 1'h0;
-  assign \$403  = write;
+  assign \$391  = write;
+  assign \$393  = 1'h0;
+  assign \$394  = 1'h0;
+  assign \$395  = row_enables[3];
+  assign \$396  = row_enables[3];
+  assign \$400  = \$399 ;
+  assign \$404  = 1'h0;
   assign \$405  = 1'h0;
-  assign \$406  = 1'h0;
-  assign \$407  = row_enables[5];
-  assign \$408  = row_enables[5];
-  assign \$412  = \$411 ;
-  assign \$416  = 1'h0;
-  assign \$417  = 1'h0;
-  assign \$418  = write;
+  assign \$406  = write;
+  assign \$408  = 1'h0;
+  assign \$409  = 1'h0;
+  assign \$410  = row_enables[4];
+  assign \$411  = row_enables[4];
+  assign \$415  = \$414 ;
+  assign \$419  = 1'h0;
   assign \$420  = 1'h0;
-  assign \$421  = 1'h0;
-  assign \$422  = row_enables[6];
-  assign \$423  = row_enables[6];
-  assign \$427  = \$426 ;
-  assign \$431  = 1'h0;
-  assign \$432  = 1'h0;
-  assign \$433  = write;
+  assign \$421  = write;
+  assign \$423  = 1'h0;
+  assign \$424  = 1'h0;
+  assign \$425  = row_enables[5];
+  assign \$426  = row_enables[5];
+  assign \$430  = \$429 ;
+  assign \$434  = 1'h0;
   assign \$435  = 1'h0;
-  assign \$436  = 1'h0;
-  assign \$437  = row_enables[7];
-  assign \$438  = row_enables[7];
-  assign \$442  = \$441 ;
-  assign \$447  = writing[1];
-  assign \$448  = \bank$410 ;
-  assign \$451  = 1'h1;
-  assign \$452  = 1'h0;
-  assign \$453  = write;
-  assign \$455  = 1'h1;
-  assign \$456  = word_enables[1];
-  assign \$458  = \$457 ;
-  assign \$459  = \bank$410 ;
-  assign \$462  = \$461 ;
-  assign \$466  = 1'h0;
-  assign \$467  = 1'h0;
-  assign \$468  = write;
+  assign \$436  = write;
+  assign \$438  = 1'h0;
+  assign \$439  = 1'h0;
+  assign \$440  = row_enables[6];
+  assign \$441  = row_enables[6];
+  assign \$445  = \$444 ;
+  assign \$449  = 1'h0;
+  assign \$450  = 1'h0;
+  assign \$451  = write;
+  assign \$453  = 1'h0;
+  assign \$454  = 1'h0;
+  assign \$455  = row_enables[7];
+  assign \$456  = row_enables[7];
+  assign \$460  = \$459 ;
+  assign \$465  = writing[1];
+  assign \$466  = \bank$410 ;
+  assign \$469  = 1'h1;
   assign \$470  = 1'h0;
-  assign \$471  = 1'h0;
-  assign \$472  = row_enables[9];
-  assign \$473  = row_enables[9];
-  assign \$474  = \bank$410 ;
-  assign \$477  = \$476 ;
-  assign \$481  = 1'h0;
-  assign \$482  = 1'h0;
-  assign \$483  = write;
+  assign \$471  = write;
+  assign \$473  = 1'h1;
+  assign \$474  = word_enables[1];
+  assign \$476  = \$475 ;
+  assign \$477  = \bank$410 ;
+  assign \$480  = \$479 ;
+  assign \$484  = 1'h0;
   assign \$485  = 1'h0;
-  assign \$486  = 1'h0;
-  assign \$487  = row_enables[10];
-  assign \$488  = row_enables[10];
-  assign \$489  = \bank$410 ;
-  assign \$492  = \$491 ;
-  assign \$496  = 1'h0;
-  assign \$497  = 1'h0;
-  assign \$498  = write;
+  assign \$486  = write;
+  assign \$488  = 1'h0;
+  assign \$489  = 1'h0;
+  assign \$490  = row_enables[9];
+  assign \$491  = row_enables[9];
+  assign \$492  = \bank$410 ;
+  assign \$495  = \$494 ;
+  assign \$499  = 1'h0;
   assign \$500  = 1'h0;
-  assign \$501  = 1'h0;
-  assign \$502  = row_enables[11];
-  assign \$503  = row_enables[11];
-  assign \$504  = \bank$410 ;
-  assign \$507  = \$506 ;
-  assign \$511  = 1'h0;
-  assign \$512  = 1'h0;
-  assign \$513  = write;
+  assign \$501  = write;
+  assign \$503  = 1'h0;
+  assign \$504  = 1'h0;
+  assign \$505  = row_enables[10];
+  assign \$506  = row_enables[10];
+  assign \$507  = \bank$410 ;
+  assign \$510  = \$509 ;
+  assign \$514  = 1'h0;
   assign \$515  = 1'h0;
-  assign \$516  = 1'h0;
-  assign \$517  = row_enables[12];
-  assign \$518  = row_enables[12];
-  assign \$519  = \bank$410 ;
-  assign \$522  = \$521 ;
-  assign \$526  = 1'h0;
-  assign \$527  = 1'h0;
-  assign \$528  = write;
+  assign \$516  = write;
+  assign \$518  = 1'h0;
+  assign \$519  = 1'h0;
+  assign \$520  = row_enables[11];
+  assign \$521  = row_enables[11];
+  assign \$522  = \bank$410 ;
+  assign \$525  = \$524 ;
+  assign \$529  = 1'h0;
   assign \$530  = 1'h0;
-  assign \$531  = 1'h0;
-  assign \$532  = row_enables[13];
-  assign \$533  = row_enables[13];
-  assign \$534  = \bank$410 ;
-  assign \$537  = \$536 ;
-  assign \$541  = 1'h0;
-  assign \$542  = 1'h0;
-  assign \$543  = write;
+  assign \$531  = write;
+  assign \$533  = 1'h0;
+  assign \$534  = 1'h0;
+  assign \$535  = row_enables[12];
+  assign \$536  = row_enables[12];
+  assign \$537  = \bank$410 ;
+  assign \$540  = \$539 ;
+  assign \$544  = 1'h0;
   assign \$545  = 1'h0;
-  assign \$546  = 1'h0;
-  assign \$547  = row_enables[14];
-  assign \$548  = row_enables[14];
-  assign \$549  = \bank$410 ;
-  assign \$552  = \$551 ;
-  assign \$556  = 1'h0;
-  assign \$557  = 1'h0;
-  assign \$558  = write;
+  assign \$546  = write;
+  assign \$548  = 1'h0;
+  assign \$549  = 1'h0;
+  assign \$550  = row_enables[13];
+  assign \$551  = row_enables[13];
+  assign \$552  = \bank$410 ;
+  assign \$555  = \$554 ;
+  assign \$559  = 1'h0;
   assign \$560  = 1'h0;
-  assign \$561  = 1'h0;
-  assign \$562  = row_enables[15];
-  assign \$563  = row_enables[15];
-  assign \$564  = \bank$410 ;
-  assign \$567  = \$566 ;
+  assign \$561  = write;
+  assign \$563  = 1'h0;
+  assign \$564  = 1'h0;
+  assign \$565  = row_enables[14];
+  assign \$566  = row_enables[14];
+  assign \$567  = \bank$410 ;
+  assign \$570  = \$569 ;
+  assign \$574  = 1'h0;
+  assign \$575  = 1'h0;
+  assign \$576  = write;
+  assign \$578  = 1'h0;
+  assign \$579  = 1'h0;
+  assign \$580  = row_enables[15];
+  assign \$581  = row_enables[15];
+  assign \$582  = \bank$410 ;
+  assign \$585  = \$584 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -5900,26 +6028,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$464$0 , \port$479$0 , \port$494$0 , \port$509$0 , \port$524$0 , \port$539$0 , \port$554$0 , \port$569$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$500$0 , \port$515$0 , \port$530$0 , \port$545$0 , \port$560$0 , \port$575$0 , \port$590$0 , \port$605$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$464$0 ;
-  wire \port$464$0 ;
-  input \port$479$0 ;
-  wire \port$479$0 ;
-  input \port$494$0 ;
-  wire \port$494$0 ;
-  input \port$509$0 ;
-  wire \port$509$0 ;
-  input \port$524$0 ;
-  wire \port$524$0 ;
-  input \port$539$0 ;
-  wire \port$539$0 ;
-  input \port$554$0 ;
-  wire \port$554$0 ;
-  input \port$569$0 ;
-  wire \port$569$0 ;
+  input \port$500$0 ;
+  wire \port$500$0 ;
+  input \port$515$0 ;
+  wire \port$515$0 ;
+  input \port$530$0 ;
+  wire \port$530$0 ;
+  input \port$545$0 ;
+  wire \port$545$0 ;
+  input \port$560$0 ;
+  wire \port$560$0 ;
+  input \port$575$0 ;
+  wire \port$575$0 ;
+  input \port$590$0 ;
+  wire \port$590$0 ;
+  input \port$605$0 ;
+  wire \port$605$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7110,21 +7238,21 @@ module \core.bank_row16_0 (rst, \port$464$0 , \port$479$0 , \port$494$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$464$0 )
+    if (\port$500$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$479$0 )
+    if (\port$515$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$494$0 )
+    if (\port$530$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$509$0 )
+    if (\port$545$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$524$0 )
+    if (\port$560$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$539$0 )
+    if (\port$575$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$554$0 )
+    if (\port$590$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$569$0 )
+    if (\port$605$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7147,32 +7275,32 @@ module \core.bank_row16_0 (rst, \port$464$0 , \port$479$0 , \port$494$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$569$0 , \port$554$0 , \port$539$0 , \port$524$0 , \port$509$0 , \port$494$0 , \port$479$0 , \port$464$0  };
-  assign write_enable = { \port$569$0 , \port$554$0 , \port$539$0 , \port$524$0 , \port$509$0 , \port$494$0 , \port$479$0 , \port$464$0  };
+  assign write__en = { \port$605$0 , \port$590$0 , \port$575$0 , \port$560$0 , \port$545$0 , \port$530$0 , \port$515$0 , \port$500$0  };
+  assign write_enable = { \port$605$0 , \port$590$0 , \port$575$0 , \port$560$0 , \port$545$0 , \port$530$0 , \port$515$0 , \port$500$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$595$0 , \port$610$0 , \port$625$0 , \port$640$0 , \port$655$0 , \port$670$0 , \port$685$0 , \port$700$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$631$0 , \port$646$0 , \port$661$0 , \port$676$0 , \port$691$0 , \port$706$0 , \port$721$0 , \port$736$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$595$0 ;
-  wire \port$595$0 ;
-  input \port$610$0 ;
-  wire \port$610$0 ;
-  input \port$625$0 ;
-  wire \port$625$0 ;
-  input \port$640$0 ;
-  wire \port$640$0 ;
-  input \port$655$0 ;
-  wire \port$655$0 ;
-  input \port$670$0 ;
-  wire \port$670$0 ;
-  input \port$685$0 ;
-  wire \port$685$0 ;
-  input \port$700$0 ;
-  wire \port$700$0 ;
+  input \port$631$0 ;
+  wire \port$631$0 ;
+  input \port$646$0 ;
+  wire \port$646$0 ;
+  input \port$661$0 ;
+  wire \port$661$0 ;
+  input \port$676$0 ;
+  wire \port$676$0 ;
+  input \port$691$0 ;
+  wire \port$691$0 ;
+  input \port$706$0 ;
+  wire \port$706$0 ;
+  input \port$721$0 ;
+  wire \port$721$0 ;
+  input \port$736$0 ;
+  wire \port$736$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7697,21 +7825,21 @@ module \core.bank_row16_1 (rst, \port$595$0 , \port$610$0 , \port$625$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$595$0 )
+    if (\port$631$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$610$0 )
+    if (\port$646$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$625$0 )
+    if (\port$661$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$640$0 )
+    if (\port$676$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$655$0 )
+    if (\port$691$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$670$0 )
+    if (\port$706$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$685$0 )
+    if (\port$721$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$700$0 )
+    if (\port$736$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7730,8 +7858,8 @@ module \core.bank_row16_1 (rst, \port$595$0 , \port$610$0 , \port$625$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$700$0 , \port$685$0 , \port$670$0 , \port$655$0 , \port$640$0 , \port$625$0 , \port$610$0 , \port$595$0  };
-  assign write_enable = { \port$700$0 , \port$685$0 , \port$670$0 , \port$655$0 , \port$640$0 , \port$625$0 , \port$610$0 , \port$595$0  };
+  assign write__en = { \port$736$0 , \port$721$0 , \port$706$0 , \port$691$0 , \port$676$0 , \port$661$0 , \port$646$0 , \port$631$0  };
+  assign write_enable = { \port$736$0 , \port$721$0 , \port$706$0 , \port$691$0 , \port$676$0 , \port$661$0 , \port$646$0 , \port$631$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -7739,26 +7867,26 @@ module \core.bank_row16_1 (rst, \port$595$0 , \port$610$0 , \port$625$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$261$0 , \port$269$0 , \port$277$0 , \port$285$0 , \port$293$0 , \port$301$0 , \port$309$0 , \port$317$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$321$0 , \port$329$0 , \port$337$0 , \port$345$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$261$0 ;
-  wire \port$261$0 ;
-  input \port$269$0 ;
-  wire \port$269$0 ;
-  input \port$277$0 ;
-  wire \port$277$0 ;
-  input \port$285$0 ;
-  wire \port$285$0 ;
-  input \port$293$0 ;
-  wire \port$293$0 ;
-  input \port$301$0 ;
-  wire \port$301$0 ;
-  input \port$309$0 ;
-  wire \port$309$0 ;
-  input \port$317$0 ;
-  wire \port$317$0 ;
+  input \port$297$0 ;
+  wire \port$297$0 ;
+  input \port$305$0 ;
+  wire \port$305$0 ;
+  input \port$313$0 ;
+  wire \port$313$0 ;
+  input \port$321$0 ;
+  wire \port$321$0 ;
+  input \port$329$0 ;
+  wire \port$329$0 ;
+  input \port$337$0 ;
+  wire \port$337$0 ;
+  input \port$345$0 ;
+  wire \port$345$0 ;
+  input \port$353$0 ;
+  wire \port$353$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -7808,21 +7936,21 @@ module \core.bank_row24_0 (rst, \port$261$0 , \port$269$0 , \port$277$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$261$0 )
+    if (\port$297$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$269$0 )
+    if (\port$305$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$277$0 )
+    if (\port$313$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$285$0 )
+    if (\port$321$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$293$0 )
+    if (\port$329$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$301$0 )
+    if (\port$337$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$309$0 )
+    if (\port$345$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$317$0 )
+    if (\port$353$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -7845,32 +7973,32 @@ module \core.bank_row24_0 (rst, \port$261$0 , \port$269$0 , \port$277$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$317$0 , \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0  };
-  assign write_enable = { \port$317$0 , \port$309$0 , \port$301$0 , \port$293$0 , \port$285$0 , \port$277$0 , \port$269$0 , \port$261$0  };
+  assign write__en = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
+  assign write_enable = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$330$0 , \port$338$0 , \port$346$0 , \port$354$0 , \port$362$0 , \port$370$0 , \port$378$0 , \port$386$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$366$0 , \port$374$0 , \port$382$0 , \port$390$0 , \port$398$0 , \port$406$0 , \port$414$0 , \port$422$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$330$0 ;
-  wire \port$330$0 ;
-  input \port$338$0 ;
-  wire \port$338$0 ;
-  input \port$346$0 ;
-  wire \port$346$0 ;
-  input \port$354$0 ;
-  wire \port$354$0 ;
-  input \port$362$0 ;
-  wire \port$362$0 ;
-  input \port$370$0 ;
-  wire \port$370$0 ;
-  input \port$378$0 ;
-  wire \port$378$0 ;
-  input \port$386$0 ;
-  wire \port$386$0 ;
+  input \port$366$0 ;
+  wire \port$366$0 ;
+  input \port$374$0 ;
+  wire \port$374$0 ;
+  input \port$382$0 ;
+  wire \port$382$0 ;
+  input \port$390$0 ;
+  wire \port$390$0 ;
+  input \port$398$0 ;
+  wire \port$398$0 ;
+  input \port$406$0 ;
+  wire \port$406$0 ;
+  input \port$414$0 ;
+  wire \port$414$0 ;
+  input \port$422$0 ;
+  wire \port$422$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -7903,21 +8031,21 @@ module \core.bank_row24_1 (rst, \port$330$0 , \port$338$0 , \port$346$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$330$0 )
+    if (\port$366$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$338$0 )
+    if (\port$374$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$346$0 )
+    if (\port$382$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$354$0 )
+    if (\port$390$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$362$0 )
+    if (\port$398$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$370$0 )
+    if (\port$406$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$378$0 )
+    if (\port$414$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$386$0 )
+    if (\port$422$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -7940,38 +8068,38 @@ module \core.bank_row24_1 (rst, \port$330$0 , \port$338$0 , \port$346$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$386$0 , \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0  };
-  assign write_enable = { \port$386$0 , \port$378$0 , \port$370$0 , \port$362$0 , \port$354$0 , \port$346$0 , \port$338$0 , \port$330$0  };
+  assign write__en = { \port$422$0 , \port$414$0 , \port$406$0 , \port$398$0 , \port$390$0 , \port$382$0 , \port$374$0 , \port$366$0  };
+  assign write_enable = { \port$422$0 , \port$414$0 , \port$406$0 , \port$398$0 , \port$390$0 , \port$382$0 , \port$374$0 , \port$366$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 , \port$405$0 , \port$408$0 , \port$411$0 , \port$414$0 , read__addr, read_data, \port$3236$0 , write__addr, clk);
+module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3292$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$393$0 ;
-  wire \port$393$0 ;
-  input \port$396$0 ;
-  wire \port$396$0 ;
-  input \port$399$0 ;
-  wire \port$399$0 ;
-  input \port$402$0 ;
-  wire \port$402$0 ;
-  input \port$405$0 ;
-  wire \port$405$0 ;
-  input \port$408$0 ;
-  wire \port$408$0 ;
-  input \port$411$0 ;
-  wire \port$411$0 ;
-  input \port$414$0 ;
-  wire \port$414$0 ;
+  input \port$429$0 ;
+  wire \port$429$0 ;
+  input \port$432$0 ;
+  wire \port$432$0 ;
+  input \port$435$0 ;
+  wire \port$435$0 ;
+  input \port$438$0 ;
+  wire \port$438$0 ;
+  input \port$441$0 ;
+  wire \port$441$0 ;
+  input \port$444$0 ;
+  wire \port$444$0 ;
+  input \port$447$0 ;
+  wire \port$447$0 ;
+  input \port$450$0 ;
+  wire \port$450$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3236$0 ;
-  wire [15:0] \port$3236$0 ;
+  input [15:0] \port$3292$0 ;
+  wire [15:0] \port$3292$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8070,22 +8198,22 @@ module \core.bank_x (rst, \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$393$0 )
-      memory[write__addr][15:0] <= \port$3236$0 ;
-    if (\port$396$0 )
-      memory[write__addr][31:16] <= \port$3236$0 ;
-    if (\port$399$0 )
-      memory[write__addr][47:32] <= \port$3236$0 ;
-    if (\port$402$0 )
-      memory[write__addr][63:48] <= \port$3236$0 ;
-    if (\port$405$0 )
-      memory[write__addr][79:64] <= \port$3236$0 ;
-    if (\port$408$0 )
-      memory[write__addr][95:80] <= \port$3236$0 ;
-    if (\port$411$0 )
-      memory[write__addr][111:96] <= \port$3236$0 ;
-    if (\port$414$0 )
-      memory[write__addr][127:112] <= \port$3236$0 ;
+    if (\port$429$0 )
+      memory[write__addr][15:0] <= \port$3292$0 ;
+    if (\port$432$0 )
+      memory[write__addr][31:16] <= \port$3292$0 ;
+    if (\port$435$0 )
+      memory[write__addr][47:32] <= \port$3292$0 ;
+    if (\port$438$0 )
+      memory[write__addr][63:48] <= \port$3292$0 ;
+    if (\port$441$0 )
+      memory[write__addr][79:64] <= \port$3292$0 ;
+    if (\port$444$0 )
+      memory[write__addr][95:80] <= \port$3292$0 ;
+    if (\port$447$0 )
+      memory[write__addr][111:96] <= \port$3292$0 ;
+    if (\port$450$0 )
+      memory[write__addr][127:112] <= \port$3292$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8102,10 +8230,10 @@ module \core.bank_x (rst, \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
-  assign write_data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
-  assign write__en = { \port$414$0 , \port$411$0 , \port$408$0 , \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0  };
-  assign write_enable = { \port$414$0 , \port$411$0 , \port$408$0 , \port$405$0 , \port$402$0 , \port$399$0 , \port$396$0 , \port$393$0  };
+  assign write__data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
+  assign write_data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
+  assign write__en = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
+  assign write_enable = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8113,30 +8241,30 @@ module \core.bank_x (rst, \port$393$0 , \port$396$0 , \port$399$0 , \port$402$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$417$0 , \port$420$0 , \port$423$0 , \port$426$0 , \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , read_data, \port$3236$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3292$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$417$0 ;
-  wire \port$417$0 ;
-  input \port$420$0 ;
-  wire \port$420$0 ;
-  input \port$423$0 ;
-  wire \port$423$0 ;
-  input \port$426$0 ;
-  wire \port$426$0 ;
-  input \port$429$0 ;
-  wire \port$429$0 ;
-  input \port$432$0 ;
-  wire \port$432$0 ;
-  input \port$435$0 ;
-  wire \port$435$0 ;
-  input \port$438$0 ;
-  wire \port$438$0 ;
+  input \port$453$0 ;
+  wire \port$453$0 ;
+  input \port$456$0 ;
+  wire \port$456$0 ;
+  input \port$459$0 ;
+  wire \port$459$0 ;
+  input \port$462$0 ;
+  wire \port$462$0 ;
+  input \port$465$0 ;
+  wire \port$465$0 ;
+  input \port$468$0 ;
+  wire \port$468$0 ;
+  input \port$471$0 ;
+  wire \port$471$0 ;
+  input \port$474$0 ;
+  wire \port$474$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3236$0 ;
-  wire [15:0] \port$3236$0 ;
+  input [15:0] \port$3292$0 ;
+  wire [15:0] \port$3292$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8218,22 +8346,22 @@ module \core.bank_y (rst, \port$417$0 , \port$420$0 , \port$423$0 , \port$426$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$417$0 )
-      memory[write__addr][15:0] <= \port$3236$0 ;
-    if (\port$420$0 )
-      memory[write__addr][31:16] <= \port$3236$0 ;
-    if (\port$423$0 )
-      memory[write__addr][47:32] <= \port$3236$0 ;
-    if (\port$426$0 )
-      memory[write__addr][63:48] <= \port$3236$0 ;
-    if (\port$429$0 )
-      memory[write__addr][79:64] <= \port$3236$0 ;
-    if (\port$432$0 )
-      memory[write__addr][95:80] <= \port$3236$0 ;
-    if (\port$435$0 )
-      memory[write__addr][111:96] <= \port$3236$0 ;
-    if (\port$438$0 )
-      memory[write__addr][127:112] <= \port$3236$0 ;
+    if (\port$453$0 )
+      memory[write__addr][15:0] <= \port$3292$0 ;
+    if (\port$456$0 )
+      memory[write__addr][31:16] <= \port$3292$0 ;
+    if (\port$459$0 )
+      memory[write__addr][47:32] <= \port$3292$0 ;
+    if (\port$462$0 )
+      memory[write__addr][63:48] <= \port$3292$0 ;
+    if (\port$465$0 )
+      memory[write__addr][79:64] <= \port$3292$0 ;
+    if (\port$468$0 )
+      memory[write__addr][95:80] <= \port$3292$0 ;
+    if (\port$471$0 )
+      memory[write__addr][111:96] <= \port$3292$0 ;
+    if (\port$474$0 )
+      memory[write__addr][127:112] <= \port$3292$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8250,10 +8378,10 @@ module \core.bank_y (rst, \port$417$0 , \port$420$0 , \port$423$0 , \port$426$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
-  assign write_data = { \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0 , \port$3236$0  };
-  assign write__en = { \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0 , \port$426$0 , \port$423$0 , \port$420$0 , \port$417$0  };
-  assign write_enable = { \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0 , \port$426$0 , \port$423$0 , \port$420$0 , \port$417$0  };
+  assign write__data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
+  assign write_data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
+  assign write__en = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
+  assign write_enable = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -9388,7 +9516,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$2975$0 , \port$2976$0 , \port$2977$0 , \port$2978$0 , \port$2979$0 , \port$2980$0 , \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , \port$3611$0 , rows, write_tag
+module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , \port$3033$0 , \port$3035$0 , \port$3638$0 , \port$3643$0 , \port$3648$0 , \port$3653$0 , \port$3658$0 , \port$3663$0 , \port$3668$0 , \port$3673$0 , rows, write_tag
 , clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
@@ -9397,38 +9525,38 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$2973$0 ;
-  wire [23:0] \port$2973$0 ;
-  input [23:0] \port$2974$0 ;
-  wire [23:0] \port$2974$0 ;
-  input [23:0] \port$2975$0 ;
-  wire [23:0] \port$2975$0 ;
-  input [23:0] \port$2976$0 ;
-  wire [23:0] \port$2976$0 ;
-  input [23:0] \port$2977$0 ;
-  wire [23:0] \port$2977$0 ;
-  input [23:0] \port$2978$0 ;
-  wire [23:0] \port$2978$0 ;
-  input [23:0] \port$2979$0 ;
-  wire [23:0] \port$2979$0 ;
-  input [23:0] \port$2980$0 ;
-  wire [23:0] \port$2980$0 ;
-  input [35:0] \port$3576$0 ;
-  wire [35:0] \port$3576$0 ;
-  input [35:0] \port$3581$0 ;
-  wire [35:0] \port$3581$0 ;
-  input [35:0] \port$3586$0 ;
-  wire [35:0] \port$3586$0 ;
-  input [35:0] \port$3591$0 ;
-  wire [35:0] \port$3591$0 ;
-  input [35:0] \port$3596$0 ;
-  wire [35:0] \port$3596$0 ;
-  input [35:0] \port$3601$0 ;
-  wire [35:0] \port$3601$0 ;
-  input [35:0] \port$3606$0 ;
-  wire [35:0] \port$3606$0 ;
-  input [35:0] \port$3611$0 ;
-  wire [35:0] \port$3611$0 ;
+  input [23:0] \port$3021$0 ;
+  wire [23:0] \port$3021$0 ;
+  input [23:0] \port$3023$0 ;
+  wire [23:0] \port$3023$0 ;
+  input [23:0] \port$3025$0 ;
+  wire [23:0] \port$3025$0 ;
+  input [23:0] \port$3027$0 ;
+  wire [23:0] \port$3027$0 ;
+  input [23:0] \port$3029$0 ;
+  wire [23:0] \port$3029$0 ;
+  input [23:0] \port$3031$0 ;
+  wire [23:0] \port$3031$0 ;
+  input [23:0] \port$3033$0 ;
+  wire [23:0] \port$3033$0 ;
+  input [23:0] \port$3035$0 ;
+  wire [23:0] \port$3035$0 ;
+  input [35:0] \port$3638$0 ;
+  wire [35:0] \port$3638$0 ;
+  input [35:0] \port$3643$0 ;
+  wire [35:0] \port$3643$0 ;
+  input [35:0] \port$3648$0 ;
+  wire [35:0] \port$3648$0 ;
+  input [35:0] \port$3653$0 ;
+  wire [35:0] \port$3653$0 ;
+  input [35:0] \port$3658$0 ;
+  wire [35:0] \port$3658$0 ;
+  input [35:0] \port$3663$0 ;
+  wire [35:0] \port$3663$0 ;
+  input [35:0] \port$3668$0 ;
+  wire [35:0] \port$3668$0 ;
+  input [35:0] \port$3673$0 ;
+  wire [35:0] \port$3673$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10614,50 +10742,50 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$2973$0 (\port$2973$0 ),
-    .\port$3642$0 (narrow_0_0),
+    .\port$3021$0 (\port$3021$0 ),
+    .\port$3704$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$2974$0 (\port$2974$0 ),
-    .\port$3655$0 (narrow_0_1),
+    .\port$3023$0 (\port$3023$0 ),
+    .\port$3717$0 (narrow_0_1),
     .sum(\sum$168 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$2975$0 (\port$2975$0 ),
-    .\port$3660$0 (narrow_0_2),
+    .\port$3025$0 (\port$3025$0 ),
+    .\port$3722$0 (narrow_0_2),
     .sum(\sum$170 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$2976$0 (\port$2976$0 ),
-    .\port$3665$0 (narrow_0_3),
+    .\port$3027$0 (\port$3027$0 ),
+    .\port$3727$0 (narrow_0_3),
     .sum(\sum$172 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$2977$0 (\port$2977$0 ),
-    .\port$3670$0 (narrow_0_4),
+    .\port$3029$0 (\port$3029$0 ),
+    .\port$3732$0 (narrow_0_4),
     .sum(\sum$174 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$2978$0 (\port$2978$0 ),
-    .\port$3675$0 (narrow_0_5),
+    .\port$3031$0 (\port$3031$0 ),
+    .\port$3737$0 (narrow_0_5),
     .sum(\sum$176 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$2979$0 (\port$2979$0 ),
-    .\port$3680$0 (narrow_0_6),
+    .\port$3033$0 (\port$3033$0 ),
+    .\port$3742$0 (narrow_0_6),
     .sum(\sum$178 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$2980$0 (\port$2980$0 ),
-    .\port$3685$0 (narrow_0_7),
+    .\port$3035$0 (\port$3035$0 ),
+    .\port$3747$0 (narrow_0_7),
     .sum(\sum$180 )
   );
   always @* begin
@@ -10921,13 +11049,13 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3611$0 , \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0  };
+  assign totals = { \port$3673$0 , \port$3668$0 , \port$3663$0 , \port$3658$0 , \port$3653$0 , \port$3648$0 , \port$3643$0 , \port$3638$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$2973$0 [23], \port$2973$0 [23], \port$2973$0 [23], \port$2973$0  };
-  assign old = { \port$2980$0 , \port$2979$0 , \port$2978$0 , \port$2977$0 , \port$2976$0 , \port$2975$0 , \port$2974$0 , \port$2973$0  };
+  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
+  assign old = { \port$3035$0 , \port$3033$0 , \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0 , \port$3023$0 , \port$3021$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -10935,7 +11063,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$2974$0 [23], \port$2974$0 [23], \port$2974$0 [23], \port$2974$0  };
+  assign \base$42  = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -10943,7 +11071,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$2975$0 [23], \port$2975$0 [23], \port$2975$0 [23], \port$2975$0  };
+  assign \base$58  = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -10951,7 +11079,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$2976$0 [23], \port$2976$0 [23], \port$2976$0 [23], \port$2976$0  };
+  assign \base$74  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -10959,7 +11087,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$2977$0 [23], \port$2977$0 [23], \port$2977$0 [23], \port$2977$0  };
+  assign \base$90  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -10967,7 +11095,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$2978$0 [23], \port$2978$0 [23], \port$2978$0 [23], \port$2978$0  };
+  assign \base$106  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -10975,7 +11103,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$2979$0 [23], \port$2979$0 [23], \port$2979$0 [23], \port$2979$0  };
+  assign \base$122  = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -10983,7 +11111,7 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$2980$0 [23], \port$2980$0 [23], \port$2980$0 [23], \port$2980$0  };
+  assign \base$138  = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11015,22 +11143,22 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3576$0 ;
-  assign \totals[1]  = \port$3581$0 ;
-  assign \totals[2]  = \port$3586$0 ;
-  assign \totals[3]  = \port$3591$0 ;
-  assign \totals[4]  = \port$3596$0 ;
-  assign \totals[5]  = \port$3601$0 ;
-  assign \totals[6]  = \port$3606$0 ;
-  assign \totals[7]  = \port$3611$0 ;
-  assign \old[0]  = \port$2973$0 ;
-  assign \old[1]  = \port$2974$0 ;
-  assign \old[2]  = \port$2975$0 ;
-  assign \old[3]  = \port$2976$0 ;
-  assign \old[4]  = \port$2977$0 ;
-  assign \old[5]  = \port$2978$0 ;
-  assign \old[6]  = \port$2979$0 ;
-  assign \old[7]  = \port$2980$0 ;
+  assign \totals[0]  = \port$3638$0 ;
+  assign \totals[1]  = \port$3643$0 ;
+  assign \totals[2]  = \port$3648$0 ;
+  assign \totals[3]  = \port$3653$0 ;
+  assign \totals[4]  = \port$3658$0 ;
+  assign \totals[5]  = \port$3663$0 ;
+  assign \totals[6]  = \port$3668$0 ;
+  assign \totals[7]  = \port$3673$0 ;
+  assign \old[0]  = \port$3021$0 ;
+  assign \old[1]  = \port$3023$0 ;
+  assign \old[2]  = \port$3025$0 ;
+  assign \old[3]  = \port$3027$0 ;
+  assign \old[4]  = \port$3029$0 ;
+  assign \old[5]  = \port$3031$0 ;
+  assign \old[6]  = \port$3033$0 ;
+  assign \old[7]  = \port$3035$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11142,73 +11270,73 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:9] };
-  assign \$3  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:10] };
-  assign \$6  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:11] };
-  assign \$9  = { \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35], \port$3576$0 [35:13] };
+  assign \$1  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:9] };
+  assign \$3  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:10] };
+  assign \$6  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:11] };
+  assign \$9  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:9] };
-  assign \$41  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:10] };
-  assign \$44  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:11] };
-  assign \$47  = { \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35], \port$3581$0 [35:13] };
+  assign \$39  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:9] };
+  assign \$41  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:10] };
+  assign \$44  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:11] };
+  assign \$47  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:9] };
-  assign \$79  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:10] };
-  assign \$82  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:11] };
-  assign \$85  = { \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35], \port$3586$0 [35:13] };
+  assign \$77  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:9] };
+  assign \$79  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:10] };
+  assign \$82  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:11] };
+  assign \$85  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:9] };
-  assign \$117  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:10] };
-  assign \$120  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:11] };
-  assign \$123  = { \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35], \port$3591$0 [35:13] };
+  assign \$115  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:9] };
+  assign \$117  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:10] };
+  assign \$120  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:11] };
+  assign \$123  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:9] };
-  assign \$155  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:10] };
-  assign \$158  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:11] };
-  assign \$161  = { \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35], \port$3596$0 [35:13] };
+  assign \$153  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:9] };
+  assign \$155  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:10] };
+  assign \$158  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:11] };
+  assign \$161  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:9] };
-  assign \$193  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:10] };
-  assign \$196  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:11] };
-  assign \$199  = { \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35], \port$3601$0 [35:13] };
+  assign \$191  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:9] };
+  assign \$193  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:10] };
+  assign \$196  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:11] };
+  assign \$199  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:9] };
-  assign \$231  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:10] };
-  assign \$234  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:11] };
-  assign \$237  = { \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35], \port$3606$0 [35:13] };
+  assign \$229  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:9] };
+  assign \$231  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:10] };
+  assign \$234  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:11] };
+  assign \$237  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:9] };
-  assign \$269  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:10] };
-  assign \$272  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:11] };
-  assign \$275  = { \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35], \port$3611$0 [35:13] };
+  assign \$267  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:9] };
+  assign \$269  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:10] };
+  assign \$272  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:11] };
+  assign \$275  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
@@ -11249,163 +11377,163 @@ module \core.full_path (rst, write, tag, \port$2973$0 , \port$2974$0 , \port$297
   assign \$365  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$2973$0 , \port$3642$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3021$0 , \port$3704$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2973$0 ;
-  wire [23:0] \port$2973$0 ;
-  input [25:0] \port$3642$0 ;
-  wire [25:0] \port$3642$0 ;
+  input [23:0] \port$3021$0 ;
+  wire [23:0] \port$3021$0 ;
+  input [25:0] \port$3704$0 ;
+  wire [25:0] \port$3704$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2973$0 ) - $signed(\port$3642$0 );
-  assign \$2  = alone ? { \port$3642$0 [25], \port$3642$0 [25], \port$3642$0  } : \$1 ;
-  assign base = { \port$2973$0 [23], \port$2973$0 [23], \port$2973$0 [23], \port$2973$0  };
-  assign addend = { \port$3642$0 [25], \port$3642$0  };
+  assign \$1  = $signed(\port$3021$0 ) - $signed(\port$3704$0 );
+  assign \$2  = alone ? { \port$3704$0 [25], \port$3704$0 [25], \port$3704$0  } : \$1 ;
+  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
+  assign addend = { \port$3704$0 [25], \port$3704$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$2974$0 , \port$3655$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3023$0 , \port$3717$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2974$0 ;
-  wire [23:0] \port$2974$0 ;
-  input [25:0] \port$3655$0 ;
-  wire [25:0] \port$3655$0 ;
+  input [23:0] \port$3023$0 ;
+  wire [23:0] \port$3023$0 ;
+  input [25:0] \port$3717$0 ;
+  wire [25:0] \port$3717$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2974$0 ) - $signed(\port$3655$0 );
-  assign \$2  = alone ? { \port$3655$0 [25], \port$3655$0 [25], \port$3655$0  } : \$1 ;
-  assign base = { \port$2974$0 [23], \port$2974$0 [23], \port$2974$0 [23], \port$2974$0  };
-  assign addend = { \port$3655$0 [25], \port$3655$0  };
+  assign \$1  = $signed(\port$3023$0 ) - $signed(\port$3717$0 );
+  assign \$2  = alone ? { \port$3717$0 [25], \port$3717$0 [25], \port$3717$0  } : \$1 ;
+  assign base = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
+  assign addend = { \port$3717$0 [25], \port$3717$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$2975$0 , \port$3660$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3025$0 , \port$3722$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2975$0 ;
-  wire [23:0] \port$2975$0 ;
-  input [25:0] \port$3660$0 ;
-  wire [25:0] \port$3660$0 ;
+  input [23:0] \port$3025$0 ;
+  wire [23:0] \port$3025$0 ;
+  input [25:0] \port$3722$0 ;
+  wire [25:0] \port$3722$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2975$0 ) - $signed(\port$3660$0 );
-  assign \$2  = alone ? { \port$3660$0 [25], \port$3660$0 [25], \port$3660$0  } : \$1 ;
-  assign base = { \port$2975$0 [23], \port$2975$0 [23], \port$2975$0 [23], \port$2975$0  };
-  assign addend = { \port$3660$0 [25], \port$3660$0  };
+  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3722$0 );
+  assign \$2  = alone ? { \port$3722$0 [25], \port$3722$0 [25], \port$3722$0  } : \$1 ;
+  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
+  assign addend = { \port$3722$0 [25], \port$3722$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$2976$0 , \port$3665$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3027$0 , \port$3727$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2976$0 ;
-  wire [23:0] \port$2976$0 ;
-  input [25:0] \port$3665$0 ;
-  wire [25:0] \port$3665$0 ;
+  input [23:0] \port$3027$0 ;
+  wire [23:0] \port$3027$0 ;
+  input [25:0] \port$3727$0 ;
+  wire [25:0] \port$3727$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2976$0 ) - $signed(\port$3665$0 );
-  assign \$2  = alone ? { \port$3665$0 [25], \port$3665$0 [25], \port$3665$0  } : \$1 ;
-  assign base = { \port$2976$0 [23], \port$2976$0 [23], \port$2976$0 [23], \port$2976$0  };
-  assign addend = { \port$3665$0 [25], \port$3665$0  };
+  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3727$0 );
+  assign \$2  = alone ? { \port$3727$0 [25], \port$3727$0 [25], \port$3727$0  } : \$1 ;
+  assign base = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
+  assign addend = { \port$3727$0 [25], \port$3727$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$2977$0 , \port$3670$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3029$0 , \port$3732$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2977$0 ;
-  wire [23:0] \port$2977$0 ;
-  input [25:0] \port$3670$0 ;
-  wire [25:0] \port$3670$0 ;
+  input [23:0] \port$3029$0 ;
+  wire [23:0] \port$3029$0 ;
+  input [25:0] \port$3732$0 ;
+  wire [25:0] \port$3732$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2977$0 ) - $signed(\port$3670$0 );
-  assign \$2  = alone ? { \port$3670$0 [25], \port$3670$0 [25], \port$3670$0  } : \$1 ;
-  assign base = { \port$2977$0 [23], \port$2977$0 [23], \port$2977$0 [23], \port$2977$0  };
-  assign addend = { \port$3670$0 [25], \port$3670$0  };
+  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3732$0 );
+  assign \$2  = alone ? { \port$3732$0 [25], \port$3732$0 [25], \port$3732$0  } : \$1 ;
+  assign base = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
+  assign addend = { \port$3732$0 [25], \port$3732$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$2978$0 , \port$3675$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3031$0 , \port$3737$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2978$0 ;
-  wire [23:0] \port$2978$0 ;
-  input [25:0] \port$3675$0 ;
-  wire [25:0] \port$3675$0 ;
+  input [23:0] \port$3031$0 ;
+  wire [23:0] \port$3031$0 ;
+  input [25:0] \port$3737$0 ;
+  wire [25:0] \port$3737$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2978$0 ) - $signed(\port$3675$0 );
-  assign \$2  = alone ? { \port$3675$0 [25], \port$3675$0 [25], \port$3675$0  } : \$1 ;
-  assign base = { \port$2978$0 [23], \port$2978$0 [23], \port$2978$0 [23], \port$2978$0  };
-  assign addend = { \port$3675$0 [25], \port$3675$0  };
+  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3737$0 );
+  assign \$2  = alone ? { \port$3737$0 [25], \port$3737$0 [25], \port$3737$0  } : \$1 ;
+  assign base = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
+  assign addend = { \port$3737$0 [25], \port$3737$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$2979$0 , \port$3680$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3033$0 , \port$3742$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2979$0 ;
-  wire [23:0] \port$2979$0 ;
-  input [25:0] \port$3680$0 ;
-  wire [25:0] \port$3680$0 ;
+  input [23:0] \port$3033$0 ;
+  wire [23:0] \port$3033$0 ;
+  input [25:0] \port$3742$0 ;
+  wire [25:0] \port$3742$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2979$0 ) - $signed(\port$3680$0 );
-  assign \$2  = alone ? { \port$3680$0 [25], \port$3680$0 [25], \port$3680$0  } : \$1 ;
-  assign base = { \port$2979$0 [23], \port$2979$0 [23], \port$2979$0 [23], \port$2979$0  };
-  assign addend = { \port$3680$0 [25], \port$3680$0  };
+  assign \$1  = $signed(\port$3033$0 ) - $signed(\port$3742$0 );
+  assign \$2  = alone ? { \port$3742$0 [25], \port$3742$0 [25], \port$3742$0  } : \$1 ;
+  assign base = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
+  assign addend = { \port$3742$0 [25], \port$3742$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$2980$0 , \port$3685$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3035$0 , \port$3747$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$2980$0 ;
-  wire [23:0] \port$2980$0 ;
-  input [25:0] \port$3685$0 ;
-  wire [25:0] \port$3685$0 ;
+  input [23:0] \port$3035$0 ;
+  wire [23:0] \port$3035$0 ;
+  input [25:0] \port$3747$0 ;
+  wire [25:0] \port$3747$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$2980$0 ) - $signed(\port$3685$0 );
-  assign \$2  = alone ? { \port$3685$0 [25], \port$3685$0 [25], \port$3685$0  } : \$1 ;
-  assign base = { \port$2980$0 [23], \port$2980$0 [23], \port$2980$0 [23], \port$2980$0  };
-  assign addend = { \port$3685$0 [25], \port$3685$0  };
+  assign \$1  = $signed(\port$3035$0 ) - $signed(\port$3747$0 );
+  assign \$2  = alone ? { \port$3747$0 [25], \port$3747$0 [25], \port$3747$0  } : \$1 ;
+  assign base = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
+  assign addend = { \port$3747$0 [25], \port$3747$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -11703,7 +11831,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -11711,8 +11839,8 @@ module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11735,9 +11863,9 @@ module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3579$0 (product),
+    .\port$3641$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -11750,7 +11878,7 @@ module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -11760,26 +11888,26 @@ module \core.lane_0 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3579$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3641$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3579$0 ;
-  wire [31:0] \port$3579$0 ;
+  input [31:0] \port$3641$0 ;
+  wire [31:0] \port$3641$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3579$0 );
-  assign \$2  = alone ? { \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0  } : \$1 ;
-  assign addend = { \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0 [31], \port$3579$0  };
+  assign \$1  = $signed(base) + $signed(\port$3641$0 );
+  assign \$2  = alone ? { \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0  } : \$1 ;
+  assign addend = { \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -11809,7 +11937,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -11817,8 +11945,8 @@ module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11841,9 +11969,9 @@ module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3584$0 (product),
+    .\port$3646$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -11856,7 +11984,7 @@ module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -11866,26 +11994,26 @@ module \core.lane_1 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3584$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3646$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3584$0 ;
-  wire [31:0] \port$3584$0 ;
+  input [31:0] \port$3646$0 ;
+  wire [31:0] \port$3646$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3584$0 );
-  assign \$2  = alone ? { \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0  } : \$1 ;
-  assign addend = { \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0 [31], \port$3584$0  };
+  assign \$1  = $signed(base) + $signed(\port$3646$0 );
+  assign \$2  = alone ? { \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0  } : \$1 ;
+  assign addend = { \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -11915,7 +12043,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -11923,8 +12051,8 @@ module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11947,9 +12075,9 @@ module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3589$0 (product),
+    .\port$3651$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -11962,7 +12090,7 @@ module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -11972,26 +12100,26 @@ module \core.lane_2 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3589$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3651$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3589$0 ;
-  wire [31:0] \port$3589$0 ;
+  input [31:0] \port$3651$0 ;
+  wire [31:0] \port$3651$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3589$0 );
-  assign \$2  = alone ? { \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0  } : \$1 ;
-  assign addend = { \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0 [31], \port$3589$0  };
+  assign \$1  = $signed(base) + $signed(\port$3651$0 );
+  assign \$2  = alone ? { \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0  } : \$1 ;
+  assign addend = { \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12021,7 +12149,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12029,8 +12157,8 @@ module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12053,9 +12181,9 @@ module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3594$0 (product),
+    .\port$3656$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12068,7 +12196,7 @@ module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12078,26 +12206,26 @@ module \core.lane_3 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3594$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3656$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3594$0 ;
-  wire [31:0] \port$3594$0 ;
+  input [31:0] \port$3656$0 ;
+  wire [31:0] \port$3656$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3594$0 );
-  assign \$2  = alone ? { \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0  } : \$1 ;
-  assign addend = { \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0 [31], \port$3594$0  };
+  assign \$1  = $signed(base) + $signed(\port$3656$0 );
+  assign \$2  = alone ? { \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0  } : \$1 ;
+  assign addend = { \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12127,7 +12255,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12135,8 +12263,8 @@ module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12159,9 +12287,9 @@ module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3599$0 (product),
+    .\port$3661$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12174,7 +12302,7 @@ module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12184,26 +12312,26 @@ module \core.lane_4 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3599$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3661$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3599$0 ;
-  wire [31:0] \port$3599$0 ;
+  input [31:0] \port$3661$0 ;
+  wire [31:0] \port$3661$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3599$0 );
-  assign \$2  = alone ? { \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0  } : \$1 ;
-  assign addend = { \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0 [31], \port$3599$0  };
+  assign \$1  = $signed(base) + $signed(\port$3661$0 );
+  assign \$2  = alone ? { \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0  } : \$1 ;
+  assign addend = { \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12233,7 +12361,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12241,8 +12369,8 @@ module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12265,9 +12393,9 @@ module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3604$0 (product),
+    .\port$3666$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12280,7 +12408,7 @@ module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12290,26 +12418,26 @@ module \core.lane_5 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3604$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3666$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3604$0 ;
-  wire [31:0] \port$3604$0 ;
+  input [31:0] \port$3666$0 ;
+  wire [31:0] \port$3666$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3604$0 );
-  assign \$2  = alone ? { \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0  } : \$1 ;
-  assign addend = { \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0 [31], \port$3604$0  };
+  assign \$1  = $signed(base) + $signed(\port$3666$0 );
+  assign \$2  = alone ? { \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0  } : \$1 ;
+  assign addend = { \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12339,7 +12467,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12347,8 +12475,8 @@ module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12371,9 +12499,9 @@ module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3609$0 (product),
+    .\port$3671$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12386,7 +12514,7 @@ module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12396,26 +12524,26 @@ module \core.lane_6 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3609$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3671$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3609$0 ;
-  wire [31:0] \port$3609$0 ;
+  input [31:0] \port$3671$0 ;
+  wire [31:0] \port$3671$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3609$0 );
-  assign \$2  = alone ? { \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0  } : \$1 ;
-  assign addend = { \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0 [31], \port$3609$0  };
+  assign \$1  = $signed(base) + $signed(\port$3671$0 );
+  assign \$2  = alone ? { \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0  } : \$1 ;
+  assign addend = { \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12445,7 +12573,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12453,8 +12581,8 @@ module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$2960$0 ;
-  wire [1:0] \port$2960$0 ;
+  input [1:0] \port$3007$0 ;
+  wire [1:0] \port$3007$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12477,9 +12605,9 @@ module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$2960$0 [1]),
+    .alone(\port$3007$0 [1]),
     .base(total),
-    .\port$3614$0 (product),
+    .\port$3676$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12492,7 +12620,7 @@ module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$2960$0 [0]) begin
+    if (\port$3007$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12502,26 +12630,26 @@ module \core.lane_7 (rst, a, b, \port$2960$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$2960$0 [1];
-  assign first = \port$2960$0 [1];
-  assign accumulate = \port$2960$0 [0];
+  assign alone = \port$3007$0 [1];
+  assign first = \port$3007$0 [1];
+  assign accumulate = \port$3007$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3614$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3676$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3614$0 ;
-  wire [31:0] \port$3614$0 ;
+  input [31:0] \port$3676$0 ;
+  wire [31:0] \port$3676$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3614$0 );
-  assign \$2  = alone ? { \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0  } : \$1 ;
-  assign addend = { \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0 [31], \port$3614$0  };
+  assign \$1  = $signed(base) + $signed(\port$3676$0 );
+  assign \$2  = alone ? { \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0  } : \$1 ;
+  assign addend = { \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12551,7 +12679,7 @@ module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row (rst, trigger, level, kernel, active, row, \bank$22 , clk);
+module \core.old_row$513 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$51  = 0;
   input rst;
   wire rst;
@@ -13415,27 +13543,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3579$0 , \port$3584$0 , \port$3589$0 , \port$3594$0 , \port$3599$0 , \port$3604$0 , \port$3609$0 , \port$3614$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3641$0 , \port$3646$0 , \port$3651$0 , \port$3656$0 , \port$3661$0 , \port$3666$0 , \port$3671$0 , \port$3676$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3579$0 ;
-  wire [31:0] \port$3579$0 ;
-  input [31:0] \port$3584$0 ;
-  wire [31:0] \port$3584$0 ;
-  input [31:0] \port$3589$0 ;
-  wire [31:0] \port$3589$0 ;
-  input [31:0] \port$3594$0 ;
-  wire [31:0] \port$3594$0 ;
-  input [31:0] \port$3599$0 ;
-  wire [31:0] \port$3599$0 ;
-  input [31:0] \port$3604$0 ;
-  wire [31:0] \port$3604$0 ;
-  input [31:0] \port$3609$0 ;
-  wire [31:0] \port$3609$0 ;
-  input [31:0] \port$3614$0 ;
-  wire [31:0] \port$3614$0 ;
+  input [31:0] \port$3641$0 ;
+  wire [31:0] \port$3641$0 ;
+  input [31:0] \port$3646$0 ;
+  wire [31:0] \port$3646$0 ;
+  input [31:0] \port$3651$0 ;
+  wire [31:0] \port$3651$0 ;
+  input [31:0] \port$3656$0 ;
+  wire [31:0] \port$3656$0 ;
+  input [31:0] \port$3661$0 ;
+  wire [31:0] \port$3661$0 ;
+  input [31:0] \port$3666$0 ;
+  wire [31:0] \port$3666$0 ;
+  input [31:0] \port$3671$0 ;
+  wire [31:0] \port$3671$0 ;
+  input [31:0] \port$3676$0 ;
+  wire [31:0] \port$3676$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13465,9 +13593,9 @@ module \core.product_tree (rst, enable, \port$3579$0 , \port$3584$0 , \port$3589
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3589$0 ) + $signed(\port$3594$0 );
-  assign \$3  = $signed(\port$3599$0 ) + $signed(\port$3604$0 );
-  assign \$4  = $signed(\port$3609$0 ) + $signed(\port$3614$0 );
+  assign \$2  = $signed(\port$3651$0 ) + $signed(\port$3656$0 );
+  assign \$3  = $signed(\port$3661$0 ) + $signed(\port$3666$0 );
+  assign \$4  = $signed(\port$3671$0 ) + $signed(\port$3676$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13486,20 +13614,20 @@ module \core.product_tree (rst, enable, \port$3579$0 , \port$3584$0 , \port$3589
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3579$0 ) + $signed(\port$3584$0 );
-  assign words = { \port$3614$0 , \port$3609$0 , \port$3604$0 , \port$3599$0 , \port$3594$0 , \port$3589$0 , \port$3584$0 , \port$3579$0  };
+  assign \$1  = $signed(\port$3641$0 ) + $signed(\port$3646$0 );
+  assign words = { \port$3676$0 , \port$3671$0 , \port$3666$0 , \port$3661$0 , \port$3656$0 , \port$3651$0 , \port$3646$0 , \port$3641$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3579$0 ;
-  assign \words[1]  = \port$3584$0 ;
-  assign \words[2]  = \port$3589$0 ;
-  assign \words[3]  = \port$3594$0 ;
-  assign \words[4]  = \port$3599$0 ;
-  assign \words[5]  = \port$3604$0 ;
-  assign \words[6]  = \port$3609$0 ;
-  assign \words[7]  = \port$3614$0 ;
+  assign \words[0]  = \port$3641$0 ;
+  assign \words[1]  = \port$3646$0 ;
+  assign \words[2]  = \port$3651$0 ;
+  assign \words[3]  = \port$3656$0 ;
+  assign \words[4]  = \port$3661$0 ;
+  assign \words[5]  = \port$3666$0 ;
+  assign \words[6]  = \port$3671$0 ;
+  assign \words[7]  = \port$3676$0 ;
 endmodule
 
-module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload, row_row24_0, row_row24_1, row_row16_0, results__valid, row, results__ready);
+module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
   reg \$auto$verilog_backend.cc:2505:dump_module$55  = 0;
   input clk;
   wire clk;
@@ -13507,20 +13635,20 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   wire rst;
   input restart;
   wire restart;
-  input \group$33 ;
-  wire \group$33 ;
+  input \group$37 ;
+  wire \group$37 ;
   output hold;
   wire hold;
   output busy;
   wire busy;
   output signed [23:0] results__payload;
   reg signed [23:0] results__payload;
-  input [191:0] row_row24_0;
-  wire [191:0] row_row24_0;
-  input [191:0] row_row24_1;
-  wire [191:0] row_row24_1;
+  input [191:0] old_row;
+  wire [191:0] old_row;
   input [127:0] row_row16_0;
   wire [127:0] row_row16_0;
+  output old_bank_of;
+  reg old_bank_of;
   output results__valid;
   reg results__valid = 1'h0;
   output [10:0] row;
@@ -13539,9 +13667,9 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   reg [15:0] \$18 ;
   wire \$19 ;
   wire \$2 ;
-  reg [23:0] \$20 ;
-  wire \$21 ;
-  reg [23:0] \$22 ;
+  wire \$20 ;
+  reg [23:0] \$21 ;
+  reg \$22 ;
   reg \$23 ;
   reg \$24 ;
   reg \$25 ;
@@ -13557,10 +13685,11 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   reg [4:0] \$34 ;
   reg [4:0] \$35 ;
   reg [4:0] \$36 ;
-  reg [23:0] \$37 ;
+  reg [4:0] \$37 ;
   reg [23:0] \$38 ;
   reg [23:0] \$39 ;
   wire \$4 ;
+  reg [23:0] \$40 ;
   wire [2:0] \$5 ;
   wire [1:0] \$6 ;
   wire \$7 ;
@@ -13573,16 +13702,29 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   reg asked_valid = 1'h0;
   reg [1:0] bank_0;
   wire ends;
-  wire \ends$36 ;
+  wire \ends$40 ;
   reg group = 1'h0;
   wire issues_0;
   wire issues_1;
   wire [2:0] lane;
-  wire [2:0] \lane$25 ;
+  wire [2:0] \lane$26 ;
   reg [8:0] left = 9'h000;
+  wire old_bank;
+  reg [4:0] old_of = 5'h00;
+  wire [1:0] \old_of.bank ;
+  wire [2:0] \old_of.lane ;
+  reg old_of_valid = 1'h0;
+  wire signed [23:0] \old_row[0] ;
+  wire signed [23:0] \old_row[1] ;
+  wire signed [23:0] \old_row[2] ;
+  wire signed [23:0] \old_row[3] ;
+  wire signed [23:0] \old_row[4] ;
+  wire signed [23:0] \old_row[5] ;
+  wire signed [23:0] \old_row[6] ;
+  wire signed [23:0] \old_row[7] ;
   reg [10:0] origin = 11'h000;
   (* init = 11'h000 *)
-  wire [10:0] \origin$21 ;
+  wire [10:0] \origin$22 ;
   reg [4:0] out = 5'h00;
   wire [1:0] \out.bank ;
   wire [2:0] \out.lane ;
@@ -13592,9 +13734,9 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   wire [1:0] \read.bank ;
   wire [2:0] \read.lane ;
   reg read_valid = 1'h0;
-  wire \restart$18 ;
-  wire [4:0] \row$38 ;
-  wire [10:0] \row$39 ;
+  wire \restart$19 ;
+  wire [4:0] \row$42 ;
+  wire [10:0] \row$43 ;
   reg [4:0] row_of = 5'h00;
   wire [1:0] \row_of.bank ;
   wire [2:0] \row_of.lane ;
@@ -13602,47 +13744,56 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   reg running_0 = 1'h0;
   reg running_1 = 1'h0;
   wire settled;
+  reg source;
   wire start;
   wire step;
-  wire \step$16 ;
+  wire \step$17 ;
   wire [4:0] where;
   wire [1:0] \where.bank ;
   wire [2:0] \where.lane ;
-  reg signed [23:0] word_row16_0 = 24'h000000;
-  reg signed [23:0] word_row24_0 = 24'h000000;
-  reg signed [23:0] word_row24_1 = 24'h000000;
+  reg signed [23:0] word_old_out = 24'h000000;
+  reg signed [23:0] word_row16_0_old_of = 24'h000000;
+  reg signed [23:0] word_row16_0_out = 24'h000000;
   always @(posedge clk)
-    word_row24_0 <= \$38 ;
+    old_of <= \$36 ;
   always @(posedge clk)
-    word_row24_1 <= \$39 ;
+    out <= \$37 ;
+  always @(posedge clk)
+    word_row16_0_old_of <= \$38 ;
+  always @(posedge clk)
+    word_row16_0_out <= \$39 ;
+  always @(posedge clk)
+    word_old_out <= \$40 ;
   assign \$1  = ~ results__ready;
   assign hold = results__valid & \$1 ;
-  assign busy = | { results__valid, row_of_valid, read_valid, asked_valid, running_1, running_0 };
+  assign busy = | { results__valid, old_of_valid, row_of_valid, read_valid, asked_valid, running_1, running_0 };
   assign \$2  = ~ hold;
   assign \$3  = running_0 & \$2 ;
   assign step = \$3  & settled;
   assign \$4  = ~ hold;
-  assign \step$16  = running_1 & \$4 ;
-  assign \$5  = group ? \lane$25  : lane;
+  assign \step$17  = running_1 & \$4 ;
+  assign \$5  = group ? \lane$26  : lane;
   assign \$6  = group ? 2'h0 : bank_0;
   assign \$7  = ~ hold;
-  assign \$8  = step | \step$16 ;
-  assign \$9  = ~ \group$33 ;
+  assign \$8  = step | \step$17 ;
+  assign \$9  = ~ \group$37 ;
   assign \$10  = step & ends;
   assign \$11  = left - 1'h1;
   assign \$12  = left == 1'h1;
   assign \$14  = origin + 6'h39;
   assign \$15  = ~ hold;
-  assign \$16  = group ? \row$39  : { 6'h00, \row$38  };
+  assign \$16  = group ? \row$43  : { 6'h00, \row$42  };
   assign \$17  = ~ hold;
   assign \$19  = ~ hold;
-  assign \$21  = ~ hold;
+  assign \$20  = ~ hold;
   always @(posedge clk)
-    asked_valid <= \$23 ;
+    asked_valid <= \$22 ;
   always @(posedge clk)
-    read_valid <= \$24 ;
+    read_valid <= \$23 ;
   always @(posedge clk)
-    row_of_valid <= \$25 ;
+    row_of_valid <= \$24 ;
+  always @(posedge clk)
+    old_of_valid <= \$25 ;
   always @(posedge clk)
     results__valid <= \$26 ;
   always @(posedge clk)
@@ -13663,48 +13814,63 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
     read <= \$34 ;
   always @(posedge clk)
     row_of <= \$35 ;
-  always @(posedge clk)
-    out <= \$36 ;
-  always @(posedge clk)
-    word_row16_0 <= \$37 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
     .lane(lane),
     .restart(restart),
-    .row(\row$38 ),
+    .row(\row$42 ),
     .rst(rst),
     .settled(settled),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$36 ),
-    .lane(\lane$25 ),
+    .ends(\ends$40 ),
+    .lane(\lane$26 ),
     .origin(origin),
     .restart(restart),
-    .row(\row$39 ),
+    .row(\row$43 ),
     .rst(rst),
-    .step(\step$16 )
+    .step(\step$17 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$39  = word_row24_1;
-    if (\$21 ) begin
-      \$39  = \$22 ;
+    \$37  = out;
+    if (\$15 ) begin
+      \$37  = old_of;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    results__payload = 24'h000000;
-    casez (out[4:3])
-      2'h0:
-          results__payload = word_row16_0;
-      2'h1:
-          results__payload = word_row24_0;
-      2'h2:
-          results__payload = word_row24_1;
+    \$38  = word_row16_0_old_of;
+    if (\$17 ) begin
+      \$38  = { \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18  };
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$39  = word_row16_0_out;
+    if (\$19 ) begin
+      \$39  = word_row16_0_old_of;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$40  = word_old_out;
+    if (\$20 ) begin
+      \$40  = \$21 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    (* full_case = 32'd1 *)
+    casez (source)
+      1'h0:
+          results__payload = word_row16_0_out;
+      1'h1:
+          results__payload = word_old_out;
     endcase
   end
   always @* begin
@@ -13732,45 +13898,23 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     (* full_case = 32'd1 *)
-    casez (row_of[2:0])
+    casez (old_of[2:0])
       3'h0:
-          \$20  = row_row24_0[23:0];
+          \$21  = old_row[23:0];
       3'h1:
-          \$20  = row_row24_0[47:24];
+          \$21  = old_row[47:24];
       3'h2:
-          \$20  = row_row24_0[71:48];
+          \$21  = old_row[71:48];
       3'h3:
-          \$20  = row_row24_0[95:72];
+          \$21  = old_row[95:72];
       3'h4:
-          \$20  = row_row24_0[119:96];
+          \$21  = old_row[119:96];
       3'h5:
-          \$20  = row_row24_0[143:120];
+          \$21  = old_row[143:120];
       3'h6:
-          \$20  = row_row24_0[167:144];
+          \$21  = old_row[167:144];
       3'h7:
-          \$20  = row_row24_0[191:168];
-    endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    (* full_case = 32'd1 *)
-    casez (row_of[2:0])
-      3'h0:
-          \$22  = row_row24_1[23:0];
-      3'h1:
-          \$22  = row_row24_1[47:24];
-      3'h2:
-          \$22  = row_row24_1[71:48];
-      3'h3:
-          \$22  = row_row24_1[95:72];
-      3'h4:
-          \$22  = row_row24_1[119:96];
-      3'h5:
-          \$22  = row_row24_1[143:120];
-      3'h6:
-          \$22  = row_row24_1[167:144];
-      3'h7:
-          \$22  = row_row24_1[191:168];
+          \$21  = old_row[191:168];
     endcase
   end
   always @* begin
@@ -13783,9 +13927,35 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$23  = asked_valid;
+    old_bank_of = 1'h0;
+    casez (read[4:3])
+      2'h2:
+          old_bank_of = 1'h1;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    source = 1'h1;
+    casez (out[4:3])
+      2'h0:
+          source = 1'h0;
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$22  = asked_valid;
     if (\$7 ) begin
-      \$23  = \$8 ;
+      \$22  = \$8 ;
+    end
+    if (rst) begin
+      \$22  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$23  = read_valid;
+    if (\$7 ) begin
+      \$23  = asked_valid;
     end
     if (rst) begin
       \$23  = 1'h0;
@@ -13793,9 +13963,9 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$24  = read_valid;
+    \$24  = row_of_valid;
     if (\$7 ) begin
-      \$24  = asked_valid;
+      \$24  = read_valid;
     end
     if (rst) begin
       \$24  = 1'h0;
@@ -13803,9 +13973,9 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$25  = row_of_valid;
+    \$25  = old_of_valid;
     if (\$7 ) begin
-      \$25  = read_valid;
+      \$25  = row_of_valid;
     end
     if (rst) begin
       \$25  = 1'h0;
@@ -13815,7 +13985,7 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     \$26  = results__valid;
     if (\$7 ) begin
-      \$26  = row_of_valid;
+      \$26  = old_of_valid;
     end
     if (rst) begin
       \$26  = 1'h0;
@@ -13838,9 +14008,9 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     \$28  = running_1;
     if (restart) begin
-      \$28  = \group$33 ;
+      \$28  = \group$37 ;
     end
-    if (\step$16 ) begin
+    if (\step$17 ) begin
       if (\$12 ) begin
         \$28  = 1'h0;
       end
@@ -13853,7 +14023,7 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     \$29  = group;
     if (restart) begin
-      \$29  = \group$33 ;
+      \$29  = \group$37 ;
     end
     if (rst) begin
       \$29  = 1'h0;
@@ -13862,7 +14032,7 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     \$30  = left;
-    if (\step$16 ) begin
+    if (\step$17 ) begin
       \$30  = \$11 [8:0];
     end
     if (restart) begin
@@ -13875,7 +14045,7 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
     \$31  = origin;
-    if (\step$16 ) begin
+    if (\step$17 ) begin
       if (\$13 ) begin
         \$31  = \$14 [10:0];
       end
@@ -13920,41 +14090,38 @@ module \core.reader (clk, rst, restart, \group$33 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$36  = out;
+    \$36  = old_of;
     if (\$15 ) begin
       \$36  = row_of;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$37  = word_row16_0;
-    if (\$17 ) begin
-      \$37  = { \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18  };
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$38  = word_row24_0;
-    if (\$19 ) begin
-      \$38  = \$20 ;
     end
   end
   assign out_valid = results__valid;
   assign issues_0 = step;
   assign start = restart;
-  assign issues_1 = \step$16 ;
-  assign \restart$18  = restart;
-  assign \origin$21  = origin;
+  assign issues_1 = \step$17 ;
+  assign \restart$19  = restart;
+  assign \origin$22  = origin;
+  assign old_bank = old_bank_of;
   assign \where.lane  = where[2:0];
   assign \where.bank  = where[4:3];
+  assign \read.lane  = read[2:0];
+  assign \read.bank  = read[4:3];
   assign \out.lane  = out[2:0];
   assign \out.bank  = out[4:3];
   assign \asked.lane  = asked[2:0];
   assign \asked.bank  = asked[4:3];
-  assign \read.lane  = read[2:0];
-  assign \read.bank  = read[4:3];
   assign \row_of.lane  = row_of[2:0];
   assign \row_of.bank  = row_of[4:3];
+  assign \old_of.lane  = old_of[2:0];
+  assign \old_of.bank  = old_of[4:3];
+  assign \old_row[0]  = old_row[23:0];
+  assign \old_row[1]  = old_row[47:24];
+  assign \old_row[2]  = old_row[71:48];
+  assign \old_row[3]  = old_row[95:72];
+  assign \old_row[4]  = old_row[119:96];
+  assign \old_row[5]  = old_row[143:120];
+  assign \old_row[6]  = old_row[167:144];
+  assign \old_row[7]  = old_row[191:168];
   assign where[4:3] = \$6 ;
   assign where[2:0] = \$5 ;
   assign \$13  = 1'h0;
@@ -17312,7 +17479,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 , \port$3581$0 , \port$3586$0 , \port$3591$0 , \port$3596$0 , \port$3601$0 , \port$3606$0 , \port$3611$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 , \port$3643$0 , \port$3648$0 , \port$3653$0 , \port$3658$0 , \port$3663$0 , \port$3668$0 , \port$3673$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17325,22 +17492,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3576$0 ;
-  wire [35:0] \port$3576$0 ;
-  input [35:0] \port$3581$0 ;
-  wire [35:0] \port$3581$0 ;
-  input [35:0] \port$3586$0 ;
-  wire [35:0] \port$3586$0 ;
-  input [35:0] \port$3591$0 ;
-  wire [35:0] \port$3591$0 ;
-  input [35:0] \port$3596$0 ;
-  wire [35:0] \port$3596$0 ;
-  input [35:0] \port$3601$0 ;
-  wire [35:0] \port$3601$0 ;
-  input [35:0] \port$3606$0 ;
-  wire [35:0] \port$3606$0 ;
-  input [35:0] \port$3611$0 ;
-  wire [35:0] \port$3611$0 ;
+  input [35:0] \port$3638$0 ;
+  wire [35:0] \port$3638$0 ;
+  input [35:0] \port$3643$0 ;
+  wire [35:0] \port$3643$0 ;
+  input [35:0] \port$3648$0 ;
+  wire [35:0] \port$3648$0 ;
+  input [35:0] \port$3653$0 ;
+  wire [35:0] \port$3653$0 ;
+  input [35:0] \port$3658$0 ;
+  wire [35:0] \port$3658$0 ;
+  input [35:0] \port$3663$0 ;
+  wire [35:0] \port$3663$0 ;
+  input [35:0] \port$3668$0 ;
+  wire [35:0] \port$3668$0 ;
+  input [35:0] \port$3673$0 ;
+  wire [35:0] \port$3673$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -18598,7 +18765,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3576$0 ;
+      \$223  = \port$3638$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -18610,7 +18777,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3581$0 ;
+      \$224  = \port$3643$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -18619,7 +18786,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3586$0 ;
+      \$225  = \port$3648$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -18628,7 +18795,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3591$0 ;
+      \$226  = \port$3653$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -18637,7 +18804,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3596$0 ;
+      \$227  = \port$3658$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -18646,7 +18813,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3601$0 ;
+      \$228  = \port$3663$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -18655,7 +18822,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3606$0 ;
+      \$229  = \port$3668$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -18664,7 +18831,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3611$0 ;
+      \$230  = \port$3673$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19260,7 +19427,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3611$0 , \port$3606$0 , \port$3601$0 , \port$3596$0 , \port$3591$0 , \port$3586$0 , \port$3581$0 , \port$3576$0  };
+  assign totals = { \port$3673$0 , \port$3668$0 , \port$3663$0 , \port$3658$0 , \port$3653$0 , \port$3648$0 , \port$3643$0 , \port$3638$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19399,14 +19566,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3576$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3576$0 ;
-  assign \totals[1]  = \port$3581$0 ;
-  assign \totals[2]  = \port$3586$0 ;
-  assign \totals[3]  = \port$3591$0 ;
-  assign \totals[4]  = \port$3596$0 ;
-  assign \totals[5]  = \port$3601$0 ;
-  assign \totals[6]  = \port$3606$0 ;
-  assign \totals[7]  = \port$3611$0 ;
+  assign \totals[0]  = \port$3638$0 ;
+  assign \totals[1]  = \port$3643$0 ;
+  assign \totals[2]  = \port$3648$0 ;
+  assign \totals[3]  = \port$3653$0 ;
+  assign \totals[4]  = \port$3658$0 ;
+  assign \totals[5]  = \port$3663$0 ;
+  assign \totals[6]  = \port$3668$0 ;
+  assign \totals[7]  = \port$3673$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25210,14 +25377,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4177$11 ;
-  wire [5:0] \port$4177$11 ;
+  input [5:0] \port$4239$11 ;
+  wire [5:0] \port$4239$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -25273,7 +25440,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4177$11 [1:0] == 2'h3;
+  assign \$1  = \port$4239$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -25306,7 +25473,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4177$11 [1:0])
+    casez (\port$4239$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25320,7 +25487,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4177$11 [1:0])
+    casez (\port$4239$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25334,7 +25501,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4177$11 [1:0])
+    casez (\port$4239$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25348,7 +25515,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25356,7 +25523,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25364,7 +25531,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25376,7 +25543,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25386,7 +25553,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25394,7 +25561,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25402,7 +25569,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25414,7 +25581,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25422,7 +25589,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25430,7 +25597,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25438,7 +25605,7 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4177$11 [5:2])
+    casez (\port$4239$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25522,6 +25689,6 @@ module \core.sum_write_0 (rst, trigger, \port$4177$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4177$11 [5:2];
-  assign level = \port$4177$11 [1:0];
+  assign kernel = \port$4239$11 [5:2];
+  assign level = \port$4239$11 [1:0];
 endmodule

@@ -1,0 +1,129 @@
+"""Copies of what drives many lanes, one for each few lanes that stand side by side.
+
+A word that tells all lanes what to do has a connection to each of their bits. As one net it crosses the whole chip, and
+the router leads it around what is crowded, however long that takes. With a copy of its driver in each group of lanes
+only the drivers' inputs cross the chip, and a register has a cycle for that. Synthesis would merge the copies: they are
+made in its netlist.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import networkx as nx
+
+from catgrad_hw.boards.floorplan import lanes_of
+
+GROUP = 8
+"""Lanes that share a copy."""
+
+FEW = 64
+"""Connections up to which a driver has no copies."""
+
+LOCAL = 16
+"""Connections up to which a net keeps cells together."""
+
+SHARED = {"CE", "LSR"}
+"""What flip-flops of a tile share: with several nets for it, they would fit together less well."""
+
+OUTPUTS = {"LUT4": "Z", "TRELLIS_FF": "Q"}
+"""Of the cells that are copied."""
+
+ELSEWHERE = -1
+"""The group of cells that no lane is near to."""
+
+
+def replicated(netlist: bytes) -> bytes:
+    """``netlist`` (JSON of Yosys for an ECP5, of the module ``top``) with a LUT or a flip-flop for each ``GROUP`` of
+    lanes, where one had more than ``FEW`` connections to cells near several of these; as it is, where lanes are few."""
+    if netlist.count(b'"type": "MULT18X18D"') <= GROUP:
+        return netlist
+    design = json.loads(netlist)
+    module = design["modules"]["top"]
+    nets = _Nets(module)
+    nearest = _nearest(module["cells"], nets)
+    waiting = sorted(nets.driver.items())
+    while waiting:
+        bit, name = waiting.pop()
+        cell = module["cells"][name]
+        if cell["type"] not in OUTPUTS:
+            continue
+        groups = defaultdict(list)
+        for pin in nets.sinks[bit]:
+            if pin[1] not in SHARED:
+                groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
+        if len(groups) == 1 or sum(map(len, groups.values())) <= FEW:
+            continue
+        own = nearest.get(name, ELSEWHERE)
+        nearest[name] = own if own in groups else next(iter(groups))
+        for group, pins in groups.items():
+            if group != nearest[name]:
+                nearest[nets.add_copy(bit, pins)] = group
+        # The copies are more connections of what drives them.
+        waiting += [(b, nets.driver[b]) for b in _inputs(cell) if b in nets.driver]
+    return json.dumps(design).encode()
+
+
+def _inputs(cell: Mapping[str, Any]) -> Iterator[int]:
+    """The nets of a cell's inputs, constants left out."""
+    for port, bits in cell["connections"].items():
+        if cell["port_directions"][port] == "input":
+            yield from (bit for bit in bits if isinstance(bit, int))
+
+
+Pin = tuple[str, str, int]
+"""A cell, its port, and the bit of this."""
+
+
+class _Nets:
+    """The nets of a module: who drives them, and what they drive."""
+
+    def __init__(self, module: dict[str, Any]) -> None:
+        self.module = module
+        self.driver: dict[int, str] = {}
+        self.sinks: dict[int, list[Pin]] = defaultdict(list)
+        for name, cell in module["cells"].items():
+            for port, bits in cell["connections"].items():
+                for index, bit in enumerate(bits):
+                    if isinstance(bit, int):
+                        if cell["port_directions"][port] == "output":
+                            self.driver[bit] = name
+                        else:
+                            self.sinks[bit].append((name, port, index))
+        self.next = 1 + max(self.driver)
+
+    def add_copy(self, bit: int, sinks: list[Pin]) -> str:
+        """Another driver of what ``bit`` is, which has some of its sinks; its name."""
+        cells = self.module["cells"]
+        original, new = self.driver[bit], self.next
+        self.next += 1
+        name = f"{original}$copy{new}"
+        cells[name] = cell = copy.deepcopy(cells[original])
+        cell["connections"][OUTPUTS[cell["type"]]] = [new]
+        self.module["netnames"][name] = {"hide_name": 1, "bits": [new], "attributes": {}}
+        moved = set(sinks)
+        for sink, port, index in sinks:
+            cells[sink]["connections"][port][index] = new
+        self.sinks[bit] = [pin for pin in self.sinks[bit] if pin not in moved]
+        self.sinks[new] = sinks
+        self.driver[new] = name
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input":
+                for index, source in enumerate(bits):
+                    if isinstance(source, int):
+                        self.sinks[source].append((name, port, index))
+        return name
+
+
+def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, int]:
+    """For each cell, the group of lanes that it is nearest to, by the nets of few connections in between."""
+    graph: nx.Graph[str] = nx.Graph()
+    for bit, driver in nets.driver.items():
+        if len(nets.sinks[bit]) <= LOCAL:
+            graph.add_edges_from((driver, sink) for sink, _, _ in nets.sinks[bit])
+    lanes = {name: number // GROUP for number, name in enumerate(lanes_of(cells)) if name in graph}
+    return {cell: lanes[path[0]] for cell, path in nx.multi_source_dijkstra_path(graph, lanes).items()}
