@@ -283,22 +283,34 @@ class Core(Component):
     def _loaded(self, m, name):
         """What the loader of parameters writes to a bank: (enable, row, lane, words).
 
-        A word for many lanes crosses the chip: each group of them gets it in a register of its own, a cycle later.
+        A word for many lanes crosses the chip: each group of them gets it in a register of its own, a cycle later. The
+        rows that the full-width path updates take it from there, another cycle later.
         """
         loader, bank = self.parameter_loader, self.program.banks[name]
+        through = self.full_loads.get(name)
+        if through is None and bank.words <= GROUP:
+            delay, words = 0, [self.parameter_word] * bank.words
+        else:
+            copies = self._parameter_copies(m)
+            delay, words = (
+                (1, [copies[word // GROUP] for word in range(bank.words)]) if through is None else (2, through)
+            )
         enable = loader.enables[loader.banks.index(name)]
-        if bank.words <= GROUP:
-            return enable, loader.row, loader.lane, [self.parameter_word] * bank.words
+        when = [
+            Delayed(m, signal, f"{name}_loads_{i}")[delay] for i, signal in enumerate((enable, loader.row, loader.lane))
+        ]
+        return *when, words
+
+    def _parameter_copies(self, m):
+        """A parameter that is loaded, in a register of each group of lanes; 0 while there is none."""
         if not self.parameter_copies:
+            loader = self.parameter_loader
             for group in range(-(-self.program.lanes // GROUP)):
                 copy = Signal(signed(self.parameter_bits), name=f"parameter_{group}", reset_less=True)
-                with m.If(loader.lane // GROUP == group):
-                    m.d.sync += copy.eq(self.parameter_word)
+                here = loader.enables.any() & (loader.lane // GROUP == group)
+                m.d.sync += copy.eq(Mux(here, self.parameter_word, 0))
                 self.parameter_copies.append(copy)
-        later = [
-            Delayed(m, signal, f"{name}_loads_{i}")[1] for i, signal in enumerate((enable, loader.row, loader.lane))
-        ]
-        return *later, [self.parameter_copies[word // GROUP] for word in range(bank.words)]
+        return self.parameter_copies
 
     # --- the pipeline -----------------------------------------------------------------------------------------------
 
@@ -310,7 +322,7 @@ class Core(Component):
         self.memories = {name: BankMemory(bank) for name, bank in program.banks.items()}
         self.readers, self.writers = {}, {}
         self.sample_words = {}
-        self.parameter_copies = []
+        self.parameter_copies, self.full_loads = [], {}
         for name, memory in self.memories.items():
             m.submodules[f"bank_{name}"] = memory
         m.submodules.sequencer = self.sequencer = sequencer = Sequencer(program)
@@ -328,6 +340,8 @@ class Core(Component):
             self._slow_path(m, tag, kernels, counts, ready, total)
         if any(k.sum for k in kernels.values()):
             self._sum_path(m, kernels, counts, ready, total)
+        if full:
+            self._load_by_full_path(m, full)
         self._connect_memories(m)
         self._registers(m, counts)
         return m
@@ -517,6 +531,17 @@ class Core(Component):
             clamps = {i: f.writes[number].narrowing.counter for i, f in users.items() if len(f.writes) > number}
             counts.append((path.clamped[number], path.clamped_kernel, clamps, program.lanes))
         return path
+
+    def _load_by_full_path(self, m, path):
+        """Parameters enter by the registers of the rows that update them."""
+        self.full_loads = {
+            bank: [path.rows[number][lane] for lane in range(self.program.lanes)]
+            for bank, number in path.loads.items()
+            if bank in self.parameter_loader.banks
+        }
+        if self.full_loads:
+            m.d.comb += path.loading.eq(self.parameter_loader.enables.any())
+            m.d.comb += [loaded.eq(copy) for loaded, copy in zip(path.loaded, self._parameter_copies(m), strict=True)]
 
     def _factors(self, m):
         """The words on side b of the lanes, when the accumulators have their products."""

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from catgrad_hw.gateware.adder import Adder
 from catgrad_hw.gateware.arithmetic import narrowed, rounded, saturated_for
 from catgrad_hw.gateware.combine import BoostedShift, Combiner, boosted_shifts, positive
-from catgrad_hw.gateware.tag import Choice, Delayed, Edge, TagLayout, counts, fixed, member, partial_lanes, table
+from catgrad_hw.gateware.tag import GROUP, Choice, Delayed, Edge, TagLayout, counts, fixed, member, partial_lanes, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.program import Combination, Program
 
@@ -24,6 +24,9 @@ class FullPath(Component):
     ``write_tag`` is two cycles ahead of ``rows``, one for each write; ``write`` has a bit for each, which enables all
     lanes, ``writes_soon`` is high two cycles before.
     Lanes without an element write 0.
+    Parameters enter by the registers of the rows that update them (``loads``: of which write, by bank), while nothing
+    is written: in the cycle after ``loading``, ``loaded`` has a word for each ``GROUP`` of lanes, or 0, which is in
+    those rows a cycle later.
     ``clamped`` counts clamped words of each write, for kernel ``clamped_kernel``, with the latency of an adder tree.
     """
 
@@ -32,6 +35,12 @@ class FullPath(Component):
         self.layout = TagLayout(program)
         self.kernels = {i: k.full for i, k in enumerate(program.kernels) if k.full}
         self.writes = max(len(full.writes) for full in self.kernels.values())
+        self.loads = {
+            program.placements[finish.target.array].bank: number
+            for full in self.kernels.values()
+            for number, finish in enumerate(full.writes)
+            if finish.update and finish.target.array in program.parameters
+        }
         lanes = program.lanes
         rows = data.ArrayLayout(signed(word_bits), lanes)
         super().__init__(
@@ -45,6 +54,8 @@ class FullPath(Component):
                 "condition_word": In(signed(word_bits)),
                 "factors": In(data.ArrayLayout(signed(program.multiplier), lanes)),
                 "position": In(signed(position_bits)),
+                "loading": In(1),
+                "loaded": In(data.ArrayLayout(signed(width), -(-lanes // GROUP))),
                 "write_tag": Out(self.layout),
                 "rows": Out(data.ArrayLayout(data.ArrayLayout(signed(width), lanes), self.writes)),
                 "write": Out(self.writes),
@@ -84,6 +95,8 @@ class FullPath(Component):
         rectifies = [i for i, c in combinations.items() if c.rectified and not c.boost]
         rectified = member(m, stage[saturated_at + 1].kernel, rectifies, "rectifies")
 
+        loading = Signal()
+        m.d.sync += loading.eq(self.loading)
         once = counts(m, program, self.tag, self.kernels, "once", saturated_at + 1)
         flags = [[] for _ in range(self.writes)]
         updated = {i for i, full in self.kernels.items() if any(finish.update for finish in full.writes)}
@@ -101,6 +114,7 @@ class FullPath(Component):
             if len(finishes) < len(self.kernels):
                 writes = Delayed(m, member(m, kernel, finishes, f"writes_{number}"), f"writing_{number}", True)
                 writes = writes[saturated_at + 2]
+            loads = number in self.loads.values()
             for lane in range(lanes):
                 name = f"{number}_{lane}"
                 boosted = BoostedShift(shift, values[lane], holds[lane])
@@ -121,14 +135,19 @@ class FullPath(Component):
                         adder.alone.eq(~updates_now),
                     ]
                     changed = Signal(signed(adder.width), name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(adder.sum)
+                    m.d.sync += changed.eq(Mux(self.loading, 0, adder.sum) if loads else adder.sum)
                 clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
                 kept = present[lane] & counted[lane]
                 if rectifies:
                     kept &= ~(rectified & changed[-1])
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
                 flagged = Signal(name=f"flag_{name}")
-                m.d.sync += [word.eq(Mux(kept, clamped, 0)), flagged.eq(flag & kept & once & working[saturated_at + 1])]
+                m.d.sync += flagged.eq(flag & kept & once & working[saturated_at + 1])
+                if loads:
+                    # What is narrowed is 0 then.
+                    m.d.sync += word.eq(Mux(kept | loading, clamped | self.loaded[lane // GROUP], 0))
+                else:
+                    m.d.sync += word.eq(Mux(kept, clamped, 0))
                 m.d.comb += self.rows[number][lane].eq(word)
                 flags[number].append(flagged & writes)
             written = program.timing.full_stages + 1

@@ -43,22 +43,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [15:0] \$10 ;
   wire \$100 ;
   wire \$101 ;
-  wire [4:0] \$102 ;
+  wire \$102 ;
   wire \$103 ;
-  wire [4:0] \$104 ;
-  wire [8:0] \$105 ;
+  wire \$104 ;
+  wire \$105 ;
   wire \$106 ;
-  wire [7:0] \$107 ;
-  reg [23:0] \$108 ;
-  wire [23:0] \$109 ;
+  wire [4:0] \$107 ;
+  wire \$108 ;
+  wire [4:0] \$109 ;
   wire \$11 ;
-  wire [17:0] \$110 ;
-  wire [17:0] \$111 ;
-  wire \$112 ;
-  wire \$113 ;
-  wire \$114 ;
-  wire \$115 ;
-  wire \$116 ;
+  wire [8:0] \$110 ;
+  wire \$111 ;
+  wire [7:0] \$112 ;
+  reg [23:0] \$113 ;
+  wire [23:0] \$114 ;
+  wire [17:0] \$115 ;
+  wire [17:0] \$116 ;
   wire \$117 ;
   wire \$118 ;
   wire \$119 ;
@@ -66,13 +66,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$120 ;
   wire \$121 ;
   wire \$122 ;
-  wire [15:0] \$123 ;
-  wire [16:0] \$124 ;
-  wire [15:0] \$125 ;
-  wire [15:0] \$126 ;
-  wire [15:0] \$127 ;
+  wire \$123 ;
+  wire \$124 ;
+  wire \$125 ;
+  wire \$126 ;
+  wire \$127 ;
   wire [15:0] \$128 ;
-  wire [15:0] \$129 ;
+  wire [16:0] \$129 ;
   wire \$13 ;
   wire [15:0] \$130 ;
   wire [15:0] \$131 ;
@@ -86,14 +86,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [15:0] \$139 ;
   wire \$14 ;
   wire [15:0] \$140 ;
-  wire \$141 ;
-  wire \$142 ;
-  wire [19:0] \$143 ;
-  wire \$144 ;
-  wire \$145 ;
+  wire [15:0] \$141 ;
+  wire [15:0] \$142 ;
+  wire [15:0] \$143 ;
+  wire [15:0] \$144 ;
+  wire [15:0] \$145 ;
   wire \$146 ;
   wire \$147 ;
-  wire \$148 ;
+  wire [19:0] \$148 ;
   wire \$149 ;
   wire [23:0] \$15 ;
   wire \$150 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire \$41 ;
+  wire [3:0] \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -417,7 +417,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$437 ;
   wire \$438 ;
   wire \$439 ;
-  wire \$44 ;
+  wire [23:0] \$44 ;
   wire \$440 ;
   wire \$441 ;
   wire \$442 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire [31:0] \$47 ;
+  wire \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -484,7 +484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$498 ;
   wire \$499 ;
   wire [15:0] \$5 ;
-  wire [1:0] \$50 ;
+  wire \$50 ;
   wire \$500 ;
   wire \$501 ;
   wire \$502 ;
@@ -495,7 +495,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$507 ;
   wire \$508 ;
   wire \$509 ;
-  wire [1:0] \$51 ;
+  wire \$51 ;
   wire \$510 ;
   wire \$511 ;
   wire \$512 ;
@@ -506,7 +506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
-  wire [2:0] \$52 ;
+  wire [31:0] \$52 ;
   wire \$520 ;
   wire \$521 ;
   wire \$522 ;
@@ -517,7 +517,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$527 ;
   wire \$528 ;
   wire \$529 ;
-  wire [1:0] \$53 ;
+  wire \$53 ;
   wire \$530 ;
   wire \$531 ;
   wire \$532 ;
@@ -528,7 +528,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$537 ;
   wire \$538 ;
   wire \$539 ;
-  wire [1:0] \$54 ;
+  wire \$54 ;
   wire \$540 ;
   wire \$541 ;
   wire \$542 ;
@@ -539,7 +539,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$547 ;
   wire \$548 ;
   wire \$549 ;
-  wire [2:0] \$55 ;
+  wire [1:0] \$55 ;
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
@@ -561,7 +561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$567 ;
   wire \$568 ;
   wire \$569 ;
-  wire [1:0] \$57 ;
+  wire [2:0] \$57 ;
   wire \$570 ;
   wire \$571 ;
   wire \$572 ;
@@ -572,7 +572,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$577 ;
   wire \$578 ;
   wire \$579 ;
-  wire [2:0] \$58 ;
+  wire [1:0] \$58 ;
   wire \$580 ;
   wire \$581 ;
   wire \$582 ;
@@ -590,143 +590,162 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$593 ;
   wire \$594 ;
   wire \$595 ;
-  reg [19:0] \$596 ;
-  reg [1:0] \$597 ;
-  reg [1:0] \$598 ;
-  reg \$599 ;
+  wire \$596 ;
+  wire \$597 ;
+  wire \$598 ;
+  wire \$599 ;
   wire [15:0] \$6 ;
-  wire [1:0] \$60 ;
-  reg \$600 ;
-  reg \$601 ;
-  reg \$602 ;
-  reg \$603 ;
+  wire [2:0] \$60 ;
+  wire \$600 ;
+  reg [19:0] \$601 ;
+  reg [1:0] \$602 ;
+  reg [1:0] \$603 ;
   reg \$604 ;
-  reg [2:0] \$605 ;
-  reg [2:0] \$606 ;
+  reg \$605 ;
+  reg \$606 ;
   reg \$607 ;
   reg \$608 ;
   reg \$609 ;
-  wire [2:0] \$61 ;
-  reg \$610 ;
-  reg \$611 ;
-  reg [19:0] \$612 ;
-  reg [19:0] \$613 ;
-  reg [19:0] \$614 ;
-  reg [19:0] \$615 ;
-  reg [1:0] \$616 ;
-  reg [1:0] \$617 ;
+  wire [1:0] \$61 ;
+  reg [2:0] \$610 ;
+  reg [2:0] \$611 ;
+  reg \$612 ;
+  reg \$613 ;
+  reg \$614 ;
+  reg \$615 ;
+  reg \$616 ;
+  reg [19:0] \$617 ;
   reg [19:0] \$618 ;
   reg [19:0] \$619 ;
   wire [1:0] \$62 ;
   reg [19:0] \$620 ;
-  reg \$621 ;
-  reg \$622 ;
-  reg \$623 ;
-  reg \$624 ;
-  reg \$625 ;
+  reg [1:0] \$621 ;
+  reg [1:0] \$622 ;
+  reg [19:0] \$623 ;
+  reg [19:0] \$624 ;
+  reg [19:0] \$625 ;
   reg \$626 ;
-  reg [23:0] \$627 ;
-  reg [23:0] \$628 ;
-  reg [23:0] \$629 ;
-  wire [3:0] \$63 ;
-  reg [23:0] \$630 ;
-  reg [23:0] \$631 ;
+  reg \$627 ;
+  reg \$628 ;
+  reg \$629 ;
+  wire [2:0] \$63 ;
+  reg \$630 ;
+  reg \$631 ;
   reg [23:0] \$632 ;
   reg [23:0] \$633 ;
   reg [23:0] \$634 ;
-  reg [19:0] \$635 ;
-  reg [19:0] \$636 ;
-  reg \$637 ;
-  reg [19:0] \$638 ;
-  reg [19:0] \$639 ;
-  wire [4:0] \$64 ;
+  reg [23:0] \$635 ;
+  reg [23:0] \$636 ;
+  reg [23:0] \$637 ;
+  reg [23:0] \$638 ;
+  reg [23:0] \$639 ;
+  wire [1:0] \$64 ;
   reg [19:0] \$640 ;
   reg [19:0] \$641 ;
   reg \$642 ;
   reg [19:0] \$643 ;
   reg [19:0] \$644 ;
-  reg \$645 ;
-  reg \$646 ;
-  reg [2:0] \$647 ;
-  reg [2:0] \$648 ;
+  reg [19:0] \$645 ;
+  reg [19:0] \$646 ;
+  reg \$647 ;
+  reg [19:0] \$648 ;
   reg [19:0] \$649 ;
   wire [1:0] \$65 ;
-  reg [19:0] \$650 ;
-  reg [19:0] \$651 ;
-  reg \$652 ;
-  reg \$653 ;
-  reg \$654 ;
-  reg [3:0] \$655 ;
-  reg \$656 ;
-  reg [31:0] \$657 ;
+  reg \$650 ;
+  reg \$651 ;
+  reg [2:0] \$652 ;
+  reg [2:0] \$653 ;
+  reg [19:0] \$654 ;
+  reg [19:0] \$655 ;
+  reg [19:0] \$656 ;
+  reg \$657 ;
   reg \$658 ;
   reg \$659 ;
-  wire \$66 ;
-  reg [1:0] \$660 ;
-  reg [1:0] \$661 ;
-  reg [1:0] \$662 ;
-  reg [1:0] \$663 ;
-  reg [3:0] \$664 ;
+  wire [2:0] \$66 ;
+  reg \$660 ;
+  reg [4:0] \$661 ;
+  reg [4:0] \$662 ;
+  reg [2:0] \$663 ;
+  reg [2:0] \$664 ;
   reg \$665 ;
-  reg [3:0] \$666 ;
-  reg [3:0] \$667 ;
-  reg \$668 ;
-  reg \$669 ;
-  wire [2:0] \$67 ;
-  reg \$670 ;
-  reg [3:0] \$671 ;
+  reg \$666 ;
+  reg [4:0] \$667 ;
+  reg [4:0] \$668 ;
+  reg [2:0] \$669 ;
+  wire [1:0] \$67 ;
+  reg [2:0] \$670 ;
+  reg \$671 ;
   reg [3:0] \$672 ;
-  reg [3:0] \$673 ;
-  reg [3:0] \$674 ;
+  reg \$673 ;
+  reg [31:0] \$674 ;
   reg \$675 ;
   reg \$676 ;
-  reg \$677 ;
-  reg \$678 ;
-  reg [4:0] \$679 ;
-  wire [1:0] \$68 ;
-  reg [6:0] \$680 ;
-  wire [3:0] \$69 ;
+  reg [1:0] \$677 ;
+  reg [1:0] \$678 ;
+  reg [1:0] \$679 ;
+  wire [3:0] \$68 ;
+  reg [1:0] \$680 ;
+  reg [3:0] \$681 ;
+  reg \$682 ;
+  reg [3:0] \$683 ;
+  reg [3:0] \$684 ;
+  reg \$685 ;
+  reg \$686 ;
+  reg \$687 ;
+  reg [3:0] \$688 ;
+  reg [3:0] \$689 ;
+  wire [4:0] \$69 ;
+  reg [3:0] \$690 ;
+  reg [3:0] \$691 ;
+  reg \$692 ;
+  reg \$693 ;
+  reg \$694 ;
+  reg \$695 ;
+  reg [4:0] \$696 ;
+  reg [6:0] \$697 ;
   wire [15:0] \$7 ;
-  wire [4:0] \$70 ;
-  wire [1:0] \$71 ;
-  wire [3:0] \$72 ;
-  wire [4:0] \$73 ;
-  wire [1:0] \$74 ;
-  wire \$75 ;
-  wire [2:0] \$76 ;
-  wire [1:0] \$77 ;
-  wire \$78 ;
-  wire [2:0] \$79 ;
+  wire [1:0] \$70 ;
+  wire \$71 ;
+  wire [2:0] \$72 ;
+  wire [1:0] \$73 ;
+  wire [3:0] \$738 ;
+  wire [3:0] \$74 ;
+  wire \$740 ;
+  wire [4:0] \$75 ;
+  wire [1:0] \$76 ;
+  wire [3:0] \$77 ;
+  wire [4:0] \$78 ;
+  wire [1:0] \$79 ;
   wire [15:0] \$8 ;
-  wire [1:0] \$80 ;
-  wire \$81 ;
-  wire [2:0] \$82 ;
-  wire [1:0] \$83 ;
-  wire [3:0] \$84 ;
-  wire [4:0] \$85 ;
-  wire [1:0] \$86 ;
-  wire [3:0] \$87 ;
-  wire [4:0] \$88 ;
-  wire [1:0] \$89 ;
+  wire \$80 ;
+  wire [2:0] \$81 ;
+  wire [1:0] \$82 ;
+  wire \$83 ;
+  wire [2:0] \$84 ;
+  wire [1:0] \$85 ;
+  wire \$86 ;
+  wire [2:0] \$87 ;
+  wire [1:0] \$88 ;
+  wire [3:0] \$89 ;
   wire [15:0] \$9 ;
-  wire [3:0] \$90 ;
-  wire [4:0] \$91 ;
-  wire [1:0] \$92 ;
-  wire [3:0] \$93 ;
-  wire [4:0] \$94 ;
-  wire \$95 ;
-  wire \$96 ;
-  wire \$97 ;
-  wire \$98 ;
-  wire \$99 ;
+  wire [4:0] \$90 ;
+  wire [1:0] \$91 ;
+  wire [3:0] \$92 ;
+  wire [4:0] \$93 ;
+  wire [1:0] \$94 ;
+  wire [3:0] \$95 ;
+  wire [4:0] \$96 ;
+  wire [1:0] \$97 ;
+  wire [3:0] \$98 ;
+  wire [4:0] \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$140  = 1'h1;
-  reg \$signal$143  = 1'h0;
-  reg [3:0] \$signal$144  = 4'h0;
-  wire \$signal$145 ;
-  reg \$signal$185  = 1'h0;
-  reg \$signal$186  = 1'h0;
+  reg \$signal$157  = 1'h1;
+  reg \$signal$160  = 1'h0;
+  reg [3:0] \$signal$161  = 4'h0;
+  wire \$signal$162 ;
+  reg \$signal$202  = 1'h0;
+  reg \$signal$203  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -741,13 +760,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$222 ;
-  wire signed [15:0] \a$226 ;
-  wire signed [15:0] \a$230 ;
-  wire signed [15:0] \a$234 ;
-  wire signed [15:0] \a$238 ;
-  wire signed [15:0] \a$242 ;
-  wire signed [15:0] \a$246 ;
+  wire signed [15:0] \a$239 ;
+  wire signed [15:0] \a$243 ;
+  wire signed [15:0] \a$247 ;
+  wire signed [15:0] \a$251 ;
+  wire signed [15:0] \a$255 ;
+  wire signed [15:0] \a$259 ;
+  wire signed [15:0] \a$263 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -794,16 +813,16 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] a_word_picked = 24'h000000;
   wire signed [23:0] a_word_raw_0;
   wire accumulate;
-  wire \accumulate$224 ;
-  wire \accumulate$228 ;
-  wire \accumulate$232 ;
-  wire \accumulate$236 ;
-  wire \accumulate$240 ;
-  wire \accumulate$244 ;
-  wire \accumulate$248 ;
+  wire \accumulate$241 ;
+  wire \accumulate$245 ;
+  wire \accumulate$249 ;
+  wire \accumulate$253 ;
+  wire \accumulate$257 ;
+  wire \accumulate$261 ;
+  wire \accumulate$265 ;
   wire active;
-  wire \active$377 ;
-  wire \active$384 ;
+  wire \active$392 ;
+  wire \active$399 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -842,13 +861,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$223 ;
-  wire signed [15:0] \b$227 ;
-  wire signed [15:0] \b$231 ;
-  wire signed [15:0] \b$235 ;
-  wire signed [15:0] \b$239 ;
-  wire signed [15:0] \b$243 ;
-  wire signed [15:0] \b$247 ;
+  wire signed [15:0] \b$240 ;
+  wire signed [15:0] \b$244 ;
+  wire signed [15:0] \b$248 ;
+  wire signed [15:0] \b$252 ;
+  wire signed [15:0] \b$256 ;
+  wire signed [15:0] \b$260 ;
+  wire signed [15:0] \b$264 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -870,9 +889,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] bank;
   wire \bank$129 ;
   wire \bank$138 ;
-  wire [1:0] \bank$371 ;
-  wire \bank$410 ;
+  wire [1:0] \bank$387 ;
   wire \bank$42 ;
+  wire \bank$425 ;
   wire [1:0] \bank$64 ;
   wire \bank$87 ;
   wire signed [23:0] bias_word;
@@ -884,9 +903,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] bias_word_raw_0;
   wire blocked;
   wire busy;
-  wire \busy$141 ;
+  wire \busy$158 ;
   wire [3:0] clamped;
-  wire \clamped$166 ;
+  wire \clamped$183 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -904,7 +923,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$453 ;
+  wire [3:0] \clamped_kernel$468 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -926,7 +945,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$426 ;
+  wire [31:0] \count$441 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -946,71 +965,75 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] difference_kernel;
   reg done = 1'h0;
   wire enable;
-  wire \enable$288 ;
-  wire \enable$445 ;
+  wire \enable$305 ;
+  wire \enable$460 ;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   reg first = 1'h0;
-  wire \first$221 ;
-  wire \first$225 ;
-  wire \first$229 ;
-  wire \first$233 ;
-  wire \first$237 ;
-  wire \first$241 ;
-  wire \first$245 ;
-  wire \first$249 ;
+  wire \first$238 ;
+  wire \first$242 ;
+  wire \first$246 ;
+  wire \first$250 ;
+  wire \first$254 ;
+  wire \first$258 ;
+  wire \first$262 ;
+  wire \first$266 ;
   (* init = 1'h0 *)
-  wire \first$293 ;
+  wire \first$310 ;
   wire first_tile;
-  wire \first_tile$205 ;
-  wire \first_tile$217 ;
-  wire \first_tile$265 ;
-  wire \first_tile$274 ;
-  wire \first_tile$310 ;
-  wire \first_tile$318 ;
-  wire \first_tile$342 ;
-  wire \first_tile$347 ;
-  wire \first_tile$356 ;
+  wire \first_tile$222 ;
+  wire \first_tile$234 ;
+  wire \first_tile$282 ;
+  wire \first_tile$291 ;
+  wire \first_tile$327 ;
+  wire \first_tile$335 ;
+  wire \first_tile$359 ;
+  wire \first_tile$364 ;
+  wire \first_tile$373 ;
   wire forget;
   wire group;
   wire hold;
-  wire \hold$358 ;
-  wire \hold$375 ;
-  wire \hold$401 ;
+  wire \hold$377 ;
+  wire \hold$390 ;
+  wire \hold$416 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$202 ;
-  wire [3:0] \kernel$214 ;
-  wire [3:0] \kernel$262 ;
-  wire [3:0] \kernel$271 ;
-  wire [3:0] \kernel$307 ;
-  wire [3:0] \kernel$315 ;
-  wire [3:0] \kernel$339 ;
-  wire [3:0] \kernel$344 ;
-  wire [3:0] \kernel$353 ;
+  wire [3:0] \kernel$219 ;
+  wire [3:0] \kernel$231 ;
+  wire [3:0] \kernel$279 ;
+  wire [3:0] \kernel$288 ;
+  wire [3:0] \kernel$324 ;
+  wire [3:0] \kernel$332 ;
+  wire [3:0] \kernel$356 ;
+  wire [3:0] \kernel$361 ;
+  wire [3:0] \kernel$370 ;
   wire [2:0] lane;
   wire [2:0] \lane$132 ;
-  wire [2:0] \lane$372 ;
-  wire [2:0] \lane$374 ;
-  wire [2:0] \lane$415 ;
-  wire [2:0] \lane$417 ;
-  wire [2:0] \lane$423 ;
+  wire [2:0] \lane$142 ;
+  wire [2:0] \lane$388 ;
+  wire [2:0] \lane$430 ;
+  wire [2:0] \lane$432 ;
+  wire [2:0] \lane$438 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
   reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$203 ;
-  wire [1:0] \level$215 ;
-  wire [1:0] \level$263 ;
-  wire [1:0] \level$272 ;
-  wire [1:0] \level$308 ;
-  wire [1:0] \level$316 ;
-  wire [1:0] \level$340 ;
-  wire [1:0] \level$345 ;
-  wire [1:0] \level$354 ;
+  wire [1:0] \level$220 ;
+  wire [1:0] \level$232 ;
+  wire [1:0] \level$280 ;
+  wire [1:0] \level$289 ;
+  wire [1:0] \level$325 ;
+  wire [1:0] \level$333 ;
+  wire [1:0] \level$357 ;
+  wire [1:0] \level$362 ;
+  wire [1:0] \level$371 ;
+  (* init = 24'h000000 *)
+  wire [23:0] loaded;
+  wire signed [23:0] \loaded[0] ;
+  wire loading;
   wire [2:0] missing;
-  wire [2:0] \missing$432 ;
+  wire [2:0] \missing$447 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -1087,31 +1110,32 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_5;
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
-  wire signed [23:0] \parameters__payload$443 ;
-  wire \parameters__ready$444 ;
-  wire \parameters__valid$442 ;
+  reg signed [23:0] parameter_0 = 24'h000000;
+  wire signed [23:0] \parameters__payload$458 ;
+  wire \parameters__ready$459 ;
+  wire \parameters__valid$457 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$278 ;
-  wire signed [31:0] \product$279 ;
-  wire signed [31:0] \product$280 ;
-  wire signed [31:0] \product$281 ;
-  wire signed [31:0] \product$282 ;
-  wire signed [31:0] \product$283 ;
-  wire signed [31:0] \product$284 ;
+  wire signed [31:0] \product$295 ;
+  wire signed [31:0] \product$296 ;
+  wire signed [31:0] \product$297 ;
+  wire signed [31:0] \product$298 ;
+  wire signed [31:0] \product$299 ;
+  wire signed [31:0] \product$300 ;
+  wire signed [31:0] \product$301 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$376 ;
-  reg [6:0] \read_address$382 ;
-  wire [5:0] \read_address$393 ;
-  reg [10:0] \read_address$403 ;
-  reg [8:0] \read_address$418 ;
+  reg [1:0] \read_address$391 ;
+  reg [6:0] \read_address$397 ;
+  wire [5:0] \read_address$408 ;
+  reg [10:0] \read_address$418 ;
+  reg [8:0] \read_address$433 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$199 ;
-  wire [127:0] \read_data$200 ;
-  wire [191:0] \read_data$206 ;
-  wire [191:0] \read_data$266 ;
-  wire [127:0] \read_data$320 ;
+  wire [127:0] \read_data$216 ;
+  wire [127:0] \read_data$217 ;
+  wire [191:0] \read_data$223 ;
+  wire [191:0] \read_data$283 ;
+  wire [127:0] \read_data$337 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1212,24 +1236,36 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$437 ;
-  wire signed [23:0] \results__payload$448 ;
-  wire \results__ready$449 ;
-  wire \results__valid$447 ;
+  wire \resident$452 ;
+  wire signed [23:0] \results__payload$463 ;
+  wire \results__ready$464 ;
+  wire \results__valid$462 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$362 ;
-  wire [10:0] \row$363 ;
-  wire [10:0] \row$365 ;
-  wire [4:0] \row$368 ;
-  wire [1:0] \row$378 ;
-  wire [10:0] \row$383 ;
-  wire [10:0] \row$385 ;
-  wire [5:0] \row$394 ;
-  wire [10:0] \row$407 ;
-  wire [10:0] \row$411 ;
-  wire [8:0] \row$421 ;
+  wire [4:0] \row$379 ;
+  wire [4:0] \row$381 ;
+  wire [10:0] \row$382 ;
+  wire [10:0] \row$384 ;
+  wire [1:0] \row$393 ;
+  wire [10:0] \row$398 ;
+  wire [10:0] \row$400 ;
+  wire [5:0] \row$409 ;
+  wire [10:0] \row$422 ;
+  wire [10:0] \row$426 ;
+  wire [8:0] \row$436 ;
+  reg row24_0_loads_0_1 = 1'h0;
+  reg row24_0_loads_0_2 = 1'h0;
+  reg [4:0] row24_0_loads_1_1 = 5'h00;
+  reg [4:0] row24_0_loads_1_2 = 5'h00;
+  reg [2:0] row24_0_loads_2_1 = 3'h0;
+  reg [2:0] row24_0_loads_2_2 = 3'h0;
+  reg row24_1_loads_0_1 = 1'h0;
+  reg row24_1_loads_0_2 = 1'h0;
+  reg [4:0] row24_1_loads_1_1 = 5'h00;
+  reg [4:0] row24_1_loads_1_2 = 5'h00;
+  reg [2:0] row24_1_loads_2_1 = 3'h0;
+  reg [2:0] row24_1_loads_2_2 = 3'h0;
   wire [15:0] row_enables;
   wire [7:0] \row_enables[0] ;
   wire [7:0] \row_enables[1] ;
@@ -1237,25 +1273,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$408 ;
-  wire [127:0] \rows$408[0] ;
-  wire signed [15:0] \rows$408[0][0] ;
-  wire signed [15:0] \rows$408[0][1] ;
-  wire signed [15:0] \rows$408[0][2] ;
-  wire signed [15:0] \rows$408[0][3] ;
-  wire signed [15:0] \rows$408[0][4] ;
-  wire signed [15:0] \rows$408[0][5] ;
-  wire signed [15:0] \rows$408[0][6] ;
-  wire signed [15:0] \rows$408[0][7] ;
-  wire [127:0] \rows$408[1] ;
-  wire signed [15:0] \rows$408[1][0] ;
-  wire signed [15:0] \rows$408[1][1] ;
-  wire signed [15:0] \rows$408[1][2] ;
-  wire signed [15:0] \rows$408[1][3] ;
-  wire signed [15:0] \rows$408[1][4] ;
-  wire signed [15:0] \rows$408[1][5] ;
-  wire signed [15:0] \rows$408[1][6] ;
-  wire signed [15:0] \rows$408[1][7] ;
+  wire [255:0] \rows$423 ;
+  wire [127:0] \rows$423[0] ;
+  wire signed [15:0] \rows$423[0][0] ;
+  wire signed [15:0] \rows$423[0][1] ;
+  wire signed [15:0] \rows$423[0][2] ;
+  wire signed [15:0] \rows$423[0][3] ;
+  wire signed [15:0] \rows$423[0][4] ;
+  wire signed [15:0] \rows$423[0][5] ;
+  wire signed [15:0] \rows$423[0][6] ;
+  wire signed [15:0] \rows$423[0][7] ;
+  wire [127:0] \rows$423[1] ;
+  wire signed [15:0] \rows$423[1][0] ;
+  wire signed [15:0] \rows$423[1][1] ;
+  wire signed [15:0] \rows$423[1][2] ;
+  wire signed [15:0] \rows$423[1][3] ;
+  wire signed [15:0] \rows$423[1][4] ;
+  wire signed [15:0] \rows$423[1][5] ;
+  wire signed [15:0] \rows$423[1][6] ;
+  wire signed [15:0] \rows$423[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1266,23 +1302,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$440 ;
-  wire \samples__ready$441 ;
-  wire \samples__valid$439 ;
+  wire signed [15:0] \samples__payload$455 ;
+  wire \samples__ready$456 ;
+  wire \samples__valid$454 ;
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$204 ;
-  wire \slot$216 ;
-  wire \slot$264 ;
-  wire \slot$273 ;
-  wire \slot$309 ;
-  wire \slot$317 ;
-  wire \slot$341 ;
-  wire \slot$346 ;
-  wire \slot$355 ;
-  wire \slot$433 ;
-  wire \slot$434 ;
+  wire \slot$221 ;
+  wire \slot$233 ;
+  wire \slot$281 ;
+  wire \slot$290 ;
+  wire \slot$326 ;
+  wire \slot$334 ;
+  wire \slot$358 ;
+  wire \slot$363 ;
+  wire \slot$372 ;
+  wire \slot$448 ;
+  wire \slot$449 ;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1298,11 +1334,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$427 ;
+  wire \start$442 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$291 ;
+  wire signed [26:0] \sum$308 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1406,49 +1442,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$250 ;
-  wire [1:0] \tag$250.edge ;
-  wire \tag$250.first ;
-  wire \tag$250.first_tile ;
-  wire [3:0] \tag$250.kernel ;
-  wire \tag$250.last ;
-  wire \tag$250.last_tile ;
-  wire [1:0] \tag$250.level ;
-  wire [1:0] \tag$250.row_level ;
-  wire \tag$250.slot ;
-  wire \tag$250.sum_first ;
-  wire \tag$250.sum_last ;
-  wire [1:0] \tag$250.sum_level ;
-  wire \tag$250.valid ;
+  wire [19:0] \tag$267 ;
+  wire [1:0] \tag$267.edge ;
+  wire \tag$267.first ;
+  wire \tag$267.first_tile ;
+  wire [3:0] \tag$267.kernel ;
+  wire \tag$267.last ;
+  wire \tag$267.last_tile ;
+  wire [1:0] \tag$267.level ;
+  wire [1:0] \tag$267.row_level ;
+  wire \tag$267.slot ;
+  wire \tag$267.sum_first ;
+  wire \tag$267.sum_last ;
+  wire [1:0] \tag$267.sum_level ;
+  wire \tag$267.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$301 ;
-  wire [1:0] \tag$301.edge ;
-  wire \tag$301.first ;
-  wire \tag$301.first_tile ;
-  wire [3:0] \tag$301.kernel ;
-  wire \tag$301.last ;
-  wire \tag$301.last_tile ;
-  wire [1:0] \tag$301.level ;
-  wire [1:0] \tag$301.row_level ;
-  wire \tag$301.slot ;
-  wire \tag$301.sum_first ;
-  wire \tag$301.sum_last ;
-  wire [1:0] \tag$301.sum_level ;
-  wire \tag$301.valid ;
-  wire [19:0] \tag$348 ;
-  wire [1:0] \tag$348.edge ;
-  wire \tag$348.first ;
-  wire \tag$348.first_tile ;
-  wire [3:0] \tag$348.kernel ;
-  wire \tag$348.last ;
-  wire \tag$348.last_tile ;
-  wire [1:0] \tag$348.level ;
-  wire [1:0] \tag$348.row_level ;
-  wire \tag$348.slot ;
-  wire \tag$348.sum_first ;
-  wire \tag$348.sum_last ;
-  wire [1:0] \tag$348.sum_level ;
-  wire \tag$348.valid ;
+  wire [19:0] \tag$318 ;
+  wire [1:0] \tag$318.edge ;
+  wire \tag$318.first ;
+  wire \tag$318.first_tile ;
+  wire [3:0] \tag$318.kernel ;
+  wire \tag$318.last ;
+  wire \tag$318.last_tile ;
+  wire [1:0] \tag$318.level ;
+  wire [1:0] \tag$318.row_level ;
+  wire \tag$318.slot ;
+  wire \tag$318.sum_first ;
+  wire \tag$318.sum_last ;
+  wire [1:0] \tag$318.sum_level ;
+  wire \tag$318.valid ;
+  wire [19:0] \tag$365 ;
+  wire [1:0] \tag$365.edge ;
+  wire \tag$365.first ;
+  wire \tag$365.first_tile ;
+  wire [3:0] \tag$365.kernel ;
+  wire \tag$365.last ;
+  wire \tag$365.last_tile ;
+  wire [1:0] \tag$365.level ;
+  wire [1:0] \tag$365.row_level ;
+  wire \tag$365.slot ;
+  wire \tag$365.sum_first ;
+  wire \tag$365.sum_last ;
+  wire [1:0] \tag$365.sum_level ;
+  wire \tag$365.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1632,25 +1668,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.valid ;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$254 ;
-  wire signed [35:0] \total$255 ;
-  wire signed [35:0] \total$256 ;
-  wire signed [35:0] \total$257 ;
-  wire signed [35:0] \total$258 ;
-  wire signed [35:0] \total$259 ;
-  wire signed [35:0] \total$260 ;
-  wire signed [38:0] \total$305 ;
-  wire signed [38:0] \total$349 ;
+  wire signed [35:0] \total$271 ;
+  wire signed [35:0] \total$272 ;
+  wire signed [35:0] \total$273 ;
+  wire signed [35:0] \total$274 ;
+  wire signed [35:0] \total$275 ;
+  wire signed [35:0] \total$276 ;
+  wire signed [35:0] \total$277 ;
+  wire signed [38:0] \total$322 ;
+  wire signed [38:0] \total$366 ;
   wire [287:0] totals;
-  wire [287:0] \totals$302 ;
-  wire signed [35:0] \totals$302[0] ;
-  wire signed [35:0] \totals$302[1] ;
-  wire signed [35:0] \totals$302[2] ;
-  wire signed [35:0] \totals$302[3] ;
-  wire signed [35:0] \totals$302[4] ;
-  wire signed [35:0] \totals$302[5] ;
-  wire signed [35:0] \totals$302[6] ;
-  wire signed [35:0] \totals$302[7] ;
+  wire [287:0] \totals$319 ;
+  wire signed [35:0] \totals$319[0] ;
+  wire signed [35:0] \totals$319[1] ;
+  wire signed [35:0] \totals$319[2] ;
+  wire signed [35:0] \totals$319[3] ;
+  wire signed [35:0] \totals$319[4] ;
+  wire signed [35:0] \totals$319[5] ;
+  wire signed [35:0] \totals$319[6] ;
+  wire signed [35:0] \totals$319[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1660,34 +1696,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$201 ;
-  wire \trigger$213 ;
-  wire \trigger$261 ;
-  wire \trigger$269 ;
-  wire \trigger$306 ;
-  wire \trigger$314 ;
-  wire \trigger$337 ;
-  wire \trigger$343 ;
-  wire \trigger$351 ;
+  wire \trigger$218 ;
+  wire \trigger$230 ;
+  wire \trigger$278 ;
+  wire \trigger$286 ;
+  wire \trigger$323 ;
+  wire \trigger$331 ;
+  wire \trigger$354 ;
+  wire \trigger$360 ;
+  wire \trigger$368 ;
   wire [31:0] value;
   wire waiting;
-  wire signed [34:0] word;
-  wire signed [34:0] \word$292 ;
-  wire signed [23:0] \word$369 ;
-  wire signed [15:0] \word$389 ;
+  wire signed [23:0] word;
+  wire signed [34:0] \word$306 ;
+  wire signed [34:0] \word$309 ;
+  wire signed [15:0] \word$404 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$286 ;
-  wire signed [23:0] \words$286[0] ;
-  wire signed [23:0] \words$286[1] ;
-  wire signed [23:0] \words$286[2] ;
-  wire signed [23:0] \words$286[3] ;
-  wire signed [23:0] \words$286[4] ;
-  wire signed [23:0] \words$286[5] ;
-  wire signed [23:0] \words$286[6] ;
-  wire signed [23:0] \words$286[7] ;
-  wire [15:0] \words$412 ;
-  wire signed [15:0] \words$412[0] ;
+  wire [191:0] \words$303 ;
+  wire signed [23:0] \words$303[0] ;
+  wire signed [23:0] \words$303[1] ;
+  wire signed [23:0] \words$303[2] ;
+  wire signed [23:0] \words$303[3] ;
+  wire signed [23:0] \words$303[4] ;
+  wire signed [23:0] \words$303[5] ;
+  wire signed [23:0] \words$303[6] ;
+  wire signed [23:0] \words$303[7] ;
+  wire [15:0] \words$427 ;
+  wire signed [15:0] \words$427[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1697,54 +1733,54 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   wire write;
-  wire \write$409 ;
+  wire \write$424 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$379 ;
-  wire [6:0] \write_address$386 ;
-  wire [5:0] \write_address$395 ;
-  reg [10:0] \write_address$404 ;
-  reg [8:0] \write_address$419 ;
+  reg [1:0] \write_address$394 ;
+  wire [6:0] \write_address$401 ;
+  wire [5:0] \write_address$410 ;
+  reg [10:0] \write_address$419 ;
+  reg [8:0] \write_address$434 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$380 ;
-  wire [127:0] \write_data$388 ;
-  wire [127:0] \write_data$397 ;
-  reg [127:0] \write_data$405 ;
+  reg [191:0] \write_data$395 ;
+  wire [127:0] \write_data$403 ;
+  wire [127:0] \write_data$412 ;
   reg [127:0] \write_data$420 ;
+  reg [127:0] \write_data$435 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$381 ;
-  wire [7:0] \write_enable$390 ;
-  wire [7:0] \write_enable$398 ;
+  wire [7:0] \write_enable$396 ;
+  wire [7:0] \write_enable$405 ;
   wire [7:0] \write_enable$413 ;
-  wire [7:0] \write_enable$422 ;
+  wire [7:0] \write_enable$428 ;
+  wire [7:0] \write_enable$437 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$338 ;
-  wire [1:0] \write_tag$338.edge ;
-  wire \write_tag$338.first ;
-  wire \write_tag$338.first_tile ;
-  wire [3:0] \write_tag$338.kernel ;
-  wire \write_tag$338.last ;
-  wire \write_tag$338.last_tile ;
-  wire [1:0] \write_tag$338.level ;
-  wire [1:0] \write_tag$338.row_level ;
-  wire \write_tag$338.slot ;
-  wire \write_tag$338.sum_first ;
-  wire \write_tag$338.sum_last ;
-  wire [1:0] \write_tag$338.sum_level ;
-  wire \write_tag$338.valid ;
-  wire [19:0] \write_tag$352 ;
-  wire [1:0] \write_tag$352.edge ;
-  wire \write_tag$352.first ;
-  wire \write_tag$352.first_tile ;
-  wire [3:0] \write_tag$352.kernel ;
-  wire \write_tag$352.last ;
-  wire \write_tag$352.last_tile ;
-  wire [1:0] \write_tag$352.level ;
-  wire [1:0] \write_tag$352.row_level ;
-  wire \write_tag$352.slot ;
-  wire \write_tag$352.sum_first ;
-  wire \write_tag$352.sum_last ;
-  wire [1:0] \write_tag$352.sum_level ;
-  wire \write_tag$352.valid ;
+  wire [19:0] \write_tag$355 ;
+  wire [1:0] \write_tag$355.edge ;
+  wire \write_tag$355.first ;
+  wire \write_tag$355.first_tile ;
+  wire [3:0] \write_tag$355.kernel ;
+  wire \write_tag$355.last ;
+  wire \write_tag$355.last_tile ;
+  wire [1:0] \write_tag$355.level ;
+  wire [1:0] \write_tag$355.row_level ;
+  wire \write_tag$355.slot ;
+  wire \write_tag$355.sum_first ;
+  wire \write_tag$355.sum_last ;
+  wire [1:0] \write_tag$355.sum_level ;
+  wire \write_tag$355.valid ;
+  wire [19:0] \write_tag$369 ;
+  wire [1:0] \write_tag$369.edge ;
+  wire \write_tag$369.first ;
+  wire \write_tag$369.first_tile ;
+  wire [3:0] \write_tag$369.kernel ;
+  wire \write_tag$369.last ;
+  wire \write_tag$369.last_tile ;
+  wire [1:0] \write_tag$369.level ;
+  wire [1:0] \write_tag$369.row_level ;
+  wire \write_tag$369.slot ;
+  wire \write_tag$369.sum_first ;
+  wire \write_tag$369.sum_last ;
+  wire [1:0] \write_tag$369.sum_level ;
+  wire \write_tag$369.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1761,209 +1797,225 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$268  = \$264  & \$267 ;
-  assign \$269  = \lane$374  == 3'h5;
-  assign \$270  = enables[1] & \$269 ;
-  assign \$271  = | { \$270 , \$268  };
-  assign \$272  = \bank$371  == 2'h3;
-  assign \$276  = \$272  & \$275 ;
-  assign \$277  = \lane$374  == 3'h6;
-  assign \$278  = enables[1] & \$277 ;
-  assign \$279  = | { \$278 , \$276  };
-  assign \$280  = \bank$371  == 2'h3;
-  assign \$284  = \$280  & \$283 ;
-  assign \$285  = \lane$374  == 3'h7;
-  assign \$286  = enables[1] & \$285 ;
-  assign \$287  = | { \$286 , \$284  };
-  assign \$288  = \bank$64  == 2'h2;
-  assign \$289  = \active$384  & \$288 ;
-  assign \$290  = ! lane_x;
-  assign \$291  = enable_x & \$290 ;
-  assign \$293  = lane_x == 1'h1;
-  assign \$294  = enable_x & \$293 ;
-  assign \$296  = lane_x == 2'h2;
-  assign \$297  = enable_x & \$296 ;
-  assign \$299  = lane_x == 2'h3;
-  assign \$300  = enable_x & \$299 ;
-  assign \$302  = lane_x == 3'h4;
-  assign \$303  = enable_x & \$302 ;
-  assign \$305  = lane_x == 3'h5;
-  assign \$306  = enable_x & \$305 ;
-  assign \$308  = lane_x == 3'h6;
-  assign \$309  = enable_x & \$308 ;
-  assign \$311  = lane_x == 3'h7;
-  assign \$312  = enable_x & \$311 ;
-  assign \$314  = ! lane_y;
-  assign \$315  = enable_y & \$314 ;
-  assign \$317  = lane_y == 1'h1;
-  assign \$318  = enable_y & \$317 ;
-  assign \$320  = lane_y == 2'h2;
-  assign \$321  = enable_y & \$320 ;
-  assign \$323  = lane_y == 2'h3;
-  assign \$324  = enable_y & \$323 ;
-  assign \$326  = lane_y == 3'h4;
-  assign \$327  = enable_y & \$326 ;
-  assign \$329  = lane_y == 3'h5;
-  assign \$330  = enable_y & \$329 ;
-  assign \$332  = lane_y == 3'h6;
-  assign \$333  = enable_y & \$332 ;
-  assign \$335  = lane_y == 3'h7;
-  assign \$336  = enable_y & \$335 ;
-  assign \$338  = ! \bank$64 ;
-  assign \$339  = \active$384  & \$338 ;
-  assign \$341  = ! \bank$410 ;
-  assign \$342  = \write$409  & \$341 ;
-  assign \$343  = ! \bank$371 ;
-  assign \$347  = \$343  & \$346 ;
-  assign \$350  = \$349  | row_enables[0];
-  assign \$352  = ! \bank$410 ;
-  assign \$353  = ! \lane$417 ;
-  assign \$354  = \write$409  & \$353 ;
-  assign \$356  = \$352  & \$355 ;
-  assign \$357  = | { \$356 , \$351 , \$347  };
-  assign \$358  = ! \bank$371 ;
-  assign \$362  = \$358  & \$361 ;
-  assign \$367  = ! \bank$410 ;
-  assign \$368  = \lane$417  == 1'h1;
-  assign \$369  = \write$409  & \$368 ;
-  assign \$371  = \$367  & \$370 ;
-  assign \$372  = | { \$371 , \$366 , \$362  };
-  assign \$373  = ! \bank$371 ;
-  assign \$377  = \$373  & \$376 ;
-  assign \$382  = ! \bank$410 ;
-  assign \$383  = \lane$417  == 2'h2;
-  assign \$384  = \write$409  & \$383 ;
-  assign \$386  = \$382  & \$385 ;
-  assign \$387  = | { \$386 , \$381 , \$377  };
-  assign \$388  = ! \bank$371 ;
-  assign \$392  = \$388  & \$391 ;
-  assign \$397  = ! \bank$410 ;
-  assign \$398  = \lane$417  == 2'h3;
-  assign \$399  = \write$409  & \$398 ;
-  assign \$401  = \$397  & \$400 ;
-  assign \$402  = | { \$401 , \$396 , \$392  };
-  assign \$403  = ! \bank$371 ;
-  assign \$407  = \$403  & \$406 ;
-  assign \$412  = ! \bank$410 ;
-  assign \$413  = \lane$417  == 3'h4;
-  assign \$414  = \write$409  & \$413 ;
-  assign \$416  = \$412  & \$415 ;
-  assign \$417  = | { \$416 , \$411 , \$407  };
-  assign \$418  = ! \bank$371 ;
-  assign \$422  = \$418  & \$421 ;
-  assign \$427  = ! \bank$410 ;
-  assign \$428  = \lane$417  == 3'h5;
-  assign \$429  = \write$409  & \$428 ;
-  assign \$431  = \$427  & \$430 ;
-  assign \$432  = | { \$431 , \$426 , \$422  };
-  assign \$433  = ! \bank$371 ;
-  assign \$437  = \$433  & \$436 ;
-  assign \$442  = ! \bank$410 ;
-  assign \$443  = \lane$417  == 3'h6;
-  assign \$444  = \write$409  & \$443 ;
-  assign \$446  = \$442  & \$445 ;
-  assign \$447  = | { \$446 , \$441 , \$437  };
-  assign \$448  = ! \bank$371 ;
-  assign \$452  = \$448  & \$451 ;
-  assign \$457  = ! \bank$410 ;
-  assign \$458  = \lane$417  == 3'h7;
-  assign \$459  = \write$409  & \$458 ;
-  assign \$461  = \$457  & \$460 ;
-  assign \$462  = | { \$461 , \$456 , \$452  };
-  assign \$463  = \bank$64  == 1'h1;
-  assign \$464  = \active$384  & \$463 ;
-  assign \$467  = \write$409  & \$466 ;
-  assign \$468  = \bank$371  == 1'h1;
-  assign \$472  = \$468  & \$471 ;
-  assign \$475  = \$474  | row_enables[8];
-  assign \$478  = ! \lane$417 ;
-  assign \$479  = \write$409  & \$478 ;
-  assign \$481  = \$477  & \$480 ;
-  assign \$482  = | { \$481 , \$476 , \$472  };
-  assign \$483  = \bank$371  == 1'h1;
-  assign \$487  = \$483  & \$486 ;
-  assign \$493  = \lane$417  == 1'h1;
-  assign \$494  = \write$409  & \$493 ;
-  assign \$496  = \$492  & \$495 ;
-  assign \$497  = | { \$496 , \$491 , \$487  };
-  assign \$498  = \bank$371  == 1'h1;
-  assign \$502  = \$498  & \$501 ;
-  assign \$508  = \lane$417  == 2'h2;
-  assign \$509  = \write$409  & \$508 ;
-  assign \$511  = \$507  & \$510 ;
-  assign \$512  = | { \$511 , \$506 , \$502  };
-  assign \$513  = \bank$371  == 1'h1;
-  assign \$517  = \$513  & \$516 ;
-  assign \$523  = \lane$417  == 2'h3;
-  assign \$524  = \write$409  & \$523 ;
-  assign \$526  = \$522  & \$525 ;
-  assign \$527  = | { \$526 , \$521 , \$517  };
-  assign \$528  = \bank$371  == 1'h1;
-  assign \$532  = \$528  & \$531 ;
-  assign \$538  = \lane$417  == 3'h4;
-  assign \$539  = \write$409  & \$538 ;
-  assign \$541  = \$537  & \$540 ;
-  assign \$542  = | { \$541 , \$536 , \$532  };
-  assign \$543  = \bank$371  == 1'h1;
-  assign \$547  = \$543  & \$546 ;
-  assign \$553  = \lane$417  == 3'h5;
-  assign \$554  = \write$409  & \$553 ;
-  assign \$556  = \$552  & \$555 ;
-  assign \$557  = | { \$556 , \$551 , \$547  };
-  assign \$558  = \bank$371  == 1'h1;
-  assign \$562  = \$558  & \$561 ;
-  assign \$568  = \lane$417  == 3'h6;
-  assign \$569  = \write$409  & \$568 ;
-  assign \$571  = \$567  & \$570 ;
-  assign \$572  = | { \$571 , \$566 , \$562  };
-  assign \$573  = \bank$371  == 1'h1;
-  assign \$577  = \$573  & \$576 ;
-  assign \$583  = \lane$417  == 3'h7;
-  assign \$584  = \write$409  & \$583 ;
-  assign \$586  = \$582  & \$585 ;
-  assign \$587  = | { \$586 , \$581 , \$577  };
-  assign \$588  = ~ \$signal$143 ;
-  assign \$signal$145  = \$signal$140  & \$588 ;
-  assign \$589  = \$signal$144  == 1'h1;
-  assign \$590  = \$signal$144  == 2'h2;
-  assign \$591  = \$signal$144  == 2'h3;
-  assign \$592  = \$signal$144  == 3'h4;
-  assign \start$427  = \$591  | \$592 ;
-  assign group = \$signal$144  == 3'h4;
-  assign forget = \$signal$144  == 3'h5;
-  assign rewind = \$signal$144  == 3'h6;
-  assign clear_0 = \$signal$144  == 3'h7;
-  assign clear_1 = \$signal$144  == 3'h7;
-  assign clear_2 = \$signal$144  == 3'h7;
-  assign clear_3 = \$signal$144  == 3'h7;
-  assign clear_4 = \$signal$144  == 3'h7;
-  assign clear_5 = \$signal$144  == 3'h7;
-  assign clear_6 = \$signal$144  == 3'h7;
-  assign clear_7 = \$signal$144  == 3'h7;
-  assign clear_8 = \$signal$144  == 3'h7;
-  assign clear_9 = \$signal$144  == 3'h7;
-  assign clear_10 = \$signal$144  == 3'h7;
-  assign clear_11 = \$signal$144  == 3'h7;
-  assign clear_12 = \$signal$144  == 3'h7;
-  assign clear_13 = \$signal$144  == 3'h7;
-  assign clear_14 = \$signal$144  == 3'h7;
-  assign \$593  = ! left;
-  assign \$594  = \$signal$145  & \$593 ;
-  assign \$595  = ~ \$594 ;
+  assign \$245  = \bank$387  == 2'h3;
+  assign \$249  = \$245  & \$248 ;
+  assign \$250  = row24_1_loads_2_2 == 2'h2;
+  assign \$251  = row24_1_loads_0_2 & \$250 ;
+  assign \$252  = | { \$251 , \$249  };
+  assign \$253  = \bank$387  == 2'h3;
+  assign \$257  = \$253  & \$256 ;
+  assign \$258  = row24_1_loads_2_2 == 2'h3;
+  assign \$259  = row24_1_loads_0_2 & \$258 ;
+  assign \$260  = | { \$259 , \$257  };
+  assign \$261  = \bank$387  == 2'h3;
+  assign \$265  = \$261  & \$264 ;
+  assign \$266  = row24_1_loads_2_2 == 3'h4;
+  assign \$267  = row24_1_loads_0_2 & \$266 ;
+  assign \$268  = | { \$267 , \$265  };
+  assign \$269  = \bank$387  == 2'h3;
+  assign \$273  = \$269  & \$272 ;
+  assign \$274  = row24_1_loads_2_2 == 3'h5;
+  assign \$275  = row24_1_loads_0_2 & \$274 ;
+  assign \$276  = | { \$275 , \$273  };
+  assign \$277  = \bank$387  == 2'h3;
+  assign \$281  = \$277  & \$280 ;
+  assign \$282  = row24_1_loads_2_2 == 3'h6;
+  assign \$283  = row24_1_loads_0_2 & \$282 ;
+  assign \$284  = | { \$283 , \$281  };
+  assign \$285  = \bank$387  == 2'h3;
+  assign \$289  = \$285  & \$288 ;
+  assign \$290  = row24_1_loads_2_2 == 3'h7;
+  assign \$291  = row24_1_loads_0_2 & \$290 ;
+  assign \$292  = | { \$291 , \$289  };
+  assign \$293  = \bank$64  == 2'h2;
+  assign \$294  = \active$399  & \$293 ;
+  assign \$295  = ! lane_x;
+  assign \$296  = enable_x & \$295 ;
+  assign \$298  = lane_x == 1'h1;
+  assign \$299  = enable_x & \$298 ;
+  assign \$301  = lane_x == 2'h2;
+  assign \$302  = enable_x & \$301 ;
+  assign \$304  = lane_x == 2'h3;
+  assign \$305  = enable_x & \$304 ;
+  assign \$307  = lane_x == 3'h4;
+  assign \$308  = enable_x & \$307 ;
+  assign \$310  = lane_x == 3'h5;
+  assign \$311  = enable_x & \$310 ;
+  assign \$313  = lane_x == 3'h6;
+  assign \$314  = enable_x & \$313 ;
+  assign \$316  = lane_x == 3'h7;
+  assign \$317  = enable_x & \$316 ;
+  assign \$319  = ! lane_y;
+  assign \$320  = enable_y & \$319 ;
+  assign \$322  = lane_y == 1'h1;
+  assign \$323  = enable_y & \$322 ;
+  assign \$325  = lane_y == 2'h2;
+  assign \$326  = enable_y & \$325 ;
+  assign \$328  = lane_y == 2'h3;
+  assign \$329  = enable_y & \$328 ;
+  assign \$331  = lane_y == 3'h4;
+  assign \$332  = enable_y & \$331 ;
+  assign \$334  = lane_y == 3'h5;
+  assign \$335  = enable_y & \$334 ;
+  assign \$337  = lane_y == 3'h6;
+  assign \$338  = enable_y & \$337 ;
+  assign \$340  = lane_y == 3'h7;
+  assign \$341  = enable_y & \$340 ;
+  assign \$343  = ! \bank$64 ;
+  assign \$344  = \active$399  & \$343 ;
+  assign \$346  = ! \bank$425 ;
+  assign \$347  = \write$424  & \$346 ;
+  assign \$348  = ! \bank$387 ;
+  assign \$352  = \$348  & \$351 ;
+  assign \$355  = \$354  | row_enables[0];
+  assign \$357  = ! \bank$425 ;
+  assign \$358  = ! \lane$432 ;
+  assign \$359  = \write$424  & \$358 ;
+  assign \$361  = \$357  & \$360 ;
+  assign \$362  = | { \$361 , \$356 , \$352  };
+  assign \$363  = ! \bank$387 ;
+  assign \$367  = \$363  & \$366 ;
+  assign \$372  = ! \bank$425 ;
+  assign \$373  = \lane$432  == 1'h1;
+  assign \$374  = \write$424  & \$373 ;
+  assign \$376  = \$372  & \$375 ;
+  assign \$377  = | { \$376 , \$371 , \$367  };
+  assign \$378  = ! \bank$387 ;
+  assign \$382  = \$378  & \$381 ;
+  assign \$387  = ! \bank$425 ;
+  assign \$388  = \lane$432  == 2'h2;
+  assign \$389  = \write$424  & \$388 ;
+  assign \$391  = \$387  & \$390 ;
+  assign \$392  = | { \$391 , \$386 , \$382  };
+  assign \$393  = ! \bank$387 ;
+  assign \$397  = \$393  & \$396 ;
+  assign \$402  = ! \bank$425 ;
+  assign \$403  = \lane$432  == 2'h3;
+  assign \$404  = \write$424  & \$403 ;
+  assign \$406  = \$402  & \$405 ;
+  assign \$407  = | { \$406 , \$401 , \$397  };
+  assign \$408  = ! \bank$387 ;
+  assign \$412  = \$408  & \$411 ;
+  assign \$417  = ! \bank$425 ;
+  assign \$418  = \lane$432  == 3'h4;
+  assign \$419  = \write$424  & \$418 ;
+  assign \$421  = \$417  & \$420 ;
+  assign \$422  = | { \$421 , \$416 , \$412  };
+  assign \$423  = ! \bank$387 ;
+  assign \$427  = \$423  & \$426 ;
+  assign \$432  = ! \bank$425 ;
+  assign \$433  = \lane$432  == 3'h5;
+  assign \$434  = \write$424  & \$433 ;
+  assign \$436  = \$432  & \$435 ;
+  assign \$437  = | { \$436 , \$431 , \$427  };
+  assign \$438  = ! \bank$387 ;
+  assign \$442  = \$438  & \$441 ;
+  assign \$447  = ! \bank$425 ;
+  assign \$448  = \lane$432  == 3'h6;
+  assign \$449  = \write$424  & \$448 ;
+  assign \$451  = \$447  & \$450 ;
+  assign \$452  = | { \$451 , \$446 , \$442  };
+  assign \$453  = ! \bank$387 ;
+  assign \$457  = \$453  & \$456 ;
+  assign \$462  = ! \bank$425 ;
+  assign \$463  = \lane$432  == 3'h7;
+  assign \$464  = \write$424  & \$463 ;
+  assign \$466  = \$462  & \$465 ;
+  assign \$467  = | { \$466 , \$461 , \$457  };
+  assign \$468  = \bank$64  == 1'h1;
+  assign \$469  = \active$399  & \$468 ;
+  assign \$472  = \write$424  & \$471 ;
+  assign \$473  = \bank$387  == 1'h1;
+  assign \$477  = \$473  & \$476 ;
+  assign \$480  = \$479  | row_enables[8];
+  assign \$483  = ! \lane$432 ;
+  assign \$484  = \write$424  & \$483 ;
+  assign \$486  = \$482  & \$485 ;
+  assign \$487  = | { \$486 , \$481 , \$477  };
+  assign \$488  = \bank$387  == 1'h1;
+  assign \$492  = \$488  & \$491 ;
+  assign \$498  = \lane$432  == 1'h1;
+  assign \$499  = \write$424  & \$498 ;
+  assign \$501  = \$497  & \$500 ;
+  assign \$502  = | { \$501 , \$496 , \$492  };
+  assign \$503  = \bank$387  == 1'h1;
+  assign \$507  = \$503  & \$506 ;
+  assign \$513  = \lane$432  == 2'h2;
+  assign \$514  = \write$424  & \$513 ;
+  assign \$516  = \$512  & \$515 ;
+  assign \$517  = | { \$516 , \$511 , \$507  };
+  assign \$518  = \bank$387  == 1'h1;
+  assign \$522  = \$518  & \$521 ;
+  assign \$528  = \lane$432  == 2'h3;
+  assign \$529  = \write$424  & \$528 ;
+  assign \$531  = \$527  & \$530 ;
+  assign \$532  = | { \$531 , \$526 , \$522  };
+  assign \$533  = \bank$387  == 1'h1;
+  assign \$537  = \$533  & \$536 ;
+  assign \$543  = \lane$432  == 3'h4;
+  assign \$544  = \write$424  & \$543 ;
+  assign \$546  = \$542  & \$545 ;
+  assign \$547  = | { \$546 , \$541 , \$537  };
+  assign \$548  = \bank$387  == 1'h1;
+  assign \$552  = \$548  & \$551 ;
+  assign \$558  = \lane$432  == 3'h5;
+  assign \$559  = \write$424  & \$558 ;
+  assign \$561  = \$557  & \$560 ;
+  assign \$562  = | { \$561 , \$556 , \$552  };
+  assign \$563  = \bank$387  == 1'h1;
+  assign \$567  = \$563  & \$566 ;
+  assign \$573  = \lane$432  == 3'h6;
+  assign \$574  = \write$424  & \$573 ;
+  assign \$576  = \$572  & \$575 ;
+  assign \$577  = | { \$576 , \$571 , \$567  };
+  assign \$578  = \bank$387  == 1'h1;
+  assign \$582  = \$578  & \$581 ;
+  assign \$588  = \lane$432  == 3'h7;
+  assign \$589  = \write$424  & \$588 ;
+  assign \$591  = \$587  & \$590 ;
+  assign \$592  = | { \$591 , \$586 , \$582  };
+  assign \$593  = ~ \$signal$160 ;
+  assign \$signal$162  = \$signal$157  & \$593 ;
+  assign \$594  = \$signal$161  == 1'h1;
+  assign \$595  = \$signal$161  == 2'h2;
+  assign \$596  = \$signal$161  == 2'h3;
+  assign \$597  = \$signal$161  == 3'h4;
+  assign \start$442  = \$596  | \$597 ;
+  assign group = \$signal$161  == 3'h4;
+  assign forget = \$signal$161  == 3'h5;
+  assign rewind = \$signal$161  == 3'h6;
+  assign clear_0 = \$signal$161  == 3'h7;
+  assign clear_1 = \$signal$161  == 3'h7;
+  assign clear_2 = \$signal$161  == 3'h7;
+  assign clear_3 = \$signal$161  == 3'h7;
+  assign clear_4 = \$signal$161  == 3'h7;
+  assign clear_5 = \$signal$161  == 3'h7;
+  assign clear_6 = \$signal$161  == 3'h7;
+  assign clear_7 = \$signal$161  == 3'h7;
+  assign clear_8 = \$signal$161  == 3'h7;
+  assign clear_9 = \$signal$161  == 3'h7;
+  assign clear_10 = \$signal$161  == 3'h7;
+  assign clear_11 = \$signal$161  == 3'h7;
+  assign clear_12 = \$signal$161  == 3'h7;
+  assign clear_13 = \$signal$161  == 3'h7;
+  assign clear_14 = \$signal$161  == 3'h7;
+  assign \$598  = ! left;
+  assign \$599  = \$signal$162  & \$598 ;
+  assign \$600  = ~ \$599 ;
   always @(posedge clk)
-    tag_1 <= \$596 ;
+    tag_1 <= \$601 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$597 ;
+    a_row_bank_1 <= \$602 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$598 ;
+    a_row_bank_2 <= \$603 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$599 ;
+    a_row_needed_1 <= \$604 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$600 ;
+    a_row_needed_2 <= \$605 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$601 ;
+    a_row_needed_3 <= \$606 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$602 ;
+    a_row_needed_4 <= \$607 ;
   always @(posedge clk)
     a_row_0 <= \$1 ;
   always @(posedge clk)
@@ -1981,41 +2033,41 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$8 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$603 ;
+    a_word_bank_1 <= \$608 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$604 ;
+    a_word_bank_2 <= \$609 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$605 ;
+    a_word_lane_1 <= \$610 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$606 ;
+    a_word_lane_2 <= \$611 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$607 ;
+    a_word_needed_1 <= \$612 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$608 ;
+    a_word_needed_2 <= \$613 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$609 ;
+    a_word_needed_3 <= \$614 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$610 ;
+    a_word_needed_4 <= \$615 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$611 ;
+    a_word_needed_5 <= \$616 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$9 ;
   always @(posedge clk)
-    tag_2 <= \$612 ;
+    tag_2 <= \$617 ;
   always @(posedge clk)
-    tag_3 <= \$613 ;
+    tag_3 <= \$618 ;
   always @(posedge clk)
-    tag_4 <= \$614 ;
+    tag_4 <= \$619 ;
   always @(posedge clk)
-    tag_5 <= \$615 ;
+    tag_5 <= \$620 ;
   always @(posedge clk)
     a_constant <= \$10 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$616 ;
+    b_row_bank_1 <= \$621 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$617 ;
+    b_row_bank_2 <= \$622 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -2033,53 +2085,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$618 ;
+    tag_6 <= \$623 ;
   always @(posedge clk)
-    tag_7 <= \$619 ;
+    tag_7 <= \$624 ;
   always @(posedge clk)
-    tag_8 <= \$620 ;
+    tag_8 <= \$625 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$621 ;
+    old_row_bank_1 <= \$626 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$622 ;
+    old_row_shared_bank <= \$627 ;
   always @(posedge clk)
-    old_row_needed_1 <= \$623 ;
+    old_row_needed_1 <= \$628 ;
   always @(posedge clk)
-    old_row_needed_2 <= \$624 ;
+    old_row_needed_2 <= \$629 ;
   always @(posedge clk)
-    old_row_needed_3 <= \$625 ;
+    old_row_needed_3 <= \$630 ;
   always @(posedge clk)
-    old_row_needed_4 <= \$626 ;
+    old_row_needed_4 <= \$631 ;
   always @(posedge clk)
-    old_row_0 <= \$627 ;
+    old_row_0 <= \$632 ;
   always @(posedge clk)
-    old_row_1 <= \$628 ;
+    old_row_1 <= \$633 ;
   always @(posedge clk)
-    old_row_2 <= \$629 ;
+    old_row_2 <= \$634 ;
   always @(posedge clk)
-    old_row_3 <= \$630 ;
+    old_row_3 <= \$635 ;
   always @(posedge clk)
-    old_row_4 <= \$631 ;
+    old_row_4 <= \$636 ;
   always @(posedge clk)
-    old_row_5 <= \$632 ;
+    old_row_5 <= \$637 ;
   always @(posedge clk)
-    old_row_6 <= \$633 ;
+    old_row_6 <= \$638 ;
   always @(posedge clk)
-    old_row_7 <= \$634 ;
+    old_row_7 <= \$639 ;
   always @(posedge clk)
-    tag_9 <= \$635 ;
+    tag_9 <= \$640 ;
   always @(posedge clk)
-    \$signal  <= \$636 ;
+    \$signal  <= \$641 ;
   always @(posedge clk)
-    of_row <= \$637 ;
+    of_row <= \$642 ;
   always @(posedge clk)
-    summed_1 <= \$638 ;
+    summed_1 <= \$643 ;
   always @(posedge clk)
-    summed_2 <= \$639 ;
+    summed_2 <= \$644 ;
   always @(posedge clk)
-    summed_3 <= \$640 ;
+    summed_3 <= \$645 ;
   always @(posedge clk)
-    summed_4 <= \$641 ;
+    summed_4 <= \$646 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -2089,85 +2141,111 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$642 ;
+    first <= \$647 ;
   always @(posedge clk)
-    summed_5 <= \$643 ;
+    summed_5 <= \$648 ;
   always @(posedge clk)
-    summed_6 <= \$644 ;
+    summed_6 <= \$649 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$645 ;
+    bias_word_bank_1 <= \$650 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$646 ;
+    bias_word_bank_2 <= \$651 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$647 ;
+    bias_word_lane_1 <= \$652 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$648 ;
+    bias_word_lane_2 <= \$653 ;
   always @(posedge clk)
-    tag_10 <= \$649 ;
+    tag_10 <= \$654 ;
   always @(posedge clk)
-    tag_11 <= \$650 ;
+    tag_11 <= \$655 ;
   always @(posedge clk)
-    tag_12 <= \$651 ;
+    tag_12 <= \$656 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$652 ;
+    other_rows_bank_1 <= \$657 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$653 ;
+    other_rows_bank_2 <= \$658 ;
   always @(posedge clk)
-    \$signal$140  <= \$654 ;
+    parameter_0 <= \$44 ;
   always @(posedge clk)
-    \$signal$144  <= \$655 ;
+    row24_0_loads_0_1 <= \$659 ;
   always @(posedge clk)
-    \$signal$143  <= \$656 ;
+    row24_0_loads_0_2 <= \$660 ;
   always @(posedge clk)
-    count <= \$657 ;
+    row24_0_loads_1_1 <= \$661 ;
   always @(posedge clk)
-    resident <= \$658 ;
+    row24_0_loads_1_2 <= \$662 ;
   always @(posedge clk)
-    stepping <= \$659 ;
+    row24_0_loads_2_1 <= \$663 ;
   always @(posedge clk)
-    clamped_0 <= \$660 ;
+    row24_0_loads_2_2 <= \$664 ;
   always @(posedge clk)
-    clamped_1 <= \$661 ;
+    row24_1_loads_0_1 <= \$665 ;
   always @(posedge clk)
-    clamped_2 <= \$662 ;
+    row24_1_loads_0_2 <= \$666 ;
   always @(posedge clk)
-    clamped_3 <= \$663 ;
+    row24_1_loads_1_1 <= \$667 ;
   always @(posedge clk)
-    clamped_4 <= \$664 ;
+    row24_1_loads_1_2 <= \$668 ;
   always @(posedge clk)
-    clamped_5 <= \$665 ;
+    row24_1_loads_2_1 <= \$669 ;
   always @(posedge clk)
-    clamped_6 <= \$666 ;
+    row24_1_loads_2_2 <= \$670 ;
   always @(posedge clk)
-    clamped_7 <= \$667 ;
+    \$signal$157  <= \$671 ;
   always @(posedge clk)
-    clamped_8 <= \$668 ;
+    \$signal$161  <= \$672 ;
   always @(posedge clk)
-    clamped_9 <= \$669 ;
+    \$signal$160  <= \$673 ;
   always @(posedge clk)
-    clamped_10 <= \$670 ;
+    count <= \$674 ;
   always @(posedge clk)
-    clamped_11 <= \$671 ;
+    resident <= \$675 ;
   always @(posedge clk)
-    clamped_12 <= \$672 ;
+    stepping <= \$676 ;
   always @(posedge clk)
-    clamped_13 <= \$673 ;
+    clamped_0 <= \$677 ;
   always @(posedge clk)
-    clamped_14 <= \$674 ;
+    clamped_1 <= \$678 ;
   always @(posedge clk)
-    \$signal$185  <= \$675 ;
+    clamped_2 <= \$679 ;
   always @(posedge clk)
-    \$signal$186  <= \$676 ;
+    clamped_3 <= \$680 ;
   always @(posedge clk)
-    done <= \$677 ;
+    clamped_4 <= \$681 ;
+  always @(posedge clk)
+    clamped_5 <= \$682 ;
+  always @(posedge clk)
+    clamped_6 <= \$683 ;
+  always @(posedge clk)
+    clamped_7 <= \$684 ;
+  always @(posedge clk)
+    clamped_8 <= \$685 ;
+  always @(posedge clk)
+    clamped_9 <= \$686 ;
+  always @(posedge clk)
+    clamped_10 <= \$687 ;
+  always @(posedge clk)
+    clamped_11 <= \$688 ;
+  always @(posedge clk)
+    clamped_12 <= \$689 ;
+  always @(posedge clk)
+    clamped_13 <= \$690 ;
+  always @(posedge clk)
+    clamped_14 <= \$691 ;
+  always @(posedge clk)
+    \$signal$202  <= \$692 ;
+  always @(posedge clk)
+    \$signal$203  <= \$693 ;
+  always @(posedge clk)
+    done <= \$694 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$678 ;
+    select <= \$695 ;
   always @(posedge clk)
-    address <= \$679 ;
+    address <= \$696 ;
   always @(posedge clk)
-    left <= \$680 ;
+    left <= \$697 ;
   assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
   assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
   assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
@@ -2176,7 +2254,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$6  = a_row_needed_4 ? a_row_raw_5 : 16'h0000;
   assign \$7  = a_row_needed_4 ? a_row_raw_6 : 16'h0000;
   assign \$8  = a_row_needed_4 ? a_row_raw_7 : 16'h0000;
-  assign \$9  = a_word_needed_5 ? \$124 [15:0] : 16'h0000;
+  assign \$9  = a_word_needed_5 ? \$129 [15:0] : 16'h0000;
   assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
   assign \$11  = ~ hold;
   assign \$12  = busy ? old_bank : old_row_bank_1;
@@ -2207,187 +2285,177 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$37  = tag_9[0] & tag_9[2];
   assign \$38  = \$37  & sums_rows;
   assign \$39  = summed_4[0] & summed_4[3];
-  assign \$40  = ~ \busy$141 ;
-  assign \$41  = ~ busy;
-  assign \$42  = \$40  & \$41 ;
-  assign \$45  = ~ \$signal$143 ;
-  assign \$46  = \$44  & \$45 ;
-  assign \$47  = \$signal$145  ? bus__write_data : 32'd0;
-  assign \$48  = ~ running;
-  assign \$49  = \$signal$144  == 1'h1;
-  assign \$51  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$52  = 2'h0 + \$51 ;
-  assign \$54  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$55  = 2'h0 + \$54 ;
-  assign \$57  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$58  = 2'h0 + \$57 ;
-  assign \$60  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$61  = 2'h0 + \$60 ;
-  assign \$63  = counts_4_0 ? clamped : 4'h0;
-  assign \$64  = 2'h0 + \$63 ;
-  assign \$66  = counts_5_3 ? \clamped$166  : 1'h0;
-  assign \$67  = 2'h0 + \$66 ;
-  assign \$69  = counts_6_0 ? clamped : 4'h0;
-  assign \$70  = 2'h0 + \$69 ;
-  assign \$72  = counts_7_0 ? clamped : 4'h0;
-  assign \$73  = 2'h0 + \$72 ;
-  assign \$75  = counts_8_3 ? \clamped$166  : 1'h0;
-  assign \$76  = 2'h0 + \$75 ;
-  assign \$78  = counts_9_3 ? \clamped$166  : 1'h0;
-  assign \$79  = 2'h0 + \$78 ;
-  assign \$81  = counts_10_3 ? \clamped$166  : 1'h0;
-  assign \$82  = 2'h0 + \$81 ;
-  assign \$84  = counts_11_0 ? clamped : 4'h0;
-  assign \$85  = 2'h0 + \$84 ;
-  assign \$87  = counts_12_0 ? clamped : 4'h0;
-  assign \$88  = 2'h0 + \$87 ;
-  assign \$90  = counts_13_0 ? clamped : 4'h0;
-  assign \$91  = 2'h0 + \$90 ;
-  assign \$93  = counts_14_0 ? clamped : 4'h0;
-  assign \$94  = 2'h0 + \$93 ;
-  assign \$95  = step_done & stepping;
-  assign \$96  = | bus__address[7:4];
-  assign \$97  = bus__address == 3'h5;
-  assign \$98  = bus__address == 3'h7;
-  assign \$99  = | { \$98 , \$97  };
-  assign \$100  = \$96  | \$99 ;
+  assign \$40  = | enables;
+  assign \$738  = \lane$142  / 4'h8;
+  assign \$42  = ! \$41 [2:0];
+  assign \$43  = \$40  & \$42 ;
+  assign \$44  = \$43  ? word : 24'h000000;
+  assign \$45  = ~ \busy$158 ;
+  assign \$46  = ~ busy;
+  assign \$47  = \$45  & \$46 ;
+  assign \$50  = ~ \$signal$160 ;
+  assign \$51  = \$49  & \$50 ;
+  assign \$52  = \$signal$162  ? bus__write_data : 32'd0;
+  assign \$53  = ~ running;
+  assign \$54  = \$signal$161  == 1'h1;
+  assign \$56  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$57  = 2'h0 + \$56 ;
+  assign \$59  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$60  = 2'h0 + \$59 ;
+  assign \$62  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$63  = 2'h0 + \$62 ;
+  assign \$65  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$66  = 2'h0 + \$65 ;
+  assign \$68  = counts_4_0 ? clamped : 4'h0;
+  assign \$69  = 2'h0 + \$68 ;
+  assign \$71  = counts_5_3 ? \clamped$183  : 1'h0;
+  assign \$72  = 2'h0 + \$71 ;
+  assign \$74  = counts_6_0 ? clamped : 4'h0;
+  assign \$75  = 2'h0 + \$74 ;
+  assign \$77  = counts_7_0 ? clamped : 4'h0;
+  assign \$78  = 2'h0 + \$77 ;
+  assign \$80  = counts_8_3 ? \clamped$183  : 1'h0;
+  assign \$81  = 2'h0 + \$80 ;
+  assign \$83  = counts_9_3 ? \clamped$183  : 1'h0;
+  assign \$84  = 2'h0 + \$83 ;
+  assign \$86  = counts_10_3 ? \clamped$183  : 1'h0;
+  assign \$87  = 2'h0 + \$86 ;
+  assign \$89  = counts_11_0 ? clamped : 4'h0;
+  assign \$90  = 2'h0 + \$89 ;
+  assign \$92  = counts_12_0 ? clamped : 4'h0;
+  assign \$93  = 2'h0 + \$92 ;
+  assign \$95  = counts_13_0 ? clamped : 4'h0;
+  assign \$96  = 2'h0 + \$95 ;
+  assign \$98  = counts_14_0 ? clamped : 4'h0;
+  assign \$99  = 2'h0 + \$98 ;
+  assign \$100  = step_done & stepping;
   assign \$101  = | bus__address[7:4];
-  assign \$102  = bus__address[7:4] - 1'h1;
+  assign \$102  = bus__address == 3'h5;
   assign \$103  = bus__address == 3'h7;
-  assign \$104  = 4'hf + \$103 ;
-  assign \$105  = \$101  ? { \$102 , bus__address[3:0] } : { 4'h0, \$104  };
-  assign \$106  = | left;
-  assign \$107  = left - 1'h1;
-  assign \$110  = $signed(\$109 [16:0]) + $signed(2'h1);
-  assign \$112  = & { \$109 [23], \$109 [23:16] };
-  assign \$113  = | { \$109 [23], \$109 [23:16] };
-  assign \$114  = ~ \$113 ;
-  assign \$115  = \$112  | \$114 ;
-  assign \$116  = ~ \$115 ;
-  assign \$117  = ~ \$109 [23];
-  assign \$118  = & \$109 [15:0];
-  assign \$119  = \$117  & \$118 ;
-  assign a_word_copy_0_outside = \$116  | \$119 ;
-  assign \$120  = & { \$109 [23], \$109 [23:17] };
-  assign \$121  = \$109 [23] & \$120 ;
-  assign \$122  = & \$109 [15:0];
-  assign a_word_copy_0_returns = \$121  & \$122 ;
-  assign \$124  = a_word_copy_0_outside ? { 1'h0, \$123  } : { \$111 [15], \$111 [15:0] };
-  assign \$126  = \$125  | a_word_0;
-  assign a = \$126  | a_constant;
-  assign \$128  = \$127  | a_word_0;
-  assign \a$222  = \$128  | a_constant;
-  assign \$130  = \$129  | a_word_0;
-  assign \a$226  = \$130  | a_constant;
-  assign \$132  = \$131  | a_word_0;
-  assign \a$230  = \$132  | a_constant;
-  assign \$134  = \$133  | a_word_0;
-  assign \a$234  = \$134  | a_constant;
-  assign \$136  = \$135  | a_word_0;
-  assign \a$238  = \$136  | a_constant;
-  assign \$138  = \$137  | a_word_0;
-  assign \a$242  = \$138  | a_constant;
-  assign \$140  = \$139  | a_word_0;
-  assign \a$246  = \$140  | a_constant;
-  assign \trigger$261  = tag_5[0] & tag_5[2];
-  assign \$141  = tag_9[0] & tag_9[2];
-  assign \$142  = \$141  & sums_rows;
-  assign \$143  = \$142  ? tag_9 : tag_5;
-  assign \$144  = tag_5[0] & sums_products;
-  assign \$145  = tag_9[0] & tag_9[2];
-  assign \$146  = \$145  & sums_rows;
-  assign \$147  = \$144  | \$146 ;
-  assign \$148  = ~ of_row_4;
-  assign enable = summed_4[0] & \$148 ;
-  assign \enable$288  = summed_4[0] & of_row_4;
-  assign word = sum | { \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291 [26], \sum$291  };
-  assign \$149  = \$signal [0] & \$signal [4];
-  assign \$150  = summed_1[0] & summed_1[4];
-  assign \$151  = summed_2[0] & summed_2[4];
-  assign \$152  = summed_3[0] & summed_3[4];
-  assign \$153  = summed_4[0] & summed_4[4];
-  assign \$154  = summed_5[0] & summed_5[4];
-  assign \$155  = summed_6[0] & summed_6[4];
-  assign \trigger$306  = tag_5[0] & tag_5[2];
-  assign \trigger$314  = tag_12[0] & tag_12[2];
-  assign \trigger$337  = \write_tag$338 [0] & \write_tag$338 [1];
-  assign \trigger$343  = \write_tag$338 [0] & \write_tag$338 [1];
-  assign \$156  = ready_4[0] & finishes_sum;
-  assign \$157  = ! \bank$87 ;
-  assign \$158  = active & \$157 ;
-  assign \$159  = \bank$371  == 2'h2;
-  assign \$163  = \$159  & \$162 ;
-  assign \$164  = ! \lane$374 ;
-  assign \$165  = enables[0] & \$164 ;
-  assign \$166  = | { \$165 , \$163  };
-  assign \$167  = \bank$371  == 2'h2;
-  assign \$171  = \$167  & \$170 ;
-  assign \$172  = \lane$374  == 1'h1;
-  assign \$173  = enables[0] & \$172 ;
-  assign \$174  = | { \$173 , \$171  };
-  assign \$175  = \bank$371  == 2'h2;
-  assign \$179  = \$175  & \$178 ;
-  assign \$180  = \lane$374  == 2'h2;
-  assign \$181  = enables[0] & \$180 ;
-  assign \$182  = | { \$181 , \$179  };
-  assign \$183  = \bank$371  == 2'h2;
-  assign \$187  = \$183  & \$186 ;
-  assign \$188  = \lane$374  == 2'h3;
-  assign \$189  = enables[0] & \$188 ;
-  assign \$190  = | { \$189 , \$187  };
-  assign \$191  = \bank$371  == 2'h2;
-  assign \$195  = \$191  & \$194 ;
-  assign \$196  = \lane$374  == 3'h4;
-  assign \$197  = enables[0] & \$196 ;
-  assign \$198  = | { \$197 , \$195  };
-  assign \$199  = \bank$371  == 2'h2;
-  assign \$203  = \$199  & \$202 ;
-  assign \$204  = \lane$374  == 3'h5;
-  assign \$205  = enables[0] & \$204 ;
-  assign \$206  = | { \$205 , \$203  };
-  assign \$207  = \bank$371  == 2'h2;
-  assign \$211  = \$207  & \$210 ;
-  assign \$212  = \lane$374  == 3'h6;
-  assign \$213  = enables[0] & \$212 ;
-  assign \$214  = | { \$213 , \$211  };
-  assign \$215  = \bank$371  == 2'h2;
-  assign \$219  = \$215  & \$218 ;
-  assign \$220  = \lane$374  == 3'h7;
-  assign \$221  = enables[0] & \$220 ;
-  assign \$222  = | { \$221 , \$219  };
-  assign \$224  = \bank$371  == 2'h3;
-  assign \$228  = \$224  & \$227 ;
-  assign \$229  = ! \lane$374 ;
-  assign \$230  = enables[1] & \$229 ;
-  assign \$231  = | { \$230 , \$228  };
-  assign \$232  = \bank$371  == 2'h3;
-  assign \$236  = \$232  & \$235 ;
-  assign \$237  = \lane$374  == 1'h1;
-  assign \$238  = enables[1] & \$237 ;
-  assign \$239  = | { \$238 , \$236  };
-  assign \$240  = \bank$371  == 2'h3;
-  assign \$244  = \$240  & \$243 ;
-  assign \$245  = \lane$374  == 2'h2;
-  assign \$246  = enables[1] & \$245 ;
-  assign \$247  = | { \$246 , \$244  };
-  assign \$248  = \bank$371  == 2'h3;
-  assign \$252  = \$248  & \$251 ;
-  assign \$253  = \lane$374  == 2'h3;
-  assign \$254  = enables[1] & \$253 ;
-  assign \$255  = | { \$254 , \$252  };
-  assign \$256  = \bank$371  == 2'h3;
-  assign \$260  = \$256  & \$259 ;
-  assign \$261  = \lane$374  == 3'h4;
-  assign \$262  = enables[1] & \$261 ;
-  assign \$263  = | { \$262 , \$260  };
-  assign \$264  = \bank$371  == 2'h3;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23] };
+  assign \$104  = | { \$103 , \$102  };
+  assign \$105  = \$101  | \$104 ;
+  assign \$106  = | bus__address[7:4];
+  assign \$107  = bus__address[7:4] - 1'h1;
+  assign \$108  = bus__address == 3'h7;
+  assign \$109  = 4'hf + \$108 ;
+  assign \$110  = \$106  ? { \$107 , bus__address[3:0] } : { 4'h0, \$109  };
+  assign \$111  = | left;
+  assign \$112  = left - 1'h1;
+  assign \$115  = $signed(\$114 [16:0]) + $signed(2'h1);
+  assign \$117  = & { \$114 [23], \$114 [23:16] };
+  assign \$118  = | { \$114 [23], \$114 [23:16] };
+  assign \$119  = ~ \$118 ;
+  assign \$120  = \$117  | \$119 ;
+  assign \$121  = ~ \$120 ;
+  assign \$122  = ~ \$114 [23];
+  assign \$123  = & \$114 [15:0];
+  assign \$124  = \$122  & \$123 ;
+  assign a_word_copy_0_outside = \$121  | \$124 ;
+  assign \$125  = & { \$114 [23], \$114 [23:17] };
+  assign \$126  = \$114 [23] & \$125 ;
+  assign \$127  = & \$114 [15:0];
+  assign a_word_copy_0_returns = \$126  & \$127 ;
+  assign \$129  = a_word_copy_0_outside ? { 1'h0, \$128  } : { \$116 [15], \$116 [15:0] };
+  assign \$131  = \$130  | a_word_0;
+  assign a = \$131  | a_constant;
+  assign \$133  = \$132  | a_word_0;
+  assign \a$239  = \$133  | a_constant;
+  assign \$135  = \$134  | a_word_0;
+  assign \a$243  = \$135  | a_constant;
+  assign \$137  = \$136  | a_word_0;
+  assign \a$247  = \$137  | a_constant;
+  assign \$139  = \$138  | a_word_0;
+  assign \a$251  = \$139  | a_constant;
+  assign \$141  = \$140  | a_word_0;
+  assign \a$255  = \$141  | a_constant;
+  assign \$143  = \$142  | a_word_0;
+  assign \a$259  = \$143  | a_constant;
+  assign \$145  = \$144  | a_word_0;
+  assign \a$263  = \$145  | a_constant;
+  assign \trigger$278  = tag_5[0] & tag_5[2];
+  assign \$146  = tag_9[0] & tag_9[2];
+  assign \$147  = \$146  & sums_rows;
+  assign \$148  = \$147  ? tag_9 : tag_5;
+  assign \$149  = tag_5[0] & sums_products;
+  assign \$150  = tag_9[0] & tag_9[2];
+  assign \$151  = \$150  & sums_rows;
+  assign \$152  = \$149  | \$151 ;
+  assign \$153  = ~ of_row_4;
+  assign enable = summed_4[0] & \$153 ;
+  assign \enable$305  = summed_4[0] & of_row_4;
+  assign \word$306  = sum | { \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308  };
+  assign \$154  = \$signal [0] & \$signal [4];
+  assign \$155  = summed_1[0] & summed_1[4];
+  assign \$156  = summed_2[0] & summed_2[4];
+  assign \$157  = summed_3[0] & summed_3[4];
+  assign \$158  = summed_4[0] & summed_4[4];
+  assign \$159  = summed_5[0] & summed_5[4];
+  assign \$160  = summed_6[0] & summed_6[4];
+  assign \trigger$323  = tag_5[0] & tag_5[2];
+  assign \trigger$331  = tag_12[0] & tag_12[2];
+  assign \trigger$354  = \write_tag$355 [0] & \write_tag$355 [1];
+  assign \trigger$360  = \write_tag$355 [0] & \write_tag$355 [1];
+  assign \$161  = ready_4[0] & finishes_sum;
+  assign loading = | enables;
+  assign \$162  = ! \bank$87 ;
+  assign \$163  = active & \$162 ;
+  assign \$164  = \bank$387  == 2'h2;
+  assign \$168  = \$164  & \$167 ;
+  assign \$169  = ! row24_0_loads_2_2;
+  assign \$170  = row24_0_loads_0_2 & \$169 ;
+  assign \$171  = | { \$170 , \$168  };
+  assign \$172  = \bank$387  == 2'h2;
+  assign \$176  = \$172  & \$175 ;
+  assign \$177  = row24_0_loads_2_2 == 1'h1;
+  assign \$178  = row24_0_loads_0_2 & \$177 ;
+  assign \$179  = | { \$178 , \$176  };
+  assign \$180  = \bank$387  == 2'h2;
+  assign \$184  = \$180  & \$183 ;
+  assign \$185  = row24_0_loads_2_2 == 2'h2;
+  assign \$186  = row24_0_loads_0_2 & \$185 ;
+  assign \$187  = | { \$186 , \$184  };
+  assign \$188  = \bank$387  == 2'h2;
+  assign \$192  = \$188  & \$191 ;
+  assign \$193  = row24_0_loads_2_2 == 2'h3;
+  assign \$194  = row24_0_loads_0_2 & \$193 ;
+  assign \$195  = | { \$194 , \$192  };
+  assign \$196  = \bank$387  == 2'h2;
+  assign \$200  = \$196  & \$199 ;
+  assign \$201  = row24_0_loads_2_2 == 3'h4;
+  assign \$202  = row24_0_loads_0_2 & \$201 ;
+  assign \$203  = | { \$202 , \$200  };
+  assign \$204  = \bank$387  == 2'h2;
+  assign \$208  = \$204  & \$207 ;
+  assign \$209  = row24_0_loads_2_2 == 3'h5;
+  assign \$210  = row24_0_loads_0_2 & \$209 ;
+  assign \$211  = | { \$210 , \$208  };
+  assign \$212  = \bank$387  == 2'h2;
+  assign \$216  = \$212  & \$215 ;
+  assign \$217  = row24_0_loads_2_2 == 3'h6;
+  assign \$218  = row24_0_loads_0_2 & \$217 ;
+  assign \$219  = | { \$218 , \$216  };
+  assign \$220  = \bank$387  == 2'h2;
+  assign \$224  = \$220  & \$223 ;
+  assign \$225  = row24_0_loads_2_2 == 3'h7;
+  assign \$226  = row24_0_loads_0_2 & \$225 ;
+  assign \$227  = | { \$226 , \$224  };
+  assign \$229  = \bank$387  == 2'h3;
+  assign \$233  = \$229  & \$232 ;
+  assign \$234  = ! row24_1_loads_2_2;
+  assign \$235  = row24_1_loads_0_2 & \$234 ;
+  assign \$236  = | { \$235 , \$233  };
+  assign \$237  = \bank$387  == 2'h3;
+  assign \$241  = \$237  & \$240 ;
+  assign \$242  = row24_1_loads_2_2 == 1'h1;
+  assign \$243  = row24_1_loads_0_2 & \$242 ;
+  assign \$244  = | { \$243 , \$241  };
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$383 ),
+    .row(\row$398 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
@@ -2397,66 +2465,66 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .kernel(tag[16:13]),
     .\lane$16 (lane),
     .level(tag[8:7]),
-    .row(row),
+    .row(\row$379 ),
     .rst(rst),
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$384 ),
+    .active(\active$399 ),
     .\bank$24 (\bank$64 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$385 ),
+    .row(\row$400 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$500$0 (\$357 ),
-    .\port$515$0 (\$372 ),
-    .\port$530$0 (\$387 ),
-    .\port$545$0 (\$402 ),
-    .\port$560$0 (\$417 ),
-    .\port$575$0 (\$432 ),
-    .\port$590$0 (\$447 ),
-    .\port$605$0 (\$462 ),
-    .read__addr(\read_address$403 ),
-    .read_data(read_data),
-    .rst(rst),
-    .write__addr(\write_address$404 ),
-    .write__data(\write_data$405 )
-  );
-  \core.bank_row16_1  bank_row16_1 (
-    .clk(clk),
-    .\port$631$0 (\$482 ),
-    .\port$646$0 (\$497 ),
-    .\port$661$0 (\$512 ),
-    .\port$676$0 (\$527 ),
-    .\port$691$0 (\$542 ),
-    .\port$706$0 (\$557 ),
-    .\port$721$0 (\$572 ),
-    .\port$736$0 (\$587 ),
+    .\port$506$0 (\$362 ),
+    .\port$521$0 (\$377 ),
+    .\port$536$0 (\$392 ),
+    .\port$551$0 (\$407 ),
+    .\port$566$0 (\$422 ),
+    .\port$581$0 (\$437 ),
+    .\port$596$0 (\$452 ),
+    .\port$611$0 (\$467 ),
     .read__addr(\read_address$418 ),
-    .read_data(\read_data$199 ),
+    .read_data(read_data),
     .rst(rst),
     .write__addr(\write_address$419 ),
     .write__data(\write_data$420 )
   );
+  \core.bank_row16_1  bank_row16_1 (
+    .clk(clk),
+    .\port$637$0 (\$487 ),
+    .\port$652$0 (\$502 ),
+    .\port$667$0 (\$517 ),
+    .\port$682$0 (\$532 ),
+    .\port$697$0 (\$547 ),
+    .\port$712$0 (\$562 ),
+    .\port$727$0 (\$577 ),
+    .\port$742$0 (\$592 ),
+    .read__addr(\read_address$433 ),
+    .read_data(\read_data$216 ),
+    .rst(rst),
+    .write__addr(\write_address$434 ),
+    .write__data(\write_data$435 )
+  );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$297$0 (\$166 ),
-    .\port$305$0 (\$174 ),
-    .\port$313$0 (\$182 ),
-    .\port$321$0 (\$190 ),
-    .\port$329$0 (\$198 ),
-    .\port$337$0 (\$206 ),
-    .\port$345$0 (\$214 ),
-    .\port$353$0 (\$222 ),
+    .\port$303$0 (\$171 ),
+    .\port$311$0 (\$179 ),
+    .\port$319$0 (\$187 ),
+    .\port$327$0 (\$195 ),
+    .\port$335$0 (\$203 ),
+    .\port$343$0 (\$211 ),
+    .\port$351$0 (\$219 ),
+    .\port$359$0 (\$227 ),
     .read__addr(read_address),
-    .read_data(\read_data$206 ),
+    .read_data(\read_data$223 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2464,62 +2532,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$366$0 (\$231 ),
-    .\port$374$0 (\$239 ),
-    .\port$382$0 (\$247 ),
-    .\port$390$0 (\$255 ),
-    .\port$398$0 (\$263 ),
-    .\port$406$0 (\$271 ),
-    .\port$414$0 (\$279 ),
-    .\port$422$0 (\$287 ),
-    .read__addr(\read_address$376 ),
-    .read_data(\read_data$266 ),
+    .\port$372$0 (\$236 ),
+    .\port$380$0 (\$244 ),
+    .\port$388$0 (\$252 ),
+    .\port$396$0 (\$260 ),
+    .\port$404$0 (\$268 ),
+    .\port$412$0 (\$276 ),
+    .\port$420$0 (\$284 ),
+    .\port$428$0 (\$292 ),
+    .read__addr(\read_address$391 ),
+    .read_data(\read_data$283 ),
     .rst(rst),
-    .write__addr(\write_address$379 ),
-    .write__data(\write_data$380 )
+    .write__addr(\write_address$394 ),
+    .write__data(\write_data$395 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3292$0 (\word$389 ),
-    .\port$429$0 (\$292 ),
-    .\port$432$0 (\$295 ),
-    .\port$435$0 (\$298 ),
-    .\port$438$0 (\$301 ),
-    .\port$441$0 (\$304 ),
-    .\port$444$0 (\$307 ),
-    .\port$447$0 (\$310 ),
-    .\port$450$0 (\$313 ),
-    .read__addr(\read_address$382 ),
-    .read_data(\read_data$200 ),
+    .\port$3347$0 (\word$404 ),
+    .\port$435$0 (\$297 ),
+    .\port$438$0 (\$300 ),
+    .\port$441$0 (\$303 ),
+    .\port$444$0 (\$306 ),
+    .\port$447$0 (\$309 ),
+    .\port$450$0 (\$312 ),
+    .\port$453$0 (\$315 ),
+    .\port$456$0 (\$318 ),
+    .read__addr(\read_address$397 ),
+    .read_data(\read_data$217 ),
     .rst(rst),
-    .write__addr(\write_address$386 )
+    .write__addr(\write_address$401 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3292$0 (\word$389 ),
-    .\port$453$0 (\$316 ),
-    .\port$456$0 (\$319 ),
-    .\port$459$0 (\$322 ),
-    .\port$462$0 (\$325 ),
-    .\port$465$0 (\$328 ),
-    .\port$468$0 (\$331 ),
-    .\port$471$0 (\$334 ),
-    .\port$474$0 (\$337 ),
-    .read__addr(\read_address$393 ),
-    .read_data(\read_data$320 ),
+    .\port$3347$0 (\word$404 ),
+    .\port$459$0 (\$321 ),
+    .\port$462$0 (\$324 ),
+    .\port$465$0 (\$327 ),
+    .\port$468$0 (\$330 ),
+    .\port$471$0 (\$333 ),
+    .\port$474$0 (\$336 ),
+    .\port$477$0 (\$339 ),
+    .\port$480$0 (\$342 ),
+    .read__addr(\read_address$408 ),
+    .read_data(\read_data$337 ),
     .rst(rst),
-    .write__addr(\write_address$395 )
+    .write__addr(\write_address$410 )
   );
-  \core.bias_word$519  \bias_word$519  (
-    .active(\active$377 ),
+  \core.bias_word$534  \bias_word$534  (
+    .active(\active$392 ),
     .\bank$19 (\bank$129 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .\lane$7 (\lane$132 ),
     .level(tag_5[10:9]),
-    .row(\row$378 ),
+    .row(\row$393 ),
     .rst(rst),
-    .trigger(\trigger$306 )
+    .trigger(\trigger$323 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2529,7 +2597,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$185 ),
+    .add_15(\$signal$202 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2547,7 +2615,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$186 ),
+    .clear_15(\$signal$203 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2566,34 +2634,36 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped(clamped),
     .clamped_kernel(clamped_kernel),
     .clk(clk),
-    .\port$3021$0 (old_row_0),
-    .\port$3023$0 (old_row_1),
-    .\port$3025$0 (old_row_2),
-    .\port$3027$0 (old_row_3),
-    .\port$3029$0 (old_row_4),
-    .\port$3031$0 (old_row_5),
-    .\port$3033$0 (old_row_6),
-    .\port$3035$0 (old_row_7),
-    .\port$3638$0 (total),
-    .\port$3643$0 (\total$254 ),
-    .\port$3648$0 (\total$255 ),
-    .\port$3653$0 (\total$256 ),
-    .\port$3658$0 (\total$257 ),
-    .\port$3663$0 (\total$258 ),
-    .\port$3668$0 (\total$259 ),
-    .\port$3673$0 (\total$260 ),
-    .rows(\words$286 ),
+    .loaded(parameter_0),
+    .\loading$162 (loading),
+    .\port$3051$0 (old_row_0),
+    .\port$3053$0 (old_row_1),
+    .\port$3055$0 (old_row_2),
+    .\port$3057$0 (old_row_3),
+    .\port$3059$0 (old_row_4),
+    .\port$3061$0 (old_row_5),
+    .\port$3063$0 (old_row_6),
+    .\port$3065$0 (old_row_7),
+    .\port$3693$0 (total),
+    .\port$3698$0 (\total$271 ),
+    .\port$3703$0 (\total$272 ),
+    .\port$3708$0 (\total$273 ),
+    .\port$3713$0 (\total$274 ),
+    .\port$3718$0 (\total$275 ),
+    .\port$3723$0 (\total$276 ),
+    .\port$3728$0 (\total$277 ),
+    .rows(\words$303 ),
     .rst(rst),
     .tag(tag_8),
     .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$22 (\bank$371 ),
+    .\bank$22 (\bank$387 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$365 ),
+    .row(\row$384 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2601,117 +2671,117 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
+    .\port$3037$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$222 ),
-    .b(\b$223 ),
+    .a(\a$239 ),
+    .b(\b$240 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$278 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$295 ),
     .rst(rst),
-    .total(\total$254 )
+    .total(\total$271 )
   );
   \core.lane_2  lane_2 (
-    .a(\a$226 ),
-    .b(\b$227 ),
+    .a(\a$243 ),
+    .b(\b$244 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$279 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$296 ),
     .rst(rst),
-    .total(\total$255 )
+    .total(\total$272 )
   );
   \core.lane_3  lane_3 (
-    .a(\a$230 ),
-    .b(\b$231 ),
+    .a(\a$247 ),
+    .b(\b$248 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$280 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$297 ),
     .rst(rst),
-    .total(\total$256 )
+    .total(\total$273 )
   );
   \core.lane_4  lane_4 (
-    .a(\a$234 ),
-    .b(\b$235 ),
+    .a(\a$251 ),
+    .b(\b$252 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$281 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$298 ),
     .rst(rst),
-    .total(\total$257 )
+    .total(\total$274 )
   );
   \core.lane_5  lane_5 (
-    .a(\a$238 ),
-    .b(\b$239 ),
+    .a(\a$255 ),
+    .b(\b$256 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$282 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$299 ),
     .rst(rst),
-    .total(\total$258 )
+    .total(\total$275 )
   );
   \core.lane_6  lane_6 (
-    .a(\a$242 ),
-    .b(\b$243 ),
+    .a(\a$259 ),
+    .b(\b$260 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$283 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$300 ),
     .rst(rst),
-    .total(\total$259 )
+    .total(\total$276 )
   );
   \core.lane_7  lane_7 (
-    .a(\a$246 ),
-    .b(\b$247 ),
+    .a(\a$263 ),
+    .b(\b$264 ),
     .clk(clk),
-    .\port$3007$0 (tag_8[1:0]),
-    .product(\product$284 ),
+    .\port$3037$0 (tag_8[1:0]),
+    .product(\product$301 ),
     .rst(rst),
-    .total(\total$260 )
+    .total(\total$277 )
   );
-  \core.old_row$513  \old_row$513  (
+  \core.old_row$528  \old_row$528  (
     .active(active),
     .\bank$22 (\bank$87 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$362 ),
+    .row(\row$381 ),
     .rst(rst),
-    .trigger(\trigger$261 )
+    .trigger(\trigger$278 )
   );
-  \core.other_rows$520  \other_rows$520  (
+  \core.other_rows$535  \other_rows$535  (
     .\bank$15 (\bank$138 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$393 ),
+    .row(\read_address$408 ),
     .rst(rst),
-    .trigger(\trigger$314 )
+    .trigger(\trigger$331 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(\$signal$145 ),
+    .enable(\$signal$162 ),
     .enables(enables),
-    .lane(\lane$374 ),
+    .lane(\lane$142 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
-    .row(\row$368 ),
+    .row(row),
     .rst(rst),
-    .word(\word$369 )
+    .word(word)
   );
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3641$0 (product),
-    .\port$3646$0 (\product$278 ),
-    .\port$3651$0 (\product$279 ),
-    .\port$3656$0 (\product$280 ),
-    .\port$3661$0 (\product$281 ),
-    .\port$3666$0 (\product$282 ),
-    .\port$3671$0 (\product$283 ),
-    .\port$3676$0 (\product$284 ),
+    .\port$3696$0 (product),
+    .\port$3701$0 (\product$295 ),
+    .\port$3706$0 (\product$296 ),
+    .\port$3711$0 (\product$297 ),
+    .\port$3716$0 (\product$298 ),
+    .\port$3721$0 (\product$299 ),
+    .\port$3726$0 (\product$300 ),
+    .\port$3731$0 (\product$301 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2722,20 +2792,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .hold(hold),
     .old_bank_of(old_bank),
     .old_row(old_row),
-    .restart(\start$427 ),
+    .restart(\start$442 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$363 ),
+    .row(\row$382 ),
     .row_row16_0(read_data),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
-    .enable(\enable$288 ),
+    .enable(\enable$305 ),
     .rst(rst),
-    .sum_2_0(\sum$291 ),
-    .words(\words$286 )
+    .sum_2_0(\sum$308 ),
+    .words(\words$303 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2748,17 +2818,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$386 ),
-    .row_y(\write_address$395 ),
+    .row_x(\write_address$401 ),
+    .row_y(\write_address$410 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$433 ),
-    .word(\word$389 )
+    .slot(\slot$448 ),
+    .word(\word$404 )
   );
   \core.sequencer  sequencer (
-    .busy(\busy$141 ),
+    .busy(\busy$158 ),
     .clk(clk),
     .count(count),
     .once(once),
@@ -2766,7 +2836,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$433 ),
+    .slot(\slot$448 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2778,535 +2848,619 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$320 ),
-    .\port$3638$0 (total),
-    .\port$3643$0 (\total$254 ),
-    .\port$3648$0 (\total$255 ),
-    .\port$3653$0 (\total$256 ),
-    .\port$3658$0 (\total$257 ),
-    .\port$3663$0 (\total$258 ),
-    .\port$3668$0 (\total$259 ),
-    .\port$3673$0 (\total$260 ),
+    .other_rows(\read_data$337 ),
+    .\port$3693$0 (total),
+    .\port$3698$0 (\total$271 ),
+    .\port$3703$0 (\total$272 ),
+    .\port$3708$0 (\total$273 ),
+    .\port$3713$0 (\total$274 ),
+    .\port$3718$0 (\total$275 ),
+    .\port$3723$0 (\total$276 ),
+    .\port$3728$0 (\total$277 ),
     .row_enables(row_enables),
-    .rows(\rows$408 ),
+    .rows(\rows$423 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$338 ),
+    .write_tag(\write_tag$355 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$338 [16:13]),
-    .level(\write_tag$338 [10:9]),
-    .row(\row$407 ),
+    .kernel(\write_tag$355 [16:13]),
+    .level(\write_tag$355 [10:9]),
+    .row(\row$422 ),
     .rst(rst),
-    .trigger(\trigger$337 )
+    .trigger(\trigger$354 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$338 [16:13]),
-    .level(\write_tag$338 [10:9]),
-    .row(\row$421 ),
+    .kernel(\write_tag$355 [16:13]),
+    .level(\write_tag$355 [10:9]),
+    .row(\row$436 ),
     .rst(rst),
-    .trigger(\trigger$343 )
+    .trigger(\trigger$360 )
   );
   \core.sum_accumulator  sum_accumulator (
     .clk(clk),
     .first(first),
     .rst(rst),
     .total(sum_total),
-    .word(word)
+    .word(\word$306 )
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$166 ),
-    .clamped_kernel(\clamped_kernel$453 ),
+    .clamped(\clamped$183 ),
+    .clamped_kernel(\clamped_kernel$468 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$348 ),
+    .tag(\tag$365 ),
     .total(sum_total),
-    .word_0(\words$412 ),
-    .write(\write$409 ),
-    .write_tag(\write_tag$352 )
+    .word_0(\words$427 ),
+    .write(\write$424 ),
+    .write_tag(\write_tag$369 )
   );
   \core.sum_write_0  sum_write_0 (
-    .\bank$27 (\bank$410 ),
+    .\bank$27 (\bank$425 ),
     .clk(clk),
-    .\lane$15 (\lane$417 ),
-    .\port$4239$11 (\write_tag$352 [16:11]),
-    .row(\row$411 ),
+    .\lane$15 (\lane$432 ),
+    .\port$4296$11 (\write_tag$369 [16:11]),
+    .row(\row$426 ),
     .rst(rst),
-    .trigger(\write_tag$352 [0])
+    .trigger(\write_tag$369 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$596  = tag;
+    \$601  = tag;
     if (rst) begin
-      \$596  = 20'h00000;
+      \$601  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$597  = bank;
+    \$602  = bank;
     if (rst) begin
-      \$597  = 2'h0;
+      \$602  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$598  = a_row_bank_1;
+    \$603  = a_row_bank_1;
     if (rst) begin
-      \$598  = 2'h0;
+      \$603  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$599  = a_row_needed;
-    if (rst) begin
-      \$599  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$600  = a_row_needed_1;
-    if (rst) begin
-      \$600  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = a_row_needed_2;
-    if (rst) begin
-      \$601  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = a_row_needed_3;
-    if (rst) begin
-      \$602  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = \bank$42 ;
-    if (rst) begin
-      \$603  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = a_word_bank_1;
+    \$604  = a_row_needed;
     if (rst) begin
       \$604  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = lane;
+    \$605  = a_row_needed_1;
     if (rst) begin
-      \$605  = 3'h0;
+      \$605  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = a_word_lane_1;
+    \$606  = a_row_needed_2;
     if (rst) begin
-      \$606  = 3'h0;
+      \$606  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = a_word_needed;
+    \$607  = a_row_needed_3;
     if (rst) begin
       \$607  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = a_word_needed_1;
+    \$608  = \bank$42 ;
     if (rst) begin
       \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = a_word_needed_2;
+    \$609  = a_word_bank_1;
     if (rst) begin
       \$609  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = a_word_needed_3;
+    \$610  = lane;
     if (rst) begin
-      \$610  = 1'h0;
+      \$610  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$611  = a_word_needed_4;
+    \$611  = a_word_lane_1;
     if (rst) begin
-      \$611  = 1'h0;
+      \$611  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$612  = tag_1;
+    \$612  = a_word_needed;
     if (rst) begin
-      \$612  = 20'h00000;
+      \$612  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$613  = tag_2;
+    \$613  = a_word_needed_1;
     if (rst) begin
-      \$613  = 20'h00000;
+      \$613  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = tag_3;
+    \$614  = a_word_needed_2;
     if (rst) begin
-      \$614  = 20'h00000;
+      \$614  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = tag_4;
+    \$615  = a_word_needed_3;
     if (rst) begin
-      \$615  = 20'h00000;
+      \$615  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = \bank$64 ;
+    \$616  = a_word_needed_4;
     if (rst) begin
-      \$616  = 2'h0;
+      \$616  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = b_row_bank_1;
+    \$617  = tag_1;
     if (rst) begin
-      \$617  = 2'h0;
+      \$617  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = tag_5;
+    \$618  = tag_2;
     if (rst) begin
       \$618  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = tag_6;
+    \$619  = tag_3;
     if (rst) begin
       \$619  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = tag_7;
+    \$620  = tag_4;
     if (rst) begin
       \$620  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = old_row_bank_1;
+    \$621  = \bank$64 ;
+    if (rst) begin
+      \$621  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$622  = b_row_bank_1;
+    if (rst) begin
+      \$622  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$623  = tag_5;
+    if (rst) begin
+      \$623  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$624  = tag_6;
+    if (rst) begin
+      \$624  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$625  = tag_7;
+    if (rst) begin
+      \$625  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$626  = old_row_bank_1;
     if (\$11 ) begin
-      \$621  = \bank$87 ;
+      \$626  = \bank$87 ;
     end
-    if (rst) begin
-      \$621  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = old_row_shared_bank;
-    if (\$11 ) begin
-      \$622  = \$12 ;
-    end
-    if (rst) begin
-      \$622  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = old_row_needed;
-    if (rst) begin
-      \$623  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = old_row_needed_1;
-    if (rst) begin
-      \$624  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = old_row_needed_2;
-    if (rst) begin
-      \$625  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = old_row_needed_3;
     if (rst) begin
       \$626  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = old_row_0;
+    \$627  = old_row_shared_bank;
+    if (\$11 ) begin
+      \$627  = \$12 ;
+    end
+    if (rst) begin
+      \$627  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$628  = old_row_needed;
+    if (rst) begin
+      \$628  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$629  = old_row_needed_1;
+    if (rst) begin
+      \$629  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$630  = old_row_needed_2;
+    if (rst) begin
+      \$630  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$631  = old_row_needed_3;
+    if (rst) begin
+      \$631  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$632  = old_row_0;
     if (\$13 ) begin
-      \$627  = \$15 ;
+      \$632  = \$15 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = old_row_1;
+    \$633  = old_row_1;
     if (\$16 ) begin
-      \$628  = \$18 ;
+      \$633  = \$18 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = old_row_2;
+    \$634  = old_row_2;
     if (\$19 ) begin
-      \$629  = \$21 ;
+      \$634  = \$21 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = old_row_3;
+    \$635  = old_row_3;
     if (\$22 ) begin
-      \$630  = \$24 ;
+      \$635  = \$24 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = old_row_4;
+    \$636  = old_row_4;
     if (\$25 ) begin
-      \$631  = \$27 ;
+      \$636  = \$27 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = old_row_5;
+    \$637  = old_row_5;
     if (\$28 ) begin
-      \$632  = \$30 ;
+      \$637  = \$30 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = old_row_6;
+    \$638  = old_row_6;
     if (\$31 ) begin
-      \$633  = \$33 ;
+      \$638  = \$33 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = old_row_7;
+    \$639  = old_row_7;
     if (\$34 ) begin
-      \$634  = \$36 ;
+      \$639  = \$36 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = tag_8;
-    if (rst) begin
-      \$635  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = source;
-    if (rst) begin
-      \$636  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = \$38 ;
-    if (rst) begin
-      \$637  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = \$signal ;
-    if (rst) begin
-      \$638  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = summed_1;
-    if (rst) begin
-      \$639  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = summed_2;
+    \$640  = tag_8;
     if (rst) begin
       \$640  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = summed_3;
+    \$641  = source;
     if (rst) begin
       \$641  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = \$39 ;
+    \$642  = \$38 ;
     if (rst) begin
       \$642  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$643  = summed_4;
+    \$643  = \$signal ;
     if (rst) begin
       \$643  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$644  = summed_5;
+    \$644  = summed_1;
     if (rst) begin
       \$644  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$645  = \bank$129 ;
+    \$645  = summed_2;
     if (rst) begin
-      \$645  = 1'h0;
+      \$645  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$646  = bias_word_bank_1;
+    \$646  = summed_3;
     if (rst) begin
-      \$646  = 1'h0;
+      \$646  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$647  = \lane$132 ;
+    \$647  = \$39 ;
     if (rst) begin
-      \$647  = 3'h0;
+      \$647  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$648  = bias_word_lane_1;
+    \$648  = summed_4;
     if (rst) begin
-      \$648  = 3'h0;
+      \$648  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$649  = tag_9;
+    \$649  = summed_5;
     if (rst) begin
       \$649  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$650  = tag_10;
+    \$650  = \bank$129 ;
     if (rst) begin
-      \$650  = 20'h00000;
+      \$650  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$651  = tag_11;
+    \$651  = bias_word_bank_1;
     if (rst) begin
-      \$651  = 20'h00000;
+      \$651  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$652  = \bank$138 ;
+    \$652  = \lane$132 ;
     if (rst) begin
-      \$652  = 1'h0;
+      \$652  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$653  = other_rows_bank_1;
+    \$653  = bias_word_lane_1;
     if (rst) begin
-      \$653  = 1'h0;
+      \$653  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$654  = \$46 ;
+    \$654  = tag_9;
     if (rst) begin
-      \$654  = 1'h1;
+      \$654  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$655  = 4'h0;
+    \$655  = tag_10;
+    if (rst) begin
+      \$655  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$656  = tag_11;
+    if (rst) begin
+      \$656  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$657  = \bank$138 ;
+    if (rst) begin
+      \$657  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$658  = other_rows_bank_1;
+    if (rst) begin
+      \$658  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$659  = enables[0];
+    if (rst) begin
+      \$659  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$660  = row24_0_loads_0_1;
+    if (rst) begin
+      \$660  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$661  = row;
+    if (rst) begin
+      \$661  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$662  = row24_0_loads_1_1;
+    if (rst) begin
+      \$662  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$663  = \lane$142 ;
+    if (rst) begin
+      \$663  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$664  = row24_0_loads_2_1;
+    if (rst) begin
+      \$664  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$665  = enables[1];
+    if (rst) begin
+      \$665  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$666  = row24_1_loads_0_1;
+    if (rst) begin
+      \$666  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$667  = row;
+    if (rst) begin
+      \$667  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$668  = row24_1_loads_1_1;
+    if (rst) begin
+      \$668  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$669  = \lane$142 ;
+    if (rst) begin
+      \$669  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$670  = row24_1_loads_2_1;
+    if (rst) begin
+      \$670  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$671  = \$51 ;
+    if (rst) begin
+      \$671  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$672  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$655  = \$47 [3:0];
+            \$672  = \$52 [3:0];
       endcase
     end
     if (rst) begin
-      \$655  = 4'h0;
+      \$672  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$656  = 1'h0;
+    \$673  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$656  = 1'h1;
+            \$673  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$656  = 1'h0;
+      \$673  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$657  = count;
+    \$674  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$48 ) begin
-              \$657  = bus__write_data;
+            if (\$53 ) begin
+              \$674  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$657  = 32'd0;
+      \$674  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$658  = resident;
+    \$675  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3314,173 +3468,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$658  = bus__write_data[0];
+            \$675  = bus__write_data[0];
       endcase
     end
-    if (rst) begin
-      \$658  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$659  = stepping;
-    if (start) begin
-      \$659  = \$49 ;
-    end
-    if (rst) begin
-      \$659  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$660  = \$52 [1:0];
-    if (rst) begin
-      \$660  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$661  = \$55 [1:0];
-    if (rst) begin
-      \$661  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$662  = \$58 [1:0];
-    if (rst) begin
-      \$662  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$663  = \$61 [1:0];
-    if (rst) begin
-      \$663  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$664  = \$64 [3:0];
-    if (rst) begin
-      \$664  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$665  = \$67 [0];
-    if (rst) begin
-      \$665  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$666  = \$70 [3:0];
-    if (rst) begin
-      \$666  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$667  = \$73 [3:0];
-    if (rst) begin
-      \$667  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$668  = \$76 [0];
-    if (rst) begin
-      \$668  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$669  = \$79 [0];
-    if (rst) begin
-      \$669  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$670  = \$82 [0];
-    if (rst) begin
-      \$670  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$671  = \$85 [3:0];
-    if (rst) begin
-      \$671  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$672  = \$88 [3:0];
-    if (rst) begin
-      \$672  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$673  = \$91 [3:0];
-    if (rst) begin
-      \$673  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$674  = \$94 [3:0];
-    if (rst) begin
-      \$674  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$675  = running;
     if (rst) begin
       \$675  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$676  = start;
+    \$676  = stepping;
+    if (start) begin
+      \$676  = \$54 ;
+    end
     if (rst) begin
       \$676  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$677  = \$95 ;
+    \$677  = \$57 [1:0];
     if (rst) begin
-      \$677  = 1'h0;
+      \$677  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$678  = \$100 ;
+    \$678  = \$60 [1:0];
     if (rst) begin
-      \$678  = 1'h0;
+      \$678  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$679  = \$105 [4:0];
+    \$679  = \$63 [1:0];
     if (rst) begin
-      \$679  = 5'h00;
+      \$679  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$680  = left;
-    if (\busy$141 ) begin
-      \$680  = 7'h48;
-    end else if (\$106 ) begin
-      \$680  = \$107 [6:0];
+    \$680  = \$66 [1:0];
+    if (rst) begin
+      \$680  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$681  = \$69 [3:0];
+    if (rst) begin
+      \$681  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$682  = \$72 [0];
+    if (rst) begin
+      \$682  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$683  = \$75 [3:0];
+    if (rst) begin
+      \$683  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$684  = \$78 [3:0];
+    if (rst) begin
+      \$684  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$685  = \$81 [0];
+    if (rst) begin
+      \$685  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$686  = \$84 [0];
+    if (rst) begin
+      \$686  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$687  = \$87 [0];
+    if (rst) begin
+      \$687  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$688  = \$90 [3:0];
+    if (rst) begin
+      \$688  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$689  = \$93 [3:0];
+    if (rst) begin
+      \$689  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$690  = \$96 [3:0];
+    if (rst) begin
+      \$690  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$691  = \$99 [3:0];
+    if (rst) begin
+      \$691  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$692  = running;
+    if (rst) begin
+      \$692  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$693  = start;
+    if (rst) begin
+      \$693  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$694  = \$100 ;
+    if (rst) begin
+      \$694  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$695  = \$105 ;
+    if (rst) begin
+      \$695  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$696  = \$110 [4:0];
+    if (rst) begin
+      \$696  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$697  = left;
+    if (\busy$158 ) begin
+      \$697  = 7'h48;
+    end else if (\$111 ) begin
+      \$697  = \$112 [6:0];
     end
     if (rst) begin
-      \$680  = 7'h00;
+      \$697  = 7'h00;
     end
   end
   always @* begin
@@ -3541,143 +3695,143 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    read_address = row;
-    if (\$158 ) begin
-      read_address = \row$362 ;
+    read_address = \row$379 ;
+    if (\$163 ) begin
+      read_address = \row$381 ;
     end
     if (busy) begin
-      read_address = \row$363 [4:0];
+      read_address = \row$382 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_address = \row$365 [4:0];
-    if (enables[0]) begin
-      write_address = \row$368 ;
+    write_address = \row$384 [4:0];
+    if (row24_0_loads_0_2) begin
+      write_address = row24_0_loads_1_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_data = \words$286 ;
-    if (enables[0]) begin
-      write_data = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
+    write_data = \words$303 ;
+    if (row24_0_loads_0_2) begin
+      write_data = \words$303 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$376  = \row$362 [1:0];
-    if (\$223 ) begin
-      \read_address$376  = \row$378 ;
+    \read_address$391  = \row$381 [1:0];
+    if (\$228 ) begin
+      \read_address$391  = \row$393 ;
     end
     if (busy) begin
-      \read_address$376  = \row$363 [1:0];
+      \read_address$391  = \row$382 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$379  = \row$365 [1:0];
-    if (enables[1]) begin
-      \write_address$379  = \row$368 [1:0];
+    \write_address$394  = \row$384 [1:0];
+    if (row24_1_loads_0_2) begin
+      \write_address$394  = row24_1_loads_1_2[1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$380  = \words$286 ;
-    if (enables[1]) begin
-      \write_data$380  = { \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369 , \word$369  };
+    \write_data$395  = \words$303 ;
+    if (row24_1_loads_0_2) begin
+      \write_data$395  = \words$303 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$382  = \row$383 [6:0];
-    if (\$289 ) begin
-      \read_address$382  = \row$385 [6:0];
+    \read_address$397  = \row$398 [6:0];
+    if (\$294 ) begin
+      \read_address$397  = \row$400 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$403  = \row$383 ;
-    if (\$339 ) begin
-      \read_address$403  = \row$385 ;
+    \read_address$418  = \row$398 ;
+    if (\$344 ) begin
+      \read_address$418  = \row$400 ;
     end
     if (busy) begin
-      \read_address$403  = \row$363 ;
+      \read_address$418  = \row$382 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$404  = \row$365 ;
-    if (\$340 ) begin
-      \write_address$404  = \row$407 ;
+    \write_address$419  = \row$384 ;
+    if (\$345 ) begin
+      \write_address$419  = \row$422 ;
     end
-    if (\$342 ) begin
-      \write_address$404  = \row$411 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$405  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
-    if (\$340 ) begin
-      \write_data$405  = \rows$408 [127:0];
-    end
-    if (\$342 ) begin
-      \write_data$405  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
+    if (\$347 ) begin
+      \write_address$419  = \row$426 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$418  = \row$383 [8:0];
-    if (\$464 ) begin
-      \read_address$418  = \row$385 [8:0];
+    \write_data$420  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
+    if (\$345 ) begin
+      \write_data$420  = \rows$423 [127:0];
+    end
+    if (\$347 ) begin
+      \write_data$420  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$419  = \row$365 [8:0];
-    if (\$465 ) begin
-      \write_address$419  = \row$421 ;
-    end
-    if (\$467 ) begin
-      \write_address$419  = \row$411 [8:0];
+    \read_address$433  = \row$398 [8:0];
+    if (\$469 ) begin
+      \read_address$433  = \row$400 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$420  = { \words$286 [183:168], \words$286 [159:144], \words$286 [135:120], \words$286 [111:96], \words$286 [87:72], \words$286 [63:48], \words$286 [39:24], \words$286 [15:0] };
-    if (\$465 ) begin
-      \write_data$420  = \rows$408 [255:128];
+    \write_address$434  = \row$384 [8:0];
+    if (\$470 ) begin
+      \write_address$434  = \row$436 ;
     end
-    if (\$467 ) begin
-      \write_data$420  = { \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412 , \words$412  };
+    if (\$472 ) begin
+      \write_address$434  = \row$426 [8:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \write_data$435  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
+    if (\$470 ) begin
+      \write_data$435  = \rows$423 [255:128];
+    end
+    if (\$472 ) begin
+      \write_data$435  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$589 ) begin
+    if (\$594 ) begin
       start = 1'h1;
     end
-    if (\$590 ) begin
+    if (\$595 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$589 ) begin
+    if (\$594 ) begin
       routine = 1'h0;
     end
-    if (\$590 ) begin
+    if (\$595 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$589 ) begin
+    if (\$594 ) begin
       once = 1'h0;
     end
-    if (\$590 ) begin
+    if (\$595 ) begin
       once = 1'h1;
     end
   end
@@ -3724,7 +3878,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$453 )
+    casez (\clamped_kernel$468 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3748,7 +3902,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$453 )
+    casez (\clamped_kernel$468 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3756,7 +3910,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$453 )
+    casez (\clamped_kernel$468 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3764,7 +3918,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$453 )
+    casez (\clamped_kernel$468 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3810,7 +3964,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$595  };
+          other = { 30'h00000000, waiting, \$600  };
       4'h4:
           other = count;
       4'h6:
@@ -3826,9 +3980,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$199 [15:0];
+          a_row_raw_0 = \read_data$216 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$200 [15:0];
+          a_row_raw_0 = \read_data$217 [15:0];
     endcase
   end
   always @* begin
@@ -3838,9 +3992,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$199 [31:16];
+          a_row_raw_1 = \read_data$216 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$200 [31:16];
+          a_row_raw_1 = \read_data$217 [31:16];
     endcase
   end
   always @* begin
@@ -3850,9 +4004,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$199 [47:32];
+          a_row_raw_2 = \read_data$216 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$200 [47:32];
+          a_row_raw_2 = \read_data$217 [47:32];
     endcase
   end
   always @* begin
@@ -3862,9 +4016,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$199 [63:48];
+          a_row_raw_3 = \read_data$216 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$200 [63:48];
+          a_row_raw_3 = \read_data$217 [63:48];
     endcase
   end
   always @* begin
@@ -3874,9 +4028,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$199 [79:64];
+          a_row_raw_4 = \read_data$216 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$200 [79:64];
+          a_row_raw_4 = \read_data$217 [79:64];
     endcase
   end
   always @* begin
@@ -3886,9 +4040,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$199 [95:80];
+          a_row_raw_5 = \read_data$216 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$200 [95:80];
+          a_row_raw_5 = \read_data$217 [95:80];
     endcase
   end
   always @* begin
@@ -3898,9 +4052,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$199 [111:96];
+          a_row_raw_6 = \read_data$216 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$200 [111:96];
+          a_row_raw_6 = \read_data$217 [111:96];
     endcase
   end
   always @* begin
@@ -3910,9 +4064,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$199 [127:112];
+          a_row_raw_7 = \read_data$216 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$200 [127:112];
+          a_row_raw_7 = \read_data$217 [127:112];
     endcase
   end
   always @* begin
@@ -3920,21 +4074,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$108  = \read_data$206 [23:0];
+          \$113  = \read_data$223 [23:0];
       3'h1:
-          \$108  = \read_data$206 [47:24];
+          \$113  = \read_data$223 [47:24];
       3'h2:
-          \$108  = \read_data$206 [71:48];
+          \$113  = \read_data$223 [71:48];
       3'h3:
-          \$108  = \read_data$206 [95:72];
+          \$113  = \read_data$223 [95:72];
       3'h4:
-          \$108  = \read_data$206 [119:96];
+          \$113  = \read_data$223 [119:96];
       3'h5:
-          \$108  = \read_data$206 [143:120];
+          \$113  = \read_data$223 [143:120];
       3'h6:
-          \$108  = \read_data$206 [167:144];
+          \$113  = \read_data$223 [167:144];
       3'h7:
-          \$108  = \read_data$206 [191:168];
+          \$113  = \read_data$223 [191:168];
     endcase
   end
   always @* begin
@@ -3944,9 +4098,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$199 [15:0];
+          b_row_raw_0 = \read_data$216 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$200 [15:0];
+          b_row_raw_0 = \read_data$217 [15:0];
     endcase
   end
   always @* begin
@@ -3956,9 +4110,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$199 [31:16];
+          b_row_raw_1 = \read_data$216 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$200 [31:16];
+          b_row_raw_1 = \read_data$217 [31:16];
     endcase
   end
   always @* begin
@@ -3968,9 +4122,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$199 [47:32];
+          b_row_raw_2 = \read_data$216 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$200 [47:32];
+          b_row_raw_2 = \read_data$217 [47:32];
     endcase
   end
   always @* begin
@@ -3980,9 +4134,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$199 [63:48];
+          b_row_raw_3 = \read_data$216 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$200 [63:48];
+          b_row_raw_3 = \read_data$217 [63:48];
     endcase
   end
   always @* begin
@@ -3992,9 +4146,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$199 [79:64];
+          b_row_raw_4 = \read_data$216 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$200 [79:64];
+          b_row_raw_4 = \read_data$217 [79:64];
     endcase
   end
   always @* begin
@@ -4004,9 +4158,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$199 [95:80];
+          b_row_raw_5 = \read_data$216 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$200 [95:80];
+          b_row_raw_5 = \read_data$217 [95:80];
     endcase
   end
   always @* begin
@@ -4016,9 +4170,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$199 [111:96];
+          b_row_raw_6 = \read_data$216 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$200 [111:96];
+          b_row_raw_6 = \read_data$217 [111:96];
     endcase
   end
   always @* begin
@@ -4028,9 +4182,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$199 [127:112];
+          b_row_raw_7 = \read_data$216 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$200 [127:112];
+          b_row_raw_7 = \read_data$217 [127:112];
     endcase
   end
   always @* begin
@@ -4038,9 +4192,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_0 = \read_data$206 [23:0];
+          old_row_raw_0 = \read_data$223 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$266 [23:0];
+          old_row_raw_0 = \read_data$283 [23:0];
     endcase
   end
   always @* begin
@@ -4048,9 +4202,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_1 = \read_data$206 [47:24];
+          old_row_raw_1 = \read_data$223 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$266 [47:24];
+          old_row_raw_1 = \read_data$283 [47:24];
     endcase
   end
   always @* begin
@@ -4058,9 +4212,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_2 = \read_data$206 [71:48];
+          old_row_raw_2 = \read_data$223 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$266 [71:48];
+          old_row_raw_2 = \read_data$283 [71:48];
     endcase
   end
   always @* begin
@@ -4068,9 +4222,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_3 = \read_data$206 [95:72];
+          old_row_raw_3 = \read_data$223 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$266 [95:72];
+          old_row_raw_3 = \read_data$283 [95:72];
     endcase
   end
   always @* begin
@@ -4078,9 +4232,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_4 = \read_data$206 [119:96];
+          old_row_raw_4 = \read_data$223 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$266 [119:96];
+          old_row_raw_4 = \read_data$283 [119:96];
     endcase
   end
   always @* begin
@@ -4088,9 +4242,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_5 = \read_data$206 [143:120];
+          old_row_raw_5 = \read_data$223 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$266 [143:120];
+          old_row_raw_5 = \read_data$283 [143:120];
     endcase
   end
   always @* begin
@@ -4098,9 +4252,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_6 = \read_data$206 [167:144];
+          old_row_raw_6 = \read_data$223 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$266 [167:144];
+          old_row_raw_6 = \read_data$283 [167:144];
     endcase
   end
   always @* begin
@@ -4108,9 +4262,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_7 = \read_data$206 [191:168];
+          old_row_raw_7 = \read_data$223 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$266 [191:168];
+          old_row_raw_7 = \read_data$283 [191:168];
     endcase
   end
   always @* begin
@@ -4118,157 +4272,158 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$266 [23:0];
+          bias_word_raw_0 = \read_data$283 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$266 [47:24];
+          bias_word_raw_0 = \read_data$283 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$266 [71:48];
+          bias_word_raw_0 = \read_data$283 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$266 [95:72];
+          bias_word_raw_0 = \read_data$283 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$266 [119:96];
+          bias_word_raw_0 = \read_data$283 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$266 [143:120];
+          bias_word_raw_0 = \read_data$283 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$266 [167:144];
+          bias_word_raw_0 = \read_data$283 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$266 [191:168];
+          bias_word_raw_0 = \read_data$283 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$124 [15:0];
+  assign a_word_copy_0_saturated = \$129 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$201  = tag[0];
-  assign \kernel$202  = tag[16:13];
-  assign \level$203  = tag[8:7];
-  assign \slot$204  = tag[17];
-  assign \first_tile$205  = tag[18];
-  assign a_word_copy_0_scaled = { \$109 [23], \$109  };
-  assign a_word_copy_0_rounded = \$111 [15:0];
-  assign a_word_copy_0_wide = { \$109 [23], \$109  };
+  assign \trigger$218  = tag[0];
+  assign \kernel$219  = tag[16:13];
+  assign \level$220  = tag[8:7];
+  assign \slot$221  = tag[17];
+  assign \first_tile$222  = tag[18];
+  assign a_word_copy_0_scaled = { \$114 [23], \$114  };
+  assign a_word_copy_0_rounded = \$116 [15:0];
+  assign a_word_copy_0_wide = { \$114 [23], \$114  };
   assign a_word_copy_0_greatest = 16'h7fff;
-  assign \trigger$213  = tag_1[0];
-  assign \kernel$214  = tag_1[16:13];
-  assign \level$215  = tag_1[8:7];
-  assign \slot$216  = tag_1[17];
-  assign \first_tile$217  = tag_1[18];
+  assign \trigger$230  = tag_1[0];
+  assign \kernel$231  = tag_1[16:13];
+  assign \level$232  = tag_1[8:7];
+  assign \slot$233  = tag_1[17];
+  assign \first_tile$234  = tag_1[18];
   assign accumulate = tag_8[0];
-  assign \first$221  = tag_8[1];
-  assign \accumulate$224  = tag_8[0];
-  assign \first$225  = tag_8[1];
-  assign \accumulate$228  = tag_8[0];
-  assign \first$229  = tag_8[1];
-  assign \accumulate$232  = tag_8[0];
-  assign \first$233  = tag_8[1];
-  assign \accumulate$236  = tag_8[0];
-  assign \first$237  = tag_8[1];
-  assign \accumulate$240  = tag_8[0];
-  assign \first$241  = tag_8[1];
-  assign \accumulate$244  = tag_8[0];
-  assign \first$245  = tag_8[1];
-  assign \accumulate$248  = tag_8[0];
-  assign \first$249  = tag_8[1];
-  assign \tag$250  = tag_8;
+  assign \first$238  = tag_8[1];
+  assign \accumulate$241  = tag_8[0];
+  assign \first$242  = tag_8[1];
+  assign \accumulate$245  = tag_8[0];
+  assign \first$246  = tag_8[1];
+  assign \accumulate$249  = tag_8[0];
+  assign \first$250  = tag_8[1];
+  assign \accumulate$253  = tag_8[0];
+  assign \first$254  = tag_8[1];
+  assign \accumulate$257  = tag_8[0];
+  assign \first$258  = tag_8[1];
+  assign \accumulate$261  = tag_8[0];
+  assign \first$262  = tag_8[1];
+  assign \accumulate$265  = tag_8[0];
+  assign \first$266  = tag_8[1];
+  assign \tag$267  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , total };
-  assign \kernel$262  = tag_5[16:13];
-  assign \level$263  = tag_5[10:9];
-  assign \slot$264  = tag_5[17];
-  assign \first_tile$265  = tag_5[18];
+  assign totals = { \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , \total$272 , \total$271 , total };
+  assign \kernel$279  = tag_5[16:13];
+  assign \level$280  = tag_5[10:9];
+  assign \slot$281  = tag_5[17];
+  assign \first_tile$282  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$269  = write_tag[0];
-  assign \kernel$271  = write_tag[16:13];
-  assign \level$272  = write_tag[10:9];
-  assign \slot$273  = write_tag[17];
-  assign \first_tile$274  = write_tag[18];
-  assign words = { \product$284 , \product$283 , \product$282 , \product$281 , \product$280 , \product$279 , \product$278 , product };
-  assign rows = \words$286 ;
-  assign \word$292  = word;
-  assign \first$293  = first;
-  assign \tag$301  = tag_8;
-  assign \totals$302  = { \total$260 , \total$259 , \total$258 , \total$257 , \total$256 , \total$255 , \total$254 , total };
+  assign \trigger$286  = write_tag[0];
+  assign \kernel$288  = write_tag[16:13];
+  assign \level$289  = write_tag[10:9];
+  assign \slot$290  = write_tag[17];
+  assign \first_tile$291  = write_tag[18];
+  assign words = { \product$301 , \product$300 , \product$299 , \product$298 , \product$297 , \product$296 , \product$295 , product };
+  assign rows = \words$303 ;
+  assign \word$309  = \word$306 ;
+  assign \first$310  = first;
+  assign \tag$318  = tag_8;
+  assign \totals$319  = { \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , \total$272 , \total$271 , total };
   assign sum_tag = ready_5;
-  assign \total$305  = sum_total;
-  assign \kernel$307  = tag_5[16:13];
-  assign \level$308  = tag_5[10:9];
-  assign \slot$309  = tag_5[17];
-  assign \first_tile$310  = tag_5[18];
+  assign \total$322  = sum_total;
+  assign \kernel$324  = tag_5[16:13];
+  assign \level$325  = tag_5[10:9];
+  assign \slot$326  = tag_5[17];
+  assign \first_tile$327  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$315  = tag_12[16:13];
-  assign \level$316  = tag_12[10:9];
-  assign \slot$317  = tag_12[17];
-  assign \first_tile$318  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$320 [15:0];
-  assign other_rows_0 = \read_data$320 [15:0];
-  assign other_rows_raw_1 = \read_data$320 [31:16];
-  assign other_rows_1 = \read_data$320 [31:16];
-  assign other_rows_raw_2 = \read_data$320 [47:32];
-  assign other_rows_2 = \read_data$320 [47:32];
-  assign other_rows_raw_3 = \read_data$320 [63:48];
-  assign other_rows_3 = \read_data$320 [63:48];
-  assign other_rows_raw_4 = \read_data$320 [79:64];
-  assign other_rows_4 = \read_data$320 [79:64];
-  assign other_rows_raw_5 = \read_data$320 [95:80];
-  assign other_rows_5 = \read_data$320 [95:80];
-  assign other_rows_raw_6 = \read_data$320 [111:96];
-  assign other_rows_6 = \read_data$320 [111:96];
-  assign other_rows_raw_7 = \read_data$320 [127:112];
-  assign other_rows_7 = \read_data$320 [127:112];
-  assign other_rows = \read_data$320 ;
-  assign \kernel$339  = \write_tag$338 [16:13];
-  assign \level$340  = \write_tag$338 [10:9];
-  assign \slot$341  = \write_tag$338 [17];
-  assign \first_tile$342  = \write_tag$338 [18];
-  assign \kernel$344  = \write_tag$338 [16:13];
-  assign \level$345  = \write_tag$338 [10:9];
-  assign \slot$346  = \write_tag$338 [17];
-  assign \first_tile$347  = \write_tag$338 [18];
-  assign \total$349  = sum_total;
-  assign \trigger$351  = \write_tag$352 [0];
-  assign \kernel$353  = \write_tag$352 [16:13];
-  assign \level$354  = \write_tag$352 [12:11];
-  assign \slot$355  = \write_tag$352 [17];
-  assign \first_tile$356  = \write_tag$352 [18];
-  assign \hold$358  = hold;
-  assign write_enable = { \$222 , \$214 , \$206 , \$198 , \$190 , \$182 , \$174 , \$166  };
-  assign \lane$372  = 3'h0;
-  assign \hold$375  = hold;
-  assign \write_enable$381  = { \$287 , \$279 , \$271 , \$263 , \$255 , \$247 , \$239 , \$231  };
-  assign row_x = \write_address$386 ;
-  assign \write_data$388  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
-  assign \write_enable$390  = { \$313 , \$310 , \$307 , \$304 , \$301 , \$298 , \$295 , \$292  };
-  assign \row$394  = \read_address$393 ;
-  assign row_y = \write_address$395 ;
-  assign \write_data$397  = { \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389 , \word$389  };
-  assign \write_enable$398  = { \$337 , \$334 , \$331 , \$328 , \$325 , \$322 , \$319 , \$316  };
-  assign \hold$401  = hold;
+  assign \kernel$332  = tag_12[16:13];
+  assign \level$333  = tag_12[10:9];
+  assign \slot$334  = tag_12[17];
+  assign \first_tile$335  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$337 [15:0];
+  assign other_rows_0 = \read_data$337 [15:0];
+  assign other_rows_raw_1 = \read_data$337 [31:16];
+  assign other_rows_1 = \read_data$337 [31:16];
+  assign other_rows_raw_2 = \read_data$337 [47:32];
+  assign other_rows_2 = \read_data$337 [47:32];
+  assign other_rows_raw_3 = \read_data$337 [63:48];
+  assign other_rows_3 = \read_data$337 [63:48];
+  assign other_rows_raw_4 = \read_data$337 [79:64];
+  assign other_rows_4 = \read_data$337 [79:64];
+  assign other_rows_raw_5 = \read_data$337 [95:80];
+  assign other_rows_5 = \read_data$337 [95:80];
+  assign other_rows_raw_6 = \read_data$337 [111:96];
+  assign other_rows_6 = \read_data$337 [111:96];
+  assign other_rows_raw_7 = \read_data$337 [127:112];
+  assign other_rows_7 = \read_data$337 [127:112];
+  assign other_rows = \read_data$337 ;
+  assign \kernel$356  = \write_tag$355 [16:13];
+  assign \level$357  = \write_tag$355 [10:9];
+  assign \slot$358  = \write_tag$355 [17];
+  assign \first_tile$359  = \write_tag$355 [18];
+  assign \kernel$361  = \write_tag$355 [16:13];
+  assign \level$362  = \write_tag$355 [10:9];
+  assign \slot$363  = \write_tag$355 [17];
+  assign \first_tile$364  = \write_tag$355 [18];
+  assign \total$366  = sum_total;
+  assign \trigger$368  = \write_tag$369 [0];
+  assign \kernel$370  = \write_tag$369 [16:13];
+  assign \level$371  = \write_tag$369 [12:11];
+  assign \slot$372  = \write_tag$369 [17];
+  assign \first_tile$373  = \write_tag$369 [18];
+  assign loaded = parameter_0;
+  assign \hold$377  = hold;
+  assign write_enable = { \$227 , \$219 , \$211 , \$203 , \$195 , \$187 , \$179 , \$171  };
+  assign \lane$388  = 3'h0;
+  assign \hold$390  = hold;
+  assign \write_enable$396  = { \$292 , \$284 , \$276 , \$268 , \$260 , \$252 , \$244 , \$236  };
+  assign row_x = \write_address$401 ;
+  assign \write_data$403  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
+  assign \write_enable$405  = { \$318 , \$315 , \$312 , \$309 , \$306 , \$303 , \$300 , \$297  };
+  assign \row$409  = \read_address$408 ;
+  assign row_y = \write_address$410 ;
+  assign \write_data$412  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
+  assign \write_enable$413  = { \$342 , \$339 , \$336 , \$333 , \$330 , \$327 , \$324 , \$321  };
+  assign \hold$416  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$413  = { \$462 , \$447 , \$432 , \$417 , \$402 , \$387 , \$372 , \$357  };
-  assign \lane$415  = 3'h0;
-  assign \write_enable$422  = { \$587 , \$572 , \$557 , \$542 , \$527 , \$512 , \$497 , \$482  };
-  assign \lane$423  = 3'h0;
-  assign \count$426  = count;
+  assign \write_enable$428  = { \$467 , \$452 , \$437 , \$422 , \$407 , \$392 , \$377 , \$362  };
+  assign \lane$430  = 3'h0;
+  assign \write_enable$437  = { \$592 , \$577 , \$562 , \$547 , \$532 , \$517 , \$502 , \$487  };
+  assign \lane$438  = 3'h0;
+  assign \count$441  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$432  = 3'h0;
-  assign \slot$434  = \slot$433 ;
+  assign \missing$447  = 3'h0;
+  assign \slot$449  = \slot$448 ;
   assign tile_done = consume;
-  assign \resident$437  = resident;
-  assign \samples__valid$439  = samples__valid;
-  assign \samples__payload$440  = samples__payload;
-  assign \samples__ready$441  = samples__ready;
-  assign \parameters__valid$442  = parameters__valid;
-  assign \parameters__payload$443  = parameters__payload;
-  assign \parameters__ready$444  = parameters__ready;
-  assign \enable$445  = \$signal$145 ;
-  assign \results__valid$447  = results__valid;
-  assign \results__payload$448  = results__payload;
-  assign \results__ready$449  = results__ready;
+  assign \resident$452  = resident;
+  assign \samples__valid$454  = samples__valid;
+  assign \samples__payload$455  = samples__payload;
+  assign \samples__ready$456  = samples__ready;
+  assign \parameters__valid$457  = parameters__valid;
+  assign \parameters__payload$458  = parameters__payload;
+  assign \parameters__ready$459  = parameters__ready;
+  assign \enable$460  = \$signal$162 ;
+  assign \results__valid$462  = results__valid;
+  assign \results__payload$463  = results__payload;
+  assign \results__ready$464  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4284,8 +4439,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$185 ;
-  assign clear_15 = \$signal$186 ;
+  assign add_15 = \$signal$202 ;
+  assign clear_15 = \$signal$203 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4563,27 +4718,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$250.valid  = tag_8[0];
-  assign \tag$250.first  = tag_8[1];
-  assign \tag$250.last  = tag_8[2];
-  assign \tag$250.sum_first  = tag_8[3];
-  assign \tag$250.sum_last  = tag_8[4];
-  assign \tag$250.edge  = tag_8[6:5];
-  assign \tag$250.level  = tag_8[8:7];
-  assign \tag$250.row_level  = tag_8[10:9];
-  assign \tag$250.sum_level  = tag_8[12:11];
-  assign \tag$250.kernel  = tag_8[16:13];
-  assign \tag$250.slot  = tag_8[17];
-  assign \tag$250.first_tile  = tag_8[18];
-  assign \tag$250.last_tile  = tag_8[19];
+  assign \tag$267.valid  = tag_8[0];
+  assign \tag$267.first  = tag_8[1];
+  assign \tag$267.last  = tag_8[2];
+  assign \tag$267.sum_first  = tag_8[3];
+  assign \tag$267.sum_last  = tag_8[4];
+  assign \tag$267.edge  = tag_8[6:5];
+  assign \tag$267.level  = tag_8[8:7];
+  assign \tag$267.row_level  = tag_8[10:9];
+  assign \tag$267.sum_level  = tag_8[12:11];
+  assign \tag$267.kernel  = tag_8[16:13];
+  assign \tag$267.slot  = tag_8[17];
+  assign \tag$267.first_tile  = tag_8[18];
+  assign \tag$267.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$254 ;
-  assign \totals[2]  = \total$255 ;
-  assign \totals[3]  = \total$256 ;
-  assign \totals[4]  = \total$257 ;
-  assign \totals[5]  = \total$258 ;
-  assign \totals[6]  = \total$259 ;
-  assign \totals[7]  = \total$260 ;
+  assign \totals[1]  = \total$271 ;
+  assign \totals[2]  = \total$272 ;
+  assign \totals[3]  = \total$273 ;
+  assign \totals[4]  = \total$274 ;
+  assign \totals[5]  = \total$275 ;
+  assign \totals[6]  = \total$276 ;
+  assign \totals[7]  = \total$277 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4614,30 +4769,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$278 ;
-  assign \words[2]  = \product$279 ;
-  assign \words[3]  = \product$280 ;
-  assign \words[4]  = \product$281 ;
-  assign \words[5]  = \product$282 ;
-  assign \words[6]  = \product$283 ;
-  assign \words[7]  = \product$284 ;
-  assign \words$286[0]  = \words$286 [23:0];
-  assign \words$286[1]  = \words$286 [47:24];
-  assign \words$286[2]  = \words$286 [71:48];
-  assign \words$286[3]  = \words$286 [95:72];
-  assign \words$286[4]  = \words$286 [119:96];
-  assign \words$286[5]  = \words$286 [143:120];
-  assign \words$286[6]  = \words$286 [167:144];
-  assign \words$286[7]  = \words$286 [191:168];
-  assign \rows[0]  = \words$286 ;
-  assign \rows[0][0]  = \words$286 [23:0];
-  assign \rows[0][1]  = \words$286 [47:24];
-  assign \rows[0][2]  = \words$286 [71:48];
-  assign \rows[0][3]  = \words$286 [95:72];
-  assign \rows[0][4]  = \words$286 [119:96];
-  assign \rows[0][5]  = \words$286 [143:120];
-  assign \rows[0][6]  = \words$286 [167:144];
-  assign \rows[0][7]  = \words$286 [191:168];
+  assign \words[1]  = \product$295 ;
+  assign \words[2]  = \product$296 ;
+  assign \words[3]  = \product$297 ;
+  assign \words[4]  = \product$298 ;
+  assign \words[5]  = \product$299 ;
+  assign \words[6]  = \product$300 ;
+  assign \words[7]  = \product$301 ;
+  assign \words$303[0]  = \words$303 [23:0];
+  assign \words$303[1]  = \words$303 [47:24];
+  assign \words$303[2]  = \words$303 [71:48];
+  assign \words$303[3]  = \words$303 [95:72];
+  assign \words$303[4]  = \words$303 [119:96];
+  assign \words$303[5]  = \words$303 [143:120];
+  assign \words$303[6]  = \words$303 [167:144];
+  assign \words$303[7]  = \words$303 [191:168];
+  assign \rows[0]  = \words$303 ;
+  assign \rows[0][0]  = \words$303 [23:0];
+  assign \rows[0][1]  = \words$303 [47:24];
+  assign \rows[0][2]  = \words$303 [71:48];
+  assign \rows[0][3]  = \words$303 [95:72];
+  assign \rows[0][4]  = \words$303 [119:96];
+  assign \rows[0][5]  = \words$303 [143:120];
+  assign \rows[0][6]  = \words$303 [167:144];
+  assign \rows[0][7]  = \words$303 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4729,27 +4884,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$301.valid  = tag_8[0];
-  assign \tag$301.first  = tag_8[1];
-  assign \tag$301.last  = tag_8[2];
-  assign \tag$301.sum_first  = tag_8[3];
-  assign \tag$301.sum_last  = tag_8[4];
-  assign \tag$301.edge  = tag_8[6:5];
-  assign \tag$301.level  = tag_8[8:7];
-  assign \tag$301.row_level  = tag_8[10:9];
-  assign \tag$301.sum_level  = tag_8[12:11];
-  assign \tag$301.kernel  = tag_8[16:13];
-  assign \tag$301.slot  = tag_8[17];
-  assign \tag$301.first_tile  = tag_8[18];
-  assign \tag$301.last_tile  = tag_8[19];
-  assign \totals$302[0]  = total;
-  assign \totals$302[1]  = \total$254 ;
-  assign \totals$302[2]  = \total$255 ;
-  assign \totals$302[3]  = \total$256 ;
-  assign \totals$302[4]  = \total$257 ;
-  assign \totals$302[5]  = \total$258 ;
-  assign \totals$302[6]  = \total$259 ;
-  assign \totals$302[7]  = \total$260 ;
+  assign \tag$318.valid  = tag_8[0];
+  assign \tag$318.first  = tag_8[1];
+  assign \tag$318.last  = tag_8[2];
+  assign \tag$318.sum_first  = tag_8[3];
+  assign \tag$318.sum_last  = tag_8[4];
+  assign \tag$318.edge  = tag_8[6:5];
+  assign \tag$318.level  = tag_8[8:7];
+  assign \tag$318.row_level  = tag_8[10:9];
+  assign \tag$318.sum_level  = tag_8[12:11];
+  assign \tag$318.kernel  = tag_8[16:13];
+  assign \tag$318.slot  = tag_8[17];
+  assign \tag$318.first_tile  = tag_8[18];
+  assign \tag$318.last_tile  = tag_8[19];
+  assign \totals$319[0]  = total;
+  assign \totals$319[1]  = \total$271 ;
+  assign \totals$319[2]  = \total$272 ;
+  assign \totals$319[3]  = \total$273 ;
+  assign \totals$319[4]  = \total$274 ;
+  assign \totals$319[5]  = \total$275 ;
+  assign \totals$319[6]  = \total$276 ;
+  assign \totals$319[7]  = \total$277 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4763,92 +4918,93 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$320 [15:0];
-  assign \other_rows[1]  = \read_data$320 [31:16];
-  assign \other_rows[2]  = \read_data$320 [47:32];
-  assign \other_rows[3]  = \read_data$320 [63:48];
-  assign \other_rows[4]  = \read_data$320 [79:64];
-  assign \other_rows[5]  = \read_data$320 [95:80];
-  assign \other_rows[6]  = \read_data$320 [111:96];
-  assign \other_rows[7]  = \read_data$320 [127:112];
-  assign \write_tag$338.valid  = \write_tag$338 [0];
-  assign \write_tag$338.first  = \write_tag$338 [1];
-  assign \write_tag$338.last  = \write_tag$338 [2];
-  assign \write_tag$338.sum_first  = \write_tag$338 [3];
-  assign \write_tag$338.sum_last  = \write_tag$338 [4];
-  assign \write_tag$338.edge  = \write_tag$338 [6:5];
-  assign \write_tag$338.level  = \write_tag$338 [8:7];
-  assign \write_tag$338.row_level  = \write_tag$338 [10:9];
-  assign \write_tag$338.sum_level  = \write_tag$338 [12:11];
-  assign \write_tag$338.kernel  = \write_tag$338 [16:13];
-  assign \write_tag$338.slot  = \write_tag$338 [17];
-  assign \write_tag$338.first_tile  = \write_tag$338 [18];
-  assign \write_tag$338.last_tile  = \write_tag$338 [19];
-  assign \tag$348.valid  = \tag$348 [0];
-  assign \tag$348.first  = \tag$348 [1];
-  assign \tag$348.last  = \tag$348 [2];
-  assign \tag$348.sum_first  = \tag$348 [3];
-  assign \tag$348.sum_last  = \tag$348 [4];
-  assign \tag$348.edge  = \tag$348 [6:5];
-  assign \tag$348.level  = \tag$348 [8:7];
-  assign \tag$348.row_level  = \tag$348 [10:9];
-  assign \tag$348.sum_level  = \tag$348 [12:11];
-  assign \tag$348.kernel  = \tag$348 [16:13];
-  assign \tag$348.slot  = \tag$348 [17];
-  assign \tag$348.first_tile  = \tag$348 [18];
-  assign \tag$348.last_tile  = \tag$348 [19];
-  assign \write_tag$352.valid  = \write_tag$352 [0];
-  assign \write_tag$352.first  = \write_tag$352 [1];
-  assign \write_tag$352.last  = \write_tag$352 [2];
-  assign \write_tag$352.sum_first  = \write_tag$352 [3];
-  assign \write_tag$352.sum_last  = \write_tag$352 [4];
-  assign \write_tag$352.edge  = \write_tag$352 [6:5];
-  assign \write_tag$352.level  = \write_tag$352 [8:7];
-  assign \write_tag$352.row_level  = \write_tag$352 [10:9];
-  assign \write_tag$352.sum_level  = \write_tag$352 [12:11];
-  assign \write_tag$352.kernel  = \write_tag$352 [16:13];
-  assign \write_tag$352.slot  = \write_tag$352 [17];
-  assign \write_tag$352.first_tile  = \write_tag$352 [18];
-  assign \write_tag$352.last_tile  = \write_tag$352 [19];
-  assign \rows$408[0]  = \rows$408 [127:0];
-  assign \rows$408[0][0]  = \rows$408 [15:0];
-  assign \rows$408[0][1]  = \rows$408 [31:16];
-  assign \rows$408[0][2]  = \rows$408 [47:32];
-  assign \rows$408[0][3]  = \rows$408 [63:48];
-  assign \rows$408[0][4]  = \rows$408 [79:64];
-  assign \rows$408[0][5]  = \rows$408 [95:80];
-  assign \rows$408[0][6]  = \rows$408 [111:96];
-  assign \rows$408[0][7]  = \rows$408 [127:112];
-  assign \rows$408[1]  = \rows$408 [255:128];
-  assign \rows$408[1][0]  = \rows$408 [143:128];
-  assign \rows$408[1][1]  = \rows$408 [159:144];
-  assign \rows$408[1][2]  = \rows$408 [175:160];
-  assign \rows$408[1][3]  = \rows$408 [191:176];
-  assign \rows$408[1][4]  = \rows$408 [207:192];
-  assign \rows$408[1][5]  = \rows$408 [223:208];
-  assign \rows$408[1][6]  = \rows$408 [239:224];
-  assign \rows$408[1][7]  = \rows$408 [255:240];
-  assign \words$412[0]  = \words$412 ;
+  assign \other_rows[0]  = \read_data$337 [15:0];
+  assign \other_rows[1]  = \read_data$337 [31:16];
+  assign \other_rows[2]  = \read_data$337 [47:32];
+  assign \other_rows[3]  = \read_data$337 [63:48];
+  assign \other_rows[4]  = \read_data$337 [79:64];
+  assign \other_rows[5]  = \read_data$337 [95:80];
+  assign \other_rows[6]  = \read_data$337 [111:96];
+  assign \other_rows[7]  = \read_data$337 [127:112];
+  assign \write_tag$355.valid  = \write_tag$355 [0];
+  assign \write_tag$355.first  = \write_tag$355 [1];
+  assign \write_tag$355.last  = \write_tag$355 [2];
+  assign \write_tag$355.sum_first  = \write_tag$355 [3];
+  assign \write_tag$355.sum_last  = \write_tag$355 [4];
+  assign \write_tag$355.edge  = \write_tag$355 [6:5];
+  assign \write_tag$355.level  = \write_tag$355 [8:7];
+  assign \write_tag$355.row_level  = \write_tag$355 [10:9];
+  assign \write_tag$355.sum_level  = \write_tag$355 [12:11];
+  assign \write_tag$355.kernel  = \write_tag$355 [16:13];
+  assign \write_tag$355.slot  = \write_tag$355 [17];
+  assign \write_tag$355.first_tile  = \write_tag$355 [18];
+  assign \write_tag$355.last_tile  = \write_tag$355 [19];
+  assign \tag$365.valid  = \tag$365 [0];
+  assign \tag$365.first  = \tag$365 [1];
+  assign \tag$365.last  = \tag$365 [2];
+  assign \tag$365.sum_first  = \tag$365 [3];
+  assign \tag$365.sum_last  = \tag$365 [4];
+  assign \tag$365.edge  = \tag$365 [6:5];
+  assign \tag$365.level  = \tag$365 [8:7];
+  assign \tag$365.row_level  = \tag$365 [10:9];
+  assign \tag$365.sum_level  = \tag$365 [12:11];
+  assign \tag$365.kernel  = \tag$365 [16:13];
+  assign \tag$365.slot  = \tag$365 [17];
+  assign \tag$365.first_tile  = \tag$365 [18];
+  assign \tag$365.last_tile  = \tag$365 [19];
+  assign \write_tag$369.valid  = \write_tag$369 [0];
+  assign \write_tag$369.first  = \write_tag$369 [1];
+  assign \write_tag$369.last  = \write_tag$369 [2];
+  assign \write_tag$369.sum_first  = \write_tag$369 [3];
+  assign \write_tag$369.sum_last  = \write_tag$369 [4];
+  assign \write_tag$369.edge  = \write_tag$369 [6:5];
+  assign \write_tag$369.level  = \write_tag$369 [8:7];
+  assign \write_tag$369.row_level  = \write_tag$369 [10:9];
+  assign \write_tag$369.sum_level  = \write_tag$369 [12:11];
+  assign \write_tag$369.kernel  = \write_tag$369 [16:13];
+  assign \write_tag$369.slot  = \write_tag$369 [17];
+  assign \write_tag$369.first_tile  = \write_tag$369 [18];
+  assign \write_tag$369.last_tile  = \write_tag$369 [19];
+  assign \loaded[0]  = parameter_0;
+  assign \rows$423[0]  = \rows$423 [127:0];
+  assign \rows$423[0][0]  = \rows$423 [15:0];
+  assign \rows$423[0][1]  = \rows$423 [31:16];
+  assign \rows$423[0][2]  = \rows$423 [47:32];
+  assign \rows$423[0][3]  = \rows$423 [63:48];
+  assign \rows$423[0][4]  = \rows$423 [79:64];
+  assign \rows$423[0][5]  = \rows$423 [95:80];
+  assign \rows$423[0][6]  = \rows$423 [111:96];
+  assign \rows$423[0][7]  = \rows$423 [127:112];
+  assign \rows$423[1]  = \rows$423 [255:128];
+  assign \rows$423[1][0]  = \rows$423 [143:128];
+  assign \rows$423[1][1]  = \rows$423 [159:144];
+  assign \rows$423[1][2]  = \rows$423 [175:160];
+  assign \rows$423[1][3]  = \rows$423 [191:176];
+  assign \rows$423[1][4]  = \rows$423 [207:192];
+  assign \rows$423[1][5]  = \rows$423 [223:208];
+  assign \rows$423[1][6]  = \rows$423 [239:224];
+  assign \rows$423[1][7]  = \rows$423 [255:240];
+  assign \words$427[0]  = \words$427 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$348 [0] = \$156 ;
-  assign \tag$348 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$155 ;
+  assign \tag$365 [0] = \$161 ;
+  assign \tag$365 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$160 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$154 ;
+  assign ready_5[0] = \$159 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$153 ;
+  assign ready_4[0] = \$158 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$152 ;
+  assign ready_3[0] = \$157 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$151 ;
+  assign ready_2[0] = \$156 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$150 ;
+  assign ready_1[0] = \$155 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$149 ;
+  assign ready_0[0] = \$154 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$147 ;
-  assign source[19:1] = \$143 [19:1];
+  assign source[0] = \$152 ;
+  assign source[19:1] = \$148 [19:1];
   assign old_row[191:168] = old_row_7;
   assign old_row[167:144] = old_row_6;
   assign old_row[143:120] = old_row_5;
@@ -4857,247 +5013,249 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign old_row[71:48] = old_row_2;
   assign old_row[47:24] = old_row_1;
   assign old_row[23:0] = old_row_0;
-  assign \$109  = a_word_picked;
-  assign \$111  = { \$110 [17], \$110 [17:1] };
-  assign \$123 [15] = \$109 [23];
-  assign \$123 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$43  = 1'h1;
-  assign \$44  = \$42 ;
-  assign \$50  = 2'h0;
-  assign \$53  = 2'h0;
-  assign \$56  = 2'h0;
-  assign \$59  = 2'h0;
-  assign \$62  = 2'h0;
-  assign \$65  = 2'h0;
-  assign \$68  = 2'h0;
-  assign \$71  = 2'h0;
-  assign \$74  = 2'h0;
-  assign \$77  = 2'h0;
-  assign \$80  = 2'h0;
-  assign \$83  = 2'h0;
-  assign \$86  = 2'h0;
-  assign \$89  = 2'h0;
-  assign \$92  = 2'h0;
-  assign a_word_raw_0 = { \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23], \$108 [23:7] };
-  assign \$125  = a_row_0;
+  assign \$114  = a_word_picked;
+  assign \$116  = { \$115 [17], \$115 [17:1] };
+  assign \$128 [15] = \$114 [23];
+  assign \$128 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$740  = 1'h1;
+  assign \$41  = \$738 ;
+  assign \$48  = 1'h1;
+  assign \$49  = \$47 ;
+  assign \$55  = 2'h0;
+  assign \$58  = 2'h0;
+  assign \$61  = 2'h0;
+  assign \$64  = 2'h0;
+  assign \$67  = 2'h0;
+  assign \$70  = 2'h0;
+  assign \$73  = 2'h0;
+  assign \$76  = 2'h0;
+  assign \$79  = 2'h0;
+  assign \$82  = 2'h0;
+  assign \$85  = 2'h0;
+  assign \$88  = 2'h0;
+  assign \$91  = 2'h0;
+  assign \$94  = 2'h0;
+  assign \$97  = 2'h0;
+  assign a_word_raw_0 = { \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23:7] };
+  assign \$130  = a_row_0;
   assign b = b_row_0;
-  assign \$127  = a_row_1;
-  assign \b$223  = b_row_1;
-  assign \$129  = a_row_2;
-  assign \b$227  = b_row_2;
-  assign \$131  = a_row_3;
-  assign \b$231  = b_row_3;
-  assign \$133  = a_row_4;
-  assign \b$235  = b_row_4;
-  assign \$135  = a_row_5;
-  assign \b$239  = b_row_5;
-  assign \$137  = a_row_6;
-  assign \b$243  = b_row_6;
-  assign \$139  = a_row_7;
-  assign \b$247  = b_row_7;
+  assign \$132  = a_row_1;
+  assign \b$240  = b_row_1;
+  assign \$134  = a_row_2;
+  assign \b$244  = b_row_2;
+  assign \$136  = a_row_3;
+  assign \b$248  = b_row_3;
+  assign \$138  = a_row_4;
+  assign \b$252  = b_row_4;
+  assign \$140  = a_row_5;
+  assign \b$256  = b_row_5;
+  assign \$142  = a_row_6;
+  assign \b$260  = b_row_6;
+  assign \$144  = a_row_7;
+  assign \b$264  = b_row_7;
   assign blocked = 1'h0;
-  assign \$160  = 1'h1;
-  assign \$161  = 1'h0;
-  assign \$162  = write;
-  assign \$168  = 1'h0;
-  assign \$169  = 1'h0;
-  assign \$170  = write;
-  assign \$176  = 1'h0;
-  assign \$177  = 1'h0;
-  assign \$178  = write;
-  assign \$184  = 1'h0;
-  assign \$185  = 1'h0;
-  assign \$186  = write;
-  assign \$192  = 1'h0;
-  assign \$193  = 1'h0;
-  assign \$194  = write;
-  assign \$200  = 1'h0;
-  assign \$201  = 1'h0;
-  assign \$202  = write;
-  assign \$208  = 1'h0;
-  assign \$209  = 1'h0;
-  assign \$210  = write;
-  assign \$216  = 1'h0;
-  assign \$217  = 1'h0;
-  assign \$218  = write;
-  assign \$223  = \active$377 ;
-  assign \$225  = 1'h1;
-  assign \$226  = 1'h0;
-  assign \$227  = write;
-  assign \$233  = 1'h0;
-  assign \$234  = 1'h0;
-  assign \$235  = write;
-  assign \$241  = 1'h0;
-  assign \$242  = 1'h0;
-  assign \$243  = write;
-  assign \$249  = 1'h0;
-  assign \$250  = 1'h0;
-  assign \$251  = write;
-  assign \$257  = 1'h0;
-  assign \$258  = 1'h0;
-  assign \$259  = write;
-  assign \$265  = 1'h0;
-  assign \$266  = 1'h0;
-  assign \$267  = write;
-  assign \$273  = 1'h0;
-  assign \$274  = 1'h0;
-  assign \$275  = write;
-  assign \$281  = 1'h0;
-  assign \$282  = 1'h0;
-  assign \$283  = write;
-  assign \$292  = \$291 ;
-  assign \$295  = \$294 ;
-  assign \$298  = \$297 ;
-  assign \$301  = \$300 ;
-  assign \$304  = \$303 ;
-  assign \$307  = \$306 ;
-  assign \$310  = \$309 ;
-  assign \$313  = \$312 ;
-  assign \$316  = \$315 ;
-  assign \$319  = \$318 ;
-  assign \$322  = \$321 ;
-  assign \$325  = \$324 ;
-  assign \$328  = \$327 ;
-  assign \$331  = \$330 ;
-  assign \$334  = \$333 ;
-  assign \$337  = \$336 ;
-  assign \$340  = writing[0];
-  assign \$344  = 1'h1;
-  assign \$345  = 1'h0;
-  assign \$346  = write;
-  assign \$348  = 1'h1;
-  assign \$349  = word_enables[0];
-  assign \$351  = \$350 ;
-  assign \$355  = \$354 ;
-  assign \$359  = 1'h0;
-  assign \$360  = 1'h0;
-  assign \$361  = write;
-  assign \$363  = 1'h0;
+  assign \$165  = 1'h1;
+  assign \$166  = 1'h0;
+  assign \$167  = write;
+  assign \$173  = 1'h0;
+  assign \$174  = 1'h0;
+  assign \$175  = write;
+  assign \$181  = 1'h0;
+  assign \$182  = 1'h0;
+  assign \$183  = write;
+  assign \$189  = 1'h0;
+  assign \$190  = 1'h0;
+  assign \$191  = write;
+  assign \$197  = 1'h0;
+  assign \$198  = 1'h0;
+  assign \$199  = write;
+  assign \$205  = 1'h0;
+  assign \$206  = 1'h0;
+  assign \$207  = write;
+  assign \$213  = 1'h0;
+  assign \$214  = 1'h0;
+  assign \$215  = write;
+  assign \$221  = 1'h0;
+  assign \$222  = 1'h0;
+  assign \$223  = write;
+  assign \$228  = \active$392 ;
+  assign \$230  = 1'h1;
+  assign \$231  = 1'h0;
+  assign \$232  = write;
+  assign \$238  = 1'h0;
+  assign \$239  = 1'h0;
+  assign \$240  = write;
+  assign \$246  = 1'h0;
+  assign \$247  = 1'h0;
+  assign \$248  = write;
+  assign \$254  = 1'h0;
+  assign \$255  = 1'h0;
+  assign \$256  = write;
+  assign \$262  = 1'h0;
+  assign \$263  = 1'h0;
+  assign \$264  = write;
+  assign \$270  = 1'h0;
+  assign \$271  = 1'h0;
+  assign \$272  = write;
+  assign \$278  = 1'h0;
+  assign \$279  = 1'h0;
+  assign \$280  = write;
+  assign \$286  = 1'h0;
+  assign \$287  = 1'h0;
+  assign \$288  = write;
+  assign \$297  = \$296 ;
+  assign \$300  = \$299 ;
+  assign \$303  = \$302 ;
+  assign \$306  = \$305 ;
+  assign \$309  = \$308 ;
+  assign \$312  = \$311 ;
+  assign \$315  = \$314 ;
+  assign \$318  = \$317 ;
+  assign \$321  = \$320 ;
+  assign \$324  = \$323 ;
+  assign \$327  = \$326 ;
+  assign \$330  = \$329 ;
+  assign \$333  = \$332 ;
+  assign \$336  = \$335 ;
+  assign \$339  = \$338 ;
+  assign \$342  = \$341 ;
+  assign \$345  = writing[0];
+  assign \$349  = 1'h1;
+  assign \$350  = 1'h0;
+  assign \$351  = write;
+  assign \$353  = 1'h1;
+  assign \$354  = word_enables[0];
+  assign \$356  = \$355 ;
+  assign \$360  = \$359 ;
   assign \$364  = 1'h0;
-  assign \$365  = row_enables[1];
-  assign \$366  = row_enables[1];
-  assign \$370  = \$369 ;
-  assign \$374  = 1'h0;
-  assign \$375  = 1'h0;
-  assign \$376  = write;
-  assign \$378  = 1'h0;
+  assign \$365  = 1'h0;
+  assign \$366  = write;
+  assign \$368  = 1'h0;
+  assign \$369  = 1'h0;
+  assign \$370  = row_enables[1];
+  assign \$371  = row_enables[1];
+  assign \$375  = \$374 ;
   assign \$379  = 1'h0;
-  assign \$380  = row_enables[2];
-  assign \$381  = row_enables[2];
-  assign \$385  = \$384 ;
-  assign \$389  = 1'h0;
-  assign \$390  = 1'h0;
-  assign \$391  = write;
-  assign \$393  = 1'h0;
+  assign \$380  = 1'h0;
+  assign \$381  = write;
+  assign \$383  = 1'h0;
+  assign \$384  = 1'h0;
+  assign \$385  = row_enables[2];
+  assign \$386  = row_enables[2];
+  assign \$390  = \$389 ;
   assign \$394  = 1'h0;
-  assign \$395  = row_enables[3];
-  assign \$396  = row_enables[3];
-  assign \$400  = \$399 ;
-  assign \$404  = 1'h0;
-  assign \$405  = 1'h0;
-  assign \$406  = write;
-  assign \$408  = 1'h0;
+  assign \$395  = 1'h0;
+  assign \$396  = write;
+  assign \$398  = 1'h0;
+  assign \$399  = 1'h0;
+  assign \$400  = row_enables[3];
+  assign \$401  = row_enables[3];
+  assign \$405  = \$404 ;
   assign \$409  = 1'h0;
-  assign \$410  = row_enables[4];
-  assign \$411  = row_enables[4];
-  assign \$415  = \$414 ;
-  assign \$419  = 1'h0;
-  assign \$420  = 1'h0;
-  assign \$421  = write;
-  assign \$423  = 1'h0;
+  assign \$410  = 1'h0;
+  assign \$411  = write;
+  assign \$413  = 1'h0;
+  assign \$414  = 1'h0;
+  assign \$415  = row_enables[4];
+  assign \$416  = row_enables[4];
+  assign \$420  = \$419 ;
   assign \$424  = 1'h0;
-  assign \$425  = row_enables[5];
-  assign \$426  = row_enables[5];
-  assign \$430  = \$429 ;
-  assign \$434  = 1'h0;
-  assign \$435  = 1'h0;
-  assign \$436  = write;
-  assign \$438  = 1'h0;
+  assign \$425  = 1'h0;
+  assign \$426  = write;
+  assign \$428  = 1'h0;
+  assign \$429  = 1'h0;
+  assign \$430  = row_enables[5];
+  assign \$431  = row_enables[5];
+  assign \$435  = \$434 ;
   assign \$439  = 1'h0;
-  assign \$440  = row_enables[6];
-  assign \$441  = row_enables[6];
-  assign \$445  = \$444 ;
-  assign \$449  = 1'h0;
-  assign \$450  = 1'h0;
-  assign \$451  = write;
-  assign \$453  = 1'h0;
+  assign \$440  = 1'h0;
+  assign \$441  = write;
+  assign \$443  = 1'h0;
+  assign \$444  = 1'h0;
+  assign \$445  = row_enables[6];
+  assign \$446  = row_enables[6];
+  assign \$450  = \$449 ;
   assign \$454  = 1'h0;
-  assign \$455  = row_enables[7];
-  assign \$456  = row_enables[7];
-  assign \$460  = \$459 ;
-  assign \$465  = writing[1];
-  assign \$466  = \bank$410 ;
-  assign \$469  = 1'h1;
-  assign \$470  = 1'h0;
-  assign \$471  = write;
-  assign \$473  = 1'h1;
-  assign \$474  = word_enables[1];
-  assign \$476  = \$475 ;
-  assign \$477  = \bank$410 ;
-  assign \$480  = \$479 ;
-  assign \$484  = 1'h0;
-  assign \$485  = 1'h0;
-  assign \$486  = write;
-  assign \$488  = 1'h0;
+  assign \$455  = 1'h0;
+  assign \$456  = write;
+  assign \$458  = 1'h0;
+  assign \$459  = 1'h0;
+  assign \$460  = row_enables[7];
+  assign \$461  = row_enables[7];
+  assign \$465  = \$464 ;
+  assign \$470  = writing[1];
+  assign \$471  = \bank$425 ;
+  assign \$474  = 1'h1;
+  assign \$475  = 1'h0;
+  assign \$476  = write;
+  assign \$478  = 1'h1;
+  assign \$479  = word_enables[1];
+  assign \$481  = \$480 ;
+  assign \$482  = \bank$425 ;
+  assign \$485  = \$484 ;
   assign \$489  = 1'h0;
-  assign \$490  = row_enables[9];
-  assign \$491  = row_enables[9];
-  assign \$492  = \bank$410 ;
-  assign \$495  = \$494 ;
-  assign \$499  = 1'h0;
-  assign \$500  = 1'h0;
-  assign \$501  = write;
-  assign \$503  = 1'h0;
+  assign \$490  = 1'h0;
+  assign \$491  = write;
+  assign \$493  = 1'h0;
+  assign \$494  = 1'h0;
+  assign \$495  = row_enables[9];
+  assign \$496  = row_enables[9];
+  assign \$497  = \bank$425 ;
+  assign \$500  = \$499 ;
   assign \$504  = 1'h0;
-  assign \$505  = row_enables[10];
-  assign \$506  = row_enables[10];
-  assign \$507  = \bank$410 ;
-  assign \$510  = \$509 ;
-  assign \$514  = 1'h0;
-  assign \$515  = 1'h0;
-  assign \$516  = write;
-  assign \$518  = 1'h0;
+  assign \$505  = 1'h0;
+  assign \$506  = write;
+  assign \$508  = 1'h0;
+  assign \$509  = 1'h0;
+  assign \$510  = row_enables[10];
+  assign \$511  = row_enables[10];
+  assign \$512  = \bank$425 ;
+  assign \$515  = \$514 ;
   assign \$519  = 1'h0;
-  assign \$520  = row_enables[11];
-  assign \$521  = row_enables[11];
-  assign \$522  = \bank$410 ;
-  assign \$525  = \$524 ;
-  assign \$529  = 1'h0;
-  assign \$530  = 1'h0;
-  assign \$531  = write;
-  assign \$533  = 1'h0;
+  assign \$520  = 1'h0;
+  assign \$521  = write;
+  assign \$523  = 1'h0;
+  assign \$524  = 1'h0;
+  assign \$525  = row_enables[11];
+  assign \$526  = row_enables[11];
+  assign \$527  = \bank$425 ;
+  assign \$530  = \$529 ;
   assign \$534  = 1'h0;
-  assign \$535  = row_enables[12];
-  assign \$536  = row_enables[12];
-  assign \$537  = \bank$410 ;
-  assign \$540  = \$539 ;
-  assign \$544  = 1'h0;
-  assign \$545  = 1'h0;
-  assign \$546  = write;
-  assign \$548  = 1'h0;
+  assign \$535  = 1'h0;
+  assign \$536  = write;
+  assign \$538  = 1'h0;
+  assign \$539  = 1'h0;
+  assign \$540  = row_enables[12];
+  assign \$541  = row_enables[12];
+  assign \$542  = \bank$425 ;
+  assign \$545  = \$544 ;
   assign \$549  = 1'h0;
-  assign \$550  = row_enables[13];
-  assign \$551  = row_enables[13];
-  assign \$552  = \bank$410 ;
-  assign \$555  = \$554 ;
-  assign \$559  = 1'h0;
-  assign \$560  = 1'h0;
-  assign \$561  = write;
-  assign \$563  = 1'h0;
+  assign \$550  = 1'h0;
+  assign \$551  = write;
+  assign \$553  = 1'h0;
+  assign \$554  = 1'h0;
+  assign \$555  = row_enables[13];
+  assign \$556  = row_enables[13];
+  assign \$557  = \bank$425 ;
+  assign \$560  = \$559 ;
   assign \$564  = 1'h0;
-  assign \$565  = row_enables[14];
-  assign \$566  = row_enables[14];
-  assign \$567  = \bank$410 ;
-  assign \$570  = \$569 ;
-  assign \$574  = 1'h0;
-  assign \$575  = 1'h0;
-  assign \$576  = write;
-  assign \$578  = 1'h0;
+  assign \$565  = 1'h0;
+  assign \$566  = write;
+  assign \$568  = 1'h0;
+  assign \$569  = 1'h0;
+  assign \$570  = row_enables[14];
+  assign \$571  = row_enables[14];
+  assign \$572  = \bank$425 ;
+  assign \$575  = \$574 ;
   assign \$579  = 1'h0;
-  assign \$580  = row_enables[15];
-  assign \$581  = row_enables[15];
-  assign \$582  = \bank$410 ;
-  assign \$585  = \$584 ;
+  assign \$580  = 1'h0;
+  assign \$581  = write;
+  assign \$583  = 1'h0;
+  assign \$584  = 1'h0;
+  assign \$585  = row_enables[15];
+  assign \$586  = row_enables[15];
+  assign \$587  = \bank$425 ;
+  assign \$590  = \$589 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -6028,26 +6186,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$500$0 , \port$515$0 , \port$530$0 , \port$545$0 , \port$560$0 , \port$575$0 , \port$590$0 , \port$605$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$506$0 , \port$521$0 , \port$536$0 , \port$551$0 , \port$566$0 , \port$581$0 , \port$596$0 , \port$611$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$500$0 ;
-  wire \port$500$0 ;
-  input \port$515$0 ;
-  wire \port$515$0 ;
-  input \port$530$0 ;
-  wire \port$530$0 ;
-  input \port$545$0 ;
-  wire \port$545$0 ;
-  input \port$560$0 ;
-  wire \port$560$0 ;
-  input \port$575$0 ;
-  wire \port$575$0 ;
-  input \port$590$0 ;
-  wire \port$590$0 ;
-  input \port$605$0 ;
-  wire \port$605$0 ;
+  input \port$506$0 ;
+  wire \port$506$0 ;
+  input \port$521$0 ;
+  wire \port$521$0 ;
+  input \port$536$0 ;
+  wire \port$536$0 ;
+  input \port$551$0 ;
+  wire \port$551$0 ;
+  input \port$566$0 ;
+  wire \port$566$0 ;
+  input \port$581$0 ;
+  wire \port$581$0 ;
+  input \port$596$0 ;
+  wire \port$596$0 ;
+  input \port$611$0 ;
+  wire \port$611$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7238,21 +7396,21 @@ module \core.bank_row16_0 (rst, \port$500$0 , \port$515$0 , \port$530$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$500$0 )
+    if (\port$506$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$515$0 )
+    if (\port$521$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$530$0 )
+    if (\port$536$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$545$0 )
+    if (\port$551$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$560$0 )
+    if (\port$566$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$575$0 )
+    if (\port$581$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$590$0 )
+    if (\port$596$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$605$0 )
+    if (\port$611$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7275,32 +7433,32 @@ module \core.bank_row16_0 (rst, \port$500$0 , \port$515$0 , \port$530$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$605$0 , \port$590$0 , \port$575$0 , \port$560$0 , \port$545$0 , \port$530$0 , \port$515$0 , \port$500$0  };
-  assign write_enable = { \port$605$0 , \port$590$0 , \port$575$0 , \port$560$0 , \port$545$0 , \port$530$0 , \port$515$0 , \port$500$0  };
+  assign write__en = { \port$611$0 , \port$596$0 , \port$581$0 , \port$566$0 , \port$551$0 , \port$536$0 , \port$521$0 , \port$506$0  };
+  assign write_enable = { \port$611$0 , \port$596$0 , \port$581$0 , \port$566$0 , \port$551$0 , \port$536$0 , \port$521$0 , \port$506$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$631$0 , \port$646$0 , \port$661$0 , \port$676$0 , \port$691$0 , \port$706$0 , \port$721$0 , \port$736$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$637$0 , \port$652$0 , \port$667$0 , \port$682$0 , \port$697$0 , \port$712$0 , \port$727$0 , \port$742$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$631$0 ;
-  wire \port$631$0 ;
-  input \port$646$0 ;
-  wire \port$646$0 ;
-  input \port$661$0 ;
-  wire \port$661$0 ;
-  input \port$676$0 ;
-  wire \port$676$0 ;
-  input \port$691$0 ;
-  wire \port$691$0 ;
-  input \port$706$0 ;
-  wire \port$706$0 ;
-  input \port$721$0 ;
-  wire \port$721$0 ;
-  input \port$736$0 ;
-  wire \port$736$0 ;
+  input \port$637$0 ;
+  wire \port$637$0 ;
+  input \port$652$0 ;
+  wire \port$652$0 ;
+  input \port$667$0 ;
+  wire \port$667$0 ;
+  input \port$682$0 ;
+  wire \port$682$0 ;
+  input \port$697$0 ;
+  wire \port$697$0 ;
+  input \port$712$0 ;
+  wire \port$712$0 ;
+  input \port$727$0 ;
+  wire \port$727$0 ;
+  input \port$742$0 ;
+  wire \port$742$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7825,21 +7983,21 @@ module \core.bank_row16_1 (rst, \port$631$0 , \port$646$0 , \port$661$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$631$0 )
+    if (\port$637$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$646$0 )
+    if (\port$652$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$661$0 )
+    if (\port$667$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$676$0 )
+    if (\port$682$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$691$0 )
+    if (\port$697$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$706$0 )
+    if (\port$712$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$721$0 )
+    if (\port$727$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$736$0 )
+    if (\port$742$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7858,8 +8016,8 @@ module \core.bank_row16_1 (rst, \port$631$0 , \port$646$0 , \port$661$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$736$0 , \port$721$0 , \port$706$0 , \port$691$0 , \port$676$0 , \port$661$0 , \port$646$0 , \port$631$0  };
-  assign write_enable = { \port$736$0 , \port$721$0 , \port$706$0 , \port$691$0 , \port$676$0 , \port$661$0 , \port$646$0 , \port$631$0  };
+  assign write__en = { \port$742$0 , \port$727$0 , \port$712$0 , \port$697$0 , \port$682$0 , \port$667$0 , \port$652$0 , \port$637$0  };
+  assign write_enable = { \port$742$0 , \port$727$0 , \port$712$0 , \port$697$0 , \port$682$0 , \port$667$0 , \port$652$0 , \port$637$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -7867,26 +8025,26 @@ module \core.bank_row16_1 (rst, \port$631$0 , \port$646$0 , \port$661$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$321$0 , \port$329$0 , \port$337$0 , \port$345$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$303$0 , \port$311$0 , \port$319$0 , \port$327$0 , \port$335$0 , \port$343$0 , \port$351$0 , \port$359$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$297$0 ;
-  wire \port$297$0 ;
-  input \port$305$0 ;
-  wire \port$305$0 ;
-  input \port$313$0 ;
-  wire \port$313$0 ;
-  input \port$321$0 ;
-  wire \port$321$0 ;
-  input \port$329$0 ;
-  wire \port$329$0 ;
-  input \port$337$0 ;
-  wire \port$337$0 ;
-  input \port$345$0 ;
-  wire \port$345$0 ;
-  input \port$353$0 ;
-  wire \port$353$0 ;
+  input \port$303$0 ;
+  wire \port$303$0 ;
+  input \port$311$0 ;
+  wire \port$311$0 ;
+  input \port$319$0 ;
+  wire \port$319$0 ;
+  input \port$327$0 ;
+  wire \port$327$0 ;
+  input \port$335$0 ;
+  wire \port$335$0 ;
+  input \port$343$0 ;
+  wire \port$343$0 ;
+  input \port$351$0 ;
+  wire \port$351$0 ;
+  input \port$359$0 ;
+  wire \port$359$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -7936,21 +8094,21 @@ module \core.bank_row24_0 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$297$0 )
+    if (\port$303$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$305$0 )
+    if (\port$311$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$313$0 )
+    if (\port$319$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$321$0 )
+    if (\port$327$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$329$0 )
+    if (\port$335$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$337$0 )
+    if (\port$343$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$345$0 )
+    if (\port$351$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$353$0 )
+    if (\port$359$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -7973,32 +8131,32 @@ module \core.bank_row24_0 (rst, \port$297$0 , \port$305$0 , \port$313$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
-  assign write_enable = { \port$353$0 , \port$345$0 , \port$337$0 , \port$329$0 , \port$321$0 , \port$313$0 , \port$305$0 , \port$297$0  };
+  assign write__en = { \port$359$0 , \port$351$0 , \port$343$0 , \port$335$0 , \port$327$0 , \port$319$0 , \port$311$0 , \port$303$0  };
+  assign write_enable = { \port$359$0 , \port$351$0 , \port$343$0 , \port$335$0 , \port$327$0 , \port$319$0 , \port$311$0 , \port$303$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$366$0 , \port$374$0 , \port$382$0 , \port$390$0 , \port$398$0 , \port$406$0 , \port$414$0 , \port$422$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$372$0 , \port$380$0 , \port$388$0 , \port$396$0 , \port$404$0 , \port$412$0 , \port$420$0 , \port$428$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$366$0 ;
-  wire \port$366$0 ;
-  input \port$374$0 ;
-  wire \port$374$0 ;
-  input \port$382$0 ;
-  wire \port$382$0 ;
-  input \port$390$0 ;
-  wire \port$390$0 ;
-  input \port$398$0 ;
-  wire \port$398$0 ;
-  input \port$406$0 ;
-  wire \port$406$0 ;
-  input \port$414$0 ;
-  wire \port$414$0 ;
-  input \port$422$0 ;
-  wire \port$422$0 ;
+  input \port$372$0 ;
+  wire \port$372$0 ;
+  input \port$380$0 ;
+  wire \port$380$0 ;
+  input \port$388$0 ;
+  wire \port$388$0 ;
+  input \port$396$0 ;
+  wire \port$396$0 ;
+  input \port$404$0 ;
+  wire \port$404$0 ;
+  input \port$412$0 ;
+  wire \port$412$0 ;
+  input \port$420$0 ;
+  wire \port$420$0 ;
+  input \port$428$0 ;
+  wire \port$428$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8031,21 +8189,21 @@ module \core.bank_row24_1 (rst, \port$366$0 , \port$374$0 , \port$382$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$366$0 )
+    if (\port$372$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$374$0 )
+    if (\port$380$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$382$0 )
+    if (\port$388$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$390$0 )
+    if (\port$396$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$398$0 )
+    if (\port$404$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$406$0 )
+    if (\port$412$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$414$0 )
+    if (\port$420$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$422$0 )
+    if (\port$428$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8068,20 +8226,16 @@ module \core.bank_row24_1 (rst, \port$366$0 , \port$374$0 , \port$382$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$422$0 , \port$414$0 , \port$406$0 , \port$398$0 , \port$390$0 , \port$382$0 , \port$374$0 , \port$366$0  };
-  assign write_enable = { \port$422$0 , \port$414$0 , \port$406$0 , \port$398$0 , \port$390$0 , \port$382$0 , \port$374$0 , \port$366$0  };
+  assign write__en = { \port$428$0 , \port$420$0 , \port$412$0 , \port$404$0 , \port$396$0 , \port$388$0 , \port$380$0 , \port$372$0  };
+  assign write_enable = { \port$428$0 , \port$420$0 , \port$412$0 , \port$404$0 , \port$396$0 , \port$388$0 , \port$380$0 , \port$372$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3292$0 , write__addr, clk);
+module \core.bank_x (rst, \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , \port$453$0 , \port$456$0 , read__addr, read_data, \port$3347$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$429$0 ;
-  wire \port$429$0 ;
-  input \port$432$0 ;
-  wire \port$432$0 ;
   input \port$435$0 ;
   wire \port$435$0 ;
   input \port$438$0 ;
@@ -8094,12 +8248,16 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   wire \port$447$0 ;
   input \port$450$0 ;
   wire \port$450$0 ;
+  input \port$453$0 ;
+  wire \port$453$0 ;
+  input \port$456$0 ;
+  wire \port$456$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3292$0 ;
-  wire [15:0] \port$3292$0 ;
+  input [15:0] \port$3347$0 ;
+  wire [15:0] \port$3347$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8198,22 +8356,22 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$429$0 )
-      memory[write__addr][15:0] <= \port$3292$0 ;
-    if (\port$432$0 )
-      memory[write__addr][31:16] <= \port$3292$0 ;
     if (\port$435$0 )
-      memory[write__addr][47:32] <= \port$3292$0 ;
+      memory[write__addr][15:0] <= \port$3347$0 ;
     if (\port$438$0 )
-      memory[write__addr][63:48] <= \port$3292$0 ;
+      memory[write__addr][31:16] <= \port$3347$0 ;
     if (\port$441$0 )
-      memory[write__addr][79:64] <= \port$3292$0 ;
+      memory[write__addr][47:32] <= \port$3347$0 ;
     if (\port$444$0 )
-      memory[write__addr][95:80] <= \port$3292$0 ;
+      memory[write__addr][63:48] <= \port$3347$0 ;
     if (\port$447$0 )
-      memory[write__addr][111:96] <= \port$3292$0 ;
+      memory[write__addr][79:64] <= \port$3347$0 ;
     if (\port$450$0 )
-      memory[write__addr][127:112] <= \port$3292$0 ;
+      memory[write__addr][95:80] <= \port$3347$0 ;
+    if (\port$453$0 )
+      memory[write__addr][111:96] <= \port$3347$0 ;
+    if (\port$456$0 )
+      memory[write__addr][127:112] <= \port$3347$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8230,10 +8388,10 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
-  assign write_data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
-  assign write__en = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
-  assign write_enable = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
+  assign write__data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
+  assign write_data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
+  assign write__en = { \port$456$0 , \port$453$0 , \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0  };
+  assign write_enable = { \port$456$0 , \port$453$0 , \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8241,14 +8399,10 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3292$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , \port$477$0 , \port$480$0 , read_data, \port$3347$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$453$0 ;
-  wire \port$453$0 ;
-  input \port$456$0 ;
-  wire \port$456$0 ;
   input \port$459$0 ;
   wire \port$459$0 ;
   input \port$462$0 ;
@@ -8261,10 +8415,14 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   wire \port$471$0 ;
   input \port$474$0 ;
   wire \port$474$0 ;
+  input \port$477$0 ;
+  wire \port$477$0 ;
+  input \port$480$0 ;
+  wire \port$480$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3292$0 ;
-  wire [15:0] \port$3292$0 ;
+  input [15:0] \port$3347$0 ;
+  wire [15:0] \port$3347$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8346,22 +8504,22 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$453$0 )
-      memory[write__addr][15:0] <= \port$3292$0 ;
-    if (\port$456$0 )
-      memory[write__addr][31:16] <= \port$3292$0 ;
     if (\port$459$0 )
-      memory[write__addr][47:32] <= \port$3292$0 ;
+      memory[write__addr][15:0] <= \port$3347$0 ;
     if (\port$462$0 )
-      memory[write__addr][63:48] <= \port$3292$0 ;
+      memory[write__addr][31:16] <= \port$3347$0 ;
     if (\port$465$0 )
-      memory[write__addr][79:64] <= \port$3292$0 ;
+      memory[write__addr][47:32] <= \port$3347$0 ;
     if (\port$468$0 )
-      memory[write__addr][95:80] <= \port$3292$0 ;
+      memory[write__addr][63:48] <= \port$3347$0 ;
     if (\port$471$0 )
-      memory[write__addr][111:96] <= \port$3292$0 ;
+      memory[write__addr][79:64] <= \port$3347$0 ;
     if (\port$474$0 )
-      memory[write__addr][127:112] <= \port$3292$0 ;
+      memory[write__addr][95:80] <= \port$3347$0 ;
+    if (\port$477$0 )
+      memory[write__addr][111:96] <= \port$3347$0 ;
+    if (\port$480$0 )
+      memory[write__addr][127:112] <= \port$3347$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8378,10 +8536,10 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
-  assign write_data = { \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0 , \port$3292$0  };
-  assign write__en = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
-  assign write_enable = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
+  assign write__data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
+  assign write_data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
+  assign write__en = { \port$480$0 , \port$477$0 , \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0  };
+  assign write_enable = { \port$480$0 , \port$477$0 , \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8389,7 +8547,7 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$519 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
+module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
   input rst;
   wire rst;
@@ -9516,47 +9674,51 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , \port$3033$0 , \port$3035$0 , \port$3638$0 , \port$3643$0 , \port$3648$0 , \port$3653$0 , \port$3658$0 , \port$3663$0 , \port$3668$0 , \port$3673$0 , rows, write_tag
-, clamped, clamped_kernel, clk);
+module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$3053$0 , \port$3055$0 , \port$3057$0 , \port$3059$0 , \port$3061$0 , \port$3063$0 , \port$3065$0 , loaded, \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 
+, rows, write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
+  input \loading$162 ;
+  wire \loading$162 ;
   output write;
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3021$0 ;
-  wire [23:0] \port$3021$0 ;
-  input [23:0] \port$3023$0 ;
-  wire [23:0] \port$3023$0 ;
-  input [23:0] \port$3025$0 ;
-  wire [23:0] \port$3025$0 ;
-  input [23:0] \port$3027$0 ;
-  wire [23:0] \port$3027$0 ;
-  input [23:0] \port$3029$0 ;
-  wire [23:0] \port$3029$0 ;
-  input [23:0] \port$3031$0 ;
-  wire [23:0] \port$3031$0 ;
-  input [23:0] \port$3033$0 ;
-  wire [23:0] \port$3033$0 ;
-  input [23:0] \port$3035$0 ;
-  wire [23:0] \port$3035$0 ;
-  input [35:0] \port$3638$0 ;
-  wire [35:0] \port$3638$0 ;
-  input [35:0] \port$3643$0 ;
-  wire [35:0] \port$3643$0 ;
-  input [35:0] \port$3648$0 ;
-  wire [35:0] \port$3648$0 ;
-  input [35:0] \port$3653$0 ;
-  wire [35:0] \port$3653$0 ;
-  input [35:0] \port$3658$0 ;
-  wire [35:0] \port$3658$0 ;
-  input [35:0] \port$3663$0 ;
-  wire [35:0] \port$3663$0 ;
-  input [35:0] \port$3668$0 ;
-  wire [35:0] \port$3668$0 ;
-  input [35:0] \port$3673$0 ;
-  wire [35:0] \port$3673$0 ;
+  input [23:0] \port$3051$0 ;
+  wire [23:0] \port$3051$0 ;
+  input [23:0] \port$3053$0 ;
+  wire [23:0] \port$3053$0 ;
+  input [23:0] \port$3055$0 ;
+  wire [23:0] \port$3055$0 ;
+  input [23:0] \port$3057$0 ;
+  wire [23:0] \port$3057$0 ;
+  input [23:0] \port$3059$0 ;
+  wire [23:0] \port$3059$0 ;
+  input [23:0] \port$3061$0 ;
+  wire [23:0] \port$3061$0 ;
+  input [23:0] \port$3063$0 ;
+  wire [23:0] \port$3063$0 ;
+  input [23:0] \port$3065$0 ;
+  wire [23:0] \port$3065$0 ;
+  input [23:0] loaded;
+  wire [23:0] loaded;
+  input [35:0] \port$3693$0 ;
+  wire [35:0] \port$3693$0 ;
+  input [35:0] \port$3698$0 ;
+  wire [35:0] \port$3698$0 ;
+  input [35:0] \port$3703$0 ;
+  wire [35:0] \port$3703$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
+  input [35:0] \port$3728$0 ;
+  wire [35:0] \port$3728$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9796,10 +9958,10 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire \$302 ;
   wire [23:0] \$303 ;
   wire [26:0] \$304 ;
-  wire \$305 ;
+  wire [26:0] \$305 ;
   wire \$306 ;
   wire \$307 ;
-  wire [23:0] \$308 ;
+  wire \$308 ;
   wire \$309 ;
   wire \$31 ;
   wire \$310 ;
@@ -9807,19 +9969,19 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire \$312 ;
   wire \$313 ;
   wire [23:0] \$314 ;
-  wire \$315 ;
-  wire \$316 ;
+  wire [23:0] \$315 ;
+  wire [26:0] \$316 ;
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
   wire \$32 ;
-  wire [23:0] \$320 ;
+  wire \$320 ;
   wire \$321 ;
   wire \$322 ;
-  wire \$323 ;
-  wire \$324 ;
-  wire \$325 ;
-  wire [23:0] \$326 ;
+  wire [23:0] \$323 ;
+  wire [23:0] \$324 ;
+  wire [26:0] \$325 ;
+  wire \$326 ;
   wire \$327 ;
   wire \$328 ;
   wire \$329 ;
@@ -9827,19 +9989,19 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire \$330 ;
   wire \$331 ;
   wire [23:0] \$332 ;
-  wire \$333 ;
-  wire \$334 ;
+  wire [23:0] \$333 ;
+  wire [26:0] \$334 ;
   wire \$335 ;
   wire \$336 ;
   wire \$337 ;
-  wire [23:0] \$338 ;
+  wire \$338 ;
   wire \$339 ;
   wire \$34 ;
   wire \$340 ;
-  wire \$341 ;
-  wire \$342 ;
-  wire \$343 ;
-  wire [23:0] \$344 ;
+  wire [23:0] \$341 ;
+  wire [23:0] \$342 ;
+  wire [26:0] \$343 ;
+  wire \$344 ;
   wire \$345 ;
   wire \$346 ;
   wire \$347 ;
@@ -9847,60 +10009,85 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire \$349 ;
   wire \$35 ;
   wire [23:0] \$350 ;
-  wire \$351 ;
-  wire \$352 ;
+  wire [23:0] \$351 ;
+  wire [26:0] \$352 ;
   wire \$353 ;
   wire \$354 ;
   wire \$355 ;
   wire \$356 ;
-  wire [1:0] \$357 ;
+  wire \$357 ;
   wire \$358 ;
-  wire \$359 ;
+  wire [23:0] \$359 ;
   wire \$36 ;
-  wire [1:0] \$360 ;
-  wire \$361 ;
+  wire [23:0] \$360 ;
+  wire [26:0] \$361 ;
   wire \$362 ;
-  wire [1:0] \$363 ;
+  wire \$363 ;
   wire \$364 ;
   wire \$365 ;
-  wire [1:0] \$366 ;
-  wire [2:0] \$367 ;
-  wire [2:0] \$368 ;
-  wire [3:0] \$369 ;
+  wire \$366 ;
+  wire \$367 ;
+  wire [23:0] \$368 ;
+  wire [23:0] \$369 ;
   wire [23:0] \$37 ;
-  reg [19:0] \$370 ;
-  reg [19:0] \$371 ;
-  reg [7:0] \$372 ;
-  reg [19:0] \$373 ;
-  reg \$374 ;
-  reg \$375 ;
-  reg \$376 ;
-  reg \$377 ;
-  reg \$378 ;
-  reg \$379 ;
+  wire [26:0] \$370 ;
+  wire \$371 ;
+  wire \$372 ;
+  wire \$373 ;
+  wire \$374 ;
+  wire \$375 ;
+  wire \$376 ;
+  wire [23:0] \$377 ;
+  wire [23:0] \$378 ;
+  wire \$379 ;
   wire [26:0] \$38 ;
-  reg \$380 ;
-  reg \$381 ;
-  reg \$382 ;
-  reg \$383 ;
-  reg \$384 ;
-  reg \$385 ;
-  reg [1:0] \$386 ;
-  reg [1:0] \$387 ;
-  reg [1:0] \$388 ;
-  reg [1:0] \$389 ;
+  wire \$380 ;
+  wire [1:0] \$381 ;
+  wire \$382 ;
+  wire \$383 ;
+  wire [1:0] \$384 ;
+  wire \$385 ;
+  wire \$386 ;
+  wire [1:0] \$387 ;
+  wire \$388 ;
+  wire \$389 ;
   wire [35:0] \$39 ;
-  reg [2:0] \$390 ;
-  reg [2:0] \$391 ;
-  reg [3:0] \$392 ;
-  reg [19:0] \$393 ;
+  wire [1:0] \$390 ;
+  wire [2:0] \$391 ;
+  wire [2:0] \$392 ;
+  wire [3:0] \$393 ;
   reg [19:0] \$394 ;
   reg [19:0] \$395 ;
-  reg [19:0] \$396 ;
+  reg [7:0] \$396 ;
+  reg [19:0] \$397 ;
+  reg \$398 ;
+  reg \$399 ;
   wire [35:0] \$4 ;
   wire [35:0] \$40 ;
+  reg \$400 ;
+  reg \$401 ;
+  reg \$402 ;
+  reg \$403 ;
+  reg \$404 ;
+  reg \$405 ;
+  reg \$406 ;
+  reg \$407 ;
+  reg \$408 ;
+  reg \$409 ;
   wire [35:0] \$41 ;
+  reg \$410 ;
+  reg [1:0] \$411 ;
+  reg [1:0] \$412 ;
+  reg [1:0] \$413 ;
+  reg [1:0] \$414 ;
+  reg [2:0] \$415 ;
+  reg [2:0] \$416 ;
+  reg [3:0] \$417 ;
+  reg [19:0] \$418 ;
+  reg [19:0] \$419 ;
   wire [35:0] \$42 ;
+  reg [19:0] \$420 ;
+  reg [19:0] \$421 ;
   wire [35:0] \$43 ;
   wire [35:0] \$44 ;
   wire [35:0] \$45 ;
@@ -10101,6 +10288,8 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire signed [23:0] \lane_0_7_saturated$145 ;
   wire signed [27:0] lane_0_7_scaled;
   wire signed [27:0] lane_0_7_wide;
+  wire signed [23:0] \loaded[0] ;
+  reg loading = 1'h0;
   reg signed [25:0] narrow_0_0 = 26'h0000000;
   reg signed [25:0] narrow_0_1 = 26'h0000000;
   reg signed [25:0] narrow_0_2 = 26'h0000000;
@@ -10236,13 +10425,13 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   wire [1:0] \stage_7.sum_level ;
   wire \stage_7.valid ;
   wire signed [26:0] sum;
-  wire signed [26:0] \sum$168 ;
-  wire signed [26:0] \sum$170 ;
-  wire signed [26:0] \sum$172 ;
-  wire signed [26:0] \sum$174 ;
-  wire signed [26:0] \sum$176 ;
-  wire signed [26:0] \sum$178 ;
-  wire signed [26:0] \sum$180 ;
+  wire signed [26:0] \sum$171 ;
+  wire signed [26:0] \sum$173 ;
+  wire signed [26:0] \sum$175 ;
+  wire signed [26:0] \sum$177 ;
+  wire signed [26:0] \sum$179 ;
+  wire signed [26:0] \sum$181 ;
+  wire signed [26:0] \sum$183 ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -10579,47 +10768,73 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign \lane_0_7_greatest$144  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
   assign \$303  = \lane_0_7_greatest$144  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
   assign \$304  = lane_0_7_clamped ? { 3'h0, \$303  } : changed_0_7;
-  assign \$305  = tag[0] & tag[2];
-  assign \$306  = \$305  & is_full;
-  assign \$308  = \$307  ? \$38 [23:0] : 24'h000000;
-  assign \$310  = lane_0_0_clamped & \$309 ;
-  assign \$312  = \$311  & working_3;
-  assign \$314  = \$313  ? \$76 [23:0] : 24'h000000;
-  assign \$316  = lane_0_1_clamped & \$315 ;
-  assign \$318  = \$317  & working_3;
-  assign \$320  = \$319  ? \$114 [23:0] : 24'h000000;
-  assign \$322  = lane_0_2_clamped & \$321 ;
-  assign \$324  = \$323  & working_3;
-  assign \$326  = \$325  ? \$152 [23:0] : 24'h000000;
-  assign \$328  = lane_0_3_clamped & \$327 ;
-  assign \$330  = \$329  & working_3;
-  assign \$332  = \$331  ? \$190 [23:0] : 24'h000000;
-  assign \$334  = lane_0_4_clamped & \$333 ;
-  assign \$336  = \$335  & working_3;
-  assign \$338  = \$337  ? \$228 [23:0] : 24'h000000;
-  assign \$340  = lane_0_5_clamped & \$339 ;
-  assign \$342  = \$341  & working_3;
-  assign \$344  = \$343  ? \$266 [23:0] : 24'h000000;
-  assign \$346  = lane_0_6_clamped & \$345 ;
-  assign \$348  = \$347  & working_3;
-  assign \$350  = \$349  ? \$304 [23:0] : 24'h000000;
-  assign \$352  = lane_0_7_clamped & \$351 ;
-  assign \$354  = \$353  & working_3;
-  assign \$357  = \$355  + \$356 ;
-  assign \$360  = \$358  + \$359 ;
-  assign \$363  = \$361  + \$362 ;
-  assign \$366  = \$364  + \$365 ;
-  assign \$367  = count_0_0_0 + count_0_0_1;
-  assign \$368  = count_0_0_2 + count_0_0_3;
-  assign \$369  = count_0_1_0 + count_0_1_1;
+  assign \$305  = \loading$162  ? 27'h0000000 : sum;
+  assign \$306  = tag[0] & tag[2];
+  assign \$307  = \$306  & is_full;
+  assign \$309  = lane_0_0_clamped & \$308 ;
+  assign \$311  = \$310  & working_3;
+  assign \$313  = \$312  | loading;
+  assign \$314  = \$38 [23:0] | loaded;
+  assign \$315  = \$313  ? \$314  : 24'h000000;
+  assign \$316  = \loading$162  ? 27'h0000000 : \sum$171 ;
+  assign \$318  = lane_0_1_clamped & \$317 ;
+  assign \$320  = \$319  & working_3;
+  assign \$322  = \$321  | loading;
+  assign \$323  = \$76 [23:0] | loaded;
+  assign \$324  = \$322  ? \$323  : 24'h000000;
+  assign \$325  = \loading$162  ? 27'h0000000 : \sum$173 ;
+  assign \$327  = lane_0_2_clamped & \$326 ;
+  assign \$329  = \$328  & working_3;
+  assign \$331  = \$330  | loading;
+  assign \$332  = \$114 [23:0] | loaded;
+  assign \$333  = \$331  ? \$332  : 24'h000000;
+  assign \$334  = \loading$162  ? 27'h0000000 : \sum$175 ;
+  assign \$336  = lane_0_3_clamped & \$335 ;
+  assign \$338  = \$337  & working_3;
+  assign \$340  = \$339  | loading;
+  assign \$341  = \$152 [23:0] | loaded;
+  assign \$342  = \$340  ? \$341  : 24'h000000;
+  assign \$343  = \loading$162  ? 27'h0000000 : \sum$177 ;
+  assign \$345  = lane_0_4_clamped & \$344 ;
+  assign \$347  = \$346  & working_3;
+  assign \$349  = \$348  | loading;
+  assign \$350  = \$190 [23:0] | loaded;
+  assign \$351  = \$349  ? \$350  : 24'h000000;
+  assign \$352  = \loading$162  ? 27'h0000000 : \sum$179 ;
+  assign \$354  = lane_0_5_clamped & \$353 ;
+  assign \$356  = \$355  & working_3;
+  assign \$358  = \$357  | loading;
+  assign \$359  = \$228 [23:0] | loaded;
+  assign \$360  = \$358  ? \$359  : 24'h000000;
+  assign \$361  = \loading$162  ? 27'h0000000 : \sum$181 ;
+  assign \$363  = lane_0_6_clamped & \$362 ;
+  assign \$365  = \$364  & working_3;
+  assign \$367  = \$366  | loading;
+  assign \$368  = \$266 [23:0] | loaded;
+  assign \$369  = \$367  ? \$368  : 24'h000000;
+  assign \$370  = \loading$162  ? 27'h0000000 : \sum$183 ;
+  assign \$372  = lane_0_7_clamped & \$371 ;
+  assign \$374  = \$373  & working_3;
+  assign \$376  = \$375  | loading;
+  assign \$377  = \$304 [23:0] | loaded;
+  assign \$378  = \$376  ? \$377  : 24'h000000;
+  assign \$381  = \$379  + \$380 ;
+  assign \$384  = \$382  + \$383 ;
+  assign \$387  = \$385  + \$386 ;
+  assign \$390  = \$388  + \$389 ;
+  assign \$391  = count_0_0_0 + count_0_0_1;
+  assign \$392  = count_0_0_2 + count_0_0_3;
+  assign \$393  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$370 ;
+    stage_1 <= \$394 ;
   always @(posedge clk)
-    stage_2 <= \$371 ;
+    stage_2 <= \$395 ;
   always @(posedge clk)
-    present <= \$372 ;
+    present <= \$396 ;
   always @(posedge clk)
-    stage_3 <= \$373 ;
+    stage_3 <= \$397 ;
+  always @(posedge clk)
+    loading <= \$398 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10641,97 +10856,97 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   always @(posedge clk)
     updating_0_2 <= updating_0_1;
   always @(posedge clk)
-    changed_0_0 <= sum;
+    changed_0_0 <= \$305 ;
   always @(posedge clk)
-    working_1 <= \$374 ;
+    working_1 <= \$399 ;
   always @(posedge clk)
-    writes_soon <= \$375 ;
+    writes_soon <= \$400 ;
   always @(posedge clk)
-    working_3 <= \$376 ;
+    working_3 <= \$401 ;
   always @(posedge clk)
-    word_0_0 <= \$308 ;
+    flag_0_0 <= \$402 ;
   always @(posedge clk)
-    flag_0_0 <= \$377 ;
+    word_0_0 <= \$315 ;
   always @(posedge clk)
     narrow_0_1 <= \$64 [25:0];
   always @(posedge clk)
-    changed_0_1 <= \sum$168 ;
+    changed_0_1 <= \$316 ;
   always @(posedge clk)
-    word_0_1 <= \$314 ;
+    flag_0_1 <= \$403 ;
   always @(posedge clk)
-    flag_0_1 <= \$378 ;
+    word_0_1 <= \$324 ;
   always @(posedge clk)
     narrow_0_2 <= \$102 [25:0];
   always @(posedge clk)
-    changed_0_2 <= \sum$170 ;
+    changed_0_2 <= \$325 ;
   always @(posedge clk)
-    word_0_2 <= \$320 ;
+    flag_0_2 <= \$404 ;
   always @(posedge clk)
-    flag_0_2 <= \$379 ;
+    word_0_2 <= \$333 ;
   always @(posedge clk)
     narrow_0_3 <= \$140 [25:0];
   always @(posedge clk)
-    changed_0_3 <= \sum$172 ;
+    changed_0_3 <= \$334 ;
   always @(posedge clk)
-    word_0_3 <= \$326 ;
+    flag_0_3 <= \$405 ;
   always @(posedge clk)
-    flag_0_3 <= \$380 ;
+    word_0_3 <= \$342 ;
   always @(posedge clk)
     narrow_0_4 <= \$178 [25:0];
   always @(posedge clk)
-    changed_0_4 <= \sum$174 ;
+    changed_0_4 <= \$343 ;
   always @(posedge clk)
-    word_0_4 <= \$332 ;
+    flag_0_4 <= \$406 ;
   always @(posedge clk)
-    flag_0_4 <= \$381 ;
+    word_0_4 <= \$351 ;
   always @(posedge clk)
     narrow_0_5 <= \$216 [25:0];
   always @(posedge clk)
-    changed_0_5 <= \sum$176 ;
+    changed_0_5 <= \$352 ;
   always @(posedge clk)
-    word_0_5 <= \$338 ;
+    flag_0_5 <= \$407 ;
   always @(posedge clk)
-    flag_0_5 <= \$382 ;
+    word_0_5 <= \$360 ;
   always @(posedge clk)
     narrow_0_6 <= \$254 [25:0];
   always @(posedge clk)
-    changed_0_6 <= \sum$178 ;
+    changed_0_6 <= \$361 ;
   always @(posedge clk)
-    word_0_6 <= \$344 ;
+    flag_0_6 <= \$408 ;
   always @(posedge clk)
-    flag_0_6 <= \$383 ;
+    word_0_6 <= \$369 ;
   always @(posedge clk)
     narrow_0_7 <= \$292 [25:0];
   always @(posedge clk)
-    changed_0_7 <= \sum$180 ;
+    changed_0_7 <= \$370 ;
   always @(posedge clk)
-    word_0_7 <= \$350 ;
+    flag_0_7 <= \$409 ;
   always @(posedge clk)
-    flag_0_7 <= \$384 ;
+    word_0_7 <= \$378 ;
   always @(posedge clk)
-    working_4 <= \$385 ;
+    working_4 <= \$410 ;
   always @(posedge clk)
-    count_0_0_0 <= \$386 ;
+    count_0_0_0 <= \$411 ;
   always @(posedge clk)
-    count_0_0_1 <= \$387 ;
+    count_0_0_1 <= \$412 ;
   always @(posedge clk)
-    count_0_0_2 <= \$388 ;
+    count_0_0_2 <= \$413 ;
   always @(posedge clk)
-    count_0_0_3 <= \$389 ;
+    count_0_0_3 <= \$414 ;
   always @(posedge clk)
-    count_0_1_0 <= \$390 ;
+    count_0_1_0 <= \$415 ;
   always @(posedge clk)
-    count_0_1_1 <= \$391 ;
+    count_0_1_1 <= \$416 ;
   always @(posedge clk)
-    clamped <= \$392 ;
+    clamped <= \$417 ;
   always @(posedge clk)
-    stage_4 <= \$393 ;
+    stage_4 <= \$418 ;
   always @(posedge clk)
-    stage_5 <= \$394 ;
+    stage_5 <= \$419 ;
   always @(posedge clk)
-    stage_6 <= \$395 ;
+    stage_6 <= \$420 ;
   always @(posedge clk)
-    stage_7 <= \$396 ;
+    stage_7 <= \$421 ;
   assign \$auto$rtlil.cc:3245:Not$12  = ~ { \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27] };
   assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27] };
   assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27] };
@@ -10742,51 +10957,51 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3021$0 (\port$3021$0 ),
-    .\port$3704$0 (narrow_0_0),
+    .\port$3051$0 (\port$3051$0 ),
+    .\port$3761$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3023$0 (\port$3023$0 ),
-    .\port$3717$0 (narrow_0_1),
-    .sum(\sum$168 )
+    .\port$3053$0 (\port$3053$0 ),
+    .\port$3774$0 (narrow_0_1),
+    .sum(\sum$171 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3025$0 (\port$3025$0 ),
-    .\port$3722$0 (narrow_0_2),
-    .sum(\sum$170 )
+    .\port$3055$0 (\port$3055$0 ),
+    .\port$3779$0 (narrow_0_2),
+    .sum(\sum$173 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3027$0 (\port$3027$0 ),
-    .\port$3727$0 (narrow_0_3),
-    .sum(\sum$172 )
+    .\port$3057$0 (\port$3057$0 ),
+    .\port$3784$0 (narrow_0_3),
+    .sum(\sum$175 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3029$0 (\port$3029$0 ),
-    .\port$3732$0 (narrow_0_4),
-    .sum(\sum$174 )
+    .\port$3059$0 (\port$3059$0 ),
+    .\port$3789$0 (narrow_0_4),
+    .sum(\sum$177 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3031$0 (\port$3031$0 ),
-    .\port$3737$0 (narrow_0_5),
-    .sum(\sum$176 )
+    .\port$3061$0 (\port$3061$0 ),
+    .\port$3794$0 (narrow_0_5),
+    .sum(\sum$179 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3033$0 (\port$3033$0 ),
-    .\port$3742$0 (narrow_0_6),
-    .sum(\sum$178 )
+    .\port$3063$0 (\port$3063$0 ),
+    .\port$3799$0 (narrow_0_6),
+    .sum(\sum$181 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3035$0 (\port$3035$0 ),
-    .\port$3747$0 (narrow_0_7),
-    .sum(\sum$180 )
+    .\port$3065$0 (\port$3065$0 ),
+    .\port$3804$0 (narrow_0_7),
+    .sum(\sum$183 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
@@ -10856,16 +11071,16 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$370  = tag;
+    \$394  = tag;
     if (rst) begin
-      \$370  = 20'h00000;
+      \$394  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$371  = stage_1;
+    \$395  = stage_1;
     if (rst) begin
-      \$371  = 20'h00000;
+      \$395  = 20'h00000;
     end
   end
   always @* begin
@@ -10873,189 +11088,196 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$372  = 8'hff;
+          \$396  = 8'hff;
       2'h1:
-          \$372  = partial;
+          \$396  = partial;
       default:
-          \$372  = 8'h00;
+          \$396  = 8'h00;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$373  = stage_2;
+    \$397  = stage_2;
     if (rst) begin
-      \$373  = 20'h00000;
+      \$397  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$374  = \$306 ;
+    \$398  = \loading$162 ;
     if (rst) begin
-      \$374  = 1'h0;
+      \$398  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$375  = working_1;
+    \$399  = \$307 ;
     if (rst) begin
-      \$375  = 1'h0;
+      \$399  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$376  = writes_soon;
+    \$400  = working_1;
     if (rst) begin
-      \$376  = 1'h0;
+      \$400  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$377  = \$312 ;
+    \$401  = writes_soon;
     if (rst) begin
-      \$377  = 1'h0;
+      \$401  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$378  = \$318 ;
+    \$402  = \$311 ;
     if (rst) begin
-      \$378  = 1'h0;
+      \$402  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$379  = \$324 ;
+    \$403  = \$320 ;
     if (rst) begin
-      \$379  = 1'h0;
+      \$403  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$380  = \$330 ;
+    \$404  = \$329 ;
     if (rst) begin
-      \$380  = 1'h0;
+      \$404  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$381  = \$336 ;
+    \$405  = \$338 ;
     if (rst) begin
-      \$381  = 1'h0;
+      \$405  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$382  = \$342 ;
+    \$406  = \$347 ;
     if (rst) begin
-      \$382  = 1'h0;
+      \$406  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$383  = \$348 ;
+    \$407  = \$356 ;
     if (rst) begin
-      \$383  = 1'h0;
+      \$407  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$384  = \$354 ;
+    \$408  = \$365 ;
     if (rst) begin
-      \$384  = 1'h0;
+      \$408  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$385  = working_3;
+    \$409  = \$374 ;
     if (rst) begin
-      \$385  = 1'h0;
+      \$409  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$386  = \$357 ;
+    \$410  = working_3;
     if (rst) begin
-      \$386  = 2'h0;
+      \$410  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$387  = \$360 ;
+    \$411  = \$381 ;
     if (rst) begin
-      \$387  = 2'h0;
+      \$411  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$388  = \$363 ;
+    \$412  = \$384 ;
     if (rst) begin
-      \$388  = 2'h0;
+      \$412  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$389  = \$366 ;
+    \$413  = \$387 ;
     if (rst) begin
-      \$389  = 2'h0;
+      \$413  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$390  = \$367 ;
+    \$414  = \$390 ;
     if (rst) begin
-      \$390  = 3'h0;
+      \$414  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$391  = \$368 ;
+    \$415  = \$391 ;
     if (rst) begin
-      \$391  = 3'h0;
+      \$415  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$392  = \$369 ;
+    \$416  = \$392 ;
     if (rst) begin
-      \$392  = 4'h0;
+      \$416  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$393  = stage_3;
+    \$417  = \$393 ;
     if (rst) begin
-      \$393  = 20'h00000;
+      \$417  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$394  = stage_4;
+    \$418  = stage_3;
     if (rst) begin
-      \$394  = 20'h00000;
+      \$418  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$395  = stage_5;
+    \$419  = stage_4;
     if (rst) begin
-      \$395  = 20'h00000;
+      \$419  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$396  = stage_6;
+    \$420  = stage_5;
     if (rst) begin
-      \$396  = 20'h00000;
+      \$420  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$421  = stage_6;
+    if (rst) begin
+      \$421  = 20'h00000;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3673$0 , \port$3668$0 , \port$3663$0 , \port$3658$0 , \port$3653$0 , \port$3648$0 , \port$3643$0 , \port$3638$0  };
+  assign totals = { \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
-  assign old = { \port$3035$0 , \port$3033$0 , \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0 , \port$3023$0 , \port$3021$0  };
+  assign base = { \port$3051$0 [23], \port$3051$0 [23], \port$3051$0 [23], \port$3051$0  };
+  assign old = { \port$3065$0 , \port$3063$0 , \port$3061$0 , \port$3059$0 , \port$3057$0 , \port$3055$0 , \port$3053$0 , \port$3051$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11063,7 +11285,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
+  assign \base$42  = { \port$3053$0 [23], \port$3053$0 [23], \port$3053$0 [23], \port$3053$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11071,7 +11293,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
+  assign \base$58  = { \port$3055$0 [23], \port$3055$0 [23], \port$3055$0 [23], \port$3055$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11079,7 +11301,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
+  assign \base$74  = { \port$3057$0 [23], \port$3057$0 [23], \port$3057$0 [23], \port$3057$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11087,7 +11309,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
+  assign \base$90  = { \port$3059$0 [23], \port$3059$0 [23], \port$3059$0 [23], \port$3059$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11095,7 +11317,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
+  assign \base$106  = { \port$3061$0 [23], \port$3061$0 [23], \port$3061$0 [23], \port$3061$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11103,7 +11325,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
+  assign \base$122  = { \port$3063$0 [23], \port$3063$0 [23], \port$3063$0 [23], \port$3063$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11111,7 +11333,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
+  assign \base$138  = { \port$3065$0 [23], \port$3065$0 [23], \port$3065$0 [23], \port$3065$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11143,22 +11365,22 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3638$0 ;
-  assign \totals[1]  = \port$3643$0 ;
-  assign \totals[2]  = \port$3648$0 ;
-  assign \totals[3]  = \port$3653$0 ;
-  assign \totals[4]  = \port$3658$0 ;
-  assign \totals[5]  = \port$3663$0 ;
-  assign \totals[6]  = \port$3668$0 ;
-  assign \totals[7]  = \port$3673$0 ;
-  assign \old[0]  = \port$3021$0 ;
-  assign \old[1]  = \port$3023$0 ;
-  assign \old[2]  = \port$3025$0 ;
-  assign \old[3]  = \port$3027$0 ;
-  assign \old[4]  = \port$3029$0 ;
-  assign \old[5]  = \port$3031$0 ;
-  assign \old[6]  = \port$3033$0 ;
-  assign \old[7]  = \port$3035$0 ;
+  assign \totals[0]  = \port$3693$0 ;
+  assign \totals[1]  = \port$3698$0 ;
+  assign \totals[2]  = \port$3703$0 ;
+  assign \totals[3]  = \port$3708$0 ;
+  assign \totals[4]  = \port$3713$0 ;
+  assign \totals[5]  = \port$3718$0 ;
+  assign \totals[6]  = \port$3723$0 ;
+  assign \totals[7]  = \port$3728$0 ;
+  assign \old[0]  = \port$3051$0 ;
+  assign \old[1]  = \port$3053$0 ;
+  assign \old[2]  = \port$3055$0 ;
+  assign \old[3]  = \port$3057$0 ;
+  assign \old[4]  = \port$3059$0 ;
+  assign \old[5]  = \port$3061$0 ;
+  assign \old[6]  = \port$3063$0 ;
+  assign \old[7]  = \port$3065$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11221,6 +11443,7 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign \stage_3.slot  = stage_3[17];
   assign \stage_3.first_tile  = stage_3[18];
   assign \stage_3.last_tile  = stage_3[19];
+  assign \loaded[0]  = loaded;
   assign \stage_4.valid  = stage_4[0];
   assign \stage_4.first  = stage_4[1];
   assign \stage_4.last  = stage_4[2];
@@ -11270,270 +11493,270 @@ module \core.full_path (rst, write, tag, \port$3021$0 , \port$3023$0 , \port$302
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:9] };
-  assign \$3  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:10] };
-  assign \$6  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:11] };
-  assign \$9  = { \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35], \port$3638$0 [35:13] };
+  assign \$1  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:9] };
+  assign \$3  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:10] };
+  assign \$6  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:11] };
+  assign \$9  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:9] };
-  assign \$41  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:10] };
-  assign \$44  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:11] };
-  assign \$47  = { \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35], \port$3643$0 [35:13] };
+  assign \$39  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:9] };
+  assign \$41  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:10] };
+  assign \$44  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:11] };
+  assign \$47  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:9] };
-  assign \$79  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:10] };
-  assign \$82  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:11] };
-  assign \$85  = { \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35], \port$3648$0 [35:13] };
+  assign \$77  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:9] };
+  assign \$79  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:10] };
+  assign \$82  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:11] };
+  assign \$85  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:9] };
-  assign \$117  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:10] };
-  assign \$120  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:11] };
-  assign \$123  = { \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35], \port$3653$0 [35:13] };
+  assign \$115  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:9] };
+  assign \$117  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:10] };
+  assign \$120  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:11] };
+  assign \$123  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:9] };
-  assign \$155  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:10] };
-  assign \$158  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:11] };
-  assign \$161  = { \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35], \port$3658$0 [35:13] };
+  assign \$153  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:9] };
+  assign \$155  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:10] };
+  assign \$158  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:11] };
+  assign \$161  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:9] };
-  assign \$193  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:10] };
-  assign \$196  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:11] };
-  assign \$199  = { \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35], \port$3663$0 [35:13] };
+  assign \$191  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:9] };
+  assign \$193  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:10] };
+  assign \$196  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:11] };
+  assign \$199  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:9] };
-  assign \$231  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:10] };
-  assign \$234  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:11] };
-  assign \$237  = { \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35], \port$3668$0 [35:13] };
+  assign \$229  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:9] };
+  assign \$231  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:10] };
+  assign \$234  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:11] };
+  assign \$237  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:9] };
-  assign \$269  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:10] };
-  assign \$272  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:11] };
-  assign \$275  = { \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35], \port$3673$0 [35:13] };
+  assign \$267  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:9] };
+  assign \$269  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:10] };
+  assign \$272  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:11] };
+  assign \$275  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
   assign \$291 [25] = \$277 [27];
   assign \$291 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
   assign write = working_4;
-  assign \$307  = present[0];
-  assign \$309  = present[0];
-  assign \$311  = \$310 ;
-  assign \$313  = present[1];
-  assign \$315  = present[1];
-  assign \$317  = \$316 ;
-  assign \$319  = present[2];
-  assign \$321  = present[2];
-  assign \$323  = \$322 ;
-  assign \$325  = present[3];
-  assign \$327  = present[3];
-  assign \$329  = \$328 ;
-  assign \$331  = present[4];
-  assign \$333  = present[4];
-  assign \$335  = \$334 ;
-  assign \$337  = present[5];
-  assign \$339  = present[5];
-  assign \$341  = \$340 ;
-  assign \$343  = present[6];
-  assign \$345  = present[6];
-  assign \$347  = \$346 ;
-  assign \$349  = present[7];
-  assign \$351  = present[7];
-  assign \$353  = \$352 ;
-  assign \$355  = flag_0_0;
-  assign \$356  = flag_0_1;
-  assign \$358  = flag_0_2;
-  assign \$359  = flag_0_3;
-  assign \$361  = flag_0_4;
-  assign \$362  = flag_0_5;
-  assign \$364  = flag_0_6;
-  assign \$365  = flag_0_7;
+  assign \$308  = present[0];
+  assign \$310  = \$309 ;
+  assign \$312  = present[0];
+  assign \$317  = present[1];
+  assign \$319  = \$318 ;
+  assign \$321  = present[1];
+  assign \$326  = present[2];
+  assign \$328  = \$327 ;
+  assign \$330  = present[2];
+  assign \$335  = present[3];
+  assign \$337  = \$336 ;
+  assign \$339  = present[3];
+  assign \$344  = present[4];
+  assign \$346  = \$345 ;
+  assign \$348  = present[4];
+  assign \$353  = present[5];
+  assign \$355  = \$354 ;
+  assign \$357  = present[5];
+  assign \$362  = present[6];
+  assign \$364  = \$363 ;
+  assign \$366  = present[6];
+  assign \$371  = present[7];
+  assign \$373  = \$372 ;
+  assign \$375  = present[7];
+  assign \$379  = flag_0_0;
+  assign \$380  = flag_0_1;
+  assign \$382  = flag_0_2;
+  assign \$383  = flag_0_3;
+  assign \$385  = flag_0_4;
+  assign \$386  = flag_0_5;
+  assign \$388  = flag_0_6;
+  assign \$389  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3021$0 , \port$3704$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3051$0 , \port$3761$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3021$0 ;
-  wire [23:0] \port$3021$0 ;
-  input [25:0] \port$3704$0 ;
-  wire [25:0] \port$3704$0 ;
+  input [23:0] \port$3051$0 ;
+  wire [23:0] \port$3051$0 ;
+  input [25:0] \port$3761$0 ;
+  wire [25:0] \port$3761$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3021$0 ) - $signed(\port$3704$0 );
-  assign \$2  = alone ? { \port$3704$0 [25], \port$3704$0 [25], \port$3704$0  } : \$1 ;
-  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
-  assign addend = { \port$3704$0 [25], \port$3704$0  };
+  assign \$1  = $signed(\port$3051$0 ) - $signed(\port$3761$0 );
+  assign \$2  = alone ? { \port$3761$0 [25], \port$3761$0 [25], \port$3761$0  } : \$1 ;
+  assign base = { \port$3051$0 [23], \port$3051$0 [23], \port$3051$0 [23], \port$3051$0  };
+  assign addend = { \port$3761$0 [25], \port$3761$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3023$0 , \port$3717$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3053$0 , \port$3774$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3023$0 ;
-  wire [23:0] \port$3023$0 ;
-  input [25:0] \port$3717$0 ;
-  wire [25:0] \port$3717$0 ;
+  input [23:0] \port$3053$0 ;
+  wire [23:0] \port$3053$0 ;
+  input [25:0] \port$3774$0 ;
+  wire [25:0] \port$3774$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3023$0 ) - $signed(\port$3717$0 );
-  assign \$2  = alone ? { \port$3717$0 [25], \port$3717$0 [25], \port$3717$0  } : \$1 ;
-  assign base = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
-  assign addend = { \port$3717$0 [25], \port$3717$0  };
+  assign \$1  = $signed(\port$3053$0 ) - $signed(\port$3774$0 );
+  assign \$2  = alone ? { \port$3774$0 [25], \port$3774$0 [25], \port$3774$0  } : \$1 ;
+  assign base = { \port$3053$0 [23], \port$3053$0 [23], \port$3053$0 [23], \port$3053$0  };
+  assign addend = { \port$3774$0 [25], \port$3774$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3025$0 , \port$3722$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3055$0 , \port$3779$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3025$0 ;
-  wire [23:0] \port$3025$0 ;
-  input [25:0] \port$3722$0 ;
-  wire [25:0] \port$3722$0 ;
+  input [23:0] \port$3055$0 ;
+  wire [23:0] \port$3055$0 ;
+  input [25:0] \port$3779$0 ;
+  wire [25:0] \port$3779$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3722$0 );
-  assign \$2  = alone ? { \port$3722$0 [25], \port$3722$0 [25], \port$3722$0  } : \$1 ;
-  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
-  assign addend = { \port$3722$0 [25], \port$3722$0  };
+  assign \$1  = $signed(\port$3055$0 ) - $signed(\port$3779$0 );
+  assign \$2  = alone ? { \port$3779$0 [25], \port$3779$0 [25], \port$3779$0  } : \$1 ;
+  assign base = { \port$3055$0 [23], \port$3055$0 [23], \port$3055$0 [23], \port$3055$0  };
+  assign addend = { \port$3779$0 [25], \port$3779$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3027$0 , \port$3727$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3057$0 , \port$3784$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3027$0 ;
-  wire [23:0] \port$3027$0 ;
-  input [25:0] \port$3727$0 ;
-  wire [25:0] \port$3727$0 ;
+  input [23:0] \port$3057$0 ;
+  wire [23:0] \port$3057$0 ;
+  input [25:0] \port$3784$0 ;
+  wire [25:0] \port$3784$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3727$0 );
-  assign \$2  = alone ? { \port$3727$0 [25], \port$3727$0 [25], \port$3727$0  } : \$1 ;
-  assign base = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
-  assign addend = { \port$3727$0 [25], \port$3727$0  };
+  assign \$1  = $signed(\port$3057$0 ) - $signed(\port$3784$0 );
+  assign \$2  = alone ? { \port$3784$0 [25], \port$3784$0 [25], \port$3784$0  } : \$1 ;
+  assign base = { \port$3057$0 [23], \port$3057$0 [23], \port$3057$0 [23], \port$3057$0  };
+  assign addend = { \port$3784$0 [25], \port$3784$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3029$0 , \port$3732$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3059$0 , \port$3789$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3029$0 ;
-  wire [23:0] \port$3029$0 ;
-  input [25:0] \port$3732$0 ;
-  wire [25:0] \port$3732$0 ;
+  input [23:0] \port$3059$0 ;
+  wire [23:0] \port$3059$0 ;
+  input [25:0] \port$3789$0 ;
+  wire [25:0] \port$3789$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3732$0 );
-  assign \$2  = alone ? { \port$3732$0 [25], \port$3732$0 [25], \port$3732$0  } : \$1 ;
-  assign base = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
-  assign addend = { \port$3732$0 [25], \port$3732$0  };
+  assign \$1  = $signed(\port$3059$0 ) - $signed(\port$3789$0 );
+  assign \$2  = alone ? { \port$3789$0 [25], \port$3789$0 [25], \port$3789$0  } : \$1 ;
+  assign base = { \port$3059$0 [23], \port$3059$0 [23], \port$3059$0 [23], \port$3059$0  };
+  assign addend = { \port$3789$0 [25], \port$3789$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3031$0 , \port$3737$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3061$0 , \port$3794$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3031$0 ;
-  wire [23:0] \port$3031$0 ;
-  input [25:0] \port$3737$0 ;
-  wire [25:0] \port$3737$0 ;
+  input [23:0] \port$3061$0 ;
+  wire [23:0] \port$3061$0 ;
+  input [25:0] \port$3794$0 ;
+  wire [25:0] \port$3794$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3737$0 );
-  assign \$2  = alone ? { \port$3737$0 [25], \port$3737$0 [25], \port$3737$0  } : \$1 ;
-  assign base = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
-  assign addend = { \port$3737$0 [25], \port$3737$0  };
+  assign \$1  = $signed(\port$3061$0 ) - $signed(\port$3794$0 );
+  assign \$2  = alone ? { \port$3794$0 [25], \port$3794$0 [25], \port$3794$0  } : \$1 ;
+  assign base = { \port$3061$0 [23], \port$3061$0 [23], \port$3061$0 [23], \port$3061$0  };
+  assign addend = { \port$3794$0 [25], \port$3794$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3033$0 , \port$3742$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3063$0 , \port$3799$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3033$0 ;
-  wire [23:0] \port$3033$0 ;
-  input [25:0] \port$3742$0 ;
-  wire [25:0] \port$3742$0 ;
+  input [23:0] \port$3063$0 ;
+  wire [23:0] \port$3063$0 ;
+  input [25:0] \port$3799$0 ;
+  wire [25:0] \port$3799$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3033$0 ) - $signed(\port$3742$0 );
-  assign \$2  = alone ? { \port$3742$0 [25], \port$3742$0 [25], \port$3742$0  } : \$1 ;
-  assign base = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
-  assign addend = { \port$3742$0 [25], \port$3742$0  };
+  assign \$1  = $signed(\port$3063$0 ) - $signed(\port$3799$0 );
+  assign \$2  = alone ? { \port$3799$0 [25], \port$3799$0 [25], \port$3799$0  } : \$1 ;
+  assign base = { \port$3063$0 [23], \port$3063$0 [23], \port$3063$0 [23], \port$3063$0  };
+  assign addend = { \port$3799$0 [25], \port$3799$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3035$0 , \port$3747$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3065$0 , \port$3804$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3035$0 ;
-  wire [23:0] \port$3035$0 ;
-  input [25:0] \port$3747$0 ;
-  wire [25:0] \port$3747$0 ;
+  input [23:0] \port$3065$0 ;
+  wire [23:0] \port$3065$0 ;
+  input [25:0] \port$3804$0 ;
+  wire [25:0] \port$3804$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3035$0 ) - $signed(\port$3747$0 );
-  assign \$2  = alone ? { \port$3747$0 [25], \port$3747$0 [25], \port$3747$0  } : \$1 ;
-  assign base = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
-  assign addend = { \port$3747$0 [25], \port$3747$0  };
+  assign \$1  = $signed(\port$3065$0 ) - $signed(\port$3804$0 );
+  assign \$2  = alone ? { \port$3804$0 [25], \port$3804$0 [25], \port$3804$0  } : \$1 ;
+  assign base = { \port$3065$0 [23], \port$3065$0 [23], \port$3065$0 [23], \port$3065$0  };
+  assign addend = { \port$3804$0 [25], \port$3804$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -11831,7 +12054,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -11839,8 +12062,8 @@ module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11863,9 +12086,9 @@ module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3641$0 (product),
+    .\port$3696$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -11878,7 +12101,7 @@ module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -11888,26 +12111,26 @@ module \core.lane_0 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3641$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3696$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3641$0 ;
-  wire [31:0] \port$3641$0 ;
+  input [31:0] \port$3696$0 ;
+  wire [31:0] \port$3696$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3641$0 );
-  assign \$2  = alone ? { \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0  } : \$1 ;
-  assign addend = { \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0 [31], \port$3641$0  };
+  assign \$1  = $signed(base) + $signed(\port$3696$0 );
+  assign \$2  = alone ? { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  } : \$1 ;
+  assign addend = { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -11937,7 +12160,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -11945,8 +12168,8 @@ module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -11969,9 +12192,9 @@ module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3646$0 (product),
+    .\port$3701$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -11984,7 +12207,7 @@ module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -11994,26 +12217,26 @@ module \core.lane_1 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3646$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3701$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3646$0 ;
-  wire [31:0] \port$3646$0 ;
+  input [31:0] \port$3701$0 ;
+  wire [31:0] \port$3701$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3646$0 );
-  assign \$2  = alone ? { \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0  } : \$1 ;
-  assign addend = { \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0 [31], \port$3646$0  };
+  assign \$1  = $signed(base) + $signed(\port$3701$0 );
+  assign \$2  = alone ? { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  } : \$1 ;
+  assign addend = { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12043,7 +12266,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12051,8 +12274,8 @@ module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12075,9 +12298,9 @@ module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3651$0 (product),
+    .\port$3706$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12090,7 +12313,7 @@ module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12100,26 +12323,26 @@ module \core.lane_2 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3651$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3706$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3651$0 ;
-  wire [31:0] \port$3651$0 ;
+  input [31:0] \port$3706$0 ;
+  wire [31:0] \port$3706$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3651$0 );
-  assign \$2  = alone ? { \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0  } : \$1 ;
-  assign addend = { \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0 [31], \port$3651$0  };
+  assign \$1  = $signed(base) + $signed(\port$3706$0 );
+  assign \$2  = alone ? { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  } : \$1 ;
+  assign addend = { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12149,7 +12372,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12157,8 +12380,8 @@ module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12181,9 +12404,9 @@ module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3656$0 (product),
+    .\port$3711$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12196,7 +12419,7 @@ module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12206,26 +12429,26 @@ module \core.lane_3 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3656$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3711$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3656$0 ;
-  wire [31:0] \port$3656$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3656$0 );
-  assign \$2  = alone ? { \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0  } : \$1 ;
-  assign addend = { \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0 [31], \port$3656$0  };
+  assign \$1  = $signed(base) + $signed(\port$3711$0 );
+  assign \$2  = alone ? { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  } : \$1 ;
+  assign addend = { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12255,7 +12478,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12263,8 +12486,8 @@ module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12287,9 +12510,9 @@ module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3661$0 (product),
+    .\port$3716$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12302,7 +12525,7 @@ module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12312,26 +12535,26 @@ module \core.lane_4 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3661$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3716$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3661$0 ;
-  wire [31:0] \port$3661$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3661$0 );
-  assign \$2  = alone ? { \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0  } : \$1 ;
-  assign addend = { \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0 [31], \port$3661$0  };
+  assign \$1  = $signed(base) + $signed(\port$3716$0 );
+  assign \$2  = alone ? { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  } : \$1 ;
+  assign addend = { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12361,7 +12584,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12369,8 +12592,8 @@ module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12393,9 +12616,9 @@ module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3666$0 (product),
+    .\port$3721$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12408,7 +12631,7 @@ module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12418,26 +12641,26 @@ module \core.lane_5 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3666$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3721$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3666$0 ;
-  wire [31:0] \port$3666$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3666$0 );
-  assign \$2  = alone ? { \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0  } : \$1 ;
-  assign addend = { \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0 [31], \port$3666$0  };
+  assign \$1  = $signed(base) + $signed(\port$3721$0 );
+  assign \$2  = alone ? { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  } : \$1 ;
+  assign addend = { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12467,7 +12690,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12475,8 +12698,8 @@ module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12499,9 +12722,9 @@ module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3671$0 (product),
+    .\port$3726$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12514,7 +12737,7 @@ module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12524,26 +12747,26 @@ module \core.lane_6 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3671$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3726$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3671$0 ;
-  wire [31:0] \port$3671$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3671$0 );
-  assign \$2  = alone ? { \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0  } : \$1 ;
-  assign addend = { \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0 [31], \port$3671$0  };
+  assign \$1  = $signed(base) + $signed(\port$3726$0 );
+  assign \$2  = alone ? { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  } : \$1 ;
+  assign addend = { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12573,7 +12796,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12581,8 +12804,8 @@ module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3007$0 ;
-  wire [1:0] \port$3007$0 ;
+  input [1:0] \port$3037$0 ;
+  wire [1:0] \port$3037$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12605,9 +12828,9 @@ module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3007$0 [1]),
+    .alone(\port$3037$0 [1]),
     .base(total),
-    .\port$3676$0 (product),
+    .\port$3731$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12620,7 +12843,7 @@ module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3007$0 [0]) begin
+    if (\port$3037$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12630,26 +12853,26 @@ module \core.lane_7 (rst, a, b, \port$3007$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3007$0 [1];
-  assign first = \port$3007$0 [1];
-  assign accumulate = \port$3007$0 [0];
+  assign alone = \port$3037$0 [1];
+  assign first = \port$3037$0 [1];
+  assign accumulate = \port$3037$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3676$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3731$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3676$0 ;
-  wire [31:0] \port$3676$0 ;
+  input [31:0] \port$3731$0 ;
+  wire [31:0] \port$3731$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3676$0 );
-  assign \$2  = alone ? { \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0  } : \$1 ;
-  assign addend = { \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0 [31], \port$3676$0  };
+  assign \$1  = $signed(base) + $signed(\port$3731$0 );
+  assign \$2  = alone ? { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  } : \$1 ;
+  assign addend = { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12679,7 +12902,7 @@ module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row$513 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
+module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$51  = 0;
   input rst;
   wire rst;
@@ -12934,7 +13157,7 @@ module \core.old_row$513 (rst, trigger, level, kernel, active, row, \bank$22 , c
   end
 endmodule
 
-module \core.other_rows$520 (rst, trigger, level, kernel, row, \bank$15 , clk);
+module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$52  = 0;
   input rst;
   wire rst;
@@ -13543,27 +13766,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3641$0 , \port$3646$0 , \port$3651$0 , \port$3656$0 , \port$3661$0 , \port$3666$0 , \port$3671$0 , \port$3676$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3696$0 , \port$3701$0 , \port$3706$0 , \port$3711$0 , \port$3716$0 , \port$3721$0 , \port$3726$0 , \port$3731$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3641$0 ;
-  wire [31:0] \port$3641$0 ;
-  input [31:0] \port$3646$0 ;
-  wire [31:0] \port$3646$0 ;
-  input [31:0] \port$3651$0 ;
-  wire [31:0] \port$3651$0 ;
-  input [31:0] \port$3656$0 ;
-  wire [31:0] \port$3656$0 ;
-  input [31:0] \port$3661$0 ;
-  wire [31:0] \port$3661$0 ;
-  input [31:0] \port$3666$0 ;
-  wire [31:0] \port$3666$0 ;
-  input [31:0] \port$3671$0 ;
-  wire [31:0] \port$3671$0 ;
-  input [31:0] \port$3676$0 ;
-  wire [31:0] \port$3676$0 ;
+  input [31:0] \port$3696$0 ;
+  wire [31:0] \port$3696$0 ;
+  input [31:0] \port$3701$0 ;
+  wire [31:0] \port$3701$0 ;
+  input [31:0] \port$3706$0 ;
+  wire [31:0] \port$3706$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
+  input [31:0] \port$3731$0 ;
+  wire [31:0] \port$3731$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13593,9 +13816,9 @@ module \core.product_tree (rst, enable, \port$3641$0 , \port$3646$0 , \port$3651
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3651$0 ) + $signed(\port$3656$0 );
-  assign \$3  = $signed(\port$3661$0 ) + $signed(\port$3666$0 );
-  assign \$4  = $signed(\port$3671$0 ) + $signed(\port$3676$0 );
+  assign \$2  = $signed(\port$3706$0 ) + $signed(\port$3711$0 );
+  assign \$3  = $signed(\port$3716$0 ) + $signed(\port$3721$0 );
+  assign \$4  = $signed(\port$3726$0 ) + $signed(\port$3731$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13614,17 +13837,17 @@ module \core.product_tree (rst, enable, \port$3641$0 , \port$3646$0 , \port$3651
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3641$0 ) + $signed(\port$3646$0 );
-  assign words = { \port$3676$0 , \port$3671$0 , \port$3666$0 , \port$3661$0 , \port$3656$0 , \port$3651$0 , \port$3646$0 , \port$3641$0  };
+  assign \$1  = $signed(\port$3696$0 ) + $signed(\port$3701$0 );
+  assign words = { \port$3731$0 , \port$3726$0 , \port$3721$0 , \port$3716$0 , \port$3711$0 , \port$3706$0 , \port$3701$0 , \port$3696$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3641$0 ;
-  assign \words[1]  = \port$3646$0 ;
-  assign \words[2]  = \port$3651$0 ;
-  assign \words[3]  = \port$3656$0 ;
-  assign \words[4]  = \port$3661$0 ;
-  assign \words[5]  = \port$3666$0 ;
-  assign \words[6]  = \port$3671$0 ;
-  assign \words[7]  = \port$3676$0 ;
+  assign \words[0]  = \port$3696$0 ;
+  assign \words[1]  = \port$3701$0 ;
+  assign \words[2]  = \port$3706$0 ;
+  assign \words[3]  = \port$3711$0 ;
+  assign \words[4]  = \port$3716$0 ;
+  assign \words[5]  = \port$3721$0 ;
+  assign \words[6]  = \port$3726$0 ;
+  assign \words[7]  = \port$3731$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17479,7 +17702,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 , \port$3643$0 , \port$3648$0 , \port$3653$0 , \port$3658$0 , \port$3663$0 , \port$3668$0 , \port$3673$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17492,22 +17715,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3638$0 ;
-  wire [35:0] \port$3638$0 ;
-  input [35:0] \port$3643$0 ;
-  wire [35:0] \port$3643$0 ;
-  input [35:0] \port$3648$0 ;
-  wire [35:0] \port$3648$0 ;
-  input [35:0] \port$3653$0 ;
-  wire [35:0] \port$3653$0 ;
-  input [35:0] \port$3658$0 ;
-  wire [35:0] \port$3658$0 ;
-  input [35:0] \port$3663$0 ;
-  wire [35:0] \port$3663$0 ;
-  input [35:0] \port$3668$0 ;
-  wire [35:0] \port$3668$0 ;
-  input [35:0] \port$3673$0 ;
-  wire [35:0] \port$3673$0 ;
+  input [35:0] \port$3693$0 ;
+  wire [35:0] \port$3693$0 ;
+  input [35:0] \port$3698$0 ;
+  wire [35:0] \port$3698$0 ;
+  input [35:0] \port$3703$0 ;
+  wire [35:0] \port$3703$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
+  input [35:0] \port$3728$0 ;
+  wire [35:0] \port$3728$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -18765,7 +18988,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3638$0 ;
+      \$223  = \port$3693$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -18777,7 +19000,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3643$0 ;
+      \$224  = \port$3698$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -18786,7 +19009,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3648$0 ;
+      \$225  = \port$3703$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -18795,7 +19018,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3653$0 ;
+      \$226  = \port$3708$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -18804,7 +19027,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3658$0 ;
+      \$227  = \port$3713$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -18813,7 +19036,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3663$0 ;
+      \$228  = \port$3718$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -18822,7 +19045,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3668$0 ;
+      \$229  = \port$3723$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -18831,7 +19054,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3673$0 ;
+      \$230  = \port$3728$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19427,7 +19650,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3673$0 , \port$3668$0 , \port$3663$0 , \port$3658$0 , \port$3653$0 , \port$3648$0 , \port$3643$0 , \port$3638$0  };
+  assign totals = { \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19566,14 +19789,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3638$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3638$0 ;
-  assign \totals[1]  = \port$3643$0 ;
-  assign \totals[2]  = \port$3648$0 ;
-  assign \totals[3]  = \port$3653$0 ;
-  assign \totals[4]  = \port$3658$0 ;
-  assign \totals[5]  = \port$3663$0 ;
-  assign \totals[6]  = \port$3668$0 ;
-  assign \totals[7]  = \port$3673$0 ;
+  assign \totals[0]  = \port$3693$0 ;
+  assign \totals[1]  = \port$3698$0 ;
+  assign \totals[2]  = \port$3703$0 ;
+  assign \totals[3]  = \port$3708$0 ;
+  assign \totals[4]  = \port$3713$0 ;
+  assign \totals[5]  = \port$3718$0 ;
+  assign \totals[6]  = \port$3723$0 ;
+  assign \totals[7]  = \port$3728$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25377,14 +25600,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4239$11 ;
-  wire [5:0] \port$4239$11 ;
+  input [5:0] \port$4296$11 ;
+  wire [5:0] \port$4296$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -25440,7 +25663,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4239$11 [1:0] == 2'h3;
+  assign \$1  = \port$4296$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -25473,7 +25696,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4239$11 [1:0])
+    casez (\port$4296$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25487,7 +25710,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4239$11 [1:0])
+    casez (\port$4296$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25501,7 +25724,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4239$11 [1:0])
+    casez (\port$4296$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25515,7 +25738,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25523,7 +25746,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25531,7 +25754,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25543,7 +25766,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25553,7 +25776,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25561,7 +25784,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25569,7 +25792,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25581,7 +25804,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25589,7 +25812,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25597,7 +25820,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25605,7 +25828,7 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4239$11 [5:2])
+    casez (\port$4296$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25689,6 +25912,6 @@ module \core.sum_write_0 (rst, trigger, \port$4239$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4239$11 [5:2];
-  assign level = \port$4239$11 [1:0];
+  assign kernel = \port$4296$11 [5:2];
+  assign level = \port$4296$11 [1:0];
 endmodule
