@@ -116,7 +116,7 @@ def test_other_models_on_verilator(model, simulator):
 @pytest.mark.parametrize("model", MODELS)
 def test_all_models_on_icarus(model, simulator):
     workload, hardware = compiled(model)
-    check(simulate(hardware, workload, 5, simulator=simulator), workload, hardware)
+    check(simulate(hardware, workload, 2, simulator=simulator), workload, hardware)
 
 
 @pytest.mark.simulator
