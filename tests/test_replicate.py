@@ -12,7 +12,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal, signed
 
 from catgrad_hw.boards.description import BOARDS
-from catgrad_hw.boards.replicate import FEW, GROUP, OUTPUTS, SHARED, replicated
+from catgrad_hw.boards.replicate import FEW, GROUP, OUTPUTS, replicated
 from catgrad_hw.gateware.lanes import Lane
 from catgrad_hw.simulate import tools
 
@@ -58,9 +58,8 @@ def cells_of(netlist: bytes) -> dict[str, Any]:
 
 
 def inputs(cell: dict[str, Any]) -> list[Any]:
-    """The nets of a cell's inputs that are told apart by groups."""
-    ports = {port for port, direction in cell["port_directions"].items() if direction == "input"} - SHARED
-    return [bit for port, bits in cell["connections"].items() if port in ports for bit in bits]
+    ports = cell["port_directions"]
+    return [bit for port, bits in cell["connections"].items() if ports[port] == "input" for bit in bits]
 
 
 @pytest.mark.fpga
@@ -111,3 +110,29 @@ def test_copies_do_what_the_original_does(lanes_told_what_to_do):
 def test_few_lanes_have_no_copies(lanes_told_what_to_do):
     netlist = lanes_told_what_to_do(GROUP)
     assert replicated(netlist) == netlist
+
+
+def test_each_group_of_a_deep_banks_blocks_has_an_address_of_its_own():
+    """A register drives the address of 40 blocks; each block's word goes to a lane of its own through a LUT."""
+
+    def cell(kind: str, **connections: tuple[str, int]) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "parameters": {},
+            "port_directions": {port: direction for port, (direction, _) in connections.items()},
+            "connections": {port: [bit] for port, (_, bit) in connections.items()},
+        }
+
+    blocks = range(5 * GROUP)
+    cells = {"address": cell("TRELLIS_FF", DI=("input", 2), Q=("output", 3))}
+    for i in blocks:
+        data, factor, product = 10 + 3 * i, 11 + 3 * i, 12 + 3 * i
+        cells[f"core.bank_word18_0.block_{i}"] = cell("DP16KD", ADA=("input", 3), DOB=("output", data))
+        cells[f"word_{i}"] = cell("LUT4", A=("input", data), Z=("output", factor))
+        cells[f"core.lane_{i}.multiplier.block"] = cell("MULT18X18D", A=("input", factor), P=("output", product))
+    found = cells_of(replicated(json.dumps({"modules": {"top": {"cells": cells, "netnames": {}}}}).encode()))
+    addresses = [found[f"core.bank_word18_0.block_{i}"]["connections"]["ADA"][0] for i in blocks]
+    assert [addresses.index(address) // GROUP for address in addresses] == [i // GROUP for i in blocks]
+    registers = [cell for cell in found.values() if cell["type"] == "TRELLIS_FF"]
+    assert sorted(register["connections"]["Q"][0] for register in registers) == sorted(set(addresses))
+    assert {register["connections"]["DI"][0] for register in registers} == {2}

@@ -83,7 +83,7 @@ def floorplan(netlist: bytes, chip: str) -> bytes:
 def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
     lanes = lanes_of(cells)
     banks: dict[str, list[str]] = {}
-    for (bank, _), name in sorted(_found(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
+    for (bank, _), name in sorted(numbered(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
         banks.setdefault(bank, []).append(name)
     blocks = sum(map(len, banks.values()))
     memories = die.memories()
@@ -110,10 +110,10 @@ def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
 
 def lanes_of(cells: Mapping[str, Any]) -> list[str]:
     """Names of the multipliers of a netlist's lanes, in their order."""
-    return [name for _, name in sorted(_found(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block"))]
+    return [name for _, name in sorted(numbered(cells, "MULT18X18D", r"lane_(\d+)\.multiplier\.block"))]
 
 
-def _found(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tuple[Any, ...], str]]:
+def numbered(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tuple[Any, ...], str]]:
     """Cells of a kind whose names end in the pattern, with what its groups match: numbers as such."""
     result = []
     for name, cell in cells.items():

@@ -1,9 +1,9 @@
-"""Copies of what drives many lanes, one for each few lanes that stand side by side.
+"""Copies of what drives many lanes or much memory, one for each few of these that stand side by side.
 
-A word that tells all lanes what to do has a connection to each of their bits. As one net it crosses the whole chip, and
+A bit that tells all lanes what to do has a connection to each of their bits. As one net it crosses the whole chip, and
 the router leads it around what is crowded, however long that takes. With a copy of its driver in each group of lanes
-only the drivers' inputs cross the chip, and a register has a cycle for that. Synthesis would merge the copies: they are
-made in its netlist.
+only the drivers' inputs cross the chip, and a register has a cycle for that. The same holds for the blocks of a deep
+bank. Synthesis would merge the copies: they are made in its netlist.
 """
 
 from __future__ import annotations
@@ -16,30 +16,27 @@ from typing import Any
 
 import networkx as nx
 
-from catgrad_hw.boards.floorplan import lanes_of
+from catgrad_hw.boards.floorplan import lanes_of, numbered
 
 GROUP = 8
-"""Lanes that share a copy."""
+"""Lanes, or blocks of a bank of words, that share a copy."""
 
-FEW = 64
+FEW = 32
 """Connections up to which a driver has no copies."""
 
 LOCAL = 16
 """Connections up to which a net keeps cells together."""
 
-SHARED = {"CE", "LSR"}
-"""What flip-flops of a tile share: with several nets for it, they would fit together less well."""
-
 OUTPUTS = {"LUT4": "Z", "TRELLIS_FF": "Q"}
 """Of the cells that are copied."""
 
-ELSEWHERE = -1
-"""The group of cells that no lane is near to."""
+ELSEWHERE = ("nowhere", 0)
+"""The group of cells that are near none."""
 
 
 def replicated(netlist: bytes) -> bytes:
-    """``netlist`` (JSON of Yosys for an ECP5, of the module ``top``) with a LUT or a flip-flop for each ``GROUP`` of
-    lanes, where one had more than ``FEW`` connections to cells near several of these; as it is, where lanes are few."""
+    """``netlist`` (JSON of Yosys for an ECP5, of the module ``top``) with a LUT or a flip-flop for each ``GROUP``,
+    where one had more than ``FEW`` connections to cells near several of these; as it is, where lanes are few."""
     if netlist.count(b'"type": "MULT18X18D"') <= GROUP:
         return netlist
     design = json.loads(netlist)
@@ -54,9 +51,8 @@ def replicated(netlist: bytes) -> bytes:
             continue
         groups = defaultdict(list)
         for pin in nets.sinks[bit]:
-            if pin[1] not in SHARED:
-                groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
-        if len(groups) == 1 or sum(map(len, groups.values())) <= FEW:
+            groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
+        if len(groups) == 1 or len(nets.sinks[bit]) <= FEW:
             continue
         own = nearest.get(name, ELSEWHERE)
         nearest[name] = own if own in groups else next(iter(groups))
@@ -119,11 +115,14 @@ class _Nets:
         return name
 
 
-def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, int]:
-    """For each cell, the group of lanes that it is nearest to, by the nets of few connections in between."""
+def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, tuple[str, int]]:
+    """For each cell, the group that it is nearest to, by the nets of few connections in between."""
     graph: nx.Graph[str] = nx.Graph()
     for bit, driver in nets.driver.items():
         if len(nets.sinks[bit]) <= LOCAL:
             graph.add_edges_from((driver, sink) for sink, _, _ in nets.sinks[bit])
-    lanes = {name: number // GROUP for number, name in enumerate(lanes_of(cells)) if name in graph}
-    return {cell: lanes[path[0]] for cell, path in nx.multi_source_dijkstra_path(graph, lanes).items()}
+    anchors = {name: ("lanes", number // GROUP) for number, name in enumerate(lanes_of(cells))}
+    for (bank, number), name in numbered(cells, "DP16KD", r"bank_(word\w+)\.block_(\d+)"):
+        anchors[name] = (bank, number // GROUP)
+    paths = nx.multi_source_dijkstra_path(graph, [name for name in anchors if name in graph])
+    return {cell: anchors[path[0]] for cell, path in paths.items()}
