@@ -21,8 +21,8 @@ from catgrad_hw.boards.floorplan import lanes_of, numbered
 GROUP = 8
 """Lanes, or blocks of a bank of words, that share a copy."""
 
-FEW = 32
-"""Connections up to which a driver has no copies."""
+FEW = {"LUT4": 256, "TRELLIS_FF": 32}
+"""Connections up to which a driver has no copies. Each copy of a LUT has up to four across the chip itself."""
 
 LOCAL = 16
 """Connections up to which a net keeps cells together."""
@@ -52,7 +52,7 @@ def replicated(netlist: bytes) -> bytes:
         groups = defaultdict(list)
         for pin in nets.sinks[bit]:
             groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
-        if len(groups) == 1 or len(nets.sinks[bit]) <= FEW:
+        if len(groups) == 1 or len(nets.sinks[bit]) <= FEW[cell["type"]]:
             continue
         own = nearest.get(name, ELSEWHERE)
         nearest[name] = own if own in groups else next(iter(groups))

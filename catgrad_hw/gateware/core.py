@@ -162,11 +162,19 @@ class Core(Component):
             else:
                 rows.append(row if of_rows else [choose(row, lane[2])])
         last = timing.OUTPUT + registers - 1
+        # Told by a register that is high where the words are to be 0: it resets them, without a LUT between.
+        unneeded = []
         if gated:
-            needed = Delayed(m, member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_needed")[last]
+            idle = Delayed(m, ~member(m, layout.kernel, operands, f"{name}_needed"), f"{name}_unneeded")
+            if shared:
+                unshared = Signal(name=f"{name}_unshared")
+                m.d.sync += unshared.eq(idle[last - 1] & ~self.reader.busy)
+                unneeded.append(unshared)
+            else:
+                unneeded.append(idle[last])
         if any(operand.bounds for operand in operands.values()):
-            inside = Delayed(m, self._inside(m, name, operands, tag, active), f"{name}_inside")[last - timing.ADDRESS]
-            needed, gated = needed & inside if gated else inside, True
+            inside = self._inside(m, name, operands, tag, active)
+            unneeded.append(~Delayed(m, inside, f"{name}_inside")[last - timing.ADDRESS])
         # Where each bank has one rounding, its words are shifted before one is chosen; else, by the kernel.
         rounds = bool(roundings) and any(roundings.values())
         of_banks = {name: {roundings[i] for i in self._readers_of(operands, name)} for name in unit.banks if rounds}
@@ -191,11 +199,9 @@ class Core(Component):
             if rounds:
                 value, _ = narrowed(m, value, rounding, fixed(width), f"{name}_copy_{number}")
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
-            if shared:
-                with m.If(~self.reader.hold):
-                    m.d.sync += word.eq(Mux(needed | self.reader.busy, value, 0))
-            elif registers:
-                m.d.sync += word.eq(Mux(needed, value, 0) if gated else value)
+            if registers:
+                with m.If(~self.reader.hold) if shared else nullcontext():
+                    m.d.sync += word.eq(Mux(Cat(unneeded).any(), 0, value) if unneeded else value)
             else:
                 m.d.comb += word.eq(value)
             words.append(word)

@@ -77,15 +77,18 @@ class FullPath(Component):
         working = Delayed(m, self.tag.valid & self.tag.last & member(m, kernel, self.kernels, "is_full"), "working")
         partial = {i: partial_lanes(program, program.kernels[i]) for i in self.kernels}
         before = stage[saturated_at]
-        masks = table(m, before.kernel, {i: (1 << count) - 1 for i, count in partial.items()}, lanes, "partial")
-        present = Signal(lanes, reset_less=True)
+        all_lanes = (1 << lanes) - 1
+        beyond = table(m, before.kernel, {i: all_lanes >> n << n for i, n in partial.items()}, lanes, "beyond")
+        absent = Signal(lanes, reset_less=True)
         with m.Switch(before.edge):
             with m.Case(Edge.FULL):
-                m.d.sync += present.eq((1 << lanes) - 1)
+                m.d.sync += absent.eq(0)
             with m.Case(Edge.PARTIAL):
-                m.d.sync += present.eq(masks)
+                m.d.sync += absent.eq(beyond)
             with m.Default():
-                m.d.sync += present.eq(0)
+                m.d.sync += absent.eq(all_lanes)
+        with m.If(self.loading):
+            m.d.sync += absent.eq(0)
 
         # What is narrowed, whether its condition holds, and whether it counts two cycles later.
         values = [self.totals[lane] for lane in range(lanes)]
@@ -137,7 +140,7 @@ class FullPath(Component):
                     changed = Signal(signed(adder.width), name=f"changed_{name}", reset_less=True)
                     m.d.sync += changed.eq(Mux(self.loading, 0, adder.sum) if loads else adder.sum)
                 clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
-                kept = present[lane] & counted[lane]
+                kept = ~absent[lane] & (counted[lane] | loading)
                 if rectifies:
                     kept &= ~(rectified & changed[-1])
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
@@ -145,7 +148,7 @@ class FullPath(Component):
                 m.d.sync += flagged.eq(flag & kept & once & working[saturated_at + 1])
                 if loads:
                     # What is narrowed is 0 then.
-                    m.d.sync += word.eq(Mux(kept | loading, clamped | self.loaded[lane // GROUP], 0))
+                    m.d.sync += word.eq(Mux(kept, clamped | self.loaded[lane // GROUP], 0))
                 else:
                     m.d.sync += word.eq(Mux(kept, clamped, 0))
                 m.d.comb += self.rows[number][lane].eq(word)
