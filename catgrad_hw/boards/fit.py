@@ -78,7 +78,7 @@ LUTS: Mapping[Family, LutModel] = {
     "ice40": LutModel(
         base=2475, lane=175, full=205, update=335, slow=0, kernel=115, unit=575, margin=0.05, multiplier=865
     ),
-    "ecp5": LutModel(base=820, lane=175, full=260, update=215, slow=0, kernel=260, unit=760, margin=0.1),
+    "ecp5": LutModel(base=930, lane=165, full=240, update=170, slow=0, kernel=235, unit=865, margin=0.1),
     "gowin": LutModel(base=1620, lane=340, full=270, update=250, slow=140, kernel=235, unit=525, margin=0.06),
 }
 

@@ -21,8 +21,11 @@ from catgrad_hw.boards.floorplan import lanes_of, numbered
 GROUP = 8
 """Lanes, or blocks of a bank of words, that share a copy."""
 
-FEW = {"LUT4": 256, "TRELLIS_FF": 32}
+FEW = {"LUT4": 64, "TRELLIS_FF": 32}
 """Connections up to which a driver has no copies. Each copy of a LUT has up to four across the chip itself."""
+
+SHARED = {"CE", "LSR"}
+"""What the flip-flops of a tile share: with several nets for it, fewer of them fit together."""
 
 LOCAL = 16
 """Connections up to which a net keeps cells together."""
@@ -51,8 +54,9 @@ def replicated(netlist: bytes) -> bytes:
             continue
         groups = defaultdict(list)
         for pin in nets.sinks[bit]:
-            groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
-        if len(groups) == 1 or len(nets.sinks[bit]) <= FEW[cell["type"]]:
+            if pin[1] not in SHARED:
+                groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
+        if len(groups) < 2 or sum(map(len, groups.values())) <= FEW[cell["type"]]:
             continue
         own = nearest.get(name, ELSEWHERE)
         nearest[name] = own if own in groups else next(iter(groups))
