@@ -39,77 +39,77 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [31:0] bus__read_data;
   input signed [15:0] samples__payload;
   wire signed [15:0] samples__payload;
-  wire [15:0] \$1 ;
-  wire [15:0] \$10 ;
+  wire \$1 ;
+  wire \$10 ;
   wire \$100 ;
-  wire \$101 ;
-  wire \$102 ;
-  wire \$103 ;
-  wire \$104 ;
-  wire \$105 ;
-  wire \$106 ;
+  wire [2:0] \$101 ;
+  wire [1:0] \$102 ;
+  wire [3:0] \$103 ;
+  wire [4:0] \$104 ;
+  wire [1:0] \$105 ;
+  wire [3:0] \$106 ;
   wire [4:0] \$107 ;
-  wire \$108 ;
-  wire [4:0] \$109 ;
-  wire \$11 ;
-  wire [8:0] \$110 ;
-  wire \$111 ;
-  wire [7:0] \$112 ;
-  reg [23:0] \$113 ;
-  wire [23:0] \$114 ;
-  wire [17:0] \$115 ;
-  wire [17:0] \$116 ;
+  wire [1:0] \$108 ;
+  wire [3:0] \$109 ;
+  wire [15:0] \$11 ;
+  wire [4:0] \$110 ;
+  wire [1:0] \$111 ;
+  wire [3:0] \$112 ;
+  wire [4:0] \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
   wire \$117 ;
   wire \$118 ;
   wire \$119 ;
   wire \$12 ;
   wire \$120 ;
-  wire \$121 ;
+  wire [4:0] \$121 ;
   wire \$122 ;
-  wire \$123 ;
-  wire \$124 ;
+  wire [4:0] \$123 ;
+  wire [8:0] \$124 ;
   wire \$125 ;
-  wire \$126 ;
-  wire \$127 ;
-  wire [15:0] \$128 ;
-  wire [16:0] \$129 ;
-  wire \$13 ;
-  wire [15:0] \$130 ;
-  wire [15:0] \$131 ;
-  wire [15:0] \$132 ;
-  wire [15:0] \$133 ;
-  wire [15:0] \$134 ;
-  wire [15:0] \$135 ;
-  wire [15:0] \$136 ;
-  wire [15:0] \$137 ;
-  wire [15:0] \$138 ;
-  wire [15:0] \$139 ;
+  wire [7:0] \$126 ;
+  reg [23:0] \$127 ;
+  wire [23:0] \$128 ;
+  wire [17:0] \$129 ;
+  wire [15:0] \$13 ;
+  wire [17:0] \$130 ;
+  wire \$131 ;
+  wire \$132 ;
+  wire \$133 ;
+  wire \$134 ;
+  wire \$135 ;
+  wire \$136 ;
+  wire \$137 ;
+  wire \$138 ;
+  wire \$139 ;
   wire \$14 ;
-  wire [15:0] \$140 ;
-  wire [15:0] \$141 ;
+  wire \$140 ;
+  wire \$141 ;
   wire [15:0] \$142 ;
-  wire [15:0] \$143 ;
+  wire [16:0] \$143 ;
   wire [15:0] \$144 ;
   wire [15:0] \$145 ;
-  wire \$146 ;
-  wire \$147 ;
-  wire [19:0] \$148 ;
-  wire \$149 ;
-  wire [23:0] \$15 ;
-  wire \$150 ;
-  wire \$151 ;
-  wire \$152 ;
-  wire \$153 ;
-  wire \$154 ;
-  wire \$155 ;
-  wire \$156 ;
-  wire \$157 ;
-  wire \$158 ;
-  wire \$159 ;
+  wire [15:0] \$146 ;
+  wire [15:0] \$147 ;
+  wire [15:0] \$148 ;
+  wire [15:0] \$149 ;
+  wire [15:0] \$15 ;
+  wire [15:0] \$150 ;
+  wire [15:0] \$151 ;
+  wire [15:0] \$152 ;
+  wire [15:0] \$153 ;
+  wire [15:0] \$154 ;
+  wire [15:0] \$155 ;
+  wire [15:0] \$156 ;
+  wire [15:0] \$157 ;
+  wire [15:0] \$158 ;
+  wire [15:0] \$159 ;
   wire \$16 ;
   wire \$160 ;
   wire \$161 ;
-  wire \$162 ;
+  wire [19:0] \$162 ;
   wire \$163 ;
   wire \$164 ;
   wire \$165 ;
@@ -117,7 +117,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire \$17 ;
+  wire [15:0] \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -128,7 +128,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$177 ;
   wire \$178 ;
   wire \$179 ;
-  wire [23:0] \$18 ;
+  wire \$18 ;
   wire \$180 ;
   wire \$181 ;
   wire \$182 ;
@@ -150,8 +150,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$197 ;
   wire \$198 ;
   wire \$199 ;
-  wire [15:0] \$2 ;
-  wire \$20 ;
+  wire \$2 ;
+  wire [15:0] \$20 ;
   wire \$200 ;
   wire \$201 ;
   wire \$202 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire [23:0] \$21 ;
+  wire [15:0] \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -195,7 +195,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$237 ;
   wire \$238 ;
   wire \$239 ;
-  wire [23:0] \$24 ;
+  wire \$24 ;
   wire \$240 ;
   wire \$241 ;
   wire \$242 ;
@@ -228,7 +228,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$267 ;
   wire \$268 ;
   wire \$269 ;
-  wire [23:0] \$27 ;
+  wire \$27 ;
   wire \$270 ;
   wire \$271 ;
   wire \$272 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire \$29 ;
+  wire [23:0] \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -262,7 +262,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$298 ;
   wire \$299 ;
   wire [15:0] \$3 ;
-  wire [23:0] \$30 ;
+  wire \$30 ;
   wire \$300 ;
   wire \$301 ;
   wire \$302 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire \$32 ;
+  wire [23:0] \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -295,7 +295,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$327 ;
   wire \$328 ;
   wire \$329 ;
-  wire [23:0] \$33 ;
+  wire \$33 ;
   wire \$330 ;
   wire \$331 ;
   wire \$332 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire \$35 ;
+  wire [23:0] \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -328,7 +328,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$357 ;
   wire \$358 ;
   wire \$359 ;
-  wire [23:0] \$36 ;
+  wire \$36 ;
   wire \$360 ;
   wire \$361 ;
   wire \$362 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire \$38 ;
+  wire [23:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -372,7 +372,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$397 ;
   wire \$398 ;
   wire \$399 ;
-  wire [15:0] \$4 ;
+  wire \$4 ;
   wire \$40 ;
   wire \$400 ;
   wire \$401 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire [3:0] \$41 ;
+  wire [23:0] \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire \$47 ;
+  wire [23:0] \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -484,7 +484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$498 ;
   wire \$499 ;
   wire [15:0] \$5 ;
-  wire \$50 ;
+  wire [23:0] \$50 ;
   wire \$500 ;
   wire \$501 ;
   wire \$502 ;
@@ -506,7 +506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
-  wire [31:0] \$52 ;
+  wire \$52 ;
   wire \$520 ;
   wire \$521 ;
   wire \$522 ;
@@ -539,7 +539,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$547 ;
   wire \$548 ;
   wire \$549 ;
-  wire [1:0] \$55 ;
+  wire [3:0] \$55 ;
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
@@ -550,7 +550,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$557 ;
   wire \$558 ;
   wire \$559 ;
-  wire [1:0] \$56 ;
+  wire \$56 ;
   wire \$560 ;
   wire \$561 ;
   wire \$562 ;
@@ -561,7 +561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$567 ;
   wire \$568 ;
   wire \$569 ;
-  wire [2:0] \$57 ;
+  wire \$57 ;
   wire \$570 ;
   wire \$571 ;
   wire \$572 ;
@@ -572,7 +572,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$577 ;
   wire \$578 ;
   wire \$579 ;
-  wire [1:0] \$58 ;
+  wire [23:0] \$58 ;
   wire \$580 ;
   wire \$581 ;
   wire \$582 ;
@@ -583,7 +583,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$587 ;
   wire \$588 ;
   wire \$589 ;
-  wire [1:0] \$59 ;
+  wire \$59 ;
   wire \$590 ;
   wire \$591 ;
   wire \$592 ;
@@ -594,150 +594,164 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$597 ;
   wire \$598 ;
   wire \$599 ;
-  wire [15:0] \$6 ;
-  wire [2:0] \$60 ;
+  wire \$6 ;
+  wire \$60 ;
   wire \$600 ;
-  reg [19:0] \$601 ;
-  reg [1:0] \$602 ;
-  reg [1:0] \$603 ;
-  reg \$604 ;
-  reg \$605 ;
-  reg \$606 ;
-  reg \$607 ;
-  reg \$608 ;
-  reg \$609 ;
-  wire [1:0] \$61 ;
-  reg [2:0] \$610 ;
-  reg [2:0] \$611 ;
-  reg \$612 ;
-  reg \$613 ;
-  reg \$614 ;
-  reg \$615 ;
-  reg \$616 ;
-  reg [19:0] \$617 ;
-  reg [19:0] \$618 ;
-  reg [19:0] \$619 ;
-  wire [1:0] \$62 ;
-  reg [19:0] \$620 ;
-  reg [1:0] \$621 ;
-  reg [1:0] \$622 ;
-  reg [19:0] \$623 ;
-  reg [19:0] \$624 ;
-  reg [19:0] \$625 ;
+  wire \$601 ;
+  wire \$602 ;
+  wire \$603 ;
+  wire \$604 ;
+  wire \$605 ;
+  wire \$606 ;
+  wire \$607 ;
+  wire \$608 ;
+  wire \$609 ;
+  wire \$61 ;
+  wire \$610 ;
+  wire \$611 ;
+  wire \$612 ;
+  wire \$613 ;
+  wire \$614 ;
+  reg [19:0] \$615 ;
+  reg [1:0] \$616 ;
+  reg [1:0] \$617 ;
+  reg \$618 ;
+  reg \$619 ;
+  wire \$62 ;
+  reg \$620 ;
+  reg \$621 ;
+  reg \$622 ;
+  reg \$623 ;
+  reg [2:0] \$624 ;
+  reg [2:0] \$625 ;
   reg \$626 ;
   reg \$627 ;
   reg \$628 ;
   reg \$629 ;
-  wire [2:0] \$63 ;
+  wire \$63 ;
   reg \$630 ;
-  reg \$631 ;
-  reg [23:0] \$632 ;
-  reg [23:0] \$633 ;
-  reg [23:0] \$634 ;
-  reg [23:0] \$635 ;
-  reg [23:0] \$636 ;
-  reg [23:0] \$637 ;
-  reg [23:0] \$638 ;
-  reg [23:0] \$639 ;
-  wire [1:0] \$64 ;
-  reg [19:0] \$640 ;
-  reg [19:0] \$641 ;
+  reg [19:0] \$631 ;
+  reg [19:0] \$632 ;
+  reg [19:0] \$633 ;
+  reg [19:0] \$634 ;
+  reg [1:0] \$635 ;
+  reg [1:0] \$636 ;
+  reg [19:0] \$637 ;
+  reg [19:0] \$638 ;
+  reg [19:0] \$639 ;
+  wire \$64 ;
+  reg \$640 ;
+  reg \$641 ;
   reg \$642 ;
-  reg [19:0] \$643 ;
-  reg [19:0] \$644 ;
-  reg [19:0] \$645 ;
-  reg [19:0] \$646 ;
-  reg \$647 ;
-  reg [19:0] \$648 ;
-  reg [19:0] \$649 ;
-  wire [1:0] \$65 ;
-  reg \$650 ;
-  reg \$651 ;
-  reg [2:0] \$652 ;
-  reg [2:0] \$653 ;
+  reg \$643 ;
+  reg \$644 ;
+  reg \$645 ;
+  reg [23:0] \$646 ;
+  reg [23:0] \$647 ;
+  reg [23:0] \$648 ;
+  reg [23:0] \$649 ;
+  wire \$65 ;
+  reg [23:0] \$650 ;
+  reg [23:0] \$651 ;
+  reg [23:0] \$652 ;
+  reg [23:0] \$653 ;
   reg [19:0] \$654 ;
   reg [19:0] \$655 ;
-  reg [19:0] \$656 ;
-  reg \$657 ;
-  reg \$658 ;
-  reg \$659 ;
-  wire [2:0] \$66 ;
-  reg \$660 ;
-  reg [4:0] \$661 ;
-  reg [4:0] \$662 ;
-  reg [2:0] \$663 ;
-  reg [2:0] \$664 ;
+  reg \$656 ;
+  reg [19:0] \$657 ;
+  reg [19:0] \$658 ;
+  reg [19:0] \$659 ;
+  wire [31:0] \$66 ;
+  reg [19:0] \$660 ;
+  reg \$661 ;
+  reg [19:0] \$662 ;
+  reg [19:0] \$663 ;
+  reg \$664 ;
   reg \$665 ;
-  reg \$666 ;
-  reg [4:0] \$667 ;
-  reg [4:0] \$668 ;
-  reg [2:0] \$669 ;
-  wire [1:0] \$67 ;
-  reg [2:0] \$670 ;
+  reg [2:0] \$666 ;
+  reg [2:0] \$667 ;
+  reg [19:0] \$668 ;
+  reg [19:0] \$669 ;
+  wire \$67 ;
+  reg [19:0] \$670 ;
   reg \$671 ;
-  reg [3:0] \$672 ;
+  reg \$672 ;
   reg \$673 ;
-  reg [31:0] \$674 ;
-  reg \$675 ;
-  reg \$676 ;
-  reg [1:0] \$677 ;
-  reg [1:0] \$678 ;
-  reg [1:0] \$679 ;
-  wire [3:0] \$68 ;
-  reg [1:0] \$680 ;
-  reg [3:0] \$681 ;
-  reg \$682 ;
-  reg [3:0] \$683 ;
-  reg [3:0] \$684 ;
+  reg \$674 ;
+  reg [4:0] \$675 ;
+  reg [4:0] \$676 ;
+  reg [2:0] \$677 ;
+  reg [2:0] \$678 ;
+  reg \$679 ;
+  wire \$68 ;
+  reg \$680 ;
+  reg [4:0] \$681 ;
+  reg [4:0] \$682 ;
+  reg [2:0] \$683 ;
+  reg [2:0] \$684 ;
   reg \$685 ;
-  reg \$686 ;
+  reg [3:0] \$686 ;
   reg \$687 ;
-  reg [3:0] \$688 ;
-  reg [3:0] \$689 ;
-  wire [4:0] \$69 ;
-  reg [3:0] \$690 ;
-  reg [3:0] \$691 ;
-  reg \$692 ;
-  reg \$693 ;
-  reg \$694 ;
-  reg \$695 ;
-  reg [4:0] \$696 ;
-  reg [6:0] \$697 ;
+  reg [31:0] \$688 ;
+  reg \$689 ;
+  wire [1:0] \$69 ;
+  reg \$690 ;
+  reg [1:0] \$691 ;
+  reg [1:0] \$692 ;
+  reg [1:0] \$693 ;
+  reg [1:0] \$694 ;
+  reg [3:0] \$695 ;
+  reg \$696 ;
+  reg [3:0] \$697 ;
+  reg [3:0] \$698 ;
+  reg \$699 ;
   wire [15:0] \$7 ;
   wire [1:0] \$70 ;
-  wire \$71 ;
-  wire [2:0] \$72 ;
+  reg \$700 ;
+  reg \$701 ;
+  reg [3:0] \$702 ;
+  reg [3:0] \$703 ;
+  reg [3:0] \$704 ;
+  reg [3:0] \$705 ;
+  reg \$706 ;
+  reg \$707 ;
+  reg \$708 ;
+  reg \$709 ;
+  wire [2:0] \$71 ;
+  reg [4:0] \$710 ;
+  reg [6:0] \$711 ;
+  wire [1:0] \$72 ;
   wire [1:0] \$73 ;
-  wire [3:0] \$738 ;
-  wire [3:0] \$74 ;
-  wire \$740 ;
-  wire [4:0] \$75 ;
+  wire [2:0] \$74 ;
+  wire [1:0] \$75 ;
   wire [1:0] \$76 ;
-  wire [3:0] \$77 ;
-  wire [4:0] \$78 ;
+  wire [3:0] \$766 ;
+  wire \$768 ;
+  wire [2:0] \$77 ;
+  wire [1:0] \$78 ;
   wire [1:0] \$79 ;
-  wire [15:0] \$8 ;
-  wire \$80 ;
-  wire [2:0] \$81 ;
-  wire [1:0] \$82 ;
-  wire \$83 ;
-  wire [2:0] \$84 ;
-  wire [1:0] \$85 ;
-  wire \$86 ;
-  wire [2:0] \$87 ;
-  wire [1:0] \$88 ;
-  wire [3:0] \$89 ;
+  wire \$8 ;
+  wire [2:0] \$80 ;
+  wire [1:0] \$81 ;
+  wire [3:0] \$82 ;
+  wire [4:0] \$83 ;
+  wire [1:0] \$84 ;
+  wire \$85 ;
+  wire [2:0] \$86 ;
+  wire [1:0] \$87 ;
+  wire [3:0] \$88 ;
+  wire [4:0] \$89 ;
   wire [15:0] \$9 ;
-  wire [4:0] \$90 ;
-  wire [1:0] \$91 ;
-  wire [3:0] \$92 ;
-  wire [4:0] \$93 ;
-  wire [1:0] \$94 ;
-  wire [3:0] \$95 ;
-  wire [4:0] \$96 ;
-  wire [1:0] \$97 ;
-  wire [3:0] \$98 ;
-  wire [4:0] \$99 ;
+  wire [1:0] \$90 ;
+  wire [3:0] \$91 ;
+  wire [4:0] \$92 ;
+  wire [1:0] \$93 ;
+  wire \$94 ;
+  wire [2:0] \$95 ;
+  wire [1:0] \$96 ;
+  wire \$97 ;
+  wire [2:0] \$98 ;
+  wire [1:0] \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
   reg \$signal$157  = 1'h1;
@@ -780,10 +794,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [1:0] a_row_bank_1 = 2'h0;
   reg [1:0] a_row_bank_2 = 2'h0;
   reg a_row_needed;
-  reg a_row_needed_1 = 1'h0;
-  reg a_row_needed_2 = 1'h0;
-  reg a_row_needed_3 = 1'h0;
-  reg a_row_needed_4 = 1'h0;
   reg signed [15:0] a_row_raw_0;
   reg signed [15:0] a_row_raw_1;
   reg signed [15:0] a_row_raw_2;
@@ -792,6 +802,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [15:0] a_row_raw_5;
   reg signed [15:0] a_row_raw_6;
   reg signed [15:0] a_row_raw_7;
+  reg a_row_unneeded_1 = 1'h0;
+  reg a_row_unneeded_2 = 1'h0;
+  reg a_row_unneeded_3 = 1'h0;
+  reg a_row_unneeded_4 = 1'h0;
   reg signed [15:0] a_word_0 = 16'h0000;
   reg a_word_bank_1 = 1'h0;
   reg a_word_bank_2 = 1'h0;
@@ -805,13 +819,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [2:0] a_word_lane_1 = 3'h0;
   reg [2:0] a_word_lane_2 = 3'h0;
   reg a_word_needed;
-  reg a_word_needed_1 = 1'h0;
-  reg a_word_needed_2 = 1'h0;
-  reg a_word_needed_3 = 1'h0;
-  reg a_word_needed_4 = 1'h0;
-  reg a_word_needed_5 = 1'h0;
   reg signed [23:0] a_word_picked = 24'h000000;
   wire signed [23:0] a_word_raw_0;
+  reg a_word_unneeded_1 = 1'h0;
+  reg a_word_unneeded_2 = 1'h0;
+  reg a_word_unneeded_3 = 1'h0;
+  reg a_word_unneeded_4 = 1'h0;
+  reg a_word_unneeded_5 = 1'h0;
   wire accumulate;
   wire \accumulate$241 ;
   wire \accumulate$245 ;
@@ -1068,10 +1082,6 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_7 = 24'h000000;
   reg old_row_bank_1 = 1'h0;
   reg old_row_needed;
-  reg old_row_needed_1 = 1'h0;
-  reg old_row_needed_2 = 1'h0;
-  reg old_row_needed_3 = 1'h0;
-  reg old_row_needed_4 = 1'h0;
   reg signed [23:0] old_row_raw_0;
   reg signed [23:0] old_row_raw_1;
   reg signed [23:0] old_row_raw_2;
@@ -1081,6 +1091,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] old_row_raw_6;
   reg signed [23:0] old_row_raw_7;
   reg old_row_shared_bank = 1'h0;
+  reg old_row_unneeded_1 = 1'h0;
+  reg old_row_unneeded_2 = 1'h0;
+  reg old_row_unneeded_3 = 1'h0;
+  reg old_row_unshared = 1'h0;
   reg once;
   reg [31:0] other;
   wire [127:0] other_rows;
@@ -1797,190 +1811,208 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$245  = \bank$387  == 2'h3;
-  assign \$249  = \$245  & \$248 ;
-  assign \$250  = row24_1_loads_2_2 == 2'h2;
-  assign \$251  = row24_1_loads_0_2 & \$250 ;
-  assign \$252  = | { \$251 , \$249  };
-  assign \$253  = \bank$387  == 2'h3;
-  assign \$257  = \$253  & \$256 ;
-  assign \$258  = row24_1_loads_2_2 == 2'h3;
-  assign \$259  = row24_1_loads_0_2 & \$258 ;
-  assign \$260  = | { \$259 , \$257  };
-  assign \$261  = \bank$387  == 2'h3;
-  assign \$265  = \$261  & \$264 ;
-  assign \$266  = row24_1_loads_2_2 == 3'h4;
-  assign \$267  = row24_1_loads_0_2 & \$266 ;
-  assign \$268  = | { \$267 , \$265  };
-  assign \$269  = \bank$387  == 2'h3;
-  assign \$273  = \$269  & \$272 ;
-  assign \$274  = row24_1_loads_2_2 == 3'h5;
-  assign \$275  = row24_1_loads_0_2 & \$274 ;
-  assign \$276  = | { \$275 , \$273  };
-  assign \$277  = \bank$387  == 2'h3;
-  assign \$281  = \$277  & \$280 ;
-  assign \$282  = row24_1_loads_2_2 == 3'h6;
-  assign \$283  = row24_1_loads_0_2 & \$282 ;
-  assign \$284  = | { \$283 , \$281  };
-  assign \$285  = \bank$387  == 2'h3;
-  assign \$289  = \$285  & \$288 ;
-  assign \$290  = row24_1_loads_2_2 == 3'h7;
-  assign \$291  = row24_1_loads_0_2 & \$290 ;
-  assign \$292  = | { \$291 , \$289  };
-  assign \$293  = \bank$64  == 2'h2;
-  assign \$294  = \active$399  & \$293 ;
-  assign \$295  = ! lane_x;
-  assign \$296  = enable_x & \$295 ;
-  assign \$298  = lane_x == 1'h1;
-  assign \$299  = enable_x & \$298 ;
-  assign \$301  = lane_x == 2'h2;
-  assign \$302  = enable_x & \$301 ;
-  assign \$304  = lane_x == 2'h3;
-  assign \$305  = enable_x & \$304 ;
-  assign \$307  = lane_x == 3'h4;
-  assign \$308  = enable_x & \$307 ;
-  assign \$310  = lane_x == 3'h5;
-  assign \$311  = enable_x & \$310 ;
-  assign \$313  = lane_x == 3'h6;
-  assign \$314  = enable_x & \$313 ;
-  assign \$316  = lane_x == 3'h7;
-  assign \$317  = enable_x & \$316 ;
-  assign \$319  = ! lane_y;
-  assign \$320  = enable_y & \$319 ;
-  assign \$322  = lane_y == 1'h1;
-  assign \$323  = enable_y & \$322 ;
-  assign \$325  = lane_y == 2'h2;
-  assign \$326  = enable_y & \$325 ;
-  assign \$328  = lane_y == 2'h3;
-  assign \$329  = enable_y & \$328 ;
-  assign \$331  = lane_y == 3'h4;
-  assign \$332  = enable_y & \$331 ;
-  assign \$334  = lane_y == 3'h5;
-  assign \$335  = enable_y & \$334 ;
-  assign \$337  = lane_y == 3'h6;
-  assign \$338  = enable_y & \$337 ;
-  assign \$340  = lane_y == 3'h7;
-  assign \$341  = enable_y & \$340 ;
-  assign \$343  = ! \bank$64 ;
-  assign \$344  = \active$399  & \$343 ;
-  assign \$346  = ! \bank$425 ;
-  assign \$347  = \write$424  & \$346 ;
-  assign \$348  = ! \bank$387 ;
-  assign \$352  = \$348  & \$351 ;
-  assign \$355  = \$354  | row_enables[0];
-  assign \$357  = ! \bank$425 ;
-  assign \$358  = ! \lane$432 ;
-  assign \$359  = \write$424  & \$358 ;
-  assign \$361  = \$357  & \$360 ;
-  assign \$362  = | { \$361 , \$356 , \$352  };
-  assign \$363  = ! \bank$387 ;
-  assign \$367  = \$363  & \$366 ;
-  assign \$372  = ! \bank$425 ;
-  assign \$373  = \lane$432  == 1'h1;
-  assign \$374  = \write$424  & \$373 ;
-  assign \$376  = \$372  & \$375 ;
-  assign \$377  = | { \$376 , \$371 , \$367  };
-  assign \$378  = ! \bank$387 ;
-  assign \$382  = \$378  & \$381 ;
-  assign \$387  = ! \bank$425 ;
-  assign \$388  = \lane$432  == 2'h2;
-  assign \$389  = \write$424  & \$388 ;
-  assign \$391  = \$387  & \$390 ;
-  assign \$392  = | { \$391 , \$386 , \$382  };
-  assign \$393  = ! \bank$387 ;
-  assign \$397  = \$393  & \$396 ;
-  assign \$402  = ! \bank$425 ;
-  assign \$403  = \lane$432  == 2'h3;
-  assign \$404  = \write$424  & \$403 ;
-  assign \$406  = \$402  & \$405 ;
-  assign \$407  = | { \$406 , \$401 , \$397  };
-  assign \$408  = ! \bank$387 ;
-  assign \$412  = \$408  & \$411 ;
-  assign \$417  = ! \bank$425 ;
-  assign \$418  = \lane$432  == 3'h4;
-  assign \$419  = \write$424  & \$418 ;
-  assign \$421  = \$417  & \$420 ;
-  assign \$422  = | { \$421 , \$416 , \$412  };
-  assign \$423  = ! \bank$387 ;
-  assign \$427  = \$423  & \$426 ;
-  assign \$432  = ! \bank$425 ;
-  assign \$433  = \lane$432  == 3'h5;
-  assign \$434  = \write$424  & \$433 ;
-  assign \$436  = \$432  & \$435 ;
-  assign \$437  = | { \$436 , \$431 , \$427  };
-  assign \$438  = ! \bank$387 ;
-  assign \$442  = \$438  & \$441 ;
-  assign \$447  = ! \bank$425 ;
-  assign \$448  = \lane$432  == 3'h6;
-  assign \$449  = \write$424  & \$448 ;
-  assign \$451  = \$447  & \$450 ;
-  assign \$452  = | { \$451 , \$446 , \$442  };
-  assign \$453  = ! \bank$387 ;
-  assign \$457  = \$453  & \$456 ;
-  assign \$462  = ! \bank$425 ;
-  assign \$463  = \lane$432  == 3'h7;
-  assign \$464  = \write$424  & \$463 ;
-  assign \$466  = \$462  & \$465 ;
-  assign \$467  = | { \$466 , \$461 , \$457  };
-  assign \$468  = \bank$64  == 1'h1;
-  assign \$469  = \active$399  & \$468 ;
-  assign \$472  = \write$424  & \$471 ;
-  assign \$473  = \bank$387  == 1'h1;
-  assign \$477  = \$473  & \$476 ;
-  assign \$480  = \$479  | row_enables[8];
-  assign \$483  = ! \lane$432 ;
-  assign \$484  = \write$424  & \$483 ;
-  assign \$486  = \$482  & \$485 ;
-  assign \$487  = | { \$486 , \$481 , \$477  };
-  assign \$488  = \bank$387  == 1'h1;
-  assign \$492  = \$488  & \$491 ;
-  assign \$498  = \lane$432  == 1'h1;
-  assign \$499  = \write$424  & \$498 ;
-  assign \$501  = \$497  & \$500 ;
-  assign \$502  = | { \$501 , \$496 , \$492  };
-  assign \$503  = \bank$387  == 1'h1;
-  assign \$507  = \$503  & \$506 ;
-  assign \$513  = \lane$432  == 2'h2;
-  assign \$514  = \write$424  & \$513 ;
-  assign \$516  = \$512  & \$515 ;
-  assign \$517  = | { \$516 , \$511 , \$507  };
-  assign \$518  = \bank$387  == 1'h1;
-  assign \$522  = \$518  & \$521 ;
-  assign \$528  = \lane$432  == 2'h3;
-  assign \$529  = \write$424  & \$528 ;
-  assign \$531  = \$527  & \$530 ;
-  assign \$532  = | { \$531 , \$526 , \$522  };
-  assign \$533  = \bank$387  == 1'h1;
-  assign \$537  = \$533  & \$536 ;
-  assign \$543  = \lane$432  == 3'h4;
-  assign \$544  = \write$424  & \$543 ;
-  assign \$546  = \$542  & \$545 ;
-  assign \$547  = | { \$546 , \$541 , \$537  };
-  assign \$548  = \bank$387  == 1'h1;
-  assign \$552  = \$548  & \$551 ;
-  assign \$558  = \lane$432  == 3'h5;
-  assign \$559  = \write$424  & \$558 ;
-  assign \$561  = \$557  & \$560 ;
-  assign \$562  = | { \$561 , \$556 , \$552  };
-  assign \$563  = \bank$387  == 1'h1;
-  assign \$567  = \$563  & \$566 ;
-  assign \$573  = \lane$432  == 3'h6;
-  assign \$574  = \write$424  & \$573 ;
-  assign \$576  = \$572  & \$575 ;
-  assign \$577  = | { \$576 , \$571 , \$567  };
-  assign \$578  = \bank$387  == 1'h1;
-  assign \$582  = \$578  & \$581 ;
-  assign \$588  = \lane$432  == 3'h7;
-  assign \$589  = \write$424  & \$588 ;
-  assign \$591  = \$587  & \$590 ;
-  assign \$592  = | { \$591 , \$586 , \$582  };
-  assign \$593  = ~ \$signal$160 ;
-  assign \$signal$162  = \$signal$157  & \$593 ;
-  assign \$594  = \$signal$161  == 1'h1;
-  assign \$595  = \$signal$161  == 2'h2;
-  assign \$596  = \$signal$161  == 2'h3;
-  assign \$597  = \$signal$161  == 3'h4;
-  assign \start$442  = \$596  | \$597 ;
+  assign \$231  = row24_0_loads_2_2 == 3'h6;
+  assign \$232  = row24_0_loads_0_2 & \$231 ;
+  assign \$233  = | { \$232 , \$230  };
+  assign \$234  = \bank$387  == 2'h2;
+  assign \$238  = \$234  & \$237 ;
+  assign \$239  = row24_0_loads_2_2 == 3'h7;
+  assign \$240  = row24_0_loads_0_2 & \$239 ;
+  assign \$241  = | { \$240 , \$238  };
+  assign \$243  = \bank$387  == 2'h3;
+  assign \$247  = \$243  & \$246 ;
+  assign \$248  = ! row24_1_loads_2_2;
+  assign \$249  = row24_1_loads_0_2 & \$248 ;
+  assign \$250  = | { \$249 , \$247  };
+  assign \$251  = \bank$387  == 2'h3;
+  assign \$255  = \$251  & \$254 ;
+  assign \$256  = row24_1_loads_2_2 == 1'h1;
+  assign \$257  = row24_1_loads_0_2 & \$256 ;
+  assign \$258  = | { \$257 , \$255  };
+  assign \$259  = \bank$387  == 2'h3;
+  assign \$263  = \$259  & \$262 ;
+  assign \$264  = row24_1_loads_2_2 == 2'h2;
+  assign \$265  = row24_1_loads_0_2 & \$264 ;
+  assign \$266  = | { \$265 , \$263  };
+  assign \$267  = \bank$387  == 2'h3;
+  assign \$271  = \$267  & \$270 ;
+  assign \$272  = row24_1_loads_2_2 == 2'h3;
+  assign \$273  = row24_1_loads_0_2 & \$272 ;
+  assign \$274  = | { \$273 , \$271  };
+  assign \$275  = \bank$387  == 2'h3;
+  assign \$279  = \$275  & \$278 ;
+  assign \$280  = row24_1_loads_2_2 == 3'h4;
+  assign \$281  = row24_1_loads_0_2 & \$280 ;
+  assign \$282  = | { \$281 , \$279  };
+  assign \$283  = \bank$387  == 2'h3;
+  assign \$287  = \$283  & \$286 ;
+  assign \$288  = row24_1_loads_2_2 == 3'h5;
+  assign \$289  = row24_1_loads_0_2 & \$288 ;
+  assign \$290  = | { \$289 , \$287  };
+  assign \$291  = \bank$387  == 2'h3;
+  assign \$295  = \$291  & \$294 ;
+  assign \$296  = row24_1_loads_2_2 == 3'h6;
+  assign \$297  = row24_1_loads_0_2 & \$296 ;
+  assign \$298  = | { \$297 , \$295  };
+  assign \$299  = \bank$387  == 2'h3;
+  assign \$303  = \$299  & \$302 ;
+  assign \$304  = row24_1_loads_2_2 == 3'h7;
+  assign \$305  = row24_1_loads_0_2 & \$304 ;
+  assign \$306  = | { \$305 , \$303  };
+  assign \$307  = \bank$64  == 2'h2;
+  assign \$308  = \active$399  & \$307 ;
+  assign \$309  = ! lane_x;
+  assign \$310  = enable_x & \$309 ;
+  assign \$312  = lane_x == 1'h1;
+  assign \$313  = enable_x & \$312 ;
+  assign \$315  = lane_x == 2'h2;
+  assign \$316  = enable_x & \$315 ;
+  assign \$318  = lane_x == 2'h3;
+  assign \$319  = enable_x & \$318 ;
+  assign \$321  = lane_x == 3'h4;
+  assign \$322  = enable_x & \$321 ;
+  assign \$324  = lane_x == 3'h5;
+  assign \$325  = enable_x & \$324 ;
+  assign \$327  = lane_x == 3'h6;
+  assign \$328  = enable_x & \$327 ;
+  assign \$330  = lane_x == 3'h7;
+  assign \$331  = enable_x & \$330 ;
+  assign \$333  = ! lane_y;
+  assign \$334  = enable_y & \$333 ;
+  assign \$336  = lane_y == 1'h1;
+  assign \$337  = enable_y & \$336 ;
+  assign \$339  = lane_y == 2'h2;
+  assign \$340  = enable_y & \$339 ;
+  assign \$342  = lane_y == 2'h3;
+  assign \$343  = enable_y & \$342 ;
+  assign \$345  = lane_y == 3'h4;
+  assign \$346  = enable_y & \$345 ;
+  assign \$348  = lane_y == 3'h5;
+  assign \$349  = enable_y & \$348 ;
+  assign \$351  = lane_y == 3'h6;
+  assign \$352  = enable_y & \$351 ;
+  assign \$354  = lane_y == 3'h7;
+  assign \$355  = enable_y & \$354 ;
+  assign \$357  = ! \bank$64 ;
+  assign \$358  = \active$399  & \$357 ;
+  assign \$360  = ! \bank$425 ;
+  assign \$361  = \write$424  & \$360 ;
+  assign \$362  = ! \bank$387 ;
+  assign \$366  = \$362  & \$365 ;
+  assign \$369  = \$368  | row_enables[0];
+  assign \$371  = ! \bank$425 ;
+  assign \$372  = ! \lane$432 ;
+  assign \$373  = \write$424  & \$372 ;
+  assign \$375  = \$371  & \$374 ;
+  assign \$376  = | { \$375 , \$370 , \$366  };
+  assign \$377  = ! \bank$387 ;
+  assign \$381  = \$377  & \$380 ;
+  assign \$386  = ! \bank$425 ;
+  assign \$387  = \lane$432  == 1'h1;
+  assign \$388  = \write$424  & \$387 ;
+  assign \$390  = \$386  & \$389 ;
+  assign \$391  = | { \$390 , \$385 , \$381  };
+  assign \$392  = ! \bank$387 ;
+  assign \$396  = \$392  & \$395 ;
+  assign \$401  = ! \bank$425 ;
+  assign \$402  = \lane$432  == 2'h2;
+  assign \$403  = \write$424  & \$402 ;
+  assign \$405  = \$401  & \$404 ;
+  assign \$406  = | { \$405 , \$400 , \$396  };
+  assign \$407  = ! \bank$387 ;
+  assign \$411  = \$407  & \$410 ;
+  assign \$416  = ! \bank$425 ;
+  assign \$417  = \lane$432  == 2'h3;
+  assign \$418  = \write$424  & \$417 ;
+  assign \$420  = \$416  & \$419 ;
+  assign \$421  = | { \$420 , \$415 , \$411  };
+  assign \$422  = ! \bank$387 ;
+  assign \$426  = \$422  & \$425 ;
+  assign \$431  = ! \bank$425 ;
+  assign \$432  = \lane$432  == 3'h4;
+  assign \$433  = \write$424  & \$432 ;
+  assign \$435  = \$431  & \$434 ;
+  assign \$436  = | { \$435 , \$430 , \$426  };
+  assign \$437  = ! \bank$387 ;
+  assign \$441  = \$437  & \$440 ;
+  assign \$446  = ! \bank$425 ;
+  assign \$447  = \lane$432  == 3'h5;
+  assign \$448  = \write$424  & \$447 ;
+  assign \$450  = \$446  & \$449 ;
+  assign \$451  = | { \$450 , \$445 , \$441  };
+  assign \$452  = ! \bank$387 ;
+  assign \$456  = \$452  & \$455 ;
+  assign \$461  = ! \bank$425 ;
+  assign \$462  = \lane$432  == 3'h6;
+  assign \$463  = \write$424  & \$462 ;
+  assign \$465  = \$461  & \$464 ;
+  assign \$466  = | { \$465 , \$460 , \$456  };
+  assign \$467  = ! \bank$387 ;
+  assign \$471  = \$467  & \$470 ;
+  assign \$476  = ! \bank$425 ;
+  assign \$477  = \lane$432  == 3'h7;
+  assign \$478  = \write$424  & \$477 ;
+  assign \$480  = \$476  & \$479 ;
+  assign \$481  = | { \$480 , \$475 , \$471  };
+  assign \$482  = \bank$64  == 1'h1;
+  assign \$483  = \active$399  & \$482 ;
+  assign \$486  = \write$424  & \$485 ;
+  assign \$487  = \bank$387  == 1'h1;
+  assign \$491  = \$487  & \$490 ;
+  assign \$494  = \$493  | row_enables[8];
+  assign \$497  = ! \lane$432 ;
+  assign \$498  = \write$424  & \$497 ;
+  assign \$500  = \$496  & \$499 ;
+  assign \$501  = | { \$500 , \$495 , \$491  };
+  assign \$502  = \bank$387  == 1'h1;
+  assign \$506  = \$502  & \$505 ;
+  assign \$512  = \lane$432  == 1'h1;
+  assign \$513  = \write$424  & \$512 ;
+  assign \$515  = \$511  & \$514 ;
+  assign \$516  = | { \$515 , \$510 , \$506  };
+  assign \$517  = \bank$387  == 1'h1;
+  assign \$521  = \$517  & \$520 ;
+  assign \$527  = \lane$432  == 2'h2;
+  assign \$528  = \write$424  & \$527 ;
+  assign \$530  = \$526  & \$529 ;
+  assign \$531  = | { \$530 , \$525 , \$521  };
+  assign \$532  = \bank$387  == 1'h1;
+  assign \$536  = \$532  & \$535 ;
+  assign \$542  = \lane$432  == 2'h3;
+  assign \$543  = \write$424  & \$542 ;
+  assign \$545  = \$541  & \$544 ;
+  assign \$546  = | { \$545 , \$540 , \$536  };
+  assign \$547  = \bank$387  == 1'h1;
+  assign \$551  = \$547  & \$550 ;
+  assign \$557  = \lane$432  == 3'h4;
+  assign \$558  = \write$424  & \$557 ;
+  assign \$560  = \$556  & \$559 ;
+  assign \$561  = | { \$560 , \$555 , \$551  };
+  assign \$562  = \bank$387  == 1'h1;
+  assign \$566  = \$562  & \$565 ;
+  assign \$572  = \lane$432  == 3'h5;
+  assign \$573  = \write$424  & \$572 ;
+  assign \$575  = \$571  & \$574 ;
+  assign \$576  = | { \$575 , \$570 , \$566  };
+  assign \$577  = \bank$387  == 1'h1;
+  assign \$581  = \$577  & \$580 ;
+  assign \$587  = \lane$432  == 3'h6;
+  assign \$588  = \write$424  & \$587 ;
+  assign \$590  = \$586  & \$589 ;
+  assign \$591  = | { \$590 , \$585 , \$581  };
+  assign \$592  = \bank$387  == 1'h1;
+  assign \$596  = \$592  & \$595 ;
+  assign \$602  = \lane$432  == 3'h7;
+  assign \$603  = \write$424  & \$602 ;
+  assign \$605  = \$601  & \$604 ;
+  assign \$606  = | { \$605 , \$600 , \$596  };
+  assign \$607  = ~ \$signal$160 ;
+  assign \$signal$162  = \$signal$157  & \$607 ;
+  assign \$608  = \$signal$161  == 1'h1;
+  assign \$609  = \$signal$161  == 2'h2;
+  assign \$610  = \$signal$161  == 2'h3;
+  assign \$611  = \$signal$161  == 3'h4;
+  assign \start$442  = \$610  | \$611 ;
   assign group = \$signal$161  == 3'h4;
   assign forget = \$signal$161  == 3'h5;
   assign rewind = \$signal$161  == 3'h6;
@@ -1999,75 +2031,75 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign clear_12 = \$signal$161  == 3'h7;
   assign clear_13 = \$signal$161  == 3'h7;
   assign clear_14 = \$signal$161  == 3'h7;
-  assign \$598  = ! left;
-  assign \$599  = \$signal$162  & \$598 ;
-  assign \$600  = ~ \$599 ;
+  assign \$612  = ! left;
+  assign \$613  = \$signal$162  & \$612 ;
+  assign \$614  = ~ \$613 ;
   always @(posedge clk)
-    tag_1 <= \$601 ;
+    tag_1 <= \$615 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$602 ;
+    a_row_bank_1 <= \$616 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$603 ;
+    a_row_bank_2 <= \$617 ;
   always @(posedge clk)
-    a_row_needed_1 <= \$604 ;
+    a_row_unneeded_1 <= \$618 ;
   always @(posedge clk)
-    a_row_needed_2 <= \$605 ;
+    a_row_unneeded_2 <= \$619 ;
   always @(posedge clk)
-    a_row_needed_3 <= \$606 ;
+    a_row_unneeded_3 <= \$620 ;
   always @(posedge clk)
-    a_row_needed_4 <= \$607 ;
+    a_row_unneeded_4 <= \$621 ;
   always @(posedge clk)
-    a_row_0 <= \$1 ;
+    a_row_0 <= \$3 ;
   always @(posedge clk)
-    a_row_1 <= \$2 ;
+    a_row_1 <= \$5 ;
   always @(posedge clk)
-    a_row_2 <= \$3 ;
+    a_row_2 <= \$7 ;
   always @(posedge clk)
-    a_row_3 <= \$4 ;
+    a_row_3 <= \$9 ;
   always @(posedge clk)
-    a_row_4 <= \$5 ;
+    a_row_4 <= \$11 ;
   always @(posedge clk)
-    a_row_5 <= \$6 ;
+    a_row_5 <= \$13 ;
   always @(posedge clk)
-    a_row_6 <= \$7 ;
+    a_row_6 <= \$15 ;
   always @(posedge clk)
-    a_row_7 <= \$8 ;
+    a_row_7 <= \$17 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$608 ;
+    a_word_bank_1 <= \$622 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$609 ;
+    a_word_bank_2 <= \$623 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$610 ;
+    a_word_lane_1 <= \$624 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$611 ;
+    a_word_lane_2 <= \$625 ;
   always @(posedge clk)
-    a_word_needed_1 <= \$612 ;
+    a_word_unneeded_1 <= \$626 ;
   always @(posedge clk)
-    a_word_needed_2 <= \$613 ;
+    a_word_unneeded_2 <= \$627 ;
   always @(posedge clk)
-    a_word_needed_3 <= \$614 ;
+    a_word_unneeded_3 <= \$628 ;
   always @(posedge clk)
-    a_word_needed_4 <= \$615 ;
+    a_word_unneeded_4 <= \$629 ;
   always @(posedge clk)
-    a_word_needed_5 <= \$616 ;
+    a_word_unneeded_5 <= \$630 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
-    a_word_0 <= \$9 ;
+    a_word_0 <= \$20 ;
   always @(posedge clk)
-    tag_2 <= \$617 ;
+    tag_2 <= \$631 ;
   always @(posedge clk)
-    tag_3 <= \$618 ;
+    tag_3 <= \$632 ;
   always @(posedge clk)
-    tag_4 <= \$619 ;
+    tag_4 <= \$633 ;
   always @(posedge clk)
-    tag_5 <= \$620 ;
+    tag_5 <= \$634 ;
   always @(posedge clk)
-    a_constant <= \$10 ;
+    a_constant <= \$21 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$621 ;
+    b_row_bank_1 <= \$635 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$622 ;
+    b_row_bank_2 <= \$636 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -2085,53 +2117,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$623 ;
+    tag_6 <= \$637 ;
   always @(posedge clk)
-    tag_7 <= \$624 ;
+    tag_7 <= \$638 ;
   always @(posedge clk)
-    tag_8 <= \$625 ;
+    tag_8 <= \$639 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$626 ;
+    old_row_bank_1 <= \$640 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$627 ;
+    old_row_shared_bank <= \$641 ;
   always @(posedge clk)
-    old_row_needed_1 <= \$628 ;
+    old_row_unneeded_1 <= \$642 ;
   always @(posedge clk)
-    old_row_needed_2 <= \$629 ;
+    old_row_unneeded_2 <= \$643 ;
   always @(posedge clk)
-    old_row_needed_3 <= \$630 ;
+    old_row_unneeded_3 <= \$644 ;
   always @(posedge clk)
-    old_row_needed_4 <= \$631 ;
+    old_row_unshared <= \$645 ;
   always @(posedge clk)
-    old_row_0 <= \$632 ;
+    old_row_0 <= \$646 ;
   always @(posedge clk)
-    old_row_1 <= \$633 ;
+    old_row_1 <= \$647 ;
   always @(posedge clk)
-    old_row_2 <= \$634 ;
+    old_row_2 <= \$648 ;
   always @(posedge clk)
-    old_row_3 <= \$635 ;
+    old_row_3 <= \$649 ;
   always @(posedge clk)
-    old_row_4 <= \$636 ;
+    old_row_4 <= \$650 ;
   always @(posedge clk)
-    old_row_5 <= \$637 ;
+    old_row_5 <= \$651 ;
   always @(posedge clk)
-    old_row_6 <= \$638 ;
+    old_row_6 <= \$652 ;
   always @(posedge clk)
-    old_row_7 <= \$639 ;
+    old_row_7 <= \$653 ;
   always @(posedge clk)
-    tag_9 <= \$640 ;
+    tag_9 <= \$654 ;
   always @(posedge clk)
-    \$signal  <= \$641 ;
+    \$signal  <= \$655 ;
   always @(posedge clk)
-    of_row <= \$642 ;
+    of_row <= \$656 ;
   always @(posedge clk)
-    summed_1 <= \$643 ;
+    summed_1 <= \$657 ;
   always @(posedge clk)
-    summed_2 <= \$644 ;
+    summed_2 <= \$658 ;
   always @(posedge clk)
-    summed_3 <= \$645 ;
+    summed_3 <= \$659 ;
   always @(posedge clk)
-    summed_4 <= \$646 ;
+    summed_4 <= \$660 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -2141,315 +2173,294 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$647 ;
+    first <= \$661 ;
   always @(posedge clk)
-    summed_5 <= \$648 ;
+    summed_5 <= \$662 ;
   always @(posedge clk)
-    summed_6 <= \$649 ;
+    summed_6 <= \$663 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$650 ;
+    bias_word_bank_1 <= \$664 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$651 ;
+    bias_word_bank_2 <= \$665 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$652 ;
+    bias_word_lane_1 <= \$666 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$653 ;
+    bias_word_lane_2 <= \$667 ;
   always @(posedge clk)
-    tag_10 <= \$654 ;
+    tag_10 <= \$668 ;
   always @(posedge clk)
-    tag_11 <= \$655 ;
+    tag_11 <= \$669 ;
   always @(posedge clk)
-    tag_12 <= \$656 ;
+    tag_12 <= \$670 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$657 ;
+    other_rows_bank_1 <= \$671 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$658 ;
+    other_rows_bank_2 <= \$672 ;
   always @(posedge clk)
-    parameter_0 <= \$44 ;
+    parameter_0 <= \$58 ;
   always @(posedge clk)
-    row24_0_loads_0_1 <= \$659 ;
+    row24_0_loads_0_1 <= \$673 ;
   always @(posedge clk)
-    row24_0_loads_0_2 <= \$660 ;
+    row24_0_loads_0_2 <= \$674 ;
   always @(posedge clk)
-    row24_0_loads_1_1 <= \$661 ;
+    row24_0_loads_1_1 <= \$675 ;
   always @(posedge clk)
-    row24_0_loads_1_2 <= \$662 ;
+    row24_0_loads_1_2 <= \$676 ;
   always @(posedge clk)
-    row24_0_loads_2_1 <= \$663 ;
+    row24_0_loads_2_1 <= \$677 ;
   always @(posedge clk)
-    row24_0_loads_2_2 <= \$664 ;
+    row24_0_loads_2_2 <= \$678 ;
   always @(posedge clk)
-    row24_1_loads_0_1 <= \$665 ;
+    row24_1_loads_0_1 <= \$679 ;
   always @(posedge clk)
-    row24_1_loads_0_2 <= \$666 ;
+    row24_1_loads_0_2 <= \$680 ;
   always @(posedge clk)
-    row24_1_loads_1_1 <= \$667 ;
+    row24_1_loads_1_1 <= \$681 ;
   always @(posedge clk)
-    row24_1_loads_1_2 <= \$668 ;
+    row24_1_loads_1_2 <= \$682 ;
   always @(posedge clk)
-    row24_1_loads_2_1 <= \$669 ;
+    row24_1_loads_2_1 <= \$683 ;
   always @(posedge clk)
-    row24_1_loads_2_2 <= \$670 ;
+    row24_1_loads_2_2 <= \$684 ;
   always @(posedge clk)
-    \$signal$157  <= \$671 ;
+    \$signal$157  <= \$685 ;
   always @(posedge clk)
-    \$signal$161  <= \$672 ;
+    \$signal$161  <= \$686 ;
   always @(posedge clk)
-    \$signal$160  <= \$673 ;
+    \$signal$160  <= \$687 ;
   always @(posedge clk)
-    count <= \$674 ;
+    count <= \$688 ;
   always @(posedge clk)
-    resident <= \$675 ;
+    resident <= \$689 ;
   always @(posedge clk)
-    stepping <= \$676 ;
+    stepping <= \$690 ;
   always @(posedge clk)
-    clamped_0 <= \$677 ;
+    clamped_0 <= \$691 ;
   always @(posedge clk)
-    clamped_1 <= \$678 ;
+    clamped_1 <= \$692 ;
   always @(posedge clk)
-    clamped_2 <= \$679 ;
+    clamped_2 <= \$693 ;
   always @(posedge clk)
-    clamped_3 <= \$680 ;
+    clamped_3 <= \$694 ;
   always @(posedge clk)
-    clamped_4 <= \$681 ;
+    clamped_4 <= \$695 ;
   always @(posedge clk)
-    clamped_5 <= \$682 ;
+    clamped_5 <= \$696 ;
   always @(posedge clk)
-    clamped_6 <= \$683 ;
+    clamped_6 <= \$697 ;
   always @(posedge clk)
-    clamped_7 <= \$684 ;
+    clamped_7 <= \$698 ;
   always @(posedge clk)
-    clamped_8 <= \$685 ;
+    clamped_8 <= \$699 ;
   always @(posedge clk)
-    clamped_9 <= \$686 ;
+    clamped_9 <= \$700 ;
   always @(posedge clk)
-    clamped_10 <= \$687 ;
+    clamped_10 <= \$701 ;
   always @(posedge clk)
-    clamped_11 <= \$688 ;
+    clamped_11 <= \$702 ;
   always @(posedge clk)
-    clamped_12 <= \$689 ;
+    clamped_12 <= \$703 ;
   always @(posedge clk)
-    clamped_13 <= \$690 ;
+    clamped_13 <= \$704 ;
   always @(posedge clk)
-    clamped_14 <= \$691 ;
+    clamped_14 <= \$705 ;
   always @(posedge clk)
-    \$signal$202  <= \$692 ;
+    \$signal$202  <= \$706 ;
   always @(posedge clk)
-    \$signal$203  <= \$693 ;
+    \$signal$203  <= \$707 ;
   always @(posedge clk)
-    done <= \$694 ;
+    done <= \$708 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$695 ;
+    select <= \$709 ;
   always @(posedge clk)
-    address <= \$696 ;
+    address <= \$710 ;
   always @(posedge clk)
-    left <= \$697 ;
-  assign \$1  = a_row_needed_4 ? a_row_raw_0 : 16'h0000;
-  assign \$2  = a_row_needed_4 ? a_row_raw_1 : 16'h0000;
-  assign \$3  = a_row_needed_4 ? a_row_raw_2 : 16'h0000;
-  assign \$4  = a_row_needed_4 ? a_row_raw_3 : 16'h0000;
-  assign \$5  = a_row_needed_4 ? a_row_raw_4 : 16'h0000;
-  assign \$6  = a_row_needed_4 ? a_row_raw_5 : 16'h0000;
-  assign \$7  = a_row_needed_4 ? a_row_raw_6 : 16'h0000;
-  assign \$8  = a_row_needed_4 ? a_row_raw_7 : 16'h0000;
-  assign \$9  = a_word_needed_5 ? \$129 [15:0] : 16'h0000;
-  assign \$10  = a_is_constant ? 16'h51ec : 16'h0000;
-  assign \$11  = ~ hold;
-  assign \$12  = busy ? old_bank : old_row_bank_1;
-  assign \$13  = ~ hold;
-  assign \$14  = old_row_needed_4 | busy;
-  assign \$15  = \$14  ? old_row_raw_0 : 24'h000000;
-  assign \$16  = ~ hold;
-  assign \$17  = old_row_needed_4 | busy;
-  assign \$18  = \$17  ? old_row_raw_1 : 24'h000000;
-  assign \$19  = ~ hold;
-  assign \$20  = old_row_needed_4 | busy;
-  assign \$21  = \$20  ? old_row_raw_2 : 24'h000000;
+    left <= \$711 ;
+  assign \$1  = ~ a_row_needed;
+  assign \$3  = \$2  ? 16'h0000 : a_row_raw_0;
+  assign \$5  = \$4  ? 16'h0000 : a_row_raw_1;
+  assign \$7  = \$6  ? 16'h0000 : a_row_raw_2;
+  assign \$9  = \$8  ? 16'h0000 : a_row_raw_3;
+  assign \$11  = \$10  ? 16'h0000 : a_row_raw_4;
+  assign \$13  = \$12  ? 16'h0000 : a_row_raw_5;
+  assign \$15  = \$14  ? 16'h0000 : a_row_raw_6;
+  assign \$17  = \$16  ? 16'h0000 : a_row_raw_7;
+  assign \$18  = ~ a_word_needed;
+  assign \$20  = \$19  ? 16'h0000 : \$143 [15:0];
+  assign \$21  = a_is_constant ? 16'h51ec : 16'h0000;
   assign \$22  = ~ hold;
-  assign \$23  = old_row_needed_4 | busy;
-  assign \$24  = \$23  ? old_row_raw_3 : 24'h000000;
-  assign \$25  = ~ hold;
-  assign \$26  = old_row_needed_4 | busy;
-  assign \$27  = \$26  ? old_row_raw_4 : 24'h000000;
-  assign \$28  = ~ hold;
-  assign \$29  = old_row_needed_4 | busy;
-  assign \$30  = \$29  ? old_row_raw_5 : 24'h000000;
-  assign \$31  = ~ hold;
-  assign \$32  = old_row_needed_4 | busy;
-  assign \$33  = \$32  ? old_row_raw_6 : 24'h000000;
-  assign \$34  = ~ hold;
-  assign \$35  = old_row_needed_4 | busy;
-  assign \$36  = \$35  ? old_row_raw_7 : 24'h000000;
-  assign \$37  = tag_9[0] & tag_9[2];
-  assign \$38  = \$37  & sums_rows;
-  assign \$39  = summed_4[0] & summed_4[3];
-  assign \$40  = | enables;
-  assign \$738  = \lane$142  / 4'h8;
-  assign \$42  = ! \$41 [2:0];
-  assign \$43  = \$40  & \$42 ;
-  assign \$44  = \$43  ? word : 24'h000000;
-  assign \$45  = ~ \busy$158 ;
-  assign \$46  = ~ busy;
-  assign \$47  = \$45  & \$46 ;
-  assign \$50  = ~ \$signal$160 ;
-  assign \$51  = \$49  & \$50 ;
-  assign \$52  = \$signal$162  ? bus__write_data : 32'd0;
-  assign \$53  = ~ running;
-  assign \$54  = \$signal$161  == 1'h1;
-  assign \$56  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$57  = 2'h0 + \$56 ;
-  assign \$59  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$60  = 2'h0 + \$59 ;
-  assign \$62  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$63  = 2'h0 + \$62 ;
-  assign \$65  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$66  = 2'h0 + \$65 ;
-  assign \$68  = counts_4_0 ? clamped : 4'h0;
-  assign \$69  = 2'h0 + \$68 ;
-  assign \$71  = counts_5_3 ? \clamped$183  : 1'h0;
-  assign \$72  = 2'h0 + \$71 ;
-  assign \$74  = counts_6_0 ? clamped : 4'h0;
-  assign \$75  = 2'h0 + \$74 ;
-  assign \$77  = counts_7_0 ? clamped : 4'h0;
-  assign \$78  = 2'h0 + \$77 ;
-  assign \$80  = counts_8_3 ? \clamped$183  : 1'h0;
-  assign \$81  = 2'h0 + \$80 ;
-  assign \$83  = counts_9_3 ? \clamped$183  : 1'h0;
-  assign \$84  = 2'h0 + \$83 ;
-  assign \$86  = counts_10_3 ? \clamped$183  : 1'h0;
-  assign \$87  = 2'h0 + \$86 ;
-  assign \$89  = counts_11_0 ? clamped : 4'h0;
-  assign \$90  = 2'h0 + \$89 ;
-  assign \$92  = counts_12_0 ? clamped : 4'h0;
-  assign \$93  = 2'h0 + \$92 ;
-  assign \$95  = counts_13_0 ? clamped : 4'h0;
-  assign \$96  = 2'h0 + \$95 ;
-  assign \$98  = counts_14_0 ? clamped : 4'h0;
-  assign \$99  = 2'h0 + \$98 ;
-  assign \$100  = step_done & stepping;
-  assign \$101  = | bus__address[7:4];
-  assign \$102  = bus__address == 3'h5;
-  assign \$103  = bus__address == 3'h7;
-  assign \$104  = | { \$103 , \$102  };
-  assign \$105  = \$101  | \$104 ;
-  assign \$106  = | bus__address[7:4];
-  assign \$107  = bus__address[7:4] - 1'h1;
-  assign \$108  = bus__address == 3'h7;
-  assign \$109  = 4'hf + \$108 ;
-  assign \$110  = \$106  ? { \$107 , bus__address[3:0] } : { 4'h0, \$109  };
-  assign \$111  = | left;
-  assign \$112  = left - 1'h1;
-  assign \$115  = $signed(\$114 [16:0]) + $signed(2'h1);
-  assign \$117  = & { \$114 [23], \$114 [23:16] };
-  assign \$118  = | { \$114 [23], \$114 [23:16] };
-  assign \$119  = ~ \$118 ;
-  assign \$120  = \$117  | \$119 ;
-  assign \$121  = ~ \$120 ;
-  assign \$122  = ~ \$114 [23];
-  assign \$123  = & \$114 [15:0];
-  assign \$124  = \$122  & \$123 ;
-  assign a_word_copy_0_outside = \$121  | \$124 ;
-  assign \$125  = & { \$114 [23], \$114 [23:17] };
-  assign \$126  = \$114 [23] & \$125 ;
-  assign \$127  = & \$114 [15:0];
-  assign a_word_copy_0_returns = \$126  & \$127 ;
-  assign \$129  = a_word_copy_0_outside ? { 1'h0, \$128  } : { \$116 [15], \$116 [15:0] };
-  assign \$131  = \$130  | a_word_0;
-  assign a = \$131  | a_constant;
-  assign \$133  = \$132  | a_word_0;
-  assign \a$239  = \$133  | a_constant;
-  assign \$135  = \$134  | a_word_0;
-  assign \a$243  = \$135  | a_constant;
-  assign \$137  = \$136  | a_word_0;
-  assign \a$247  = \$137  | a_constant;
-  assign \$139  = \$138  | a_word_0;
-  assign \a$251  = \$139  | a_constant;
-  assign \$141  = \$140  | a_word_0;
-  assign \a$255  = \$141  | a_constant;
-  assign \$143  = \$142  | a_word_0;
-  assign \a$259  = \$143  | a_constant;
+  assign \$23  = busy ? old_bank : old_row_bank_1;
+  assign \$24  = ~ old_row_needed;
+  assign \$25  = ~ busy;
+  assign \$26  = old_row_unneeded_3 & \$25 ;
+  assign \$27  = ~ hold;
+  assign \$29  = \$28  ? 24'h000000 : old_row_raw_0;
+  assign \$30  = ~ hold;
+  assign \$32  = \$31  ? 24'h000000 : old_row_raw_1;
+  assign \$33  = ~ hold;
+  assign \$35  = \$34  ? 24'h000000 : old_row_raw_2;
+  assign \$36  = ~ hold;
+  assign \$38  = \$37  ? 24'h000000 : old_row_raw_3;
+  assign \$39  = ~ hold;
+  assign \$41  = \$40  ? 24'h000000 : old_row_raw_4;
+  assign \$42  = ~ hold;
+  assign \$44  = \$43  ? 24'h000000 : old_row_raw_5;
+  assign \$45  = ~ hold;
+  assign \$47  = \$46  ? 24'h000000 : old_row_raw_6;
+  assign \$48  = ~ hold;
+  assign \$50  = \$49  ? 24'h000000 : old_row_raw_7;
+  assign \$51  = tag_9[0] & tag_9[2];
+  assign \$52  = \$51  & sums_rows;
+  assign \$53  = summed_4[0] & summed_4[3];
+  assign \$54  = | enables;
+  assign \$766  = \lane$142  / 4'h8;
+  assign \$56  = ! \$55 [2:0];
+  assign \$57  = \$54  & \$56 ;
+  assign \$58  = \$57  ? word : 24'h000000;
+  assign \$59  = ~ \busy$158 ;
+  assign \$60  = ~ busy;
+  assign \$61  = \$59  & \$60 ;
+  assign \$64  = ~ \$signal$160 ;
+  assign \$65  = \$63  & \$64 ;
+  assign \$66  = \$signal$162  ? bus__write_data : 32'd0;
+  assign \$67  = ~ running;
+  assign \$68  = \$signal$161  == 1'h1;
+  assign \$70  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$71  = 2'h0 + \$70 ;
+  assign \$73  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$74  = 2'h0 + \$73 ;
+  assign \$76  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$77  = 2'h0 + \$76 ;
+  assign \$79  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$80  = 2'h0 + \$79 ;
+  assign \$82  = counts_4_0 ? clamped : 4'h0;
+  assign \$83  = 2'h0 + \$82 ;
+  assign \$85  = counts_5_3 ? \clamped$183  : 1'h0;
+  assign \$86  = 2'h0 + \$85 ;
+  assign \$88  = counts_6_0 ? clamped : 4'h0;
+  assign \$89  = 2'h0 + \$88 ;
+  assign \$91  = counts_7_0 ? clamped : 4'h0;
+  assign \$92  = 2'h0 + \$91 ;
+  assign \$94  = counts_8_3 ? \clamped$183  : 1'h0;
+  assign \$95  = 2'h0 + \$94 ;
+  assign \$97  = counts_9_3 ? \clamped$183  : 1'h0;
+  assign \$98  = 2'h0 + \$97 ;
+  assign \$100  = counts_10_3 ? \clamped$183  : 1'h0;
+  assign \$101  = 2'h0 + \$100 ;
+  assign \$103  = counts_11_0 ? clamped : 4'h0;
+  assign \$104  = 2'h0 + \$103 ;
+  assign \$106  = counts_12_0 ? clamped : 4'h0;
+  assign \$107  = 2'h0 + \$106 ;
+  assign \$109  = counts_13_0 ? clamped : 4'h0;
+  assign \$110  = 2'h0 + \$109 ;
+  assign \$112  = counts_14_0 ? clamped : 4'h0;
+  assign \$113  = 2'h0 + \$112 ;
+  assign \$114  = step_done & stepping;
+  assign \$115  = | bus__address[7:4];
+  assign \$116  = bus__address == 3'h5;
+  assign \$117  = bus__address == 3'h7;
+  assign \$118  = | { \$117 , \$116  };
+  assign \$119  = \$115  | \$118 ;
+  assign \$120  = | bus__address[7:4];
+  assign \$121  = bus__address[7:4] - 1'h1;
+  assign \$122  = bus__address == 3'h7;
+  assign \$123  = 4'hf + \$122 ;
+  assign \$124  = \$120  ? { \$121 , bus__address[3:0] } : { 4'h0, \$123  };
+  assign \$125  = | left;
+  assign \$126  = left - 1'h1;
+  assign \$129  = $signed(\$128 [16:0]) + $signed(2'h1);
+  assign \$131  = & { \$128 [23], \$128 [23:16] };
+  assign \$132  = | { \$128 [23], \$128 [23:16] };
+  assign \$133  = ~ \$132 ;
+  assign \$134  = \$131  | \$133 ;
+  assign \$135  = ~ \$134 ;
+  assign \$136  = ~ \$128 [23];
+  assign \$137  = & \$128 [15:0];
+  assign \$138  = \$136  & \$137 ;
+  assign a_word_copy_0_outside = \$135  | \$138 ;
+  assign \$139  = & { \$128 [23], \$128 [23:17] };
+  assign \$140  = \$128 [23] & \$139 ;
+  assign \$141  = & \$128 [15:0];
+  assign a_word_copy_0_returns = \$140  & \$141 ;
+  assign \$143  = a_word_copy_0_outside ? { 1'h0, \$142  } : { \$130 [15], \$130 [15:0] };
   assign \$145  = \$144  | a_word_0;
-  assign \a$263  = \$145  | a_constant;
+  assign a = \$145  | a_constant;
+  assign \$147  = \$146  | a_word_0;
+  assign \a$239  = \$147  | a_constant;
+  assign \$149  = \$148  | a_word_0;
+  assign \a$243  = \$149  | a_constant;
+  assign \$151  = \$150  | a_word_0;
+  assign \a$247  = \$151  | a_constant;
+  assign \$153  = \$152  | a_word_0;
+  assign \a$251  = \$153  | a_constant;
+  assign \$155  = \$154  | a_word_0;
+  assign \a$255  = \$155  | a_constant;
+  assign \$157  = \$156  | a_word_0;
+  assign \a$259  = \$157  | a_constant;
+  assign \$159  = \$158  | a_word_0;
+  assign \a$263  = \$159  | a_constant;
   assign \trigger$278  = tag_5[0] & tag_5[2];
-  assign \$146  = tag_9[0] & tag_9[2];
-  assign \$147  = \$146  & sums_rows;
-  assign \$148  = \$147  ? tag_9 : tag_5;
-  assign \$149  = tag_5[0] & sums_products;
-  assign \$150  = tag_9[0] & tag_9[2];
-  assign \$151  = \$150  & sums_rows;
-  assign \$152  = \$149  | \$151 ;
-  assign \$153  = ~ of_row_4;
-  assign enable = summed_4[0] & \$153 ;
+  assign \$160  = tag_9[0] & tag_9[2];
+  assign \$161  = \$160  & sums_rows;
+  assign \$162  = \$161  ? tag_9 : tag_5;
+  assign \$163  = tag_5[0] & sums_products;
+  assign \$164  = tag_9[0] & tag_9[2];
+  assign \$165  = \$164  & sums_rows;
+  assign \$166  = \$163  | \$165 ;
+  assign \$167  = ~ of_row_4;
+  assign enable = summed_4[0] & \$167 ;
   assign \enable$305  = summed_4[0] & of_row_4;
   assign \word$306  = sum | { \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308  };
-  assign \$154  = \$signal [0] & \$signal [4];
-  assign \$155  = summed_1[0] & summed_1[4];
-  assign \$156  = summed_2[0] & summed_2[4];
-  assign \$157  = summed_3[0] & summed_3[4];
-  assign \$158  = summed_4[0] & summed_4[4];
-  assign \$159  = summed_5[0] & summed_5[4];
-  assign \$160  = summed_6[0] & summed_6[4];
+  assign \$168  = \$signal [0] & \$signal [4];
+  assign \$169  = summed_1[0] & summed_1[4];
+  assign \$170  = summed_2[0] & summed_2[4];
+  assign \$171  = summed_3[0] & summed_3[4];
+  assign \$172  = summed_4[0] & summed_4[4];
+  assign \$173  = summed_5[0] & summed_5[4];
+  assign \$174  = summed_6[0] & summed_6[4];
   assign \trigger$323  = tag_5[0] & tag_5[2];
   assign \trigger$331  = tag_12[0] & tag_12[2];
   assign \trigger$354  = \write_tag$355 [0] & \write_tag$355 [1];
   assign \trigger$360  = \write_tag$355 [0] & \write_tag$355 [1];
-  assign \$161  = ready_4[0] & finishes_sum;
+  assign \$175  = ready_4[0] & finishes_sum;
   assign loading = | enables;
-  assign \$162  = ! \bank$87 ;
-  assign \$163  = active & \$162 ;
-  assign \$164  = \bank$387  == 2'h2;
-  assign \$168  = \$164  & \$167 ;
-  assign \$169  = ! row24_0_loads_2_2;
-  assign \$170  = row24_0_loads_0_2 & \$169 ;
-  assign \$171  = | { \$170 , \$168  };
-  assign \$172  = \bank$387  == 2'h2;
-  assign \$176  = \$172  & \$175 ;
-  assign \$177  = row24_0_loads_2_2 == 1'h1;
-  assign \$178  = row24_0_loads_0_2 & \$177 ;
-  assign \$179  = | { \$178 , \$176  };
-  assign \$180  = \bank$387  == 2'h2;
-  assign \$184  = \$180  & \$183 ;
-  assign \$185  = row24_0_loads_2_2 == 2'h2;
-  assign \$186  = row24_0_loads_0_2 & \$185 ;
-  assign \$187  = | { \$186 , \$184  };
-  assign \$188  = \bank$387  == 2'h2;
-  assign \$192  = \$188  & \$191 ;
-  assign \$193  = row24_0_loads_2_2 == 2'h3;
-  assign \$194  = row24_0_loads_0_2 & \$193 ;
-  assign \$195  = | { \$194 , \$192  };
-  assign \$196  = \bank$387  == 2'h2;
-  assign \$200  = \$196  & \$199 ;
-  assign \$201  = row24_0_loads_2_2 == 3'h4;
-  assign \$202  = row24_0_loads_0_2 & \$201 ;
-  assign \$203  = | { \$202 , \$200  };
-  assign \$204  = \bank$387  == 2'h2;
-  assign \$208  = \$204  & \$207 ;
-  assign \$209  = row24_0_loads_2_2 == 3'h5;
-  assign \$210  = row24_0_loads_0_2 & \$209 ;
-  assign \$211  = | { \$210 , \$208  };
-  assign \$212  = \bank$387  == 2'h2;
-  assign \$216  = \$212  & \$215 ;
-  assign \$217  = row24_0_loads_2_2 == 3'h6;
-  assign \$218  = row24_0_loads_0_2 & \$217 ;
-  assign \$219  = | { \$218 , \$216  };
-  assign \$220  = \bank$387  == 2'h2;
-  assign \$224  = \$220  & \$223 ;
-  assign \$225  = row24_0_loads_2_2 == 3'h7;
-  assign \$226  = row24_0_loads_0_2 & \$225 ;
-  assign \$227  = | { \$226 , \$224  };
-  assign \$229  = \bank$387  == 2'h3;
-  assign \$233  = \$229  & \$232 ;
-  assign \$234  = ! row24_1_loads_2_2;
-  assign \$235  = row24_1_loads_0_2 & \$234 ;
-  assign \$236  = | { \$235 , \$233  };
-  assign \$237  = \bank$387  == 2'h3;
-  assign \$241  = \$237  & \$240 ;
-  assign \$242  = row24_1_loads_2_2 == 1'h1;
-  assign \$243  = row24_1_loads_0_2 & \$242 ;
-  assign \$244  = | { \$243 , \$241  };
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23], \$114 [23] };
+  assign \$176  = ! \bank$87 ;
+  assign \$177  = active & \$176 ;
+  assign \$178  = \bank$387  == 2'h2;
+  assign \$182  = \$178  & \$181 ;
+  assign \$183  = ! row24_0_loads_2_2;
+  assign \$184  = row24_0_loads_0_2 & \$183 ;
+  assign \$185  = | { \$184 , \$182  };
+  assign \$186  = \bank$387  == 2'h2;
+  assign \$190  = \$186  & \$189 ;
+  assign \$191  = row24_0_loads_2_2 == 1'h1;
+  assign \$192  = row24_0_loads_0_2 & \$191 ;
+  assign \$193  = | { \$192 , \$190  };
+  assign \$194  = \bank$387  == 2'h2;
+  assign \$198  = \$194  & \$197 ;
+  assign \$199  = row24_0_loads_2_2 == 2'h2;
+  assign \$200  = row24_0_loads_0_2 & \$199 ;
+  assign \$201  = | { \$200 , \$198  };
+  assign \$202  = \bank$387  == 2'h2;
+  assign \$206  = \$202  & \$205 ;
+  assign \$207  = row24_0_loads_2_2 == 2'h3;
+  assign \$208  = row24_0_loads_0_2 & \$207 ;
+  assign \$209  = | { \$208 , \$206  };
+  assign \$210  = \bank$387  == 2'h2;
+  assign \$214  = \$210  & \$213 ;
+  assign \$215  = row24_0_loads_2_2 == 3'h4;
+  assign \$216  = row24_0_loads_0_2 & \$215 ;
+  assign \$217  = | { \$216 , \$214  };
+  assign \$218  = \bank$387  == 2'h2;
+  assign \$222  = \$218  & \$221 ;
+  assign \$223  = row24_0_loads_2_2 == 3'h5;
+  assign \$224  = row24_0_loads_0_2 & \$223 ;
+  assign \$225  = | { \$224 , \$222  };
+  assign \$226  = \bank$387  == 2'h2;
+  assign \$230  = \$226  & \$229 ;
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
@@ -2482,14 +2493,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$506$0 (\$362 ),
-    .\port$521$0 (\$377 ),
-    .\port$536$0 (\$392 ),
-    .\port$551$0 (\$407 ),
-    .\port$566$0 (\$422 ),
-    .\port$581$0 (\$437 ),
-    .\port$596$0 (\$452 ),
-    .\port$611$0 (\$467 ),
+    .\port$520$0 (\$376 ),
+    .\port$535$0 (\$391 ),
+    .\port$550$0 (\$406 ),
+    .\port$565$0 (\$421 ),
+    .\port$580$0 (\$436 ),
+    .\port$595$0 (\$451 ),
+    .\port$610$0 (\$466 ),
+    .\port$625$0 (\$481 ),
     .read__addr(\read_address$418 ),
     .read_data(read_data),
     .rst(rst),
@@ -2498,14 +2509,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$637$0 (\$487 ),
-    .\port$652$0 (\$502 ),
-    .\port$667$0 (\$517 ),
-    .\port$682$0 (\$532 ),
-    .\port$697$0 (\$547 ),
-    .\port$712$0 (\$562 ),
-    .\port$727$0 (\$577 ),
-    .\port$742$0 (\$592 ),
+    .\port$651$0 (\$501 ),
+    .\port$666$0 (\$516 ),
+    .\port$681$0 (\$531 ),
+    .\port$696$0 (\$546 ),
+    .\port$711$0 (\$561 ),
+    .\port$726$0 (\$576 ),
+    .\port$741$0 (\$591 ),
+    .\port$756$0 (\$606 ),
     .read__addr(\read_address$433 ),
     .read_data(\read_data$216 ),
     .rst(rst),
@@ -2515,14 +2526,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$303$0 (\$171 ),
-    .\port$311$0 (\$179 ),
-    .\port$319$0 (\$187 ),
-    .\port$327$0 (\$195 ),
-    .\port$335$0 (\$203 ),
-    .\port$343$0 (\$211 ),
-    .\port$351$0 (\$219 ),
-    .\port$359$0 (\$227 ),
+    .\port$317$0 (\$185 ),
+    .\port$325$0 (\$193 ),
+    .\port$333$0 (\$201 ),
+    .\port$341$0 (\$209 ),
+    .\port$349$0 (\$217 ),
+    .\port$357$0 (\$225 ),
+    .\port$365$0 (\$233 ),
+    .\port$373$0 (\$241 ),
     .read__addr(read_address),
     .read_data(\read_data$223 ),
     .rst(rst),
@@ -2532,14 +2543,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$372$0 (\$236 ),
-    .\port$380$0 (\$244 ),
-    .\port$388$0 (\$252 ),
-    .\port$396$0 (\$260 ),
-    .\port$404$0 (\$268 ),
-    .\port$412$0 (\$276 ),
-    .\port$420$0 (\$284 ),
-    .\port$428$0 (\$292 ),
+    .\port$386$0 (\$250 ),
+    .\port$394$0 (\$258 ),
+    .\port$402$0 (\$266 ),
+    .\port$410$0 (\$274 ),
+    .\port$418$0 (\$282 ),
+    .\port$426$0 (\$290 ),
+    .\port$434$0 (\$298 ),
+    .\port$442$0 (\$306 ),
     .read__addr(\read_address$391 ),
     .read_data(\read_data$283 ),
     .rst(rst),
@@ -2548,15 +2559,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3347$0 (\word$404 ),
-    .\port$435$0 (\$297 ),
-    .\port$438$0 (\$300 ),
-    .\port$441$0 (\$303 ),
-    .\port$444$0 (\$306 ),
-    .\port$447$0 (\$309 ),
-    .\port$450$0 (\$312 ),
-    .\port$453$0 (\$315 ),
-    .\port$456$0 (\$318 ),
+    .\port$3387$0 (\word$404 ),
+    .\port$449$0 (\$311 ),
+    .\port$452$0 (\$314 ),
+    .\port$455$0 (\$317 ),
+    .\port$458$0 (\$320 ),
+    .\port$461$0 (\$323 ),
+    .\port$464$0 (\$326 ),
+    .\port$467$0 (\$329 ),
+    .\port$470$0 (\$332 ),
     .read__addr(\read_address$397 ),
     .read_data(\read_data$217 ),
     .rst(rst),
@@ -2564,15 +2575,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3347$0 (\word$404 ),
-    .\port$459$0 (\$321 ),
-    .\port$462$0 (\$324 ),
-    .\port$465$0 (\$327 ),
-    .\port$468$0 (\$330 ),
-    .\port$471$0 (\$333 ),
-    .\port$474$0 (\$336 ),
-    .\port$477$0 (\$339 ),
-    .\port$480$0 (\$342 ),
+    .\port$3387$0 (\word$404 ),
+    .\port$473$0 (\$335 ),
+    .\port$476$0 (\$338 ),
+    .\port$479$0 (\$341 ),
+    .\port$482$0 (\$344 ),
+    .\port$485$0 (\$347 ),
+    .\port$488$0 (\$350 ),
+    .\port$491$0 (\$353 ),
+    .\port$494$0 (\$356 ),
     .read__addr(\read_address$408 ),
     .read_data(\read_data$337 ),
     .rst(rst),
@@ -2635,23 +2646,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped_kernel(clamped_kernel),
     .clk(clk),
     .loaded(parameter_0),
-    .\loading$162 (loading),
-    .\port$3051$0 (old_row_0),
-    .\port$3053$0 (old_row_1),
-    .\port$3055$0 (old_row_2),
-    .\port$3057$0 (old_row_3),
-    .\port$3059$0 (old_row_4),
-    .\port$3061$0 (old_row_5),
-    .\port$3063$0 (old_row_6),
-    .\port$3065$0 (old_row_7),
-    .\port$3693$0 (total),
-    .\port$3698$0 (\total$271 ),
-    .\port$3703$0 (\total$272 ),
-    .\port$3708$0 (\total$273 ),
-    .\port$3713$0 (\total$274 ),
-    .\port$3718$0 (\total$275 ),
-    .\port$3723$0 (\total$276 ),
-    .\port$3728$0 (\total$277 ),
+    .loading(loading),
+    .\port$3091$0 (old_row_0),
+    .\port$3093$0 (old_row_1),
+    .\port$3095$0 (old_row_2),
+    .\port$3097$0 (old_row_3),
+    .\port$3099$0 (old_row_4),
+    .\port$3101$0 (old_row_5),
+    .\port$3103$0 (old_row_6),
+    .\port$3105$0 (old_row_7),
+    .\port$3733$0 (total),
+    .\port$3738$0 (\total$271 ),
+    .\port$3743$0 (\total$272 ),
+    .\port$3748$0 (\total$273 ),
+    .\port$3753$0 (\total$274 ),
+    .\port$3758$0 (\total$275 ),
+    .\port$3763$0 (\total$276 ),
+    .\port$3768$0 (\total$277 ),
     .rows(\words$303 ),
     .rst(rst),
     .tag(tag_8),
@@ -2671,7 +2682,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2680,7 +2691,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$239 ),
     .b(\b$240 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$295 ),
     .rst(rst),
     .total(\total$271 )
@@ -2689,7 +2700,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$243 ),
     .b(\b$244 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$296 ),
     .rst(rst),
     .total(\total$272 )
@@ -2698,7 +2709,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$247 ),
     .b(\b$248 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$297 ),
     .rst(rst),
     .total(\total$273 )
@@ -2707,7 +2718,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$251 ),
     .b(\b$252 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$298 ),
     .rst(rst),
     .total(\total$274 )
@@ -2716,7 +2727,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$255 ),
     .b(\b$256 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$299 ),
     .rst(rst),
     .total(\total$275 )
@@ -2725,7 +2736,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$259 ),
     .b(\b$260 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$300 ),
     .rst(rst),
     .total(\total$276 )
@@ -2734,7 +2745,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$263 ),
     .b(\b$264 ),
     .clk(clk),
-    .\port$3037$0 (tag_8[1:0]),
+    .\port$3077$0 (tag_8[1:0]),
     .product(\product$301 ),
     .rst(rst),
     .total(\total$277 )
@@ -2774,14 +2785,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3696$0 (product),
-    .\port$3701$0 (\product$295 ),
-    .\port$3706$0 (\product$296 ),
-    .\port$3711$0 (\product$297 ),
-    .\port$3716$0 (\product$298 ),
-    .\port$3721$0 (\product$299 ),
-    .\port$3726$0 (\product$300 ),
-    .\port$3731$0 (\product$301 ),
+    .\port$3736$0 (product),
+    .\port$3741$0 (\product$295 ),
+    .\port$3746$0 (\product$296 ),
+    .\port$3751$0 (\product$297 ),
+    .\port$3756$0 (\product$298 ),
+    .\port$3761$0 (\product$299 ),
+    .\port$3766$0 (\product$300 ),
+    .\port$3771$0 (\product$301 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2849,14 +2860,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$337 ),
-    .\port$3693$0 (total),
-    .\port$3698$0 (\total$271 ),
-    .\port$3703$0 (\total$272 ),
-    .\port$3708$0 (\total$273 ),
-    .\port$3713$0 (\total$274 ),
-    .\port$3718$0 (\total$275 ),
-    .\port$3723$0 (\total$276 ),
-    .\port$3728$0 (\total$277 ),
+    .\port$3733$0 (total),
+    .\port$3738$0 (\total$271 ),
+    .\port$3743$0 (\total$272 ),
+    .\port$3748$0 (\total$273 ),
+    .\port$3753$0 (\total$274 ),
+    .\port$3758$0 (\total$275 ),
+    .\port$3763$0 (\total$276 ),
+    .\port$3768$0 (\total$277 ),
     .row_enables(row_enables),
     .rows(\rows$423 ),
     .rst(rst),
@@ -2907,560 +2918,560 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$27 (\bank$425 ),
     .clk(clk),
     .\lane$15 (\lane$432 ),
-    .\port$4296$11 (\write_tag$369 [16:11]),
+    .\port$4336$11 (\write_tag$369 [16:11]),
     .row(\row$426 ),
     .rst(rst),
     .trigger(\write_tag$369 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = tag;
+    \$615  = tag;
     if (rst) begin
-      \$601  = 20'h00000;
+      \$615  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = bank;
+    \$616  = bank;
     if (rst) begin
-      \$602  = 2'h0;
+      \$616  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = a_row_bank_1;
+    \$617  = a_row_bank_1;
     if (rst) begin
-      \$603  = 2'h0;
+      \$617  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = a_row_needed;
+    \$618  = \$1 ;
     if (rst) begin
-      \$604  = 1'h0;
+      \$618  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = a_row_needed_1;
+    \$619  = a_row_unneeded_1;
     if (rst) begin
-      \$605  = 1'h0;
+      \$619  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = a_row_needed_2;
+    \$620  = a_row_unneeded_2;
     if (rst) begin
-      \$606  = 1'h0;
+      \$620  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = a_row_needed_3;
+    \$621  = a_row_unneeded_3;
     if (rst) begin
-      \$607  = 1'h0;
+      \$621  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = \bank$42 ;
+    \$622  = \bank$42 ;
     if (rst) begin
-      \$608  = 1'h0;
+      \$622  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = a_word_bank_1;
+    \$623  = a_word_bank_1;
     if (rst) begin
-      \$609  = 1'h0;
+      \$623  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = lane;
+    \$624  = lane;
     if (rst) begin
-      \$610  = 3'h0;
+      \$624  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$611  = a_word_lane_1;
+    \$625  = a_word_lane_1;
     if (rst) begin
-      \$611  = 3'h0;
+      \$625  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$612  = a_word_needed;
-    if (rst) begin
-      \$612  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$613  = a_word_needed_1;
-    if (rst) begin
-      \$613  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = a_word_needed_2;
-    if (rst) begin
-      \$614  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = a_word_needed_3;
-    if (rst) begin
-      \$615  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = a_word_needed_4;
-    if (rst) begin
-      \$616  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = tag_1;
-    if (rst) begin
-      \$617  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = tag_2;
-    if (rst) begin
-      \$618  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = tag_3;
-    if (rst) begin
-      \$619  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = tag_4;
-    if (rst) begin
-      \$620  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = \bank$64 ;
-    if (rst) begin
-      \$621  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = b_row_bank_1;
-    if (rst) begin
-      \$622  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = tag_5;
-    if (rst) begin
-      \$623  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = tag_6;
-    if (rst) begin
-      \$624  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = tag_7;
-    if (rst) begin
-      \$625  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = old_row_bank_1;
-    if (\$11 ) begin
-      \$626  = \bank$87 ;
-    end
+    \$626  = \$18 ;
     if (rst) begin
       \$626  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = old_row_shared_bank;
-    if (\$11 ) begin
-      \$627  = \$12 ;
-    end
+    \$627  = a_word_unneeded_1;
     if (rst) begin
       \$627  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = old_row_needed;
+    \$628  = a_word_unneeded_2;
     if (rst) begin
       \$628  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = old_row_needed_1;
+    \$629  = a_word_unneeded_3;
     if (rst) begin
       \$629  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = old_row_needed_2;
+    \$630  = a_word_unneeded_4;
     if (rst) begin
       \$630  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = old_row_needed_3;
+    \$631  = tag_1;
     if (rst) begin
-      \$631  = 1'h0;
+      \$631  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = old_row_0;
-    if (\$13 ) begin
-      \$632  = \$15 ;
+    \$632  = tag_2;
+    if (rst) begin
+      \$632  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = old_row_1;
-    if (\$16 ) begin
-      \$633  = \$18 ;
+    \$633  = tag_3;
+    if (rst) begin
+      \$633  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = old_row_2;
-    if (\$19 ) begin
-      \$634  = \$21 ;
+    \$634  = tag_4;
+    if (rst) begin
+      \$634  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = old_row_3;
+    \$635  = \bank$64 ;
+    if (rst) begin
+      \$635  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$636  = b_row_bank_1;
+    if (rst) begin
+      \$636  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$637  = tag_5;
+    if (rst) begin
+      \$637  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$638  = tag_6;
+    if (rst) begin
+      \$638  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$639  = tag_7;
+    if (rst) begin
+      \$639  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$640  = old_row_bank_1;
     if (\$22 ) begin
-      \$635  = \$24 ;
+      \$640  = \bank$87 ;
     end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = old_row_4;
-    if (\$25 ) begin
-      \$636  = \$27 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = old_row_5;
-    if (\$28 ) begin
-      \$637  = \$30 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = old_row_6;
-    if (\$31 ) begin
-      \$638  = \$33 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = old_row_7;
-    if (\$34 ) begin
-      \$639  = \$36 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = tag_8;
     if (rst) begin
-      \$640  = 20'h00000;
+      \$640  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = source;
+    \$641  = old_row_shared_bank;
+    if (\$22 ) begin
+      \$641  = \$23 ;
+    end
     if (rst) begin
-      \$641  = 20'h00000;
+      \$641  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = \$38 ;
+    \$642  = \$24 ;
     if (rst) begin
       \$642  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$643  = \$signal ;
+    \$643  = old_row_unneeded_1;
     if (rst) begin
-      \$643  = 20'h00000;
+      \$643  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$644  = summed_1;
+    \$644  = old_row_unneeded_2;
     if (rst) begin
-      \$644  = 20'h00000;
+      \$644  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$645  = summed_2;
+    \$645  = \$26 ;
     if (rst) begin
-      \$645  = 20'h00000;
+      \$645  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$646  = summed_3;
-    if (rst) begin
-      \$646  = 20'h00000;
+    \$646  = old_row_0;
+    if (\$27 ) begin
+      \$646  = \$29 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$647  = \$39 ;
-    if (rst) begin
-      \$647  = 1'h0;
+    \$647  = old_row_1;
+    if (\$30 ) begin
+      \$647  = \$32 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$648  = summed_4;
-    if (rst) begin
-      \$648  = 20'h00000;
+    \$648  = old_row_2;
+    if (\$33 ) begin
+      \$648  = \$35 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$649  = summed_5;
-    if (rst) begin
-      \$649  = 20'h00000;
+    \$649  = old_row_3;
+    if (\$36 ) begin
+      \$649  = \$38 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$650  = \bank$129 ;
-    if (rst) begin
-      \$650  = 1'h0;
+    \$650  = old_row_4;
+    if (\$39 ) begin
+      \$650  = \$41 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$651  = bias_word_bank_1;
-    if (rst) begin
-      \$651  = 1'h0;
+    \$651  = old_row_5;
+    if (\$42 ) begin
+      \$651  = \$44 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$652  = \lane$132 ;
-    if (rst) begin
-      \$652  = 3'h0;
+    \$652  = old_row_6;
+    if (\$45 ) begin
+      \$652  = \$47 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$653  = bias_word_lane_1;
-    if (rst) begin
-      \$653  = 3'h0;
+    \$653  = old_row_7;
+    if (\$48 ) begin
+      \$653  = \$50 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$654  = tag_9;
+    \$654  = tag_8;
     if (rst) begin
       \$654  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$655  = tag_10;
+    \$655  = source;
     if (rst) begin
       \$655  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$656  = tag_11;
+    \$656  = \$52 ;
     if (rst) begin
-      \$656  = 20'h00000;
+      \$656  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$657  = \bank$138 ;
+    \$657  = \$signal ;
     if (rst) begin
-      \$657  = 1'h0;
+      \$657  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$658  = other_rows_bank_1;
+    \$658  = summed_1;
     if (rst) begin
-      \$658  = 1'h0;
+      \$658  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$659  = enables[0];
+    \$659  = summed_2;
     if (rst) begin
-      \$659  = 1'h0;
+      \$659  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$660  = row24_0_loads_0_1;
+    \$660  = summed_3;
     if (rst) begin
-      \$660  = 1'h0;
+      \$660  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$661  = row;
+    \$661  = \$53 ;
     if (rst) begin
-      \$661  = 5'h00;
+      \$661  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$662  = row24_0_loads_1_1;
+    \$662  = summed_4;
     if (rst) begin
-      \$662  = 5'h00;
+      \$662  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$663  = \lane$142 ;
+    \$663  = summed_5;
     if (rst) begin
-      \$663  = 3'h0;
+      \$663  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$664  = row24_0_loads_2_1;
+    \$664  = \bank$129 ;
     if (rst) begin
-      \$664  = 3'h0;
+      \$664  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$665  = enables[1];
+    \$665  = bias_word_bank_1;
     if (rst) begin
       \$665  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$666  = row24_1_loads_0_1;
+    \$666  = \lane$132 ;
     if (rst) begin
-      \$666  = 1'h0;
+      \$666  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$667  = row;
+    \$667  = bias_word_lane_1;
     if (rst) begin
-      \$667  = 5'h00;
+      \$667  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$668  = row24_1_loads_1_1;
+    \$668  = tag_9;
     if (rst) begin
-      \$668  = 5'h00;
+      \$668  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$669  = \lane$142 ;
+    \$669  = tag_10;
     if (rst) begin
-      \$669  = 3'h0;
+      \$669  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$670  = row24_1_loads_2_1;
+    \$670  = tag_11;
     if (rst) begin
-      \$670  = 3'h0;
+      \$670  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$671  = \$51 ;
+    \$671  = \bank$138 ;
     if (rst) begin
-      \$671  = 1'h1;
+      \$671  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$672  = 4'h0;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            \$672  = \$52 [3:0];
-      endcase
-    end
+    \$672  = other_rows_bank_1;
     if (rst) begin
-      \$672  = 4'h0;
+      \$672  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$673  = 1'h0;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            \$673  = 1'h1;
-      endcase
-    end
+    \$673  = enables[0];
     if (rst) begin
       \$673  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$674  = count;
+    \$674  = row24_0_loads_0_1;
+    if (rst) begin
+      \$674  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$675  = row;
+    if (rst) begin
+      \$675  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$676  = row24_0_loads_1_1;
+    if (rst) begin
+      \$676  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$677  = \lane$142 ;
+    if (rst) begin
+      \$677  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$678  = row24_0_loads_2_1;
+    if (rst) begin
+      \$678  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$679  = enables[1];
+    if (rst) begin
+      \$679  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$680  = row24_1_loads_0_1;
+    if (rst) begin
+      \$680  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$681  = row;
+    if (rst) begin
+      \$681  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$682  = row24_1_loads_1_1;
+    if (rst) begin
+      \$682  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$683  = \lane$142 ;
+    if (rst) begin
+      \$683  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$684  = row24_1_loads_2_1;
+    if (rst) begin
+      \$684  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$685  = \$65 ;
+    if (rst) begin
+      \$685  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$686  = 4'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$686  = \$66 [3:0];
+      endcase
+    end
+    if (rst) begin
+      \$686  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$687  = 1'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$687  = 1'h1;
+      endcase
+    end
+    if (rst) begin
+      \$687  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$688  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$53 ) begin
-              \$674  = bus__write_data;
+            if (\$67 ) begin
+              \$688  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$674  = 32'd0;
+      \$688  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$675  = resident;
+    \$689  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3468,173 +3479,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$675  = bus__write_data[0];
+            \$689  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$675  = 1'h0;
+      \$689  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$676  = stepping;
+    \$690  = stepping;
     if (start) begin
-      \$676  = \$54 ;
+      \$690  = \$68 ;
     end
     if (rst) begin
-      \$676  = 1'h0;
+      \$690  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$677  = \$57 [1:0];
+    \$691  = \$71 [1:0];
     if (rst) begin
-      \$677  = 2'h0;
+      \$691  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$678  = \$60 [1:0];
+    \$692  = \$74 [1:0];
     if (rst) begin
-      \$678  = 2'h0;
+      \$692  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$679  = \$63 [1:0];
+    \$693  = \$77 [1:0];
     if (rst) begin
-      \$679  = 2'h0;
+      \$693  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$680  = \$66 [1:0];
+    \$694  = \$80 [1:0];
     if (rst) begin
-      \$680  = 2'h0;
+      \$694  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$681  = \$69 [3:0];
+    \$695  = \$83 [3:0];
     if (rst) begin
-      \$681  = 4'h0;
+      \$695  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$682  = \$72 [0];
+    \$696  = \$86 [0];
     if (rst) begin
-      \$682  = 1'h0;
+      \$696  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$683  = \$75 [3:0];
+    \$697  = \$89 [3:0];
     if (rst) begin
-      \$683  = 4'h0;
+      \$697  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$684  = \$78 [3:0];
+    \$698  = \$92 [3:0];
     if (rst) begin
-      \$684  = 4'h0;
+      \$698  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$685  = \$81 [0];
+    \$699  = \$95 [0];
     if (rst) begin
-      \$685  = 1'h0;
+      \$699  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$686  = \$84 [0];
+    \$700  = \$98 [0];
     if (rst) begin
-      \$686  = 1'h0;
+      \$700  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$687  = \$87 [0];
+    \$701  = \$101 [0];
     if (rst) begin
-      \$687  = 1'h0;
+      \$701  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$688  = \$90 [3:0];
+    \$702  = \$104 [3:0];
     if (rst) begin
-      \$688  = 4'h0;
+      \$702  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$689  = \$93 [3:0];
+    \$703  = \$107 [3:0];
     if (rst) begin
-      \$689  = 4'h0;
+      \$703  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$690  = \$96 [3:0];
+    \$704  = \$110 [3:0];
     if (rst) begin
-      \$690  = 4'h0;
+      \$704  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$691  = \$99 [3:0];
+    \$705  = \$113 [3:0];
     if (rst) begin
-      \$691  = 4'h0;
+      \$705  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$692  = running;
+    \$706  = running;
     if (rst) begin
-      \$692  = 1'h0;
+      \$706  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$693  = start;
+    \$707  = start;
     if (rst) begin
-      \$693  = 1'h0;
+      \$707  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$694  = \$100 ;
+    \$708  = \$114 ;
     if (rst) begin
-      \$694  = 1'h0;
+      \$708  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$695  = \$105 ;
+    \$709  = \$119 ;
     if (rst) begin
-      \$695  = 1'h0;
+      \$709  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$696  = \$110 [4:0];
+    \$710  = \$124 [4:0];
     if (rst) begin
-      \$696  = 5'h00;
+      \$710  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$697  = left;
+    \$711  = left;
     if (\busy$158 ) begin
-      \$697  = 7'h48;
-    end else if (\$111 ) begin
-      \$697  = \$112 [6:0];
+      \$711  = 7'h48;
+    end else if (\$125 ) begin
+      \$711  = \$126 [6:0];
     end
     if (rst) begin
-      \$697  = 7'h00;
+      \$711  = 7'h00;
     end
   end
   always @* begin
@@ -3696,7 +3707,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     read_address = \row$379 ;
-    if (\$163 ) begin
+    if (\$177 ) begin
       read_address = \row$381 ;
     end
     if (busy) begin
@@ -3720,7 +3731,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$391  = \row$381 [1:0];
-    if (\$228 ) begin
+    if (\$242 ) begin
       \read_address$391  = \row$393 ;
     end
     if (busy) begin
@@ -3744,14 +3755,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$397  = \row$398 [6:0];
-    if (\$294 ) begin
+    if (\$308 ) begin
       \read_address$397  = \row$400 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$418  = \row$398 ;
-    if (\$344 ) begin
+    if (\$358 ) begin
       \read_address$418  = \row$400 ;
     end
     if (busy) begin
@@ -3761,77 +3772,77 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$419  = \row$384 ;
-    if (\$345 ) begin
+    if (\$359 ) begin
       \write_address$419  = \row$422 ;
     end
-    if (\$347 ) begin
+    if (\$361 ) begin
       \write_address$419  = \row$426 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$420  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$345 ) begin
+    if (\$359 ) begin
       \write_data$420  = \rows$423 [127:0];
     end
-    if (\$347 ) begin
+    if (\$361 ) begin
       \write_data$420  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$433  = \row$398 [8:0];
-    if (\$469 ) begin
+    if (\$483 ) begin
       \read_address$433  = \row$400 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$434  = \row$384 [8:0];
-    if (\$470 ) begin
+    if (\$484 ) begin
       \write_address$434  = \row$436 ;
     end
-    if (\$472 ) begin
+    if (\$486 ) begin
       \write_address$434  = \row$426 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$435  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$470 ) begin
+    if (\$484 ) begin
       \write_data$435  = \rows$423 [255:128];
     end
-    if (\$472 ) begin
+    if (\$486 ) begin
       \write_data$435  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$594 ) begin
+    if (\$608 ) begin
       start = 1'h1;
     end
-    if (\$595 ) begin
+    if (\$609 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$594 ) begin
+    if (\$608 ) begin
       routine = 1'h0;
     end
-    if (\$595 ) begin
+    if (\$609 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$594 ) begin
+    if (\$608 ) begin
       once = 1'h0;
     end
-    if (\$595 ) begin
+    if (\$609 ) begin
       once = 1'h1;
     end
   end
@@ -3964,7 +3975,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$600  };
+          other = { 30'h00000000, waiting, \$614  };
       4'h4:
           other = count;
       4'h6:
@@ -4074,21 +4085,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$113  = \read_data$223 [23:0];
+          \$127  = \read_data$223 [23:0];
       3'h1:
-          \$113  = \read_data$223 [47:24];
+          \$127  = \read_data$223 [47:24];
       3'h2:
-          \$113  = \read_data$223 [71:48];
+          \$127  = \read_data$223 [71:48];
       3'h3:
-          \$113  = \read_data$223 [95:72];
+          \$127  = \read_data$223 [95:72];
       3'h4:
-          \$113  = \read_data$223 [119:96];
+          \$127  = \read_data$223 [119:96];
       3'h5:
-          \$113  = \read_data$223 [143:120];
+          \$127  = \read_data$223 [143:120];
       3'h6:
-          \$113  = \read_data$223 [167:144];
+          \$127  = \read_data$223 [167:144];
       3'h7:
-          \$113  = \read_data$223 [191:168];
+          \$127  = \read_data$223 [191:168];
     endcase
   end
   always @* begin
@@ -4289,7 +4300,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
           bias_word_raw_0 = \read_data$283 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$129 [15:0];
+  assign a_word_copy_0_saturated = \$143 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
@@ -4301,9 +4312,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \level$220  = tag[8:7];
   assign \slot$221  = tag[17];
   assign \first_tile$222  = tag[18];
-  assign a_word_copy_0_scaled = { \$114 [23], \$114  };
-  assign a_word_copy_0_rounded = \$116 [15:0];
-  assign a_word_copy_0_wide = { \$114 [23], \$114  };
+  assign a_word_copy_0_scaled = { \$128 [23], \$128  };
+  assign a_word_copy_0_rounded = \$130 [15:0];
+  assign a_word_copy_0_wide = { \$128 [23], \$128  };
   assign a_word_copy_0_greatest = 16'h7fff;
   assign \trigger$230  = tag_1[0];
   assign \kernel$231  = tag_1[16:13];
@@ -4390,22 +4401,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \first_tile$373  = \write_tag$369 [18];
   assign loaded = parameter_0;
   assign \hold$377  = hold;
-  assign write_enable = { \$227 , \$219 , \$211 , \$203 , \$195 , \$187 , \$179 , \$171  };
+  assign write_enable = { \$241 , \$233 , \$225 , \$217 , \$209 , \$201 , \$193 , \$185  };
   assign \lane$388  = 3'h0;
   assign \hold$390  = hold;
-  assign \write_enable$396  = { \$292 , \$284 , \$276 , \$268 , \$260 , \$252 , \$244 , \$236  };
+  assign \write_enable$396  = { \$306 , \$298 , \$290 , \$282 , \$274 , \$266 , \$258 , \$250  };
   assign row_x = \write_address$401 ;
   assign \write_data$403  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$405  = { \$318 , \$315 , \$312 , \$309 , \$306 , \$303 , \$300 , \$297  };
+  assign \write_enable$405  = { \$332 , \$329 , \$326 , \$323 , \$320 , \$317 , \$314 , \$311  };
   assign \row$409  = \read_address$408 ;
   assign row_y = \write_address$410 ;
   assign \write_data$412  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$413  = { \$342 , \$339 , \$336 , \$333 , \$330 , \$327 , \$324 , \$321  };
+  assign \write_enable$413  = { \$356 , \$353 , \$350 , \$347 , \$344 , \$341 , \$338 , \$335  };
   assign \hold$416  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$428  = { \$467 , \$452 , \$437 , \$422 , \$407 , \$392 , \$377 , \$362  };
+  assign \write_enable$428  = { \$481 , \$466 , \$451 , \$436 , \$421 , \$406 , \$391 , \$376  };
   assign \lane$430  = 3'h0;
-  assign \write_enable$437  = { \$592 , \$577 , \$562 , \$547 , \$532 , \$517 , \$502 , \$487  };
+  assign \write_enable$437  = { \$606 , \$591 , \$576 , \$561 , \$546 , \$531 , \$516 , \$501  };
   assign \lane$438  = 3'h0;
   assign \count$441  = count;
   assign available = samples_ready;
@@ -4987,24 +4998,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \words$427[0]  = \words$427 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$365 [0] = \$161 ;
+  assign \tag$365 [0] = \$175 ;
   assign \tag$365 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$160 ;
+  assign ready_6[0] = \$174 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$159 ;
+  assign ready_5[0] = \$173 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$158 ;
+  assign ready_4[0] = \$172 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$157 ;
+  assign ready_3[0] = \$171 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$156 ;
+  assign ready_2[0] = \$170 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$155 ;
+  assign ready_1[0] = \$169 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$154 ;
+  assign ready_0[0] = \$168 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$152 ;
-  assign source[19:1] = \$148 [19:1];
+  assign source[0] = \$166 ;
+  assign source[19:1] = \$162 [19:1];
   assign old_row[191:168] = old_row_7;
   assign old_row[167:144] = old_row_6;
   assign old_row[143:120] = old_row_5;
@@ -5013,249 +5024,266 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign old_row[71:48] = old_row_2;
   assign old_row[47:24] = old_row_1;
   assign old_row[23:0] = old_row_0;
-  assign \$114  = a_word_picked;
-  assign \$116  = { \$115 [17], \$115 [17:1] };
-  assign \$128 [15] = \$114 [23];
-  assign \$128 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$740  = 1'h1;
-  assign \$41  = \$738 ;
-  assign \$48  = 1'h1;
-  assign \$49  = \$47 ;
-  assign \$55  = 2'h0;
-  assign \$58  = 2'h0;
-  assign \$61  = 2'h0;
-  assign \$64  = 2'h0;
-  assign \$67  = 2'h0;
-  assign \$70  = 2'h0;
-  assign \$73  = 2'h0;
-  assign \$76  = 2'h0;
-  assign \$79  = 2'h0;
-  assign \$82  = 2'h0;
-  assign \$85  = 2'h0;
-  assign \$88  = 2'h0;
-  assign \$91  = 2'h0;
-  assign \$94  = 2'h0;
-  assign \$97  = 2'h0;
-  assign a_word_raw_0 = { \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23], \$113 [23:7] };
-  assign \$130  = a_row_0;
+  assign \$2  = a_row_unneeded_4;
+  assign \$4  = a_row_unneeded_4;
+  assign \$6  = a_row_unneeded_4;
+  assign \$8  = a_row_unneeded_4;
+  assign \$10  = a_row_unneeded_4;
+  assign \$12  = a_row_unneeded_4;
+  assign \$14  = a_row_unneeded_4;
+  assign \$16  = a_row_unneeded_4;
+  assign \$19  = a_word_unneeded_5;
+  assign \$128  = a_word_picked;
+  assign \$130  = { \$129 [17], \$129 [17:1] };
+  assign \$142 [15] = \$128 [23];
+  assign \$142 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$28  = old_row_unshared;
+  assign \$31  = old_row_unshared;
+  assign \$34  = old_row_unshared;
+  assign \$37  = old_row_unshared;
+  assign \$40  = old_row_unshared;
+  assign \$43  = old_row_unshared;
+  assign \$46  = old_row_unshared;
+  assign \$49  = old_row_unshared;
+  assign \$768  = 1'h1;
+  assign \$55  = \$766 ;
+  assign \$62  = 1'h1;
+  assign \$63  = \$61 ;
+  assign \$69  = 2'h0;
+  assign \$72  = 2'h0;
+  assign \$75  = 2'h0;
+  assign \$78  = 2'h0;
+  assign \$81  = 2'h0;
+  assign \$84  = 2'h0;
+  assign \$87  = 2'h0;
+  assign \$90  = 2'h0;
+  assign \$93  = 2'h0;
+  assign \$96  = 2'h0;
+  assign \$99  = 2'h0;
+  assign \$102  = 2'h0;
+  assign \$105  = 2'h0;
+  assign \$108  = 2'h0;
+  assign \$111  = 2'h0;
+  assign a_word_raw_0 = { \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23:7] };
+  assign \$144  = a_row_0;
   assign b = b_row_0;
-  assign \$132  = a_row_1;
+  assign \$146  = a_row_1;
   assign \b$240  = b_row_1;
-  assign \$134  = a_row_2;
+  assign \$148  = a_row_2;
   assign \b$244  = b_row_2;
-  assign \$136  = a_row_3;
+  assign \$150  = a_row_3;
   assign \b$248  = b_row_3;
-  assign \$138  = a_row_4;
+  assign \$152  = a_row_4;
   assign \b$252  = b_row_4;
-  assign \$140  = a_row_5;
+  assign \$154  = a_row_5;
   assign \b$256  = b_row_5;
-  assign \$142  = a_row_6;
+  assign \$156  = a_row_6;
   assign \b$260  = b_row_6;
-  assign \$144  = a_row_7;
+  assign \$158  = a_row_7;
   assign \b$264  = b_row_7;
   assign blocked = 1'h0;
-  assign \$165  = 1'h1;
-  assign \$166  = 1'h0;
-  assign \$167  = write;
-  assign \$173  = 1'h0;
-  assign \$174  = 1'h0;
-  assign \$175  = write;
-  assign \$181  = 1'h0;
-  assign \$182  = 1'h0;
-  assign \$183  = write;
-  assign \$189  = 1'h0;
-  assign \$190  = 1'h0;
-  assign \$191  = write;
-  assign \$197  = 1'h0;
-  assign \$198  = 1'h0;
-  assign \$199  = write;
-  assign \$205  = 1'h0;
-  assign \$206  = 1'h0;
-  assign \$207  = write;
-  assign \$213  = 1'h0;
-  assign \$214  = 1'h0;
-  assign \$215  = write;
-  assign \$221  = 1'h0;
-  assign \$222  = 1'h0;
-  assign \$223  = write;
-  assign \$228  = \active$392 ;
-  assign \$230  = 1'h1;
-  assign \$231  = 1'h0;
-  assign \$232  = write;
-  assign \$238  = 1'h0;
-  assign \$239  = 1'h0;
-  assign \$240  = write;
-  assign \$246  = 1'h0;
-  assign \$247  = 1'h0;
-  assign \$248  = write;
-  assign \$254  = 1'h0;
-  assign \$255  = 1'h0;
-  assign \$256  = write;
-  assign \$262  = 1'h0;
-  assign \$263  = 1'h0;
-  assign \$264  = write;
-  assign \$270  = 1'h0;
-  assign \$271  = 1'h0;
-  assign \$272  = write;
-  assign \$278  = 1'h0;
-  assign \$279  = 1'h0;
-  assign \$280  = write;
-  assign \$286  = 1'h0;
-  assign \$287  = 1'h0;
-  assign \$288  = write;
-  assign \$297  = \$296 ;
-  assign \$300  = \$299 ;
-  assign \$303  = \$302 ;
-  assign \$306  = \$305 ;
-  assign \$309  = \$308 ;
-  assign \$312  = \$311 ;
-  assign \$315  = \$314 ;
-  assign \$318  = \$317 ;
-  assign \$321  = \$320 ;
-  assign \$324  = \$323 ;
-  assign \$327  = \$326 ;
-  assign \$330  = \$329 ;
-  assign \$333  = \$332 ;
-  assign \$336  = \$335 ;
-  assign \$339  = \$338 ;
-  assign \$342  = \$341 ;
-  assign \$345  = writing[0];
-  assign \$349  = 1'h1;
-  assign \$350  = 1'h0;
-  assign \$351  = write;
-  assign \$353  = 1'h1;
-  assign \$354  = word_enables[0];
+  assign \$179  = 1'h1;
+  assign \$180  = 1'h0;
+  assign \$181  = write;
+  assign \$187  = 1'h0;
+  assign \$188  = 1'h0;
+  assign \$189  = write;
+  assign \$195  = 1'h0;
+  assign \$196  = 1'h0;
+  assign \$197  = write;
+  assign \$203  = 1'h0;
+  assign \$204  = 1'h0;
+  assign \$205  = write;
+  assign \$211  = 1'h0;
+  assign \$212  = 1'h0;
+  assign \$213  = write;
+  assign \$219  = 1'h0;
+  assign \$220  = 1'h0;
+  assign \$221  = write;
+  assign \$227  = 1'h0;
+  assign \$228  = 1'h0;
+  assign \$229  = write;
+  assign \$235  = 1'h0;
+  assign \$236  = 1'h0;
+  assign \$237  = write;
+  assign \$242  = \active$392 ;
+  assign \$244  = 1'h1;
+  assign \$245  = 1'h0;
+  assign \$246  = write;
+  assign \$252  = 1'h0;
+  assign \$253  = 1'h0;
+  assign \$254  = write;
+  assign \$260  = 1'h0;
+  assign \$261  = 1'h0;
+  assign \$262  = write;
+  assign \$268  = 1'h0;
+  assign \$269  = 1'h0;
+  assign \$270  = write;
+  assign \$276  = 1'h0;
+  assign \$277  = 1'h0;
+  assign \$278  = write;
+  assign \$284  = 1'h0;
+  assign \$285  = 1'h0;
+  assign \$286  = write;
+  assign \$292  = 1'h0;
+  assign \$293  = 1'h0;
+  assign \$294  = write;
+  assign \$300  = 1'h0;
+  assign \$301  = 1'h0;
+  assign \$302  = write;
+  assign \$311  = \$310 ;
+  assign \$314  = \$313 ;
+  assign \$317  = \$316 ;
+  assign \$320  = \$319 ;
+  assign \$323  = \$322 ;
+  assign \$326  = \$325 ;
+  assign \$329  = \$328 ;
+  assign \$332  = \$331 ;
+  assign \$335  = \$334 ;
+  assign \$338  = \$337 ;
+  assign \$341  = \$340 ;
+  assign \$344  = \$343 ;
+  assign \$347  = \$346 ;
+  assign \$350  = \$349 ;
+  assign \$353  = \$352 ;
   assign \$356  = \$355 ;
-  assign \$360  = \$359 ;
+  assign \$359  = writing[0];
+  assign \$363  = 1'h1;
   assign \$364  = 1'h0;
-  assign \$365  = 1'h0;
-  assign \$366  = write;
-  assign \$368  = 1'h0;
-  assign \$369  = 1'h0;
-  assign \$370  = row_enables[1];
-  assign \$371  = row_enables[1];
-  assign \$375  = \$374 ;
+  assign \$365  = write;
+  assign \$367  = 1'h1;
+  assign \$368  = word_enables[0];
+  assign \$370  = \$369 ;
+  assign \$374  = \$373 ;
+  assign \$378  = 1'h0;
   assign \$379  = 1'h0;
-  assign \$380  = 1'h0;
-  assign \$381  = write;
+  assign \$380  = write;
+  assign \$382  = 1'h0;
   assign \$383  = 1'h0;
-  assign \$384  = 1'h0;
-  assign \$385  = row_enables[2];
-  assign \$386  = row_enables[2];
-  assign \$390  = \$389 ;
+  assign \$384  = row_enables[1];
+  assign \$385  = row_enables[1];
+  assign \$389  = \$388 ;
+  assign \$393  = 1'h0;
   assign \$394  = 1'h0;
-  assign \$395  = 1'h0;
-  assign \$396  = write;
+  assign \$395  = write;
+  assign \$397  = 1'h0;
   assign \$398  = 1'h0;
-  assign \$399  = 1'h0;
-  assign \$400  = row_enables[3];
-  assign \$401  = row_enables[3];
-  assign \$405  = \$404 ;
+  assign \$399  = row_enables[2];
+  assign \$400  = row_enables[2];
+  assign \$404  = \$403 ;
+  assign \$408  = 1'h0;
   assign \$409  = 1'h0;
-  assign \$410  = 1'h0;
-  assign \$411  = write;
+  assign \$410  = write;
+  assign \$412  = 1'h0;
   assign \$413  = 1'h0;
-  assign \$414  = 1'h0;
-  assign \$415  = row_enables[4];
-  assign \$416  = row_enables[4];
-  assign \$420  = \$419 ;
+  assign \$414  = row_enables[3];
+  assign \$415  = row_enables[3];
+  assign \$419  = \$418 ;
+  assign \$423  = 1'h0;
   assign \$424  = 1'h0;
-  assign \$425  = 1'h0;
-  assign \$426  = write;
+  assign \$425  = write;
+  assign \$427  = 1'h0;
   assign \$428  = 1'h0;
-  assign \$429  = 1'h0;
-  assign \$430  = row_enables[5];
-  assign \$431  = row_enables[5];
-  assign \$435  = \$434 ;
+  assign \$429  = row_enables[4];
+  assign \$430  = row_enables[4];
+  assign \$434  = \$433 ;
+  assign \$438  = 1'h0;
   assign \$439  = 1'h0;
-  assign \$440  = 1'h0;
-  assign \$441  = write;
+  assign \$440  = write;
+  assign \$442  = 1'h0;
   assign \$443  = 1'h0;
-  assign \$444  = 1'h0;
-  assign \$445  = row_enables[6];
-  assign \$446  = row_enables[6];
-  assign \$450  = \$449 ;
+  assign \$444  = row_enables[5];
+  assign \$445  = row_enables[5];
+  assign \$449  = \$448 ;
+  assign \$453  = 1'h0;
   assign \$454  = 1'h0;
-  assign \$455  = 1'h0;
-  assign \$456  = write;
+  assign \$455  = write;
+  assign \$457  = 1'h0;
   assign \$458  = 1'h0;
-  assign \$459  = 1'h0;
-  assign \$460  = row_enables[7];
-  assign \$461  = row_enables[7];
-  assign \$465  = \$464 ;
-  assign \$470  = writing[1];
-  assign \$471  = \bank$425 ;
-  assign \$474  = 1'h1;
-  assign \$475  = 1'h0;
-  assign \$476  = write;
-  assign \$478  = 1'h1;
-  assign \$479  = word_enables[1];
-  assign \$481  = \$480 ;
-  assign \$482  = \bank$425 ;
-  assign \$485  = \$484 ;
+  assign \$459  = row_enables[6];
+  assign \$460  = row_enables[6];
+  assign \$464  = \$463 ;
+  assign \$468  = 1'h0;
+  assign \$469  = 1'h0;
+  assign \$470  = write;
+  assign \$472  = 1'h0;
+  assign \$473  = 1'h0;
+  assign \$474  = row_enables[7];
+  assign \$475  = row_enables[7];
+  assign \$479  = \$478 ;
+  assign \$484  = writing[1];
+  assign \$485  = \bank$425 ;
+  assign \$488  = 1'h1;
   assign \$489  = 1'h0;
-  assign \$490  = 1'h0;
-  assign \$491  = write;
-  assign \$493  = 1'h0;
-  assign \$494  = 1'h0;
-  assign \$495  = row_enables[9];
-  assign \$496  = row_enables[9];
-  assign \$497  = \bank$425 ;
-  assign \$500  = \$499 ;
+  assign \$490  = write;
+  assign \$492  = 1'h1;
+  assign \$493  = word_enables[1];
+  assign \$495  = \$494 ;
+  assign \$496  = \bank$425 ;
+  assign \$499  = \$498 ;
+  assign \$503  = 1'h0;
   assign \$504  = 1'h0;
-  assign \$505  = 1'h0;
-  assign \$506  = write;
+  assign \$505  = write;
+  assign \$507  = 1'h0;
   assign \$508  = 1'h0;
-  assign \$509  = 1'h0;
-  assign \$510  = row_enables[10];
-  assign \$511  = row_enables[10];
-  assign \$512  = \bank$425 ;
-  assign \$515  = \$514 ;
+  assign \$509  = row_enables[9];
+  assign \$510  = row_enables[9];
+  assign \$511  = \bank$425 ;
+  assign \$514  = \$513 ;
+  assign \$518  = 1'h0;
   assign \$519  = 1'h0;
-  assign \$520  = 1'h0;
-  assign \$521  = write;
+  assign \$520  = write;
+  assign \$522  = 1'h0;
   assign \$523  = 1'h0;
-  assign \$524  = 1'h0;
-  assign \$525  = row_enables[11];
-  assign \$526  = row_enables[11];
-  assign \$527  = \bank$425 ;
-  assign \$530  = \$529 ;
+  assign \$524  = row_enables[10];
+  assign \$525  = row_enables[10];
+  assign \$526  = \bank$425 ;
+  assign \$529  = \$528 ;
+  assign \$533  = 1'h0;
   assign \$534  = 1'h0;
-  assign \$535  = 1'h0;
-  assign \$536  = write;
+  assign \$535  = write;
+  assign \$537  = 1'h0;
   assign \$538  = 1'h0;
-  assign \$539  = 1'h0;
-  assign \$540  = row_enables[12];
-  assign \$541  = row_enables[12];
-  assign \$542  = \bank$425 ;
-  assign \$545  = \$544 ;
+  assign \$539  = row_enables[11];
+  assign \$540  = row_enables[11];
+  assign \$541  = \bank$425 ;
+  assign \$544  = \$543 ;
+  assign \$548  = 1'h0;
   assign \$549  = 1'h0;
-  assign \$550  = 1'h0;
-  assign \$551  = write;
+  assign \$550  = write;
+  assign \$552  = 1'h0;
   assign \$553  = 1'h0;
-  assign \$554  = 1'h0;
-  assign \$555  = row_enables[13];
-  assign \$556  = row_enables[13];
-  assign \$557  = \bank$425 ;
-  assign \$560  = \$559 ;
+  assign \$554  = row_enables[12];
+  assign \$555  = row_enables[12];
+  assign \$556  = \bank$425 ;
+  assign \$559  = \$558 ;
+  assign \$563  = 1'h0;
   assign \$564  = 1'h0;
-  assign \$565  = 1'h0;
-  assign \$566  = write;
+  assign \$565  = write;
+  assign \$567  = 1'h0;
   assign \$568  = 1'h0;
-  assign \$569  = 1'h0;
-  assign \$570  = row_enables[14];
-  assign \$571  = row_enables[14];
-  assign \$572  = \bank$425 ;
-  assign \$575  = \$574 ;
+  assign \$569  = row_enables[13];
+  assign \$570  = row_enables[13];
+  assign \$571  = \bank$425 ;
+  assign \$574  = \$573 ;
+  assign \$578  = 1'h0;
   assign \$579  = 1'h0;
-  assign \$580  = 1'h0;
-  assign \$581  = write;
+  assign \$580  = write;
+  assign \$582  = 1'h0;
   assign \$583  = 1'h0;
-  assign \$584  = 1'h0;
-  assign \$585  = row_enables[15];
-  assign \$586  = row_enables[15];
-  assign \$587  = \bank$425 ;
-  assign \$590  = \$589 ;
+  assign \$584  = row_enables[14];
+  assign \$585  = row_enables[14];
+  assign \$586  = \bank$425 ;
+  assign \$589  = \$588 ;
+  assign \$593  = 1'h0;
+  assign \$594  = 1'h0;
+  assign \$595  = write;
+  assign \$597  = 1'h0;
+  assign \$598  = 1'h0;
+  assign \$599  = row_enables[15];
+  assign \$600  = row_enables[15];
+  assign \$601  = \bank$425 ;
+  assign \$604  = \$603 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -6186,26 +6214,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$506$0 , \port$521$0 , \port$536$0 , \port$551$0 , \port$566$0 , \port$581$0 , \port$596$0 , \port$611$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$520$0 , \port$535$0 , \port$550$0 , \port$565$0 , \port$580$0 , \port$595$0 , \port$610$0 , \port$625$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$506$0 ;
-  wire \port$506$0 ;
-  input \port$521$0 ;
-  wire \port$521$0 ;
-  input \port$536$0 ;
-  wire \port$536$0 ;
-  input \port$551$0 ;
-  wire \port$551$0 ;
-  input \port$566$0 ;
-  wire \port$566$0 ;
-  input \port$581$0 ;
-  wire \port$581$0 ;
-  input \port$596$0 ;
-  wire \port$596$0 ;
-  input \port$611$0 ;
-  wire \port$611$0 ;
+  input \port$520$0 ;
+  wire \port$520$0 ;
+  input \port$535$0 ;
+  wire \port$535$0 ;
+  input \port$550$0 ;
+  wire \port$550$0 ;
+  input \port$565$0 ;
+  wire \port$565$0 ;
+  input \port$580$0 ;
+  wire \port$580$0 ;
+  input \port$595$0 ;
+  wire \port$595$0 ;
+  input \port$610$0 ;
+  wire \port$610$0 ;
+  input \port$625$0 ;
+  wire \port$625$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7396,21 +7424,21 @@ module \core.bank_row16_0 (rst, \port$506$0 , \port$521$0 , \port$536$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$506$0 )
+    if (\port$520$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$521$0 )
+    if (\port$535$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$536$0 )
+    if (\port$550$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$551$0 )
+    if (\port$565$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$566$0 )
+    if (\port$580$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$581$0 )
+    if (\port$595$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$596$0 )
+    if (\port$610$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$611$0 )
+    if (\port$625$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7433,32 +7461,32 @@ module \core.bank_row16_0 (rst, \port$506$0 , \port$521$0 , \port$536$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$611$0 , \port$596$0 , \port$581$0 , \port$566$0 , \port$551$0 , \port$536$0 , \port$521$0 , \port$506$0  };
-  assign write_enable = { \port$611$0 , \port$596$0 , \port$581$0 , \port$566$0 , \port$551$0 , \port$536$0 , \port$521$0 , \port$506$0  };
+  assign write__en = { \port$625$0 , \port$610$0 , \port$595$0 , \port$580$0 , \port$565$0 , \port$550$0 , \port$535$0 , \port$520$0  };
+  assign write_enable = { \port$625$0 , \port$610$0 , \port$595$0 , \port$580$0 , \port$565$0 , \port$550$0 , \port$535$0 , \port$520$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$637$0 , \port$652$0 , \port$667$0 , \port$682$0 , \port$697$0 , \port$712$0 , \port$727$0 , \port$742$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$651$0 , \port$666$0 , \port$681$0 , \port$696$0 , \port$711$0 , \port$726$0 , \port$741$0 , \port$756$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$637$0 ;
-  wire \port$637$0 ;
-  input \port$652$0 ;
-  wire \port$652$0 ;
-  input \port$667$0 ;
-  wire \port$667$0 ;
-  input \port$682$0 ;
-  wire \port$682$0 ;
-  input \port$697$0 ;
-  wire \port$697$0 ;
-  input \port$712$0 ;
-  wire \port$712$0 ;
-  input \port$727$0 ;
-  wire \port$727$0 ;
-  input \port$742$0 ;
-  wire \port$742$0 ;
+  input \port$651$0 ;
+  wire \port$651$0 ;
+  input \port$666$0 ;
+  wire \port$666$0 ;
+  input \port$681$0 ;
+  wire \port$681$0 ;
+  input \port$696$0 ;
+  wire \port$696$0 ;
+  input \port$711$0 ;
+  wire \port$711$0 ;
+  input \port$726$0 ;
+  wire \port$726$0 ;
+  input \port$741$0 ;
+  wire \port$741$0 ;
+  input \port$756$0 ;
+  wire \port$756$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7983,21 +8011,21 @@ module \core.bank_row16_1 (rst, \port$637$0 , \port$652$0 , \port$667$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$637$0 )
+    if (\port$651$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$652$0 )
+    if (\port$666$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$667$0 )
+    if (\port$681$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$682$0 )
+    if (\port$696$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$697$0 )
+    if (\port$711$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$712$0 )
+    if (\port$726$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$727$0 )
+    if (\port$741$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$742$0 )
+    if (\port$756$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -8016,8 +8044,8 @@ module \core.bank_row16_1 (rst, \port$637$0 , \port$652$0 , \port$667$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$742$0 , \port$727$0 , \port$712$0 , \port$697$0 , \port$682$0 , \port$667$0 , \port$652$0 , \port$637$0  };
-  assign write_enable = { \port$742$0 , \port$727$0 , \port$712$0 , \port$697$0 , \port$682$0 , \port$667$0 , \port$652$0 , \port$637$0  };
+  assign write__en = { \port$756$0 , \port$741$0 , \port$726$0 , \port$711$0 , \port$696$0 , \port$681$0 , \port$666$0 , \port$651$0  };
+  assign write_enable = { \port$756$0 , \port$741$0 , \port$726$0 , \port$711$0 , \port$696$0 , \port$681$0 , \port$666$0 , \port$651$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8025,26 +8053,26 @@ module \core.bank_row16_1 (rst, \port$637$0 , \port$652$0 , \port$667$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$303$0 , \port$311$0 , \port$319$0 , \port$327$0 , \port$335$0 , \port$343$0 , \port$351$0 , \port$359$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$317$0 , \port$325$0 , \port$333$0 , \port$341$0 , \port$349$0 , \port$357$0 , \port$365$0 , \port$373$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$303$0 ;
-  wire \port$303$0 ;
-  input \port$311$0 ;
-  wire \port$311$0 ;
-  input \port$319$0 ;
-  wire \port$319$0 ;
-  input \port$327$0 ;
-  wire \port$327$0 ;
-  input \port$335$0 ;
-  wire \port$335$0 ;
-  input \port$343$0 ;
-  wire \port$343$0 ;
-  input \port$351$0 ;
-  wire \port$351$0 ;
-  input \port$359$0 ;
-  wire \port$359$0 ;
+  input \port$317$0 ;
+  wire \port$317$0 ;
+  input \port$325$0 ;
+  wire \port$325$0 ;
+  input \port$333$0 ;
+  wire \port$333$0 ;
+  input \port$341$0 ;
+  wire \port$341$0 ;
+  input \port$349$0 ;
+  wire \port$349$0 ;
+  input \port$357$0 ;
+  wire \port$357$0 ;
+  input \port$365$0 ;
+  wire \port$365$0 ;
+  input \port$373$0 ;
+  wire \port$373$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8094,21 +8122,21 @@ module \core.bank_row24_0 (rst, \port$303$0 , \port$311$0 , \port$319$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$303$0 )
+    if (\port$317$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$311$0 )
+    if (\port$325$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$319$0 )
+    if (\port$333$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$327$0 )
+    if (\port$341$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$335$0 )
+    if (\port$349$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$343$0 )
+    if (\port$357$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$351$0 )
+    if (\port$365$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$359$0 )
+    if (\port$373$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8131,32 +8159,32 @@ module \core.bank_row24_0 (rst, \port$303$0 , \port$311$0 , \port$319$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$359$0 , \port$351$0 , \port$343$0 , \port$335$0 , \port$327$0 , \port$319$0 , \port$311$0 , \port$303$0  };
-  assign write_enable = { \port$359$0 , \port$351$0 , \port$343$0 , \port$335$0 , \port$327$0 , \port$319$0 , \port$311$0 , \port$303$0  };
+  assign write__en = { \port$373$0 , \port$365$0 , \port$357$0 , \port$349$0 , \port$341$0 , \port$333$0 , \port$325$0 , \port$317$0  };
+  assign write_enable = { \port$373$0 , \port$365$0 , \port$357$0 , \port$349$0 , \port$341$0 , \port$333$0 , \port$325$0 , \port$317$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$372$0 , \port$380$0 , \port$388$0 , \port$396$0 , \port$404$0 , \port$412$0 , \port$420$0 , \port$428$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$386$0 , \port$394$0 , \port$402$0 , \port$410$0 , \port$418$0 , \port$426$0 , \port$434$0 , \port$442$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$372$0 ;
-  wire \port$372$0 ;
-  input \port$380$0 ;
-  wire \port$380$0 ;
-  input \port$388$0 ;
-  wire \port$388$0 ;
-  input \port$396$0 ;
-  wire \port$396$0 ;
-  input \port$404$0 ;
-  wire \port$404$0 ;
-  input \port$412$0 ;
-  wire \port$412$0 ;
-  input \port$420$0 ;
-  wire \port$420$0 ;
-  input \port$428$0 ;
-  wire \port$428$0 ;
+  input \port$386$0 ;
+  wire \port$386$0 ;
+  input \port$394$0 ;
+  wire \port$394$0 ;
+  input \port$402$0 ;
+  wire \port$402$0 ;
+  input \port$410$0 ;
+  wire \port$410$0 ;
+  input \port$418$0 ;
+  wire \port$418$0 ;
+  input \port$426$0 ;
+  wire \port$426$0 ;
+  input \port$434$0 ;
+  wire \port$434$0 ;
+  input \port$442$0 ;
+  wire \port$442$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8189,21 +8217,21 @@ module \core.bank_row24_1 (rst, \port$372$0 , \port$380$0 , \port$388$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$372$0 )
+    if (\port$386$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$380$0 )
+    if (\port$394$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$388$0 )
+    if (\port$402$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$396$0 )
+    if (\port$410$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$404$0 )
+    if (\port$418$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$412$0 )
+    if (\port$426$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$420$0 )
+    if (\port$434$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$428$0 )
+    if (\port$442$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8226,38 +8254,38 @@ module \core.bank_row24_1 (rst, \port$372$0 , \port$380$0 , \port$388$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$428$0 , \port$420$0 , \port$412$0 , \port$404$0 , \port$396$0 , \port$388$0 , \port$380$0 , \port$372$0  };
-  assign write_enable = { \port$428$0 , \port$420$0 , \port$412$0 , \port$404$0 , \port$396$0 , \port$388$0 , \port$380$0 , \port$372$0  };
+  assign write__en = { \port$442$0 , \port$434$0 , \port$426$0 , \port$418$0 , \port$410$0 , \port$402$0 , \port$394$0 , \port$386$0  };
+  assign write_enable = { \port$442$0 , \port$434$0 , \port$426$0 , \port$418$0 , \port$410$0 , \port$402$0 , \port$394$0 , \port$386$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , \port$453$0 , \port$456$0 , read__addr, read_data, \port$3347$0 , write__addr, clk);
+module \core.bank_x (rst, \port$449$0 , \port$452$0 , \port$455$0 , \port$458$0 , \port$461$0 , \port$464$0 , \port$467$0 , \port$470$0 , read__addr, read_data, \port$3387$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$435$0 ;
-  wire \port$435$0 ;
-  input \port$438$0 ;
-  wire \port$438$0 ;
-  input \port$441$0 ;
-  wire \port$441$0 ;
-  input \port$444$0 ;
-  wire \port$444$0 ;
-  input \port$447$0 ;
-  wire \port$447$0 ;
-  input \port$450$0 ;
-  wire \port$450$0 ;
-  input \port$453$0 ;
-  wire \port$453$0 ;
-  input \port$456$0 ;
-  wire \port$456$0 ;
+  input \port$449$0 ;
+  wire \port$449$0 ;
+  input \port$452$0 ;
+  wire \port$452$0 ;
+  input \port$455$0 ;
+  wire \port$455$0 ;
+  input \port$458$0 ;
+  wire \port$458$0 ;
+  input \port$461$0 ;
+  wire \port$461$0 ;
+  input \port$464$0 ;
+  wire \port$464$0 ;
+  input \port$467$0 ;
+  wire \port$467$0 ;
+  input \port$470$0 ;
+  wire \port$470$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3347$0 ;
-  wire [15:0] \port$3347$0 ;
+  input [15:0] \port$3387$0 ;
+  wire [15:0] \port$3387$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8356,22 +8384,22 @@ module \core.bank_x (rst, \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$435$0 )
-      memory[write__addr][15:0] <= \port$3347$0 ;
-    if (\port$438$0 )
-      memory[write__addr][31:16] <= \port$3347$0 ;
-    if (\port$441$0 )
-      memory[write__addr][47:32] <= \port$3347$0 ;
-    if (\port$444$0 )
-      memory[write__addr][63:48] <= \port$3347$0 ;
-    if (\port$447$0 )
-      memory[write__addr][79:64] <= \port$3347$0 ;
-    if (\port$450$0 )
-      memory[write__addr][95:80] <= \port$3347$0 ;
-    if (\port$453$0 )
-      memory[write__addr][111:96] <= \port$3347$0 ;
-    if (\port$456$0 )
-      memory[write__addr][127:112] <= \port$3347$0 ;
+    if (\port$449$0 )
+      memory[write__addr][15:0] <= \port$3387$0 ;
+    if (\port$452$0 )
+      memory[write__addr][31:16] <= \port$3387$0 ;
+    if (\port$455$0 )
+      memory[write__addr][47:32] <= \port$3387$0 ;
+    if (\port$458$0 )
+      memory[write__addr][63:48] <= \port$3387$0 ;
+    if (\port$461$0 )
+      memory[write__addr][79:64] <= \port$3387$0 ;
+    if (\port$464$0 )
+      memory[write__addr][95:80] <= \port$3387$0 ;
+    if (\port$467$0 )
+      memory[write__addr][111:96] <= \port$3387$0 ;
+    if (\port$470$0 )
+      memory[write__addr][127:112] <= \port$3387$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8388,10 +8416,10 @@ module \core.bank_x (rst, \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
-  assign write_data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
-  assign write__en = { \port$456$0 , \port$453$0 , \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0  };
-  assign write_enable = { \port$456$0 , \port$453$0 , \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0  };
+  assign write__data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
+  assign write_data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
+  assign write__en = { \port$470$0 , \port$467$0 , \port$464$0 , \port$461$0 , \port$458$0 , \port$455$0 , \port$452$0 , \port$449$0  };
+  assign write_enable = { \port$470$0 , \port$467$0 , \port$464$0 , \port$461$0 , \port$458$0 , \port$455$0 , \port$452$0 , \port$449$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8399,30 +8427,30 @@ module \core.bank_x (rst, \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , \port$477$0 , \port$480$0 , read_data, \port$3347$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$473$0 , \port$476$0 , \port$479$0 , \port$482$0 , \port$485$0 , \port$488$0 , \port$491$0 , \port$494$0 , read_data, \port$3387$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$459$0 ;
-  wire \port$459$0 ;
-  input \port$462$0 ;
-  wire \port$462$0 ;
-  input \port$465$0 ;
-  wire \port$465$0 ;
-  input \port$468$0 ;
-  wire \port$468$0 ;
-  input \port$471$0 ;
-  wire \port$471$0 ;
-  input \port$474$0 ;
-  wire \port$474$0 ;
-  input \port$477$0 ;
-  wire \port$477$0 ;
-  input \port$480$0 ;
-  wire \port$480$0 ;
+  input \port$473$0 ;
+  wire \port$473$0 ;
+  input \port$476$0 ;
+  wire \port$476$0 ;
+  input \port$479$0 ;
+  wire \port$479$0 ;
+  input \port$482$0 ;
+  wire \port$482$0 ;
+  input \port$485$0 ;
+  wire \port$485$0 ;
+  input \port$488$0 ;
+  wire \port$488$0 ;
+  input \port$491$0 ;
+  wire \port$491$0 ;
+  input \port$494$0 ;
+  wire \port$494$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3347$0 ;
-  wire [15:0] \port$3347$0 ;
+  input [15:0] \port$3387$0 ;
+  wire [15:0] \port$3387$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8504,22 +8532,22 @@ module \core.bank_y (rst, \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$459$0 )
-      memory[write__addr][15:0] <= \port$3347$0 ;
-    if (\port$462$0 )
-      memory[write__addr][31:16] <= \port$3347$0 ;
-    if (\port$465$0 )
-      memory[write__addr][47:32] <= \port$3347$0 ;
-    if (\port$468$0 )
-      memory[write__addr][63:48] <= \port$3347$0 ;
-    if (\port$471$0 )
-      memory[write__addr][79:64] <= \port$3347$0 ;
-    if (\port$474$0 )
-      memory[write__addr][95:80] <= \port$3347$0 ;
-    if (\port$477$0 )
-      memory[write__addr][111:96] <= \port$3347$0 ;
-    if (\port$480$0 )
-      memory[write__addr][127:112] <= \port$3347$0 ;
+    if (\port$473$0 )
+      memory[write__addr][15:0] <= \port$3387$0 ;
+    if (\port$476$0 )
+      memory[write__addr][31:16] <= \port$3387$0 ;
+    if (\port$479$0 )
+      memory[write__addr][47:32] <= \port$3387$0 ;
+    if (\port$482$0 )
+      memory[write__addr][63:48] <= \port$3387$0 ;
+    if (\port$485$0 )
+      memory[write__addr][79:64] <= \port$3387$0 ;
+    if (\port$488$0 )
+      memory[write__addr][95:80] <= \port$3387$0 ;
+    if (\port$491$0 )
+      memory[write__addr][111:96] <= \port$3387$0 ;
+    if (\port$494$0 )
+      memory[write__addr][127:112] <= \port$3387$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8536,10 +8564,10 @@ module \core.bank_y (rst, \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
-  assign write_data = { \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0 , \port$3347$0  };
-  assign write__en = { \port$480$0 , \port$477$0 , \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0  };
-  assign write_enable = { \port$480$0 , \port$477$0 , \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0  };
+  assign write__data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
+  assign write_data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
+  assign write__en = { \port$494$0 , \port$491$0 , \port$488$0 , \port$485$0 , \port$482$0 , \port$479$0 , \port$476$0 , \port$473$0  };
+  assign write_enable = { \port$494$0 , \port$491$0 , \port$488$0 , \port$485$0 , \port$482$0 , \port$479$0 , \port$476$0 , \port$473$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -9674,51 +9702,51 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$3053$0 , \port$3055$0 , \port$3057$0 , \port$3059$0 , \port$3061$0 , \port$3063$0 , \port$3065$0 , loaded, \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 
+module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , \port$3095$0 , \port$3097$0 , \port$3099$0 , \port$3101$0 , \port$3103$0 , \port$3105$0 , loaded, \port$3733$0 , \port$3738$0 , \port$3743$0 , \port$3748$0 , \port$3753$0 , \port$3758$0 , \port$3763$0 , \port$3768$0 
 , rows, write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
-  input \loading$162 ;
-  wire \loading$162 ;
+  input loading;
+  wire loading;
   output write;
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3051$0 ;
-  wire [23:0] \port$3051$0 ;
-  input [23:0] \port$3053$0 ;
-  wire [23:0] \port$3053$0 ;
-  input [23:0] \port$3055$0 ;
-  wire [23:0] \port$3055$0 ;
-  input [23:0] \port$3057$0 ;
-  wire [23:0] \port$3057$0 ;
-  input [23:0] \port$3059$0 ;
-  wire [23:0] \port$3059$0 ;
-  input [23:0] \port$3061$0 ;
-  wire [23:0] \port$3061$0 ;
-  input [23:0] \port$3063$0 ;
-  wire [23:0] \port$3063$0 ;
-  input [23:0] \port$3065$0 ;
-  wire [23:0] \port$3065$0 ;
+  input [23:0] \port$3091$0 ;
+  wire [23:0] \port$3091$0 ;
+  input [23:0] \port$3093$0 ;
+  wire [23:0] \port$3093$0 ;
+  input [23:0] \port$3095$0 ;
+  wire [23:0] \port$3095$0 ;
+  input [23:0] \port$3097$0 ;
+  wire [23:0] \port$3097$0 ;
+  input [23:0] \port$3099$0 ;
+  wire [23:0] \port$3099$0 ;
+  input [23:0] \port$3101$0 ;
+  wire [23:0] \port$3101$0 ;
+  input [23:0] \port$3103$0 ;
+  wire [23:0] \port$3103$0 ;
+  input [23:0] \port$3105$0 ;
+  wire [23:0] \port$3105$0 ;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3693$0 ;
-  wire [35:0] \port$3693$0 ;
-  input [35:0] \port$3698$0 ;
-  wire [35:0] \port$3698$0 ;
-  input [35:0] \port$3703$0 ;
-  wire [35:0] \port$3703$0 ;
-  input [35:0] \port$3708$0 ;
-  wire [35:0] \port$3708$0 ;
-  input [35:0] \port$3713$0 ;
-  wire [35:0] \port$3713$0 ;
-  input [35:0] \port$3718$0 ;
-  wire [35:0] \port$3718$0 ;
-  input [35:0] \port$3723$0 ;
-  wire [35:0] \port$3723$0 ;
-  input [35:0] \port$3728$0 ;
-  wire [35:0] \port$3728$0 ;
+  input [35:0] \port$3733$0 ;
+  wire [35:0] \port$3733$0 ;
+  input [35:0] \port$3738$0 ;
+  wire [35:0] \port$3738$0 ;
+  input [35:0] \port$3743$0 ;
+  wire [35:0] \port$3743$0 ;
+  input [35:0] \port$3748$0 ;
+  wire [35:0] \port$3748$0 ;
+  input [35:0] \port$3753$0 ;
+  wire [35:0] \port$3753$0 ;
+  input [35:0] \port$3758$0 ;
+  wire [35:0] \port$3758$0 ;
+  input [35:0] \port$3763$0 ;
+  wire [35:0] \port$3763$0 ;
+  input [35:0] \port$3768$0 ;
+  wire [35:0] \port$3768$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9968,29 +9996,29 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire \$311 ;
   wire \$312 ;
   wire \$313 ;
-  wire [23:0] \$314 ;
-  wire [23:0] \$315 ;
-  wire [26:0] \$316 ;
-  wire \$317 ;
-  wire \$318 ;
-  wire \$319 ;
+  wire \$314 ;
+  wire \$315 ;
+  wire \$316 ;
+  wire [23:0] \$317 ;
+  wire [23:0] \$318 ;
+  wire [26:0] \$319 ;
   wire \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
-  wire [23:0] \$323 ;
-  wire [23:0] \$324 ;
-  wire [26:0] \$325 ;
+  wire \$323 ;
+  wire \$324 ;
+  wire \$325 ;
   wire \$326 ;
   wire \$327 ;
   wire \$328 ;
-  wire \$329 ;
+  wire [23:0] \$329 ;
   wire \$33 ;
-  wire \$330 ;
-  wire \$331 ;
-  wire [23:0] \$332 ;
-  wire [23:0] \$333 ;
-  wire [26:0] \$334 ;
+  wire [23:0] \$330 ;
+  wire [26:0] \$331 ;
+  wire \$332 ;
+  wire \$333 ;
+  wire \$334 ;
   wire \$335 ;
   wire \$336 ;
   wire \$337 ;
@@ -10008,29 +10036,29 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire \$348 ;
   wire \$349 ;
   wire \$35 ;
-  wire [23:0] \$350 ;
-  wire [23:0] \$351 ;
-  wire [26:0] \$352 ;
-  wire \$353 ;
-  wire \$354 ;
-  wire \$355 ;
+  wire \$350 ;
+  wire \$351 ;
+  wire \$352 ;
+  wire [23:0] \$353 ;
+  wire [23:0] \$354 ;
+  wire [26:0] \$355 ;
   wire \$356 ;
   wire \$357 ;
   wire \$358 ;
-  wire [23:0] \$359 ;
+  wire \$359 ;
   wire \$36 ;
-  wire [23:0] \$360 ;
-  wire [26:0] \$361 ;
+  wire \$360 ;
+  wire \$361 ;
   wire \$362 ;
   wire \$363 ;
   wire \$364 ;
-  wire \$365 ;
-  wire \$366 ;
-  wire \$367 ;
-  wire [23:0] \$368 ;
-  wire [23:0] \$369 ;
+  wire [23:0] \$365 ;
+  wire [23:0] \$366 ;
+  wire [26:0] \$367 ;
+  wire \$368 ;
+  wire \$369 ;
   wire [23:0] \$37 ;
-  wire [26:0] \$370 ;
+  wire \$370 ;
   wire \$371 ;
   wire \$372 ;
   wire \$373 ;
@@ -10039,57 +10067,81 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire \$376 ;
   wire [23:0] \$377 ;
   wire [23:0] \$378 ;
-  wire \$379 ;
+  wire [26:0] \$379 ;
   wire [26:0] \$38 ;
   wire \$380 ;
-  wire [1:0] \$381 ;
+  wire \$381 ;
   wire \$382 ;
   wire \$383 ;
-  wire [1:0] \$384 ;
+  wire \$384 ;
   wire \$385 ;
   wire \$386 ;
-  wire [1:0] \$387 ;
+  wire \$387 ;
   wire \$388 ;
-  wire \$389 ;
+  wire [23:0] \$389 ;
   wire [35:0] \$39 ;
-  wire [1:0] \$390 ;
-  wire [2:0] \$391 ;
-  wire [2:0] \$392 ;
-  wire [3:0] \$393 ;
-  reg [19:0] \$394 ;
-  reg [19:0] \$395 ;
-  reg [7:0] \$396 ;
-  reg [19:0] \$397 ;
-  reg \$398 ;
-  reg \$399 ;
+  wire [23:0] \$390 ;
+  wire [26:0] \$391 ;
+  wire \$392 ;
+  wire \$393 ;
+  wire \$394 ;
+  wire \$395 ;
+  wire \$396 ;
+  wire \$397 ;
+  wire \$398 ;
+  wire \$399 ;
   wire [35:0] \$4 ;
   wire [35:0] \$40 ;
-  reg \$400 ;
-  reg \$401 ;
-  reg \$402 ;
-  reg \$403 ;
-  reg \$404 ;
-  reg \$405 ;
-  reg \$406 ;
-  reg \$407 ;
-  reg \$408 ;
-  reg \$409 ;
+  wire \$400 ;
+  wire [23:0] \$401 ;
+  wire [23:0] \$402 ;
+  wire \$403 ;
+  wire \$404 ;
+  wire [1:0] \$405 ;
+  wire \$406 ;
+  wire \$407 ;
+  wire [1:0] \$408 ;
+  wire \$409 ;
   wire [35:0] \$41 ;
-  reg \$410 ;
-  reg [1:0] \$411 ;
-  reg [1:0] \$412 ;
-  reg [1:0] \$413 ;
-  reg [1:0] \$414 ;
-  reg [2:0] \$415 ;
-  reg [2:0] \$416 ;
-  reg [3:0] \$417 ;
+  wire \$410 ;
+  wire [1:0] \$411 ;
+  wire \$412 ;
+  wire \$413 ;
+  wire [1:0] \$414 ;
+  wire [2:0] \$415 ;
+  wire [2:0] \$416 ;
+  wire [3:0] \$417 ;
   reg [19:0] \$418 ;
   reg [19:0] \$419 ;
   wire [35:0] \$42 ;
-  reg [19:0] \$420 ;
+  reg [7:0] \$420 ;
   reg [19:0] \$421 ;
+  reg \$422 ;
+  reg \$423 ;
+  reg \$424 ;
+  reg \$425 ;
+  reg \$426 ;
+  reg \$427 ;
+  reg \$428 ;
+  reg \$429 ;
   wire [35:0] \$43 ;
+  reg \$430 ;
+  reg \$431 ;
+  reg \$432 ;
+  reg \$433 ;
+  reg \$434 ;
+  reg [1:0] \$435 ;
+  reg [1:0] \$436 ;
+  reg [1:0] \$437 ;
+  reg [1:0] \$438 ;
+  reg [2:0] \$439 ;
   wire [35:0] \$44 ;
+  reg [2:0] \$440 ;
+  reg [3:0] \$441 ;
+  reg [19:0] \$442 ;
+  reg [19:0] \$443 ;
+  reg [19:0] \$444 ;
+  reg [19:0] \$445 ;
   wire [35:0] \$45 ;
   wire [35:0] \$46 ;
   wire [35:0] \$47 ;
@@ -10158,6 +10210,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire [24:0] \$auto$rtlil.cc:3245:Not$22 ;
   wire [24:0] \$auto$rtlil.cc:3245:Not$24 ;
   wire [24:0] \$auto$rtlil.cc:3245:Not$26 ;
+  reg [7:0] absent = 8'h00;
   wire signed [26:0] addend;
   wire signed [26:0] \addend$107 ;
   wire signed [26:0] \addend$123 ;
@@ -10182,6 +10235,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire signed [26:0] \base$58 ;
   wire signed [26:0] \base$74 ;
   wire signed [26:0] \base$90 ;
+  reg [7:0] beyond;
   reg signed [26:0] changed_0_0 = 27'h0000000;
   reg signed [26:0] changed_0_1 = 27'h0000000;
   reg signed [26:0] changed_0_2 = 27'h0000000;
@@ -10289,7 +10343,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire signed [27:0] lane_0_7_scaled;
   wire signed [27:0] lane_0_7_wide;
   wire signed [23:0] \loaded[0] ;
-  reg loading = 1'h0;
+  reg \loading$162  = 1'h0;
   reg signed [25:0] narrow_0_0 = 26'h0000000;
   reg signed [25:0] narrow_0_1 = 26'h0000000;
   reg signed [25:0] narrow_0_2 = 26'h0000000;
@@ -10307,8 +10361,6 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire signed [23:0] \old[5] ;
   wire signed [23:0] \old[6] ;
   wire signed [23:0] \old[7] ;
-  reg [7:0] partial;
-  reg [7:0] present = 8'h00;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -10488,6 +10540,10 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
   reg writes_soon = 1'h0;
+  always @(posedge clk)
+    stage_6 <= \$444 ;
+  always @(posedge clk)
+    stage_7 <= \$445 ;
   assign \$2  = shift_0_0_1 ? \$1  : 36'h000000000;
   assign \$4  = shift_0_1_1 ? \$3  : 36'h000000000;
   assign \$5  = \$2  | \$4 ;
@@ -10768,73 +10824,81 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign \lane_0_7_greatest$144  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
   assign \$303  = \lane_0_7_greatest$144  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
   assign \$304  = lane_0_7_clamped ? { 3'h0, \$303  } : changed_0_7;
-  assign \$305  = \loading$162  ? 27'h0000000 : sum;
+  assign \$305  = loading ? 27'h0000000 : sum;
   assign \$306  = tag[0] & tag[2];
   assign \$307  = \$306  & is_full;
-  assign \$309  = lane_0_0_clamped & \$308 ;
-  assign \$311  = \$310  & working_3;
-  assign \$313  = \$312  | loading;
-  assign \$314  = \$38 [23:0] | loaded;
-  assign \$315  = \$313  ? \$314  : 24'h000000;
-  assign \$316  = \loading$162  ? 27'h0000000 : \sum$171 ;
-  assign \$318  = lane_0_1_clamped & \$317 ;
-  assign \$320  = \$319  & working_3;
-  assign \$322  = \$321  | loading;
-  assign \$323  = \$76 [23:0] | loaded;
-  assign \$324  = \$322  ? \$323  : 24'h000000;
-  assign \$325  = \loading$162  ? 27'h0000000 : \sum$173 ;
-  assign \$327  = lane_0_2_clamped & \$326 ;
-  assign \$329  = \$328  & working_3;
-  assign \$331  = \$330  | loading;
-  assign \$332  = \$114 [23:0] | loaded;
-  assign \$333  = \$331  ? \$332  : 24'h000000;
-  assign \$334  = \loading$162  ? 27'h0000000 : \sum$175 ;
-  assign \$336  = lane_0_3_clamped & \$335 ;
-  assign \$338  = \$337  & working_3;
-  assign \$340  = \$339  | loading;
-  assign \$341  = \$152 [23:0] | loaded;
-  assign \$342  = \$340  ? \$341  : 24'h000000;
-  assign \$343  = \loading$162  ? 27'h0000000 : \sum$177 ;
-  assign \$345  = lane_0_4_clamped & \$344 ;
-  assign \$347  = \$346  & working_3;
-  assign \$349  = \$348  | loading;
-  assign \$350  = \$190 [23:0] | loaded;
-  assign \$351  = \$349  ? \$350  : 24'h000000;
-  assign \$352  = \loading$162  ? 27'h0000000 : \sum$179 ;
-  assign \$354  = lane_0_5_clamped & \$353 ;
-  assign \$356  = \$355  & working_3;
-  assign \$358  = \$357  | loading;
-  assign \$359  = \$228 [23:0] | loaded;
-  assign \$360  = \$358  ? \$359  : 24'h000000;
-  assign \$361  = \loading$162  ? 27'h0000000 : \sum$181 ;
-  assign \$363  = lane_0_6_clamped & \$362 ;
-  assign \$365  = \$364  & working_3;
-  assign \$367  = \$366  | loading;
-  assign \$368  = \$266 [23:0] | loaded;
-  assign \$369  = \$367  ? \$368  : 24'h000000;
-  assign \$370  = \loading$162  ? 27'h0000000 : \sum$183 ;
-  assign \$372  = lane_0_7_clamped & \$371 ;
-  assign \$374  = \$373  & working_3;
-  assign \$376  = \$375  | loading;
-  assign \$377  = \$304 [23:0] | loaded;
-  assign \$378  = \$376  ? \$377  : 24'h000000;
-  assign \$381  = \$379  + \$380 ;
-  assign \$384  = \$382  + \$383 ;
-  assign \$387  = \$385  + \$386 ;
-  assign \$390  = \$388  + \$389 ;
-  assign \$391  = count_0_0_0 + count_0_0_1;
-  assign \$392  = count_0_0_2 + count_0_0_3;
-  assign \$393  = count_0_1_0 + count_0_1_1;
+  assign \$308  = ~ absent[0];
+  assign \$311  = lane_0_0_clamped & \$310 ;
+  assign \$313  = \$312  & working_3;
+  assign \$314  = ~ absent[0];
+  assign \$317  = \$38 [23:0] | loaded;
+  assign \$318  = absent[0] ? 24'h000000 : \$317 ;
+  assign \$319  = loading ? 27'h0000000 : \sum$171 ;
+  assign \$320  = ~ absent[1];
+  assign \$323  = lane_0_1_clamped & \$322 ;
+  assign \$325  = \$324  & working_3;
+  assign \$326  = ~ absent[1];
+  assign \$329  = \$76 [23:0] | loaded;
+  assign \$330  = absent[1] ? 24'h000000 : \$329 ;
+  assign \$331  = loading ? 27'h0000000 : \sum$173 ;
+  assign \$332  = ~ absent[2];
+  assign \$335  = lane_0_2_clamped & \$334 ;
+  assign \$337  = \$336  & working_3;
+  assign \$338  = ~ absent[2];
+  assign \$341  = \$114 [23:0] | loaded;
+  assign \$342  = absent[2] ? 24'h000000 : \$341 ;
+  assign \$343  = loading ? 27'h0000000 : \sum$175 ;
+  assign \$344  = ~ absent[3];
+  assign \$347  = lane_0_3_clamped & \$346 ;
+  assign \$349  = \$348  & working_3;
+  assign \$350  = ~ absent[3];
+  assign \$353  = \$152 [23:0] | loaded;
+  assign \$354  = absent[3] ? 24'h000000 : \$353 ;
+  assign \$355  = loading ? 27'h0000000 : \sum$177 ;
+  assign \$356  = ~ absent[4];
+  assign \$359  = lane_0_4_clamped & \$358 ;
+  assign \$361  = \$360  & working_3;
+  assign \$362  = ~ absent[4];
+  assign \$365  = \$190 [23:0] | loaded;
+  assign \$366  = absent[4] ? 24'h000000 : \$365 ;
+  assign \$367  = loading ? 27'h0000000 : \sum$179 ;
+  assign \$368  = ~ absent[5];
+  assign \$371  = lane_0_5_clamped & \$370 ;
+  assign \$373  = \$372  & working_3;
+  assign \$374  = ~ absent[5];
+  assign \$377  = \$228 [23:0] | loaded;
+  assign \$378  = absent[5] ? 24'h000000 : \$377 ;
+  assign \$379  = loading ? 27'h0000000 : \sum$181 ;
+  assign \$380  = ~ absent[6];
+  assign \$383  = lane_0_6_clamped & \$382 ;
+  assign \$385  = \$384  & working_3;
+  assign \$386  = ~ absent[6];
+  assign \$389  = \$266 [23:0] | loaded;
+  assign \$390  = absent[6] ? 24'h000000 : \$389 ;
+  assign \$391  = loading ? 27'h0000000 : \sum$183 ;
+  assign \$392  = ~ absent[7];
+  assign \$395  = lane_0_7_clamped & \$394 ;
+  assign \$397  = \$396  & working_3;
+  assign \$398  = ~ absent[7];
+  assign \$401  = \$304 [23:0] | loaded;
+  assign \$402  = absent[7] ? 24'h000000 : \$401 ;
+  assign \$405  = \$403  + \$404 ;
+  assign \$408  = \$406  + \$407 ;
+  assign \$411  = \$409  + \$410 ;
+  assign \$414  = \$412  + \$413 ;
+  assign \$415  = count_0_0_0 + count_0_0_1;
+  assign \$416  = count_0_0_2 + count_0_0_3;
+  assign \$417  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$394 ;
+    stage_1 <= \$418 ;
   always @(posedge clk)
-    stage_2 <= \$395 ;
+    stage_2 <= \$419 ;
   always @(posedge clk)
-    present <= \$396 ;
+    absent <= \$420 ;
   always @(posedge clk)
-    stage_3 <= \$397 ;
+    stage_3 <= \$421 ;
   always @(posedge clk)
-    loading <= \$398 ;
+    \loading$162  <= \$422 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10858,95 +10922,91 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   always @(posedge clk)
     changed_0_0 <= \$305 ;
   always @(posedge clk)
-    working_1 <= \$399 ;
+    working_1 <= \$423 ;
   always @(posedge clk)
-    writes_soon <= \$400 ;
+    writes_soon <= \$424 ;
   always @(posedge clk)
-    working_3 <= \$401 ;
+    working_3 <= \$425 ;
   always @(posedge clk)
-    flag_0_0 <= \$402 ;
+    flag_0_0 <= \$426 ;
   always @(posedge clk)
-    word_0_0 <= \$315 ;
+    word_0_0 <= \$318 ;
   always @(posedge clk)
     narrow_0_1 <= \$64 [25:0];
   always @(posedge clk)
-    changed_0_1 <= \$316 ;
+    changed_0_1 <= \$319 ;
   always @(posedge clk)
-    flag_0_1 <= \$403 ;
+    flag_0_1 <= \$427 ;
   always @(posedge clk)
-    word_0_1 <= \$324 ;
+    word_0_1 <= \$330 ;
   always @(posedge clk)
     narrow_0_2 <= \$102 [25:0];
   always @(posedge clk)
-    changed_0_2 <= \$325 ;
+    changed_0_2 <= \$331 ;
   always @(posedge clk)
-    flag_0_2 <= \$404 ;
+    flag_0_2 <= \$428 ;
   always @(posedge clk)
-    word_0_2 <= \$333 ;
+    word_0_2 <= \$342 ;
   always @(posedge clk)
     narrow_0_3 <= \$140 [25:0];
   always @(posedge clk)
-    changed_0_3 <= \$334 ;
+    changed_0_3 <= \$343 ;
   always @(posedge clk)
-    flag_0_3 <= \$405 ;
+    flag_0_3 <= \$429 ;
   always @(posedge clk)
-    word_0_3 <= \$342 ;
+    word_0_3 <= \$354 ;
   always @(posedge clk)
     narrow_0_4 <= \$178 [25:0];
   always @(posedge clk)
-    changed_0_4 <= \$343 ;
+    changed_0_4 <= \$355 ;
   always @(posedge clk)
-    flag_0_4 <= \$406 ;
+    flag_0_4 <= \$430 ;
   always @(posedge clk)
-    word_0_4 <= \$351 ;
+    word_0_4 <= \$366 ;
   always @(posedge clk)
     narrow_0_5 <= \$216 [25:0];
   always @(posedge clk)
-    changed_0_5 <= \$352 ;
+    changed_0_5 <= \$367 ;
   always @(posedge clk)
-    flag_0_5 <= \$407 ;
+    flag_0_5 <= \$431 ;
   always @(posedge clk)
-    word_0_5 <= \$360 ;
+    word_0_5 <= \$378 ;
   always @(posedge clk)
     narrow_0_6 <= \$254 [25:0];
   always @(posedge clk)
-    changed_0_6 <= \$361 ;
+    changed_0_6 <= \$379 ;
   always @(posedge clk)
-    flag_0_6 <= \$408 ;
+    flag_0_6 <= \$432 ;
   always @(posedge clk)
-    word_0_6 <= \$369 ;
+    word_0_6 <= \$390 ;
   always @(posedge clk)
     narrow_0_7 <= \$292 [25:0];
   always @(posedge clk)
-    changed_0_7 <= \$370 ;
+    changed_0_7 <= \$391 ;
   always @(posedge clk)
-    flag_0_7 <= \$409 ;
+    flag_0_7 <= \$433 ;
   always @(posedge clk)
-    word_0_7 <= \$378 ;
+    word_0_7 <= \$402 ;
   always @(posedge clk)
-    working_4 <= \$410 ;
+    working_4 <= \$434 ;
   always @(posedge clk)
-    count_0_0_0 <= \$411 ;
+    count_0_0_0 <= \$435 ;
   always @(posedge clk)
-    count_0_0_1 <= \$412 ;
+    count_0_0_1 <= \$436 ;
   always @(posedge clk)
-    count_0_0_2 <= \$413 ;
+    count_0_0_2 <= \$437 ;
   always @(posedge clk)
-    count_0_0_3 <= \$414 ;
+    count_0_0_3 <= \$438 ;
   always @(posedge clk)
-    count_0_1_0 <= \$415 ;
+    count_0_1_0 <= \$439 ;
   always @(posedge clk)
-    count_0_1_1 <= \$416 ;
+    count_0_1_1 <= \$440 ;
   always @(posedge clk)
-    clamped <= \$417 ;
+    clamped <= \$441 ;
   always @(posedge clk)
-    stage_4 <= \$418 ;
+    stage_4 <= \$442 ;
   always @(posedge clk)
-    stage_5 <= \$419 ;
-  always @(posedge clk)
-    stage_6 <= \$420 ;
-  always @(posedge clk)
-    stage_7 <= \$421 ;
+    stage_5 <= \$443 ;
   assign \$auto$rtlil.cc:3245:Not$12  = ~ { \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27] };
   assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27] };
   assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27] };
@@ -10957,52 +11017,59 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3051$0 (\port$3051$0 ),
-    .\port$3761$0 (narrow_0_0),
+    .\port$3091$0 (\port$3091$0 ),
+    .\port$3801$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3053$0 (\port$3053$0 ),
-    .\port$3774$0 (narrow_0_1),
+    .\port$3093$0 (\port$3093$0 ),
+    .\port$3814$0 (narrow_0_1),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3055$0 (\port$3055$0 ),
-    .\port$3779$0 (narrow_0_2),
+    .\port$3095$0 (\port$3095$0 ),
+    .\port$3819$0 (narrow_0_2),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3057$0 (\port$3057$0 ),
-    .\port$3784$0 (narrow_0_3),
+    .\port$3097$0 (\port$3097$0 ),
+    .\port$3824$0 (narrow_0_3),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3059$0 (\port$3059$0 ),
-    .\port$3789$0 (narrow_0_4),
+    .\port$3099$0 (\port$3099$0 ),
+    .\port$3829$0 (narrow_0_4),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3061$0 (\port$3061$0 ),
-    .\port$3794$0 (narrow_0_5),
+    .\port$3101$0 (\port$3101$0 ),
+    .\port$3834$0 (narrow_0_5),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3063$0 (\port$3063$0 ),
-    .\port$3799$0 (narrow_0_6),
+    .\port$3103$0 (\port$3103$0 ),
+    .\port$3839$0 (narrow_0_6),
     .sum(\sum$181 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3065$0 (\port$3065$0 ),
-    .\port$3804$0 (narrow_0_7),
+    .\port$3105$0 (\port$3105$0 ),
+    .\port$3844$0 (narrow_0_7),
     .sum(\sum$183 )
   );
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$445  = stage_6;
+    if (rst) begin
+      \$445  = 20'h00000;
+    end
+  end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     is_full = 1'h0;
@@ -11013,12 +11080,12 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    partial = 8'h0f;
+    beyond = 8'hc0;
     casez (stage_2[16:13])
+      4'h7, 4'h8, 4'h9:
+          beyond = 8'hf0;
       4'ha:
-          partial = 8'h07;
-      4'h2, 4'h3, 4'h4:
-          partial = 8'h3f;
+          beyond = 8'hf8;
     endcase
   end
   always @* begin
@@ -11071,16 +11138,16 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$394  = tag;
+    \$418  = tag;
     if (rst) begin
-      \$394  = 20'h00000;
+      \$418  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$395  = stage_1;
+    \$419  = stage_1;
     if (rst) begin
-      \$395  = 20'h00000;
+      \$419  = 20'h00000;
     end
   end
   always @* begin
@@ -11088,196 +11155,192 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$396  = 8'hff;
+          \$420  = 8'h00;
       2'h1:
-          \$396  = partial;
+          \$420  = beyond;
       default:
-          \$396  = 8'h00;
+          \$420  = 8'hff;
     endcase
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$397  = stage_2;
-    if (rst) begin
-      \$397  = 20'h00000;
+    if (loading) begin
+      \$420  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$398  = \loading$162 ;
-    if (rst) begin
-      \$398  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$399  = \$307 ;
-    if (rst) begin
-      \$399  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$400  = working_1;
-    if (rst) begin
-      \$400  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$401  = writes_soon;
-    if (rst) begin
-      \$401  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$402  = \$311 ;
-    if (rst) begin
-      \$402  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$403  = \$320 ;
-    if (rst) begin
-      \$403  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$404  = \$329 ;
-    if (rst) begin
-      \$404  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$405  = \$338 ;
-    if (rst) begin
-      \$405  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$406  = \$347 ;
-    if (rst) begin
-      \$406  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$407  = \$356 ;
-    if (rst) begin
-      \$407  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$408  = \$365 ;
-    if (rst) begin
-      \$408  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$409  = \$374 ;
-    if (rst) begin
-      \$409  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$410  = working_3;
-    if (rst) begin
-      \$410  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$411  = \$381 ;
-    if (rst) begin
-      \$411  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$412  = \$384 ;
-    if (rst) begin
-      \$412  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$413  = \$387 ;
-    if (rst) begin
-      \$413  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$414  = \$390 ;
-    if (rst) begin
-      \$414  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$415  = \$391 ;
-    if (rst) begin
-      \$415  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$416  = \$392 ;
-    if (rst) begin
-      \$416  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$417  = \$393 ;
-    if (rst) begin
-      \$417  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$418  = stage_3;
-    if (rst) begin
-      \$418  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$419  = stage_4;
-    if (rst) begin
-      \$419  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$420  = stage_5;
-    if (rst) begin
-      \$420  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$421  = stage_6;
+    \$421  = stage_2;
     if (rst) begin
       \$421  = 20'h00000;
     end
   end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$422  = loading;
+    if (rst) begin
+      \$422  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$423  = \$307 ;
+    if (rst) begin
+      \$423  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$424  = working_1;
+    if (rst) begin
+      \$424  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$425  = writes_soon;
+    if (rst) begin
+      \$425  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$426  = \$313 ;
+    if (rst) begin
+      \$426  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$427  = \$325 ;
+    if (rst) begin
+      \$427  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$428  = \$337 ;
+    if (rst) begin
+      \$428  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$429  = \$349 ;
+    if (rst) begin
+      \$429  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$430  = \$361 ;
+    if (rst) begin
+      \$430  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$431  = \$373 ;
+    if (rst) begin
+      \$431  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$432  = \$385 ;
+    if (rst) begin
+      \$432  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$433  = \$397 ;
+    if (rst) begin
+      \$433  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$434  = working_3;
+    if (rst) begin
+      \$434  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$435  = \$405 ;
+    if (rst) begin
+      \$435  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$436  = \$408 ;
+    if (rst) begin
+      \$436  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$437  = \$411 ;
+    if (rst) begin
+      \$437  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$438  = \$414 ;
+    if (rst) begin
+      \$438  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$439  = \$415 ;
+    if (rst) begin
+      \$439  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$440  = \$416 ;
+    if (rst) begin
+      \$440  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$441  = \$417 ;
+    if (rst) begin
+      \$441  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$442  = stage_3;
+    if (rst) begin
+      \$442  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$443  = stage_4;
+    if (rst) begin
+      \$443  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$444  = stage_5;
+    if (rst) begin
+      \$444  = 20'h00000;
+    end
+  end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0  };
+  assign totals = { \port$3768$0 , \port$3763$0 , \port$3758$0 , \port$3753$0 , \port$3748$0 , \port$3743$0 , \port$3738$0 , \port$3733$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3051$0 [23], \port$3051$0 [23], \port$3051$0 [23], \port$3051$0  };
-  assign old = { \port$3065$0 , \port$3063$0 , \port$3061$0 , \port$3059$0 , \port$3057$0 , \port$3055$0 , \port$3053$0 , \port$3051$0  };
+  assign base = { \port$3091$0 [23], \port$3091$0 [23], \port$3091$0 [23], \port$3091$0  };
+  assign old = { \port$3105$0 , \port$3103$0 , \port$3101$0 , \port$3099$0 , \port$3097$0 , \port$3095$0 , \port$3093$0 , \port$3091$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11285,7 +11348,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3053$0 [23], \port$3053$0 [23], \port$3053$0 [23], \port$3053$0  };
+  assign \base$42  = { \port$3093$0 [23], \port$3093$0 [23], \port$3093$0 [23], \port$3093$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11293,7 +11356,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3055$0 [23], \port$3055$0 [23], \port$3055$0 [23], \port$3055$0  };
+  assign \base$58  = { \port$3095$0 [23], \port$3095$0 [23], \port$3095$0 [23], \port$3095$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11301,7 +11364,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3057$0 [23], \port$3057$0 [23], \port$3057$0 [23], \port$3057$0  };
+  assign \base$74  = { \port$3097$0 [23], \port$3097$0 [23], \port$3097$0 [23], \port$3097$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11309,7 +11372,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3059$0 [23], \port$3059$0 [23], \port$3059$0 [23], \port$3059$0  };
+  assign \base$90  = { \port$3099$0 [23], \port$3099$0 [23], \port$3099$0 [23], \port$3099$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11317,7 +11380,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3061$0 [23], \port$3061$0 [23], \port$3061$0 [23], \port$3061$0  };
+  assign \base$106  = { \port$3101$0 [23], \port$3101$0 [23], \port$3101$0 [23], \port$3101$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11325,7 +11388,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3063$0 [23], \port$3063$0 [23], \port$3063$0 [23], \port$3063$0  };
+  assign \base$122  = { \port$3103$0 [23], \port$3103$0 [23], \port$3103$0 [23], \port$3103$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11333,7 +11396,7 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3065$0 [23], \port$3065$0 [23], \port$3065$0 [23], \port$3065$0  };
+  assign \base$138  = { \port$3105$0 [23], \port$3105$0 [23], \port$3105$0 [23], \port$3105$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11365,22 +11428,22 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3693$0 ;
-  assign \totals[1]  = \port$3698$0 ;
-  assign \totals[2]  = \port$3703$0 ;
-  assign \totals[3]  = \port$3708$0 ;
-  assign \totals[4]  = \port$3713$0 ;
-  assign \totals[5]  = \port$3718$0 ;
-  assign \totals[6]  = \port$3723$0 ;
-  assign \totals[7]  = \port$3728$0 ;
-  assign \old[0]  = \port$3051$0 ;
-  assign \old[1]  = \port$3053$0 ;
-  assign \old[2]  = \port$3055$0 ;
-  assign \old[3]  = \port$3057$0 ;
-  assign \old[4]  = \port$3059$0 ;
-  assign \old[5]  = \port$3061$0 ;
-  assign \old[6]  = \port$3063$0 ;
-  assign \old[7]  = \port$3065$0 ;
+  assign \totals[0]  = \port$3733$0 ;
+  assign \totals[1]  = \port$3738$0 ;
+  assign \totals[2]  = \port$3743$0 ;
+  assign \totals[3]  = \port$3748$0 ;
+  assign \totals[4]  = \port$3753$0 ;
+  assign \totals[5]  = \port$3758$0 ;
+  assign \totals[6]  = \port$3763$0 ;
+  assign \totals[7]  = \port$3768$0 ;
+  assign \old[0]  = \port$3091$0 ;
+  assign \old[1]  = \port$3093$0 ;
+  assign \old[2]  = \port$3095$0 ;
+  assign \old[3]  = \port$3097$0 ;
+  assign \old[4]  = \port$3099$0 ;
+  assign \old[5]  = \port$3101$0 ;
+  assign \old[6]  = \port$3103$0 ;
+  assign \old[7]  = \port$3105$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11493,270 +11556,286 @@ module \core.full_path (rst, \loading$162 , write, tag, \port$3051$0 , \port$305
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:9] };
-  assign \$3  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:10] };
-  assign \$6  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:11] };
-  assign \$9  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:13] };
+  assign \$1  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:9] };
+  assign \$3  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:10] };
+  assign \$6  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:11] };
+  assign \$9  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:9] };
-  assign \$41  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:10] };
-  assign \$44  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:11] };
-  assign \$47  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:13] };
+  assign \$39  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:9] };
+  assign \$41  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:10] };
+  assign \$44  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:11] };
+  assign \$47  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:9] };
-  assign \$79  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:10] };
-  assign \$82  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:11] };
-  assign \$85  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:13] };
+  assign \$77  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:9] };
+  assign \$79  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:10] };
+  assign \$82  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:11] };
+  assign \$85  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:9] };
-  assign \$117  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:10] };
-  assign \$120  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:11] };
-  assign \$123  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:13] };
+  assign \$115  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:9] };
+  assign \$117  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:10] };
+  assign \$120  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:11] };
+  assign \$123  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:9] };
-  assign \$155  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:10] };
-  assign \$158  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:11] };
-  assign \$161  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:13] };
+  assign \$153  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:9] };
+  assign \$155  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:10] };
+  assign \$158  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:11] };
+  assign \$161  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:9] };
-  assign \$193  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:10] };
-  assign \$196  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:11] };
-  assign \$199  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:13] };
+  assign \$191  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:9] };
+  assign \$193  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:10] };
+  assign \$196  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:11] };
+  assign \$199  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:9] };
-  assign \$231  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:10] };
-  assign \$234  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:11] };
-  assign \$237  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:13] };
+  assign \$229  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:9] };
+  assign \$231  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:10] };
+  assign \$234  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:11] };
+  assign \$237  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:9] };
-  assign \$269  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:10] };
-  assign \$272  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:11] };
-  assign \$275  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:13] };
+  assign \$267  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:9] };
+  assign \$269  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:10] };
+  assign \$272  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:11] };
+  assign \$275  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
   assign \$291 [25] = \$277 [27];
   assign \$291 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
   assign write = working_4;
-  assign \$308  = present[0];
-  assign \$310  = \$309 ;
-  assign \$312  = present[0];
-  assign \$317  = present[1];
-  assign \$319  = \$318 ;
-  assign \$321  = present[1];
-  assign \$326  = present[2];
-  assign \$328  = \$327 ;
-  assign \$330  = present[2];
-  assign \$335  = present[3];
-  assign \$337  = \$336 ;
-  assign \$339  = present[3];
-  assign \$344  = present[4];
-  assign \$346  = \$345 ;
-  assign \$348  = present[4];
-  assign \$353  = present[5];
-  assign \$355  = \$354 ;
-  assign \$357  = present[5];
-  assign \$362  = present[6];
-  assign \$364  = \$363 ;
-  assign \$366  = present[6];
-  assign \$371  = present[7];
-  assign \$373  = \$372 ;
-  assign \$375  = present[7];
-  assign \$379  = flag_0_0;
-  assign \$380  = flag_0_1;
-  assign \$382  = flag_0_2;
-  assign \$383  = flag_0_3;
-  assign \$385  = flag_0_4;
-  assign \$386  = flag_0_5;
-  assign \$388  = flag_0_6;
-  assign \$389  = flag_0_7;
+  assign \$309  = 1'h1;
+  assign \$310  = \$308 ;
+  assign \$312  = \$311 ;
+  assign \$315  = 1'h1;
+  assign \$316  = \$314 ;
+  assign \$321  = 1'h1;
+  assign \$322  = \$320 ;
+  assign \$324  = \$323 ;
+  assign \$327  = 1'h1;
+  assign \$328  = \$326 ;
+  assign \$333  = 1'h1;
+  assign \$334  = \$332 ;
+  assign \$336  = \$335 ;
+  assign \$339  = 1'h1;
+  assign \$340  = \$338 ;
+  assign \$345  = 1'h1;
+  assign \$346  = \$344 ;
+  assign \$348  = \$347 ;
+  assign \$351  = 1'h1;
+  assign \$352  = \$350 ;
+  assign \$357  = 1'h1;
+  assign \$358  = \$356 ;
+  assign \$360  = \$359 ;
+  assign \$363  = 1'h1;
+  assign \$364  = \$362 ;
+  assign \$369  = 1'h1;
+  assign \$370  = \$368 ;
+  assign \$372  = \$371 ;
+  assign \$375  = 1'h1;
+  assign \$376  = \$374 ;
+  assign \$381  = 1'h1;
+  assign \$382  = \$380 ;
+  assign \$384  = \$383 ;
+  assign \$387  = 1'h1;
+  assign \$388  = \$386 ;
+  assign \$393  = 1'h1;
+  assign \$394  = \$392 ;
+  assign \$396  = \$395 ;
+  assign \$399  = 1'h1;
+  assign \$400  = \$398 ;
+  assign \$403  = flag_0_0;
+  assign \$404  = flag_0_1;
+  assign \$406  = flag_0_2;
+  assign \$407  = flag_0_3;
+  assign \$409  = flag_0_4;
+  assign \$410  = flag_0_5;
+  assign \$412  = flag_0_6;
+  assign \$413  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3051$0 , \port$3761$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3091$0 , \port$3801$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3051$0 ;
-  wire [23:0] \port$3051$0 ;
-  input [25:0] \port$3761$0 ;
-  wire [25:0] \port$3761$0 ;
+  input [23:0] \port$3091$0 ;
+  wire [23:0] \port$3091$0 ;
+  input [25:0] \port$3801$0 ;
+  wire [25:0] \port$3801$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3051$0 ) - $signed(\port$3761$0 );
-  assign \$2  = alone ? { \port$3761$0 [25], \port$3761$0 [25], \port$3761$0  } : \$1 ;
-  assign base = { \port$3051$0 [23], \port$3051$0 [23], \port$3051$0 [23], \port$3051$0  };
-  assign addend = { \port$3761$0 [25], \port$3761$0  };
+  assign \$1  = $signed(\port$3091$0 ) - $signed(\port$3801$0 );
+  assign \$2  = alone ? { \port$3801$0 [25], \port$3801$0 [25], \port$3801$0  } : \$1 ;
+  assign base = { \port$3091$0 [23], \port$3091$0 [23], \port$3091$0 [23], \port$3091$0  };
+  assign addend = { \port$3801$0 [25], \port$3801$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3053$0 , \port$3774$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3093$0 , \port$3814$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3053$0 ;
-  wire [23:0] \port$3053$0 ;
-  input [25:0] \port$3774$0 ;
-  wire [25:0] \port$3774$0 ;
+  input [23:0] \port$3093$0 ;
+  wire [23:0] \port$3093$0 ;
+  input [25:0] \port$3814$0 ;
+  wire [25:0] \port$3814$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3053$0 ) - $signed(\port$3774$0 );
-  assign \$2  = alone ? { \port$3774$0 [25], \port$3774$0 [25], \port$3774$0  } : \$1 ;
-  assign base = { \port$3053$0 [23], \port$3053$0 [23], \port$3053$0 [23], \port$3053$0  };
-  assign addend = { \port$3774$0 [25], \port$3774$0  };
+  assign \$1  = $signed(\port$3093$0 ) - $signed(\port$3814$0 );
+  assign \$2  = alone ? { \port$3814$0 [25], \port$3814$0 [25], \port$3814$0  } : \$1 ;
+  assign base = { \port$3093$0 [23], \port$3093$0 [23], \port$3093$0 [23], \port$3093$0  };
+  assign addend = { \port$3814$0 [25], \port$3814$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3055$0 , \port$3779$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3095$0 , \port$3819$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3055$0 ;
-  wire [23:0] \port$3055$0 ;
-  input [25:0] \port$3779$0 ;
-  wire [25:0] \port$3779$0 ;
+  input [23:0] \port$3095$0 ;
+  wire [23:0] \port$3095$0 ;
+  input [25:0] \port$3819$0 ;
+  wire [25:0] \port$3819$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3055$0 ) - $signed(\port$3779$0 );
-  assign \$2  = alone ? { \port$3779$0 [25], \port$3779$0 [25], \port$3779$0  } : \$1 ;
-  assign base = { \port$3055$0 [23], \port$3055$0 [23], \port$3055$0 [23], \port$3055$0  };
-  assign addend = { \port$3779$0 [25], \port$3779$0  };
+  assign \$1  = $signed(\port$3095$0 ) - $signed(\port$3819$0 );
+  assign \$2  = alone ? { \port$3819$0 [25], \port$3819$0 [25], \port$3819$0  } : \$1 ;
+  assign base = { \port$3095$0 [23], \port$3095$0 [23], \port$3095$0 [23], \port$3095$0  };
+  assign addend = { \port$3819$0 [25], \port$3819$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3057$0 , \port$3784$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3097$0 , \port$3824$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3057$0 ;
-  wire [23:0] \port$3057$0 ;
-  input [25:0] \port$3784$0 ;
-  wire [25:0] \port$3784$0 ;
+  input [23:0] \port$3097$0 ;
+  wire [23:0] \port$3097$0 ;
+  input [25:0] \port$3824$0 ;
+  wire [25:0] \port$3824$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3057$0 ) - $signed(\port$3784$0 );
-  assign \$2  = alone ? { \port$3784$0 [25], \port$3784$0 [25], \port$3784$0  } : \$1 ;
-  assign base = { \port$3057$0 [23], \port$3057$0 [23], \port$3057$0 [23], \port$3057$0  };
-  assign addend = { \port$3784$0 [25], \port$3784$0  };
+  assign \$1  = $signed(\port$3097$0 ) - $signed(\port$3824$0 );
+  assign \$2  = alone ? { \port$3824$0 [25], \port$3824$0 [25], \port$3824$0  } : \$1 ;
+  assign base = { \port$3097$0 [23], \port$3097$0 [23], \port$3097$0 [23], \port$3097$0  };
+  assign addend = { \port$3824$0 [25], \port$3824$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3059$0 , \port$3789$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3099$0 , \port$3829$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3059$0 ;
-  wire [23:0] \port$3059$0 ;
-  input [25:0] \port$3789$0 ;
-  wire [25:0] \port$3789$0 ;
+  input [23:0] \port$3099$0 ;
+  wire [23:0] \port$3099$0 ;
+  input [25:0] \port$3829$0 ;
+  wire [25:0] \port$3829$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3059$0 ) - $signed(\port$3789$0 );
-  assign \$2  = alone ? { \port$3789$0 [25], \port$3789$0 [25], \port$3789$0  } : \$1 ;
-  assign base = { \port$3059$0 [23], \port$3059$0 [23], \port$3059$0 [23], \port$3059$0  };
-  assign addend = { \port$3789$0 [25], \port$3789$0  };
+  assign \$1  = $signed(\port$3099$0 ) - $signed(\port$3829$0 );
+  assign \$2  = alone ? { \port$3829$0 [25], \port$3829$0 [25], \port$3829$0  } : \$1 ;
+  assign base = { \port$3099$0 [23], \port$3099$0 [23], \port$3099$0 [23], \port$3099$0  };
+  assign addend = { \port$3829$0 [25], \port$3829$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3061$0 , \port$3794$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3101$0 , \port$3834$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3061$0 ;
-  wire [23:0] \port$3061$0 ;
-  input [25:0] \port$3794$0 ;
-  wire [25:0] \port$3794$0 ;
+  input [23:0] \port$3101$0 ;
+  wire [23:0] \port$3101$0 ;
+  input [25:0] \port$3834$0 ;
+  wire [25:0] \port$3834$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3061$0 ) - $signed(\port$3794$0 );
-  assign \$2  = alone ? { \port$3794$0 [25], \port$3794$0 [25], \port$3794$0  } : \$1 ;
-  assign base = { \port$3061$0 [23], \port$3061$0 [23], \port$3061$0 [23], \port$3061$0  };
-  assign addend = { \port$3794$0 [25], \port$3794$0  };
+  assign \$1  = $signed(\port$3101$0 ) - $signed(\port$3834$0 );
+  assign \$2  = alone ? { \port$3834$0 [25], \port$3834$0 [25], \port$3834$0  } : \$1 ;
+  assign base = { \port$3101$0 [23], \port$3101$0 [23], \port$3101$0 [23], \port$3101$0  };
+  assign addend = { \port$3834$0 [25], \port$3834$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3063$0 , \port$3799$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3103$0 , \port$3839$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3063$0 ;
-  wire [23:0] \port$3063$0 ;
-  input [25:0] \port$3799$0 ;
-  wire [25:0] \port$3799$0 ;
+  input [23:0] \port$3103$0 ;
+  wire [23:0] \port$3103$0 ;
+  input [25:0] \port$3839$0 ;
+  wire [25:0] \port$3839$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3063$0 ) - $signed(\port$3799$0 );
-  assign \$2  = alone ? { \port$3799$0 [25], \port$3799$0 [25], \port$3799$0  } : \$1 ;
-  assign base = { \port$3063$0 [23], \port$3063$0 [23], \port$3063$0 [23], \port$3063$0  };
-  assign addend = { \port$3799$0 [25], \port$3799$0  };
+  assign \$1  = $signed(\port$3103$0 ) - $signed(\port$3839$0 );
+  assign \$2  = alone ? { \port$3839$0 [25], \port$3839$0 [25], \port$3839$0  } : \$1 ;
+  assign base = { \port$3103$0 [23], \port$3103$0 [23], \port$3103$0 [23], \port$3103$0  };
+  assign addend = { \port$3839$0 [25], \port$3839$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3065$0 , \port$3804$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3105$0 , \port$3844$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3065$0 ;
-  wire [23:0] \port$3065$0 ;
-  input [25:0] \port$3804$0 ;
-  wire [25:0] \port$3804$0 ;
+  input [23:0] \port$3105$0 ;
+  wire [23:0] \port$3105$0 ;
+  input [25:0] \port$3844$0 ;
+  wire [25:0] \port$3844$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3065$0 ) - $signed(\port$3804$0 );
-  assign \$2  = alone ? { \port$3804$0 [25], \port$3804$0 [25], \port$3804$0  } : \$1 ;
-  assign base = { \port$3065$0 [23], \port$3065$0 [23], \port$3065$0 [23], \port$3065$0  };
-  assign addend = { \port$3804$0 [25], \port$3804$0  };
+  assign \$1  = $signed(\port$3105$0 ) - $signed(\port$3844$0 );
+  assign \$2  = alone ? { \port$3844$0 [25], \port$3844$0 [25], \port$3844$0  } : \$1 ;
+  assign base = { \port$3105$0 [23], \port$3105$0 [23], \port$3105$0 [23], \port$3105$0  };
+  assign addend = { \port$3844$0 [25], \port$3844$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -12054,7 +12133,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12062,8 +12141,8 @@ module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12086,9 +12165,9 @@ module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3696$0 (product),
+    .\port$3736$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12101,7 +12180,7 @@ module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12111,26 +12190,26 @@ module \core.lane_0 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3696$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3736$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3696$0 ;
-  wire [31:0] \port$3696$0 ;
+  input [31:0] \port$3736$0 ;
+  wire [31:0] \port$3736$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3696$0 );
-  assign \$2  = alone ? { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  } : \$1 ;
-  assign addend = { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  };
+  assign \$1  = $signed(base) + $signed(\port$3736$0 );
+  assign \$2  = alone ? { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  } : \$1 ;
+  assign addend = { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12160,7 +12239,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12168,8 +12247,8 @@ module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12192,9 +12271,9 @@ module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3701$0 (product),
+    .\port$3741$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12207,7 +12286,7 @@ module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12217,26 +12296,26 @@ module \core.lane_1 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3701$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3741$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3701$0 ;
-  wire [31:0] \port$3701$0 ;
+  input [31:0] \port$3741$0 ;
+  wire [31:0] \port$3741$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3701$0 );
-  assign \$2  = alone ? { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  } : \$1 ;
-  assign addend = { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  };
+  assign \$1  = $signed(base) + $signed(\port$3741$0 );
+  assign \$2  = alone ? { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  } : \$1 ;
+  assign addend = { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12266,7 +12345,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12274,8 +12353,8 @@ module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12298,9 +12377,9 @@ module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3706$0 (product),
+    .\port$3746$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12313,7 +12392,7 @@ module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12323,26 +12402,26 @@ module \core.lane_2 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3706$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3746$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3706$0 ;
-  wire [31:0] \port$3706$0 ;
+  input [31:0] \port$3746$0 ;
+  wire [31:0] \port$3746$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3706$0 );
-  assign \$2  = alone ? { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  } : \$1 ;
-  assign addend = { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  };
+  assign \$1  = $signed(base) + $signed(\port$3746$0 );
+  assign \$2  = alone ? { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  } : \$1 ;
+  assign addend = { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12372,7 +12451,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12380,8 +12459,8 @@ module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12404,9 +12483,9 @@ module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3711$0 (product),
+    .\port$3751$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12419,7 +12498,7 @@ module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12429,26 +12508,26 @@ module \core.lane_3 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3711$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3751$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3711$0 ;
-  wire [31:0] \port$3711$0 ;
+  input [31:0] \port$3751$0 ;
+  wire [31:0] \port$3751$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3711$0 );
-  assign \$2  = alone ? { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  } : \$1 ;
-  assign addend = { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  };
+  assign \$1  = $signed(base) + $signed(\port$3751$0 );
+  assign \$2  = alone ? { \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0  } : \$1 ;
+  assign addend = { \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12478,7 +12557,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12486,8 +12565,8 @@ module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12510,9 +12589,9 @@ module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3716$0 (product),
+    .\port$3756$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12525,7 +12604,7 @@ module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12535,26 +12614,26 @@ module \core.lane_4 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3716$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3756$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3716$0 ;
-  wire [31:0] \port$3716$0 ;
+  input [31:0] \port$3756$0 ;
+  wire [31:0] \port$3756$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3716$0 );
-  assign \$2  = alone ? { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  } : \$1 ;
-  assign addend = { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  };
+  assign \$1  = $signed(base) + $signed(\port$3756$0 );
+  assign \$2  = alone ? { \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0  } : \$1 ;
+  assign addend = { \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12584,7 +12663,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12592,8 +12671,8 @@ module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12616,9 +12695,9 @@ module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3721$0 (product),
+    .\port$3761$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12631,7 +12710,7 @@ module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12641,26 +12720,26 @@ module \core.lane_5 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3721$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3761$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3721$0 ;
-  wire [31:0] \port$3721$0 ;
+  input [31:0] \port$3761$0 ;
+  wire [31:0] \port$3761$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3721$0 );
-  assign \$2  = alone ? { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  } : \$1 ;
-  assign addend = { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  };
+  assign \$1  = $signed(base) + $signed(\port$3761$0 );
+  assign \$2  = alone ? { \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0  } : \$1 ;
+  assign addend = { \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12690,7 +12769,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12698,8 +12777,8 @@ module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12722,9 +12801,9 @@ module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3726$0 (product),
+    .\port$3766$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12737,7 +12816,7 @@ module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12747,26 +12826,26 @@ module \core.lane_6 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3726$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3766$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3726$0 ;
-  wire [31:0] \port$3726$0 ;
+  input [31:0] \port$3766$0 ;
+  wire [31:0] \port$3766$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3726$0 );
-  assign \$2  = alone ? { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  } : \$1 ;
-  assign addend = { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  };
+  assign \$1  = $signed(base) + $signed(\port$3766$0 );
+  assign \$2  = alone ? { \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0  } : \$1 ;
+  assign addend = { \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12796,7 +12875,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12804,8 +12883,8 @@ module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3037$0 ;
-  wire [1:0] \port$3037$0 ;
+  input [1:0] \port$3077$0 ;
+  wire [1:0] \port$3077$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12828,9 +12907,9 @@ module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3037$0 [1]),
+    .alone(\port$3077$0 [1]),
     .base(total),
-    .\port$3731$0 (product),
+    .\port$3771$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12843,7 +12922,7 @@ module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3037$0 [0]) begin
+    if (\port$3077$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12853,26 +12932,26 @@ module \core.lane_7 (rst, a, b, \port$3037$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3037$0 [1];
-  assign first = \port$3037$0 [1];
-  assign accumulate = \port$3037$0 [0];
+  assign alone = \port$3077$0 [1];
+  assign first = \port$3077$0 [1];
+  assign accumulate = \port$3077$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3731$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3771$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3731$0 ;
-  wire [31:0] \port$3731$0 ;
+  input [31:0] \port$3771$0 ;
+  wire [31:0] \port$3771$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3731$0 );
-  assign \$2  = alone ? { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  } : \$1 ;
-  assign addend = { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  };
+  assign \$1  = $signed(base) + $signed(\port$3771$0 );
+  assign \$2  = alone ? { \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0  } : \$1 ;
+  assign addend = { \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -13766,27 +13845,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3696$0 , \port$3701$0 , \port$3706$0 , \port$3711$0 , \port$3716$0 , \port$3721$0 , \port$3726$0 , \port$3731$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3736$0 , \port$3741$0 , \port$3746$0 , \port$3751$0 , \port$3756$0 , \port$3761$0 , \port$3766$0 , \port$3771$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3696$0 ;
-  wire [31:0] \port$3696$0 ;
-  input [31:0] \port$3701$0 ;
-  wire [31:0] \port$3701$0 ;
-  input [31:0] \port$3706$0 ;
-  wire [31:0] \port$3706$0 ;
-  input [31:0] \port$3711$0 ;
-  wire [31:0] \port$3711$0 ;
-  input [31:0] \port$3716$0 ;
-  wire [31:0] \port$3716$0 ;
-  input [31:0] \port$3721$0 ;
-  wire [31:0] \port$3721$0 ;
-  input [31:0] \port$3726$0 ;
-  wire [31:0] \port$3726$0 ;
-  input [31:0] \port$3731$0 ;
-  wire [31:0] \port$3731$0 ;
+  input [31:0] \port$3736$0 ;
+  wire [31:0] \port$3736$0 ;
+  input [31:0] \port$3741$0 ;
+  wire [31:0] \port$3741$0 ;
+  input [31:0] \port$3746$0 ;
+  wire [31:0] \port$3746$0 ;
+  input [31:0] \port$3751$0 ;
+  wire [31:0] \port$3751$0 ;
+  input [31:0] \port$3756$0 ;
+  wire [31:0] \port$3756$0 ;
+  input [31:0] \port$3761$0 ;
+  wire [31:0] \port$3761$0 ;
+  input [31:0] \port$3766$0 ;
+  wire [31:0] \port$3766$0 ;
+  input [31:0] \port$3771$0 ;
+  wire [31:0] \port$3771$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13816,9 +13895,9 @@ module \core.product_tree (rst, enable, \port$3696$0 , \port$3701$0 , \port$3706
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3706$0 ) + $signed(\port$3711$0 );
-  assign \$3  = $signed(\port$3716$0 ) + $signed(\port$3721$0 );
-  assign \$4  = $signed(\port$3726$0 ) + $signed(\port$3731$0 );
+  assign \$2  = $signed(\port$3746$0 ) + $signed(\port$3751$0 );
+  assign \$3  = $signed(\port$3756$0 ) + $signed(\port$3761$0 );
+  assign \$4  = $signed(\port$3766$0 ) + $signed(\port$3771$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13837,17 +13916,17 @@ module \core.product_tree (rst, enable, \port$3696$0 , \port$3701$0 , \port$3706
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3696$0 ) + $signed(\port$3701$0 );
-  assign words = { \port$3731$0 , \port$3726$0 , \port$3721$0 , \port$3716$0 , \port$3711$0 , \port$3706$0 , \port$3701$0 , \port$3696$0  };
+  assign \$1  = $signed(\port$3736$0 ) + $signed(\port$3741$0 );
+  assign words = { \port$3771$0 , \port$3766$0 , \port$3761$0 , \port$3756$0 , \port$3751$0 , \port$3746$0 , \port$3741$0 , \port$3736$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3696$0 ;
-  assign \words[1]  = \port$3701$0 ;
-  assign \words[2]  = \port$3706$0 ;
-  assign \words[3]  = \port$3711$0 ;
-  assign \words[4]  = \port$3716$0 ;
-  assign \words[5]  = \port$3721$0 ;
-  assign \words[6]  = \port$3726$0 ;
-  assign \words[7]  = \port$3731$0 ;
+  assign \words[0]  = \port$3736$0 ;
+  assign \words[1]  = \port$3741$0 ;
+  assign \words[2]  = \port$3746$0 ;
+  assign \words[3]  = \port$3751$0 ;
+  assign \words[4]  = \port$3756$0 ;
+  assign \words[5]  = \port$3761$0 ;
+  assign \words[6]  = \port$3766$0 ;
+  assign \words[7]  = \port$3771$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17702,7 +17781,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 , \port$3738$0 , \port$3743$0 , \port$3748$0 , \port$3753$0 , \port$3758$0 , \port$3763$0 , \port$3768$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17715,22 +17794,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3693$0 ;
-  wire [35:0] \port$3693$0 ;
-  input [35:0] \port$3698$0 ;
-  wire [35:0] \port$3698$0 ;
-  input [35:0] \port$3703$0 ;
-  wire [35:0] \port$3703$0 ;
-  input [35:0] \port$3708$0 ;
-  wire [35:0] \port$3708$0 ;
-  input [35:0] \port$3713$0 ;
-  wire [35:0] \port$3713$0 ;
-  input [35:0] \port$3718$0 ;
-  wire [35:0] \port$3718$0 ;
-  input [35:0] \port$3723$0 ;
-  wire [35:0] \port$3723$0 ;
-  input [35:0] \port$3728$0 ;
-  wire [35:0] \port$3728$0 ;
+  input [35:0] \port$3733$0 ;
+  wire [35:0] \port$3733$0 ;
+  input [35:0] \port$3738$0 ;
+  wire [35:0] \port$3738$0 ;
+  input [35:0] \port$3743$0 ;
+  wire [35:0] \port$3743$0 ;
+  input [35:0] \port$3748$0 ;
+  wire [35:0] \port$3748$0 ;
+  input [35:0] \port$3753$0 ;
+  wire [35:0] \port$3753$0 ;
+  input [35:0] \port$3758$0 ;
+  wire [35:0] \port$3758$0 ;
+  input [35:0] \port$3763$0 ;
+  wire [35:0] \port$3763$0 ;
+  input [35:0] \port$3768$0 ;
+  wire [35:0] \port$3768$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -18988,7 +19067,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3693$0 ;
+      \$223  = \port$3733$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19000,7 +19079,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3698$0 ;
+      \$224  = \port$3738$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19009,7 +19088,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3703$0 ;
+      \$225  = \port$3743$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19018,7 +19097,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3708$0 ;
+      \$226  = \port$3748$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19027,7 +19106,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3713$0 ;
+      \$227  = \port$3753$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19036,7 +19115,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3718$0 ;
+      \$228  = \port$3758$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19045,7 +19124,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3723$0 ;
+      \$229  = \port$3763$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19054,7 +19133,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3728$0 ;
+      \$230  = \port$3768$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19650,7 +19729,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0  };
+  assign totals = { \port$3768$0 , \port$3763$0 , \port$3758$0 , \port$3753$0 , \port$3748$0 , \port$3743$0 , \port$3738$0 , \port$3733$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19789,14 +19868,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3693$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3693$0 ;
-  assign \totals[1]  = \port$3698$0 ;
-  assign \totals[2]  = \port$3703$0 ;
-  assign \totals[3]  = \port$3708$0 ;
-  assign \totals[4]  = \port$3713$0 ;
-  assign \totals[5]  = \port$3718$0 ;
-  assign \totals[6]  = \port$3723$0 ;
-  assign \totals[7]  = \port$3728$0 ;
+  assign \totals[0]  = \port$3733$0 ;
+  assign \totals[1]  = \port$3738$0 ;
+  assign \totals[2]  = \port$3743$0 ;
+  assign \totals[3]  = \port$3748$0 ;
+  assign \totals[4]  = \port$3753$0 ;
+  assign \totals[5]  = \port$3758$0 ;
+  assign \totals[6]  = \port$3763$0 ;
+  assign \totals[7]  = \port$3768$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25600,14 +25679,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4296$11 ;
-  wire [5:0] \port$4296$11 ;
+  input [5:0] \port$4336$11 ;
+  wire [5:0] \port$4336$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -25663,7 +25742,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4296$11 [1:0] == 2'h3;
+  assign \$1  = \port$4336$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -25696,7 +25775,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4296$11 [1:0])
+    casez (\port$4336$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25710,7 +25789,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4296$11 [1:0])
+    casez (\port$4336$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25724,7 +25803,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4296$11 [1:0])
+    casez (\port$4336$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25738,7 +25817,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25746,7 +25825,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25754,7 +25833,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25766,7 +25845,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25776,7 +25855,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25784,7 +25863,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25792,7 +25871,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25804,7 +25883,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25812,7 +25891,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25820,7 +25899,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25828,7 +25907,7 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4296$11 [5:2])
+    casez (\port$4336$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25912,6 +25991,6 @@ module \core.sum_write_0 (rst, trigger, \port$4296$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4296$11 [5:2];
-  assign level = \port$4296$11 [1:0];
+  assign kernel = \port$4336$11 [5:2];
+  assign level = \port$4336$11 [1:0];
 endmodule
