@@ -24,7 +24,7 @@ from catgrad_hw.gateware.sequencer import Sequencer
 from catgrad_hw.gateware.slow_path import SlowPath
 from catgrad_hw.gateware.stream import AddressStream, RampStream
 from catgrad_hw.gateware.sum_path import SumPath
-from catgrad_hw.gateware.tag import GROUP, Choice, Delayed, TagLayout, choose, fixed, member, of_groups, table
+from catgrad_hw.gateware.tag import GROUP, WITHIN, Choice, Delayed, TagLayout, choose, fixed, member, of_groups, table
 from catgrad_hw.schedule import timing
 from catgrad_hw.schedule.events import partial_name, results_delay
 from catgrad_hw.schedule.program import Program, Ramp
@@ -158,7 +158,7 @@ class Core(Component):
             data = self.memories[bank_name].read_data
             row = [data[i * bank.width : (i + 1) * bank.width].as_signed() for i in range(bank.words)]
             if in_groups:
-                rows.append([choose(of_groups(m, row, lane[2], f"{name}_{bank_name}"), lane[3] // GROUP)])
+                rows.append([choose(of_groups(m, row, lane[2], f"{name}_{bank_name}"), lane[3][WITHIN:])])
             else:
                 rows.append(row if of_rows else [choose(row, lane[2])])
         last = timing.OUTPUT + registers - 1
@@ -313,7 +313,7 @@ class Core(Component):
             loader = self.parameter_loader
             for group in range(-(-self.program.lanes // GROUP)):
                 copy = Signal(signed(self.parameter_bits), name=f"parameter_{group}", reset_less=True)
-                here = loader.enables.any() & (loader.lane // GROUP == group)
+                here = loader.enables.any() & (loader.lane[WITHIN:] == group)
                 m.d.sync += copy.eq(Mux(here, self.parameter_word, 0))
                 self.parameter_copies.append(copy)
         return self.parameter_copies

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from catgrad_hw.gateware.tag import GROUP, bits_for, choose, of_groups, table
+from catgrad_hw.gateware.tag import GROUP, WITHIN, bits_for, choose, of_groups, table
 from catgrad_hw.gateware.walk import Walk
 from catgrad_hw.schedule.program import Program
 
@@ -115,7 +115,7 @@ class Reader(Component):
             lane = at[steps[stage]].lane
             if program.lanes > GROUP:
                 row, stage = of_groups(m, row, lane, name, ~self.hold), stage + 1
-                lane = at[steps[stage]].lane // GROUP
+                lane = at[steps[stage]].lane[WITHIN:]
             word = choose(row, lane)
             for step in steps[stage + 1 :]:
                 taken = Signal(signed(self.width), name=f"word_{name}_{step}", reset_less=True)

@@ -10,6 +10,8 @@ from catgrad_hw.schedule.program import Program
 
 GROUP = 8
 """Words side by side, of which one is picked before one of the groups is, so that the wires of the others end there."""
+WITHIN = (GROUP - 1).bit_length()
+"""Low bits of an index that count within its group."""
 
 
 def bits_for(count):
@@ -172,9 +174,11 @@ def choose(values, index: Value):
 
 def of_groups(m: Module, values, index: Value, name: str, enable=1):
     """Of each ``GROUP`` of ``values``, the one that ``index`` picks, in a register that takes it where ``enable`` is
-    high: ``choose`` with ``index // GROUP``, a cycle later, picks one of them."""
+    high: ``choose`` with ``index[WITHIN:]``, a cycle later, picks one of them."""
     groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
     picked = [Signal.like(group[0], name=f"{name}_group_{i}", reset_less=True) for i, group in enumerate(groups)]
     with m.If(enable):
-        m.d.sync += [register.eq(choose(group, index % GROUP)) for register, group in zip(picked, groups, strict=True)]
+        m.d.sync += [
+            register.eq(choose(group, index[:WITHIN])) for register, group in zip(picked, groups, strict=True)
+        ]
     return picked

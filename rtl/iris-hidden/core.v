@@ -41,21 +41,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] samples__payload;
   wire \$1 ;
   wire \$10 ;
-  wire \$100 ;
-  wire [2:0] \$101 ;
-  wire [1:0] \$102 ;
-  wire [3:0] \$103 ;
-  wire [4:0] \$104 ;
-  wire [1:0] \$105 ;
-  wire [3:0] \$106 ;
-  wire [4:0] \$107 ;
-  wire [1:0] \$108 ;
-  wire [3:0] \$109 ;
+  wire [2:0] \$100 ;
+  wire [1:0] \$101 ;
+  wire [3:0] \$102 ;
+  wire [4:0] \$103 ;
+  wire [1:0] \$104 ;
+  wire [3:0] \$105 ;
+  wire [4:0] \$106 ;
+  wire [1:0] \$107 ;
+  wire [3:0] \$108 ;
+  wire [4:0] \$109 ;
   wire [15:0] \$11 ;
-  wire [4:0] \$110 ;
-  wire [1:0] \$111 ;
-  wire [3:0] \$112 ;
-  wire [4:0] \$113 ;
+  wire [1:0] \$110 ;
+  wire [3:0] \$111 ;
+  wire [4:0] \$112 ;
+  wire \$113 ;
   wire \$114 ;
   wire \$115 ;
   wire \$116 ;
@@ -63,18 +63,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$118 ;
   wire \$119 ;
   wire \$12 ;
-  wire \$120 ;
-  wire [4:0] \$121 ;
-  wire \$122 ;
-  wire [4:0] \$123 ;
-  wire [8:0] \$124 ;
-  wire \$125 ;
-  wire [7:0] \$126 ;
-  reg [23:0] \$127 ;
-  wire [23:0] \$128 ;
+  wire [4:0] \$120 ;
+  wire \$121 ;
+  wire [4:0] \$122 ;
+  wire [8:0] \$123 ;
+  wire \$124 ;
+  wire [7:0] \$125 ;
+  reg [23:0] \$126 ;
+  wire [23:0] \$127 ;
+  wire [17:0] \$128 ;
   wire [17:0] \$129 ;
   wire [15:0] \$13 ;
-  wire [17:0] \$130 ;
+  wire \$130 ;
   wire \$131 ;
   wire \$132 ;
   wire \$133 ;
@@ -86,9 +86,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$139 ;
   wire \$14 ;
   wire \$140 ;
-  wire \$141 ;
-  wire [15:0] \$142 ;
-  wire [16:0] \$143 ;
+  wire [15:0] \$141 ;
+  wire [16:0] \$142 ;
+  wire [15:0] \$143 ;
   wire [15:0] \$144 ;
   wire [15:0] \$145 ;
   wire [15:0] \$146 ;
@@ -105,11 +105,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [15:0] \$156 ;
   wire [15:0] \$157 ;
   wire [15:0] \$158 ;
-  wire [15:0] \$159 ;
+  wire \$159 ;
   wire \$16 ;
   wire \$160 ;
-  wire \$161 ;
-  wire [19:0] \$162 ;
+  wire [19:0] \$161 ;
+  wire \$162 ;
   wire \$163 ;
   wire \$164 ;
   wire \$165 ;
@@ -539,7 +539,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$547 ;
   wire \$548 ;
   wire \$549 ;
-  wire [3:0] \$55 ;
+  wire \$55 ;
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
@@ -561,7 +561,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$567 ;
   wire \$568 ;
   wire \$569 ;
-  wire \$57 ;
+  wire [23:0] \$57 ;
   wire \$570 ;
   wire \$571 ;
   wire \$572 ;
@@ -572,7 +572,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$577 ;
   wire \$578 ;
   wire \$579 ;
-  wire [23:0] \$58 ;
+  wire \$58 ;
   wire \$580 ;
   wire \$581 ;
   wire \$582 ;
@@ -611,147 +611,144 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$611 ;
   wire \$612 ;
   wire \$613 ;
-  wire \$614 ;
-  reg [19:0] \$615 ;
+  reg [19:0] \$614 ;
+  reg [1:0] \$615 ;
   reg [1:0] \$616 ;
-  reg [1:0] \$617 ;
+  reg \$617 ;
   reg \$618 ;
   reg \$619 ;
   wire \$62 ;
   reg \$620 ;
   reg \$621 ;
   reg \$622 ;
-  reg \$623 ;
+  reg [2:0] \$623 ;
   reg [2:0] \$624 ;
-  reg [2:0] \$625 ;
+  reg \$625 ;
   reg \$626 ;
   reg \$627 ;
   reg \$628 ;
   reg \$629 ;
   wire \$63 ;
-  reg \$630 ;
+  reg [19:0] \$630 ;
   reg [19:0] \$631 ;
   reg [19:0] \$632 ;
   reg [19:0] \$633 ;
-  reg [19:0] \$634 ;
+  reg [1:0] \$634 ;
   reg [1:0] \$635 ;
-  reg [1:0] \$636 ;
+  reg [19:0] \$636 ;
   reg [19:0] \$637 ;
   reg [19:0] \$638 ;
-  reg [19:0] \$639 ;
+  reg \$639 ;
   wire \$64 ;
   reg \$640 ;
   reg \$641 ;
   reg \$642 ;
   reg \$643 ;
   reg \$644 ;
-  reg \$645 ;
+  reg [23:0] \$645 ;
   reg [23:0] \$646 ;
   reg [23:0] \$647 ;
   reg [23:0] \$648 ;
   reg [23:0] \$649 ;
-  wire \$65 ;
+  wire [31:0] \$65 ;
   reg [23:0] \$650 ;
   reg [23:0] \$651 ;
   reg [23:0] \$652 ;
-  reg [23:0] \$653 ;
+  reg [19:0] \$653 ;
   reg [19:0] \$654 ;
-  reg [19:0] \$655 ;
-  reg \$656 ;
+  reg \$655 ;
+  reg [19:0] \$656 ;
   reg [19:0] \$657 ;
   reg [19:0] \$658 ;
   reg [19:0] \$659 ;
-  wire [31:0] \$66 ;
-  reg [19:0] \$660 ;
-  reg \$661 ;
+  wire \$66 ;
+  reg \$660 ;
+  reg [19:0] \$661 ;
   reg [19:0] \$662 ;
-  reg [19:0] \$663 ;
+  reg \$663 ;
   reg \$664 ;
-  reg \$665 ;
+  reg [2:0] \$665 ;
   reg [2:0] \$666 ;
-  reg [2:0] \$667 ;
+  reg [19:0] \$667 ;
   reg [19:0] \$668 ;
   reg [19:0] \$669 ;
   wire \$67 ;
-  reg [19:0] \$670 ;
+  reg \$670 ;
   reg \$671 ;
   reg \$672 ;
   reg \$673 ;
-  reg \$674 ;
+  reg [4:0] \$674 ;
   reg [4:0] \$675 ;
-  reg [4:0] \$676 ;
+  reg [2:0] \$676 ;
   reg [2:0] \$677 ;
-  reg [2:0] \$678 ;
+  reg \$678 ;
   reg \$679 ;
-  wire \$68 ;
-  reg \$680 ;
+  wire [1:0] \$68 ;
+  reg [4:0] \$680 ;
   reg [4:0] \$681 ;
-  reg [4:0] \$682 ;
+  reg [2:0] \$682 ;
   reg [2:0] \$683 ;
-  reg [2:0] \$684 ;
-  reg \$685 ;
-  reg [3:0] \$686 ;
-  reg \$687 ;
-  reg [31:0] \$688 ;
+  reg \$684 ;
+  reg [3:0] \$685 ;
+  reg \$686 ;
+  reg [31:0] \$687 ;
+  reg \$688 ;
   reg \$689 ;
   wire [1:0] \$69 ;
-  reg \$690 ;
+  reg [1:0] \$690 ;
   reg [1:0] \$691 ;
   reg [1:0] \$692 ;
   reg [1:0] \$693 ;
-  reg [1:0] \$694 ;
-  reg [3:0] \$695 ;
-  reg \$696 ;
+  reg [3:0] \$694 ;
+  reg \$695 ;
+  reg [3:0] \$696 ;
   reg [3:0] \$697 ;
-  reg [3:0] \$698 ;
+  reg \$698 ;
   reg \$699 ;
   wire [15:0] \$7 ;
-  wire [1:0] \$70 ;
+  wire [2:0] \$70 ;
   reg \$700 ;
-  reg \$701 ;
+  reg [3:0] \$701 ;
   reg [3:0] \$702 ;
   reg [3:0] \$703 ;
   reg [3:0] \$704 ;
-  reg [3:0] \$705 ;
+  reg \$705 ;
   reg \$706 ;
   reg \$707 ;
   reg \$708 ;
-  reg \$709 ;
-  wire [2:0] \$71 ;
-  reg [4:0] \$710 ;
-  reg [6:0] \$711 ;
+  reg [4:0] \$709 ;
+  wire [1:0] \$71 ;
+  reg [6:0] \$710 ;
   wire [1:0] \$72 ;
-  wire [1:0] \$73 ;
-  wire [2:0] \$74 ;
+  wire [2:0] \$73 ;
+  wire [1:0] \$74 ;
   wire [1:0] \$75 ;
-  wire [1:0] \$76 ;
-  wire [3:0] \$766 ;
-  wire \$768 ;
-  wire [2:0] \$77 ;
+  wire [2:0] \$76 ;
+  wire [1:0] \$77 ;
   wire [1:0] \$78 ;
-  wire [1:0] \$79 ;
+  wire [2:0] \$79 ;
   wire \$8 ;
-  wire [2:0] \$80 ;
-  wire [1:0] \$81 ;
-  wire [3:0] \$82 ;
-  wire [4:0] \$83 ;
-  wire [1:0] \$84 ;
-  wire \$85 ;
-  wire [2:0] \$86 ;
-  wire [1:0] \$87 ;
-  wire [3:0] \$88 ;
-  wire [4:0] \$89 ;
+  wire [1:0] \$80 ;
+  wire [3:0] \$81 ;
+  wire [4:0] \$82 ;
+  wire [1:0] \$83 ;
+  wire \$84 ;
+  wire [2:0] \$85 ;
+  wire [1:0] \$86 ;
+  wire [3:0] \$87 ;
+  wire [4:0] \$88 ;
+  wire [1:0] \$89 ;
   wire [15:0] \$9 ;
-  wire [1:0] \$90 ;
-  wire [3:0] \$91 ;
-  wire [4:0] \$92 ;
-  wire [1:0] \$93 ;
-  wire \$94 ;
-  wire [2:0] \$95 ;
-  wire [1:0] \$96 ;
-  wire \$97 ;
-  wire [2:0] \$98 ;
-  wire [1:0] \$99 ;
+  wire [3:0] \$90 ;
+  wire [4:0] \$91 ;
+  wire [1:0] \$92 ;
+  wire \$93 ;
+  wire [2:0] \$94 ;
+  wire [1:0] \$95 ;
+  wire \$96 ;
+  wire [2:0] \$97 ;
+  wire [1:0] \$98 ;
+  wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
   reg \$signal$157  = 1'h1;
@@ -1811,208 +1808,204 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$231  = row24_0_loads_2_2 == 3'h6;
-  assign \$232  = row24_0_loads_0_2 & \$231 ;
-  assign \$233  = | { \$232 , \$230  };
-  assign \$234  = \bank$387  == 2'h2;
-  assign \$238  = \$234  & \$237 ;
-  assign \$239  = row24_0_loads_2_2 == 3'h7;
-  assign \$240  = row24_0_loads_0_2 & \$239 ;
-  assign \$241  = | { \$240 , \$238  };
-  assign \$243  = \bank$387  == 2'h3;
-  assign \$247  = \$243  & \$246 ;
-  assign \$248  = ! row24_1_loads_2_2;
-  assign \$249  = row24_1_loads_0_2 & \$248 ;
-  assign \$250  = | { \$249 , \$247  };
-  assign \$251  = \bank$387  == 2'h3;
-  assign \$255  = \$251  & \$254 ;
-  assign \$256  = row24_1_loads_2_2 == 1'h1;
-  assign \$257  = row24_1_loads_0_2 & \$256 ;
-  assign \$258  = | { \$257 , \$255  };
-  assign \$259  = \bank$387  == 2'h3;
-  assign \$263  = \$259  & \$262 ;
-  assign \$264  = row24_1_loads_2_2 == 2'h2;
-  assign \$265  = row24_1_loads_0_2 & \$264 ;
-  assign \$266  = | { \$265 , \$263  };
-  assign \$267  = \bank$387  == 2'h3;
-  assign \$271  = \$267  & \$270 ;
-  assign \$272  = row24_1_loads_2_2 == 2'h3;
-  assign \$273  = row24_1_loads_0_2 & \$272 ;
-  assign \$274  = | { \$273 , \$271  };
-  assign \$275  = \bank$387  == 2'h3;
-  assign \$279  = \$275  & \$278 ;
-  assign \$280  = row24_1_loads_2_2 == 3'h4;
-  assign \$281  = row24_1_loads_0_2 & \$280 ;
-  assign \$282  = | { \$281 , \$279  };
-  assign \$283  = \bank$387  == 2'h3;
-  assign \$287  = \$283  & \$286 ;
-  assign \$288  = row24_1_loads_2_2 == 3'h5;
-  assign \$289  = row24_1_loads_0_2 & \$288 ;
-  assign \$290  = | { \$289 , \$287  };
-  assign \$291  = \bank$387  == 2'h3;
-  assign \$295  = \$291  & \$294 ;
-  assign \$296  = row24_1_loads_2_2 == 3'h6;
-  assign \$297  = row24_1_loads_0_2 & \$296 ;
-  assign \$298  = | { \$297 , \$295  };
-  assign \$299  = \bank$387  == 2'h3;
-  assign \$303  = \$299  & \$302 ;
-  assign \$304  = row24_1_loads_2_2 == 3'h7;
-  assign \$305  = row24_1_loads_0_2 & \$304 ;
-  assign \$306  = | { \$305 , \$303  };
-  assign \$307  = \bank$64  == 2'h2;
-  assign \$308  = \active$399  & \$307 ;
-  assign \$309  = ! lane_x;
-  assign \$310  = enable_x & \$309 ;
-  assign \$312  = lane_x == 1'h1;
-  assign \$313  = enable_x & \$312 ;
-  assign \$315  = lane_x == 2'h2;
-  assign \$316  = enable_x & \$315 ;
-  assign \$318  = lane_x == 2'h3;
-  assign \$319  = enable_x & \$318 ;
-  assign \$321  = lane_x == 3'h4;
-  assign \$322  = enable_x & \$321 ;
-  assign \$324  = lane_x == 3'h5;
-  assign \$325  = enable_x & \$324 ;
-  assign \$327  = lane_x == 3'h6;
-  assign \$328  = enable_x & \$327 ;
-  assign \$330  = lane_x == 3'h7;
-  assign \$331  = enable_x & \$330 ;
-  assign \$333  = ! lane_y;
-  assign \$334  = enable_y & \$333 ;
-  assign \$336  = lane_y == 1'h1;
-  assign \$337  = enable_y & \$336 ;
-  assign \$339  = lane_y == 2'h2;
-  assign \$340  = enable_y & \$339 ;
-  assign \$342  = lane_y == 2'h3;
-  assign \$343  = enable_y & \$342 ;
-  assign \$345  = lane_y == 3'h4;
-  assign \$346  = enable_y & \$345 ;
-  assign \$348  = lane_y == 3'h5;
-  assign \$349  = enable_y & \$348 ;
-  assign \$351  = lane_y == 3'h6;
-  assign \$352  = enable_y & \$351 ;
-  assign \$354  = lane_y == 3'h7;
-  assign \$355  = enable_y & \$354 ;
-  assign \$357  = ! \bank$64 ;
-  assign \$358  = \active$399  & \$357 ;
-  assign \$360  = ! \bank$425 ;
-  assign \$361  = \write$424  & \$360 ;
-  assign \$362  = ! \bank$387 ;
-  assign \$366  = \$362  & \$365 ;
-  assign \$369  = \$368  | row_enables[0];
-  assign \$371  = ! \bank$425 ;
-  assign \$372  = ! \lane$432 ;
-  assign \$373  = \write$424  & \$372 ;
-  assign \$375  = \$371  & \$374 ;
-  assign \$376  = | { \$375 , \$370 , \$366  };
-  assign \$377  = ! \bank$387 ;
-  assign \$381  = \$377  & \$380 ;
-  assign \$386  = ! \bank$425 ;
-  assign \$387  = \lane$432  == 1'h1;
-  assign \$388  = \write$424  & \$387 ;
-  assign \$390  = \$386  & \$389 ;
-  assign \$391  = | { \$390 , \$385 , \$381  };
-  assign \$392  = ! \bank$387 ;
-  assign \$396  = \$392  & \$395 ;
-  assign \$401  = ! \bank$425 ;
-  assign \$402  = \lane$432  == 2'h2;
-  assign \$403  = \write$424  & \$402 ;
-  assign \$405  = \$401  & \$404 ;
-  assign \$406  = | { \$405 , \$400 , \$396  };
-  assign \$407  = ! \bank$387 ;
-  assign \$411  = \$407  & \$410 ;
-  assign \$416  = ! \bank$425 ;
-  assign \$417  = \lane$432  == 2'h3;
-  assign \$418  = \write$424  & \$417 ;
-  assign \$420  = \$416  & \$419 ;
-  assign \$421  = | { \$420 , \$415 , \$411  };
-  assign \$422  = ! \bank$387 ;
-  assign \$426  = \$422  & \$425 ;
-  assign \$431  = ! \bank$425 ;
-  assign \$432  = \lane$432  == 3'h4;
-  assign \$433  = \write$424  & \$432 ;
-  assign \$435  = \$431  & \$434 ;
-  assign \$436  = | { \$435 , \$430 , \$426  };
-  assign \$437  = ! \bank$387 ;
-  assign \$441  = \$437  & \$440 ;
-  assign \$446  = ! \bank$425 ;
-  assign \$447  = \lane$432  == 3'h5;
-  assign \$448  = \write$424  & \$447 ;
-  assign \$450  = \$446  & \$449 ;
-  assign \$451  = | { \$450 , \$445 , \$441  };
-  assign \$452  = ! \bank$387 ;
-  assign \$456  = \$452  & \$455 ;
-  assign \$461  = ! \bank$425 ;
-  assign \$462  = \lane$432  == 3'h6;
-  assign \$463  = \write$424  & \$462 ;
-  assign \$465  = \$461  & \$464 ;
-  assign \$466  = | { \$465 , \$460 , \$456  };
-  assign \$467  = ! \bank$387 ;
-  assign \$471  = \$467  & \$470 ;
-  assign \$476  = ! \bank$425 ;
-  assign \$477  = \lane$432  == 3'h7;
-  assign \$478  = \write$424  & \$477 ;
-  assign \$480  = \$476  & \$479 ;
-  assign \$481  = | { \$480 , \$475 , \$471  };
-  assign \$482  = \bank$64  == 1'h1;
-  assign \$483  = \active$399  & \$482 ;
-  assign \$486  = \write$424  & \$485 ;
-  assign \$487  = \bank$387  == 1'h1;
-  assign \$491  = \$487  & \$490 ;
-  assign \$494  = \$493  | row_enables[8];
-  assign \$497  = ! \lane$432 ;
-  assign \$498  = \write$424  & \$497 ;
-  assign \$500  = \$496  & \$499 ;
-  assign \$501  = | { \$500 , \$495 , \$491  };
-  assign \$502  = \bank$387  == 1'h1;
-  assign \$506  = \$502  & \$505 ;
-  assign \$512  = \lane$432  == 1'h1;
-  assign \$513  = \write$424  & \$512 ;
-  assign \$515  = \$511  & \$514 ;
-  assign \$516  = | { \$515 , \$510 , \$506  };
-  assign \$517  = \bank$387  == 1'h1;
-  assign \$521  = \$517  & \$520 ;
-  assign \$527  = \lane$432  == 2'h2;
-  assign \$528  = \write$424  & \$527 ;
-  assign \$530  = \$526  & \$529 ;
-  assign \$531  = | { \$530 , \$525 , \$521  };
-  assign \$532  = \bank$387  == 1'h1;
-  assign \$536  = \$532  & \$535 ;
-  assign \$542  = \lane$432  == 2'h3;
-  assign \$543  = \write$424  & \$542 ;
-  assign \$545  = \$541  & \$544 ;
-  assign \$546  = | { \$545 , \$540 , \$536  };
-  assign \$547  = \bank$387  == 1'h1;
-  assign \$551  = \$547  & \$550 ;
-  assign \$557  = \lane$432  == 3'h4;
-  assign \$558  = \write$424  & \$557 ;
-  assign \$560  = \$556  & \$559 ;
-  assign \$561  = | { \$560 , \$555 , \$551  };
-  assign \$562  = \bank$387  == 1'h1;
-  assign \$566  = \$562  & \$565 ;
-  assign \$572  = \lane$432  == 3'h5;
-  assign \$573  = \write$424  & \$572 ;
-  assign \$575  = \$571  & \$574 ;
-  assign \$576  = | { \$575 , \$570 , \$566  };
-  assign \$577  = \bank$387  == 1'h1;
-  assign \$581  = \$577  & \$580 ;
-  assign \$587  = \lane$432  == 3'h6;
-  assign \$588  = \write$424  & \$587 ;
-  assign \$590  = \$586  & \$589 ;
-  assign \$591  = | { \$590 , \$585 , \$581  };
-  assign \$592  = \bank$387  == 1'h1;
-  assign \$596  = \$592  & \$595 ;
-  assign \$602  = \lane$432  == 3'h7;
-  assign \$603  = \write$424  & \$602 ;
-  assign \$605  = \$601  & \$604 ;
-  assign \$606  = | { \$605 , \$600 , \$596  };
-  assign \$607  = ~ \$signal$160 ;
-  assign \$signal$162  = \$signal$157  & \$607 ;
-  assign \$608  = \$signal$161  == 1'h1;
-  assign \$609  = \$signal$161  == 2'h2;
-  assign \$610  = \$signal$161  == 2'h3;
-  assign \$611  = \$signal$161  == 3'h4;
-  assign \start$442  = \$610  | \$611 ;
+  assign \$237  = \$233  & \$236 ;
+  assign \$238  = row24_0_loads_2_2 == 3'h7;
+  assign \$239  = row24_0_loads_0_2 & \$238 ;
+  assign \$240  = | { \$239 , \$237  };
+  assign \$242  = \bank$387  == 2'h3;
+  assign \$246  = \$242  & \$245 ;
+  assign \$247  = ! row24_1_loads_2_2;
+  assign \$248  = row24_1_loads_0_2 & \$247 ;
+  assign \$249  = | { \$248 , \$246  };
+  assign \$250  = \bank$387  == 2'h3;
+  assign \$254  = \$250  & \$253 ;
+  assign \$255  = row24_1_loads_2_2 == 1'h1;
+  assign \$256  = row24_1_loads_0_2 & \$255 ;
+  assign \$257  = | { \$256 , \$254  };
+  assign \$258  = \bank$387  == 2'h3;
+  assign \$262  = \$258  & \$261 ;
+  assign \$263  = row24_1_loads_2_2 == 2'h2;
+  assign \$264  = row24_1_loads_0_2 & \$263 ;
+  assign \$265  = | { \$264 , \$262  };
+  assign \$266  = \bank$387  == 2'h3;
+  assign \$270  = \$266  & \$269 ;
+  assign \$271  = row24_1_loads_2_2 == 2'h3;
+  assign \$272  = row24_1_loads_0_2 & \$271 ;
+  assign \$273  = | { \$272 , \$270  };
+  assign \$274  = \bank$387  == 2'h3;
+  assign \$278  = \$274  & \$277 ;
+  assign \$279  = row24_1_loads_2_2 == 3'h4;
+  assign \$280  = row24_1_loads_0_2 & \$279 ;
+  assign \$281  = | { \$280 , \$278  };
+  assign \$282  = \bank$387  == 2'h3;
+  assign \$286  = \$282  & \$285 ;
+  assign \$287  = row24_1_loads_2_2 == 3'h5;
+  assign \$288  = row24_1_loads_0_2 & \$287 ;
+  assign \$289  = | { \$288 , \$286  };
+  assign \$290  = \bank$387  == 2'h3;
+  assign \$294  = \$290  & \$293 ;
+  assign \$295  = row24_1_loads_2_2 == 3'h6;
+  assign \$296  = row24_1_loads_0_2 & \$295 ;
+  assign \$297  = | { \$296 , \$294  };
+  assign \$298  = \bank$387  == 2'h3;
+  assign \$302  = \$298  & \$301 ;
+  assign \$303  = row24_1_loads_2_2 == 3'h7;
+  assign \$304  = row24_1_loads_0_2 & \$303 ;
+  assign \$305  = | { \$304 , \$302  };
+  assign \$306  = \bank$64  == 2'h2;
+  assign \$307  = \active$399  & \$306 ;
+  assign \$308  = ! lane_x;
+  assign \$309  = enable_x & \$308 ;
+  assign \$311  = lane_x == 1'h1;
+  assign \$312  = enable_x & \$311 ;
+  assign \$314  = lane_x == 2'h2;
+  assign \$315  = enable_x & \$314 ;
+  assign \$317  = lane_x == 2'h3;
+  assign \$318  = enable_x & \$317 ;
+  assign \$320  = lane_x == 3'h4;
+  assign \$321  = enable_x & \$320 ;
+  assign \$323  = lane_x == 3'h5;
+  assign \$324  = enable_x & \$323 ;
+  assign \$326  = lane_x == 3'h6;
+  assign \$327  = enable_x & \$326 ;
+  assign \$329  = lane_x == 3'h7;
+  assign \$330  = enable_x & \$329 ;
+  assign \$332  = ! lane_y;
+  assign \$333  = enable_y & \$332 ;
+  assign \$335  = lane_y == 1'h1;
+  assign \$336  = enable_y & \$335 ;
+  assign \$338  = lane_y == 2'h2;
+  assign \$339  = enable_y & \$338 ;
+  assign \$341  = lane_y == 2'h3;
+  assign \$342  = enable_y & \$341 ;
+  assign \$344  = lane_y == 3'h4;
+  assign \$345  = enable_y & \$344 ;
+  assign \$347  = lane_y == 3'h5;
+  assign \$348  = enable_y & \$347 ;
+  assign \$350  = lane_y == 3'h6;
+  assign \$351  = enable_y & \$350 ;
+  assign \$353  = lane_y == 3'h7;
+  assign \$354  = enable_y & \$353 ;
+  assign \$356  = ! \bank$64 ;
+  assign \$357  = \active$399  & \$356 ;
+  assign \$359  = ! \bank$425 ;
+  assign \$360  = \write$424  & \$359 ;
+  assign \$361  = ! \bank$387 ;
+  assign \$365  = \$361  & \$364 ;
+  assign \$368  = \$367  | row_enables[0];
+  assign \$370  = ! \bank$425 ;
+  assign \$371  = ! \lane$432 ;
+  assign \$372  = \write$424  & \$371 ;
+  assign \$374  = \$370  & \$373 ;
+  assign \$375  = | { \$374 , \$369 , \$365  };
+  assign \$376  = ! \bank$387 ;
+  assign \$380  = \$376  & \$379 ;
+  assign \$385  = ! \bank$425 ;
+  assign \$386  = \lane$432  == 1'h1;
+  assign \$387  = \write$424  & \$386 ;
+  assign \$389  = \$385  & \$388 ;
+  assign \$390  = | { \$389 , \$384 , \$380  };
+  assign \$391  = ! \bank$387 ;
+  assign \$395  = \$391  & \$394 ;
+  assign \$400  = ! \bank$425 ;
+  assign \$401  = \lane$432  == 2'h2;
+  assign \$402  = \write$424  & \$401 ;
+  assign \$404  = \$400  & \$403 ;
+  assign \$405  = | { \$404 , \$399 , \$395  };
+  assign \$406  = ! \bank$387 ;
+  assign \$410  = \$406  & \$409 ;
+  assign \$415  = ! \bank$425 ;
+  assign \$416  = \lane$432  == 2'h3;
+  assign \$417  = \write$424  & \$416 ;
+  assign \$419  = \$415  & \$418 ;
+  assign \$420  = | { \$419 , \$414 , \$410  };
+  assign \$421  = ! \bank$387 ;
+  assign \$425  = \$421  & \$424 ;
+  assign \$430  = ! \bank$425 ;
+  assign \$431  = \lane$432  == 3'h4;
+  assign \$432  = \write$424  & \$431 ;
+  assign \$434  = \$430  & \$433 ;
+  assign \$435  = | { \$434 , \$429 , \$425  };
+  assign \$436  = ! \bank$387 ;
+  assign \$440  = \$436  & \$439 ;
+  assign \$445  = ! \bank$425 ;
+  assign \$446  = \lane$432  == 3'h5;
+  assign \$447  = \write$424  & \$446 ;
+  assign \$449  = \$445  & \$448 ;
+  assign \$450  = | { \$449 , \$444 , \$440  };
+  assign \$451  = ! \bank$387 ;
+  assign \$455  = \$451  & \$454 ;
+  assign \$460  = ! \bank$425 ;
+  assign \$461  = \lane$432  == 3'h6;
+  assign \$462  = \write$424  & \$461 ;
+  assign \$464  = \$460  & \$463 ;
+  assign \$465  = | { \$464 , \$459 , \$455  };
+  assign \$466  = ! \bank$387 ;
+  assign \$470  = \$466  & \$469 ;
+  assign \$475  = ! \bank$425 ;
+  assign \$476  = \lane$432  == 3'h7;
+  assign \$477  = \write$424  & \$476 ;
+  assign \$479  = \$475  & \$478 ;
+  assign \$480  = | { \$479 , \$474 , \$470  };
+  assign \$481  = \bank$64  == 1'h1;
+  assign \$482  = \active$399  & \$481 ;
+  assign \$485  = \write$424  & \$484 ;
+  assign \$486  = \bank$387  == 1'h1;
+  assign \$490  = \$486  & \$489 ;
+  assign \$493  = \$492  | row_enables[8];
+  assign \$496  = ! \lane$432 ;
+  assign \$497  = \write$424  & \$496 ;
+  assign \$499  = \$495  & \$498 ;
+  assign \$500  = | { \$499 , \$494 , \$490  };
+  assign \$501  = \bank$387  == 1'h1;
+  assign \$505  = \$501  & \$504 ;
+  assign \$511  = \lane$432  == 1'h1;
+  assign \$512  = \write$424  & \$511 ;
+  assign \$514  = \$510  & \$513 ;
+  assign \$515  = | { \$514 , \$509 , \$505  };
+  assign \$516  = \bank$387  == 1'h1;
+  assign \$520  = \$516  & \$519 ;
+  assign \$526  = \lane$432  == 2'h2;
+  assign \$527  = \write$424  & \$526 ;
+  assign \$529  = \$525  & \$528 ;
+  assign \$530  = | { \$529 , \$524 , \$520  };
+  assign \$531  = \bank$387  == 1'h1;
+  assign \$535  = \$531  & \$534 ;
+  assign \$541  = \lane$432  == 2'h3;
+  assign \$542  = \write$424  & \$541 ;
+  assign \$544  = \$540  & \$543 ;
+  assign \$545  = | { \$544 , \$539 , \$535  };
+  assign \$546  = \bank$387  == 1'h1;
+  assign \$550  = \$546  & \$549 ;
+  assign \$556  = \lane$432  == 3'h4;
+  assign \$557  = \write$424  & \$556 ;
+  assign \$559  = \$555  & \$558 ;
+  assign \$560  = | { \$559 , \$554 , \$550  };
+  assign \$561  = \bank$387  == 1'h1;
+  assign \$565  = \$561  & \$564 ;
+  assign \$571  = \lane$432  == 3'h5;
+  assign \$572  = \write$424  & \$571 ;
+  assign \$574  = \$570  & \$573 ;
+  assign \$575  = | { \$574 , \$569 , \$565  };
+  assign \$576  = \bank$387  == 1'h1;
+  assign \$580  = \$576  & \$579 ;
+  assign \$586  = \lane$432  == 3'h6;
+  assign \$587  = \write$424  & \$586 ;
+  assign \$589  = \$585  & \$588 ;
+  assign \$590  = | { \$589 , \$584 , \$580  };
+  assign \$591  = \bank$387  == 1'h1;
+  assign \$595  = \$591  & \$594 ;
+  assign \$601  = \lane$432  == 3'h7;
+  assign \$602  = \write$424  & \$601 ;
+  assign \$604  = \$600  & \$603 ;
+  assign \$605  = | { \$604 , \$599 , \$595  };
+  assign \$606  = ~ \$signal$160 ;
+  assign \$signal$162  = \$signal$157  & \$606 ;
+  assign \$607  = \$signal$161  == 1'h1;
+  assign \$608  = \$signal$161  == 2'h2;
+  assign \$609  = \$signal$161  == 2'h3;
+  assign \$610  = \$signal$161  == 3'h4;
+  assign \start$442  = \$609  | \$610 ;
   assign group = \$signal$161  == 3'h4;
   assign forget = \$signal$161  == 3'h5;
   assign rewind = \$signal$161  == 3'h6;
@@ -2031,23 +2024,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign clear_12 = \$signal$161  == 3'h7;
   assign clear_13 = \$signal$161  == 3'h7;
   assign clear_14 = \$signal$161  == 3'h7;
-  assign \$612  = ! left;
-  assign \$613  = \$signal$162  & \$612 ;
-  assign \$614  = ~ \$613 ;
+  assign \$611  = ! left;
+  assign \$612  = \$signal$162  & \$611 ;
+  assign \$613  = ~ \$612 ;
   always @(posedge clk)
-    tag_1 <= \$615 ;
+    tag_1 <= \$614 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$616 ;
+    a_row_bank_1 <= \$615 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$617 ;
+    a_row_bank_2 <= \$616 ;
   always @(posedge clk)
-    a_row_unneeded_1 <= \$618 ;
+    a_row_unneeded_1 <= \$617 ;
   always @(posedge clk)
-    a_row_unneeded_2 <= \$619 ;
+    a_row_unneeded_2 <= \$618 ;
   always @(posedge clk)
-    a_row_unneeded_3 <= \$620 ;
+    a_row_unneeded_3 <= \$619 ;
   always @(posedge clk)
-    a_row_unneeded_4 <= \$621 ;
+    a_row_unneeded_4 <= \$620 ;
   always @(posedge clk)
     a_row_0 <= \$3 ;
   always @(posedge clk)
@@ -2065,41 +2058,41 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$17 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$622 ;
+    a_word_bank_1 <= \$621 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$623 ;
+    a_word_bank_2 <= \$622 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$624 ;
+    a_word_lane_1 <= \$623 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$625 ;
+    a_word_lane_2 <= \$624 ;
   always @(posedge clk)
-    a_word_unneeded_1 <= \$626 ;
+    a_word_unneeded_1 <= \$625 ;
   always @(posedge clk)
-    a_word_unneeded_2 <= \$627 ;
+    a_word_unneeded_2 <= \$626 ;
   always @(posedge clk)
-    a_word_unneeded_3 <= \$628 ;
+    a_word_unneeded_3 <= \$627 ;
   always @(posedge clk)
-    a_word_unneeded_4 <= \$629 ;
+    a_word_unneeded_4 <= \$628 ;
   always @(posedge clk)
-    a_word_unneeded_5 <= \$630 ;
+    a_word_unneeded_5 <= \$629 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$20 ;
   always @(posedge clk)
-    tag_2 <= \$631 ;
+    tag_2 <= \$630 ;
   always @(posedge clk)
-    tag_3 <= \$632 ;
+    tag_3 <= \$631 ;
   always @(posedge clk)
-    tag_4 <= \$633 ;
+    tag_4 <= \$632 ;
   always @(posedge clk)
-    tag_5 <= \$634 ;
+    tag_5 <= \$633 ;
   always @(posedge clk)
     a_constant <= \$21 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$635 ;
+    b_row_bank_1 <= \$634 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$636 ;
+    b_row_bank_2 <= \$635 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -2117,53 +2110,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$637 ;
+    tag_6 <= \$636 ;
   always @(posedge clk)
-    tag_7 <= \$638 ;
+    tag_7 <= \$637 ;
   always @(posedge clk)
-    tag_8 <= \$639 ;
+    tag_8 <= \$638 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$640 ;
+    old_row_bank_1 <= \$639 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$641 ;
+    old_row_shared_bank <= \$640 ;
   always @(posedge clk)
-    old_row_unneeded_1 <= \$642 ;
+    old_row_unneeded_1 <= \$641 ;
   always @(posedge clk)
-    old_row_unneeded_2 <= \$643 ;
+    old_row_unneeded_2 <= \$642 ;
   always @(posedge clk)
-    old_row_unneeded_3 <= \$644 ;
+    old_row_unneeded_3 <= \$643 ;
   always @(posedge clk)
-    old_row_unshared <= \$645 ;
+    old_row_unshared <= \$644 ;
   always @(posedge clk)
-    old_row_0 <= \$646 ;
+    old_row_0 <= \$645 ;
   always @(posedge clk)
-    old_row_1 <= \$647 ;
+    old_row_1 <= \$646 ;
   always @(posedge clk)
-    old_row_2 <= \$648 ;
+    old_row_2 <= \$647 ;
   always @(posedge clk)
-    old_row_3 <= \$649 ;
+    old_row_3 <= \$648 ;
   always @(posedge clk)
-    old_row_4 <= \$650 ;
+    old_row_4 <= \$649 ;
   always @(posedge clk)
-    old_row_5 <= \$651 ;
+    old_row_5 <= \$650 ;
   always @(posedge clk)
-    old_row_6 <= \$652 ;
+    old_row_6 <= \$651 ;
   always @(posedge clk)
-    old_row_7 <= \$653 ;
+    old_row_7 <= \$652 ;
   always @(posedge clk)
-    tag_9 <= \$654 ;
+    tag_9 <= \$653 ;
   always @(posedge clk)
-    \$signal  <= \$655 ;
+    \$signal  <= \$654 ;
   always @(posedge clk)
-    of_row <= \$656 ;
+    of_row <= \$655 ;
   always @(posedge clk)
-    summed_1 <= \$657 ;
+    summed_1 <= \$656 ;
   always @(posedge clk)
-    summed_2 <= \$658 ;
+    summed_2 <= \$657 ;
   always @(posedge clk)
-    summed_3 <= \$659 ;
+    summed_3 <= \$658 ;
   always @(posedge clk)
-    summed_4 <= \$660 ;
+    summed_4 <= \$659 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -2173,111 +2166,111 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$661 ;
+    first <= \$660 ;
   always @(posedge clk)
-    summed_5 <= \$662 ;
+    summed_5 <= \$661 ;
   always @(posedge clk)
-    summed_6 <= \$663 ;
+    summed_6 <= \$662 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$664 ;
+    bias_word_bank_1 <= \$663 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$665 ;
+    bias_word_bank_2 <= \$664 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$666 ;
+    bias_word_lane_1 <= \$665 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$667 ;
+    bias_word_lane_2 <= \$666 ;
   always @(posedge clk)
-    tag_10 <= \$668 ;
+    tag_10 <= \$667 ;
   always @(posedge clk)
-    tag_11 <= \$669 ;
+    tag_11 <= \$668 ;
   always @(posedge clk)
-    tag_12 <= \$670 ;
+    tag_12 <= \$669 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$671 ;
+    other_rows_bank_1 <= \$670 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$672 ;
+    other_rows_bank_2 <= \$671 ;
   always @(posedge clk)
-    parameter_0 <= \$58 ;
+    parameter_0 <= \$57 ;
   always @(posedge clk)
-    row24_0_loads_0_1 <= \$673 ;
+    row24_0_loads_0_1 <= \$672 ;
   always @(posedge clk)
-    row24_0_loads_0_2 <= \$674 ;
+    row24_0_loads_0_2 <= \$673 ;
   always @(posedge clk)
-    row24_0_loads_1_1 <= \$675 ;
+    row24_0_loads_1_1 <= \$674 ;
   always @(posedge clk)
-    row24_0_loads_1_2 <= \$676 ;
+    row24_0_loads_1_2 <= \$675 ;
   always @(posedge clk)
-    row24_0_loads_2_1 <= \$677 ;
+    row24_0_loads_2_1 <= \$676 ;
   always @(posedge clk)
-    row24_0_loads_2_2 <= \$678 ;
+    row24_0_loads_2_2 <= \$677 ;
   always @(posedge clk)
-    row24_1_loads_0_1 <= \$679 ;
+    row24_1_loads_0_1 <= \$678 ;
   always @(posedge clk)
-    row24_1_loads_0_2 <= \$680 ;
+    row24_1_loads_0_2 <= \$679 ;
   always @(posedge clk)
-    row24_1_loads_1_1 <= \$681 ;
+    row24_1_loads_1_1 <= \$680 ;
   always @(posedge clk)
-    row24_1_loads_1_2 <= \$682 ;
+    row24_1_loads_1_2 <= \$681 ;
   always @(posedge clk)
-    row24_1_loads_2_1 <= \$683 ;
+    row24_1_loads_2_1 <= \$682 ;
   always @(posedge clk)
-    row24_1_loads_2_2 <= \$684 ;
+    row24_1_loads_2_2 <= \$683 ;
   always @(posedge clk)
-    \$signal$157  <= \$685 ;
+    \$signal$157  <= \$684 ;
   always @(posedge clk)
-    \$signal$161  <= \$686 ;
+    \$signal$161  <= \$685 ;
   always @(posedge clk)
-    \$signal$160  <= \$687 ;
+    \$signal$160  <= \$686 ;
   always @(posedge clk)
-    count <= \$688 ;
+    count <= \$687 ;
   always @(posedge clk)
-    resident <= \$689 ;
+    resident <= \$688 ;
   always @(posedge clk)
-    stepping <= \$690 ;
+    stepping <= \$689 ;
   always @(posedge clk)
-    clamped_0 <= \$691 ;
+    clamped_0 <= \$690 ;
   always @(posedge clk)
-    clamped_1 <= \$692 ;
+    clamped_1 <= \$691 ;
   always @(posedge clk)
-    clamped_2 <= \$693 ;
+    clamped_2 <= \$692 ;
   always @(posedge clk)
-    clamped_3 <= \$694 ;
+    clamped_3 <= \$693 ;
   always @(posedge clk)
-    clamped_4 <= \$695 ;
+    clamped_4 <= \$694 ;
   always @(posedge clk)
-    clamped_5 <= \$696 ;
+    clamped_5 <= \$695 ;
   always @(posedge clk)
-    clamped_6 <= \$697 ;
+    clamped_6 <= \$696 ;
   always @(posedge clk)
-    clamped_7 <= \$698 ;
+    clamped_7 <= \$697 ;
   always @(posedge clk)
-    clamped_8 <= \$699 ;
+    clamped_8 <= \$698 ;
   always @(posedge clk)
-    clamped_9 <= \$700 ;
+    clamped_9 <= \$699 ;
   always @(posedge clk)
-    clamped_10 <= \$701 ;
+    clamped_10 <= \$700 ;
   always @(posedge clk)
-    clamped_11 <= \$702 ;
+    clamped_11 <= \$701 ;
   always @(posedge clk)
-    clamped_12 <= \$703 ;
+    clamped_12 <= \$702 ;
   always @(posedge clk)
-    clamped_13 <= \$704 ;
+    clamped_13 <= \$703 ;
   always @(posedge clk)
-    clamped_14 <= \$705 ;
+    clamped_14 <= \$704 ;
   always @(posedge clk)
-    \$signal$202  <= \$706 ;
+    \$signal$202  <= \$705 ;
   always @(posedge clk)
-    \$signal$203  <= \$707 ;
+    \$signal$203  <= \$706 ;
   always @(posedge clk)
-    done <= \$708 ;
+    done <= \$707 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$709 ;
+    select <= \$708 ;
   always @(posedge clk)
-    address <= \$710 ;
+    address <= \$709 ;
   always @(posedge clk)
-    left <= \$711 ;
+    left <= \$710 ;
   assign \$1  = ~ a_row_needed;
   assign \$3  = \$2  ? 16'h0000 : a_row_raw_0;
   assign \$5  = \$4  ? 16'h0000 : a_row_raw_1;
@@ -2288,7 +2281,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$15  = \$14  ? 16'h0000 : a_row_raw_6;
   assign \$17  = \$16  ? 16'h0000 : a_row_raw_7;
   assign \$18  = ~ a_word_needed;
-  assign \$20  = \$19  ? 16'h0000 : \$143 [15:0];
+  assign \$20  = \$19  ? 16'h0000 : \$142 [15:0];
   assign \$21  = a_is_constant ? 16'h51ec : 16'h0000;
   assign \$22  = ~ hold;
   assign \$23  = busy ? old_bank : old_row_bank_1;
@@ -2315,152 +2308,153 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$52  = \$51  & sums_rows;
   assign \$53  = summed_4[0] & summed_4[3];
   assign \$54  = | enables;
-  assign \$766  = \lane$142  / 4'h8;
-  assign \$56  = ! \$55 [2:0];
-  assign \$57  = \$54  & \$56 ;
-  assign \$58  = \$57  ? word : 24'h000000;
-  assign \$59  = ~ \busy$158 ;
-  assign \$60  = ~ busy;
-  assign \$61  = \$59  & \$60 ;
-  assign \$64  = ~ \$signal$160 ;
-  assign \$65  = \$63  & \$64 ;
-  assign \$66  = \$signal$162  ? bus__write_data : 32'd0;
-  assign \$67  = ~ running;
-  assign \$68  = \$signal$161  == 1'h1;
-  assign \$70  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$71  = 2'h0 + \$70 ;
-  assign \$73  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$74  = 2'h0 + \$73 ;
-  assign \$76  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$77  = 2'h0 + \$76 ;
-  assign \$79  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$80  = 2'h0 + \$79 ;
-  assign \$82  = counts_4_0 ? clamped : 4'h0;
-  assign \$83  = 2'h0 + \$82 ;
-  assign \$85  = counts_5_3 ? \clamped$183  : 1'h0;
-  assign \$86  = 2'h0 + \$85 ;
-  assign \$88  = counts_6_0 ? clamped : 4'h0;
-  assign \$89  = 2'h0 + \$88 ;
-  assign \$91  = counts_7_0 ? clamped : 4'h0;
-  assign \$92  = 2'h0 + \$91 ;
-  assign \$94  = counts_8_3 ? \clamped$183  : 1'h0;
-  assign \$95  = 2'h0 + \$94 ;
-  assign \$97  = counts_9_3 ? \clamped$183  : 1'h0;
-  assign \$98  = 2'h0 + \$97 ;
-  assign \$100  = counts_10_3 ? \clamped$183  : 1'h0;
-  assign \$101  = 2'h0 + \$100 ;
-  assign \$103  = counts_11_0 ? clamped : 4'h0;
-  assign \$104  = 2'h0 + \$103 ;
-  assign \$106  = counts_12_0 ? clamped : 4'h0;
-  assign \$107  = 2'h0 + \$106 ;
-  assign \$109  = counts_13_0 ? clamped : 4'h0;
-  assign \$110  = 2'h0 + \$109 ;
-  assign \$112  = counts_14_0 ? clamped : 4'h0;
-  assign \$113  = 2'h0 + \$112 ;
-  assign \$114  = step_done & stepping;
-  assign \$115  = | bus__address[7:4];
-  assign \$116  = bus__address == 3'h5;
-  assign \$117  = bus__address == 3'h7;
-  assign \$118  = | { \$117 , \$116  };
-  assign \$119  = \$115  | \$118 ;
-  assign \$120  = | bus__address[7:4];
-  assign \$121  = bus__address[7:4] - 1'h1;
-  assign \$122  = bus__address == 3'h7;
-  assign \$123  = 4'hf + \$122 ;
-  assign \$124  = \$120  ? { \$121 , bus__address[3:0] } : { 4'h0, \$123  };
-  assign \$125  = | left;
-  assign \$126  = left - 1'h1;
-  assign \$129  = $signed(\$128 [16:0]) + $signed(2'h1);
-  assign \$131  = & { \$128 [23], \$128 [23:16] };
-  assign \$132  = | { \$128 [23], \$128 [23:16] };
-  assign \$133  = ~ \$132 ;
-  assign \$134  = \$131  | \$133 ;
-  assign \$135  = ~ \$134 ;
-  assign \$136  = ~ \$128 [23];
-  assign \$137  = & \$128 [15:0];
-  assign \$138  = \$136  & \$137 ;
-  assign a_word_copy_0_outside = \$135  | \$138 ;
-  assign \$139  = & { \$128 [23], \$128 [23:17] };
-  assign \$140  = \$128 [23] & \$139 ;
-  assign \$141  = & \$128 [15:0];
-  assign a_word_copy_0_returns = \$140  & \$141 ;
-  assign \$143  = a_word_copy_0_outside ? { 1'h0, \$142  } : { \$130 [15], \$130 [15:0] };
-  assign \$145  = \$144  | a_word_0;
-  assign a = \$145  | a_constant;
-  assign \$147  = \$146  | a_word_0;
-  assign \a$239  = \$147  | a_constant;
-  assign \$149  = \$148  | a_word_0;
-  assign \a$243  = \$149  | a_constant;
-  assign \$151  = \$150  | a_word_0;
-  assign \a$247  = \$151  | a_constant;
-  assign \$153  = \$152  | a_word_0;
-  assign \a$251  = \$153  | a_constant;
-  assign \$155  = \$154  | a_word_0;
-  assign \a$255  = \$155  | a_constant;
-  assign \$157  = \$156  | a_word_0;
-  assign \a$259  = \$157  | a_constant;
-  assign \$159  = \$158  | a_word_0;
-  assign \a$263  = \$159  | a_constant;
+  assign \$57  = \$56  ? word : 24'h000000;
+  assign \$58  = ~ \busy$158 ;
+  assign \$59  = ~ busy;
+  assign \$60  = \$58  & \$59 ;
+  assign \$63  = ~ \$signal$160 ;
+  assign \$64  = \$62  & \$63 ;
+  assign \$65  = \$signal$162  ? bus__write_data : 32'd0;
+  assign \$66  = ~ running;
+  assign \$67  = \$signal$161  == 1'h1;
+  assign \$69  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$70  = 2'h0 + \$69 ;
+  assign \$72  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$73  = 2'h0 + \$72 ;
+  assign \$75  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$76  = 2'h0 + \$75 ;
+  assign \$78  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$79  = 2'h0 + \$78 ;
+  assign \$81  = counts_4_0 ? clamped : 4'h0;
+  assign \$82  = 2'h0 + \$81 ;
+  assign \$84  = counts_5_3 ? \clamped$183  : 1'h0;
+  assign \$85  = 2'h0 + \$84 ;
+  assign \$87  = counts_6_0 ? clamped : 4'h0;
+  assign \$88  = 2'h0 + \$87 ;
+  assign \$90  = counts_7_0 ? clamped : 4'h0;
+  assign \$91  = 2'h0 + \$90 ;
+  assign \$93  = counts_8_3 ? \clamped$183  : 1'h0;
+  assign \$94  = 2'h0 + \$93 ;
+  assign \$96  = counts_9_3 ? \clamped$183  : 1'h0;
+  assign \$97  = 2'h0 + \$96 ;
+  assign \$99  = counts_10_3 ? \clamped$183  : 1'h0;
+  assign \$100  = 2'h0 + \$99 ;
+  assign \$102  = counts_11_0 ? clamped : 4'h0;
+  assign \$103  = 2'h0 + \$102 ;
+  assign \$105  = counts_12_0 ? clamped : 4'h0;
+  assign \$106  = 2'h0 + \$105 ;
+  assign \$108  = counts_13_0 ? clamped : 4'h0;
+  assign \$109  = 2'h0 + \$108 ;
+  assign \$111  = counts_14_0 ? clamped : 4'h0;
+  assign \$112  = 2'h0 + \$111 ;
+  assign \$113  = step_done & stepping;
+  assign \$114  = | bus__address[7:4];
+  assign \$115  = bus__address == 3'h5;
+  assign \$116  = bus__address == 3'h7;
+  assign \$117  = | { \$116 , \$115  };
+  assign \$118  = \$114  | \$117 ;
+  assign \$119  = | bus__address[7:4];
+  assign \$120  = bus__address[7:4] - 1'h1;
+  assign \$121  = bus__address == 3'h7;
+  assign \$122  = 4'hf + \$121 ;
+  assign \$123  = \$119  ? { \$120 , bus__address[3:0] } : { 4'h0, \$122  };
+  assign \$124  = | left;
+  assign \$125  = left - 1'h1;
+  assign \$128  = $signed(\$127 [16:0]) + $signed(2'h1);
+  assign \$130  = & { \$127 [23], \$127 [23:16] };
+  assign \$131  = | { \$127 [23], \$127 [23:16] };
+  assign \$132  = ~ \$131 ;
+  assign \$133  = \$130  | \$132 ;
+  assign \$134  = ~ \$133 ;
+  assign \$135  = ~ \$127 [23];
+  assign \$136  = & \$127 [15:0];
+  assign \$137  = \$135  & \$136 ;
+  assign a_word_copy_0_outside = \$134  | \$137 ;
+  assign \$138  = & { \$127 [23], \$127 [23:17] };
+  assign \$139  = \$127 [23] & \$138 ;
+  assign \$140  = & \$127 [15:0];
+  assign a_word_copy_0_returns = \$139  & \$140 ;
+  assign \$142  = a_word_copy_0_outside ? { 1'h0, \$141  } : { \$129 [15], \$129 [15:0] };
+  assign \$144  = \$143  | a_word_0;
+  assign a = \$144  | a_constant;
+  assign \$146  = \$145  | a_word_0;
+  assign \a$239  = \$146  | a_constant;
+  assign \$148  = \$147  | a_word_0;
+  assign \a$243  = \$148  | a_constant;
+  assign \$150  = \$149  | a_word_0;
+  assign \a$247  = \$150  | a_constant;
+  assign \$152  = \$151  | a_word_0;
+  assign \a$251  = \$152  | a_constant;
+  assign \$154  = \$153  | a_word_0;
+  assign \a$255  = \$154  | a_constant;
+  assign \$156  = \$155  | a_word_0;
+  assign \a$259  = \$156  | a_constant;
+  assign \$158  = \$157  | a_word_0;
+  assign \a$263  = \$158  | a_constant;
   assign \trigger$278  = tag_5[0] & tag_5[2];
-  assign \$160  = tag_9[0] & tag_9[2];
-  assign \$161  = \$160  & sums_rows;
-  assign \$162  = \$161  ? tag_9 : tag_5;
-  assign \$163  = tag_5[0] & sums_products;
-  assign \$164  = tag_9[0] & tag_9[2];
-  assign \$165  = \$164  & sums_rows;
-  assign \$166  = \$163  | \$165 ;
-  assign \$167  = ~ of_row_4;
-  assign enable = summed_4[0] & \$167 ;
+  assign \$159  = tag_9[0] & tag_9[2];
+  assign \$160  = \$159  & sums_rows;
+  assign \$161  = \$160  ? tag_9 : tag_5;
+  assign \$162  = tag_5[0] & sums_products;
+  assign \$163  = tag_9[0] & tag_9[2];
+  assign \$164  = \$163  & sums_rows;
+  assign \$165  = \$162  | \$164 ;
+  assign \$166  = ~ of_row_4;
+  assign enable = summed_4[0] & \$166 ;
   assign \enable$305  = summed_4[0] & of_row_4;
   assign \word$306  = sum | { \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308  };
-  assign \$168  = \$signal [0] & \$signal [4];
-  assign \$169  = summed_1[0] & summed_1[4];
-  assign \$170  = summed_2[0] & summed_2[4];
-  assign \$171  = summed_3[0] & summed_3[4];
-  assign \$172  = summed_4[0] & summed_4[4];
-  assign \$173  = summed_5[0] & summed_5[4];
-  assign \$174  = summed_6[0] & summed_6[4];
+  assign \$167  = \$signal [0] & \$signal [4];
+  assign \$168  = summed_1[0] & summed_1[4];
+  assign \$169  = summed_2[0] & summed_2[4];
+  assign \$170  = summed_3[0] & summed_3[4];
+  assign \$171  = summed_4[0] & summed_4[4];
+  assign \$172  = summed_5[0] & summed_5[4];
+  assign \$173  = summed_6[0] & summed_6[4];
   assign \trigger$323  = tag_5[0] & tag_5[2];
   assign \trigger$331  = tag_12[0] & tag_12[2];
   assign \trigger$354  = \write_tag$355 [0] & \write_tag$355 [1];
   assign \trigger$360  = \write_tag$355 [0] & \write_tag$355 [1];
-  assign \$175  = ready_4[0] & finishes_sum;
+  assign \$174  = ready_4[0] & finishes_sum;
   assign loading = | enables;
-  assign \$176  = ! \bank$87 ;
-  assign \$177  = active & \$176 ;
-  assign \$178  = \bank$387  == 2'h2;
-  assign \$182  = \$178  & \$181 ;
-  assign \$183  = ! row24_0_loads_2_2;
-  assign \$184  = row24_0_loads_0_2 & \$183 ;
-  assign \$185  = | { \$184 , \$182  };
-  assign \$186  = \bank$387  == 2'h2;
-  assign \$190  = \$186  & \$189 ;
-  assign \$191  = row24_0_loads_2_2 == 1'h1;
-  assign \$192  = row24_0_loads_0_2 & \$191 ;
-  assign \$193  = | { \$192 , \$190  };
-  assign \$194  = \bank$387  == 2'h2;
-  assign \$198  = \$194  & \$197 ;
-  assign \$199  = row24_0_loads_2_2 == 2'h2;
-  assign \$200  = row24_0_loads_0_2 & \$199 ;
-  assign \$201  = | { \$200 , \$198  };
-  assign \$202  = \bank$387  == 2'h2;
-  assign \$206  = \$202  & \$205 ;
-  assign \$207  = row24_0_loads_2_2 == 2'h3;
-  assign \$208  = row24_0_loads_0_2 & \$207 ;
-  assign \$209  = | { \$208 , \$206  };
-  assign \$210  = \bank$387  == 2'h2;
-  assign \$214  = \$210  & \$213 ;
-  assign \$215  = row24_0_loads_2_2 == 3'h4;
-  assign \$216  = row24_0_loads_0_2 & \$215 ;
-  assign \$217  = | { \$216 , \$214  };
-  assign \$218  = \bank$387  == 2'h2;
-  assign \$222  = \$218  & \$221 ;
-  assign \$223  = row24_0_loads_2_2 == 3'h5;
-  assign \$224  = row24_0_loads_0_2 & \$223 ;
-  assign \$225  = | { \$224 , \$222  };
-  assign \$226  = \bank$387  == 2'h2;
-  assign \$230  = \$226  & \$229 ;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23], \$128 [23] };
+  assign \$175  = ! \bank$87 ;
+  assign \$176  = active & \$175 ;
+  assign \$177  = \bank$387  == 2'h2;
+  assign \$181  = \$177  & \$180 ;
+  assign \$182  = ! row24_0_loads_2_2;
+  assign \$183  = row24_0_loads_0_2 & \$182 ;
+  assign \$184  = | { \$183 , \$181  };
+  assign \$185  = \bank$387  == 2'h2;
+  assign \$189  = \$185  & \$188 ;
+  assign \$190  = row24_0_loads_2_2 == 1'h1;
+  assign \$191  = row24_0_loads_0_2 & \$190 ;
+  assign \$192  = | { \$191 , \$189  };
+  assign \$193  = \bank$387  == 2'h2;
+  assign \$197  = \$193  & \$196 ;
+  assign \$198  = row24_0_loads_2_2 == 2'h2;
+  assign \$199  = row24_0_loads_0_2 & \$198 ;
+  assign \$200  = | { \$199 , \$197  };
+  assign \$201  = \bank$387  == 2'h2;
+  assign \$205  = \$201  & \$204 ;
+  assign \$206  = row24_0_loads_2_2 == 2'h3;
+  assign \$207  = row24_0_loads_0_2 & \$206 ;
+  assign \$208  = | { \$207 , \$205  };
+  assign \$209  = \bank$387  == 2'h2;
+  assign \$213  = \$209  & \$212 ;
+  assign \$214  = row24_0_loads_2_2 == 3'h4;
+  assign \$215  = row24_0_loads_0_2 & \$214 ;
+  assign \$216  = | { \$215 , \$213  };
+  assign \$217  = \bank$387  == 2'h2;
+  assign \$221  = \$217  & \$220 ;
+  assign \$222  = row24_0_loads_2_2 == 3'h5;
+  assign \$223  = row24_0_loads_0_2 & \$222 ;
+  assign \$224  = | { \$223 , \$221  };
+  assign \$225  = \bank$387  == 2'h2;
+  assign \$229  = \$225  & \$228 ;
+  assign \$230  = row24_0_loads_2_2 == 3'h6;
+  assign \$231  = row24_0_loads_0_2 & \$230 ;
+  assign \$232  = | { \$231 , \$229  };
+  assign \$233  = \bank$387  == 2'h2;
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
@@ -2493,14 +2487,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$520$0 (\$376 ),
-    .\port$535$0 (\$391 ),
-    .\port$550$0 (\$406 ),
-    .\port$565$0 (\$421 ),
-    .\port$580$0 (\$436 ),
-    .\port$595$0 (\$451 ),
-    .\port$610$0 (\$466 ),
-    .\port$625$0 (\$481 ),
+    .\port$519$0 (\$375 ),
+    .\port$534$0 (\$390 ),
+    .\port$549$0 (\$405 ),
+    .\port$564$0 (\$420 ),
+    .\port$579$0 (\$435 ),
+    .\port$594$0 (\$450 ),
+    .\port$609$0 (\$465 ),
+    .\port$624$0 (\$480 ),
     .read__addr(\read_address$418 ),
     .read_data(read_data),
     .rst(rst),
@@ -2509,14 +2503,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$651$0 (\$501 ),
-    .\port$666$0 (\$516 ),
-    .\port$681$0 (\$531 ),
-    .\port$696$0 (\$546 ),
-    .\port$711$0 (\$561 ),
-    .\port$726$0 (\$576 ),
-    .\port$741$0 (\$591 ),
-    .\port$756$0 (\$606 ),
+    .\port$650$0 (\$500 ),
+    .\port$665$0 (\$515 ),
+    .\port$680$0 (\$530 ),
+    .\port$695$0 (\$545 ),
+    .\port$710$0 (\$560 ),
+    .\port$725$0 (\$575 ),
+    .\port$740$0 (\$590 ),
+    .\port$755$0 (\$605 ),
     .read__addr(\read_address$433 ),
     .read_data(\read_data$216 ),
     .rst(rst),
@@ -2526,14 +2520,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$317$0 (\$185 ),
-    .\port$325$0 (\$193 ),
-    .\port$333$0 (\$201 ),
-    .\port$341$0 (\$209 ),
-    .\port$349$0 (\$217 ),
-    .\port$357$0 (\$225 ),
-    .\port$365$0 (\$233 ),
-    .\port$373$0 (\$241 ),
+    .\port$316$0 (\$184 ),
+    .\port$324$0 (\$192 ),
+    .\port$332$0 (\$200 ),
+    .\port$340$0 (\$208 ),
+    .\port$348$0 (\$216 ),
+    .\port$356$0 (\$224 ),
+    .\port$364$0 (\$232 ),
+    .\port$372$0 (\$240 ),
     .read__addr(read_address),
     .read_data(\read_data$223 ),
     .rst(rst),
@@ -2543,14 +2537,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$386$0 (\$250 ),
-    .\port$394$0 (\$258 ),
-    .\port$402$0 (\$266 ),
-    .\port$410$0 (\$274 ),
-    .\port$418$0 (\$282 ),
-    .\port$426$0 (\$290 ),
-    .\port$434$0 (\$298 ),
-    .\port$442$0 (\$306 ),
+    .\port$385$0 (\$249 ),
+    .\port$393$0 (\$257 ),
+    .\port$401$0 (\$265 ),
+    .\port$409$0 (\$273 ),
+    .\port$417$0 (\$281 ),
+    .\port$425$0 (\$289 ),
+    .\port$433$0 (\$297 ),
+    .\port$441$0 (\$305 ),
     .read__addr(\read_address$391 ),
     .read_data(\read_data$283 ),
     .rst(rst),
@@ -2559,15 +2553,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3387$0 (\word$404 ),
-    .\port$449$0 (\$311 ),
-    .\port$452$0 (\$314 ),
-    .\port$455$0 (\$317 ),
-    .\port$458$0 (\$320 ),
-    .\port$461$0 (\$323 ),
-    .\port$464$0 (\$326 ),
-    .\port$467$0 (\$329 ),
-    .\port$470$0 (\$332 ),
+    .\port$3386$0 (\word$404 ),
+    .\port$448$0 (\$310 ),
+    .\port$451$0 (\$313 ),
+    .\port$454$0 (\$316 ),
+    .\port$457$0 (\$319 ),
+    .\port$460$0 (\$322 ),
+    .\port$463$0 (\$325 ),
+    .\port$466$0 (\$328 ),
+    .\port$469$0 (\$331 ),
     .read__addr(\read_address$397 ),
     .read_data(\read_data$217 ),
     .rst(rst),
@@ -2575,15 +2569,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3387$0 (\word$404 ),
-    .\port$473$0 (\$335 ),
-    .\port$476$0 (\$338 ),
-    .\port$479$0 (\$341 ),
-    .\port$482$0 (\$344 ),
-    .\port$485$0 (\$347 ),
-    .\port$488$0 (\$350 ),
-    .\port$491$0 (\$353 ),
-    .\port$494$0 (\$356 ),
+    .\port$3386$0 (\word$404 ),
+    .\port$472$0 (\$334 ),
+    .\port$475$0 (\$337 ),
+    .\port$478$0 (\$340 ),
+    .\port$481$0 (\$343 ),
+    .\port$484$0 (\$346 ),
+    .\port$487$0 (\$349 ),
+    .\port$490$0 (\$352 ),
+    .\port$493$0 (\$355 ),
     .read__addr(\read_address$408 ),
     .read_data(\read_data$337 ),
     .rst(rst),
@@ -2647,22 +2641,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .loaded(parameter_0),
     .loading(loading),
-    .\port$3091$0 (old_row_0),
-    .\port$3093$0 (old_row_1),
-    .\port$3095$0 (old_row_2),
-    .\port$3097$0 (old_row_3),
-    .\port$3099$0 (old_row_4),
-    .\port$3101$0 (old_row_5),
-    .\port$3103$0 (old_row_6),
-    .\port$3105$0 (old_row_7),
-    .\port$3733$0 (total),
-    .\port$3738$0 (\total$271 ),
-    .\port$3743$0 (\total$272 ),
-    .\port$3748$0 (\total$273 ),
-    .\port$3753$0 (\total$274 ),
-    .\port$3758$0 (\total$275 ),
-    .\port$3763$0 (\total$276 ),
-    .\port$3768$0 (\total$277 ),
+    .\port$3090$0 (old_row_0),
+    .\port$3092$0 (old_row_1),
+    .\port$3094$0 (old_row_2),
+    .\port$3096$0 (old_row_3),
+    .\port$3098$0 (old_row_4),
+    .\port$3100$0 (old_row_5),
+    .\port$3102$0 (old_row_6),
+    .\port$3104$0 (old_row_7),
+    .\port$3732$0 (total),
+    .\port$3737$0 (\total$271 ),
+    .\port$3742$0 (\total$272 ),
+    .\port$3747$0 (\total$273 ),
+    .\port$3752$0 (\total$274 ),
+    .\port$3757$0 (\total$275 ),
+    .\port$3762$0 (\total$276 ),
+    .\port$3767$0 (\total$277 ),
     .rows(\words$303 ),
     .rst(rst),
     .tag(tag_8),
@@ -2682,7 +2676,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2691,7 +2685,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$239 ),
     .b(\b$240 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$295 ),
     .rst(rst),
     .total(\total$271 )
@@ -2700,7 +2694,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$243 ),
     .b(\b$244 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$296 ),
     .rst(rst),
     .total(\total$272 )
@@ -2709,7 +2703,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$247 ),
     .b(\b$248 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$297 ),
     .rst(rst),
     .total(\total$273 )
@@ -2718,7 +2712,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$251 ),
     .b(\b$252 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$298 ),
     .rst(rst),
     .total(\total$274 )
@@ -2727,7 +2721,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$255 ),
     .b(\b$256 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$299 ),
     .rst(rst),
     .total(\total$275 )
@@ -2736,7 +2730,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$259 ),
     .b(\b$260 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$300 ),
     .rst(rst),
     .total(\total$276 )
@@ -2745,7 +2739,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$263 ),
     .b(\b$264 ),
     .clk(clk),
-    .\port$3077$0 (tag_8[1:0]),
+    .\port$3076$0 (tag_8[1:0]),
     .product(\product$301 ),
     .rst(rst),
     .total(\total$277 )
@@ -2785,14 +2779,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3736$0 (product),
-    .\port$3741$0 (\product$295 ),
-    .\port$3746$0 (\product$296 ),
-    .\port$3751$0 (\product$297 ),
-    .\port$3756$0 (\product$298 ),
-    .\port$3761$0 (\product$299 ),
-    .\port$3766$0 (\product$300 ),
-    .\port$3771$0 (\product$301 ),
+    .\port$3735$0 (product),
+    .\port$3740$0 (\product$295 ),
+    .\port$3745$0 (\product$296 ),
+    .\port$3750$0 (\product$297 ),
+    .\port$3755$0 (\product$298 ),
+    .\port$3760$0 (\product$299 ),
+    .\port$3765$0 (\product$300 ),
+    .\port$3770$0 (\product$301 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2860,14 +2854,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$337 ),
-    .\port$3733$0 (total),
-    .\port$3738$0 (\total$271 ),
-    .\port$3743$0 (\total$272 ),
-    .\port$3748$0 (\total$273 ),
-    .\port$3753$0 (\total$274 ),
-    .\port$3758$0 (\total$275 ),
-    .\port$3763$0 (\total$276 ),
-    .\port$3768$0 (\total$277 ),
+    .\port$3732$0 (total),
+    .\port$3737$0 (\total$271 ),
+    .\port$3742$0 (\total$272 ),
+    .\port$3747$0 (\total$273 ),
+    .\port$3752$0 (\total$274 ),
+    .\port$3757$0 (\total$275 ),
+    .\port$3762$0 (\total$276 ),
+    .\port$3767$0 (\total$277 ),
     .row_enables(row_enables),
     .rows(\rows$423 ),
     .rst(rst),
@@ -2918,191 +2912,201 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .\bank$27 (\bank$425 ),
     .clk(clk),
     .\lane$15 (\lane$432 ),
-    .\port$4336$11 (\write_tag$369 [16:11]),
+    .\port$4335$11 (\write_tag$369 [16:11]),
     .row(\row$426 ),
     .rst(rst),
     .trigger(\write_tag$369 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = tag;
+    \$614  = tag;
     if (rst) begin
-      \$615  = 20'h00000;
+      \$614  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = bank;
+    \$615  = bank;
+    if (rst) begin
+      \$615  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$616  = a_row_bank_1;
     if (rst) begin
       \$616  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = a_row_bank_1;
+    \$617  = \$1 ;
     if (rst) begin
-      \$617  = 2'h0;
+      \$617  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = \$1 ;
+    \$618  = a_row_unneeded_1;
     if (rst) begin
       \$618  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = a_row_unneeded_1;
+    \$619  = a_row_unneeded_2;
     if (rst) begin
       \$619  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = a_row_unneeded_2;
+    \$620  = a_row_unneeded_3;
     if (rst) begin
       \$620  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = a_row_unneeded_3;
+    \$621  = \bank$42 ;
     if (rst) begin
       \$621  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = \bank$42 ;
+    \$622  = a_word_bank_1;
     if (rst) begin
       \$622  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = a_word_bank_1;
+    \$623  = lane;
     if (rst) begin
-      \$623  = 1'h0;
+      \$623  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = lane;
+    \$624  = a_word_lane_1;
     if (rst) begin
       \$624  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = a_word_lane_1;
+    \$625  = \$18 ;
     if (rst) begin
-      \$625  = 3'h0;
+      \$625  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = \$18 ;
+    \$626  = a_word_unneeded_1;
     if (rst) begin
       \$626  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = a_word_unneeded_1;
+    \$627  = a_word_unneeded_2;
     if (rst) begin
       \$627  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = a_word_unneeded_2;
+    \$628  = a_word_unneeded_3;
     if (rst) begin
       \$628  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = a_word_unneeded_3;
+    \$629  = a_word_unneeded_4;
     if (rst) begin
       \$629  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = a_word_unneeded_4;
+    \$630  = tag_1;
     if (rst) begin
-      \$630  = 1'h0;
+      \$630  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = tag_1;
+    \$631  = tag_2;
     if (rst) begin
       \$631  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = tag_2;
+    \$632  = tag_3;
     if (rst) begin
       \$632  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = tag_3;
+    \$633  = tag_4;
     if (rst) begin
       \$633  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = tag_4;
+    \$634  = \bank$64 ;
     if (rst) begin
-      \$634  = 20'h00000;
+      \$634  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = \bank$64 ;
+    \$635  = b_row_bank_1;
     if (rst) begin
       \$635  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = b_row_bank_1;
+    \$636  = tag_5;
     if (rst) begin
-      \$636  = 2'h0;
+      \$636  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = tag_5;
+    \$637  = tag_6;
     if (rst) begin
       \$637  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = tag_6;
+    \$638  = tag_7;
     if (rst) begin
       \$638  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = tag_7;
+    \$639  = old_row_bank_1;
+    if (\$22 ) begin
+      \$639  = \bank$87 ;
+    end
     if (rst) begin
-      \$639  = 20'h00000;
+      \$639  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = old_row_bank_1;
+    \$640  = old_row_shared_bank;
     if (\$22 ) begin
-      \$640  = \bank$87 ;
+      \$640  = \$23 ;
     end
     if (rst) begin
       \$640  = 1'h0;
@@ -3110,368 +3114,358 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = old_row_shared_bank;
-    if (\$22 ) begin
-      \$641  = \$23 ;
-    end
+    \$641  = \$24 ;
     if (rst) begin
       \$641  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = \$24 ;
+    \$642  = old_row_unneeded_1;
     if (rst) begin
       \$642  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$643  = old_row_unneeded_1;
+    \$643  = old_row_unneeded_2;
     if (rst) begin
       \$643  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$644  = old_row_unneeded_2;
+    \$644  = \$26 ;
     if (rst) begin
       \$644  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$645  = \$26 ;
-    if (rst) begin
-      \$645  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$646  = old_row_0;
+    \$645  = old_row_0;
     if (\$27 ) begin
-      \$646  = \$29 ;
+      \$645  = \$29 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$647  = old_row_1;
+    \$646  = old_row_1;
     if (\$30 ) begin
-      \$647  = \$32 ;
+      \$646  = \$32 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$648  = old_row_2;
+    \$647  = old_row_2;
     if (\$33 ) begin
-      \$648  = \$35 ;
+      \$647  = \$35 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$649  = old_row_3;
+    \$648  = old_row_3;
     if (\$36 ) begin
-      \$649  = \$38 ;
+      \$648  = \$38 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$650  = old_row_4;
+    \$649  = old_row_4;
     if (\$39 ) begin
-      \$650  = \$41 ;
+      \$649  = \$41 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$651  = old_row_5;
+    \$650  = old_row_5;
     if (\$42 ) begin
-      \$651  = \$44 ;
+      \$650  = \$44 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$652  = old_row_6;
+    \$651  = old_row_6;
     if (\$45 ) begin
-      \$652  = \$47 ;
+      \$651  = \$47 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$653  = old_row_7;
+    \$652  = old_row_7;
     if (\$48 ) begin
-      \$653  = \$50 ;
+      \$652  = \$50 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$654  = tag_8;
+    \$653  = tag_8;
+    if (rst) begin
+      \$653  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$654  = source;
     if (rst) begin
       \$654  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$655  = source;
+    \$655  = \$52 ;
     if (rst) begin
-      \$655  = 20'h00000;
+      \$655  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$656  = \$52 ;
+    \$656  = \$signal ;
     if (rst) begin
-      \$656  = 1'h0;
+      \$656  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$657  = \$signal ;
+    \$657  = summed_1;
     if (rst) begin
       \$657  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$658  = summed_1;
+    \$658  = summed_2;
     if (rst) begin
       \$658  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$659  = summed_2;
+    \$659  = summed_3;
     if (rst) begin
       \$659  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$660  = summed_3;
+    \$660  = \$53 ;
     if (rst) begin
-      \$660  = 20'h00000;
+      \$660  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$661  = \$53 ;
+    \$661  = summed_4;
     if (rst) begin
-      \$661  = 1'h0;
+      \$661  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$662  = summed_4;
+    \$662  = summed_5;
     if (rst) begin
       \$662  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$663  = summed_5;
+    \$663  = \bank$129 ;
     if (rst) begin
-      \$663  = 20'h00000;
+      \$663  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$664  = \bank$129 ;
+    \$664  = bias_word_bank_1;
     if (rst) begin
       \$664  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$665  = bias_word_bank_1;
+    \$665  = \lane$132 ;
     if (rst) begin
-      \$665  = 1'h0;
+      \$665  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$666  = \lane$132 ;
+    \$666  = bias_word_lane_1;
     if (rst) begin
       \$666  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$667  = bias_word_lane_1;
+    \$667  = tag_9;
     if (rst) begin
-      \$667  = 3'h0;
+      \$667  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$668  = tag_9;
+    \$668  = tag_10;
     if (rst) begin
       \$668  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$669  = tag_10;
+    \$669  = tag_11;
     if (rst) begin
       \$669  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$670  = tag_11;
+    \$670  = \bank$138 ;
     if (rst) begin
-      \$670  = 20'h00000;
+      \$670  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$671  = \bank$138 ;
+    \$671  = other_rows_bank_1;
     if (rst) begin
       \$671  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$672  = other_rows_bank_1;
+    \$672  = enables[0];
     if (rst) begin
       \$672  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$673  = enables[0];
+    \$673  = row24_0_loads_0_1;
     if (rst) begin
       \$673  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$674  = row24_0_loads_0_1;
+    \$674  = row;
     if (rst) begin
-      \$674  = 1'h0;
+      \$674  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$675  = row;
+    \$675  = row24_0_loads_1_1;
     if (rst) begin
       \$675  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$676  = row24_0_loads_1_1;
+    \$676  = \lane$142 ;
     if (rst) begin
-      \$676  = 5'h00;
+      \$676  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$677  = \lane$142 ;
+    \$677  = row24_0_loads_2_1;
     if (rst) begin
       \$677  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$678  = row24_0_loads_2_1;
+    \$678  = enables[1];
     if (rst) begin
-      \$678  = 3'h0;
+      \$678  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$679  = enables[1];
+    \$679  = row24_1_loads_0_1;
     if (rst) begin
       \$679  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$680  = row24_1_loads_0_1;
+    \$680  = row;
     if (rst) begin
-      \$680  = 1'h0;
+      \$680  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$681  = row;
+    \$681  = row24_1_loads_1_1;
     if (rst) begin
       \$681  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$682  = row24_1_loads_1_1;
+    \$682  = \lane$142 ;
     if (rst) begin
-      \$682  = 5'h00;
+      \$682  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$683  = \lane$142 ;
+    \$683  = row24_1_loads_2_1;
     if (rst) begin
       \$683  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$684  = row24_1_loads_2_1;
+    \$684  = \$64 ;
     if (rst) begin
-      \$684  = 3'h0;
+      \$684  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$685  = \$65 ;
-    if (rst) begin
-      \$685  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$686  = 4'h0;
+    \$685  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$686  = \$66 [3:0];
+            \$685  = \$65 [3:0];
       endcase
     end
     if (rst) begin
-      \$686  = 4'h0;
+      \$685  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$687  = 1'h0;
+    \$686  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$687  = 1'h1;
+            \$686  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$687  = 1'h0;
+      \$686  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$688  = count;
+    \$687  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$67 ) begin
-              \$688  = bus__write_data;
+            if (\$66 ) begin
+              \$687  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$688  = 32'd0;
+      \$687  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$689  = resident;
+    \$688  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3479,8 +3473,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$689  = bus__write_data[0];
+            \$688  = bus__write_data[0];
       endcase
+    end
+    if (rst) begin
+      \$688  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$689  = stepping;
+    if (start) begin
+      \$689  = \$67 ;
     end
     if (rst) begin
       \$689  = 1'h0;
@@ -3488,164 +3492,154 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$690  = stepping;
-    if (start) begin
-      \$690  = \$68 ;
-    end
+    \$690  = \$70 [1:0];
     if (rst) begin
-      \$690  = 1'h0;
+      \$690  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$691  = \$71 [1:0];
+    \$691  = \$73 [1:0];
     if (rst) begin
       \$691  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$692  = \$74 [1:0];
+    \$692  = \$76 [1:0];
     if (rst) begin
       \$692  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$693  = \$77 [1:0];
+    \$693  = \$79 [1:0];
     if (rst) begin
       \$693  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$694  = \$80 [1:0];
+    \$694  = \$82 [3:0];
     if (rst) begin
-      \$694  = 2'h0;
+      \$694  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$695  = \$83 [3:0];
+    \$695  = \$85 [0];
     if (rst) begin
-      \$695  = 4'h0;
+      \$695  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$696  = \$86 [0];
+    \$696  = \$88 [3:0];
     if (rst) begin
-      \$696  = 1'h0;
+      \$696  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$697  = \$89 [3:0];
+    \$697  = \$91 [3:0];
     if (rst) begin
       \$697  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$698  = \$92 [3:0];
+    \$698  = \$94 [0];
     if (rst) begin
-      \$698  = 4'h0;
+      \$698  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$699  = \$95 [0];
+    \$699  = \$97 [0];
     if (rst) begin
       \$699  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$700  = \$98 [0];
+    \$700  = \$100 [0];
     if (rst) begin
       \$700  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$701  = \$101 [0];
+    \$701  = \$103 [3:0];
     if (rst) begin
-      \$701  = 1'h0;
+      \$701  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$702  = \$104 [3:0];
+    \$702  = \$106 [3:0];
     if (rst) begin
       \$702  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$703  = \$107 [3:0];
+    \$703  = \$109 [3:0];
     if (rst) begin
       \$703  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$704  = \$110 [3:0];
+    \$704  = \$112 [3:0];
     if (rst) begin
       \$704  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$705  = \$113 [3:0];
+    \$705  = running;
     if (rst) begin
-      \$705  = 4'h0;
+      \$705  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$706  = running;
+    \$706  = start;
     if (rst) begin
       \$706  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$707  = start;
+    \$707  = \$113 ;
     if (rst) begin
       \$707  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$708  = \$114 ;
+    \$708  = \$118 ;
     if (rst) begin
       \$708  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$709  = \$119 ;
+    \$709  = \$123 [4:0];
     if (rst) begin
-      \$709  = 1'h0;
+      \$709  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$710  = \$124 [4:0];
-    if (rst) begin
-      \$710  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$711  = left;
+    \$710  = left;
     if (\busy$158 ) begin
-      \$711  = 7'h48;
-    end else if (\$125 ) begin
-      \$711  = \$126 [6:0];
+      \$710  = 7'h48;
+    end else if (\$124 ) begin
+      \$710  = \$125 [6:0];
     end
     if (rst) begin
-      \$711  = 7'h00;
+      \$710  = 7'h00;
     end
   end
   always @* begin
@@ -3707,7 +3701,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     read_address = \row$379 ;
-    if (\$177 ) begin
+    if (\$176 ) begin
       read_address = \row$381 ;
     end
     if (busy) begin
@@ -3731,7 +3725,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$391  = \row$381 [1:0];
-    if (\$242 ) begin
+    if (\$241 ) begin
       \read_address$391  = \row$393 ;
     end
     if (busy) begin
@@ -3755,14 +3749,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$397  = \row$398 [6:0];
-    if (\$308 ) begin
+    if (\$307 ) begin
       \read_address$397  = \row$400 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$418  = \row$398 ;
-    if (\$358 ) begin
+    if (\$357 ) begin
       \read_address$418  = \row$400 ;
     end
     if (busy) begin
@@ -3772,77 +3766,77 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$419  = \row$384 ;
-    if (\$359 ) begin
+    if (\$358 ) begin
       \write_address$419  = \row$422 ;
     end
-    if (\$361 ) begin
+    if (\$360 ) begin
       \write_address$419  = \row$426 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$420  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$359 ) begin
+    if (\$358 ) begin
       \write_data$420  = \rows$423 [127:0];
     end
-    if (\$361 ) begin
+    if (\$360 ) begin
       \write_data$420  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \read_address$433  = \row$398 [8:0];
-    if (\$483 ) begin
+    if (\$482 ) begin
       \read_address$433  = \row$400 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$434  = \row$384 [8:0];
-    if (\$484 ) begin
+    if (\$483 ) begin
       \write_address$434  = \row$436 ;
     end
-    if (\$486 ) begin
+    if (\$485 ) begin
       \write_address$434  = \row$426 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$435  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$484 ) begin
+    if (\$483 ) begin
       \write_data$435  = \rows$423 [255:128];
     end
-    if (\$486 ) begin
+    if (\$485 ) begin
       \write_data$435  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$608 ) begin
+    if (\$607 ) begin
       start = 1'h1;
     end
-    if (\$609 ) begin
+    if (\$608 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$608 ) begin
+    if (\$607 ) begin
       routine = 1'h0;
     end
-    if (\$609 ) begin
+    if (\$608 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$608 ) begin
+    if (\$607 ) begin
       once = 1'h0;
     end
-    if (\$609 ) begin
+    if (\$608 ) begin
       once = 1'h1;
     end
   end
@@ -3975,7 +3969,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$614  };
+          other = { 30'h00000000, waiting, \$613  };
       4'h4:
           other = count;
       4'h6:
@@ -4085,21 +4079,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$127  = \read_data$223 [23:0];
+          \$126  = \read_data$223 [23:0];
       3'h1:
-          \$127  = \read_data$223 [47:24];
+          \$126  = \read_data$223 [47:24];
       3'h2:
-          \$127  = \read_data$223 [71:48];
+          \$126  = \read_data$223 [71:48];
       3'h3:
-          \$127  = \read_data$223 [95:72];
+          \$126  = \read_data$223 [95:72];
       3'h4:
-          \$127  = \read_data$223 [119:96];
+          \$126  = \read_data$223 [119:96];
       3'h5:
-          \$127  = \read_data$223 [143:120];
+          \$126  = \read_data$223 [143:120];
       3'h6:
-          \$127  = \read_data$223 [167:144];
+          \$126  = \read_data$223 [167:144];
       3'h7:
-          \$127  = \read_data$223 [191:168];
+          \$126  = \read_data$223 [191:168];
     endcase
   end
   always @* begin
@@ -4300,7 +4294,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
           bias_word_raw_0 = \read_data$283 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$143 [15:0];
+  assign a_word_copy_0_saturated = \$142 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
@@ -4312,9 +4306,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \level$220  = tag[8:7];
   assign \slot$221  = tag[17];
   assign \first_tile$222  = tag[18];
-  assign a_word_copy_0_scaled = { \$128 [23], \$128  };
-  assign a_word_copy_0_rounded = \$130 [15:0];
-  assign a_word_copy_0_wide = { \$128 [23], \$128  };
+  assign a_word_copy_0_scaled = { \$127 [23], \$127  };
+  assign a_word_copy_0_rounded = \$129 [15:0];
+  assign a_word_copy_0_wide = { \$127 [23], \$127  };
   assign a_word_copy_0_greatest = 16'h7fff;
   assign \trigger$230  = tag_1[0];
   assign \kernel$231  = tag_1[16:13];
@@ -4401,22 +4395,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \first_tile$373  = \write_tag$369 [18];
   assign loaded = parameter_0;
   assign \hold$377  = hold;
-  assign write_enable = { \$241 , \$233 , \$225 , \$217 , \$209 , \$201 , \$193 , \$185  };
+  assign write_enable = { \$240 , \$232 , \$224 , \$216 , \$208 , \$200 , \$192 , \$184  };
   assign \lane$388  = 3'h0;
   assign \hold$390  = hold;
-  assign \write_enable$396  = { \$306 , \$298 , \$290 , \$282 , \$274 , \$266 , \$258 , \$250  };
+  assign \write_enable$396  = { \$305 , \$297 , \$289 , \$281 , \$273 , \$265 , \$257 , \$249  };
   assign row_x = \write_address$401 ;
   assign \write_data$403  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$405  = { \$332 , \$329 , \$326 , \$323 , \$320 , \$317 , \$314 , \$311  };
+  assign \write_enable$405  = { \$331 , \$328 , \$325 , \$322 , \$319 , \$316 , \$313 , \$310  };
   assign \row$409  = \read_address$408 ;
   assign row_y = \write_address$410 ;
   assign \write_data$412  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$413  = { \$356 , \$353 , \$350 , \$347 , \$344 , \$341 , \$338 , \$335  };
+  assign \write_enable$413  = { \$355 , \$352 , \$349 , \$346 , \$343 , \$340 , \$337 , \$334  };
   assign \hold$416  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$428  = { \$481 , \$466 , \$451 , \$436 , \$421 , \$406 , \$391 , \$376  };
+  assign \write_enable$428  = { \$480 , \$465 , \$450 , \$435 , \$420 , \$405 , \$390 , \$375  };
   assign \lane$430  = 3'h0;
-  assign \write_enable$437  = { \$606 , \$591 , \$576 , \$561 , \$546 , \$531 , \$516 , \$501  };
+  assign \write_enable$437  = { \$605 , \$590 , \$575 , \$560 , \$545 , \$530 , \$515 , \$500  };
   assign \lane$438  = 3'h0;
   assign \count$441  = count;
   assign available = samples_ready;
@@ -4998,24 +4992,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \words$427[0]  = \words$427 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$365 [0] = \$175 ;
+  assign \tag$365 [0] = \$174 ;
   assign \tag$365 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$174 ;
+  assign ready_6[0] = \$173 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$173 ;
+  assign ready_5[0] = \$172 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$172 ;
+  assign ready_4[0] = \$171 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$171 ;
+  assign ready_3[0] = \$170 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$170 ;
+  assign ready_2[0] = \$169 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$169 ;
+  assign ready_1[0] = \$168 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$168 ;
+  assign ready_0[0] = \$167 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$166 ;
-  assign source[19:1] = \$162 [19:1];
+  assign source[0] = \$165 ;
+  assign source[19:1] = \$161 [19:1];
   assign old_row[191:168] = old_row_7;
   assign old_row[167:144] = old_row_6;
   assign old_row[143:120] = old_row_5;
@@ -5033,10 +5027,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$14  = a_row_unneeded_4;
   assign \$16  = a_row_unneeded_4;
   assign \$19  = a_word_unneeded_5;
-  assign \$128  = a_word_picked;
-  assign \$130  = { \$129 [17], \$129 [17:1] };
-  assign \$142 [15] = \$128 [23];
-  assign \$142 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$127  = a_word_picked;
+  assign \$129  = { \$128 [17], \$128 [17:1] };
+  assign \$141 [15] = \$127 [23];
+  assign \$141 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
   assign \$28  = old_row_unshared;
   assign \$31  = old_row_unshared;
   assign \$34  = old_row_unshared;
@@ -5045,245 +5039,245 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$43  = old_row_unshared;
   assign \$46  = old_row_unshared;
   assign \$49  = old_row_unshared;
-  assign \$768  = 1'h1;
-  assign \$55  = \$766 ;
-  assign \$62  = 1'h1;
-  assign \$63  = \$61 ;
-  assign \$69  = 2'h0;
-  assign \$72  = 2'h0;
-  assign \$75  = 2'h0;
-  assign \$78  = 2'h0;
-  assign \$81  = 2'h0;
-  assign \$84  = 2'h0;
-  assign \$87  = 2'h0;
-  assign \$90  = 2'h0;
-  assign \$93  = 2'h0;
-  assign \$96  = 2'h0;
-  assign \$99  = 2'h0;
-  assign \$102  = 2'h0;
-  assign \$105  = 2'h0;
-  assign \$108  = 2'h0;
-  assign \$111  = 2'h0;
-  assign a_word_raw_0 = { \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23:7] };
-  assign \$144  = a_row_0;
+  assign \$55  = 1'h1;
+  assign \$56  = \$54 ;
+  assign \$61  = 1'h1;
+  assign \$62  = \$60 ;
+  assign \$68  = 2'h0;
+  assign \$71  = 2'h0;
+  assign \$74  = 2'h0;
+  assign \$77  = 2'h0;
+  assign \$80  = 2'h0;
+  assign \$83  = 2'h0;
+  assign \$86  = 2'h0;
+  assign \$89  = 2'h0;
+  assign \$92  = 2'h0;
+  assign \$95  = 2'h0;
+  assign \$98  = 2'h0;
+  assign \$101  = 2'h0;
+  assign \$104  = 2'h0;
+  assign \$107  = 2'h0;
+  assign \$110  = 2'h0;
+  assign a_word_raw_0 = { \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23:7] };
+  assign \$143  = a_row_0;
   assign b = b_row_0;
-  assign \$146  = a_row_1;
+  assign \$145  = a_row_1;
   assign \b$240  = b_row_1;
-  assign \$148  = a_row_2;
+  assign \$147  = a_row_2;
   assign \b$244  = b_row_2;
-  assign \$150  = a_row_3;
+  assign \$149  = a_row_3;
   assign \b$248  = b_row_3;
-  assign \$152  = a_row_4;
+  assign \$151  = a_row_4;
   assign \b$252  = b_row_4;
-  assign \$154  = a_row_5;
+  assign \$153  = a_row_5;
   assign \b$256  = b_row_5;
-  assign \$156  = a_row_6;
+  assign \$155  = a_row_6;
   assign \b$260  = b_row_6;
-  assign \$158  = a_row_7;
+  assign \$157  = a_row_7;
   assign \b$264  = b_row_7;
   assign blocked = 1'h0;
-  assign \$179  = 1'h1;
-  assign \$180  = 1'h0;
-  assign \$181  = write;
+  assign \$178  = 1'h1;
+  assign \$179  = 1'h0;
+  assign \$180  = write;
+  assign \$186  = 1'h0;
   assign \$187  = 1'h0;
-  assign \$188  = 1'h0;
-  assign \$189  = write;
+  assign \$188  = write;
+  assign \$194  = 1'h0;
   assign \$195  = 1'h0;
-  assign \$196  = 1'h0;
-  assign \$197  = write;
+  assign \$196  = write;
+  assign \$202  = 1'h0;
   assign \$203  = 1'h0;
-  assign \$204  = 1'h0;
-  assign \$205  = write;
+  assign \$204  = write;
+  assign \$210  = 1'h0;
   assign \$211  = 1'h0;
-  assign \$212  = 1'h0;
-  assign \$213  = write;
+  assign \$212  = write;
+  assign \$218  = 1'h0;
   assign \$219  = 1'h0;
-  assign \$220  = 1'h0;
-  assign \$221  = write;
+  assign \$220  = write;
+  assign \$226  = 1'h0;
   assign \$227  = 1'h0;
-  assign \$228  = 1'h0;
-  assign \$229  = write;
+  assign \$228  = write;
+  assign \$234  = 1'h0;
   assign \$235  = 1'h0;
-  assign \$236  = 1'h0;
-  assign \$237  = write;
-  assign \$242  = \active$392 ;
-  assign \$244  = 1'h1;
-  assign \$245  = 1'h0;
-  assign \$246  = write;
+  assign \$236  = write;
+  assign \$241  = \active$392 ;
+  assign \$243  = 1'h1;
+  assign \$244  = 1'h0;
+  assign \$245  = write;
+  assign \$251  = 1'h0;
   assign \$252  = 1'h0;
-  assign \$253  = 1'h0;
-  assign \$254  = write;
+  assign \$253  = write;
+  assign \$259  = 1'h0;
   assign \$260  = 1'h0;
-  assign \$261  = 1'h0;
-  assign \$262  = write;
+  assign \$261  = write;
+  assign \$267  = 1'h0;
   assign \$268  = 1'h0;
-  assign \$269  = 1'h0;
-  assign \$270  = write;
+  assign \$269  = write;
+  assign \$275  = 1'h0;
   assign \$276  = 1'h0;
-  assign \$277  = 1'h0;
-  assign \$278  = write;
+  assign \$277  = write;
+  assign \$283  = 1'h0;
   assign \$284  = 1'h0;
-  assign \$285  = 1'h0;
-  assign \$286  = write;
+  assign \$285  = write;
+  assign \$291  = 1'h0;
   assign \$292  = 1'h0;
-  assign \$293  = 1'h0;
-  assign \$294  = write;
+  assign \$293  = write;
+  assign \$299  = 1'h0;
   assign \$300  = 1'h0;
-  assign \$301  = 1'h0;
-  assign \$302  = write;
-  assign \$311  = \$310 ;
-  assign \$314  = \$313 ;
-  assign \$317  = \$316 ;
-  assign \$320  = \$319 ;
-  assign \$323  = \$322 ;
-  assign \$326  = \$325 ;
-  assign \$329  = \$328 ;
-  assign \$332  = \$331 ;
-  assign \$335  = \$334 ;
-  assign \$338  = \$337 ;
-  assign \$341  = \$340 ;
-  assign \$344  = \$343 ;
-  assign \$347  = \$346 ;
-  assign \$350  = \$349 ;
-  assign \$353  = \$352 ;
-  assign \$356  = \$355 ;
-  assign \$359  = writing[0];
-  assign \$363  = 1'h1;
-  assign \$364  = 1'h0;
-  assign \$365  = write;
-  assign \$367  = 1'h1;
-  assign \$368  = word_enables[0];
-  assign \$370  = \$369 ;
-  assign \$374  = \$373 ;
+  assign \$301  = write;
+  assign \$310  = \$309 ;
+  assign \$313  = \$312 ;
+  assign \$316  = \$315 ;
+  assign \$319  = \$318 ;
+  assign \$322  = \$321 ;
+  assign \$325  = \$324 ;
+  assign \$328  = \$327 ;
+  assign \$331  = \$330 ;
+  assign \$334  = \$333 ;
+  assign \$337  = \$336 ;
+  assign \$340  = \$339 ;
+  assign \$343  = \$342 ;
+  assign \$346  = \$345 ;
+  assign \$349  = \$348 ;
+  assign \$352  = \$351 ;
+  assign \$355  = \$354 ;
+  assign \$358  = writing[0];
+  assign \$362  = 1'h1;
+  assign \$363  = 1'h0;
+  assign \$364  = write;
+  assign \$366  = 1'h1;
+  assign \$367  = word_enables[0];
+  assign \$369  = \$368 ;
+  assign \$373  = \$372 ;
+  assign \$377  = 1'h0;
   assign \$378  = 1'h0;
-  assign \$379  = 1'h0;
-  assign \$380  = write;
+  assign \$379  = write;
+  assign \$381  = 1'h0;
   assign \$382  = 1'h0;
-  assign \$383  = 1'h0;
+  assign \$383  = row_enables[1];
   assign \$384  = row_enables[1];
-  assign \$385  = row_enables[1];
-  assign \$389  = \$388 ;
+  assign \$388  = \$387 ;
+  assign \$392  = 1'h0;
   assign \$393  = 1'h0;
-  assign \$394  = 1'h0;
-  assign \$395  = write;
+  assign \$394  = write;
+  assign \$396  = 1'h0;
   assign \$397  = 1'h0;
-  assign \$398  = 1'h0;
+  assign \$398  = row_enables[2];
   assign \$399  = row_enables[2];
-  assign \$400  = row_enables[2];
-  assign \$404  = \$403 ;
+  assign \$403  = \$402 ;
+  assign \$407  = 1'h0;
   assign \$408  = 1'h0;
-  assign \$409  = 1'h0;
-  assign \$410  = write;
+  assign \$409  = write;
+  assign \$411  = 1'h0;
   assign \$412  = 1'h0;
-  assign \$413  = 1'h0;
+  assign \$413  = row_enables[3];
   assign \$414  = row_enables[3];
-  assign \$415  = row_enables[3];
-  assign \$419  = \$418 ;
+  assign \$418  = \$417 ;
+  assign \$422  = 1'h0;
   assign \$423  = 1'h0;
-  assign \$424  = 1'h0;
-  assign \$425  = write;
+  assign \$424  = write;
+  assign \$426  = 1'h0;
   assign \$427  = 1'h0;
-  assign \$428  = 1'h0;
+  assign \$428  = row_enables[4];
   assign \$429  = row_enables[4];
-  assign \$430  = row_enables[4];
-  assign \$434  = \$433 ;
+  assign \$433  = \$432 ;
+  assign \$437  = 1'h0;
   assign \$438  = 1'h0;
-  assign \$439  = 1'h0;
-  assign \$440  = write;
+  assign \$439  = write;
+  assign \$441  = 1'h0;
   assign \$442  = 1'h0;
-  assign \$443  = 1'h0;
+  assign \$443  = row_enables[5];
   assign \$444  = row_enables[5];
-  assign \$445  = row_enables[5];
-  assign \$449  = \$448 ;
+  assign \$448  = \$447 ;
+  assign \$452  = 1'h0;
   assign \$453  = 1'h0;
-  assign \$454  = 1'h0;
-  assign \$455  = write;
+  assign \$454  = write;
+  assign \$456  = 1'h0;
   assign \$457  = 1'h0;
-  assign \$458  = 1'h0;
+  assign \$458  = row_enables[6];
   assign \$459  = row_enables[6];
-  assign \$460  = row_enables[6];
-  assign \$464  = \$463 ;
+  assign \$463  = \$462 ;
+  assign \$467  = 1'h0;
   assign \$468  = 1'h0;
-  assign \$469  = 1'h0;
-  assign \$470  = write;
+  assign \$469  = write;
+  assign \$471  = 1'h0;
   assign \$472  = 1'h0;
-  assign \$473  = 1'h0;
+  assign \$473  = row_enables[7];
   assign \$474  = row_enables[7];
-  assign \$475  = row_enables[7];
-  assign \$479  = \$478 ;
-  assign \$484  = writing[1];
-  assign \$485  = \bank$425 ;
-  assign \$488  = 1'h1;
-  assign \$489  = 1'h0;
-  assign \$490  = write;
-  assign \$492  = 1'h1;
-  assign \$493  = word_enables[1];
-  assign \$495  = \$494 ;
-  assign \$496  = \bank$425 ;
-  assign \$499  = \$498 ;
+  assign \$478  = \$477 ;
+  assign \$483  = writing[1];
+  assign \$484  = \bank$425 ;
+  assign \$487  = 1'h1;
+  assign \$488  = 1'h0;
+  assign \$489  = write;
+  assign \$491  = 1'h1;
+  assign \$492  = word_enables[1];
+  assign \$494  = \$493 ;
+  assign \$495  = \bank$425 ;
+  assign \$498  = \$497 ;
+  assign \$502  = 1'h0;
   assign \$503  = 1'h0;
-  assign \$504  = 1'h0;
-  assign \$505  = write;
+  assign \$504  = write;
+  assign \$506  = 1'h0;
   assign \$507  = 1'h0;
-  assign \$508  = 1'h0;
+  assign \$508  = row_enables[9];
   assign \$509  = row_enables[9];
-  assign \$510  = row_enables[9];
-  assign \$511  = \bank$425 ;
-  assign \$514  = \$513 ;
+  assign \$510  = \bank$425 ;
+  assign \$513  = \$512 ;
+  assign \$517  = 1'h0;
   assign \$518  = 1'h0;
-  assign \$519  = 1'h0;
-  assign \$520  = write;
+  assign \$519  = write;
+  assign \$521  = 1'h0;
   assign \$522  = 1'h0;
-  assign \$523  = 1'h0;
+  assign \$523  = row_enables[10];
   assign \$524  = row_enables[10];
-  assign \$525  = row_enables[10];
-  assign \$526  = \bank$425 ;
-  assign \$529  = \$528 ;
+  assign \$525  = \bank$425 ;
+  assign \$528  = \$527 ;
+  assign \$532  = 1'h0;
   assign \$533  = 1'h0;
-  assign \$534  = 1'h0;
-  assign \$535  = write;
+  assign \$534  = write;
+  assign \$536  = 1'h0;
   assign \$537  = 1'h0;
-  assign \$538  = 1'h0;
+  assign \$538  = row_enables[11];
   assign \$539  = row_enables[11];
-  assign \$540  = row_enables[11];
-  assign \$541  = \bank$425 ;
-  assign \$544  = \$543 ;
+  assign \$540  = \bank$425 ;
+  assign \$543  = \$542 ;
+  assign \$547  = 1'h0;
   assign \$548  = 1'h0;
-  assign \$549  = 1'h0;
-  assign \$550  = write;
+  assign \$549  = write;
+  assign \$551  = 1'h0;
   assign \$552  = 1'h0;
-  assign \$553  = 1'h0;
+  assign \$553  = row_enables[12];
   assign \$554  = row_enables[12];
-  assign \$555  = row_enables[12];
-  assign \$556  = \bank$425 ;
-  assign \$559  = \$558 ;
+  assign \$555  = \bank$425 ;
+  assign \$558  = \$557 ;
+  assign \$562  = 1'h0;
   assign \$563  = 1'h0;
-  assign \$564  = 1'h0;
-  assign \$565  = write;
+  assign \$564  = write;
+  assign \$566  = 1'h0;
   assign \$567  = 1'h0;
-  assign \$568  = 1'h0;
+  assign \$568  = row_enables[13];
   assign \$569  = row_enables[13];
-  assign \$570  = row_enables[13];
-  assign \$571  = \bank$425 ;
-  assign \$574  = \$573 ;
+  assign \$570  = \bank$425 ;
+  assign \$573  = \$572 ;
+  assign \$577  = 1'h0;
   assign \$578  = 1'h0;
-  assign \$579  = 1'h0;
-  assign \$580  = write;
+  assign \$579  = write;
+  assign \$581  = 1'h0;
   assign \$582  = 1'h0;
-  assign \$583  = 1'h0;
+  assign \$583  = row_enables[14];
   assign \$584  = row_enables[14];
-  assign \$585  = row_enables[14];
-  assign \$586  = \bank$425 ;
-  assign \$589  = \$588 ;
+  assign \$585  = \bank$425 ;
+  assign \$588  = \$587 ;
+  assign \$592  = 1'h0;
   assign \$593  = 1'h0;
-  assign \$594  = 1'h0;
-  assign \$595  = write;
+  assign \$594  = write;
+  assign \$596  = 1'h0;
   assign \$597  = 1'h0;
-  assign \$598  = 1'h0;
+  assign \$598  = row_enables[15];
   assign \$599  = row_enables[15];
-  assign \$600  = row_enables[15];
-  assign \$601  = \bank$425 ;
-  assign \$604  = \$603 ;
+  assign \$600  = \bank$425 ;
+  assign \$603  = \$602 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -6214,26 +6208,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$520$0 , \port$535$0 , \port$550$0 , \port$565$0 , \port$580$0 , \port$595$0 , \port$610$0 , \port$625$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$519$0 , \port$534$0 , \port$549$0 , \port$564$0 , \port$579$0 , \port$594$0 , \port$609$0 , \port$624$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$520$0 ;
-  wire \port$520$0 ;
-  input \port$535$0 ;
-  wire \port$535$0 ;
-  input \port$550$0 ;
-  wire \port$550$0 ;
-  input \port$565$0 ;
-  wire \port$565$0 ;
-  input \port$580$0 ;
-  wire \port$580$0 ;
-  input \port$595$0 ;
-  wire \port$595$0 ;
-  input \port$610$0 ;
-  wire \port$610$0 ;
-  input \port$625$0 ;
-  wire \port$625$0 ;
+  input \port$519$0 ;
+  wire \port$519$0 ;
+  input \port$534$0 ;
+  wire \port$534$0 ;
+  input \port$549$0 ;
+  wire \port$549$0 ;
+  input \port$564$0 ;
+  wire \port$564$0 ;
+  input \port$579$0 ;
+  wire \port$579$0 ;
+  input \port$594$0 ;
+  wire \port$594$0 ;
+  input \port$609$0 ;
+  wire \port$609$0 ;
+  input \port$624$0 ;
+  wire \port$624$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7424,21 +7418,21 @@ module \core.bank_row16_0 (rst, \port$520$0 , \port$535$0 , \port$550$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$520$0 )
+    if (\port$519$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$535$0 )
+    if (\port$534$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$550$0 )
+    if (\port$549$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$565$0 )
+    if (\port$564$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$580$0 )
+    if (\port$579$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$595$0 )
+    if (\port$594$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$610$0 )
+    if (\port$609$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$625$0 )
+    if (\port$624$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7461,32 +7455,32 @@ module \core.bank_row16_0 (rst, \port$520$0 , \port$535$0 , \port$550$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$625$0 , \port$610$0 , \port$595$0 , \port$580$0 , \port$565$0 , \port$550$0 , \port$535$0 , \port$520$0  };
-  assign write_enable = { \port$625$0 , \port$610$0 , \port$595$0 , \port$580$0 , \port$565$0 , \port$550$0 , \port$535$0 , \port$520$0  };
+  assign write__en = { \port$624$0 , \port$609$0 , \port$594$0 , \port$579$0 , \port$564$0 , \port$549$0 , \port$534$0 , \port$519$0  };
+  assign write_enable = { \port$624$0 , \port$609$0 , \port$594$0 , \port$579$0 , \port$564$0 , \port$549$0 , \port$534$0 , \port$519$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$651$0 , \port$666$0 , \port$681$0 , \port$696$0 , \port$711$0 , \port$726$0 , \port$741$0 , \port$756$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$650$0 , \port$665$0 , \port$680$0 , \port$695$0 , \port$710$0 , \port$725$0 , \port$740$0 , \port$755$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$651$0 ;
-  wire \port$651$0 ;
-  input \port$666$0 ;
-  wire \port$666$0 ;
-  input \port$681$0 ;
-  wire \port$681$0 ;
-  input \port$696$0 ;
-  wire \port$696$0 ;
-  input \port$711$0 ;
-  wire \port$711$0 ;
-  input \port$726$0 ;
-  wire \port$726$0 ;
-  input \port$741$0 ;
-  wire \port$741$0 ;
-  input \port$756$0 ;
-  wire \port$756$0 ;
+  input \port$650$0 ;
+  wire \port$650$0 ;
+  input \port$665$0 ;
+  wire \port$665$0 ;
+  input \port$680$0 ;
+  wire \port$680$0 ;
+  input \port$695$0 ;
+  wire \port$695$0 ;
+  input \port$710$0 ;
+  wire \port$710$0 ;
+  input \port$725$0 ;
+  wire \port$725$0 ;
+  input \port$740$0 ;
+  wire \port$740$0 ;
+  input \port$755$0 ;
+  wire \port$755$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -8011,21 +8005,21 @@ module \core.bank_row16_1 (rst, \port$651$0 , \port$666$0 , \port$681$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$651$0 )
+    if (\port$650$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$666$0 )
+    if (\port$665$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$681$0 )
+    if (\port$680$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$696$0 )
+    if (\port$695$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$711$0 )
+    if (\port$710$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$726$0 )
+    if (\port$725$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$741$0 )
+    if (\port$740$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$756$0 )
+    if (\port$755$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -8044,8 +8038,8 @@ module \core.bank_row16_1 (rst, \port$651$0 , \port$666$0 , \port$681$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$756$0 , \port$741$0 , \port$726$0 , \port$711$0 , \port$696$0 , \port$681$0 , \port$666$0 , \port$651$0  };
-  assign write_enable = { \port$756$0 , \port$741$0 , \port$726$0 , \port$711$0 , \port$696$0 , \port$681$0 , \port$666$0 , \port$651$0  };
+  assign write__en = { \port$755$0 , \port$740$0 , \port$725$0 , \port$710$0 , \port$695$0 , \port$680$0 , \port$665$0 , \port$650$0  };
+  assign write_enable = { \port$755$0 , \port$740$0 , \port$725$0 , \port$710$0 , \port$695$0 , \port$680$0 , \port$665$0 , \port$650$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8053,26 +8047,26 @@ module \core.bank_row16_1 (rst, \port$651$0 , \port$666$0 , \port$681$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$317$0 , \port$325$0 , \port$333$0 , \port$341$0 , \port$349$0 , \port$357$0 , \port$365$0 , \port$373$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$316$0 , \port$324$0 , \port$332$0 , \port$340$0 , \port$348$0 , \port$356$0 , \port$364$0 , \port$372$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$317$0 ;
-  wire \port$317$0 ;
-  input \port$325$0 ;
-  wire \port$325$0 ;
-  input \port$333$0 ;
-  wire \port$333$0 ;
-  input \port$341$0 ;
-  wire \port$341$0 ;
-  input \port$349$0 ;
-  wire \port$349$0 ;
-  input \port$357$0 ;
-  wire \port$357$0 ;
-  input \port$365$0 ;
-  wire \port$365$0 ;
-  input \port$373$0 ;
-  wire \port$373$0 ;
+  input \port$316$0 ;
+  wire \port$316$0 ;
+  input \port$324$0 ;
+  wire \port$324$0 ;
+  input \port$332$0 ;
+  wire \port$332$0 ;
+  input \port$340$0 ;
+  wire \port$340$0 ;
+  input \port$348$0 ;
+  wire \port$348$0 ;
+  input \port$356$0 ;
+  wire \port$356$0 ;
+  input \port$364$0 ;
+  wire \port$364$0 ;
+  input \port$372$0 ;
+  wire \port$372$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8122,21 +8116,21 @@ module \core.bank_row24_0 (rst, \port$317$0 , \port$325$0 , \port$333$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$317$0 )
+    if (\port$316$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$325$0 )
+    if (\port$324$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$333$0 )
+    if (\port$332$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$341$0 )
+    if (\port$340$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$349$0 )
+    if (\port$348$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$357$0 )
+    if (\port$356$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$365$0 )
+    if (\port$364$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$373$0 )
+    if (\port$372$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8159,32 +8153,32 @@ module \core.bank_row24_0 (rst, \port$317$0 , \port$325$0 , \port$333$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$373$0 , \port$365$0 , \port$357$0 , \port$349$0 , \port$341$0 , \port$333$0 , \port$325$0 , \port$317$0  };
-  assign write_enable = { \port$373$0 , \port$365$0 , \port$357$0 , \port$349$0 , \port$341$0 , \port$333$0 , \port$325$0 , \port$317$0  };
+  assign write__en = { \port$372$0 , \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0  };
+  assign write_enable = { \port$372$0 , \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$386$0 , \port$394$0 , \port$402$0 , \port$410$0 , \port$418$0 , \port$426$0 , \port$434$0 , \port$442$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$385$0 , \port$393$0 , \port$401$0 , \port$409$0 , \port$417$0 , \port$425$0 , \port$433$0 , \port$441$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$386$0 ;
-  wire \port$386$0 ;
-  input \port$394$0 ;
-  wire \port$394$0 ;
-  input \port$402$0 ;
-  wire \port$402$0 ;
-  input \port$410$0 ;
-  wire \port$410$0 ;
-  input \port$418$0 ;
-  wire \port$418$0 ;
-  input \port$426$0 ;
-  wire \port$426$0 ;
-  input \port$434$0 ;
-  wire \port$434$0 ;
-  input \port$442$0 ;
-  wire \port$442$0 ;
+  input \port$385$0 ;
+  wire \port$385$0 ;
+  input \port$393$0 ;
+  wire \port$393$0 ;
+  input \port$401$0 ;
+  wire \port$401$0 ;
+  input \port$409$0 ;
+  wire \port$409$0 ;
+  input \port$417$0 ;
+  wire \port$417$0 ;
+  input \port$425$0 ;
+  wire \port$425$0 ;
+  input \port$433$0 ;
+  wire \port$433$0 ;
+  input \port$441$0 ;
+  wire \port$441$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8217,21 +8211,21 @@ module \core.bank_row24_1 (rst, \port$386$0 , \port$394$0 , \port$402$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$386$0 )
+    if (\port$385$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$394$0 )
+    if (\port$393$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$402$0 )
+    if (\port$401$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$410$0 )
+    if (\port$409$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$418$0 )
+    if (\port$417$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$426$0 )
+    if (\port$425$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$434$0 )
+    if (\port$433$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$442$0 )
+    if (\port$441$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8254,38 +8248,38 @@ module \core.bank_row24_1 (rst, \port$386$0 , \port$394$0 , \port$402$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$442$0 , \port$434$0 , \port$426$0 , \port$418$0 , \port$410$0 , \port$402$0 , \port$394$0 , \port$386$0  };
-  assign write_enable = { \port$442$0 , \port$434$0 , \port$426$0 , \port$418$0 , \port$410$0 , \port$402$0 , \port$394$0 , \port$386$0  };
+  assign write__en = { \port$441$0 , \port$433$0 , \port$425$0 , \port$417$0 , \port$409$0 , \port$401$0 , \port$393$0 , \port$385$0  };
+  assign write_enable = { \port$441$0 , \port$433$0 , \port$425$0 , \port$417$0 , \port$409$0 , \port$401$0 , \port$393$0 , \port$385$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$449$0 , \port$452$0 , \port$455$0 , \port$458$0 , \port$461$0 , \port$464$0 , \port$467$0 , \port$470$0 , read__addr, read_data, \port$3387$0 , write__addr, clk);
+module \core.bank_x (rst, \port$448$0 , \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 , \port$463$0 , \port$466$0 , \port$469$0 , read__addr, read_data, \port$3386$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$449$0 ;
-  wire \port$449$0 ;
-  input \port$452$0 ;
-  wire \port$452$0 ;
-  input \port$455$0 ;
-  wire \port$455$0 ;
-  input \port$458$0 ;
-  wire \port$458$0 ;
-  input \port$461$0 ;
-  wire \port$461$0 ;
-  input \port$464$0 ;
-  wire \port$464$0 ;
-  input \port$467$0 ;
-  wire \port$467$0 ;
-  input \port$470$0 ;
-  wire \port$470$0 ;
+  input \port$448$0 ;
+  wire \port$448$0 ;
+  input \port$451$0 ;
+  wire \port$451$0 ;
+  input \port$454$0 ;
+  wire \port$454$0 ;
+  input \port$457$0 ;
+  wire \port$457$0 ;
+  input \port$460$0 ;
+  wire \port$460$0 ;
+  input \port$463$0 ;
+  wire \port$463$0 ;
+  input \port$466$0 ;
+  wire \port$466$0 ;
+  input \port$469$0 ;
+  wire \port$469$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3387$0 ;
-  wire [15:0] \port$3387$0 ;
+  input [15:0] \port$3386$0 ;
+  wire [15:0] \port$3386$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8384,22 +8378,22 @@ module \core.bank_x (rst, \port$449$0 , \port$452$0 , \port$455$0 , \port$458$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$449$0 )
-      memory[write__addr][15:0] <= \port$3387$0 ;
-    if (\port$452$0 )
-      memory[write__addr][31:16] <= \port$3387$0 ;
-    if (\port$455$0 )
-      memory[write__addr][47:32] <= \port$3387$0 ;
-    if (\port$458$0 )
-      memory[write__addr][63:48] <= \port$3387$0 ;
-    if (\port$461$0 )
-      memory[write__addr][79:64] <= \port$3387$0 ;
-    if (\port$464$0 )
-      memory[write__addr][95:80] <= \port$3387$0 ;
-    if (\port$467$0 )
-      memory[write__addr][111:96] <= \port$3387$0 ;
-    if (\port$470$0 )
-      memory[write__addr][127:112] <= \port$3387$0 ;
+    if (\port$448$0 )
+      memory[write__addr][15:0] <= \port$3386$0 ;
+    if (\port$451$0 )
+      memory[write__addr][31:16] <= \port$3386$0 ;
+    if (\port$454$0 )
+      memory[write__addr][47:32] <= \port$3386$0 ;
+    if (\port$457$0 )
+      memory[write__addr][63:48] <= \port$3386$0 ;
+    if (\port$460$0 )
+      memory[write__addr][79:64] <= \port$3386$0 ;
+    if (\port$463$0 )
+      memory[write__addr][95:80] <= \port$3386$0 ;
+    if (\port$466$0 )
+      memory[write__addr][111:96] <= \port$3386$0 ;
+    if (\port$469$0 )
+      memory[write__addr][127:112] <= \port$3386$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8416,10 +8410,10 @@ module \core.bank_x (rst, \port$449$0 , \port$452$0 , \port$455$0 , \port$458$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
-  assign write_data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
-  assign write__en = { \port$470$0 , \port$467$0 , \port$464$0 , \port$461$0 , \port$458$0 , \port$455$0 , \port$452$0 , \port$449$0  };
-  assign write_enable = { \port$470$0 , \port$467$0 , \port$464$0 , \port$461$0 , \port$458$0 , \port$455$0 , \port$452$0 , \port$449$0  };
+  assign write__data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
+  assign write_data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
+  assign write__en = { \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0 , \port$448$0  };
+  assign write_enable = { \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0 , \port$448$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8427,30 +8421,30 @@ module \core.bank_x (rst, \port$449$0 , \port$452$0 , \port$455$0 , \port$458$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$473$0 , \port$476$0 , \port$479$0 , \port$482$0 , \port$485$0 , \port$488$0 , \port$491$0 , \port$494$0 , read_data, \port$3387$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$472$0 , \port$475$0 , \port$478$0 , \port$481$0 , \port$484$0 , \port$487$0 , \port$490$0 , \port$493$0 , read_data, \port$3386$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$473$0 ;
-  wire \port$473$0 ;
-  input \port$476$0 ;
-  wire \port$476$0 ;
-  input \port$479$0 ;
-  wire \port$479$0 ;
-  input \port$482$0 ;
-  wire \port$482$0 ;
-  input \port$485$0 ;
-  wire \port$485$0 ;
-  input \port$488$0 ;
-  wire \port$488$0 ;
-  input \port$491$0 ;
-  wire \port$491$0 ;
-  input \port$494$0 ;
-  wire \port$494$0 ;
+  input \port$472$0 ;
+  wire \port$472$0 ;
+  input \port$475$0 ;
+  wire \port$475$0 ;
+  input \port$478$0 ;
+  wire \port$478$0 ;
+  input \port$481$0 ;
+  wire \port$481$0 ;
+  input \port$484$0 ;
+  wire \port$484$0 ;
+  input \port$487$0 ;
+  wire \port$487$0 ;
+  input \port$490$0 ;
+  wire \port$490$0 ;
+  input \port$493$0 ;
+  wire \port$493$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3387$0 ;
-  wire [15:0] \port$3387$0 ;
+  input [15:0] \port$3386$0 ;
+  wire [15:0] \port$3386$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8532,22 +8526,22 @@ module \core.bank_y (rst, \port$473$0 , \port$476$0 , \port$479$0 , \port$482$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$473$0 )
-      memory[write__addr][15:0] <= \port$3387$0 ;
-    if (\port$476$0 )
-      memory[write__addr][31:16] <= \port$3387$0 ;
-    if (\port$479$0 )
-      memory[write__addr][47:32] <= \port$3387$0 ;
-    if (\port$482$0 )
-      memory[write__addr][63:48] <= \port$3387$0 ;
-    if (\port$485$0 )
-      memory[write__addr][79:64] <= \port$3387$0 ;
-    if (\port$488$0 )
-      memory[write__addr][95:80] <= \port$3387$0 ;
-    if (\port$491$0 )
-      memory[write__addr][111:96] <= \port$3387$0 ;
-    if (\port$494$0 )
-      memory[write__addr][127:112] <= \port$3387$0 ;
+    if (\port$472$0 )
+      memory[write__addr][15:0] <= \port$3386$0 ;
+    if (\port$475$0 )
+      memory[write__addr][31:16] <= \port$3386$0 ;
+    if (\port$478$0 )
+      memory[write__addr][47:32] <= \port$3386$0 ;
+    if (\port$481$0 )
+      memory[write__addr][63:48] <= \port$3386$0 ;
+    if (\port$484$0 )
+      memory[write__addr][79:64] <= \port$3386$0 ;
+    if (\port$487$0 )
+      memory[write__addr][95:80] <= \port$3386$0 ;
+    if (\port$490$0 )
+      memory[write__addr][111:96] <= \port$3386$0 ;
+    if (\port$493$0 )
+      memory[write__addr][127:112] <= \port$3386$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8564,10 +8558,10 @@ module \core.bank_y (rst, \port$473$0 , \port$476$0 , \port$479$0 , \port$482$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
-  assign write_data = { \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0 , \port$3387$0  };
-  assign write__en = { \port$494$0 , \port$491$0 , \port$488$0 , \port$485$0 , \port$482$0 , \port$479$0 , \port$476$0 , \port$473$0  };
-  assign write_enable = { \port$494$0 , \port$491$0 , \port$488$0 , \port$485$0 , \port$482$0 , \port$479$0 , \port$476$0 , \port$473$0  };
+  assign write__data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
+  assign write_data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
+  assign write__en = { \port$493$0 , \port$490$0 , \port$487$0 , \port$484$0 , \port$481$0 , \port$478$0 , \port$475$0 , \port$472$0  };
+  assign write_enable = { \port$493$0 , \port$490$0 , \port$487$0 , \port$484$0 , \port$481$0 , \port$478$0 , \port$475$0 , \port$472$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -9702,7 +9696,7 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , \port$3095$0 , \port$3097$0 , \port$3099$0 , \port$3101$0 , \port$3103$0 , \port$3105$0 , loaded, \port$3733$0 , \port$3738$0 , \port$3743$0 , \port$3748$0 , \port$3753$0 , \port$3758$0 , \port$3763$0 , \port$3768$0 
+module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , \port$3094$0 , \port$3096$0 , \port$3098$0 , \port$3100$0 , \port$3102$0 , \port$3104$0 , loaded, \port$3732$0 , \port$3737$0 , \port$3742$0 , \port$3747$0 , \port$3752$0 , \port$3757$0 , \port$3762$0 , \port$3767$0 
 , rows, write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
@@ -9713,40 +9707,40 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3091$0 ;
-  wire [23:0] \port$3091$0 ;
-  input [23:0] \port$3093$0 ;
-  wire [23:0] \port$3093$0 ;
-  input [23:0] \port$3095$0 ;
-  wire [23:0] \port$3095$0 ;
-  input [23:0] \port$3097$0 ;
-  wire [23:0] \port$3097$0 ;
-  input [23:0] \port$3099$0 ;
-  wire [23:0] \port$3099$0 ;
-  input [23:0] \port$3101$0 ;
-  wire [23:0] \port$3101$0 ;
-  input [23:0] \port$3103$0 ;
-  wire [23:0] \port$3103$0 ;
-  input [23:0] \port$3105$0 ;
-  wire [23:0] \port$3105$0 ;
+  input [23:0] \port$3090$0 ;
+  wire [23:0] \port$3090$0 ;
+  input [23:0] \port$3092$0 ;
+  wire [23:0] \port$3092$0 ;
+  input [23:0] \port$3094$0 ;
+  wire [23:0] \port$3094$0 ;
+  input [23:0] \port$3096$0 ;
+  wire [23:0] \port$3096$0 ;
+  input [23:0] \port$3098$0 ;
+  wire [23:0] \port$3098$0 ;
+  input [23:0] \port$3100$0 ;
+  wire [23:0] \port$3100$0 ;
+  input [23:0] \port$3102$0 ;
+  wire [23:0] \port$3102$0 ;
+  input [23:0] \port$3104$0 ;
+  wire [23:0] \port$3104$0 ;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3733$0 ;
-  wire [35:0] \port$3733$0 ;
-  input [35:0] \port$3738$0 ;
-  wire [35:0] \port$3738$0 ;
-  input [35:0] \port$3743$0 ;
-  wire [35:0] \port$3743$0 ;
-  input [35:0] \port$3748$0 ;
-  wire [35:0] \port$3748$0 ;
-  input [35:0] \port$3753$0 ;
-  wire [35:0] \port$3753$0 ;
-  input [35:0] \port$3758$0 ;
-  wire [35:0] \port$3758$0 ;
-  input [35:0] \port$3763$0 ;
-  wire [35:0] \port$3763$0 ;
-  input [35:0] \port$3768$0 ;
-  wire [35:0] \port$3768$0 ;
+  input [35:0] \port$3732$0 ;
+  wire [35:0] \port$3732$0 ;
+  input [35:0] \port$3737$0 ;
+  wire [35:0] \port$3737$0 ;
+  input [35:0] \port$3742$0 ;
+  wire [35:0] \port$3742$0 ;
+  input [35:0] \port$3747$0 ;
+  wire [35:0] \port$3747$0 ;
+  input [35:0] \port$3752$0 ;
+  wire [35:0] \port$3752$0 ;
+  input [35:0] \port$3757$0 ;
+  wire [35:0] \port$3757$0 ;
+  input [35:0] \port$3762$0 ;
+  wire [35:0] \port$3762$0 ;
+  input [35:0] \port$3767$0 ;
+  wire [35:0] \port$3767$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -11017,50 +11011,50 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3091$0 (\port$3091$0 ),
-    .\port$3801$0 (narrow_0_0),
+    .\port$3090$0 (\port$3090$0 ),
+    .\port$3800$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3093$0 (\port$3093$0 ),
-    .\port$3814$0 (narrow_0_1),
+    .\port$3092$0 (\port$3092$0 ),
+    .\port$3813$0 (narrow_0_1),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3095$0 (\port$3095$0 ),
-    .\port$3819$0 (narrow_0_2),
+    .\port$3094$0 (\port$3094$0 ),
+    .\port$3818$0 (narrow_0_2),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3097$0 (\port$3097$0 ),
-    .\port$3824$0 (narrow_0_3),
+    .\port$3096$0 (\port$3096$0 ),
+    .\port$3823$0 (narrow_0_3),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3099$0 (\port$3099$0 ),
-    .\port$3829$0 (narrow_0_4),
+    .\port$3098$0 (\port$3098$0 ),
+    .\port$3828$0 (narrow_0_4),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3101$0 (\port$3101$0 ),
-    .\port$3834$0 (narrow_0_5),
+    .\port$3100$0 (\port$3100$0 ),
+    .\port$3833$0 (narrow_0_5),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3103$0 (\port$3103$0 ),
-    .\port$3839$0 (narrow_0_6),
+    .\port$3102$0 (\port$3102$0 ),
+    .\port$3838$0 (narrow_0_6),
     .sum(\sum$181 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3105$0 (\port$3105$0 ),
-    .\port$3844$0 (narrow_0_7),
+    .\port$3104$0 (\port$3104$0 ),
+    .\port$3843$0 (narrow_0_7),
     .sum(\sum$183 )
   );
   always @* begin
@@ -11334,13 +11328,13 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3768$0 , \port$3763$0 , \port$3758$0 , \port$3753$0 , \port$3748$0 , \port$3743$0 , \port$3738$0 , \port$3733$0  };
+  assign totals = { \port$3767$0 , \port$3762$0 , \port$3757$0 , \port$3752$0 , \port$3747$0 , \port$3742$0 , \port$3737$0 , \port$3732$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3091$0 [23], \port$3091$0 [23], \port$3091$0 [23], \port$3091$0  };
-  assign old = { \port$3105$0 , \port$3103$0 , \port$3101$0 , \port$3099$0 , \port$3097$0 , \port$3095$0 , \port$3093$0 , \port$3091$0  };
+  assign base = { \port$3090$0 [23], \port$3090$0 [23], \port$3090$0 [23], \port$3090$0  };
+  assign old = { \port$3104$0 , \port$3102$0 , \port$3100$0 , \port$3098$0 , \port$3096$0 , \port$3094$0 , \port$3092$0 , \port$3090$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11348,7 +11342,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3093$0 [23], \port$3093$0 [23], \port$3093$0 [23], \port$3093$0  };
+  assign \base$42  = { \port$3092$0 [23], \port$3092$0 [23], \port$3092$0 [23], \port$3092$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11356,7 +11350,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3095$0 [23], \port$3095$0 [23], \port$3095$0 [23], \port$3095$0  };
+  assign \base$58  = { \port$3094$0 [23], \port$3094$0 [23], \port$3094$0 [23], \port$3094$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11364,7 +11358,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3097$0 [23], \port$3097$0 [23], \port$3097$0 [23], \port$3097$0  };
+  assign \base$74  = { \port$3096$0 [23], \port$3096$0 [23], \port$3096$0 [23], \port$3096$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11372,7 +11366,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3099$0 [23], \port$3099$0 [23], \port$3099$0 [23], \port$3099$0  };
+  assign \base$90  = { \port$3098$0 [23], \port$3098$0 [23], \port$3098$0 [23], \port$3098$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11380,7 +11374,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3101$0 [23], \port$3101$0 [23], \port$3101$0 [23], \port$3101$0  };
+  assign \base$106  = { \port$3100$0 [23], \port$3100$0 [23], \port$3100$0 [23], \port$3100$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11388,7 +11382,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3103$0 [23], \port$3103$0 [23], \port$3103$0 [23], \port$3103$0  };
+  assign \base$122  = { \port$3102$0 [23], \port$3102$0 [23], \port$3102$0 [23], \port$3102$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11396,7 +11390,7 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3105$0 [23], \port$3105$0 [23], \port$3105$0 [23], \port$3105$0  };
+  assign \base$138  = { \port$3104$0 [23], \port$3104$0 [23], \port$3104$0 [23], \port$3104$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11428,22 +11422,22 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3733$0 ;
-  assign \totals[1]  = \port$3738$0 ;
-  assign \totals[2]  = \port$3743$0 ;
-  assign \totals[3]  = \port$3748$0 ;
-  assign \totals[4]  = \port$3753$0 ;
-  assign \totals[5]  = \port$3758$0 ;
-  assign \totals[6]  = \port$3763$0 ;
-  assign \totals[7]  = \port$3768$0 ;
-  assign \old[0]  = \port$3091$0 ;
-  assign \old[1]  = \port$3093$0 ;
-  assign \old[2]  = \port$3095$0 ;
-  assign \old[3]  = \port$3097$0 ;
-  assign \old[4]  = \port$3099$0 ;
-  assign \old[5]  = \port$3101$0 ;
-  assign \old[6]  = \port$3103$0 ;
-  assign \old[7]  = \port$3105$0 ;
+  assign \totals[0]  = \port$3732$0 ;
+  assign \totals[1]  = \port$3737$0 ;
+  assign \totals[2]  = \port$3742$0 ;
+  assign \totals[3]  = \port$3747$0 ;
+  assign \totals[4]  = \port$3752$0 ;
+  assign \totals[5]  = \port$3757$0 ;
+  assign \totals[6]  = \port$3762$0 ;
+  assign \totals[7]  = \port$3767$0 ;
+  assign \old[0]  = \port$3090$0 ;
+  assign \old[1]  = \port$3092$0 ;
+  assign \old[2]  = \port$3094$0 ;
+  assign \old[3]  = \port$3096$0 ;
+  assign \old[4]  = \port$3098$0 ;
+  assign \old[5]  = \port$3100$0 ;
+  assign \old[6]  = \port$3102$0 ;
+  assign \old[7]  = \port$3104$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11556,73 +11550,73 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:9] };
-  assign \$3  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:10] };
-  assign \$6  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:11] };
-  assign \$9  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:13] };
+  assign \$1  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:9] };
+  assign \$3  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:10] };
+  assign \$6  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:11] };
+  assign \$9  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:9] };
-  assign \$41  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:10] };
-  assign \$44  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:11] };
-  assign \$47  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:13] };
+  assign \$39  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:9] };
+  assign \$41  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:10] };
+  assign \$44  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:11] };
+  assign \$47  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:9] };
-  assign \$79  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:10] };
-  assign \$82  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:11] };
-  assign \$85  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:13] };
+  assign \$77  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:9] };
+  assign \$79  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:10] };
+  assign \$82  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:11] };
+  assign \$85  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:9] };
-  assign \$117  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:10] };
-  assign \$120  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:11] };
-  assign \$123  = { \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35], \port$3748$0 [35:13] };
+  assign \$115  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:9] };
+  assign \$117  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:10] };
+  assign \$120  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:11] };
+  assign \$123  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:9] };
-  assign \$155  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:10] };
-  assign \$158  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:11] };
-  assign \$161  = { \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35], \port$3753$0 [35:13] };
+  assign \$153  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:9] };
+  assign \$155  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:10] };
+  assign \$158  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:11] };
+  assign \$161  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:9] };
-  assign \$193  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:10] };
-  assign \$196  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:11] };
-  assign \$199  = { \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35], \port$3758$0 [35:13] };
+  assign \$191  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:9] };
+  assign \$193  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:10] };
+  assign \$196  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:11] };
+  assign \$199  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:9] };
-  assign \$231  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:10] };
-  assign \$234  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:11] };
-  assign \$237  = { \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35], \port$3763$0 [35:13] };
+  assign \$229  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:9] };
+  assign \$231  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:10] };
+  assign \$234  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:11] };
+  assign \$237  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:9] };
-  assign \$269  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:10] };
-  assign \$272  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:11] };
-  assign \$275  = { \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35], \port$3768$0 [35:13] };
+  assign \$267  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:9] };
+  assign \$269  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:10] };
+  assign \$272  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:11] };
+  assign \$275  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
@@ -11679,163 +11673,163 @@ module \core.full_path (rst, loading, write, tag, \port$3091$0 , \port$3093$0 , 
   assign \$413  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3091$0 , \port$3801$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3090$0 , \port$3800$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3091$0 ;
-  wire [23:0] \port$3091$0 ;
-  input [25:0] \port$3801$0 ;
-  wire [25:0] \port$3801$0 ;
+  input [23:0] \port$3090$0 ;
+  wire [23:0] \port$3090$0 ;
+  input [25:0] \port$3800$0 ;
+  wire [25:0] \port$3800$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3091$0 ) - $signed(\port$3801$0 );
-  assign \$2  = alone ? { \port$3801$0 [25], \port$3801$0 [25], \port$3801$0  } : \$1 ;
-  assign base = { \port$3091$0 [23], \port$3091$0 [23], \port$3091$0 [23], \port$3091$0  };
-  assign addend = { \port$3801$0 [25], \port$3801$0  };
+  assign \$1  = $signed(\port$3090$0 ) - $signed(\port$3800$0 );
+  assign \$2  = alone ? { \port$3800$0 [25], \port$3800$0 [25], \port$3800$0  } : \$1 ;
+  assign base = { \port$3090$0 [23], \port$3090$0 [23], \port$3090$0 [23], \port$3090$0  };
+  assign addend = { \port$3800$0 [25], \port$3800$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3093$0 , \port$3814$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3092$0 , \port$3813$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3093$0 ;
-  wire [23:0] \port$3093$0 ;
-  input [25:0] \port$3814$0 ;
-  wire [25:0] \port$3814$0 ;
+  input [23:0] \port$3092$0 ;
+  wire [23:0] \port$3092$0 ;
+  input [25:0] \port$3813$0 ;
+  wire [25:0] \port$3813$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3093$0 ) - $signed(\port$3814$0 );
-  assign \$2  = alone ? { \port$3814$0 [25], \port$3814$0 [25], \port$3814$0  } : \$1 ;
-  assign base = { \port$3093$0 [23], \port$3093$0 [23], \port$3093$0 [23], \port$3093$0  };
-  assign addend = { \port$3814$0 [25], \port$3814$0  };
+  assign \$1  = $signed(\port$3092$0 ) - $signed(\port$3813$0 );
+  assign \$2  = alone ? { \port$3813$0 [25], \port$3813$0 [25], \port$3813$0  } : \$1 ;
+  assign base = { \port$3092$0 [23], \port$3092$0 [23], \port$3092$0 [23], \port$3092$0  };
+  assign addend = { \port$3813$0 [25], \port$3813$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3095$0 , \port$3819$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3094$0 , \port$3818$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3095$0 ;
-  wire [23:0] \port$3095$0 ;
-  input [25:0] \port$3819$0 ;
-  wire [25:0] \port$3819$0 ;
+  input [23:0] \port$3094$0 ;
+  wire [23:0] \port$3094$0 ;
+  input [25:0] \port$3818$0 ;
+  wire [25:0] \port$3818$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3095$0 ) - $signed(\port$3819$0 );
-  assign \$2  = alone ? { \port$3819$0 [25], \port$3819$0 [25], \port$3819$0  } : \$1 ;
-  assign base = { \port$3095$0 [23], \port$3095$0 [23], \port$3095$0 [23], \port$3095$0  };
-  assign addend = { \port$3819$0 [25], \port$3819$0  };
+  assign \$1  = $signed(\port$3094$0 ) - $signed(\port$3818$0 );
+  assign \$2  = alone ? { \port$3818$0 [25], \port$3818$0 [25], \port$3818$0  } : \$1 ;
+  assign base = { \port$3094$0 [23], \port$3094$0 [23], \port$3094$0 [23], \port$3094$0  };
+  assign addend = { \port$3818$0 [25], \port$3818$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3097$0 , \port$3824$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3096$0 , \port$3823$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3097$0 ;
-  wire [23:0] \port$3097$0 ;
-  input [25:0] \port$3824$0 ;
-  wire [25:0] \port$3824$0 ;
+  input [23:0] \port$3096$0 ;
+  wire [23:0] \port$3096$0 ;
+  input [25:0] \port$3823$0 ;
+  wire [25:0] \port$3823$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3097$0 ) - $signed(\port$3824$0 );
-  assign \$2  = alone ? { \port$3824$0 [25], \port$3824$0 [25], \port$3824$0  } : \$1 ;
-  assign base = { \port$3097$0 [23], \port$3097$0 [23], \port$3097$0 [23], \port$3097$0  };
-  assign addend = { \port$3824$0 [25], \port$3824$0  };
+  assign \$1  = $signed(\port$3096$0 ) - $signed(\port$3823$0 );
+  assign \$2  = alone ? { \port$3823$0 [25], \port$3823$0 [25], \port$3823$0  } : \$1 ;
+  assign base = { \port$3096$0 [23], \port$3096$0 [23], \port$3096$0 [23], \port$3096$0  };
+  assign addend = { \port$3823$0 [25], \port$3823$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3099$0 , \port$3829$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3098$0 , \port$3828$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3099$0 ;
-  wire [23:0] \port$3099$0 ;
-  input [25:0] \port$3829$0 ;
-  wire [25:0] \port$3829$0 ;
+  input [23:0] \port$3098$0 ;
+  wire [23:0] \port$3098$0 ;
+  input [25:0] \port$3828$0 ;
+  wire [25:0] \port$3828$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3099$0 ) - $signed(\port$3829$0 );
-  assign \$2  = alone ? { \port$3829$0 [25], \port$3829$0 [25], \port$3829$0  } : \$1 ;
-  assign base = { \port$3099$0 [23], \port$3099$0 [23], \port$3099$0 [23], \port$3099$0  };
-  assign addend = { \port$3829$0 [25], \port$3829$0  };
+  assign \$1  = $signed(\port$3098$0 ) - $signed(\port$3828$0 );
+  assign \$2  = alone ? { \port$3828$0 [25], \port$3828$0 [25], \port$3828$0  } : \$1 ;
+  assign base = { \port$3098$0 [23], \port$3098$0 [23], \port$3098$0 [23], \port$3098$0  };
+  assign addend = { \port$3828$0 [25], \port$3828$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3101$0 , \port$3834$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3100$0 , \port$3833$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3101$0 ;
-  wire [23:0] \port$3101$0 ;
-  input [25:0] \port$3834$0 ;
-  wire [25:0] \port$3834$0 ;
+  input [23:0] \port$3100$0 ;
+  wire [23:0] \port$3100$0 ;
+  input [25:0] \port$3833$0 ;
+  wire [25:0] \port$3833$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3101$0 ) - $signed(\port$3834$0 );
-  assign \$2  = alone ? { \port$3834$0 [25], \port$3834$0 [25], \port$3834$0  } : \$1 ;
-  assign base = { \port$3101$0 [23], \port$3101$0 [23], \port$3101$0 [23], \port$3101$0  };
-  assign addend = { \port$3834$0 [25], \port$3834$0  };
+  assign \$1  = $signed(\port$3100$0 ) - $signed(\port$3833$0 );
+  assign \$2  = alone ? { \port$3833$0 [25], \port$3833$0 [25], \port$3833$0  } : \$1 ;
+  assign base = { \port$3100$0 [23], \port$3100$0 [23], \port$3100$0 [23], \port$3100$0  };
+  assign addend = { \port$3833$0 [25], \port$3833$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3103$0 , \port$3839$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3102$0 , \port$3838$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3103$0 ;
-  wire [23:0] \port$3103$0 ;
-  input [25:0] \port$3839$0 ;
-  wire [25:0] \port$3839$0 ;
+  input [23:0] \port$3102$0 ;
+  wire [23:0] \port$3102$0 ;
+  input [25:0] \port$3838$0 ;
+  wire [25:0] \port$3838$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3103$0 ) - $signed(\port$3839$0 );
-  assign \$2  = alone ? { \port$3839$0 [25], \port$3839$0 [25], \port$3839$0  } : \$1 ;
-  assign base = { \port$3103$0 [23], \port$3103$0 [23], \port$3103$0 [23], \port$3103$0  };
-  assign addend = { \port$3839$0 [25], \port$3839$0  };
+  assign \$1  = $signed(\port$3102$0 ) - $signed(\port$3838$0 );
+  assign \$2  = alone ? { \port$3838$0 [25], \port$3838$0 [25], \port$3838$0  } : \$1 ;
+  assign base = { \port$3102$0 [23], \port$3102$0 [23], \port$3102$0 [23], \port$3102$0  };
+  assign addend = { \port$3838$0 [25], \port$3838$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3105$0 , \port$3844$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3104$0 , \port$3843$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3105$0 ;
-  wire [23:0] \port$3105$0 ;
-  input [25:0] \port$3844$0 ;
-  wire [25:0] \port$3844$0 ;
+  input [23:0] \port$3104$0 ;
+  wire [23:0] \port$3104$0 ;
+  input [25:0] \port$3843$0 ;
+  wire [25:0] \port$3843$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3105$0 ) - $signed(\port$3844$0 );
-  assign \$2  = alone ? { \port$3844$0 [25], \port$3844$0 [25], \port$3844$0  } : \$1 ;
-  assign base = { \port$3105$0 [23], \port$3105$0 [23], \port$3105$0 [23], \port$3105$0  };
-  assign addend = { \port$3844$0 [25], \port$3844$0  };
+  assign \$1  = $signed(\port$3104$0 ) - $signed(\port$3843$0 );
+  assign \$2  = alone ? { \port$3843$0 [25], \port$3843$0 [25], \port$3843$0  } : \$1 ;
+  assign base = { \port$3104$0 [23], \port$3104$0 [23], \port$3104$0 [23], \port$3104$0  };
+  assign addend = { \port$3843$0 [25], \port$3843$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -12133,7 +12127,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12141,8 +12135,8 @@ module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12165,9 +12159,9 @@ module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3736$0 (product),
+    .\port$3735$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12180,7 +12174,7 @@ module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12190,26 +12184,26 @@ module \core.lane_0 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3736$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3735$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3736$0 ;
-  wire [31:0] \port$3736$0 ;
+  input [31:0] \port$3735$0 ;
+  wire [31:0] \port$3735$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3736$0 );
-  assign \$2  = alone ? { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  } : \$1 ;
-  assign addend = { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  };
+  assign \$1  = $signed(base) + $signed(\port$3735$0 );
+  assign \$2  = alone ? { \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0  } : \$1 ;
+  assign addend = { \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12239,7 +12233,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12247,8 +12241,8 @@ module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12271,9 +12265,9 @@ module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3741$0 (product),
+    .\port$3740$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12286,7 +12280,7 @@ module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12296,26 +12290,26 @@ module \core.lane_1 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3741$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3740$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3741$0 ;
-  wire [31:0] \port$3741$0 ;
+  input [31:0] \port$3740$0 ;
+  wire [31:0] \port$3740$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3741$0 );
-  assign \$2  = alone ? { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  } : \$1 ;
-  assign addend = { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  };
+  assign \$1  = $signed(base) + $signed(\port$3740$0 );
+  assign \$2  = alone ? { \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0  } : \$1 ;
+  assign addend = { \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12345,7 +12339,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12353,8 +12347,8 @@ module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12377,9 +12371,9 @@ module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3746$0 (product),
+    .\port$3745$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12392,7 +12386,7 @@ module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12402,26 +12396,26 @@ module \core.lane_2 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3746$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3745$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3746$0 ;
-  wire [31:0] \port$3746$0 ;
+  input [31:0] \port$3745$0 ;
+  wire [31:0] \port$3745$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3746$0 );
-  assign \$2  = alone ? { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  } : \$1 ;
-  assign addend = { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  };
+  assign \$1  = $signed(base) + $signed(\port$3745$0 );
+  assign \$2  = alone ? { \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0  } : \$1 ;
+  assign addend = { \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12451,7 +12445,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12459,8 +12453,8 @@ module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12483,9 +12477,9 @@ module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3751$0 (product),
+    .\port$3750$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12498,7 +12492,7 @@ module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12508,26 +12502,26 @@ module \core.lane_3 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3751$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3750$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3751$0 ;
-  wire [31:0] \port$3751$0 ;
+  input [31:0] \port$3750$0 ;
+  wire [31:0] \port$3750$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3751$0 );
-  assign \$2  = alone ? { \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0  } : \$1 ;
-  assign addend = { \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0 [31], \port$3751$0  };
+  assign \$1  = $signed(base) + $signed(\port$3750$0 );
+  assign \$2  = alone ? { \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0  } : \$1 ;
+  assign addend = { \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12557,7 +12551,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12565,8 +12559,8 @@ module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12589,9 +12583,9 @@ module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3756$0 (product),
+    .\port$3755$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12604,7 +12598,7 @@ module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12614,26 +12608,26 @@ module \core.lane_4 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3756$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3755$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3756$0 ;
-  wire [31:0] \port$3756$0 ;
+  input [31:0] \port$3755$0 ;
+  wire [31:0] \port$3755$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3756$0 );
-  assign \$2  = alone ? { \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0  } : \$1 ;
-  assign addend = { \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0 [31], \port$3756$0  };
+  assign \$1  = $signed(base) + $signed(\port$3755$0 );
+  assign \$2  = alone ? { \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0  } : \$1 ;
+  assign addend = { \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12663,7 +12657,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12671,8 +12665,8 @@ module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12695,9 +12689,9 @@ module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3761$0 (product),
+    .\port$3760$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12710,7 +12704,7 @@ module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12720,26 +12714,26 @@ module \core.lane_5 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3761$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3760$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3761$0 ;
-  wire [31:0] \port$3761$0 ;
+  input [31:0] \port$3760$0 ;
+  wire [31:0] \port$3760$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3761$0 );
-  assign \$2  = alone ? { \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0  } : \$1 ;
-  assign addend = { \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0 [31], \port$3761$0  };
+  assign \$1  = $signed(base) + $signed(\port$3760$0 );
+  assign \$2  = alone ? { \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0  } : \$1 ;
+  assign addend = { \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12769,7 +12763,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12777,8 +12771,8 @@ module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12801,9 +12795,9 @@ module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3766$0 (product),
+    .\port$3765$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12816,7 +12810,7 @@ module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12826,26 +12820,26 @@ module \core.lane_6 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3766$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3765$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3766$0 ;
-  wire [31:0] \port$3766$0 ;
+  input [31:0] \port$3765$0 ;
+  wire [31:0] \port$3765$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3766$0 );
-  assign \$2  = alone ? { \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0  } : \$1 ;
-  assign addend = { \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0 [31], \port$3766$0  };
+  assign \$1  = $signed(base) + $signed(\port$3765$0 );
+  assign \$2  = alone ? { \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0  } : \$1 ;
+  assign addend = { \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12875,7 +12869,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12883,8 +12877,8 @@ module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3077$0 ;
-  wire [1:0] \port$3077$0 ;
+  input [1:0] \port$3076$0 ;
+  wire [1:0] \port$3076$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12907,9 +12901,9 @@ module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3077$0 [1]),
+    .alone(\port$3076$0 [1]),
     .base(total),
-    .\port$3771$0 (product),
+    .\port$3770$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12922,7 +12916,7 @@ module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3077$0 [0]) begin
+    if (\port$3076$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12932,26 +12926,26 @@ module \core.lane_7 (rst, a, b, \port$3077$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3077$0 [1];
-  assign first = \port$3077$0 [1];
-  assign accumulate = \port$3077$0 [0];
+  assign alone = \port$3076$0 [1];
+  assign first = \port$3076$0 [1];
+  assign accumulate = \port$3076$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3771$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3770$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3771$0 ;
-  wire [31:0] \port$3771$0 ;
+  input [31:0] \port$3770$0 ;
+  wire [31:0] \port$3770$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3771$0 );
-  assign \$2  = alone ? { \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0  } : \$1 ;
-  assign addend = { \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0 [31], \port$3771$0  };
+  assign \$1  = $signed(base) + $signed(\port$3770$0 );
+  assign \$2  = alone ? { \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0  } : \$1 ;
+  assign addend = { \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -13845,27 +13839,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3736$0 , \port$3741$0 , \port$3746$0 , \port$3751$0 , \port$3756$0 , \port$3761$0 , \port$3766$0 , \port$3771$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3735$0 , \port$3740$0 , \port$3745$0 , \port$3750$0 , \port$3755$0 , \port$3760$0 , \port$3765$0 , \port$3770$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3736$0 ;
-  wire [31:0] \port$3736$0 ;
-  input [31:0] \port$3741$0 ;
-  wire [31:0] \port$3741$0 ;
-  input [31:0] \port$3746$0 ;
-  wire [31:0] \port$3746$0 ;
-  input [31:0] \port$3751$0 ;
-  wire [31:0] \port$3751$0 ;
-  input [31:0] \port$3756$0 ;
-  wire [31:0] \port$3756$0 ;
-  input [31:0] \port$3761$0 ;
-  wire [31:0] \port$3761$0 ;
-  input [31:0] \port$3766$0 ;
-  wire [31:0] \port$3766$0 ;
-  input [31:0] \port$3771$0 ;
-  wire [31:0] \port$3771$0 ;
+  input [31:0] \port$3735$0 ;
+  wire [31:0] \port$3735$0 ;
+  input [31:0] \port$3740$0 ;
+  wire [31:0] \port$3740$0 ;
+  input [31:0] \port$3745$0 ;
+  wire [31:0] \port$3745$0 ;
+  input [31:0] \port$3750$0 ;
+  wire [31:0] \port$3750$0 ;
+  input [31:0] \port$3755$0 ;
+  wire [31:0] \port$3755$0 ;
+  input [31:0] \port$3760$0 ;
+  wire [31:0] \port$3760$0 ;
+  input [31:0] \port$3765$0 ;
+  wire [31:0] \port$3765$0 ;
+  input [31:0] \port$3770$0 ;
+  wire [31:0] \port$3770$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13895,9 +13889,9 @@ module \core.product_tree (rst, enable, \port$3736$0 , \port$3741$0 , \port$3746
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3746$0 ) + $signed(\port$3751$0 );
-  assign \$3  = $signed(\port$3756$0 ) + $signed(\port$3761$0 );
-  assign \$4  = $signed(\port$3766$0 ) + $signed(\port$3771$0 );
+  assign \$2  = $signed(\port$3745$0 ) + $signed(\port$3750$0 );
+  assign \$3  = $signed(\port$3755$0 ) + $signed(\port$3760$0 );
+  assign \$4  = $signed(\port$3765$0 ) + $signed(\port$3770$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13916,17 +13910,17 @@ module \core.product_tree (rst, enable, \port$3736$0 , \port$3741$0 , \port$3746
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3736$0 ) + $signed(\port$3741$0 );
-  assign words = { \port$3771$0 , \port$3766$0 , \port$3761$0 , \port$3756$0 , \port$3751$0 , \port$3746$0 , \port$3741$0 , \port$3736$0  };
+  assign \$1  = $signed(\port$3735$0 ) + $signed(\port$3740$0 );
+  assign words = { \port$3770$0 , \port$3765$0 , \port$3760$0 , \port$3755$0 , \port$3750$0 , \port$3745$0 , \port$3740$0 , \port$3735$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3736$0 ;
-  assign \words[1]  = \port$3741$0 ;
-  assign \words[2]  = \port$3746$0 ;
-  assign \words[3]  = \port$3751$0 ;
-  assign \words[4]  = \port$3756$0 ;
-  assign \words[5]  = \port$3761$0 ;
-  assign \words[6]  = \port$3766$0 ;
-  assign \words[7]  = \port$3771$0 ;
+  assign \words[0]  = \port$3735$0 ;
+  assign \words[1]  = \port$3740$0 ;
+  assign \words[2]  = \port$3745$0 ;
+  assign \words[3]  = \port$3750$0 ;
+  assign \words[4]  = \port$3755$0 ;
+  assign \words[5]  = \port$3760$0 ;
+  assign \words[6]  = \port$3765$0 ;
+  assign \words[7]  = \port$3770$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17781,7 +17775,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 , \port$3738$0 , \port$3743$0 , \port$3748$0 , \port$3753$0 , \port$3758$0 , \port$3763$0 , \port$3768$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 , \port$3737$0 , \port$3742$0 , \port$3747$0 , \port$3752$0 , \port$3757$0 , \port$3762$0 , \port$3767$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17794,22 +17788,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3733$0 ;
-  wire [35:0] \port$3733$0 ;
-  input [35:0] \port$3738$0 ;
-  wire [35:0] \port$3738$0 ;
-  input [35:0] \port$3743$0 ;
-  wire [35:0] \port$3743$0 ;
-  input [35:0] \port$3748$0 ;
-  wire [35:0] \port$3748$0 ;
-  input [35:0] \port$3753$0 ;
-  wire [35:0] \port$3753$0 ;
-  input [35:0] \port$3758$0 ;
-  wire [35:0] \port$3758$0 ;
-  input [35:0] \port$3763$0 ;
-  wire [35:0] \port$3763$0 ;
-  input [35:0] \port$3768$0 ;
-  wire [35:0] \port$3768$0 ;
+  input [35:0] \port$3732$0 ;
+  wire [35:0] \port$3732$0 ;
+  input [35:0] \port$3737$0 ;
+  wire [35:0] \port$3737$0 ;
+  input [35:0] \port$3742$0 ;
+  wire [35:0] \port$3742$0 ;
+  input [35:0] \port$3747$0 ;
+  wire [35:0] \port$3747$0 ;
+  input [35:0] \port$3752$0 ;
+  wire [35:0] \port$3752$0 ;
+  input [35:0] \port$3757$0 ;
+  wire [35:0] \port$3757$0 ;
+  input [35:0] \port$3762$0 ;
+  wire [35:0] \port$3762$0 ;
+  input [35:0] \port$3767$0 ;
+  wire [35:0] \port$3767$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -19067,7 +19061,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3733$0 ;
+      \$223  = \port$3732$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19079,7 +19073,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3738$0 ;
+      \$224  = \port$3737$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19088,7 +19082,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3743$0 ;
+      \$225  = \port$3742$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19097,7 +19091,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3748$0 ;
+      \$226  = \port$3747$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19106,7 +19100,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3753$0 ;
+      \$227  = \port$3752$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19115,7 +19109,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3758$0 ;
+      \$228  = \port$3757$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19124,7 +19118,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3763$0 ;
+      \$229  = \port$3762$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19133,7 +19127,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3768$0 ;
+      \$230  = \port$3767$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19729,7 +19723,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3768$0 , \port$3763$0 , \port$3758$0 , \port$3753$0 , \port$3748$0 , \port$3743$0 , \port$3738$0 , \port$3733$0  };
+  assign totals = { \port$3767$0 , \port$3762$0 , \port$3757$0 , \port$3752$0 , \port$3747$0 , \port$3742$0 , \port$3737$0 , \port$3732$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19868,14 +19862,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3733$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3733$0 ;
-  assign \totals[1]  = \port$3738$0 ;
-  assign \totals[2]  = \port$3743$0 ;
-  assign \totals[3]  = \port$3748$0 ;
-  assign \totals[4]  = \port$3753$0 ;
-  assign \totals[5]  = \port$3758$0 ;
-  assign \totals[6]  = \port$3763$0 ;
-  assign \totals[7]  = \port$3768$0 ;
+  assign \totals[0]  = \port$3732$0 ;
+  assign \totals[1]  = \port$3737$0 ;
+  assign \totals[2]  = \port$3742$0 ;
+  assign \totals[3]  = \port$3747$0 ;
+  assign \totals[4]  = \port$3752$0 ;
+  assign \totals[5]  = \port$3757$0 ;
+  assign \totals[6]  = \port$3762$0 ;
+  assign \totals[7]  = \port$3767$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25679,14 +25673,14 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4336$11 ;
-  wire [5:0] \port$4336$11 ;
+  input [5:0] \port$4335$11 ;
+  wire [5:0] \port$4335$11 ;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
@@ -25742,7 +25736,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4336$11 [1:0] == 2'h3;
+  assign \$1  = \port$4335$11 [1:0] == 2'h3;
   assign \$5  = lane >= 4'h8;
   assign \$6  = lane - 4'h8;
   assign \$7  = \$5  ? \$6  : { 1'h0, lane };
@@ -25775,7 +25769,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4336$11 [1:0])
+    casez (\port$4335$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25789,7 +25783,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4336$11 [1:0])
+    casez (\port$4335$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25803,7 +25797,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4336$11 [1:0])
+    casez (\port$4335$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25817,7 +25811,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25825,7 +25819,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25833,7 +25827,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25845,7 +25839,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25855,7 +25849,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25863,7 +25857,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25871,7 +25865,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25883,7 +25877,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25891,7 +25885,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25899,7 +25893,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25907,7 +25901,7 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4336$11 [5:2])
+    casez (\port$4335$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25991,6 +25985,6 @@ module \core.sum_write_0 (rst, trigger, \port$4336$11 , \lane$15 , row, \bank$27
       \$23  = 1'h0;
     end
   end
-  assign kernel = \port$4336$11 [5:2];
-  assign level = \port$4336$11 [1:0];
+  assign kernel = \port$4335$11 [5:2];
+  assign level = \port$4335$11 [1:0];
 endmodule
