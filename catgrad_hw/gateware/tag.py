@@ -178,7 +178,5 @@ def of_groups(m: Module, values, index: Value, name: str, enable=1):
     groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
     picked = [Signal.like(group[0], name=f"{name}_group_{i}", reset_less=True) for i, group in enumerate(groups)]
     with m.If(enable):
-        m.d.sync += [
-            register.eq(choose(group, index[:WITHIN])) for register, group in zip(picked, groups, strict=True)
-        ]
+        m.d.sync += [register.eq(choose(group, index[:WITHIN])) for register, group in zip(picked, groups, strict=True)]
     return picked
