@@ -75,7 +75,12 @@ class Reader(Component):
             m.d.comb += [walk.step.eq(issues[number]), walk.restart.eq(self.start)]
             chosen = {i: self.banks.index(program.placements[name].bank) for i, name in enumerate(names)}
             bank_of.append(table(m, walk.array, chosen, range(len(self.banks)), f"bank_{number}"))
-        m.d.comb += issues[0].eq(running[0] & ~self.hold & walks[0].settled)
+        # A parameter may be taken in the cycle of the command: a walk through one array would overtake its write.
+        settled = walks[0].settled
+        if len(program.parameters) == 1:
+            settled = Signal()
+            m.d.sync += settled.eq(~self.start)
+        m.d.comb += issues[0].eq(running[0] & ~self.hold & settled)
         m.d.comb += issues[1].eq(running[1] & ~self.hold)
         (output,) = program.outputs
         origin = Signal(walks[1].row_bits)
