@@ -55,16 +55,15 @@ def core_signature(program: Program):
 
 
 class Writer(NamedTuple):
-    """A stream that writes a bank: its words to ``row_enables``, or to its lane where ``word_enable`` is high, while
-    ``writing`` is, and ``here`` says that it is this bank; ``soon``: perhaps in two cycles."""
+    """A stream that writes a bank, while ``writing`` is high: its words to ``row_enables``, or to its lane where
+    ``word_enable`` is high; ``soon``: perhaps in two cycles, to this bank or another."""
 
     unit: AddressStream
-    here: Value
     words: list
     writing: Value
-    soon: Value
     row_enables: list
     word_enable: Value
+    soon: Value
 
 
 class Core(Component):
@@ -211,28 +210,28 @@ class Core(Component):
         """The kernels whose operand lies in ``bank``."""
         return [i for i, operand in operands.items() if self.program.placements[operand.array].bank == bank]
 
-    def _write(self, m, name, operands, tag, words, when, row_enables, word_enable):
+    def _write(self, m, name, operands, tag, words, soon, enables):
         """A write stream; returns the words that each bank gets.
 
         ``tag`` triggers the address, :data:`timing.ADDRESS` cycles before ``words`` are written.
 
         Args:
             words: one for each lane.
-            when: (high while any is written, the same two cycles before).
-            row_enables: the lanes to write.
-            word_enable: write the lane of the address alone, in which all ``words`` are alike.
+            soon: high two cycles before any is written.
+            enables: a function of whether an address is there for the bank, and of whether the last one was for it:
+                (high while the bank is written, the lanes to write, whether to write the lane of the address alone, in
+                which all ``words`` are alike).
         """
         program = self.program
         layout, level, active = tag
         unit = self._address(m, name, operands, (layout, level), active)
         written = {}
-        for bank_name in unit.banks:
-            here = Const(1) if len(unit.banks) == 1 else unit.bank == unit.banks.index(bank_name)
+        for number, bank_name in enumerate(unit.banks):
             count = program.banks[bank_name].words
-            in_bank, row_enables = words[:count], row_enables[:count]
-            writer = Writer(unit, here, in_bank, *when, row_enables, word_enable)
+            writing, row_enables, word_enable = enables(unit.active[number], unit.here[number])
+            writer = Writer(unit, words[:count], writing, row_enables[:count], word_enable, soon)
             self.writers.setdefault(bank_name, []).append(writer)
-            written[bank_name] = in_bank
+            written[bank_name] = writer.words
         return written
 
     def _connect_memories(self, m):
@@ -255,8 +254,7 @@ class Core(Component):
             # Sources of addresses, and of writes: (when, address, words, enables). No two are there in a cycle.
             reads, writes = [], []
             for unit, number in self.readers.get(name, []):
-                here = Const(1) if len(unit.banks) == 1 else unit.bank == number
-                reads.append((unit.active & here, unit.row))
+                reads.append((unit.active[number], unit.row))
             if name in self.reader.banks:
                 reads.append((self.reader.busy, self.reader.row))
                 m.d.comb += memory.hold.eq(self.reader.hold)
@@ -264,8 +262,7 @@ class Core(Component):
                     m.d.comb += getattr(self.reader, f"row_{name}").eq(memory.read_data)
             for w in self.writers.get(name, []):
                 picked = zip(decoded(w.unit.lane, w.word_enable), w.row_enables, strict=True)
-                enables = [w.here & (one | row) for one, row in picked]
-                writes.append((w.writing & w.here, w.unit.row, w.words, enables))
+                writes.append((w.writing, w.unit.row, w.words, [one | row for one, row in picked]))
             if name in self.parameter_loader.banks:
                 enable, row, lane, words = self._loaded(m, name)
                 writes.append((enable, row, words, decoded(lane, enable)))
@@ -455,15 +452,19 @@ class Core(Component):
         ahead = path.write_tag
         written = []
         for number in range(path.writes):
+
+            def enables(_, here, number=number):
+                rows = [here & path.row_enables[number][lane] for lane in range(program.lanes)]
+                return here & path.writing[number], rows, here & path.word_enables[number]
+
             writer = self._write(
                 m,
                 f"slow_write_{number}",
                 {i: s.writes[number].target for i, s in users.items() if len(s.writes) > number},
                 (ahead, "row_level", ahead.valid & ahead.first),
                 [path.rows[number][lane] for lane in range(program.lanes)],
-                (path.writing[number], path.writes_soon[number]),
-                [path.row_enables[number][lane] for lane in range(program.lanes)],
-                path.word_enables[number],
+                path.writes_soon[number],
+                enables,
             )
             written.append(writer)
         # Samples enter by the register of the words that the path writes to their bank: it does not write then.
@@ -530,9 +531,8 @@ class Core(Component):
                 {i: full.writes[number].target for i, full in users.items() if len(full.writes) > number},
                 (path.write_tag, "row_level", path.write_tag.valid),
                 [path.rows[number][lane] for lane in range(program.lanes)],
-                (path.write[number], path.writes_soon[number]),
-                [path.write[number]] * program.lanes,
-                Const(0),
+                path.writes_soon[number],
+                lambda active, _: (active, [active] * program.lanes, Const(0)),
             )
             clamps = {i: f.writes[number].narrowing.counter for i, f in users.items() if len(f.writes) > number}
             counts.append((path.clamped[number], path.clamped_kernel, clamps, program.lanes))
@@ -546,7 +546,9 @@ class Core(Component):
             if bank in self.parameter_loader.banks
         }
         if self.full_loads:
-            m.d.comb += path.loading.eq(self.parameter_loader.enables.any())
+            loading = Signal()
+            m.d.sync += loading.eq(self.parameter_loader.takes)
+            m.d.comb += path.loading.eq(loading)
             m.d.comb += [loaded.eq(copy) for loaded, copy in zip(path.loaded, self._parameter_copies(m), strict=True)]
 
     def _factors(self, m):
@@ -626,6 +628,10 @@ class Core(Component):
             registers = timing.WORD_LATENCY - timing.OUTPUT
             (other,) = self._read(m, "sum_other", others, (tag, "sum_level"), tag.valid, self.word_bits, registers)
             m.d.comb += path.other.eq(other)
+
+        def word_enables(active, _):
+            return active, [Const(0)] * program.lanes, active
+
         tag = ready[-timing.ADDRESS]
         m.d.comb += [path.tag.eq(tag), path.total.eq(total)]
         m.d.comb += path.tag.valid.eq(tag.valid & member(m, tag.kernel, users, "finishes_sum"))
@@ -654,9 +660,8 @@ class Core(Component):
                     partials,
                     (path.partial_tag, "sum_level", path.partial_tag.valid),
                     [path.partial_sum],
-                    (path.partial_write, Const(0)),
-                    [Const(0)],
-                    path.partial_write,
+                    Const(0),
+                    word_enables,
                 )
         for number in range(path.writes):
             found = {i: s.writes[number] for i, s in users.items() if len(s.writes) > number}
@@ -666,9 +671,8 @@ class Core(Component):
                 {i: finish.target for i, finish in found.items()},
                 (path.write_tag, "sum_level", path.write_tag.valid),
                 [path.words[number]] * program.lanes,
-                (path.write[number], path.writes_soon[number]),
-                [Const(0)] * program.lanes,
-                path.write[number],
+                path.writes_soon[number],
+                word_enables,
             )
             clamps = {i: finish.narrowing.counter for i, finish in found.items()}
             counts.append((path.clamped[number], path.clamped_kernel, clamps, 1))

@@ -21,9 +21,8 @@ class FullPath(Component):
     Words that are combined, and those that are conditions, come as a row or a single one (``other_rows``,
     ``other_word``, ``condition_rows``, ``condition_word``); ``factors`` are the words that the lanes multiplied,
     ``position`` the number to compare with.
-    ``write_tag`` is two cycles ahead of ``rows``, one for each write; ``write`` has a bit for each, which enables all
-    lanes, ``writes_soon`` is high two cycles before.
-    Lanes without an element write 0.
+    ``rows``, one for each write, are to be written two cycles after ``write_tag`` is valid; ``writes_soon`` has a bit
+    for each that is written then. Lanes without an element write 0.
     Parameters enter by the registers of the rows that update them (``loads``: of which write, by bank), while nothing
     is written: in the cycle after ``loading``, ``loaded`` has a word for each ``GROUP`` of lanes, or 0, which is in
     those rows a cycle later.
@@ -58,7 +57,6 @@ class FullPath(Component):
                 "loaded": In(data.ArrayLayout(signed(width), -(-lanes // GROUP))),
                 "write_tag": Out(self.layout),
                 "rows": Out(data.ArrayLayout(data.ArrayLayout(signed(width), lanes), self.writes)),
-                "write": Out(self.writes),
                 "writes_soon": Out(self.writes),
                 "clamped": Out(data.ArrayLayout(range(lanes + 1), self.writes)),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
@@ -160,10 +158,7 @@ class FullPath(Component):
                     soon
                     & Delayed(m, member(m, kernel, finishes, f"soon_{number}"), f"is_soon_{number}", True)[saturated_at]
                 )
-            m.d.comb += [
-                self.write[number].eq(working[written] & writes),
-                self.writes_soon[number].eq(soon),
-            ]
+            m.d.comb += self.writes_soon[number].eq(soon)
         m.d.comb += [
             self.write_tag.eq(stage[written - timing.ADDRESS]),
             self.write_tag.valid.eq(working[written - timing.ADDRESS]),

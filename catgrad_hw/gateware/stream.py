@@ -1,6 +1,6 @@
 """Addresses: one (row, lane) register and a table of increments for each stream; and numbers that follow the loops."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from catgrad_hw.gateware.tag import TagLayout, bits_for, choose, member, table
@@ -25,9 +25,10 @@ class AddressStream(Component):
     """The address of one stream: at a trigger, the base of the kernel or the last address plus an increment.
 
     ``used`` is high with ``trigger`` for a kernel that has the stream. In the next cycle the increment is there; in the
-    one after it (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, ``active`` is high, and ``bank``
-    tells which of ``banks`` they are for. A lane that runs over P loses P, and the row moves on to the next lanes' rows
-    of the array. ``operands`` maps kernel indices to streams.
+    one after it (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, and ``bank`` tells which of
+    ``banks`` they are for; of the bits that there are for each bank, that of ``here`` is high, too, and that of
+    ``active`` for this cycle. A lane that runs over P loses P, and the row moves on to the next lanes' rows of the
+    array. ``operands`` maps kernel indices to streams.
     """
 
     def __init__(self, program: Program, operands: dict):
@@ -48,7 +49,8 @@ class AddressStream(Component):
                 "row": Out(bits_for(depth)),
                 "lane": Out(bits_for(program.lanes)),
                 "used": Out(1),
-                "active": Out(1),
+                "active": Out(len(self.banks)),
+                "here": Out(len(self.banks)),
                 "bank": Out(bits_for(len(self.banks))),
             }
         )
@@ -90,7 +92,6 @@ class AddressStream(Component):
         m.d.comb += self.used.eq(self.trigger & member(m, self.kernel, self.operands, "used"))
         m.d.sync += [
             ahead.eq(self.used),
-            self.active.eq(ahead),
             starts.eq(self.level == self.layout.start),
             row_step.eq(next_row_step),
             wrapped_step.eq(next_wrapped_step),
@@ -99,6 +100,8 @@ class AddressStream(Component):
         chosen = {i: self.banks.index(program.placements[o.array].bank) for i, o in self.operands.items()}
         bank = Signal.like(self.bank)
         m.d.sync += bank.eq(table(m, self.kernel, chosen, len(self.bank), "chosen"))
+        coming = Cat(bank == number for number in range(len(self.banks))) if len(self.banks) > 1 else Const(1)
+        m.d.sync += self.active.eq(Mux(ahead, coming, 0))
         origin = self._origin(m)
         step = row_step
         if self.picks_lanes:
@@ -111,6 +114,7 @@ class AddressStream(Component):
         with m.If(ahead):
             # Loading beside the adder, not before it, takes no logic of its own on iCE40.
             m.d.sync += [self.row.eq(Mux(starts, row_step + origin, self.row + step)), self.bank.eq(bank)]
+            m.d.sync += self.here.eq(coming)
         return m
 
     def _origin(self, m):

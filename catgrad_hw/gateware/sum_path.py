@@ -47,9 +47,9 @@ class SumPath(Component):
     (the sum of the tiles so far) comes with it, ``other`` (the word that is added to the sum over all tiles)
     :data:`timing.PARTIAL_WRITE` cycles later, ``old`` (the word to update) :attr:`Timing.sum_update` cycles later,
     ``indices`` (of the draw of each write) :attr:`draw_lead` cycles before what is drawn is added. ``partial_sum`` is
-    written at :data:`timing.PARTIAL_WRITE` where ``partial_write`` is high, ``words`` at :attr:`Timing.sum_write` where
-    their bit of ``write`` is (``writes_soon``: two cycles before); ``write_tag`` and ``partial_tag`` are two cycles
-    ahead of that. ``loaded`` takes the place of the first word in the cycle after ``loads``.
+    to be written at :data:`timing.PARTIAL_WRITE`, ``words`` at :attr:`Timing.sum_write`, two cycles after
+    ``partial_tag`` and ``write_tag`` are valid; of the words that are written then, ``writes_soon`` has a bit for each.
+    ``loaded`` takes the place of the first word in the cycle after ``loads``.
     """
 
     @staticmethod
@@ -76,11 +76,9 @@ class SumPath(Component):
                 "loads": In(1),
                 "loaded": In(signed(word)),
                 "partial_sum": Out(signed(bits)),
-                "partial_write": Out(1),
                 "partial_tag": Out(self.layout),
                 "write_tag": Out(self.layout),
                 "words": Out(data.ArrayLayout(signed(word), self.writes)),
-                "write": Out(self.writes),
                 "writes_soon": Out(self.writes),
                 "clamped": Out(self.writes),
                 "clamped_kernel": Out(self.layout["kernel"].shape),
@@ -112,11 +110,12 @@ class SumPath(Component):
             adds = Delayed(m, continues, "continues", reset_less=True)[ahead]
             m.d.sync += sum_.eq(Mux(adds, self.total + self.partial, self.total))
             complete = ~unfinished
-            m.d.comb += self.partial_write.eq(Delayed(m, self.tag.valid & unfinished, "keeps")[kept])
+            keeps = Delayed(m, self.tag.valid & unfinished, "keeps")[kept - timing.ADDRESS]
+            m.d.comb += [self.partial_tag.eq(stage[kept - timing.ADDRESS]), self.partial_tag.valid.eq(keeps)]
         else:
             m.d.sync += sum_.eq(self.total)
         finishes = Delayed(m, self.tag.valid & complete, "finishes")
-        m.d.comb += [self.partial_sum.eq(sum_), self.partial_tag.eq(stage[kept - timing.ADDRESS])]
+        m.d.comb += self.partial_sum.eq(sum_)
 
         # Combine.
         value = sum_
@@ -131,13 +130,12 @@ class SumPath(Component):
         for number in range(self.writes):
             of_kernels = {i: s.writes[number] for i, s in kernels.items() if len(s.writes) > number}
             word, flag = self._finish(m, number, of_kernels, value, kept, stage, finishes)
-            writes = {cycle: Const(1) for cycle in (written - 2, written)}
+            writes = {cycle: Const(1) for cycle in (written - timing.ADDRESS, written)}
             if len(of_kernels) < len(kernels):
                 writes = Delayed(m, member(m, kernel, of_kernels, f"has_{number}"), f"has_{number}", reset_less=True)
             m.d.comb += [
                 self.words[number].eq(word),
-                self.write[number].eq(finishes[written] & writes[written]),
-                self.writes_soon[number].eq(finishes[written - 2] & writes[written - 2]),
+                self.writes_soon[number].eq(finishes[written - timing.ADDRESS] & writes[written - timing.ADDRESS]),
                 self.clamped[number].eq(flag & writes[written]),
             ]
         m.d.comb += [
