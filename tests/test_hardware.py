@@ -10,15 +10,19 @@ import re
 import subprocess
 import sys
 from functools import cache
+from math import prod
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
 from catgrad_hw import Workload, layers, obj
 from catgrad_hw.errors import CapacityError, CatgradError, UnsupportedError
+from catgrad_hw.gateware.core import Core
+from catgrad_hw.gateware.registers import Command, Register
 from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.ir import operations as ops
-from catgrad_hw.schedule import scheduler
+from catgrad_hw.schedule import layout, scheduler
 from catgrad_hw.simulate import tools
 from catgrad_hw.simulate.training import Simulation, simulate
 from tests import campaign
@@ -193,6 +197,54 @@ def test_samples_arrive_while_kernels_write_elsewhere():
     bank_of = {name: place.bank for name, place in program.placements.items()}
     assert not hardware.resident
     assert bank_of["y"] in {bank_of[name] for name in seconds} - {bank_of[name] for name in firsts}
+
+
+def test_a_deep_array_of_the_data_set_has_a_bank_of_its_own(monkeypatch):
+    """Two slots of samples, of which no kernel writes any; targets lie among the other words."""
+    monkeypatch.setattr(layout, "DEEP", 6)
+    hardware, _ = trained(dense_workload(4, (3, 2), samples=10), 2, backpressure=3, tile=2)
+    places = hardware.program.placements
+    found = {name: hardware.program.banks[places[name].bank] for name in ("x", "y")}
+    assert not hardware.resident
+    assert found["x"].loader
+    assert not found["y"].loader
+
+
+@pytest.mark.parametrize(("lanes", "inputs", "outputs"), [(1, 1, 1), (1, 1, 2), (4, 4, 1), (4, 3, 2), (9, 1, 9)])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("later", range(3))
+def test_parameters_are_read_right_after_one_of_them_is_taken(lanes, inputs, outputs, biased, later):
+    """A command to read in the cycle in which the first parameter is taken for the second time, or soon after it."""
+    layer = layers.dense if biased else layers.linear
+    workload = workload_of(layer(array(5), array(inputs), array(outputs)), samples=5, rate=0.25)
+    core = Core(compile_hardware(workload, lanes, calibration_steps=5).program)
+    count = sum(prod(shape) for shape in workload.parameter_shapes)
+    sent = list(range(1, count + 2))
+    found = []
+
+    async def bench(ctx):
+        ctx.set(core.results.ready, 1)
+        ctx.set(core.parameters.valid, 1)
+        for word in sent:
+            ctx.set(core.parameters.payload, word)
+            while not ctx.get(core.parameters.ready):
+                await ctx.tick()
+            if word != sent[-1]:
+                await ctx.tick()
+        for cycle in range(later + 60):
+            ctx.set(core.bus.write_enable, cycle == later)
+            ctx.set(core.bus.address, Register.COMMAND)
+            ctx.set(core.bus.write_data, Command.READ_PARAMETERS)
+            if ctx.get(core.results.valid):
+                found.append(ctx.get(core.results.payload))
+            await ctx.tick()
+            ctx.set(core.parameters.valid, 0)
+
+    simulator = Simulator(core)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert found == [sent[-1], *sent[1:-1]]
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import Component, Out
 
 from catgrad_hw import layers
 from catgrad_hw.boards.description import BOARDS
@@ -175,15 +177,46 @@ def test_the_adder_of_an_ecp5_is_the_generic_one(tmp_path, width, subtracts):
     assert len({found for _, found in rows}) > min(2**width, 590) // 2
 
 
+class WrittenLater(Component):
+    """A bank of the loader's: but on an ECP5, which has them itself, with a register before what is written.
+
+    The halves of the addresses take turns, so that what is read is not written in the same cycle."""
+
+    def __init__(self, bank: Bank):
+        self.memory = BankMemory(bank)
+        super().__init__(self.memory.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = self.memory
+        turn = Signal()
+        m.d.sync += turn.eq(~turn)
+        for name, member in self.signature.members.items():
+            inner, outer = getattr(self.memory, name), getattr(self, name)
+            if name.endswith("address"):
+                outer = Cat(outer[:-1], turn)
+            if member.flow == Out:
+                m.d.comb += outer.eq(inner)
+            elif name.startswith("write") and platform is None:
+                m.d.sync += inner.eq(outer)
+            else:
+                m.d.comb += inner.eq(outer)
+        return m
+
+
+SIZES = [(3, 18, 40), (1, 24, 300), (5, 16, 512), (1, 40, 2), (4, 5, 7), (5, 24, 794), (2, 9, 2048), (3, 7, 2000),
+         (1, 24, 1100)]  # fmt: skip
+SEVERAL_PAGES = [(1, 18, 3000), (2, 18, 1500)]
+
+
 @needs_icarus
 @pytest.mark.parametrize(
-    ("words", "width", "depth"),
-    [(3, 18, 40), (1, 24, 300), (5, 16, 512), (1, 40, 2), (4, 5, 7), (5, 24, 794), (2, 9, 2048), (3, 7, 2000),
-     (1, 18, 3000), (2, 18, 1500), (1, 24, 1100)],
-)  # fmt: skip
-def test_a_bank_of_an_ecp5_is_the_generic_one(tmp_path, words, width, depth):
+    ("words", "width", "depth", "loader"),
+    [(*size, False) for size in SIZES + SEVERAL_PAGES] + [(*size, True) for size in SEVERAL_PAGES],
+)
+def test_a_bank_of_an_ecp5_is_the_generic_one(tmp_path, words, width, depth, loader):
     """Block RAMs with their output registers against the RTL, of rows that are wide, narrow, or more than a block has;
-    what is read is not written in the same cycle."""
+    what is read is not written in the same cycle. Several pages that the loader writes have a register more."""
     # Few rows are met, so that what was written is read; reads and writes take turns in the halves of the addresses.
     zeros = (depth - 1).bit_length() - 2
     middle = f"{{{zeros}{{1'b0}}}}, " if zeros > 0 else ""
@@ -194,9 +227,9 @@ def test_a_bank_of_an_ecp5_is_the_generic_one(tmp_path, words, width, depth):
         "write_data": f"in[255 -: {words * width}]",
         "write_enable": f"in[30 -: {words}]",
     }
-    rows = outputs_on_ecp5(
-        tmp_path, lambda: BankMemory(Bank("b", words, width, depth)), "read_data", words * width, inputs
-    )
+    bank = Bank("b", words, width, depth, loader=loader)
+    make = partial(WrittenLater if loader else BankMemory, bank)
+    rows = outputs_on_ecp5(tmp_path, make, "read_data", words * width, inputs)
     assert "DP16KD" in (tmp_path / "block.v").read_text()
     assert all(expected == found for expected, found in rows[1:])  # nothing has been read before
     assert len({found for _, found in rows}) > 100

@@ -19,7 +19,7 @@ import networkx as nx
 from catgrad_hw.boards.floorplan import lanes_of, numbered
 
 GROUP = 8
-"""Lanes, or blocks of a bank of words, that share a copy."""
+"""Lanes, or blocks of a bank of single words, that share a copy."""
 
 FEW = {"LUT4": 64, "TRELLIS_FF": 32}
 """Connections up to which a driver has no copies. Each copy of a LUT has up to four across the chip itself."""
@@ -126,7 +126,7 @@ def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, tuple[str, int]
         if len(nets.sinks[bit]) <= LOCAL:
             graph.add_edges_from((driver, sink) for sink, _, _ in nets.sinks[bit])
     anchors = {name: ("lanes", number // GROUP) for number, name in enumerate(lanes_of(cells))}
-    for (bank, number), name in numbered(cells, "DP16KD", r"bank_(word\w+)\.block_(\d+)"):
+    for (bank, number), name in numbered(cells, "DP16KD", r"bank_(?!row)(\w+)\.block_(\d+)"):
         anchors[name] = (bank, number // GROUP)
     paths = nx.multi_source_dijkstra_path(graph, [name for name in anchors if name in graph])
     return {cell: anchors[path[0]] for cell, path in paths.items()}

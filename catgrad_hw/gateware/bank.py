@@ -39,8 +39,9 @@ class BankMemory(Component):
     its memory reads a cycle after the address is presented. ``write_enable`` has a bit for each word. No cycle may
     read and write one row; a ``single_port`` bank may not read and write in one cycle at all: a write then takes the
     port. On an ECP5 the two registers of a ``block`` bank are those of its block RAMs (Lattice FPGA-TN-02204), where
-    Yosys would leave the second outside. ``lut_words`` of the words lie in LUT RAM, in flip-flops where there is one
-    row.
+    Yosys would leave the second outside; where the loader alone writes several pages of them, its words take a cycle
+    more to these, which is less than a read of them takes to follow. ``lut_words`` of the words lie in LUT RAM, in
+    flip-flops where there is one row.
     """
 
     def __init__(self, bank: Bank):
@@ -139,7 +140,15 @@ class BankMemory(Component):
         low_bits = (width // BYTE - 1).bit_length() + 3
         row_bits = ADDRESS_BITS - low_bits
         pages = range(-(-bank.depth >> row_bits))
-        writes = [Const(1)] if len(pages) == 1 else [self.write_address[row_bits:] == page for page in pages]
+        address, row_in = self.write_address, self.write_data
+        writes = [
+            [enable if len(pages) == 1 else enable & (address[row_bits:] == page) for page in pages]
+            for enable in self.write_enable
+        ]
+        if len(pages) > 1 and bank.loader:
+            writes = [[self._later(m, bit, "write_enable") for bit in bits] for bits in writes]
+            address = self._later(m, address[:row_bits], "write_address")
+            row_in = self._later(m, row_in, "write_data")
         columns = [  # of each byte: its word, its page, its bits in the row
             (word, page, range(word * bank.width + low, word * bank.width + min(low + BYTE, bank.width)))
             for word in words
@@ -151,13 +160,13 @@ class BankMemory(Component):
         for first in range(0, len(columns), per_block):
             enables, data_in, data_out = [], [], []
             for word, page, bits in columns[first : first + per_block]:
-                enables.append(self.write_enable[word] & writes[page])
-                data_in += [self.write_data[bit] for bit in bits]
+                enables.append(writes[word][page])
+                data_in += [row_in[bit] for bit in bits]
                 data_out += [stored[page][bit] for bit in bits]
                 unused = BYTE - len(bits)
                 data_in += [Const(0)] * unused
                 data_out += [Signal() for _ in range(unused)]
-            yield self._dp16kd(width, low_bits, enables, data_in, data_out)
+            yield self._dp16kd(width, low_bits, enables, address[:row_bits], data_in, data_out)
         if len(pages) > 1:
             page, chosen = Signal(range(len(pages))), Signal(len(pages))
             with m.If(~self.hold):
@@ -166,12 +175,18 @@ class BankMemory(Component):
         row = reduce(or_, stored)
         m.d.comb += [self.read_data[bit].eq(row[bit]) for _, page, bits in columns if page == 0 for bit in bits]
 
-    def _dp16kd(self, width, low_bits, enables, data_in, data_out):
+    def _later(self, m, value, name):
+        """A value, a cycle later."""
+        later = Signal(len(value), name=f"later_{name}", reset_less=True)
+        m.d.sync += later.eq(value)
+        return later
+
+    def _dp16kd(self, width, low_bits, enables, write, data_in, data_out):
         """A block of which port A writes and port B reads rows of ``width`` bits: bytes with an ``enable`` each."""
         half = 18
         row_bits = ADDRESS_BITS - low_bits
         data_in = Cat(data_in)
-        write, read = (address[:row_bits] for address in (self.write_address, self.read_address))
+        read = self.read_address[:row_bits]
         above = Const(0, row_bits - len(write))
         # A single byte has no enable in the address.
         in_address = Cat(*enables, Const(0, low_bits - len(enables))) if width > BYTE else Const(0, low_bits)

@@ -4,13 +4,15 @@ Arrays that one kernel uses in the same cycle lie in different banks (a bank has
 colours the conflict graph to tell how many banks that takes. Arrays that never hold values at the same time may share
 rows; the scheduler then keeps the later's writes behind the earlier's reads. Arrays of different word width never share
 a bank, nor do packed arrays with others. The data set has banks of its own, which the loader writes; or, where only a
-few samples are on chip at a time, it lies among the other arrays, and the loader writes when no kernel does.
+few samples are on chip at a time, it lies among the other arrays, and the loader writes when no kernel does. A deep
+array of it stays alone: its blocks stand all over the chip, far from what else would write them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
+from math import prod
 
 import networkx as nx
 
@@ -18,6 +20,9 @@ from catgrad_hw.errors import CapacityError, UnsupportedError
 from catgrad_hw.numbers.integer import IntegerProgram
 from catgrad_hw.schedule.packing import Axis
 from catgrad_hw.schedule.program import Bank, BankKind, MachineKernel, Operand, Placement
+
+DEEP = 8192
+"""Rows from which on an array of the data set has a bank of its own: it costs one block more, at most."""
 
 
 def conflicts(kernel: MachineKernel) -> list[tuple[str, str]]:
@@ -91,7 +96,8 @@ def place(
 
     ``axes``: vector axes; ``tile``: samples in one of ``tiles`` per step; ``slots``: tiles of samples held on chip;
     ``kinds``: the kind of a bank by its name, where it isn't ``block``; ``shared``: the data set, too, lies in banks
-    that the kernels write; ``deepest``: rows of the deepest bank of rows that more than one array should share.
+    that the kernels write, but for arrays that are ``DEEP``; ``deepest``: rows of the deepest bank of rows that more
+    than one array should share.
 
     Raises:
         CapacityError: a kind for a bank that doesn't exist, or that would have to read and write at once.
@@ -126,31 +132,27 @@ def place(
         pairs = ((lives[a].get(routine), lives[b].get(routine)) for routine in routines)
         return any(x and y and x[0] <= y[1] and y[0] <= x[1] for x, y in pairs)
 
+    sized: dict[str, tuple[int, int, int, tuple[int, ...]]] = {}
+
+    def rows(name: str) -> int:
+        elements, length, copies, _ = sized[name]
+        return copies * elements * -(-length // lanes)
+
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(used):
+        array, axis = arrays[name], axes[name]
+        shape = tuple(tile if i == array.batch_axis else size for i, size in enumerate(array.shape))
+        length = 1 if axis is None else shape[axis]
+        copies = slots if name in data else tiles if name in program.kernels.outputs else 1
+        sized[name] = (prod(shape) // length, length, copies, shape)
         width = program.formats[name].width
-        key = name if name in data and not shared else f"{'row' if axes[name] is not None else 'word'}{width}"
+        alone = name in data and (not shared or rows(name) >= DEEP)
+        key = name if alone else f"{'row' if axis is not None else 'word'}{width}"
         groups.setdefault(key, []).append(name)
 
     banks: dict[str, Bank] = {}
     placements: dict[str, Placement] = {}
     for key, names in groups.items():
-        sized: dict[str, tuple[int, int, int, tuple[int, ...]]] = {}
-        for name in names:
-            array, axis = arrays[name], axes[name]
-            shape = tuple(tile if i == array.batch_axis else size for i, size in enumerate(array.shape))
-            length = 1 if axis is None else shape[axis]
-            elements = 1
-            for size in shape:
-                elements *= size
-            elements //= length
-            copies = slots if name in data else tiles if name in program.kernels.outputs else 1
-            sized[name] = (elements, length, copies, shape)
-
-        def rows(name: str, sized: Mapping[str, tuple[int, int, int, tuple[int, ...]]] = sized) -> int:
-            elements, length, copies, _ = sized[name]
-            return copies * elements * -(-length // lanes)
-
         # Largest first, each into the bank that grows least, at the lowest rows that no contemporary holds.
         order = sorted(names, key=lambda name: (-rows(name), names.index(name)))
         colours = nx.greedy_color(graph.subgraph(names), strategy="largest_first") if len(names) > 1 else {}

@@ -508,217 +508,125 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$519 ;
   wire \$52 ;
   wire \$520 ;
-  wire \$521 ;
-  wire \$522 ;
-  wire \$523 ;
-  wire \$524 ;
-  wire \$525 ;
-  wire \$526 ;
-  wire \$527 ;
-  wire \$528 ;
-  wire \$529 ;
+  reg [19:0] \$521 ;
+  reg [1:0] \$522 ;
+  reg [1:0] \$523 ;
+  reg \$524 ;
+  reg \$525 ;
+  reg \$526 ;
+  reg \$527 ;
+  reg \$528 ;
+  reg \$529 ;
   wire \$53 ;
-  wire \$530 ;
-  wire \$531 ;
-  wire \$532 ;
-  wire \$533 ;
-  wire \$534 ;
-  wire \$535 ;
-  wire \$536 ;
-  wire \$537 ;
-  wire \$538 ;
-  wire \$539 ;
+  reg [2:0] \$530 ;
+  reg [2:0] \$531 ;
+  reg \$532 ;
+  reg \$533 ;
+  reg \$534 ;
+  reg \$535 ;
+  reg \$536 ;
+  reg [19:0] \$537 ;
+  reg [19:0] \$538 ;
+  reg [19:0] \$539 ;
   wire \$54 ;
-  wire \$540 ;
-  wire \$541 ;
-  wire \$542 ;
-  wire \$543 ;
-  wire \$544 ;
-  wire \$545 ;
-  wire \$546 ;
-  wire \$547 ;
-  wire \$548 ;
-  wire \$549 ;
+  reg [19:0] \$540 ;
+  reg [1:0] \$541 ;
+  reg [1:0] \$542 ;
+  reg [19:0] \$543 ;
+  reg [19:0] \$544 ;
+  reg [19:0] \$545 ;
+  reg \$546 ;
+  reg \$547 ;
+  reg \$548 ;
+  reg \$549 ;
   wire \$55 ;
-  wire \$550 ;
-  wire \$551 ;
-  wire \$552 ;
-  wire \$553 ;
-  wire \$554 ;
-  wire \$555 ;
-  wire \$556 ;
-  wire \$557 ;
-  wire \$558 ;
-  wire \$559 ;
+  reg \$550 ;
+  reg \$551 ;
+  reg [23:0] \$552 ;
+  reg [23:0] \$553 ;
+  reg [23:0] \$554 ;
+  reg [23:0] \$555 ;
+  reg [23:0] \$556 ;
+  reg [23:0] \$557 ;
+  reg [23:0] \$558 ;
+  reg [23:0] \$559 ;
   wire \$56 ;
-  wire \$560 ;
-  wire \$561 ;
-  wire \$562 ;
-  wire \$563 ;
-  wire \$564 ;
-  wire \$565 ;
-  wire \$566 ;
-  wire \$567 ;
-  wire \$568 ;
-  wire \$569 ;
+  reg [19:0] \$560 ;
+  reg [19:0] \$561 ;
+  reg \$562 ;
+  reg [19:0] \$563 ;
+  reg [19:0] \$564 ;
+  reg [19:0] \$565 ;
+  reg [19:0] \$566 ;
+  reg \$567 ;
+  reg [19:0] \$568 ;
+  reg [19:0] \$569 ;
   wire [23:0] \$57 ;
-  wire \$570 ;
-  wire \$571 ;
-  wire \$572 ;
-  wire \$573 ;
-  wire \$574 ;
-  wire \$575 ;
-  wire \$576 ;
-  wire \$577 ;
-  wire \$578 ;
-  wire \$579 ;
+  reg \$570 ;
+  reg \$571 ;
+  reg [2:0] \$572 ;
+  reg [2:0] \$573 ;
+  reg [19:0] \$574 ;
+  reg [19:0] \$575 ;
+  reg [19:0] \$576 ;
+  reg \$577 ;
+  reg \$578 ;
+  reg \$579 ;
   wire \$58 ;
-  wire \$580 ;
-  wire \$581 ;
-  wire \$582 ;
-  wire \$583 ;
-  wire \$584 ;
-  wire \$585 ;
-  wire \$586 ;
-  wire \$587 ;
-  wire \$588 ;
-  wire \$589 ;
+  reg \$580 ;
+  reg \$581 ;
+  reg [4:0] \$582 ;
+  reg [4:0] \$583 ;
+  reg [2:0] \$584 ;
+  reg [2:0] \$585 ;
+  reg \$586 ;
+  reg \$587 ;
+  reg [4:0] \$588 ;
+  reg [4:0] \$589 ;
   wire \$59 ;
-  wire \$590 ;
-  wire \$591 ;
-  wire \$592 ;
-  wire \$593 ;
-  wire \$594 ;
-  wire \$595 ;
-  wire \$596 ;
-  wire \$597 ;
-  wire \$598 ;
-  wire \$599 ;
+  reg [2:0] \$590 ;
+  reg [2:0] \$591 ;
+  reg \$592 ;
+  reg [3:0] \$593 ;
+  reg \$594 ;
+  reg [31:0] \$595 ;
+  reg \$596 ;
+  reg \$597 ;
+  reg [1:0] \$598 ;
+  reg [1:0] \$599 ;
   wire \$6 ;
   wire \$60 ;
-  wire \$600 ;
-  wire \$601 ;
-  wire \$602 ;
-  wire \$603 ;
-  wire \$604 ;
-  wire \$605 ;
-  wire \$606 ;
-  wire \$607 ;
-  wire \$608 ;
-  wire \$609 ;
+  reg [1:0] \$600 ;
+  reg [1:0] \$601 ;
+  reg [3:0] \$602 ;
+  reg \$603 ;
+  reg [3:0] \$604 ;
+  reg [3:0] \$605 ;
+  reg \$606 ;
+  reg \$607 ;
+  reg \$608 ;
+  reg [3:0] \$609 ;
   wire \$61 ;
-  wire \$610 ;
-  wire \$611 ;
-  wire \$612 ;
-  wire \$613 ;
-  reg [19:0] \$614 ;
-  reg [1:0] \$615 ;
-  reg [1:0] \$616 ;
-  reg \$617 ;
-  reg \$618 ;
-  reg \$619 ;
+  reg [3:0] \$610 ;
+  reg [3:0] \$611 ;
+  reg [3:0] \$612 ;
+  reg \$613 ;
+  reg \$614 ;
+  reg \$615 ;
+  reg \$616 ;
+  reg [4:0] \$617 ;
+  reg [6:0] \$618 ;
   wire \$62 ;
-  reg \$620 ;
-  reg \$621 ;
-  reg \$622 ;
-  reg [2:0] \$623 ;
-  reg [2:0] \$624 ;
-  reg \$625 ;
-  reg \$626 ;
-  reg \$627 ;
-  reg \$628 ;
-  reg \$629 ;
   wire \$63 ;
-  reg [19:0] \$630 ;
-  reg [19:0] \$631 ;
-  reg [19:0] \$632 ;
-  reg [19:0] \$633 ;
-  reg [1:0] \$634 ;
-  reg [1:0] \$635 ;
-  reg [19:0] \$636 ;
-  reg [19:0] \$637 ;
-  reg [19:0] \$638 ;
-  reg \$639 ;
   wire \$64 ;
-  reg \$640 ;
-  reg \$641 ;
-  reg \$642 ;
-  reg \$643 ;
-  reg \$644 ;
-  reg [23:0] \$645 ;
-  reg [23:0] \$646 ;
-  reg [23:0] \$647 ;
-  reg [23:0] \$648 ;
-  reg [23:0] \$649 ;
   wire [31:0] \$65 ;
-  reg [23:0] \$650 ;
-  reg [23:0] \$651 ;
-  reg [23:0] \$652 ;
-  reg [19:0] \$653 ;
-  reg [19:0] \$654 ;
-  reg \$655 ;
-  reg [19:0] \$656 ;
-  reg [19:0] \$657 ;
-  reg [19:0] \$658 ;
-  reg [19:0] \$659 ;
   wire \$66 ;
-  reg \$660 ;
-  reg [19:0] \$661 ;
-  reg [19:0] \$662 ;
-  reg \$663 ;
-  reg \$664 ;
-  reg [2:0] \$665 ;
-  reg [2:0] \$666 ;
-  reg [19:0] \$667 ;
-  reg [19:0] \$668 ;
-  reg [19:0] \$669 ;
   wire \$67 ;
-  reg \$670 ;
-  reg \$671 ;
-  reg \$672 ;
-  reg \$673 ;
-  reg [4:0] \$674 ;
-  reg [4:0] \$675 ;
-  reg [2:0] \$676 ;
-  reg [2:0] \$677 ;
-  reg \$678 ;
-  reg \$679 ;
   wire [1:0] \$68 ;
-  reg [4:0] \$680 ;
-  reg [4:0] \$681 ;
-  reg [2:0] \$682 ;
-  reg [2:0] \$683 ;
-  reg \$684 ;
-  reg [3:0] \$685 ;
-  reg \$686 ;
-  reg [31:0] \$687 ;
-  reg \$688 ;
-  reg \$689 ;
   wire [1:0] \$69 ;
-  reg [1:0] \$690 ;
-  reg [1:0] \$691 ;
-  reg [1:0] \$692 ;
-  reg [1:0] \$693 ;
-  reg [3:0] \$694 ;
-  reg \$695 ;
-  reg [3:0] \$696 ;
-  reg [3:0] \$697 ;
-  reg \$698 ;
-  reg \$699 ;
   wire [15:0] \$7 ;
   wire [2:0] \$70 ;
-  reg \$700 ;
-  reg [3:0] \$701 ;
-  reg [3:0] \$702 ;
-  reg [3:0] \$703 ;
-  reg [3:0] \$704 ;
-  reg \$705 ;
-  reg \$706 ;
-  reg \$707 ;
-  reg \$708 ;
-  reg [4:0] \$709 ;
   wire [1:0] \$71 ;
-  reg [6:0] \$710 ;
   wire [1:0] \$72 ;
   wire [2:0] \$73 ;
   wire [1:0] \$74 ;
@@ -751,12 +659,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$157  = 1'h1;
-  reg \$signal$160  = 1'h0;
-  reg [3:0] \$signal$161  = 4'h0;
-  wire \$signal$162 ;
-  reg \$signal$202  = 1'h0;
-  reg \$signal$203  = 1'h0;
+  reg \$signal$159  = 1'h1;
+  reg \$signal$162  = 1'h0;
+  reg [3:0] \$signal$163  = 4'h0;
+  wire \$signal$164 ;
+  reg \$signal$204  = 1'h0;
+  reg \$signal$205  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -771,13 +679,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$239 ;
-  wire signed [15:0] \a$243 ;
-  wire signed [15:0] \a$247 ;
-  wire signed [15:0] \a$251 ;
-  wire signed [15:0] \a$255 ;
-  wire signed [15:0] \a$259 ;
-  wire signed [15:0] \a$263 ;
+  wire signed [15:0] \a$241 ;
+  wire signed [15:0] \a$245 ;
+  wire signed [15:0] \a$249 ;
+  wire signed [15:0] \a$253 ;
+  wire signed [15:0] \a$257 ;
+  wire signed [15:0] \a$261 ;
+  wire signed [15:0] \a$265 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -824,16 +732,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg a_word_unneeded_4 = 1'h0;
   reg a_word_unneeded_5 = 1'h0;
   wire accumulate;
-  wire \accumulate$241 ;
-  wire \accumulate$245 ;
-  wire \accumulate$249 ;
-  wire \accumulate$253 ;
-  wire \accumulate$257 ;
-  wire \accumulate$261 ;
-  wire \accumulate$265 ;
-  wire active;
-  wire \active$392 ;
-  wire \active$399 ;
+  wire \accumulate$243 ;
+  wire \accumulate$247 ;
+  wire \accumulate$251 ;
+  wire \accumulate$255 ;
+  wire \accumulate$259 ;
+  wire \accumulate$263 ;
+  wire \accumulate$267 ;
+  wire [1:0] active;
+  wire [3:0] \active$390 ;
+  wire \active$393 ;
+  wire [2:0] \active$400 ;
+  wire [1:0] \active$426 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -872,13 +782,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$240 ;
-  wire signed [15:0] \b$244 ;
-  wire signed [15:0] \b$248 ;
-  wire signed [15:0] \b$252 ;
-  wire signed [15:0] \b$256 ;
-  wire signed [15:0] \b$260 ;
-  wire signed [15:0] \b$264 ;
+  wire signed [15:0] \b$242 ;
+  wire signed [15:0] \b$246 ;
+  wire signed [15:0] \b$250 ;
+  wire signed [15:0] \b$254 ;
+  wire signed [15:0] \b$258 ;
+  wire signed [15:0] \b$262 ;
+  wire signed [15:0] \b$266 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -900,9 +810,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] bank;
   wire \bank$129 ;
   wire \bank$138 ;
-  wire [1:0] \bank$387 ;
   wire \bank$42 ;
-  wire \bank$425 ;
   wire [1:0] \bank$64 ;
   wire \bank$87 ;
   wire signed [23:0] bias_word;
@@ -914,9 +822,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] bias_word_raw_0;
   wire blocked;
   wire busy;
-  wire \busy$158 ;
+  wire \busy$160 ;
   wire [3:0] clamped;
-  wire \clamped$183 ;
+  wire \clamped$185 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -934,7 +842,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$468 ;
+  wire [3:0] \clamped_kernel$470 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -956,7 +864,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$441 ;
+  wire [31:0] \count$443 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -976,75 +884,79 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] difference_kernel;
   reg done = 1'h0;
   wire enable;
-  wire \enable$305 ;
-  wire \enable$460 ;
+  wire \enable$307 ;
+  wire \enable$462 ;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   reg first = 1'h0;
-  wire \first$238 ;
-  wire \first$242 ;
-  wire \first$246 ;
-  wire \first$250 ;
-  wire \first$254 ;
-  wire \first$258 ;
-  wire \first$262 ;
-  wire \first$266 ;
+  wire \first$240 ;
+  wire \first$244 ;
+  wire \first$248 ;
+  wire \first$252 ;
+  wire \first$256 ;
+  wire \first$260 ;
+  wire \first$264 ;
+  wire \first$268 ;
   (* init = 1'h0 *)
-  wire \first$310 ;
+  wire \first$312 ;
   wire first_tile;
-  wire \first_tile$222 ;
-  wire \first_tile$234 ;
-  wire \first_tile$282 ;
-  wire \first_tile$291 ;
-  wire \first_tile$327 ;
-  wire \first_tile$335 ;
-  wire \first_tile$359 ;
-  wire \first_tile$364 ;
-  wire \first_tile$373 ;
+  wire \first_tile$224 ;
+  wire \first_tile$236 ;
+  wire \first_tile$284 ;
+  wire \first_tile$293 ;
+  wire \first_tile$329 ;
+  wire \first_tile$337 ;
+  wire \first_tile$361 ;
+  wire \first_tile$366 ;
+  wire \first_tile$375 ;
   wire forget;
   wire group;
+  wire here;
+  wire \here$437 ;
   wire hold;
-  wire \hold$377 ;
-  wire \hold$390 ;
-  wire \hold$416 ;
+  wire \hold$379 ;
+  wire \hold$391 ;
+  wire \hold$417 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$219 ;
-  wire [3:0] \kernel$231 ;
-  wire [3:0] \kernel$279 ;
-  wire [3:0] \kernel$288 ;
-  wire [3:0] \kernel$324 ;
-  wire [3:0] \kernel$332 ;
-  wire [3:0] \kernel$356 ;
-  wire [3:0] \kernel$361 ;
-  wire [3:0] \kernel$370 ;
+  wire [3:0] \kernel$221 ;
+  wire [3:0] \kernel$233 ;
+  wire [3:0] \kernel$281 ;
+  wire [3:0] \kernel$290 ;
+  wire [3:0] \kernel$326 ;
+  wire [3:0] \kernel$334 ;
+  wire [3:0] \kernel$358 ;
+  wire [3:0] \kernel$363 ;
+  wire [3:0] \kernel$372 ;
   wire [2:0] lane;
   wire [2:0] \lane$132 ;
-  wire [2:0] \lane$142 ;
-  wire [2:0] \lane$388 ;
-  wire [2:0] \lane$430 ;
-  wire [2:0] \lane$432 ;
-  wire [2:0] \lane$438 ;
+  wire [2:0] \lane$144 ;
+  wire [2:0] \lane$389 ;
+  wire [2:0] \lane$431 ;
+  wire [2:0] \lane$433 ;
+  wire [2:0] \lane$440 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
   reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$220 ;
-  wire [1:0] \level$232 ;
-  wire [1:0] \level$280 ;
-  wire [1:0] \level$289 ;
-  wire [1:0] \level$325 ;
-  wire [1:0] \level$333 ;
-  wire [1:0] \level$357 ;
-  wire [1:0] \level$362 ;
-  wire [1:0] \level$371 ;
+  wire [1:0] \level$222 ;
+  wire [1:0] \level$234 ;
+  wire [1:0] \level$282 ;
+  wire [1:0] \level$291 ;
+  wire [1:0] \level$327 ;
+  wire [1:0] \level$335 ;
+  wire [1:0] \level$359 ;
+  wire [1:0] \level$364 ;
+  wire [1:0] \level$373 ;
   (* init = 24'h000000 *)
   wire [23:0] loaded;
   wire signed [23:0] \loaded[0] ;
-  wire loading;
+  reg loading = 1'h0;
+  (* init = 1'h0 *)
+  wire \loading$376 ;
   wire [2:0] missing;
-  wire [2:0] \missing$447 ;
+  wire [2:0] \missing$449 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -1122,31 +1034,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
   reg signed [23:0] parameter_0 = 24'h000000;
-  wire signed [23:0] \parameters__payload$458 ;
-  wire \parameters__ready$459 ;
-  wire \parameters__valid$457 ;
+  wire signed [23:0] \parameters__payload$460 ;
+  wire \parameters__ready$461 ;
+  wire \parameters__valid$459 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$295 ;
-  wire signed [31:0] \product$296 ;
   wire signed [31:0] \product$297 ;
   wire signed [31:0] \product$298 ;
   wire signed [31:0] \product$299 ;
   wire signed [31:0] \product$300 ;
   wire signed [31:0] \product$301 ;
+  wire signed [31:0] \product$302 ;
+  wire signed [31:0] \product$303 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$391 ;
-  reg [6:0] \read_address$397 ;
-  wire [5:0] \read_address$408 ;
-  reg [10:0] \read_address$418 ;
-  reg [8:0] \read_address$433 ;
+  reg [1:0] \read_address$392 ;
+  reg [6:0] \read_address$398 ;
+  wire [5:0] \read_address$409 ;
+  reg [10:0] \read_address$419 ;
+  reg [8:0] \read_address$434 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$216 ;
-  wire [127:0] \read_data$217 ;
-  wire [191:0] \read_data$223 ;
-  wire [191:0] \read_data$283 ;
-  wire [127:0] \read_data$337 ;
+  wire [127:0] \read_data$218 ;
+  wire [127:0] \read_data$219 ;
+  wire [191:0] \read_data$225 ;
+  wire [191:0] \read_data$285 ;
+  wire [127:0] \read_data$339 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1247,24 +1159,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$452 ;
-  wire signed [23:0] \results__payload$463 ;
-  wire \results__ready$464 ;
-  wire \results__valid$462 ;
+  wire \resident$454 ;
+  wire signed [23:0] \results__payload$465 ;
+  wire \results__ready$466 ;
+  wire \results__valid$464 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$379 ;
   wire [4:0] \row$381 ;
-  wire [10:0] \row$382 ;
+  wire [4:0] \row$383 ;
   wire [10:0] \row$384 ;
-  wire [1:0] \row$393 ;
-  wire [10:0] \row$398 ;
-  wire [10:0] \row$400 ;
-  wire [5:0] \row$409 ;
-  wire [10:0] \row$422 ;
-  wire [10:0] \row$426 ;
-  wire [8:0] \row$436 ;
+  wire [10:0] \row$386 ;
+  wire [1:0] \row$394 ;
+  wire [10:0] \row$399 ;
+  wire [10:0] \row$401 ;
+  wire [5:0] \row$410 ;
+  wire [10:0] \row$424 ;
+  wire [10:0] \row$427 ;
+  wire [8:0] \row$438 ;
   reg row24_0_loads_0_1 = 1'h0;
   reg row24_0_loads_0_2 = 1'h0;
   reg [4:0] row24_0_loads_1_1 = 5'h00;
@@ -1284,25 +1196,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$423 ;
-  wire [127:0] \rows$423[0] ;
-  wire signed [15:0] \rows$423[0][0] ;
-  wire signed [15:0] \rows$423[0][1] ;
-  wire signed [15:0] \rows$423[0][2] ;
-  wire signed [15:0] \rows$423[0][3] ;
-  wire signed [15:0] \rows$423[0][4] ;
-  wire signed [15:0] \rows$423[0][5] ;
-  wire signed [15:0] \rows$423[0][6] ;
-  wire signed [15:0] \rows$423[0][7] ;
-  wire [127:0] \rows$423[1] ;
-  wire signed [15:0] \rows$423[1][0] ;
-  wire signed [15:0] \rows$423[1][1] ;
-  wire signed [15:0] \rows$423[1][2] ;
-  wire signed [15:0] \rows$423[1][3] ;
-  wire signed [15:0] \rows$423[1][4] ;
-  wire signed [15:0] \rows$423[1][5] ;
-  wire signed [15:0] \rows$423[1][6] ;
-  wire signed [15:0] \rows$423[1][7] ;
+  wire [255:0] \rows$425 ;
+  wire [127:0] \rows$425[0] ;
+  wire signed [15:0] \rows$425[0][0] ;
+  wire signed [15:0] \rows$425[0][1] ;
+  wire signed [15:0] \rows$425[0][2] ;
+  wire signed [15:0] \rows$425[0][3] ;
+  wire signed [15:0] \rows$425[0][4] ;
+  wire signed [15:0] \rows$425[0][5] ;
+  wire signed [15:0] \rows$425[0][6] ;
+  wire signed [15:0] \rows$425[0][7] ;
+  wire [127:0] \rows$425[1] ;
+  wire signed [15:0] \rows$425[1][0] ;
+  wire signed [15:0] \rows$425[1][1] ;
+  wire signed [15:0] \rows$425[1][2] ;
+  wire signed [15:0] \rows$425[1][3] ;
+  wire signed [15:0] \rows$425[1][4] ;
+  wire signed [15:0] \rows$425[1][5] ;
+  wire signed [15:0] \rows$425[1][6] ;
+  wire signed [15:0] \rows$425[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1313,23 +1225,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$455 ;
-  wire \samples__ready$456 ;
-  wire \samples__valid$454 ;
+  wire signed [15:0] \samples__payload$457 ;
+  wire \samples__ready$458 ;
+  wire \samples__valid$456 ;
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$221 ;
-  wire \slot$233 ;
-  wire \slot$281 ;
-  wire \slot$290 ;
-  wire \slot$326 ;
-  wire \slot$334 ;
-  wire \slot$358 ;
-  wire \slot$363 ;
-  wire \slot$372 ;
-  wire \slot$448 ;
-  wire \slot$449 ;
+  wire \slot$223 ;
+  wire \slot$235 ;
+  wire \slot$283 ;
+  wire \slot$292 ;
+  wire \slot$328 ;
+  wire \slot$336 ;
+  wire \slot$360 ;
+  wire \slot$365 ;
+  wire \slot$374 ;
+  wire \slot$450 ;
+  wire \slot$451 ;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1345,11 +1257,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$442 ;
+  wire \start$444 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$308 ;
+  wire signed [26:0] \sum$310 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1453,49 +1365,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$267 ;
-  wire [1:0] \tag$267.edge ;
-  wire \tag$267.first ;
-  wire \tag$267.first_tile ;
-  wire [3:0] \tag$267.kernel ;
-  wire \tag$267.last ;
-  wire \tag$267.last_tile ;
-  wire [1:0] \tag$267.level ;
-  wire [1:0] \tag$267.row_level ;
-  wire \tag$267.slot ;
-  wire \tag$267.sum_first ;
-  wire \tag$267.sum_last ;
-  wire [1:0] \tag$267.sum_level ;
-  wire \tag$267.valid ;
+  wire [19:0] \tag$269 ;
+  wire [1:0] \tag$269.edge ;
+  wire \tag$269.first ;
+  wire \tag$269.first_tile ;
+  wire [3:0] \tag$269.kernel ;
+  wire \tag$269.last ;
+  wire \tag$269.last_tile ;
+  wire [1:0] \tag$269.level ;
+  wire [1:0] \tag$269.row_level ;
+  wire \tag$269.slot ;
+  wire \tag$269.sum_first ;
+  wire \tag$269.sum_last ;
+  wire [1:0] \tag$269.sum_level ;
+  wire \tag$269.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$318 ;
-  wire [1:0] \tag$318.edge ;
-  wire \tag$318.first ;
-  wire \tag$318.first_tile ;
-  wire [3:0] \tag$318.kernel ;
-  wire \tag$318.last ;
-  wire \tag$318.last_tile ;
-  wire [1:0] \tag$318.level ;
-  wire [1:0] \tag$318.row_level ;
-  wire \tag$318.slot ;
-  wire \tag$318.sum_first ;
-  wire \tag$318.sum_last ;
-  wire [1:0] \tag$318.sum_level ;
-  wire \tag$318.valid ;
-  wire [19:0] \tag$365 ;
-  wire [1:0] \tag$365.edge ;
-  wire \tag$365.first ;
-  wire \tag$365.first_tile ;
-  wire [3:0] \tag$365.kernel ;
-  wire \tag$365.last ;
-  wire \tag$365.last_tile ;
-  wire [1:0] \tag$365.level ;
-  wire [1:0] \tag$365.row_level ;
-  wire \tag$365.slot ;
-  wire \tag$365.sum_first ;
-  wire \tag$365.sum_last ;
-  wire [1:0] \tag$365.sum_level ;
-  wire \tag$365.valid ;
+  wire [19:0] \tag$320 ;
+  wire [1:0] \tag$320.edge ;
+  wire \tag$320.first ;
+  wire \tag$320.first_tile ;
+  wire [3:0] \tag$320.kernel ;
+  wire \tag$320.last ;
+  wire \tag$320.last_tile ;
+  wire [1:0] \tag$320.level ;
+  wire [1:0] \tag$320.row_level ;
+  wire \tag$320.slot ;
+  wire \tag$320.sum_first ;
+  wire \tag$320.sum_last ;
+  wire [1:0] \tag$320.sum_level ;
+  wire \tag$320.valid ;
+  wire [19:0] \tag$367 ;
+  wire [1:0] \tag$367.edge ;
+  wire \tag$367.first ;
+  wire \tag$367.first_tile ;
+  wire [3:0] \tag$367.kernel ;
+  wire \tag$367.last ;
+  wire \tag$367.last_tile ;
+  wire [1:0] \tag$367.level ;
+  wire [1:0] \tag$367.row_level ;
+  wire \tag$367.slot ;
+  wire \tag$367.sum_first ;
+  wire \tag$367.sum_last ;
+  wire [1:0] \tag$367.sum_level ;
+  wire \tag$367.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1677,27 +1589,28 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \tag_9.sum_last ;
   wire [1:0] \tag_9.sum_level ;
   wire \tag_9.valid ;
+  wire takes;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$271 ;
-  wire signed [35:0] \total$272 ;
   wire signed [35:0] \total$273 ;
   wire signed [35:0] \total$274 ;
   wire signed [35:0] \total$275 ;
   wire signed [35:0] \total$276 ;
   wire signed [35:0] \total$277 ;
-  wire signed [38:0] \total$322 ;
-  wire signed [38:0] \total$366 ;
+  wire signed [35:0] \total$278 ;
+  wire signed [35:0] \total$279 ;
+  wire signed [38:0] \total$324 ;
+  wire signed [38:0] \total$368 ;
   wire [287:0] totals;
-  wire [287:0] \totals$319 ;
-  wire signed [35:0] \totals$319[0] ;
-  wire signed [35:0] \totals$319[1] ;
-  wire signed [35:0] \totals$319[2] ;
-  wire signed [35:0] \totals$319[3] ;
-  wire signed [35:0] \totals$319[4] ;
-  wire signed [35:0] \totals$319[5] ;
-  wire signed [35:0] \totals$319[6] ;
-  wire signed [35:0] \totals$319[7] ;
+  wire [287:0] \totals$321 ;
+  wire signed [35:0] \totals$321[0] ;
+  wire signed [35:0] \totals$321[1] ;
+  wire signed [35:0] \totals$321[2] ;
+  wire signed [35:0] \totals$321[3] ;
+  wire signed [35:0] \totals$321[4] ;
+  wire signed [35:0] \totals$321[5] ;
+  wire signed [35:0] \totals$321[6] ;
+  wire signed [35:0] \totals$321[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1707,34 +1620,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$218 ;
-  wire \trigger$230 ;
-  wire \trigger$278 ;
-  wire \trigger$286 ;
-  wire \trigger$323 ;
-  wire \trigger$331 ;
-  wire \trigger$354 ;
-  wire \trigger$360 ;
-  wire \trigger$368 ;
+  wire \trigger$220 ;
+  wire \trigger$232 ;
+  wire \trigger$280 ;
+  wire \trigger$288 ;
+  wire \trigger$325 ;
+  wire \trigger$333 ;
+  wire \trigger$356 ;
+  wire \trigger$362 ;
+  wire \trigger$370 ;
   wire [31:0] value;
   wire waiting;
   wire signed [23:0] word;
-  wire signed [34:0] \word$306 ;
-  wire signed [34:0] \word$309 ;
-  wire signed [15:0] \word$404 ;
+  wire signed [34:0] \word$308 ;
+  wire signed [34:0] \word$311 ;
+  wire signed [15:0] \word$405 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$303 ;
-  wire signed [23:0] \words$303[0] ;
-  wire signed [23:0] \words$303[1] ;
-  wire signed [23:0] \words$303[2] ;
-  wire signed [23:0] \words$303[3] ;
-  wire signed [23:0] \words$303[4] ;
-  wire signed [23:0] \words$303[5] ;
-  wire signed [23:0] \words$303[6] ;
-  wire signed [23:0] \words$303[7] ;
-  wire [15:0] \words$427 ;
-  wire signed [15:0] \words$427[0] ;
+  wire [191:0] \words$305 ;
+  wire signed [23:0] \words$305[0] ;
+  wire signed [23:0] \words$305[1] ;
+  wire signed [23:0] \words$305[2] ;
+  wire signed [23:0] \words$305[3] ;
+  wire signed [23:0] \words$305[4] ;
+  wire signed [23:0] \words$305[5] ;
+  wire signed [23:0] \words$305[6] ;
+  wire signed [23:0] \words$305[7] ;
+  wire [15:0] \words$428 ;
+  wire signed [15:0] \words$428[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1743,55 +1656,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  wire write;
-  wire \write$424 ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$394 ;
-  wire [6:0] \write_address$401 ;
-  wire [5:0] \write_address$410 ;
-  reg [10:0] \write_address$419 ;
-  reg [8:0] \write_address$434 ;
+  reg [1:0] \write_address$395 ;
+  wire [6:0] \write_address$402 ;
+  wire [5:0] \write_address$411 ;
+  reg [10:0] \write_address$420 ;
+  reg [8:0] \write_address$435 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$395 ;
-  wire [127:0] \write_data$403 ;
-  wire [127:0] \write_data$412 ;
-  reg [127:0] \write_data$420 ;
-  reg [127:0] \write_data$435 ;
+  reg [191:0] \write_data$396 ;
+  wire [127:0] \write_data$404 ;
+  wire [127:0] \write_data$413 ;
+  reg [127:0] \write_data$421 ;
+  reg [127:0] \write_data$436 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$396 ;
-  wire [7:0] \write_enable$405 ;
-  wire [7:0] \write_enable$413 ;
-  wire [7:0] \write_enable$428 ;
-  wire [7:0] \write_enable$437 ;
+  wire [7:0] \write_enable$397 ;
+  wire [7:0] \write_enable$406 ;
+  wire [7:0] \write_enable$414 ;
+  wire [7:0] \write_enable$429 ;
+  wire [7:0] \write_enable$439 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$355 ;
-  wire [1:0] \write_tag$355.edge ;
-  wire \write_tag$355.first ;
-  wire \write_tag$355.first_tile ;
-  wire [3:0] \write_tag$355.kernel ;
-  wire \write_tag$355.last ;
-  wire \write_tag$355.last_tile ;
-  wire [1:0] \write_tag$355.level ;
-  wire [1:0] \write_tag$355.row_level ;
-  wire \write_tag$355.slot ;
-  wire \write_tag$355.sum_first ;
-  wire \write_tag$355.sum_last ;
-  wire [1:0] \write_tag$355.sum_level ;
-  wire \write_tag$355.valid ;
-  wire [19:0] \write_tag$369 ;
-  wire [1:0] \write_tag$369.edge ;
-  wire \write_tag$369.first ;
-  wire \write_tag$369.first_tile ;
-  wire [3:0] \write_tag$369.kernel ;
-  wire \write_tag$369.last ;
-  wire \write_tag$369.last_tile ;
-  wire [1:0] \write_tag$369.level ;
-  wire [1:0] \write_tag$369.row_level ;
-  wire \write_tag$369.slot ;
-  wire \write_tag$369.sum_first ;
-  wire \write_tag$369.sum_last ;
-  wire [1:0] \write_tag$369.sum_level ;
-  wire \write_tag$369.valid ;
+  wire [19:0] \write_tag$357 ;
+  wire [1:0] \write_tag$357.edge ;
+  wire \write_tag$357.first ;
+  wire \write_tag$357.first_tile ;
+  wire [3:0] \write_tag$357.kernel ;
+  wire \write_tag$357.last ;
+  wire \write_tag$357.last_tile ;
+  wire [1:0] \write_tag$357.level ;
+  wire [1:0] \write_tag$357.row_level ;
+  wire \write_tag$357.slot ;
+  wire \write_tag$357.sum_first ;
+  wire \write_tag$357.sum_last ;
+  wire [1:0] \write_tag$357.sum_level ;
+  wire \write_tag$357.valid ;
+  wire [19:0] \write_tag$371 ;
+  wire [1:0] \write_tag$371.edge ;
+  wire \write_tag$371.first ;
+  wire \write_tag$371.first_tile ;
+  wire [3:0] \write_tag$371.kernel ;
+  wire \write_tag$371.last ;
+  wire \write_tag$371.last_tile ;
+  wire [1:0] \write_tag$371.level ;
+  wire [1:0] \write_tag$371.row_level ;
+  wire \write_tag$371.slot ;
+  wire \write_tag$371.sum_first ;
+  wire \write_tag$371.sum_last ;
+  wire [1:0] \write_tag$371.sum_level ;
+  wire \write_tag$371.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1808,239 +1719,127 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$237  = \$233  & \$236 ;
-  assign \$238  = row24_0_loads_2_2 == 3'h7;
-  assign \$239  = row24_0_loads_0_2 & \$238 ;
-  assign \$240  = | { \$239 , \$237  };
-  assign \$242  = \bank$387  == 2'h3;
-  assign \$246  = \$242  & \$245 ;
-  assign \$247  = ! row24_1_loads_2_2;
-  assign \$248  = row24_1_loads_0_2 & \$247 ;
-  assign \$249  = | { \$248 , \$246  };
-  assign \$250  = \bank$387  == 2'h3;
-  assign \$254  = \$250  & \$253 ;
-  assign \$255  = row24_1_loads_2_2 == 1'h1;
-  assign \$256  = row24_1_loads_0_2 & \$255 ;
-  assign \$257  = | { \$256 , \$254  };
-  assign \$258  = \bank$387  == 2'h3;
-  assign \$262  = \$258  & \$261 ;
-  assign \$263  = row24_1_loads_2_2 == 2'h2;
-  assign \$264  = row24_1_loads_0_2 & \$263 ;
-  assign \$265  = | { \$264 , \$262  };
-  assign \$266  = \bank$387  == 2'h3;
-  assign \$270  = \$266  & \$269 ;
-  assign \$271  = row24_1_loads_2_2 == 2'h3;
-  assign \$272  = row24_1_loads_0_2 & \$271 ;
-  assign \$273  = | { \$272 , \$270  };
-  assign \$274  = \bank$387  == 2'h3;
-  assign \$278  = \$274  & \$277 ;
-  assign \$279  = row24_1_loads_2_2 == 3'h4;
-  assign \$280  = row24_1_loads_0_2 & \$279 ;
-  assign \$281  = | { \$280 , \$278  };
-  assign \$282  = \bank$387  == 2'h3;
-  assign \$286  = \$282  & \$285 ;
-  assign \$287  = row24_1_loads_2_2 == 3'h5;
-  assign \$288  = row24_1_loads_0_2 & \$287 ;
-  assign \$289  = | { \$288 , \$286  };
-  assign \$290  = \bank$387  == 2'h3;
-  assign \$294  = \$290  & \$293 ;
-  assign \$295  = row24_1_loads_2_2 == 3'h6;
-  assign \$296  = row24_1_loads_0_2 & \$295 ;
-  assign \$297  = | { \$296 , \$294  };
-  assign \$298  = \bank$387  == 2'h3;
-  assign \$302  = \$298  & \$301 ;
-  assign \$303  = row24_1_loads_2_2 == 3'h7;
-  assign \$304  = row24_1_loads_0_2 & \$303 ;
-  assign \$305  = | { \$304 , \$302  };
-  assign \$306  = \bank$64  == 2'h2;
-  assign \$307  = \active$399  & \$306 ;
-  assign \$308  = ! lane_x;
-  assign \$309  = enable_x & \$308 ;
-  assign \$311  = lane_x == 1'h1;
-  assign \$312  = enable_x & \$311 ;
-  assign \$314  = lane_x == 2'h2;
-  assign \$315  = enable_x & \$314 ;
-  assign \$317  = lane_x == 2'h3;
-  assign \$318  = enable_x & \$317 ;
-  assign \$320  = lane_x == 3'h4;
-  assign \$321  = enable_x & \$320 ;
-  assign \$323  = lane_x == 3'h5;
-  assign \$324  = enable_x & \$323 ;
-  assign \$326  = lane_x == 3'h6;
-  assign \$327  = enable_x & \$326 ;
-  assign \$329  = lane_x == 3'h7;
-  assign \$330  = enable_x & \$329 ;
-  assign \$332  = ! lane_y;
-  assign \$333  = enable_y & \$332 ;
-  assign \$335  = lane_y == 1'h1;
-  assign \$336  = enable_y & \$335 ;
-  assign \$338  = lane_y == 2'h2;
-  assign \$339  = enable_y & \$338 ;
-  assign \$341  = lane_y == 2'h3;
-  assign \$342  = enable_y & \$341 ;
-  assign \$344  = lane_y == 3'h4;
-  assign \$345  = enable_y & \$344 ;
-  assign \$347  = lane_y == 3'h5;
-  assign \$348  = enable_y & \$347 ;
-  assign \$350  = lane_y == 3'h6;
-  assign \$351  = enable_y & \$350 ;
-  assign \$353  = lane_y == 3'h7;
-  assign \$354  = enable_y & \$353 ;
-  assign \$356  = ! \bank$64 ;
-  assign \$357  = \active$399  & \$356 ;
-  assign \$359  = ! \bank$425 ;
-  assign \$360  = \write$424  & \$359 ;
-  assign \$361  = ! \bank$387 ;
-  assign \$365  = \$361  & \$364 ;
-  assign \$368  = \$367  | row_enables[0];
-  assign \$370  = ! \bank$425 ;
-  assign \$371  = ! \lane$432 ;
-  assign \$372  = \write$424  & \$371 ;
-  assign \$374  = \$370  & \$373 ;
-  assign \$375  = | { \$374 , \$369 , \$365  };
-  assign \$376  = ! \bank$387 ;
-  assign \$380  = \$376  & \$379 ;
-  assign \$385  = ! \bank$425 ;
-  assign \$386  = \lane$432  == 1'h1;
-  assign \$387  = \write$424  & \$386 ;
-  assign \$389  = \$385  & \$388 ;
-  assign \$390  = | { \$389 , \$384 , \$380  };
-  assign \$391  = ! \bank$387 ;
-  assign \$395  = \$391  & \$394 ;
-  assign \$400  = ! \bank$425 ;
-  assign \$401  = \lane$432  == 2'h2;
-  assign \$402  = \write$424  & \$401 ;
-  assign \$404  = \$400  & \$403 ;
-  assign \$405  = | { \$404 , \$399 , \$395  };
-  assign \$406  = ! \bank$387 ;
-  assign \$410  = \$406  & \$409 ;
-  assign \$415  = ! \bank$425 ;
-  assign \$416  = \lane$432  == 2'h3;
-  assign \$417  = \write$424  & \$416 ;
-  assign \$419  = \$415  & \$418 ;
-  assign \$420  = | { \$419 , \$414 , \$410  };
-  assign \$421  = ! \bank$387 ;
-  assign \$425  = \$421  & \$424 ;
-  assign \$430  = ! \bank$425 ;
-  assign \$431  = \lane$432  == 3'h4;
-  assign \$432  = \write$424  & \$431 ;
-  assign \$434  = \$430  & \$433 ;
-  assign \$435  = | { \$434 , \$429 , \$425  };
-  assign \$436  = ! \bank$387 ;
-  assign \$440  = \$436  & \$439 ;
-  assign \$445  = ! \bank$425 ;
-  assign \$446  = \lane$432  == 3'h5;
-  assign \$447  = \write$424  & \$446 ;
-  assign \$449  = \$445  & \$448 ;
-  assign \$450  = | { \$449 , \$444 , \$440  };
-  assign \$451  = ! \bank$387 ;
-  assign \$455  = \$451  & \$454 ;
-  assign \$460  = ! \bank$425 ;
-  assign \$461  = \lane$432  == 3'h6;
-  assign \$462  = \write$424  & \$461 ;
-  assign \$464  = \$460  & \$463 ;
-  assign \$465  = | { \$464 , \$459 , \$455  };
-  assign \$466  = ! \bank$387 ;
-  assign \$470  = \$466  & \$469 ;
-  assign \$475  = ! \bank$425 ;
-  assign \$476  = \lane$432  == 3'h7;
-  assign \$477  = \write$424  & \$476 ;
-  assign \$479  = \$475  & \$478 ;
-  assign \$480  = | { \$479 , \$474 , \$470  };
-  assign \$481  = \bank$64  == 1'h1;
-  assign \$482  = \active$399  & \$481 ;
-  assign \$485  = \write$424  & \$484 ;
-  assign \$486  = \bank$387  == 1'h1;
-  assign \$490  = \$486  & \$489 ;
-  assign \$493  = \$492  | row_enables[8];
-  assign \$496  = ! \lane$432 ;
-  assign \$497  = \write$424  & \$496 ;
-  assign \$499  = \$495  & \$498 ;
-  assign \$500  = | { \$499 , \$494 , \$490  };
-  assign \$501  = \bank$387  == 1'h1;
-  assign \$505  = \$501  & \$504 ;
-  assign \$511  = \lane$432  == 1'h1;
-  assign \$512  = \write$424  & \$511 ;
-  assign \$514  = \$510  & \$513 ;
-  assign \$515  = | { \$514 , \$509 , \$505  };
-  assign \$516  = \bank$387  == 1'h1;
-  assign \$520  = \$516  & \$519 ;
-  assign \$526  = \lane$432  == 2'h2;
-  assign \$527  = \write$424  & \$526 ;
-  assign \$529  = \$525  & \$528 ;
-  assign \$530  = | { \$529 , \$524 , \$520  };
-  assign \$531  = \bank$387  == 1'h1;
-  assign \$535  = \$531  & \$534 ;
-  assign \$541  = \lane$432  == 2'h3;
-  assign \$542  = \write$424  & \$541 ;
-  assign \$544  = \$540  & \$543 ;
-  assign \$545  = | { \$544 , \$539 , \$535  };
-  assign \$546  = \bank$387  == 1'h1;
-  assign \$550  = \$546  & \$549 ;
-  assign \$556  = \lane$432  == 3'h4;
-  assign \$557  = \write$424  & \$556 ;
-  assign \$559  = \$555  & \$558 ;
-  assign \$560  = | { \$559 , \$554 , \$550  };
-  assign \$561  = \bank$387  == 1'h1;
-  assign \$565  = \$561  & \$564 ;
-  assign \$571  = \lane$432  == 3'h5;
-  assign \$572  = \write$424  & \$571 ;
-  assign \$574  = \$570  & \$573 ;
-  assign \$575  = | { \$574 , \$569 , \$565  };
-  assign \$576  = \bank$387  == 1'h1;
-  assign \$580  = \$576  & \$579 ;
-  assign \$586  = \lane$432  == 3'h6;
-  assign \$587  = \write$424  & \$586 ;
-  assign \$589  = \$585  & \$588 ;
-  assign \$590  = | { \$589 , \$584 , \$580  };
-  assign \$591  = \bank$387  == 1'h1;
-  assign \$595  = \$591  & \$594 ;
-  assign \$601  = \lane$432  == 3'h7;
-  assign \$602  = \write$424  & \$601 ;
-  assign \$604  = \$600  & \$603 ;
-  assign \$605  = | { \$604 , \$599 , \$595  };
-  assign \$606  = ~ \$signal$160 ;
-  assign \$signal$162  = \$signal$157  & \$606 ;
-  assign \$607  = \$signal$161  == 1'h1;
-  assign \$608  = \$signal$161  == 2'h2;
-  assign \$609  = \$signal$161  == 2'h3;
-  assign \$610  = \$signal$161  == 3'h4;
-  assign \start$442  = \$609  | \$610 ;
-  assign group = \$signal$161  == 3'h4;
-  assign forget = \$signal$161  == 3'h5;
-  assign rewind = \$signal$161  == 3'h6;
-  assign clear_0 = \$signal$161  == 3'h7;
-  assign clear_1 = \$signal$161  == 3'h7;
-  assign clear_2 = \$signal$161  == 3'h7;
-  assign clear_3 = \$signal$161  == 3'h7;
-  assign clear_4 = \$signal$161  == 3'h7;
-  assign clear_5 = \$signal$161  == 3'h7;
-  assign clear_6 = \$signal$161  == 3'h7;
-  assign clear_7 = \$signal$161  == 3'h7;
-  assign clear_8 = \$signal$161  == 3'h7;
-  assign clear_9 = \$signal$161  == 3'h7;
-  assign clear_10 = \$signal$161  == 3'h7;
-  assign clear_11 = \$signal$161  == 3'h7;
-  assign clear_12 = \$signal$161  == 3'h7;
-  assign clear_13 = \$signal$161  == 3'h7;
-  assign clear_14 = \$signal$161  == 3'h7;
-  assign \$611  = ! left;
-  assign \$612  = \$signal$162  & \$611 ;
-  assign \$613  = ~ \$612 ;
+  assign \$329  = \active$426 [0] & \$328 ;
+  assign \$331  = | { \$330 , \$327 , \$322  };
+  assign \$335  = here & word_enables[0];
+  assign \$338  = here & row_enables[1];
+  assign \$340  = \lane$433  == 1'h1;
+  assign \$341  = \active$426 [0] & \$340 ;
+  assign \$343  = | { \$342 , \$339 , \$334  };
+  assign \$347  = here & word_enables[0];
+  assign \$350  = here & row_enables[2];
+  assign \$352  = \lane$433  == 2'h2;
+  assign \$353  = \active$426 [0] & \$352 ;
+  assign \$355  = | { \$354 , \$351 , \$346  };
+  assign \$359  = here & word_enables[0];
+  assign \$362  = here & row_enables[3];
+  assign \$364  = \lane$433  == 2'h3;
+  assign \$365  = \active$426 [0] & \$364 ;
+  assign \$367  = | { \$366 , \$363 , \$358  };
+  assign \$371  = here & word_enables[0];
+  assign \$374  = here & row_enables[4];
+  assign \$376  = \lane$433  == 3'h4;
+  assign \$377  = \active$426 [0] & \$376 ;
+  assign \$379  = | { \$378 , \$375 , \$370  };
+  assign \$383  = here & word_enables[0];
+  assign \$386  = here & row_enables[5];
+  assign \$388  = \lane$433  == 3'h5;
+  assign \$389  = \active$426 [0] & \$388 ;
+  assign \$391  = | { \$390 , \$387 , \$382  };
+  assign \$395  = here & word_enables[0];
+  assign \$398  = here & row_enables[6];
+  assign \$400  = \lane$433  == 3'h6;
+  assign \$401  = \active$426 [0] & \$400 ;
+  assign \$403  = | { \$402 , \$399 , \$394  };
+  assign \$407  = here & word_enables[0];
+  assign \$410  = here & row_enables[7];
+  assign \$412  = \lane$433  == 3'h7;
+  assign \$413  = \active$426 [0] & \$412 ;
+  assign \$415  = | { \$414 , \$411 , \$406  };
+  assign \$416  = \here$437  & writing[1];
+  assign \$420  = \here$437  & word_enables[1];
+  assign \$423  = \here$437  & row_enables[8];
+  assign \$424  = \$422  | \$423 ;
+  assign \$425  = ! \lane$433 ;
+  assign \$426  = \active$426 [1] & \$425 ;
+  assign \$428  = | { \$427 , \$424 , \$419  };
+  assign \$432  = \here$437  & word_enables[1];
+  assign \$435  = \here$437  & row_enables[9];
+  assign \$437  = \lane$433  == 1'h1;
+  assign \$438  = \active$426 [1] & \$437 ;
+  assign \$440  = | { \$439 , \$436 , \$431  };
+  assign \$444  = \here$437  & word_enables[1];
+  assign \$447  = \here$437  & row_enables[10];
+  assign \$449  = \lane$433  == 2'h2;
+  assign \$450  = \active$426 [1] & \$449 ;
+  assign \$452  = | { \$451 , \$448 , \$443  };
+  assign \$456  = \here$437  & word_enables[1];
+  assign \$459  = \here$437  & row_enables[11];
+  assign \$461  = \lane$433  == 2'h3;
+  assign \$462  = \active$426 [1] & \$461 ;
+  assign \$464  = | { \$463 , \$460 , \$455  };
+  assign \$468  = \here$437  & word_enables[1];
+  assign \$471  = \here$437  & row_enables[12];
+  assign \$473  = \lane$433  == 3'h4;
+  assign \$474  = \active$426 [1] & \$473 ;
+  assign \$476  = | { \$475 , \$472 , \$467  };
+  assign \$480  = \here$437  & word_enables[1];
+  assign \$483  = \here$437  & row_enables[13];
+  assign \$485  = \lane$433  == 3'h5;
+  assign \$486  = \active$426 [1] & \$485 ;
+  assign \$488  = | { \$487 , \$484 , \$479  };
+  assign \$492  = \here$437  & word_enables[1];
+  assign \$495  = \here$437  & row_enables[14];
+  assign \$497  = \lane$433  == 3'h6;
+  assign \$498  = \active$426 [1] & \$497 ;
+  assign \$500  = | { \$499 , \$496 , \$491  };
+  assign \$504  = \here$437  & word_enables[1];
+  assign \$507  = \here$437  & row_enables[15];
+  assign \$509  = \lane$433  == 3'h7;
+  assign \$510  = \active$426 [1] & \$509 ;
+  assign \$512  = | { \$511 , \$508 , \$503  };
+  assign \$513  = ~ \$signal$162 ;
+  assign \$signal$164  = \$signal$159  & \$513 ;
+  assign \$514  = \$signal$163  == 1'h1;
+  assign \$515  = \$signal$163  == 2'h2;
+  assign \$516  = \$signal$163  == 2'h3;
+  assign \$517  = \$signal$163  == 3'h4;
+  assign \start$444  = \$516  | \$517 ;
+  assign group = \$signal$163  == 3'h4;
+  assign forget = \$signal$163  == 3'h5;
+  assign rewind = \$signal$163  == 3'h6;
+  assign clear_0 = \$signal$163  == 3'h7;
+  assign clear_1 = \$signal$163  == 3'h7;
+  assign clear_2 = \$signal$163  == 3'h7;
+  assign clear_3 = \$signal$163  == 3'h7;
+  assign clear_4 = \$signal$163  == 3'h7;
+  assign clear_5 = \$signal$163  == 3'h7;
+  assign clear_6 = \$signal$163  == 3'h7;
+  assign clear_7 = \$signal$163  == 3'h7;
+  assign clear_8 = \$signal$163  == 3'h7;
+  assign clear_9 = \$signal$163  == 3'h7;
+  assign clear_10 = \$signal$163  == 3'h7;
+  assign clear_11 = \$signal$163  == 3'h7;
+  assign clear_12 = \$signal$163  == 3'h7;
+  assign clear_13 = \$signal$163  == 3'h7;
+  assign clear_14 = \$signal$163  == 3'h7;
+  assign \$518  = ! left;
+  assign \$519  = \$signal$164  & \$518 ;
+  assign \$520  = ~ \$519 ;
   always @(posedge clk)
-    tag_1 <= \$614 ;
+    tag_1 <= \$521 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$615 ;
+    a_row_bank_1 <= \$522 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$616 ;
+    a_row_bank_2 <= \$523 ;
   always @(posedge clk)
-    a_row_unneeded_1 <= \$617 ;
+    a_row_unneeded_1 <= \$524 ;
   always @(posedge clk)
-    a_row_unneeded_2 <= \$618 ;
+    a_row_unneeded_2 <= \$525 ;
   always @(posedge clk)
-    a_row_unneeded_3 <= \$619 ;
+    a_row_unneeded_3 <= \$526 ;
   always @(posedge clk)
-    a_row_unneeded_4 <= \$620 ;
+    a_row_unneeded_4 <= \$527 ;
   always @(posedge clk)
     a_row_0 <= \$3 ;
   always @(posedge clk)
@@ -2058,41 +1857,41 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     a_row_7 <= \$17 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$621 ;
+    a_word_bank_1 <= \$528 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$622 ;
+    a_word_bank_2 <= \$529 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$623 ;
+    a_word_lane_1 <= \$530 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$624 ;
+    a_word_lane_2 <= \$531 ;
   always @(posedge clk)
-    a_word_unneeded_1 <= \$625 ;
+    a_word_unneeded_1 <= \$532 ;
   always @(posedge clk)
-    a_word_unneeded_2 <= \$626 ;
+    a_word_unneeded_2 <= \$533 ;
   always @(posedge clk)
-    a_word_unneeded_3 <= \$627 ;
+    a_word_unneeded_3 <= \$534 ;
   always @(posedge clk)
-    a_word_unneeded_4 <= \$628 ;
+    a_word_unneeded_4 <= \$535 ;
   always @(posedge clk)
-    a_word_unneeded_5 <= \$629 ;
+    a_word_unneeded_5 <= \$536 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
     a_word_0 <= \$20 ;
   always @(posedge clk)
-    tag_2 <= \$630 ;
+    tag_2 <= \$537 ;
   always @(posedge clk)
-    tag_3 <= \$631 ;
+    tag_3 <= \$538 ;
   always @(posedge clk)
-    tag_4 <= \$632 ;
+    tag_4 <= \$539 ;
   always @(posedge clk)
-    tag_5 <= \$633 ;
+    tag_5 <= \$540 ;
   always @(posedge clk)
     a_constant <= \$21 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$634 ;
+    b_row_bank_1 <= \$541 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$635 ;
+    b_row_bank_2 <= \$542 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -2110,53 +1909,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$636 ;
+    tag_6 <= \$543 ;
   always @(posedge clk)
-    tag_7 <= \$637 ;
+    tag_7 <= \$544 ;
   always @(posedge clk)
-    tag_8 <= \$638 ;
+    tag_8 <= \$545 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$639 ;
+    old_row_bank_1 <= \$546 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$640 ;
+    old_row_shared_bank <= \$547 ;
   always @(posedge clk)
-    old_row_unneeded_1 <= \$641 ;
+    old_row_unneeded_1 <= \$548 ;
   always @(posedge clk)
-    old_row_unneeded_2 <= \$642 ;
+    old_row_unneeded_2 <= \$549 ;
   always @(posedge clk)
-    old_row_unneeded_3 <= \$643 ;
+    old_row_unneeded_3 <= \$550 ;
   always @(posedge clk)
-    old_row_unshared <= \$644 ;
+    old_row_unshared <= \$551 ;
   always @(posedge clk)
-    old_row_0 <= \$645 ;
+    old_row_0 <= \$552 ;
   always @(posedge clk)
-    old_row_1 <= \$646 ;
+    old_row_1 <= \$553 ;
   always @(posedge clk)
-    old_row_2 <= \$647 ;
+    old_row_2 <= \$554 ;
   always @(posedge clk)
-    old_row_3 <= \$648 ;
+    old_row_3 <= \$555 ;
   always @(posedge clk)
-    old_row_4 <= \$649 ;
+    old_row_4 <= \$556 ;
   always @(posedge clk)
-    old_row_5 <= \$650 ;
+    old_row_5 <= \$557 ;
   always @(posedge clk)
-    old_row_6 <= \$651 ;
+    old_row_6 <= \$558 ;
   always @(posedge clk)
-    old_row_7 <= \$652 ;
+    old_row_7 <= \$559 ;
   always @(posedge clk)
-    tag_9 <= \$653 ;
+    tag_9 <= \$560 ;
   always @(posedge clk)
-    \$signal  <= \$654 ;
+    \$signal  <= \$561 ;
   always @(posedge clk)
-    of_row <= \$655 ;
+    of_row <= \$562 ;
   always @(posedge clk)
-    summed_1 <= \$656 ;
+    summed_1 <= \$563 ;
   always @(posedge clk)
-    summed_2 <= \$657 ;
+    summed_2 <= \$564 ;
   always @(posedge clk)
-    summed_3 <= \$658 ;
+    summed_3 <= \$565 ;
   always @(posedge clk)
-    summed_4 <= \$659 ;
+    summed_4 <= \$566 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -2166,111 +1965,113 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$660 ;
+    first <= \$567 ;
   always @(posedge clk)
-    summed_5 <= \$661 ;
+    summed_5 <= \$568 ;
   always @(posedge clk)
-    summed_6 <= \$662 ;
+    summed_6 <= \$569 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$663 ;
+    bias_word_bank_1 <= \$570 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$664 ;
+    bias_word_bank_2 <= \$571 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$665 ;
+    bias_word_lane_1 <= \$572 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$666 ;
+    bias_word_lane_2 <= \$573 ;
   always @(posedge clk)
-    tag_10 <= \$667 ;
+    tag_10 <= \$574 ;
   always @(posedge clk)
-    tag_11 <= \$668 ;
+    tag_11 <= \$575 ;
   always @(posedge clk)
-    tag_12 <= \$669 ;
+    tag_12 <= \$576 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$670 ;
+    other_rows_bank_1 <= \$577 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$671 ;
+    other_rows_bank_2 <= \$578 ;
+  always @(posedge clk)
+    loading <= \$579 ;
   always @(posedge clk)
     parameter_0 <= \$57 ;
   always @(posedge clk)
-    row24_0_loads_0_1 <= \$672 ;
+    row24_0_loads_0_1 <= \$580 ;
   always @(posedge clk)
-    row24_0_loads_0_2 <= \$673 ;
+    row24_0_loads_0_2 <= \$581 ;
   always @(posedge clk)
-    row24_0_loads_1_1 <= \$674 ;
+    row24_0_loads_1_1 <= \$582 ;
   always @(posedge clk)
-    row24_0_loads_1_2 <= \$675 ;
+    row24_0_loads_1_2 <= \$583 ;
   always @(posedge clk)
-    row24_0_loads_2_1 <= \$676 ;
+    row24_0_loads_2_1 <= \$584 ;
   always @(posedge clk)
-    row24_0_loads_2_2 <= \$677 ;
+    row24_0_loads_2_2 <= \$585 ;
   always @(posedge clk)
-    row24_1_loads_0_1 <= \$678 ;
+    row24_1_loads_0_1 <= \$586 ;
   always @(posedge clk)
-    row24_1_loads_0_2 <= \$679 ;
+    row24_1_loads_0_2 <= \$587 ;
   always @(posedge clk)
-    row24_1_loads_1_1 <= \$680 ;
+    row24_1_loads_1_1 <= \$588 ;
   always @(posedge clk)
-    row24_1_loads_1_2 <= \$681 ;
+    row24_1_loads_1_2 <= \$589 ;
   always @(posedge clk)
-    row24_1_loads_2_1 <= \$682 ;
+    row24_1_loads_2_1 <= \$590 ;
   always @(posedge clk)
-    row24_1_loads_2_2 <= \$683 ;
+    row24_1_loads_2_2 <= \$591 ;
   always @(posedge clk)
-    \$signal$157  <= \$684 ;
+    \$signal$159  <= \$592 ;
   always @(posedge clk)
-    \$signal$161  <= \$685 ;
+    \$signal$163  <= \$593 ;
   always @(posedge clk)
-    \$signal$160  <= \$686 ;
+    \$signal$162  <= \$594 ;
   always @(posedge clk)
-    count <= \$687 ;
+    count <= \$595 ;
   always @(posedge clk)
-    resident <= \$688 ;
+    resident <= \$596 ;
   always @(posedge clk)
-    stepping <= \$689 ;
+    stepping <= \$597 ;
   always @(posedge clk)
-    clamped_0 <= \$690 ;
+    clamped_0 <= \$598 ;
   always @(posedge clk)
-    clamped_1 <= \$691 ;
+    clamped_1 <= \$599 ;
   always @(posedge clk)
-    clamped_2 <= \$692 ;
+    clamped_2 <= \$600 ;
   always @(posedge clk)
-    clamped_3 <= \$693 ;
+    clamped_3 <= \$601 ;
   always @(posedge clk)
-    clamped_4 <= \$694 ;
+    clamped_4 <= \$602 ;
   always @(posedge clk)
-    clamped_5 <= \$695 ;
+    clamped_5 <= \$603 ;
   always @(posedge clk)
-    clamped_6 <= \$696 ;
+    clamped_6 <= \$604 ;
   always @(posedge clk)
-    clamped_7 <= \$697 ;
+    clamped_7 <= \$605 ;
   always @(posedge clk)
-    clamped_8 <= \$698 ;
+    clamped_8 <= \$606 ;
   always @(posedge clk)
-    clamped_9 <= \$699 ;
+    clamped_9 <= \$607 ;
   always @(posedge clk)
-    clamped_10 <= \$700 ;
+    clamped_10 <= \$608 ;
   always @(posedge clk)
-    clamped_11 <= \$701 ;
+    clamped_11 <= \$609 ;
   always @(posedge clk)
-    clamped_12 <= \$702 ;
+    clamped_12 <= \$610 ;
   always @(posedge clk)
-    clamped_13 <= \$703 ;
+    clamped_13 <= \$611 ;
   always @(posedge clk)
-    clamped_14 <= \$704 ;
+    clamped_14 <= \$612 ;
   always @(posedge clk)
-    \$signal$202  <= \$705 ;
+    \$signal$204  <= \$613 ;
   always @(posedge clk)
-    \$signal$203  <= \$706 ;
+    \$signal$205  <= \$614 ;
   always @(posedge clk)
-    done <= \$707 ;
+    done <= \$615 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$708 ;
+    select <= \$616 ;
   always @(posedge clk)
-    address <= \$709 ;
+    address <= \$617 ;
   always @(posedge clk)
-    left <= \$710 ;
+    left <= \$618 ;
   assign \$1  = ~ a_row_needed;
   assign \$3  = \$2  ? 16'h0000 : a_row_raw_0;
   assign \$5  = \$4  ? 16'h0000 : a_row_raw_1;
@@ -2309,14 +2110,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$53  = summed_4[0] & summed_4[3];
   assign \$54  = | enables;
   assign \$57  = \$56  ? word : 24'h000000;
-  assign \$58  = ~ \busy$158 ;
+  assign \$58  = ~ \busy$160 ;
   assign \$59  = ~ busy;
   assign \$60  = \$58  & \$59 ;
-  assign \$63  = ~ \$signal$160 ;
+  assign \$63  = ~ \$signal$162 ;
   assign \$64  = \$62  & \$63 ;
-  assign \$65  = \$signal$162  ? bus__write_data : 32'd0;
+  assign \$65  = \$signal$164  ? bus__write_data : 32'd0;
   assign \$66  = ~ running;
-  assign \$67  = \$signal$161  == 1'h1;
+  assign \$67  = \$signal$163  == 1'h1;
   assign \$69  = counts_0_1 ? z_clamped : 2'h0;
   assign \$70  = 2'h0 + \$69 ;
   assign \$72  = counts_1_1 ? z_clamped : 2'h0;
@@ -2327,17 +2128,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$79  = 2'h0 + \$78 ;
   assign \$81  = counts_4_0 ? clamped : 4'h0;
   assign \$82  = 2'h0 + \$81 ;
-  assign \$84  = counts_5_3 ? \clamped$183  : 1'h0;
+  assign \$84  = counts_5_3 ? \clamped$185  : 1'h0;
   assign \$85  = 2'h0 + \$84 ;
   assign \$87  = counts_6_0 ? clamped : 4'h0;
   assign \$88  = 2'h0 + \$87 ;
   assign \$90  = counts_7_0 ? clamped : 4'h0;
   assign \$91  = 2'h0 + \$90 ;
-  assign \$93  = counts_8_3 ? \clamped$183  : 1'h0;
+  assign \$93  = counts_8_3 ? \clamped$185  : 1'h0;
   assign \$94  = 2'h0 + \$93 ;
-  assign \$96  = counts_9_3 ? \clamped$183  : 1'h0;
+  assign \$96  = counts_9_3 ? \clamped$185  : 1'h0;
   assign \$97  = 2'h0 + \$96 ;
-  assign \$99  = counts_10_3 ? \clamped$183  : 1'h0;
+  assign \$99  = counts_10_3 ? \clamped$185  : 1'h0;
   assign \$100  = 2'h0 + \$99 ;
   assign \$102  = counts_11_0 ? clamped : 4'h0;
   assign \$103  = 2'h0 + \$102 ;
@@ -2378,20 +2179,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$144  = \$143  | a_word_0;
   assign a = \$144  | a_constant;
   assign \$146  = \$145  | a_word_0;
-  assign \a$239  = \$146  | a_constant;
+  assign \a$241  = \$146  | a_constant;
   assign \$148  = \$147  | a_word_0;
-  assign \a$243  = \$148  | a_constant;
+  assign \a$245  = \$148  | a_constant;
   assign \$150  = \$149  | a_word_0;
-  assign \a$247  = \$150  | a_constant;
+  assign \a$249  = \$150  | a_constant;
   assign \$152  = \$151  | a_word_0;
-  assign \a$251  = \$152  | a_constant;
+  assign \a$253  = \$152  | a_constant;
   assign \$154  = \$153  | a_word_0;
-  assign \a$255  = \$154  | a_constant;
+  assign \a$257  = \$154  | a_constant;
   assign \$156  = \$155  | a_word_0;
-  assign \a$259  = \$156  | a_constant;
+  assign \a$261  = \$156  | a_constant;
   assign \$158  = \$157  | a_word_0;
-  assign \a$263  = \$158  | a_constant;
-  assign \trigger$278  = tag_5[0] & tag_5[2];
+  assign \a$265  = \$158  | a_constant;
+  assign \trigger$280  = tag_5[0] & tag_5[2];
   assign \$159  = tag_9[0] & tag_9[2];
   assign \$160  = \$159  & sums_rows;
   assign \$161  = \$160  ? tag_9 : tag_5;
@@ -2401,8 +2202,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$165  = \$162  | \$164 ;
   assign \$166  = ~ of_row_4;
   assign enable = summed_4[0] & \$166 ;
-  assign \enable$305  = summed_4[0] & of_row_4;
-  assign \word$306  = sum | { \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308 [26], \sum$308  };
+  assign \enable$307  = summed_4[0] & of_row_4;
+  assign \word$308  = sum | { \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310  };
   assign \$167  = \$signal [0] & \$signal [4];
   assign \$168  = summed_1[0] & summed_1[4];
   assign \$169  = summed_2[0] & summed_2[4];
@@ -2410,57 +2211,103 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$171  = summed_4[0] & summed_4[4];
   assign \$172  = summed_5[0] & summed_5[4];
   assign \$173  = summed_6[0] & summed_6[4];
-  assign \trigger$323  = tag_5[0] & tag_5[2];
-  assign \trigger$331  = tag_12[0] & tag_12[2];
-  assign \trigger$354  = \write_tag$355 [0] & \write_tag$355 [1];
-  assign \trigger$360  = \write_tag$355 [0] & \write_tag$355 [1];
+  assign \trigger$325  = tag_5[0] & tag_5[2];
+  assign \trigger$333  = tag_12[0] & tag_12[2];
+  assign \trigger$356  = \write_tag$357 [0] & \write_tag$357 [1];
+  assign \trigger$362  = \write_tag$357 [0] & \write_tag$357 [1];
   assign \$174  = ready_4[0] & finishes_sum;
-  assign loading = | enables;
-  assign \$175  = ! \bank$87 ;
-  assign \$176  = active & \$175 ;
-  assign \$177  = \bank$387  == 2'h2;
-  assign \$181  = \$177  & \$180 ;
-  assign \$182  = ! row24_0_loads_2_2;
-  assign \$183  = row24_0_loads_0_2 & \$182 ;
-  assign \$184  = | { \$183 , \$181  };
-  assign \$185  = \bank$387  == 2'h2;
-  assign \$189  = \$185  & \$188 ;
-  assign \$190  = row24_0_loads_2_2 == 1'h1;
+  assign \$178  = ! row24_0_loads_2_2;
+  assign \$179  = row24_0_loads_0_2 & \$178 ;
+  assign \$180  = | { \$179 , \$177  };
+  assign \$184  = row24_0_loads_2_2 == 1'h1;
+  assign \$185  = row24_0_loads_0_2 & \$184 ;
+  assign \$186  = | { \$185 , \$183  };
+  assign \$190  = row24_0_loads_2_2 == 2'h2;
   assign \$191  = row24_0_loads_0_2 & \$190 ;
   assign \$192  = | { \$191 , \$189  };
-  assign \$193  = \bank$387  == 2'h2;
-  assign \$197  = \$193  & \$196 ;
-  assign \$198  = row24_0_loads_2_2 == 2'h2;
-  assign \$199  = row24_0_loads_0_2 & \$198 ;
-  assign \$200  = | { \$199 , \$197  };
-  assign \$201  = \bank$387  == 2'h2;
-  assign \$205  = \$201  & \$204 ;
-  assign \$206  = row24_0_loads_2_2 == 2'h3;
-  assign \$207  = row24_0_loads_0_2 & \$206 ;
-  assign \$208  = | { \$207 , \$205  };
-  assign \$209  = \bank$387  == 2'h2;
-  assign \$213  = \$209  & \$212 ;
-  assign \$214  = row24_0_loads_2_2 == 3'h4;
+  assign \$196  = row24_0_loads_2_2 == 2'h3;
+  assign \$197  = row24_0_loads_0_2 & \$196 ;
+  assign \$198  = | { \$197 , \$195  };
+  assign \$202  = row24_0_loads_2_2 == 3'h4;
+  assign \$203  = row24_0_loads_0_2 & \$202 ;
+  assign \$204  = | { \$203 , \$201  };
+  assign \$208  = row24_0_loads_2_2 == 3'h5;
+  assign \$209  = row24_0_loads_0_2 & \$208 ;
+  assign \$210  = | { \$209 , \$207  };
+  assign \$214  = row24_0_loads_2_2 == 3'h6;
   assign \$215  = row24_0_loads_0_2 & \$214 ;
   assign \$216  = | { \$215 , \$213  };
-  assign \$217  = \bank$387  == 2'h2;
-  assign \$221  = \$217  & \$220 ;
-  assign \$222  = row24_0_loads_2_2 == 3'h5;
-  assign \$223  = row24_0_loads_0_2 & \$222 ;
-  assign \$224  = | { \$223 , \$221  };
-  assign \$225  = \bank$387  == 2'h2;
-  assign \$229  = \$225  & \$228 ;
-  assign \$230  = row24_0_loads_2_2 == 3'h6;
-  assign \$231  = row24_0_loads_0_2 & \$230 ;
-  assign \$232  = | { \$231 , \$229  };
-  assign \$233  = \bank$387  == 2'h2;
+  assign \$220  = row24_0_loads_2_2 == 3'h7;
+  assign \$221  = row24_0_loads_0_2 & \$220 ;
+  assign \$222  = | { \$221 , \$219  };
+  assign \$226  = ! row24_1_loads_2_2;
+  assign \$227  = row24_1_loads_0_2 & \$226 ;
+  assign \$228  = | { \$227 , \$225  };
+  assign \$232  = row24_1_loads_2_2 == 1'h1;
+  assign \$233  = row24_1_loads_0_2 & \$232 ;
+  assign \$234  = | { \$233 , \$231  };
+  assign \$238  = row24_1_loads_2_2 == 2'h2;
+  assign \$239  = row24_1_loads_0_2 & \$238 ;
+  assign \$240  = | { \$239 , \$237  };
+  assign \$244  = row24_1_loads_2_2 == 2'h3;
+  assign \$245  = row24_1_loads_0_2 & \$244 ;
+  assign \$246  = | { \$245 , \$243  };
+  assign \$250  = row24_1_loads_2_2 == 3'h4;
+  assign \$251  = row24_1_loads_0_2 & \$250 ;
+  assign \$252  = | { \$251 , \$249  };
+  assign \$256  = row24_1_loads_2_2 == 3'h5;
+  assign \$257  = row24_1_loads_0_2 & \$256 ;
+  assign \$258  = | { \$257 , \$255  };
+  assign \$262  = row24_1_loads_2_2 == 3'h6;
+  assign \$263  = row24_1_loads_0_2 & \$262 ;
+  assign \$264  = | { \$263 , \$261  };
+  assign \$268  = row24_1_loads_2_2 == 3'h7;
+  assign \$269  = row24_1_loads_0_2 & \$268 ;
+  assign \$270  = | { \$269 , \$267  };
+  assign \$271  = ! lane_x;
+  assign \$272  = enable_x & \$271 ;
+  assign \$274  = lane_x == 1'h1;
+  assign \$275  = enable_x & \$274 ;
+  assign \$277  = lane_x == 2'h2;
+  assign \$278  = enable_x & \$277 ;
+  assign \$280  = lane_x == 2'h3;
+  assign \$281  = enable_x & \$280 ;
+  assign \$283  = lane_x == 3'h4;
+  assign \$284  = enable_x & \$283 ;
+  assign \$286  = lane_x == 3'h5;
+  assign \$287  = enable_x & \$286 ;
+  assign \$289  = lane_x == 3'h6;
+  assign \$290  = enable_x & \$289 ;
+  assign \$292  = lane_x == 3'h7;
+  assign \$293  = enable_x & \$292 ;
+  assign \$295  = ! lane_y;
+  assign \$296  = enable_y & \$295 ;
+  assign \$298  = lane_y == 1'h1;
+  assign \$299  = enable_y & \$298 ;
+  assign \$301  = lane_y == 2'h2;
+  assign \$302  = enable_y & \$301 ;
+  assign \$304  = lane_y == 2'h3;
+  assign \$305  = enable_y & \$304 ;
+  assign \$307  = lane_y == 3'h4;
+  assign \$308  = enable_y & \$307 ;
+  assign \$310  = lane_y == 3'h5;
+  assign \$311  = enable_y & \$310 ;
+  assign \$313  = lane_y == 3'h6;
+  assign \$314  = enable_y & \$313 ;
+  assign \$316  = lane_y == 3'h7;
+  assign \$317  = enable_y & \$316 ;
+  assign \$319  = here & writing[0];
+  assign \$323  = here & word_enables[0];
+  assign \$326  = here & row_enables[0];
+  assign \$327  = \$325  | \$326 ;
+  assign \$328  = ! \lane$433 ;
   assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$398 ),
+    .row(\row$399 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
@@ -2470,66 +2317,66 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .kernel(tag[16:13]),
     .\lane$16 (lane),
     .level(tag[8:7]),
-    .row(\row$379 ),
+    .row(\row$381 ),
     .rst(rst),
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$399 ),
+    .active(\active$400 ),
     .\bank$24 (\bank$64 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$400 ),
+    .row(\row$401 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$519$0 (\$375 ),
-    .\port$534$0 (\$390 ),
-    .\port$549$0 (\$405 ),
-    .\port$564$0 (\$420 ),
-    .\port$579$0 (\$435 ),
-    .\port$594$0 (\$450 ),
-    .\port$609$0 (\$465 ),
-    .\port$624$0 (\$480 ),
-    .read__addr(\read_address$418 ),
+    .\port$474$0 (\$331 ),
+    .\port$486$0 (\$343 ),
+    .\port$498$0 (\$355 ),
+    .\port$510$0 (\$367 ),
+    .\port$522$0 (\$379 ),
+    .\port$534$0 (\$391 ),
+    .\port$546$0 (\$403 ),
+    .\port$558$0 (\$415 ),
+    .read__addr(\read_address$419 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$419 ),
-    .write__data(\write_data$420 )
+    .write__addr(\write_address$420 ),
+    .write__data(\write_data$421 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$650$0 (\$500 ),
-    .\port$665$0 (\$515 ),
-    .\port$680$0 (\$530 ),
-    .\port$695$0 (\$545 ),
-    .\port$710$0 (\$560 ),
-    .\port$725$0 (\$575 ),
-    .\port$740$0 (\$590 ),
-    .\port$755$0 (\$605 ),
-    .read__addr(\read_address$433 ),
-    .read_data(\read_data$216 ),
+    .\port$577$0 (\$428 ),
+    .\port$589$0 (\$440 ),
+    .\port$601$0 (\$452 ),
+    .\port$613$0 (\$464 ),
+    .\port$625$0 (\$476 ),
+    .\port$637$0 (\$488 ),
+    .\port$649$0 (\$500 ),
+    .\port$661$0 (\$512 ),
+    .read__addr(\read_address$434 ),
+    .read_data(\read_data$218 ),
     .rst(rst),
-    .write__addr(\write_address$434 ),
-    .write__data(\write_data$435 )
+    .write__addr(\write_address$435 ),
+    .write__data(\write_data$436 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$316$0 (\$184 ),
-    .\port$324$0 (\$192 ),
-    .\port$332$0 (\$200 ),
-    .\port$340$0 (\$208 ),
-    .\port$348$0 (\$216 ),
-    .\port$356$0 (\$224 ),
-    .\port$364$0 (\$232 ),
-    .\port$372$0 (\$240 ),
+    .\port$311$0 (\$180 ),
+    .\port$317$0 (\$186 ),
+    .\port$323$0 (\$192 ),
+    .\port$329$0 (\$198 ),
+    .\port$335$0 (\$204 ),
+    .\port$341$0 (\$210 ),
+    .\port$347$0 (\$216 ),
+    .\port$353$0 (\$222 ),
     .read__addr(read_address),
-    .read_data(\read_data$223 ),
+    .read_data(\read_data$225 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2537,62 +2384,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$385$0 (\$249 ),
-    .\port$393$0 (\$257 ),
-    .\port$401$0 (\$265 ),
-    .\port$409$0 (\$273 ),
-    .\port$417$0 (\$281 ),
-    .\port$425$0 (\$289 ),
-    .\port$433$0 (\$297 ),
-    .\port$441$0 (\$305 ),
-    .read__addr(\read_address$391 ),
-    .read_data(\read_data$283 ),
+    .\port$363$0 (\$228 ),
+    .\port$369$0 (\$234 ),
+    .\port$375$0 (\$240 ),
+    .\port$381$0 (\$246 ),
+    .\port$387$0 (\$252 ),
+    .\port$393$0 (\$258 ),
+    .\port$399$0 (\$264 ),
+    .\port$405$0 (\$270 ),
+    .read__addr(\read_address$392 ),
+    .read_data(\read_data$285 ),
     .rst(rst),
-    .write__addr(\write_address$394 ),
-    .write__data(\write_data$395 )
+    .write__addr(\write_address$395 ),
+    .write__data(\write_data$396 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3386$0 (\word$404 ),
-    .\port$448$0 (\$310 ),
-    .\port$451$0 (\$313 ),
-    .\port$454$0 (\$316 ),
-    .\port$457$0 (\$319 ),
-    .\port$460$0 (\$322 ),
-    .\port$463$0 (\$325 ),
-    .\port$466$0 (\$328 ),
-    .\port$469$0 (\$331 ),
-    .read__addr(\read_address$397 ),
-    .read_data(\read_data$217 ),
+    .\port$3330$0 (\word$405 ),
+    .\port$410$0 (\$273 ),
+    .\port$413$0 (\$276 ),
+    .\port$416$0 (\$279 ),
+    .\port$419$0 (\$282 ),
+    .\port$422$0 (\$285 ),
+    .\port$425$0 (\$288 ),
+    .\port$428$0 (\$291 ),
+    .\port$431$0 (\$294 ),
+    .read__addr(\read_address$398 ),
+    .read_data(\read_data$219 ),
     .rst(rst),
-    .write__addr(\write_address$401 )
+    .write__addr(\write_address$402 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3386$0 (\word$404 ),
-    .\port$472$0 (\$334 ),
-    .\port$475$0 (\$337 ),
-    .\port$478$0 (\$340 ),
-    .\port$481$0 (\$343 ),
-    .\port$484$0 (\$346 ),
-    .\port$487$0 (\$349 ),
-    .\port$490$0 (\$352 ),
-    .\port$493$0 (\$355 ),
-    .read__addr(\read_address$408 ),
-    .read_data(\read_data$337 ),
+    .\port$3330$0 (\word$405 ),
+    .\port$434$0 (\$297 ),
+    .\port$437$0 (\$300 ),
+    .\port$440$0 (\$303 ),
+    .\port$443$0 (\$306 ),
+    .\port$446$0 (\$309 ),
+    .\port$449$0 (\$312 ),
+    .\port$452$0 (\$315 ),
+    .\port$455$0 (\$318 ),
+    .read__addr(\read_address$409 ),
+    .read_data(\read_data$339 ),
     .rst(rst),
-    .write__addr(\write_address$410 )
+    .write__addr(\write_address$411 )
   );
-  \core.bias_word$534  \bias_word$534  (
-    .active(\active$392 ),
+  \core.bias_word$536  \bias_word$536  (
+    .active(\active$393 ),
     .\bank$19 (\bank$129 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .\lane$7 (\lane$132 ),
     .level(tag_5[10:9]),
-    .row(\row$393 ),
+    .row(\row$394 ),
     .rst(rst),
-    .trigger(\trigger$323 )
+    .trigger(\trigger$325 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2602,7 +2449,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$202 ),
+    .add_15(\$signal$204 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2620,7 +2467,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$203 ),
+    .clear_15(\$signal$205 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2641,34 +2488,33 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .loaded(parameter_0),
     .loading(loading),
-    .\port$3090$0 (old_row_0),
-    .\port$3092$0 (old_row_1),
-    .\port$3094$0 (old_row_2),
-    .\port$3096$0 (old_row_3),
-    .\port$3098$0 (old_row_4),
-    .\port$3100$0 (old_row_5),
-    .\port$3102$0 (old_row_6),
-    .\port$3104$0 (old_row_7),
-    .\port$3732$0 (total),
-    .\port$3737$0 (\total$271 ),
-    .\port$3742$0 (\total$272 ),
-    .\port$3747$0 (\total$273 ),
-    .\port$3752$0 (\total$274 ),
-    .\port$3757$0 (\total$275 ),
-    .\port$3762$0 (\total$276 ),
-    .\port$3767$0 (\total$277 ),
-    .rows(\words$303 ),
+    .\port$3032$0 (old_row_0),
+    .\port$3034$0 (old_row_1),
+    .\port$3036$0 (old_row_2),
+    .\port$3038$0 (old_row_3),
+    .\port$3040$0 (old_row_4),
+    .\port$3042$0 (old_row_5),
+    .\port$3044$0 (old_row_6),
+    .\port$3046$0 (old_row_7),
+    .\port$3682$0 (total),
+    .\port$3687$0 (\total$273 ),
+    .\port$3692$0 (\total$274 ),
+    .\port$3697$0 (\total$275 ),
+    .\port$3702$0 (\total$276 ),
+    .\port$3707$0 (\total$277 ),
+    .\port$3712$0 (\total$278 ),
+    .\port$3717$0 (\total$279 ),
+    .rows(\words$305 ),
     .rst(rst),
     .tag(tag_8),
-    .write(write),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .\bank$22 (\bank$387 ),
+    .active(\active$390 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$384 ),
+    .row(\row$386 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2676,117 +2522,118 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$239 ),
-    .b(\b$240 ),
+    .a(\a$241 ),
+    .b(\b$242 ),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
-    .product(\product$295 ),
-    .rst(rst),
-    .total(\total$271 )
-  );
-  \core.lane_2  lane_2 (
-    .a(\a$243 ),
-    .b(\b$244 ),
-    .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
-    .product(\product$296 ),
-    .rst(rst),
-    .total(\total$272 )
-  );
-  \core.lane_3  lane_3 (
-    .a(\a$247 ),
-    .b(\b$248 ),
-    .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$297 ),
     .rst(rst),
     .total(\total$273 )
   );
-  \core.lane_4  lane_4 (
-    .a(\a$251 ),
-    .b(\b$252 ),
+  \core.lane_2  lane_2 (
+    .a(\a$245 ),
+    .b(\b$246 ),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$298 ),
     .rst(rst),
     .total(\total$274 )
   );
-  \core.lane_5  lane_5 (
-    .a(\a$255 ),
-    .b(\b$256 ),
+  \core.lane_3  lane_3 (
+    .a(\a$249 ),
+    .b(\b$250 ),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$299 ),
     .rst(rst),
     .total(\total$275 )
   );
-  \core.lane_6  lane_6 (
-    .a(\a$259 ),
-    .b(\b$260 ),
+  \core.lane_4  lane_4 (
+    .a(\a$253 ),
+    .b(\b$254 ),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$300 ),
     .rst(rst),
     .total(\total$276 )
   );
-  \core.lane_7  lane_7 (
-    .a(\a$263 ),
-    .b(\b$264 ),
+  \core.lane_5  lane_5 (
+    .a(\a$257 ),
+    .b(\b$258 ),
     .clk(clk),
-    .\port$3076$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$301 ),
     .rst(rst),
     .total(\total$277 )
   );
-  \core.old_row$528  \old_row$528  (
+  \core.lane_6  lane_6 (
+    .a(\a$261 ),
+    .b(\b$262 ),
+    .clk(clk),
+    .\port$3018$0 (tag_8[1:0]),
+    .product(\product$302 ),
+    .rst(rst),
+    .total(\total$278 )
+  );
+  \core.lane_7  lane_7 (
+    .a(\a$265 ),
+    .b(\b$266 ),
+    .clk(clk),
+    .\port$3018$0 (tag_8[1:0]),
+    .product(\product$303 ),
+    .rst(rst),
+    .total(\total$279 )
+  );
+  \core.old_row$530  \old_row$530  (
     .active(active),
     .\bank$22 (\bank$87 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$381 ),
+    .row(\row$383 ),
     .rst(rst),
-    .trigger(\trigger$278 )
+    .trigger(\trigger$280 )
   );
-  \core.other_rows$535  \other_rows$535  (
+  \core.other_rows$537  \other_rows$537  (
     .\bank$15 (\bank$138 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$408 ),
+    .row(\read_address$409 ),
     .rst(rst),
-    .trigger(\trigger$331 )
+    .trigger(\trigger$333 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(\$signal$162 ),
+    .enable(\$signal$164 ),
     .enables(enables),
-    .lane(\lane$142 ),
+    .lane(\lane$144 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
     .restart(rewind),
     .row(row),
     .rst(rst),
+    .takes(takes),
     .word(word)
   );
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3735$0 (product),
-    .\port$3740$0 (\product$295 ),
-    .\port$3745$0 (\product$296 ),
-    .\port$3750$0 (\product$297 ),
-    .\port$3755$0 (\product$298 ),
-    .\port$3760$0 (\product$299 ),
-    .\port$3765$0 (\product$300 ),
-    .\port$3770$0 (\product$301 ),
+    .\port$3685$0 (product),
+    .\port$3690$0 (\product$297 ),
+    .\port$3695$0 (\product$298 ),
+    .\port$3700$0 (\product$299 ),
+    .\port$3705$0 (\product$300 ),
+    .\port$3710$0 (\product$301 ),
+    .\port$3715$0 (\product$302 ),
+    .\port$3720$0 (\product$303 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2797,20 +2644,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .hold(hold),
     .old_bank_of(old_bank),
     .old_row(old_row),
-    .restart(\start$442 ),
+    .restart(\start$444 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$382 ),
+    .row(\row$384 ),
     .row_row16_0(read_data),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
-    .enable(\enable$305 ),
+    .enable(\enable$307 ),
     .rst(rst),
-    .sum_2_0(\sum$308 ),
-    .words(\words$303 )
+    .sum_2_0(\sum$310 ),
+    .words(\words$305 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2823,17 +2670,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$401 ),
-    .row_y(\write_address$410 ),
+    .row_x(\write_address$402 ),
+    .row_y(\write_address$411 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$448 ),
-    .word(\word$404 )
+    .slot(\slot$450 ),
+    .word(\word$405 )
   );
   \core.sequencer  sequencer (
-    .busy(\busy$158 ),
+    .busy(\busy$160 ),
     .clk(clk),
     .count(count),
     .once(once),
@@ -2841,7 +2688,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$448 ),
+    .slot(\slot$450 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2853,619 +2700,627 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$337 ),
-    .\port$3732$0 (total),
-    .\port$3737$0 (\total$271 ),
-    .\port$3742$0 (\total$272 ),
-    .\port$3747$0 (\total$273 ),
-    .\port$3752$0 (\total$274 ),
-    .\port$3757$0 (\total$275 ),
-    .\port$3762$0 (\total$276 ),
-    .\port$3767$0 (\total$277 ),
+    .other_rows(\read_data$339 ),
+    .\port$3682$0 (total),
+    .\port$3687$0 (\total$273 ),
+    .\port$3692$0 (\total$274 ),
+    .\port$3697$0 (\total$275 ),
+    .\port$3702$0 (\total$276 ),
+    .\port$3707$0 (\total$277 ),
+    .\port$3712$0 (\total$278 ),
+    .\port$3717$0 (\total$279 ),
     .row_enables(row_enables),
-    .rows(\rows$423 ),
+    .rows(\rows$425 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$355 ),
+    .write_tag(\write_tag$357 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .kernel(\write_tag$355 [16:13]),
-    .level(\write_tag$355 [10:9]),
-    .row(\row$422 ),
+    .here(here),
+    .kernel(\write_tag$357 [16:13]),
+    .level(\write_tag$357 [10:9]),
+    .row(\row$424 ),
     .rst(rst),
-    .trigger(\trigger$354 )
+    .trigger(\trigger$356 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .kernel(\write_tag$355 [16:13]),
-    .level(\write_tag$355 [10:9]),
-    .row(\row$436 ),
+    .here(\here$437 ),
+    .kernel(\write_tag$357 [16:13]),
+    .level(\write_tag$357 [10:9]),
+    .row(\row$438 ),
     .rst(rst),
-    .trigger(\trigger$360 )
+    .trigger(\trigger$362 )
   );
   \core.sum_accumulator  sum_accumulator (
     .clk(clk),
     .first(first),
     .rst(rst),
     .total(sum_total),
-    .word(\word$306 )
+    .word(\word$308 )
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$183 ),
-    .clamped_kernel(\clamped_kernel$468 ),
+    .clamped(\clamped$185 ),
+    .clamped_kernel(\clamped_kernel$470 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$365 ),
+    .tag(\tag$367 ),
     .total(sum_total),
-    .word_0(\words$427 ),
-    .write(\write$424 ),
-    .write_tag(\write_tag$369 )
+    .word_0(\words$428 ),
+    .write_tag(\write_tag$371 )
   );
   \core.sum_write_0  sum_write_0 (
-    .\bank$27 (\bank$425 ),
+    .active(\active$426 ),
     .clk(clk),
-    .\lane$15 (\lane$432 ),
-    .\port$4335$11 (\write_tag$369 [16:11]),
-    .row(\row$426 ),
+    .\lane$15 (\lane$433 ),
+    .\port$4293$11 (\write_tag$371 [16:11]),
+    .row(\row$427 ),
     .rst(rst),
-    .trigger(\write_tag$369 [0])
+    .trigger(\write_tag$371 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = tag;
+    \$521  = tag;
     if (rst) begin
-      \$614  = 20'h00000;
+      \$521  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = bank;
+    \$522  = bank;
     if (rst) begin
-      \$615  = 2'h0;
+      \$522  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = a_row_bank_1;
+    \$523  = a_row_bank_1;
     if (rst) begin
-      \$616  = 2'h0;
+      \$523  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = \$1 ;
+    \$524  = \$1 ;
     if (rst) begin
-      \$617  = 1'h0;
+      \$524  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = a_row_unneeded_1;
+    \$525  = a_row_unneeded_1;
     if (rst) begin
-      \$618  = 1'h0;
+      \$525  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$619  = a_row_unneeded_2;
+    \$526  = a_row_unneeded_2;
     if (rst) begin
-      \$619  = 1'h0;
+      \$526  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$620  = a_row_unneeded_3;
+    \$527  = a_row_unneeded_3;
     if (rst) begin
-      \$620  = 1'h0;
+      \$527  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$621  = \bank$42 ;
+    \$528  = \bank$42 ;
     if (rst) begin
-      \$621  = 1'h0;
+      \$528  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$622  = a_word_bank_1;
+    \$529  = a_word_bank_1;
     if (rst) begin
-      \$622  = 1'h0;
+      \$529  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$623  = lane;
+    \$530  = lane;
     if (rst) begin
-      \$623  = 3'h0;
+      \$530  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$624  = a_word_lane_1;
+    \$531  = a_word_lane_1;
     if (rst) begin
-      \$624  = 3'h0;
+      \$531  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$625  = \$18 ;
+    \$532  = \$18 ;
     if (rst) begin
-      \$625  = 1'h0;
+      \$532  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$626  = a_word_unneeded_1;
+    \$533  = a_word_unneeded_1;
     if (rst) begin
-      \$626  = 1'h0;
+      \$533  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$627  = a_word_unneeded_2;
+    \$534  = a_word_unneeded_2;
     if (rst) begin
-      \$627  = 1'h0;
+      \$534  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$628  = a_word_unneeded_3;
+    \$535  = a_word_unneeded_3;
     if (rst) begin
-      \$628  = 1'h0;
+      \$535  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$629  = a_word_unneeded_4;
+    \$536  = a_word_unneeded_4;
     if (rst) begin
-      \$629  = 1'h0;
+      \$536  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$630  = tag_1;
+    \$537  = tag_1;
     if (rst) begin
-      \$630  = 20'h00000;
+      \$537  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$631  = tag_2;
+    \$538  = tag_2;
     if (rst) begin
-      \$631  = 20'h00000;
+      \$538  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$632  = tag_3;
+    \$539  = tag_3;
     if (rst) begin
-      \$632  = 20'h00000;
+      \$539  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$633  = tag_4;
+    \$540  = tag_4;
     if (rst) begin
-      \$633  = 20'h00000;
+      \$540  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$634  = \bank$64 ;
+    \$541  = \bank$64 ;
     if (rst) begin
-      \$634  = 2'h0;
+      \$541  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$635  = b_row_bank_1;
+    \$542  = b_row_bank_1;
     if (rst) begin
-      \$635  = 2'h0;
+      \$542  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$636  = tag_5;
+    \$543  = tag_5;
     if (rst) begin
-      \$636  = 20'h00000;
+      \$543  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$637  = tag_6;
+    \$544  = tag_6;
     if (rst) begin
-      \$637  = 20'h00000;
+      \$544  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$638  = tag_7;
+    \$545  = tag_7;
     if (rst) begin
-      \$638  = 20'h00000;
+      \$545  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$639  = old_row_bank_1;
+    \$546  = old_row_bank_1;
     if (\$22 ) begin
-      \$639  = \bank$87 ;
+      \$546  = \bank$87 ;
     end
     if (rst) begin
-      \$639  = 1'h0;
+      \$546  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$640  = old_row_shared_bank;
+    \$547  = old_row_shared_bank;
     if (\$22 ) begin
-      \$640  = \$23 ;
+      \$547  = \$23 ;
     end
     if (rst) begin
-      \$640  = 1'h0;
+      \$547  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$641  = \$24 ;
+    \$548  = \$24 ;
     if (rst) begin
-      \$641  = 1'h0;
+      \$548  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$642  = old_row_unneeded_1;
+    \$549  = old_row_unneeded_1;
     if (rst) begin
-      \$642  = 1'h0;
+      \$549  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$643  = old_row_unneeded_2;
+    \$550  = old_row_unneeded_2;
     if (rst) begin
-      \$643  = 1'h0;
+      \$550  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$644  = \$26 ;
+    \$551  = \$26 ;
     if (rst) begin
-      \$644  = 1'h0;
+      \$551  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$645  = old_row_0;
+    \$552  = old_row_0;
     if (\$27 ) begin
-      \$645  = \$29 ;
+      \$552  = \$29 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$646  = old_row_1;
+    \$553  = old_row_1;
     if (\$30 ) begin
-      \$646  = \$32 ;
+      \$553  = \$32 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$647  = old_row_2;
+    \$554  = old_row_2;
     if (\$33 ) begin
-      \$647  = \$35 ;
+      \$554  = \$35 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$648  = old_row_3;
+    \$555  = old_row_3;
     if (\$36 ) begin
-      \$648  = \$38 ;
+      \$555  = \$38 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$649  = old_row_4;
+    \$556  = old_row_4;
     if (\$39 ) begin
-      \$649  = \$41 ;
+      \$556  = \$41 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$650  = old_row_5;
+    \$557  = old_row_5;
     if (\$42 ) begin
-      \$650  = \$44 ;
+      \$557  = \$44 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$651  = old_row_6;
+    \$558  = old_row_6;
     if (\$45 ) begin
-      \$651  = \$47 ;
+      \$558  = \$47 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$652  = old_row_7;
+    \$559  = old_row_7;
     if (\$48 ) begin
-      \$652  = \$50 ;
+      \$559  = \$50 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$653  = tag_8;
+    \$560  = tag_8;
     if (rst) begin
-      \$653  = 20'h00000;
+      \$560  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$654  = source;
+    \$561  = source;
     if (rst) begin
-      \$654  = 20'h00000;
+      \$561  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$655  = \$52 ;
+    \$562  = \$52 ;
     if (rst) begin
-      \$655  = 1'h0;
+      \$562  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$656  = \$signal ;
+    \$563  = \$signal ;
     if (rst) begin
-      \$656  = 20'h00000;
+      \$563  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$657  = summed_1;
+    \$564  = summed_1;
     if (rst) begin
-      \$657  = 20'h00000;
+      \$564  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$658  = summed_2;
+    \$565  = summed_2;
     if (rst) begin
-      \$658  = 20'h00000;
+      \$565  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$659  = summed_3;
+    \$566  = summed_3;
     if (rst) begin
-      \$659  = 20'h00000;
+      \$566  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$660  = \$53 ;
+    \$567  = \$53 ;
     if (rst) begin
-      \$660  = 1'h0;
+      \$567  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$661  = summed_4;
+    \$568  = summed_4;
     if (rst) begin
-      \$661  = 20'h00000;
+      \$568  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$662  = summed_5;
+    \$569  = summed_5;
     if (rst) begin
-      \$662  = 20'h00000;
+      \$569  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$663  = \bank$129 ;
+    \$570  = \bank$129 ;
     if (rst) begin
-      \$663  = 1'h0;
+      \$570  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$664  = bias_word_bank_1;
+    \$571  = bias_word_bank_1;
     if (rst) begin
-      \$664  = 1'h0;
+      \$571  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$665  = \lane$132 ;
+    \$572  = \lane$132 ;
     if (rst) begin
-      \$665  = 3'h0;
+      \$572  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$666  = bias_word_lane_1;
+    \$573  = bias_word_lane_1;
     if (rst) begin
-      \$666  = 3'h0;
+      \$573  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$667  = tag_9;
+    \$574  = tag_9;
     if (rst) begin
-      \$667  = 20'h00000;
+      \$574  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$668  = tag_10;
+    \$575  = tag_10;
     if (rst) begin
-      \$668  = 20'h00000;
+      \$575  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$669  = tag_11;
+    \$576  = tag_11;
     if (rst) begin
-      \$669  = 20'h00000;
+      \$576  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$670  = \bank$138 ;
+    \$577  = \bank$138 ;
     if (rst) begin
-      \$670  = 1'h0;
+      \$577  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$671  = other_rows_bank_1;
+    \$578  = other_rows_bank_1;
     if (rst) begin
-      \$671  = 1'h0;
+      \$578  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$672  = enables[0];
+    \$579  = takes;
     if (rst) begin
-      \$672  = 1'h0;
+      \$579  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$673  = row24_0_loads_0_1;
+    \$580  = enables[0];
     if (rst) begin
-      \$673  = 1'h0;
+      \$580  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$674  = row;
+    \$581  = row24_0_loads_0_1;
     if (rst) begin
-      \$674  = 5'h00;
+      \$581  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$675  = row24_0_loads_1_1;
+    \$582  = row;
     if (rst) begin
-      \$675  = 5'h00;
+      \$582  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$676  = \lane$142 ;
+    \$583  = row24_0_loads_1_1;
     if (rst) begin
-      \$676  = 3'h0;
+      \$583  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$677  = row24_0_loads_2_1;
+    \$584  = \lane$144 ;
     if (rst) begin
-      \$677  = 3'h0;
+      \$584  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$678  = enables[1];
+    \$585  = row24_0_loads_2_1;
     if (rst) begin
-      \$678  = 1'h0;
+      \$585  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$679  = row24_1_loads_0_1;
+    \$586  = enables[1];
     if (rst) begin
-      \$679  = 1'h0;
+      \$586  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$680  = row;
+    \$587  = row24_1_loads_0_1;
     if (rst) begin
-      \$680  = 5'h00;
+      \$587  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$681  = row24_1_loads_1_1;
+    \$588  = row;
     if (rst) begin
-      \$681  = 5'h00;
+      \$588  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$682  = \lane$142 ;
+    \$589  = row24_1_loads_1_1;
     if (rst) begin
-      \$682  = 3'h0;
+      \$589  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$683  = row24_1_loads_2_1;
+    \$590  = \lane$144 ;
     if (rst) begin
-      \$683  = 3'h0;
+      \$590  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$684  = \$64 ;
+    \$591  = row24_1_loads_2_1;
     if (rst) begin
-      \$684  = 1'h1;
+      \$591  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$685  = 4'h0;
+    \$592  = \$64 ;
+    if (rst) begin
+      \$592  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$593  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$685  = \$65 [3:0];
+            \$593  = \$65 [3:0];
       endcase
     end
     if (rst) begin
-      \$685  = 4'h0;
+      \$593  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$686  = 1'h0;
+    \$594  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$686  = 1'h1;
+            \$594  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$686  = 1'h0;
+      \$594  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$687  = count;
+    \$595  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
             if (\$66 ) begin
-              \$687  = bus__write_data;
+              \$595  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$687  = 32'd0;
+      \$595  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$688  = resident;
+    \$596  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3473,173 +3328,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$688  = bus__write_data[0];
+            \$596  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$688  = 1'h0;
+      \$596  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$689  = stepping;
+    \$597  = stepping;
     if (start) begin
-      \$689  = \$67 ;
+      \$597  = \$67 ;
     end
     if (rst) begin
-      \$689  = 1'h0;
+      \$597  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$690  = \$70 [1:0];
+    \$598  = \$70 [1:0];
     if (rst) begin
-      \$690  = 2'h0;
+      \$598  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$691  = \$73 [1:0];
+    \$599  = \$73 [1:0];
     if (rst) begin
-      \$691  = 2'h0;
+      \$599  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$692  = \$76 [1:0];
+    \$600  = \$76 [1:0];
     if (rst) begin
-      \$692  = 2'h0;
+      \$600  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$693  = \$79 [1:0];
+    \$601  = \$79 [1:0];
     if (rst) begin
-      \$693  = 2'h0;
+      \$601  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$694  = \$82 [3:0];
+    \$602  = \$82 [3:0];
     if (rst) begin
-      \$694  = 4'h0;
+      \$602  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$695  = \$85 [0];
+    \$603  = \$85 [0];
     if (rst) begin
-      \$695  = 1'h0;
+      \$603  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$696  = \$88 [3:0];
+    \$604  = \$88 [3:0];
     if (rst) begin
-      \$696  = 4'h0;
+      \$604  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$697  = \$91 [3:0];
+    \$605  = \$91 [3:0];
     if (rst) begin
-      \$697  = 4'h0;
+      \$605  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$698  = \$94 [0];
+    \$606  = \$94 [0];
     if (rst) begin
-      \$698  = 1'h0;
+      \$606  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$699  = \$97 [0];
+    \$607  = \$97 [0];
     if (rst) begin
-      \$699  = 1'h0;
+      \$607  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$700  = \$100 [0];
+    \$608  = \$100 [0];
     if (rst) begin
-      \$700  = 1'h0;
+      \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$701  = \$103 [3:0];
+    \$609  = \$103 [3:0];
     if (rst) begin
-      \$701  = 4'h0;
+      \$609  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$702  = \$106 [3:0];
+    \$610  = \$106 [3:0];
     if (rst) begin
-      \$702  = 4'h0;
+      \$610  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$703  = \$109 [3:0];
+    \$611  = \$109 [3:0];
     if (rst) begin
-      \$703  = 4'h0;
+      \$611  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$704  = \$112 [3:0];
+    \$612  = \$112 [3:0];
     if (rst) begin
-      \$704  = 4'h0;
+      \$612  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$705  = running;
+    \$613  = running;
     if (rst) begin
-      \$705  = 1'h0;
+      \$613  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$706  = start;
+    \$614  = start;
     if (rst) begin
-      \$706  = 1'h0;
+      \$614  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$707  = \$113 ;
+    \$615  = \$113 ;
     if (rst) begin
-      \$707  = 1'h0;
+      \$615  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$708  = \$118 ;
+    \$616  = \$118 ;
     if (rst) begin
-      \$708  = 1'h0;
+      \$616  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$709  = \$123 [4:0];
+    \$617  = \$123 [4:0];
     if (rst) begin
-      \$709  = 5'h00;
+      \$617  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$710  = left;
-    if (\busy$158 ) begin
-      \$710  = 7'h48;
+    \$618  = left;
+    if (\busy$160 ) begin
+      \$618  = 7'h48;
     end else if (\$124 ) begin
-      \$710  = \$125 [6:0];
+      \$618  = \$125 [6:0];
     end
     if (rst) begin
-      \$710  = 7'h00;
+      \$618  = 7'h00;
     end
   end
   always @* begin
@@ -3700,143 +3555,143 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    read_address = \row$379 ;
-    if (\$176 ) begin
-      read_address = \row$381 ;
+    read_address = \row$381 ;
+    if (active[0]) begin
+      read_address = \row$383 ;
     end
     if (busy) begin
-      read_address = \row$382 [4:0];
+      read_address = \row$384 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_address = \row$384 [4:0];
+    write_address = \row$386 [4:0];
     if (row24_0_loads_0_2) begin
       write_address = row24_0_loads_1_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_data = \words$303 ;
+    write_data = \words$305 ;
     if (row24_0_loads_0_2) begin
-      write_data = \words$303 ;
+      write_data = \words$305 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$391  = \row$381 [1:0];
-    if (\$241 ) begin
-      \read_address$391  = \row$393 ;
+    \read_address$392  = \row$383 [1:0];
+    if (\active$393 ) begin
+      \read_address$392  = \row$394 ;
     end
     if (busy) begin
-      \read_address$391  = \row$382 [1:0];
+      \read_address$392  = \row$384 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$394  = \row$384 [1:0];
+    \write_address$395  = \row$386 [1:0];
     if (row24_1_loads_0_2) begin
-      \write_address$394  = row24_1_loads_1_2[1:0];
+      \write_address$395  = row24_1_loads_1_2[1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$395  = \words$303 ;
+    \write_data$396  = \words$305 ;
     if (row24_1_loads_0_2) begin
-      \write_data$395  = \words$303 ;
+      \write_data$396  = \words$305 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$397  = \row$398 [6:0];
-    if (\$307 ) begin
-      \read_address$397  = \row$400 [6:0];
+    \read_address$398  = \row$399 [6:0];
+    if (\active$400 [2]) begin
+      \read_address$398  = \row$401 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$418  = \row$398 ;
-    if (\$357 ) begin
-      \read_address$418  = \row$400 ;
+    \read_address$419  = \row$399 ;
+    if (\active$400 [0]) begin
+      \read_address$419  = \row$401 ;
     end
     if (busy) begin
-      \read_address$418  = \row$382 ;
+      \read_address$419  = \row$384 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$419  = \row$384 ;
-    if (\$358 ) begin
-      \write_address$419  = \row$422 ;
+    \write_address$420  = \row$386 ;
+    if (\$319 ) begin
+      \write_address$420  = \row$424 ;
     end
-    if (\$360 ) begin
-      \write_address$419  = \row$426 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$420  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$358 ) begin
-      \write_data$420  = \rows$423 [127:0];
-    end
-    if (\$360 ) begin
-      \write_data$420  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
+    if (\active$426 [0]) begin
+      \write_address$420  = \row$427 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$433  = \row$398 [8:0];
-    if (\$482 ) begin
-      \read_address$433  = \row$400 [8:0];
+    \write_data$421  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
+    if (\$319 ) begin
+      \write_data$421  = \rows$425 [127:0];
+    end
+    if (\active$426 [0]) begin
+      \write_data$421  = { \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$434  = \row$384 [8:0];
-    if (\$483 ) begin
-      \write_address$434  = \row$436 ;
-    end
-    if (\$485 ) begin
-      \write_address$434  = \row$426 [8:0];
+    \read_address$434  = \row$399 [8:0];
+    if (\active$400 [1]) begin
+      \read_address$434  = \row$401 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$435  = { \words$303 [183:168], \words$303 [159:144], \words$303 [135:120], \words$303 [111:96], \words$303 [87:72], \words$303 [63:48], \words$303 [39:24], \words$303 [15:0] };
-    if (\$483 ) begin
-      \write_data$435  = \rows$423 [255:128];
+    \write_address$435  = \row$386 [8:0];
+    if (\$416 ) begin
+      \write_address$435  = \row$438 ;
     end
-    if (\$485 ) begin
-      \write_data$435  = { \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427 , \words$427  };
+    if (\active$426 [1]) begin
+      \write_address$435  = \row$427 [8:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \write_data$436  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
+    if (\$416 ) begin
+      \write_data$436  = \rows$425 [255:128];
+    end
+    if (\active$426 [1]) begin
+      \write_data$436  = { \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$607 ) begin
+    if (\$514 ) begin
       start = 1'h1;
     end
-    if (\$608 ) begin
+    if (\$515 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$607 ) begin
+    if (\$514 ) begin
       routine = 1'h0;
     end
-    if (\$608 ) begin
+    if (\$515 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$607 ) begin
+    if (\$514 ) begin
       once = 1'h0;
     end
-    if (\$608 ) begin
+    if (\$515 ) begin
       once = 1'h1;
     end
   end
@@ -3883,7 +3738,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$468 )
+    casez (\clamped_kernel$470 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3907,7 +3762,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$468 )
+    casez (\clamped_kernel$470 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3915,7 +3770,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$468 )
+    casez (\clamped_kernel$470 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3923,7 +3778,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$468 )
+    casez (\clamped_kernel$470 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3969,7 +3824,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$613  };
+          other = { 30'h00000000, waiting, \$520  };
       4'h4:
           other = count;
       4'h6:
@@ -3985,9 +3840,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$216 [15:0];
+          a_row_raw_0 = \read_data$218 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$217 [15:0];
+          a_row_raw_0 = \read_data$219 [15:0];
     endcase
   end
   always @* begin
@@ -3997,9 +3852,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$216 [31:16];
+          a_row_raw_1 = \read_data$218 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$217 [31:16];
+          a_row_raw_1 = \read_data$219 [31:16];
     endcase
   end
   always @* begin
@@ -4009,9 +3864,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$216 [47:32];
+          a_row_raw_2 = \read_data$218 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$217 [47:32];
+          a_row_raw_2 = \read_data$219 [47:32];
     endcase
   end
   always @* begin
@@ -4021,9 +3876,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$216 [63:48];
+          a_row_raw_3 = \read_data$218 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$217 [63:48];
+          a_row_raw_3 = \read_data$219 [63:48];
     endcase
   end
   always @* begin
@@ -4033,9 +3888,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$216 [79:64];
+          a_row_raw_4 = \read_data$218 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$217 [79:64];
+          a_row_raw_4 = \read_data$219 [79:64];
     endcase
   end
   always @* begin
@@ -4045,9 +3900,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$216 [95:80];
+          a_row_raw_5 = \read_data$218 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$217 [95:80];
+          a_row_raw_5 = \read_data$219 [95:80];
     endcase
   end
   always @* begin
@@ -4057,9 +3912,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$216 [111:96];
+          a_row_raw_6 = \read_data$218 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$217 [111:96];
+          a_row_raw_6 = \read_data$219 [111:96];
     endcase
   end
   always @* begin
@@ -4069,9 +3924,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$216 [127:112];
+          a_row_raw_7 = \read_data$218 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$217 [127:112];
+          a_row_raw_7 = \read_data$219 [127:112];
     endcase
   end
   always @* begin
@@ -4079,21 +3934,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$126  = \read_data$223 [23:0];
+          \$126  = \read_data$225 [23:0];
       3'h1:
-          \$126  = \read_data$223 [47:24];
+          \$126  = \read_data$225 [47:24];
       3'h2:
-          \$126  = \read_data$223 [71:48];
+          \$126  = \read_data$225 [71:48];
       3'h3:
-          \$126  = \read_data$223 [95:72];
+          \$126  = \read_data$225 [95:72];
       3'h4:
-          \$126  = \read_data$223 [119:96];
+          \$126  = \read_data$225 [119:96];
       3'h5:
-          \$126  = \read_data$223 [143:120];
+          \$126  = \read_data$225 [143:120];
       3'h6:
-          \$126  = \read_data$223 [167:144];
+          \$126  = \read_data$225 [167:144];
       3'h7:
-          \$126  = \read_data$223 [191:168];
+          \$126  = \read_data$225 [191:168];
     endcase
   end
   always @* begin
@@ -4103,9 +3958,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$216 [15:0];
+          b_row_raw_0 = \read_data$218 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$217 [15:0];
+          b_row_raw_0 = \read_data$219 [15:0];
     endcase
   end
   always @* begin
@@ -4115,9 +3970,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$216 [31:16];
+          b_row_raw_1 = \read_data$218 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$217 [31:16];
+          b_row_raw_1 = \read_data$219 [31:16];
     endcase
   end
   always @* begin
@@ -4127,9 +3982,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$216 [47:32];
+          b_row_raw_2 = \read_data$218 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$217 [47:32];
+          b_row_raw_2 = \read_data$219 [47:32];
     endcase
   end
   always @* begin
@@ -4139,9 +3994,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$216 [63:48];
+          b_row_raw_3 = \read_data$218 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$217 [63:48];
+          b_row_raw_3 = \read_data$219 [63:48];
     endcase
   end
   always @* begin
@@ -4151,9 +4006,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$216 [79:64];
+          b_row_raw_4 = \read_data$218 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$217 [79:64];
+          b_row_raw_4 = \read_data$219 [79:64];
     endcase
   end
   always @* begin
@@ -4163,9 +4018,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$216 [95:80];
+          b_row_raw_5 = \read_data$218 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$217 [95:80];
+          b_row_raw_5 = \read_data$219 [95:80];
     endcase
   end
   always @* begin
@@ -4175,9 +4030,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$216 [111:96];
+          b_row_raw_6 = \read_data$218 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$217 [111:96];
+          b_row_raw_6 = \read_data$219 [111:96];
     endcase
   end
   always @* begin
@@ -4187,9 +4042,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$216 [127:112];
+          b_row_raw_7 = \read_data$218 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$217 [127:112];
+          b_row_raw_7 = \read_data$219 [127:112];
     endcase
   end
   always @* begin
@@ -4197,9 +4052,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_0 = \read_data$223 [23:0];
+          old_row_raw_0 = \read_data$225 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$283 [23:0];
+          old_row_raw_0 = \read_data$285 [23:0];
     endcase
   end
   always @* begin
@@ -4207,9 +4062,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_1 = \read_data$223 [47:24];
+          old_row_raw_1 = \read_data$225 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$283 [47:24];
+          old_row_raw_1 = \read_data$285 [47:24];
     endcase
   end
   always @* begin
@@ -4217,9 +4072,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_2 = \read_data$223 [71:48];
+          old_row_raw_2 = \read_data$225 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$283 [71:48];
+          old_row_raw_2 = \read_data$285 [71:48];
     endcase
   end
   always @* begin
@@ -4227,9 +4082,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_3 = \read_data$223 [95:72];
+          old_row_raw_3 = \read_data$225 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$283 [95:72];
+          old_row_raw_3 = \read_data$285 [95:72];
     endcase
   end
   always @* begin
@@ -4237,9 +4092,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_4 = \read_data$223 [119:96];
+          old_row_raw_4 = \read_data$225 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$283 [119:96];
+          old_row_raw_4 = \read_data$285 [119:96];
     endcase
   end
   always @* begin
@@ -4247,9 +4102,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_5 = \read_data$223 [143:120];
+          old_row_raw_5 = \read_data$225 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$283 [143:120];
+          old_row_raw_5 = \read_data$285 [143:120];
     endcase
   end
   always @* begin
@@ -4257,9 +4112,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_6 = \read_data$223 [167:144];
+          old_row_raw_6 = \read_data$225 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$283 [167:144];
+          old_row_raw_6 = \read_data$285 [167:144];
     endcase
   end
   always @* begin
@@ -4267,9 +4122,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_7 = \read_data$223 [191:168];
+          old_row_raw_7 = \read_data$225 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$283 [191:168];
+          old_row_raw_7 = \read_data$285 [191:168];
     endcase
   end
   always @* begin
@@ -4277,21 +4132,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$283 [23:0];
+          bias_word_raw_0 = \read_data$285 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$283 [47:24];
+          bias_word_raw_0 = \read_data$285 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$283 [71:48];
+          bias_word_raw_0 = \read_data$285 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$283 [95:72];
+          bias_word_raw_0 = \read_data$285 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$283 [119:96];
+          bias_word_raw_0 = \read_data$285 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$283 [143:120];
+          bias_word_raw_0 = \read_data$285 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$283 [167:144];
+          bias_word_raw_0 = \read_data$285 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$283 [191:168];
+          bias_word_raw_0 = \read_data$285 [191:168];
     endcase
   end
   assign a_word_copy_0_saturated = \$142 [15:0];
@@ -4301,134 +4156,135 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$218  = tag[0];
-  assign \kernel$219  = tag[16:13];
-  assign \level$220  = tag[8:7];
-  assign \slot$221  = tag[17];
-  assign \first_tile$222  = tag[18];
+  assign \trigger$220  = tag[0];
+  assign \kernel$221  = tag[16:13];
+  assign \level$222  = tag[8:7];
+  assign \slot$223  = tag[17];
+  assign \first_tile$224  = tag[18];
   assign a_word_copy_0_scaled = { \$127 [23], \$127  };
   assign a_word_copy_0_rounded = \$129 [15:0];
   assign a_word_copy_0_wide = { \$127 [23], \$127  };
   assign a_word_copy_0_greatest = 16'h7fff;
-  assign \trigger$230  = tag_1[0];
-  assign \kernel$231  = tag_1[16:13];
-  assign \level$232  = tag_1[8:7];
-  assign \slot$233  = tag_1[17];
-  assign \first_tile$234  = tag_1[18];
+  assign \trigger$232  = tag_1[0];
+  assign \kernel$233  = tag_1[16:13];
+  assign \level$234  = tag_1[8:7];
+  assign \slot$235  = tag_1[17];
+  assign \first_tile$236  = tag_1[18];
   assign accumulate = tag_8[0];
-  assign \first$238  = tag_8[1];
-  assign \accumulate$241  = tag_8[0];
-  assign \first$242  = tag_8[1];
-  assign \accumulate$245  = tag_8[0];
-  assign \first$246  = tag_8[1];
-  assign \accumulate$249  = tag_8[0];
-  assign \first$250  = tag_8[1];
-  assign \accumulate$253  = tag_8[0];
-  assign \first$254  = tag_8[1];
-  assign \accumulate$257  = tag_8[0];
-  assign \first$258  = tag_8[1];
-  assign \accumulate$261  = tag_8[0];
-  assign \first$262  = tag_8[1];
-  assign \accumulate$265  = tag_8[0];
-  assign \first$266  = tag_8[1];
-  assign \tag$267  = tag_8;
+  assign \first$240  = tag_8[1];
+  assign \accumulate$243  = tag_8[0];
+  assign \first$244  = tag_8[1];
+  assign \accumulate$247  = tag_8[0];
+  assign \first$248  = tag_8[1];
+  assign \accumulate$251  = tag_8[0];
+  assign \first$252  = tag_8[1];
+  assign \accumulate$255  = tag_8[0];
+  assign \first$256  = tag_8[1];
+  assign \accumulate$259  = tag_8[0];
+  assign \first$260  = tag_8[1];
+  assign \accumulate$263  = tag_8[0];
+  assign \first$264  = tag_8[1];
+  assign \accumulate$267  = tag_8[0];
+  assign \first$268  = tag_8[1];
+  assign \tag$269  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , \total$272 , \total$271 , total };
-  assign \kernel$279  = tag_5[16:13];
-  assign \level$280  = tag_5[10:9];
-  assign \slot$281  = tag_5[17];
-  assign \first_tile$282  = tag_5[18];
+  assign totals = { \total$279 , \total$278 , \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , total };
+  assign \kernel$281  = tag_5[16:13];
+  assign \level$282  = tag_5[10:9];
+  assign \slot$283  = tag_5[17];
+  assign \first_tile$284  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$286  = write_tag[0];
-  assign \kernel$288  = write_tag[16:13];
-  assign \level$289  = write_tag[10:9];
-  assign \slot$290  = write_tag[17];
-  assign \first_tile$291  = write_tag[18];
-  assign words = { \product$301 , \product$300 , \product$299 , \product$298 , \product$297 , \product$296 , \product$295 , product };
-  assign rows = \words$303 ;
-  assign \word$309  = \word$306 ;
-  assign \first$310  = first;
-  assign \tag$318  = tag_8;
-  assign \totals$319  = { \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , \total$272 , \total$271 , total };
+  assign \trigger$288  = write_tag[0];
+  assign \kernel$290  = write_tag[16:13];
+  assign \level$291  = write_tag[10:9];
+  assign \slot$292  = write_tag[17];
+  assign \first_tile$293  = write_tag[18];
+  assign words = { \product$303 , \product$302 , \product$301 , \product$300 , \product$299 , \product$298 , \product$297 , product };
+  assign rows = \words$305 ;
+  assign \word$311  = \word$308 ;
+  assign \first$312  = first;
+  assign \tag$320  = tag_8;
+  assign \totals$321  = { \total$279 , \total$278 , \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , total };
   assign sum_tag = ready_5;
-  assign \total$322  = sum_total;
-  assign \kernel$324  = tag_5[16:13];
-  assign \level$325  = tag_5[10:9];
-  assign \slot$326  = tag_5[17];
-  assign \first_tile$327  = tag_5[18];
+  assign \total$324  = sum_total;
+  assign \kernel$326  = tag_5[16:13];
+  assign \level$327  = tag_5[10:9];
+  assign \slot$328  = tag_5[17];
+  assign \first_tile$329  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$332  = tag_12[16:13];
-  assign \level$333  = tag_12[10:9];
-  assign \slot$334  = tag_12[17];
-  assign \first_tile$335  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$337 [15:0];
-  assign other_rows_0 = \read_data$337 [15:0];
-  assign other_rows_raw_1 = \read_data$337 [31:16];
-  assign other_rows_1 = \read_data$337 [31:16];
-  assign other_rows_raw_2 = \read_data$337 [47:32];
-  assign other_rows_2 = \read_data$337 [47:32];
-  assign other_rows_raw_3 = \read_data$337 [63:48];
-  assign other_rows_3 = \read_data$337 [63:48];
-  assign other_rows_raw_4 = \read_data$337 [79:64];
-  assign other_rows_4 = \read_data$337 [79:64];
-  assign other_rows_raw_5 = \read_data$337 [95:80];
-  assign other_rows_5 = \read_data$337 [95:80];
-  assign other_rows_raw_6 = \read_data$337 [111:96];
-  assign other_rows_6 = \read_data$337 [111:96];
-  assign other_rows_raw_7 = \read_data$337 [127:112];
-  assign other_rows_7 = \read_data$337 [127:112];
-  assign other_rows = \read_data$337 ;
-  assign \kernel$356  = \write_tag$355 [16:13];
-  assign \level$357  = \write_tag$355 [10:9];
-  assign \slot$358  = \write_tag$355 [17];
-  assign \first_tile$359  = \write_tag$355 [18];
-  assign \kernel$361  = \write_tag$355 [16:13];
-  assign \level$362  = \write_tag$355 [10:9];
-  assign \slot$363  = \write_tag$355 [17];
-  assign \first_tile$364  = \write_tag$355 [18];
-  assign \total$366  = sum_total;
-  assign \trigger$368  = \write_tag$369 [0];
-  assign \kernel$370  = \write_tag$369 [16:13];
-  assign \level$371  = \write_tag$369 [12:11];
-  assign \slot$372  = \write_tag$369 [17];
-  assign \first_tile$373  = \write_tag$369 [18];
+  assign \kernel$334  = tag_12[16:13];
+  assign \level$335  = tag_12[10:9];
+  assign \slot$336  = tag_12[17];
+  assign \first_tile$337  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$339 [15:0];
+  assign other_rows_0 = \read_data$339 [15:0];
+  assign other_rows_raw_1 = \read_data$339 [31:16];
+  assign other_rows_1 = \read_data$339 [31:16];
+  assign other_rows_raw_2 = \read_data$339 [47:32];
+  assign other_rows_2 = \read_data$339 [47:32];
+  assign other_rows_raw_3 = \read_data$339 [63:48];
+  assign other_rows_3 = \read_data$339 [63:48];
+  assign other_rows_raw_4 = \read_data$339 [79:64];
+  assign other_rows_4 = \read_data$339 [79:64];
+  assign other_rows_raw_5 = \read_data$339 [95:80];
+  assign other_rows_5 = \read_data$339 [95:80];
+  assign other_rows_raw_6 = \read_data$339 [111:96];
+  assign other_rows_6 = \read_data$339 [111:96];
+  assign other_rows_raw_7 = \read_data$339 [127:112];
+  assign other_rows_7 = \read_data$339 [127:112];
+  assign other_rows = \read_data$339 ;
+  assign \kernel$358  = \write_tag$357 [16:13];
+  assign \level$359  = \write_tag$357 [10:9];
+  assign \slot$360  = \write_tag$357 [17];
+  assign \first_tile$361  = \write_tag$357 [18];
+  assign \kernel$363  = \write_tag$357 [16:13];
+  assign \level$364  = \write_tag$357 [10:9];
+  assign \slot$365  = \write_tag$357 [17];
+  assign \first_tile$366  = \write_tag$357 [18];
+  assign \total$368  = sum_total;
+  assign \trigger$370  = \write_tag$371 [0];
+  assign \kernel$372  = \write_tag$371 [16:13];
+  assign \level$373  = \write_tag$371 [12:11];
+  assign \slot$374  = \write_tag$371 [17];
+  assign \first_tile$375  = \write_tag$371 [18];
+  assign \loading$376  = loading;
   assign loaded = parameter_0;
-  assign \hold$377  = hold;
-  assign write_enable = { \$240 , \$232 , \$224 , \$216 , \$208 , \$200 , \$192 , \$184  };
-  assign \lane$388  = 3'h0;
-  assign \hold$390  = hold;
-  assign \write_enable$396  = { \$305 , \$297 , \$289 , \$281 , \$273 , \$265 , \$257 , \$249  };
-  assign row_x = \write_address$401 ;
-  assign \write_data$403  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$405  = { \$331 , \$328 , \$325 , \$322 , \$319 , \$316 , \$313 , \$310  };
-  assign \row$409  = \read_address$408 ;
-  assign row_y = \write_address$410 ;
-  assign \write_data$412  = { \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404 , \word$404  };
-  assign \write_enable$413  = { \$355 , \$352 , \$349 , \$346 , \$343 , \$340 , \$337 , \$334  };
-  assign \hold$416  = hold;
+  assign \hold$379  = hold;
+  assign write_enable = { \$222 , \$216 , \$210 , \$204 , \$198 , \$192 , \$186 , \$180  };
+  assign \lane$389  = 3'h0;
+  assign \hold$391  = hold;
+  assign \write_enable$397  = { \$270 , \$264 , \$258 , \$252 , \$246 , \$240 , \$234 , \$228  };
+  assign row_x = \write_address$402 ;
+  assign \write_data$404  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
+  assign \write_enable$406  = { \$294 , \$291 , \$288 , \$285 , \$282 , \$279 , \$276 , \$273  };
+  assign \row$410  = \read_address$409 ;
+  assign row_y = \write_address$411 ;
+  assign \write_data$413  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
+  assign \write_enable$414  = { \$318 , \$315 , \$312 , \$309 , \$306 , \$303 , \$300 , \$297  };
+  assign \hold$417  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$428  = { \$480 , \$465 , \$450 , \$435 , \$420 , \$405 , \$390 , \$375  };
-  assign \lane$430  = 3'h0;
-  assign \write_enable$437  = { \$605 , \$590 , \$575 , \$560 , \$545 , \$530 , \$515 , \$500  };
-  assign \lane$438  = 3'h0;
-  assign \count$441  = count;
+  assign \write_enable$429  = { \$415 , \$403 , \$391 , \$379 , \$367 , \$355 , \$343 , \$331  };
+  assign \lane$431  = 3'h0;
+  assign \write_enable$439  = { \$512 , \$500 , \$488 , \$476 , \$464 , \$452 , \$440 , \$428  };
+  assign \lane$440  = 3'h0;
+  assign \count$443  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$447  = 3'h0;
-  assign \slot$449  = \slot$448 ;
+  assign \missing$449  = 3'h0;
+  assign \slot$451  = \slot$450 ;
   assign tile_done = consume;
-  assign \resident$452  = resident;
-  assign \samples__valid$454  = samples__valid;
-  assign \samples__payload$455  = samples__payload;
-  assign \samples__ready$456  = samples__ready;
-  assign \parameters__valid$457  = parameters__valid;
-  assign \parameters__payload$458  = parameters__payload;
-  assign \parameters__ready$459  = parameters__ready;
-  assign \enable$460  = \$signal$162 ;
-  assign \results__valid$462  = results__valid;
-  assign \results__payload$463  = results__payload;
-  assign \results__ready$464  = results__ready;
+  assign \resident$454  = resident;
+  assign \samples__valid$456  = samples__valid;
+  assign \samples__payload$457  = samples__payload;
+  assign \samples__ready$458  = samples__ready;
+  assign \parameters__valid$459  = parameters__valid;
+  assign \parameters__payload$460  = parameters__payload;
+  assign \parameters__ready$461  = parameters__ready;
+  assign \enable$462  = \$signal$164 ;
+  assign \results__valid$464  = results__valid;
+  assign \results__payload$465  = results__payload;
+  assign \results__ready$466  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4444,8 +4300,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$202 ;
-  assign clear_15 = \$signal$203 ;
+  assign add_15 = \$signal$204 ;
+  assign clear_15 = \$signal$205 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4723,27 +4579,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
   assign \clamped[0]  = clamped;
-  assign \tag$267.valid  = tag_8[0];
-  assign \tag$267.first  = tag_8[1];
-  assign \tag$267.last  = tag_8[2];
-  assign \tag$267.sum_first  = tag_8[3];
-  assign \tag$267.sum_last  = tag_8[4];
-  assign \tag$267.edge  = tag_8[6:5];
-  assign \tag$267.level  = tag_8[8:7];
-  assign \tag$267.row_level  = tag_8[10:9];
-  assign \tag$267.sum_level  = tag_8[12:11];
-  assign \tag$267.kernel  = tag_8[16:13];
-  assign \tag$267.slot  = tag_8[17];
-  assign \tag$267.first_tile  = tag_8[18];
-  assign \tag$267.last_tile  = tag_8[19];
+  assign \tag$269.valid  = tag_8[0];
+  assign \tag$269.first  = tag_8[1];
+  assign \tag$269.last  = tag_8[2];
+  assign \tag$269.sum_first  = tag_8[3];
+  assign \tag$269.sum_last  = tag_8[4];
+  assign \tag$269.edge  = tag_8[6:5];
+  assign \tag$269.level  = tag_8[8:7];
+  assign \tag$269.row_level  = tag_8[10:9];
+  assign \tag$269.sum_level  = tag_8[12:11];
+  assign \tag$269.kernel  = tag_8[16:13];
+  assign \tag$269.slot  = tag_8[17];
+  assign \tag$269.first_tile  = tag_8[18];
+  assign \tag$269.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$271 ;
-  assign \totals[2]  = \total$272 ;
-  assign \totals[3]  = \total$273 ;
-  assign \totals[4]  = \total$274 ;
-  assign \totals[5]  = \total$275 ;
-  assign \totals[6]  = \total$276 ;
-  assign \totals[7]  = \total$277 ;
+  assign \totals[1]  = \total$273 ;
+  assign \totals[2]  = \total$274 ;
+  assign \totals[3]  = \total$275 ;
+  assign \totals[4]  = \total$276 ;
+  assign \totals[5]  = \total$277 ;
+  assign \totals[6]  = \total$278 ;
+  assign \totals[7]  = \total$279 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4774,30 +4630,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$295 ;
-  assign \words[2]  = \product$296 ;
-  assign \words[3]  = \product$297 ;
-  assign \words[4]  = \product$298 ;
-  assign \words[5]  = \product$299 ;
-  assign \words[6]  = \product$300 ;
-  assign \words[7]  = \product$301 ;
-  assign \words$303[0]  = \words$303 [23:0];
-  assign \words$303[1]  = \words$303 [47:24];
-  assign \words$303[2]  = \words$303 [71:48];
-  assign \words$303[3]  = \words$303 [95:72];
-  assign \words$303[4]  = \words$303 [119:96];
-  assign \words$303[5]  = \words$303 [143:120];
-  assign \words$303[6]  = \words$303 [167:144];
-  assign \words$303[7]  = \words$303 [191:168];
-  assign \rows[0]  = \words$303 ;
-  assign \rows[0][0]  = \words$303 [23:0];
-  assign \rows[0][1]  = \words$303 [47:24];
-  assign \rows[0][2]  = \words$303 [71:48];
-  assign \rows[0][3]  = \words$303 [95:72];
-  assign \rows[0][4]  = \words$303 [119:96];
-  assign \rows[0][5]  = \words$303 [143:120];
-  assign \rows[0][6]  = \words$303 [167:144];
-  assign \rows[0][7]  = \words$303 [191:168];
+  assign \words[1]  = \product$297 ;
+  assign \words[2]  = \product$298 ;
+  assign \words[3]  = \product$299 ;
+  assign \words[4]  = \product$300 ;
+  assign \words[5]  = \product$301 ;
+  assign \words[6]  = \product$302 ;
+  assign \words[7]  = \product$303 ;
+  assign \words$305[0]  = \words$305 [23:0];
+  assign \words$305[1]  = \words$305 [47:24];
+  assign \words$305[2]  = \words$305 [71:48];
+  assign \words$305[3]  = \words$305 [95:72];
+  assign \words$305[4]  = \words$305 [119:96];
+  assign \words$305[5]  = \words$305 [143:120];
+  assign \words$305[6]  = \words$305 [167:144];
+  assign \words$305[7]  = \words$305 [191:168];
+  assign \rows[0]  = \words$305 ;
+  assign \rows[0][0]  = \words$305 [23:0];
+  assign \rows[0][1]  = \words$305 [47:24];
+  assign \rows[0][2]  = \words$305 [71:48];
+  assign \rows[0][3]  = \words$305 [95:72];
+  assign \rows[0][4]  = \words$305 [119:96];
+  assign \rows[0][5]  = \words$305 [143:120];
+  assign \rows[0][6]  = \words$305 [167:144];
+  assign \rows[0][7]  = \words$305 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4889,27 +4745,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$318.valid  = tag_8[0];
-  assign \tag$318.first  = tag_8[1];
-  assign \tag$318.last  = tag_8[2];
-  assign \tag$318.sum_first  = tag_8[3];
-  assign \tag$318.sum_last  = tag_8[4];
-  assign \tag$318.edge  = tag_8[6:5];
-  assign \tag$318.level  = tag_8[8:7];
-  assign \tag$318.row_level  = tag_8[10:9];
-  assign \tag$318.sum_level  = tag_8[12:11];
-  assign \tag$318.kernel  = tag_8[16:13];
-  assign \tag$318.slot  = tag_8[17];
-  assign \tag$318.first_tile  = tag_8[18];
-  assign \tag$318.last_tile  = tag_8[19];
-  assign \totals$319[0]  = total;
-  assign \totals$319[1]  = \total$271 ;
-  assign \totals$319[2]  = \total$272 ;
-  assign \totals$319[3]  = \total$273 ;
-  assign \totals$319[4]  = \total$274 ;
-  assign \totals$319[5]  = \total$275 ;
-  assign \totals$319[6]  = \total$276 ;
-  assign \totals$319[7]  = \total$277 ;
+  assign \tag$320.valid  = tag_8[0];
+  assign \tag$320.first  = tag_8[1];
+  assign \tag$320.last  = tag_8[2];
+  assign \tag$320.sum_first  = tag_8[3];
+  assign \tag$320.sum_last  = tag_8[4];
+  assign \tag$320.edge  = tag_8[6:5];
+  assign \tag$320.level  = tag_8[8:7];
+  assign \tag$320.row_level  = tag_8[10:9];
+  assign \tag$320.sum_level  = tag_8[12:11];
+  assign \tag$320.kernel  = tag_8[16:13];
+  assign \tag$320.slot  = tag_8[17];
+  assign \tag$320.first_tile  = tag_8[18];
+  assign \tag$320.last_tile  = tag_8[19];
+  assign \totals$321[0]  = total;
+  assign \totals$321[1]  = \total$273 ;
+  assign \totals$321[2]  = \total$274 ;
+  assign \totals$321[3]  = \total$275 ;
+  assign \totals$321[4]  = \total$276 ;
+  assign \totals$321[5]  = \total$277 ;
+  assign \totals$321[6]  = \total$278 ;
+  assign \totals$321[7]  = \total$279 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4923,77 +4779,77 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$337 [15:0];
-  assign \other_rows[1]  = \read_data$337 [31:16];
-  assign \other_rows[2]  = \read_data$337 [47:32];
-  assign \other_rows[3]  = \read_data$337 [63:48];
-  assign \other_rows[4]  = \read_data$337 [79:64];
-  assign \other_rows[5]  = \read_data$337 [95:80];
-  assign \other_rows[6]  = \read_data$337 [111:96];
-  assign \other_rows[7]  = \read_data$337 [127:112];
-  assign \write_tag$355.valid  = \write_tag$355 [0];
-  assign \write_tag$355.first  = \write_tag$355 [1];
-  assign \write_tag$355.last  = \write_tag$355 [2];
-  assign \write_tag$355.sum_first  = \write_tag$355 [3];
-  assign \write_tag$355.sum_last  = \write_tag$355 [4];
-  assign \write_tag$355.edge  = \write_tag$355 [6:5];
-  assign \write_tag$355.level  = \write_tag$355 [8:7];
-  assign \write_tag$355.row_level  = \write_tag$355 [10:9];
-  assign \write_tag$355.sum_level  = \write_tag$355 [12:11];
-  assign \write_tag$355.kernel  = \write_tag$355 [16:13];
-  assign \write_tag$355.slot  = \write_tag$355 [17];
-  assign \write_tag$355.first_tile  = \write_tag$355 [18];
-  assign \write_tag$355.last_tile  = \write_tag$355 [19];
-  assign \tag$365.valid  = \tag$365 [0];
-  assign \tag$365.first  = \tag$365 [1];
-  assign \tag$365.last  = \tag$365 [2];
-  assign \tag$365.sum_first  = \tag$365 [3];
-  assign \tag$365.sum_last  = \tag$365 [4];
-  assign \tag$365.edge  = \tag$365 [6:5];
-  assign \tag$365.level  = \tag$365 [8:7];
-  assign \tag$365.row_level  = \tag$365 [10:9];
-  assign \tag$365.sum_level  = \tag$365 [12:11];
-  assign \tag$365.kernel  = \tag$365 [16:13];
-  assign \tag$365.slot  = \tag$365 [17];
-  assign \tag$365.first_tile  = \tag$365 [18];
-  assign \tag$365.last_tile  = \tag$365 [19];
-  assign \write_tag$369.valid  = \write_tag$369 [0];
-  assign \write_tag$369.first  = \write_tag$369 [1];
-  assign \write_tag$369.last  = \write_tag$369 [2];
-  assign \write_tag$369.sum_first  = \write_tag$369 [3];
-  assign \write_tag$369.sum_last  = \write_tag$369 [4];
-  assign \write_tag$369.edge  = \write_tag$369 [6:5];
-  assign \write_tag$369.level  = \write_tag$369 [8:7];
-  assign \write_tag$369.row_level  = \write_tag$369 [10:9];
-  assign \write_tag$369.sum_level  = \write_tag$369 [12:11];
-  assign \write_tag$369.kernel  = \write_tag$369 [16:13];
-  assign \write_tag$369.slot  = \write_tag$369 [17];
-  assign \write_tag$369.first_tile  = \write_tag$369 [18];
-  assign \write_tag$369.last_tile  = \write_tag$369 [19];
+  assign \other_rows[0]  = \read_data$339 [15:0];
+  assign \other_rows[1]  = \read_data$339 [31:16];
+  assign \other_rows[2]  = \read_data$339 [47:32];
+  assign \other_rows[3]  = \read_data$339 [63:48];
+  assign \other_rows[4]  = \read_data$339 [79:64];
+  assign \other_rows[5]  = \read_data$339 [95:80];
+  assign \other_rows[6]  = \read_data$339 [111:96];
+  assign \other_rows[7]  = \read_data$339 [127:112];
+  assign \write_tag$357.valid  = \write_tag$357 [0];
+  assign \write_tag$357.first  = \write_tag$357 [1];
+  assign \write_tag$357.last  = \write_tag$357 [2];
+  assign \write_tag$357.sum_first  = \write_tag$357 [3];
+  assign \write_tag$357.sum_last  = \write_tag$357 [4];
+  assign \write_tag$357.edge  = \write_tag$357 [6:5];
+  assign \write_tag$357.level  = \write_tag$357 [8:7];
+  assign \write_tag$357.row_level  = \write_tag$357 [10:9];
+  assign \write_tag$357.sum_level  = \write_tag$357 [12:11];
+  assign \write_tag$357.kernel  = \write_tag$357 [16:13];
+  assign \write_tag$357.slot  = \write_tag$357 [17];
+  assign \write_tag$357.first_tile  = \write_tag$357 [18];
+  assign \write_tag$357.last_tile  = \write_tag$357 [19];
+  assign \tag$367.valid  = \tag$367 [0];
+  assign \tag$367.first  = \tag$367 [1];
+  assign \tag$367.last  = \tag$367 [2];
+  assign \tag$367.sum_first  = \tag$367 [3];
+  assign \tag$367.sum_last  = \tag$367 [4];
+  assign \tag$367.edge  = \tag$367 [6:5];
+  assign \tag$367.level  = \tag$367 [8:7];
+  assign \tag$367.row_level  = \tag$367 [10:9];
+  assign \tag$367.sum_level  = \tag$367 [12:11];
+  assign \tag$367.kernel  = \tag$367 [16:13];
+  assign \tag$367.slot  = \tag$367 [17];
+  assign \tag$367.first_tile  = \tag$367 [18];
+  assign \tag$367.last_tile  = \tag$367 [19];
+  assign \write_tag$371.valid  = \write_tag$371 [0];
+  assign \write_tag$371.first  = \write_tag$371 [1];
+  assign \write_tag$371.last  = \write_tag$371 [2];
+  assign \write_tag$371.sum_first  = \write_tag$371 [3];
+  assign \write_tag$371.sum_last  = \write_tag$371 [4];
+  assign \write_tag$371.edge  = \write_tag$371 [6:5];
+  assign \write_tag$371.level  = \write_tag$371 [8:7];
+  assign \write_tag$371.row_level  = \write_tag$371 [10:9];
+  assign \write_tag$371.sum_level  = \write_tag$371 [12:11];
+  assign \write_tag$371.kernel  = \write_tag$371 [16:13];
+  assign \write_tag$371.slot  = \write_tag$371 [17];
+  assign \write_tag$371.first_tile  = \write_tag$371 [18];
+  assign \write_tag$371.last_tile  = \write_tag$371 [19];
   assign \loaded[0]  = parameter_0;
-  assign \rows$423[0]  = \rows$423 [127:0];
-  assign \rows$423[0][0]  = \rows$423 [15:0];
-  assign \rows$423[0][1]  = \rows$423 [31:16];
-  assign \rows$423[0][2]  = \rows$423 [47:32];
-  assign \rows$423[0][3]  = \rows$423 [63:48];
-  assign \rows$423[0][4]  = \rows$423 [79:64];
-  assign \rows$423[0][5]  = \rows$423 [95:80];
-  assign \rows$423[0][6]  = \rows$423 [111:96];
-  assign \rows$423[0][7]  = \rows$423 [127:112];
-  assign \rows$423[1]  = \rows$423 [255:128];
-  assign \rows$423[1][0]  = \rows$423 [143:128];
-  assign \rows$423[1][1]  = \rows$423 [159:144];
-  assign \rows$423[1][2]  = \rows$423 [175:160];
-  assign \rows$423[1][3]  = \rows$423 [191:176];
-  assign \rows$423[1][4]  = \rows$423 [207:192];
-  assign \rows$423[1][5]  = \rows$423 [223:208];
-  assign \rows$423[1][6]  = \rows$423 [239:224];
-  assign \rows$423[1][7]  = \rows$423 [255:240];
-  assign \words$427[0]  = \words$427 ;
+  assign \rows$425[0]  = \rows$425 [127:0];
+  assign \rows$425[0][0]  = \rows$425 [15:0];
+  assign \rows$425[0][1]  = \rows$425 [31:16];
+  assign \rows$425[0][2]  = \rows$425 [47:32];
+  assign \rows$425[0][3]  = \rows$425 [63:48];
+  assign \rows$425[0][4]  = \rows$425 [79:64];
+  assign \rows$425[0][5]  = \rows$425 [95:80];
+  assign \rows$425[0][6]  = \rows$425 [111:96];
+  assign \rows$425[0][7]  = \rows$425 [127:112];
+  assign \rows$425[1]  = \rows$425 [255:128];
+  assign \rows$425[1][0]  = \rows$425 [143:128];
+  assign \rows$425[1][1]  = \rows$425 [159:144];
+  assign \rows$425[1][2]  = \rows$425 [175:160];
+  assign \rows$425[1][3]  = \rows$425 [191:176];
+  assign \rows$425[1][4]  = \rows$425 [207:192];
+  assign \rows$425[1][5]  = \rows$425 [223:208];
+  assign \rows$425[1][6]  = \rows$425 [239:224];
+  assign \rows$425[1][7]  = \rows$425 [255:240];
+  assign \words$428[0]  = \words$428 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$365 [0] = \$174 ;
-  assign \tag$365 [19:1] = ready_4[19:1];
+  assign \tag$367 [0] = \$174 ;
+  assign \tag$367 [19:1] = ready_4[19:1];
   assign ready_6[0] = \$173 ;
   assign ready_6[19:1] = summed_6[19:1];
   assign ready_5[0] = \$172 ;
@@ -5062,222 +4918,194 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$143  = a_row_0;
   assign b = b_row_0;
   assign \$145  = a_row_1;
-  assign \b$240  = b_row_1;
+  assign \b$242  = b_row_1;
   assign \$147  = a_row_2;
-  assign \b$244  = b_row_2;
+  assign \b$246  = b_row_2;
   assign \$149  = a_row_3;
-  assign \b$248  = b_row_3;
+  assign \b$250  = b_row_3;
   assign \$151  = a_row_4;
-  assign \b$252  = b_row_4;
+  assign \b$254  = b_row_4;
   assign \$153  = a_row_5;
-  assign \b$256  = b_row_5;
+  assign \b$258  = b_row_5;
   assign \$155  = a_row_6;
-  assign \b$260  = b_row_6;
+  assign \b$262  = b_row_6;
   assign \$157  = a_row_7;
-  assign \b$264  = b_row_7;
+  assign \b$266  = b_row_7;
   assign blocked = 1'h0;
-  assign \$178  = 1'h1;
-  assign \$179  = 1'h0;
-  assign \$180  = write;
-  assign \$186  = 1'h0;
+  assign \$175  = 1'h1;
+  assign \$176  = 1'h0;
+  assign \$177  = \active$390 [2];
+  assign \$181  = 1'h0;
+  assign \$182  = 1'h0;
+  assign \$183  = \active$390 [2];
   assign \$187  = 1'h0;
-  assign \$188  = write;
+  assign \$188  = 1'h0;
+  assign \$189  = \active$390 [2];
+  assign \$193  = 1'h0;
   assign \$194  = 1'h0;
-  assign \$195  = 1'h0;
-  assign \$196  = write;
-  assign \$202  = 1'h0;
-  assign \$203  = 1'h0;
-  assign \$204  = write;
-  assign \$210  = 1'h0;
+  assign \$195  = \active$390 [2];
+  assign \$199  = 1'h0;
+  assign \$200  = 1'h0;
+  assign \$201  = \active$390 [2];
+  assign \$205  = 1'h0;
+  assign \$206  = 1'h0;
+  assign \$207  = \active$390 [2];
   assign \$211  = 1'h0;
-  assign \$212  = write;
+  assign \$212  = 1'h0;
+  assign \$213  = \active$390 [2];
+  assign \$217  = 1'h0;
   assign \$218  = 1'h0;
-  assign \$219  = 1'h0;
-  assign \$220  = write;
-  assign \$226  = 1'h0;
-  assign \$227  = 1'h0;
-  assign \$228  = write;
-  assign \$234  = 1'h0;
+  assign \$219  = \active$390 [2];
+  assign \$223  = 1'h1;
+  assign \$224  = 1'h0;
+  assign \$225  = \active$390 [3];
+  assign \$229  = 1'h0;
+  assign \$230  = 1'h0;
+  assign \$231  = \active$390 [3];
   assign \$235  = 1'h0;
-  assign \$236  = write;
-  assign \$241  = \active$392 ;
-  assign \$243  = 1'h1;
-  assign \$244  = 1'h0;
-  assign \$245  = write;
-  assign \$251  = 1'h0;
-  assign \$252  = 1'h0;
-  assign \$253  = write;
+  assign \$236  = 1'h0;
+  assign \$237  = \active$390 [3];
+  assign \$241  = 1'h0;
+  assign \$242  = 1'h0;
+  assign \$243  = \active$390 [3];
+  assign \$247  = 1'h0;
+  assign \$248  = 1'h0;
+  assign \$249  = \active$390 [3];
+  assign \$253  = 1'h0;
+  assign \$254  = 1'h0;
+  assign \$255  = \active$390 [3];
   assign \$259  = 1'h0;
   assign \$260  = 1'h0;
-  assign \$261  = write;
-  assign \$267  = 1'h0;
-  assign \$268  = 1'h0;
-  assign \$269  = write;
-  assign \$275  = 1'h0;
-  assign \$276  = 1'h0;
-  assign \$277  = write;
-  assign \$283  = 1'h0;
-  assign \$284  = 1'h0;
-  assign \$285  = write;
-  assign \$291  = 1'h0;
-  assign \$292  = 1'h0;
-  assign \$293  = write;
-  assign \$299  = 1'h0;
-  assign \$300  = 1'h0;
-  assign \$301  = write;
-  assign \$310  = \$309 ;
-  assign \$313  = \$312 ;
-  assign \$316  = \$315 ;
-  assign \$319  = \$318 ;
-  assign \$322  = \$321 ;
-  assign \$325  = \$324 ;
-  assign \$328  = \$327 ;
-  assign \$331  = \$330 ;
-  assign \$334  = \$333 ;
-  assign \$337  = \$336 ;
-  assign \$340  = \$339 ;
-  assign \$343  = \$342 ;
-  assign \$346  = \$345 ;
-  assign \$349  = \$348 ;
-  assign \$352  = \$351 ;
-  assign \$355  = \$354 ;
-  assign \$358  = writing[0];
-  assign \$362  = 1'h1;
-  assign \$363  = 1'h0;
-  assign \$364  = write;
-  assign \$366  = 1'h1;
-  assign \$367  = word_enables[0];
-  assign \$369  = \$368 ;
-  assign \$373  = \$372 ;
-  assign \$377  = 1'h0;
-  assign \$378  = 1'h0;
-  assign \$379  = write;
+  assign \$261  = \active$390 [3];
+  assign \$265  = 1'h0;
+  assign \$266  = 1'h0;
+  assign \$267  = \active$390 [3];
+  assign \$273  = \$272 ;
+  assign \$276  = \$275 ;
+  assign \$279  = \$278 ;
+  assign \$282  = \$281 ;
+  assign \$285  = \$284 ;
+  assign \$288  = \$287 ;
+  assign \$291  = \$290 ;
+  assign \$294  = \$293 ;
+  assign \$297  = \$296 ;
+  assign \$300  = \$299 ;
+  assign \$303  = \$302 ;
+  assign \$306  = \$305 ;
+  assign \$309  = \$308 ;
+  assign \$312  = \$311 ;
+  assign \$315  = \$314 ;
+  assign \$318  = \$317 ;
+  assign \$320  = 1'h1;
+  assign \$321  = 1'h0;
+  assign \$322  = \active$390 [0];
+  assign \$324  = 1'h1;
+  assign \$325  = \$323 ;
+  assign \$330  = \$329 ;
+  assign \$332  = 1'h0;
+  assign \$333  = 1'h0;
+  assign \$334  = \active$390 [0];
+  assign \$336  = 1'h0;
+  assign \$337  = 1'h0;
+  assign \$339  = \$338 ;
+  assign \$342  = \$341 ;
+  assign \$344  = 1'h0;
+  assign \$345  = 1'h0;
+  assign \$346  = \active$390 [0];
+  assign \$348  = 1'h0;
+  assign \$349  = 1'h0;
+  assign \$351  = \$350 ;
+  assign \$354  = \$353 ;
+  assign \$356  = 1'h0;
+  assign \$357  = 1'h0;
+  assign \$358  = \active$390 [0];
+  assign \$360  = 1'h0;
+  assign \$361  = 1'h0;
+  assign \$363  = \$362 ;
+  assign \$366  = \$365 ;
+  assign \$368  = 1'h0;
+  assign \$369  = 1'h0;
+  assign \$370  = \active$390 [0];
+  assign \$372  = 1'h0;
+  assign \$373  = 1'h0;
+  assign \$375  = \$374 ;
+  assign \$378  = \$377 ;
+  assign \$380  = 1'h0;
   assign \$381  = 1'h0;
-  assign \$382  = 1'h0;
-  assign \$383  = row_enables[1];
-  assign \$384  = row_enables[1];
-  assign \$388  = \$387 ;
+  assign \$382  = \active$390 [0];
+  assign \$384  = 1'h0;
+  assign \$385  = 1'h0;
+  assign \$387  = \$386 ;
+  assign \$390  = \$389 ;
   assign \$392  = 1'h0;
   assign \$393  = 1'h0;
-  assign \$394  = write;
+  assign \$394  = \active$390 [0];
   assign \$396  = 1'h0;
   assign \$397  = 1'h0;
-  assign \$398  = row_enables[2];
-  assign \$399  = row_enables[2];
-  assign \$403  = \$402 ;
-  assign \$407  = 1'h0;
+  assign \$399  = \$398 ;
+  assign \$402  = \$401 ;
+  assign \$404  = 1'h0;
+  assign \$405  = 1'h0;
+  assign \$406  = \active$390 [0];
   assign \$408  = 1'h0;
-  assign \$409  = write;
-  assign \$411  = 1'h0;
-  assign \$412  = 1'h0;
-  assign \$413  = row_enables[3];
-  assign \$414  = row_enables[3];
-  assign \$418  = \$417 ;
-  assign \$422  = 1'h0;
-  assign \$423  = 1'h0;
-  assign \$424  = write;
-  assign \$426  = 1'h0;
-  assign \$427  = 1'h0;
-  assign \$428  = row_enables[4];
-  assign \$429  = row_enables[4];
-  assign \$433  = \$432 ;
-  assign \$437  = 1'h0;
-  assign \$438  = 1'h0;
-  assign \$439  = write;
+  assign \$409  = 1'h0;
+  assign \$411  = \$410 ;
+  assign \$414  = \$413 ;
+  assign \$417  = 1'h1;
+  assign \$418  = 1'h0;
+  assign \$419  = \active$390 [1];
+  assign \$421  = 1'h1;
+  assign \$422  = \$420 ;
+  assign \$427  = \$426 ;
+  assign \$429  = 1'h0;
+  assign \$430  = 1'h0;
+  assign \$431  = \active$390 [1];
+  assign \$433  = 1'h0;
+  assign \$434  = 1'h0;
+  assign \$436  = \$435 ;
+  assign \$439  = \$438 ;
   assign \$441  = 1'h0;
   assign \$442  = 1'h0;
-  assign \$443  = row_enables[5];
-  assign \$444  = row_enables[5];
+  assign \$443  = \active$390 [1];
+  assign \$445  = 1'h0;
+  assign \$446  = 1'h0;
   assign \$448  = \$447 ;
-  assign \$452  = 1'h0;
+  assign \$451  = \$450 ;
   assign \$453  = 1'h0;
-  assign \$454  = write;
-  assign \$456  = 1'h0;
+  assign \$454  = 1'h0;
+  assign \$455  = \active$390 [1];
   assign \$457  = 1'h0;
-  assign \$458  = row_enables[6];
-  assign \$459  = row_enables[6];
+  assign \$458  = 1'h0;
+  assign \$460  = \$459 ;
   assign \$463  = \$462 ;
-  assign \$467  = 1'h0;
-  assign \$468  = 1'h0;
-  assign \$469  = write;
-  assign \$471  = 1'h0;
-  assign \$472  = 1'h0;
-  assign \$473  = row_enables[7];
-  assign \$474  = row_enables[7];
-  assign \$478  = \$477 ;
-  assign \$483  = writing[1];
-  assign \$484  = \bank$425 ;
-  assign \$487  = 1'h1;
-  assign \$488  = 1'h0;
-  assign \$489  = write;
-  assign \$491  = 1'h1;
-  assign \$492  = word_enables[1];
-  assign \$494  = \$493 ;
-  assign \$495  = \bank$425 ;
-  assign \$498  = \$497 ;
+  assign \$465  = 1'h0;
+  assign \$466  = 1'h0;
+  assign \$467  = \active$390 [1];
+  assign \$469  = 1'h0;
+  assign \$470  = 1'h0;
+  assign \$472  = \$471 ;
+  assign \$475  = \$474 ;
+  assign \$477  = 1'h0;
+  assign \$478  = 1'h0;
+  assign \$479  = \active$390 [1];
+  assign \$481  = 1'h0;
+  assign \$482  = 1'h0;
+  assign \$484  = \$483 ;
+  assign \$487  = \$486 ;
+  assign \$489  = 1'h0;
+  assign \$490  = 1'h0;
+  assign \$491  = \active$390 [1];
+  assign \$493  = 1'h0;
+  assign \$494  = 1'h0;
+  assign \$496  = \$495 ;
+  assign \$499  = \$498 ;
+  assign \$501  = 1'h0;
   assign \$502  = 1'h0;
-  assign \$503  = 1'h0;
-  assign \$504  = write;
+  assign \$503  = \active$390 [1];
+  assign \$505  = 1'h0;
   assign \$506  = 1'h0;
-  assign \$507  = 1'h0;
-  assign \$508  = row_enables[9];
-  assign \$509  = row_enables[9];
-  assign \$510  = \bank$425 ;
-  assign \$513  = \$512 ;
-  assign \$517  = 1'h0;
-  assign \$518  = 1'h0;
-  assign \$519  = write;
-  assign \$521  = 1'h0;
-  assign \$522  = 1'h0;
-  assign \$523  = row_enables[10];
-  assign \$524  = row_enables[10];
-  assign \$525  = \bank$425 ;
-  assign \$528  = \$527 ;
-  assign \$532  = 1'h0;
-  assign \$533  = 1'h0;
-  assign \$534  = write;
-  assign \$536  = 1'h0;
-  assign \$537  = 1'h0;
-  assign \$538  = row_enables[11];
-  assign \$539  = row_enables[11];
-  assign \$540  = \bank$425 ;
-  assign \$543  = \$542 ;
-  assign \$547  = 1'h0;
-  assign \$548  = 1'h0;
-  assign \$549  = write;
-  assign \$551  = 1'h0;
-  assign \$552  = 1'h0;
-  assign \$553  = row_enables[12];
-  assign \$554  = row_enables[12];
-  assign \$555  = \bank$425 ;
-  assign \$558  = \$557 ;
-  assign \$562  = 1'h0;
-  assign \$563  = 1'h0;
-  assign \$564  = write;
-  assign \$566  = 1'h0;
-  assign \$567  = 1'h0;
-  assign \$568  = row_enables[13];
-  assign \$569  = row_enables[13];
-  assign \$570  = \bank$425 ;
-  assign \$573  = \$572 ;
-  assign \$577  = 1'h0;
-  assign \$578  = 1'h0;
-  assign \$579  = write;
-  assign \$581  = 1'h0;
-  assign \$582  = 1'h0;
-  assign \$583  = row_enables[14];
-  assign \$584  = row_enables[14];
-  assign \$585  = \bank$425 ;
-  assign \$588  = \$587 ;
-  assign \$592  = 1'h0;
-  assign \$593  = 1'h0;
-  assign \$594  = write;
-  assign \$596  = 1'h0;
-  assign \$597  = 1'h0;
-  assign \$598  = row_enables[15];
-  assign \$599  = row_enables[15];
-  assign \$600  = \bank$425 ;
-  assign \$603  = \$602 ;
+  assign \$508  = \$507 ;
+  assign \$511  = \$510 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -5297,26 +5125,35 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   input clk;
   wire clk;
   wire \$1 ;
-  reg \$10 ;
-  reg [10:0] \$11 ;
-  reg [10:0] \$12 ;
-  reg [2:0] \$13 ;
-  reg [1:0] \$14 ;
-  reg [10:0] \$15 ;
-  reg [1:0] \$16 ;
+  wire [11:0] \$10 ;
+  wire [11:0] \$11 ;
+  wire \$12 ;
+  wire \$13 ;
+  wire \$14 ;
+  reg \$15 ;
+  reg \$16 ;
+  reg [10:0] \$17 ;
+  reg [10:0] \$18 ;
+  reg [2:0] \$19 ;
   reg [10:0] \$2 ;
+  reg [1:0] \$20 ;
+  reg [2:0] \$21 ;
+  reg [10:0] \$22 ;
+  reg [1:0] \$23 ;
+  reg [2:0] \$24 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [11:0] \$5 ;
-  wire [11:0] \$6 ;
-  wire [11:0] \$7 ;
-  reg \$8 ;
-  reg \$9 ;
+  wire \$5 ;
+  wire \$6 ;
+  wire \$7 ;
+  wire [2:0] \$8 ;
+  wire [11:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
-  reg active = 1'h0;
+  reg [2:0] active = 3'h0;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
   reg [1:0] chosen;
+  reg [2:0] here = 3'h0;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -5332,27 +5169,36 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   reg [10:0] wrapped_step_3;
   assign \used$10  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ! bank;
+  assign \$6  = bank == 1'h1;
+  assign \$7  = bank == 2'h2;
+  assign \$8  = ahead ? { \$7 , \$6 , \$5  } : 3'h0;
+  assign \$9  = \$signal  + 1'h0;
+  assign \$10  = row + \$signal ;
+  assign \$11  = starts ? \$9  : \$10 ;
+  assign \$12  = ! bank;
+  assign \$13  = bank == 1'h1;
+  assign \$14  = bank == 2'h2;
   always @(posedge clk)
-    ahead <= \$8 ;
+    ahead <= \$15 ;
   always @(posedge clk)
-    active <= \$9 ;
+    starts <= \$16 ;
   always @(posedge clk)
-    starts <= \$10 ;
+    \$signal  <= \$17 ;
   always @(posedge clk)
-    \$signal  <= \$11 ;
+    wrapped_step <= \$18 ;
   always @(posedge clk)
-    wrapped_step <= \$12 ;
+    lane_step <= \$19 ;
   always @(posedge clk)
-    lane_step <= \$13 ;
+    bank <= \$20 ;
   always @(posedge clk)
-    bank <= \$14 ;
+    active <= \$21 ;
   always @(posedge clk)
-    row <= \$15 ;
+    row <= \$22 ;
   always @(posedge clk)
-    \bank$24  <= \$16 ;
+    \bank$24  <= \$23 ;
+  always @(posedge clk)
+    here <= \$24 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     (* full_case = 32'd1 *)
@@ -5493,71 +5339,81 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$8  = \used$10 ;
+    \$15  = \used$10 ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$15  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$9  = ahead;
+    \$16  = \$1 ;
     if (rst) begin
-      \$9  = 1'h0;
+      \$16  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$10  = \$1 ;
+    \$17  = \$2 ;
     if (rst) begin
-      \$10  = 1'h0;
+      \$17  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$11  = \$2 ;
+    \$18  = \$3 ;
     if (rst) begin
-      \$11  = 11'h000;
+      \$18  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$12  = \$3 ;
+    \$19  = \$4 ;
     if (rst) begin
-      \$12  = 11'h000;
+      \$19  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$13  = \$4 ;
+    \$20  = chosen;
     if (rst) begin
-      \$13  = 3'h0;
+      \$20  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$14  = chosen;
+    \$21  = \$8 ;
     if (rst) begin
-      \$14  = 2'h0;
+      \$21  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$15  = row;
+    \$22  = row;
     if (ahead) begin
-      \$15  = \$7 [10:0];
+      \$22  = \$11 [10:0];
     end
     if (rst) begin
-      \$15  = 11'h000;
+      \$22  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$16  = \bank$24 ;
+    \$23  = \bank$24 ;
     if (ahead) begin
-      \$16  = bank;
+      \$23  = bank;
     end
     if (rst) begin
-      \$16  = 2'h0;
+      \$23  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$24  = here;
+    if (ahead) begin
+      \$24  = { \$14 , \$13 , \$12  };
+    end
+    if (rst) begin
+      \$24  = 3'h0;
     end
   end
 endmodule
@@ -5581,11 +5437,11 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   input clk;
   wire clk;
   wire \$1 ;
-  wire \$10 ;
-  wire [4:0] \$11 ;
-  wire [5:0] \$12 ;
+  wire [5:0] \$10 ;
+  wire \$11 ;
+  wire [4:0] \$12 ;
   wire [5:0] \$13 ;
-  reg \$14 ;
+  wire [5:0] \$14 ;
   reg \$15 ;
   reg \$16 ;
   reg [4:0] \$17 ;
@@ -5593,20 +5449,23 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   reg [2:0] \$19 ;
   reg [4:0] \$2 ;
   reg \$20 ;
-  reg [2:0] \$21 ;
-  reg [4:0] \$22 ;
-  reg \$23 ;
+  reg \$21 ;
+  reg [2:0] \$22 ;
+  reg [4:0] \$23 ;
+  reg \$24 ;
+  reg \$25 ;
   reg [4:0] \$3 ;
   reg [2:0] \$4 ;
   wire \$5 ;
-  wire [4:0] \$6 ;
+  wire \$6 ;
   wire [4:0] \$7 ;
   wire [4:0] \$8 ;
-  wire [5:0] \$9 ;
+  wire [4:0] \$9 ;
   reg [4:0] \$signal  = 5'h00;
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
+  reg here = 1'h0;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
   reg [2:0] lane_step_0;
@@ -5627,19 +5486,18 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   assign \used$13  = trigger & used;
   assign lane = \lane$16  + lane_step;
   assign \$1  = level == 2'h3;
-  assign \$5  = lane >= 4'h8;
-  assign \$6  = lane - 4'h8;
-  assign \$7  = \$5  ? \$6  : { 1'h0, lane };
-  assign \$8  = starts ? { 2'h0, lane_step } : \$7 ;
-  assign \$9  = \$signal  + 1'h0;
-  assign \$10  = lane >= 4'h8;
-  assign \$11  = \$10  ? wrapped_step : \$signal ;
-  assign \$12  = row + \$11 ;
-  assign \$13  = starts ? \$9  : \$12 ;
+  assign \$5  = ahead ? 1'h1 : 1'h0;
+  assign \$6  = lane >= 4'h8;
+  assign \$7  = lane - 4'h8;
+  assign \$8  = \$6  ? \$7  : { 1'h0, lane };
+  assign \$9  = starts ? { 2'h0, lane_step } : \$8 ;
+  assign \$10  = \$signal  + 1'h0;
+  assign \$11  = lane >= 4'h8;
+  assign \$12  = \$11  ? wrapped_step : \$signal ;
+  assign \$13  = row + \$12 ;
+  assign \$14  = starts ? \$10  : \$13 ;
   always @(posedge clk)
-    ahead <= \$14 ;
-  always @(posedge clk)
-    active <= \$15 ;
+    ahead <= \$15 ;
   always @(posedge clk)
     starts <= \$16 ;
   always @(posedge clk)
@@ -5651,11 +5509,15 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   always @(posedge clk)
     bank <= \$20 ;
   always @(posedge clk)
-    \lane$16  <= \$21 ;
+    active <= \$21 ;
   always @(posedge clk)
-    row <= \$22 ;
+    \lane$16  <= \$22 ;
   always @(posedge clk)
-    \bank$28  <= \$23 ;
+    row <= \$23 ;
+  always @(posedge clk)
+    \bank$28  <= \$24 ;
+  always @(posedge clk)
+    here <= \$25 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
     (* full_case = 32'd1 *)
@@ -5802,14 +5664,7 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$14  = \used$13 ;
-    if (rst) begin
-      \$14  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$15  = ahead;
+    \$15  = \used$13 ;
     if (rst) begin
       \$15  = 1'h0;
     end
@@ -5851,32 +5706,49 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$21  = \lane$16 ;
-    if (ahead) begin
-      \$21  = \$8 [2:0];
-    end
+    \$21  = \$5 ;
     if (rst) begin
-      \$21  = 3'h0;
+      \$21  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$22  = row;
+    \$22  = \lane$16 ;
     if (ahead) begin
-      \$22  = \$13 [4:0];
+      \$22  = \$9 [2:0];
     end
     if (rst) begin
-      \$22  = 5'h00;
+      \$22  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$23  = \bank$28 ;
+    \$23  = row;
     if (ahead) begin
-      \$23  = bank;
+      \$23  = \$14 [4:0];
     end
     if (rst) begin
-      \$23  = 1'h0;
+      \$23  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
+    \$24  = \bank$28 ;
+    if (ahead) begin
+      \$24  = bank;
+    end
+    if (rst) begin
+      \$24  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
+    \$25  = here;
+    if (ahead) begin
+      \$25  = 1'h1;
+    end
+    if (rst) begin
+      \$25  = 1'h0;
     end
   end
 endmodule
@@ -5891,8 +5763,8 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
-  output active;
-  reg active = 1'h0;
+  output [2:0] active;
+  reg [2:0] active = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
   output [1:0] \bank$24 ;
@@ -5900,25 +5772,34 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   input clk;
   wire clk;
   wire \$1 ;
-  reg \$10 ;
-  reg [10:0] \$11 ;
-  reg [10:0] \$12 ;
-  reg [2:0] \$13 ;
-  reg [1:0] \$14 ;
-  reg [10:0] \$15 ;
-  reg [1:0] \$16 ;
+  wire [11:0] \$10 ;
+  wire [11:0] \$11 ;
+  wire \$12 ;
+  wire \$13 ;
+  wire \$14 ;
+  reg \$15 ;
+  reg \$16 ;
+  reg [10:0] \$17 ;
+  reg [10:0] \$18 ;
+  reg [2:0] \$19 ;
   reg [10:0] \$2 ;
+  reg [1:0] \$20 ;
+  reg [2:0] \$21 ;
+  reg [10:0] \$22 ;
+  reg [1:0] \$23 ;
+  reg [2:0] \$24 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [11:0] \$5 ;
-  wire [11:0] \$6 ;
-  wire [11:0] \$7 ;
-  reg \$8 ;
-  reg \$9 ;
+  wire \$5 ;
+  wire \$6 ;
+  wire \$7 ;
+  wire [2:0] \$8 ;
+  wire [11:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
   reg [1:0] chosen;
+  reg [2:0] here = 3'h0;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -5934,27 +5815,36 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   reg [10:0] wrapped_step_3;
   assign \used$10  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ! bank;
+  assign \$6  = bank == 1'h1;
+  assign \$7  = bank == 2'h2;
+  assign \$8  = ahead ? { \$7 , \$6 , \$5  } : 3'h0;
+  assign \$9  = \$signal  + 1'h0;
+  assign \$10  = row + \$signal ;
+  assign \$11  = starts ? \$9  : \$10 ;
+  assign \$12  = ! bank;
+  assign \$13  = bank == 1'h1;
+  assign \$14  = bank == 2'h2;
   always @(posedge clk)
-    ahead <= \$8 ;
+    ahead <= \$15 ;
   always @(posedge clk)
-    active <= \$9 ;
+    starts <= \$16 ;
   always @(posedge clk)
-    starts <= \$10 ;
+    \$signal  <= \$17 ;
   always @(posedge clk)
-    \$signal  <= \$11 ;
+    wrapped_step <= \$18 ;
   always @(posedge clk)
-    wrapped_step <= \$12 ;
+    lane_step <= \$19 ;
   always @(posedge clk)
-    lane_step <= \$13 ;
+    bank <= \$20 ;
   always @(posedge clk)
-    bank <= \$14 ;
+    active <= \$21 ;
   always @(posedge clk)
-    row <= \$15 ;
+    row <= \$22 ;
   always @(posedge clk)
-    \bank$24  <= \$16 ;
+    \bank$24  <= \$23 ;
+  always @(posedge clk)
+    here <= \$24 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
     (* full_case = 32'd1 *)
@@ -6139,95 +6029,105 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$8  = \used$10 ;
+    \$15  = \used$10 ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$15  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$9  = ahead;
+    \$16  = \$1 ;
     if (rst) begin
-      \$9  = 1'h0;
+      \$16  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$10  = \$1 ;
+    \$17  = \$2 ;
     if (rst) begin
-      \$10  = 1'h0;
+      \$17  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$11  = \$2 ;
+    \$18  = \$3 ;
     if (rst) begin
-      \$11  = 11'h000;
+      \$18  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$12  = \$3 ;
+    \$19  = \$4 ;
     if (rst) begin
-      \$12  = 11'h000;
+      \$19  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$13  = \$4 ;
+    \$20  = chosen;
     if (rst) begin
-      \$13  = 3'h0;
+      \$20  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$14  = chosen;
+    \$21  = \$8 ;
     if (rst) begin
-      \$14  = 2'h0;
+      \$21  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$15  = row;
+    \$22  = row;
     if (ahead) begin
-      \$15  = \$7 [10:0];
+      \$22  = \$11 [10:0];
     end
     if (rst) begin
-      \$15  = 11'h000;
+      \$22  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$16  = \bank$24 ;
+    \$23  = \bank$24 ;
     if (ahead) begin
-      \$16  = bank;
+      \$23  = bank;
     end
     if (rst) begin
-      \$16  = 2'h0;
+      \$23  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$24  = here;
+    if (ahead) begin
+      \$24  = { \$14 , \$13 , \$12  };
+    end
+    if (rst) begin
+      \$24  = 3'h0;
     end
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$519$0 , \port$534$0 , \port$549$0 , \port$564$0 , \port$579$0 , \port$594$0 , \port$609$0 , \port$624$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$474$0 , \port$486$0 , \port$498$0 , \port$510$0 , \port$522$0 , \port$534$0 , \port$546$0 , \port$558$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$519$0 ;
-  wire \port$519$0 ;
+  input \port$474$0 ;
+  wire \port$474$0 ;
+  input \port$486$0 ;
+  wire \port$486$0 ;
+  input \port$498$0 ;
+  wire \port$498$0 ;
+  input \port$510$0 ;
+  wire \port$510$0 ;
+  input \port$522$0 ;
+  wire \port$522$0 ;
   input \port$534$0 ;
   wire \port$534$0 ;
-  input \port$549$0 ;
-  wire \port$549$0 ;
-  input \port$564$0 ;
-  wire \port$564$0 ;
-  input \port$579$0 ;
-  wire \port$579$0 ;
-  input \port$594$0 ;
-  wire \port$594$0 ;
-  input \port$609$0 ;
-  wire \port$609$0 ;
-  input \port$624$0 ;
-  wire \port$624$0 ;
+  input \port$546$0 ;
+  wire \port$546$0 ;
+  input \port$558$0 ;
+  wire \port$558$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7418,21 +7318,21 @@ module \core.bank_row16_0 (rst, \port$519$0 , \port$534$0 , \port$549$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$519$0 )
+    if (\port$474$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$534$0 )
+    if (\port$486$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$549$0 )
+    if (\port$498$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$564$0 )
+    if (\port$510$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$579$0 )
+    if (\port$522$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$594$0 )
+    if (\port$534$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$609$0 )
+    if (\port$546$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$624$0 )
+    if (\port$558$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7455,32 +7355,32 @@ module \core.bank_row16_0 (rst, \port$519$0 , \port$534$0 , \port$549$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$624$0 , \port$609$0 , \port$594$0 , \port$579$0 , \port$564$0 , \port$549$0 , \port$534$0 , \port$519$0  };
-  assign write_enable = { \port$624$0 , \port$609$0 , \port$594$0 , \port$579$0 , \port$564$0 , \port$549$0 , \port$534$0 , \port$519$0  };
+  assign write__en = { \port$558$0 , \port$546$0 , \port$534$0 , \port$522$0 , \port$510$0 , \port$498$0 , \port$486$0 , \port$474$0  };
+  assign write_enable = { \port$558$0 , \port$546$0 , \port$534$0 , \port$522$0 , \port$510$0 , \port$498$0 , \port$486$0 , \port$474$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$650$0 , \port$665$0 , \port$680$0 , \port$695$0 , \port$710$0 , \port$725$0 , \port$740$0 , \port$755$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$577$0 , \port$589$0 , \port$601$0 , \port$613$0 , \port$625$0 , \port$637$0 , \port$649$0 , \port$661$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$650$0 ;
-  wire \port$650$0 ;
-  input \port$665$0 ;
-  wire \port$665$0 ;
-  input \port$680$0 ;
-  wire \port$680$0 ;
-  input \port$695$0 ;
-  wire \port$695$0 ;
-  input \port$710$0 ;
-  wire \port$710$0 ;
-  input \port$725$0 ;
-  wire \port$725$0 ;
-  input \port$740$0 ;
-  wire \port$740$0 ;
-  input \port$755$0 ;
-  wire \port$755$0 ;
+  input \port$577$0 ;
+  wire \port$577$0 ;
+  input \port$589$0 ;
+  wire \port$589$0 ;
+  input \port$601$0 ;
+  wire \port$601$0 ;
+  input \port$613$0 ;
+  wire \port$613$0 ;
+  input \port$625$0 ;
+  wire \port$625$0 ;
+  input \port$637$0 ;
+  wire \port$637$0 ;
+  input \port$649$0 ;
+  wire \port$649$0 ;
+  input \port$661$0 ;
+  wire \port$661$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -8005,21 +7905,21 @@ module \core.bank_row16_1 (rst, \port$650$0 , \port$665$0 , \port$680$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$650$0 )
+    if (\port$577$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$665$0 )
+    if (\port$589$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$680$0 )
+    if (\port$601$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$695$0 )
+    if (\port$613$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$710$0 )
+    if (\port$625$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$725$0 )
+    if (\port$637$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$740$0 )
+    if (\port$649$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$755$0 )
+    if (\port$661$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -8038,8 +7938,8 @@ module \core.bank_row16_1 (rst, \port$650$0 , \port$665$0 , \port$680$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$755$0 , \port$740$0 , \port$725$0 , \port$710$0 , \port$695$0 , \port$680$0 , \port$665$0 , \port$650$0  };
-  assign write_enable = { \port$755$0 , \port$740$0 , \port$725$0 , \port$710$0 , \port$695$0 , \port$680$0 , \port$665$0 , \port$650$0  };
+  assign write__en = { \port$661$0 , \port$649$0 , \port$637$0 , \port$625$0 , \port$613$0 , \port$601$0 , \port$589$0 , \port$577$0  };
+  assign write_enable = { \port$661$0 , \port$649$0 , \port$637$0 , \port$625$0 , \port$613$0 , \port$601$0 , \port$589$0 , \port$577$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8047,26 +7947,26 @@ module \core.bank_row16_1 (rst, \port$650$0 , \port$665$0 , \port$680$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$316$0 , \port$324$0 , \port$332$0 , \port$340$0 , \port$348$0 , \port$356$0 , \port$364$0 , \port$372$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$311$0 , \port$317$0 , \port$323$0 , \port$329$0 , \port$335$0 , \port$341$0 , \port$347$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$316$0 ;
-  wire \port$316$0 ;
-  input \port$324$0 ;
-  wire \port$324$0 ;
-  input \port$332$0 ;
-  wire \port$332$0 ;
-  input \port$340$0 ;
-  wire \port$340$0 ;
-  input \port$348$0 ;
-  wire \port$348$0 ;
-  input \port$356$0 ;
-  wire \port$356$0 ;
-  input \port$364$0 ;
-  wire \port$364$0 ;
-  input \port$372$0 ;
-  wire \port$372$0 ;
+  input \port$311$0 ;
+  wire \port$311$0 ;
+  input \port$317$0 ;
+  wire \port$317$0 ;
+  input \port$323$0 ;
+  wire \port$323$0 ;
+  input \port$329$0 ;
+  wire \port$329$0 ;
+  input \port$335$0 ;
+  wire \port$335$0 ;
+  input \port$341$0 ;
+  wire \port$341$0 ;
+  input \port$347$0 ;
+  wire \port$347$0 ;
+  input \port$353$0 ;
+  wire \port$353$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8116,21 +8016,21 @@ module \core.bank_row24_0 (rst, \port$316$0 , \port$324$0 , \port$332$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$316$0 )
+    if (\port$311$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$324$0 )
+    if (\port$317$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$332$0 )
+    if (\port$323$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$340$0 )
+    if (\port$329$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$348$0 )
+    if (\port$335$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$356$0 )
+    if (\port$341$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$364$0 )
+    if (\port$347$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$372$0 )
+    if (\port$353$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8153,32 +8053,32 @@ module \core.bank_row24_0 (rst, \port$316$0 , \port$324$0 , \port$332$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$372$0 , \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0  };
-  assign write_enable = { \port$372$0 , \port$364$0 , \port$356$0 , \port$348$0 , \port$340$0 , \port$332$0 , \port$324$0 , \port$316$0  };
+  assign write__en = { \port$353$0 , \port$347$0 , \port$341$0 , \port$335$0 , \port$329$0 , \port$323$0 , \port$317$0 , \port$311$0  };
+  assign write_enable = { \port$353$0 , \port$347$0 , \port$341$0 , \port$335$0 , \port$329$0 , \port$323$0 , \port$317$0 , \port$311$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$385$0 , \port$393$0 , \port$401$0 , \port$409$0 , \port$417$0 , \port$425$0 , \port$433$0 , \port$441$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$363$0 , \port$369$0 , \port$375$0 , \port$381$0 , \port$387$0 , \port$393$0 , \port$399$0 , \port$405$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$385$0 ;
-  wire \port$385$0 ;
+  input \port$363$0 ;
+  wire \port$363$0 ;
+  input \port$369$0 ;
+  wire \port$369$0 ;
+  input \port$375$0 ;
+  wire \port$375$0 ;
+  input \port$381$0 ;
+  wire \port$381$0 ;
+  input \port$387$0 ;
+  wire \port$387$0 ;
   input \port$393$0 ;
   wire \port$393$0 ;
-  input \port$401$0 ;
-  wire \port$401$0 ;
-  input \port$409$0 ;
-  wire \port$409$0 ;
-  input \port$417$0 ;
-  wire \port$417$0 ;
-  input \port$425$0 ;
-  wire \port$425$0 ;
-  input \port$433$0 ;
-  wire \port$433$0 ;
-  input \port$441$0 ;
-  wire \port$441$0 ;
+  input \port$399$0 ;
+  wire \port$399$0 ;
+  input \port$405$0 ;
+  wire \port$405$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8211,21 +8111,21 @@ module \core.bank_row24_1 (rst, \port$385$0 , \port$393$0 , \port$401$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$385$0 )
+    if (\port$363$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$393$0 )
+    if (\port$369$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$401$0 )
+    if (\port$375$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$409$0 )
+    if (\port$381$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$417$0 )
+    if (\port$387$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$425$0 )
+    if (\port$393$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$433$0 )
+    if (\port$399$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$441$0 )
+    if (\port$405$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8248,38 +8148,38 @@ module \core.bank_row24_1 (rst, \port$385$0 , \port$393$0 , \port$401$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$441$0 , \port$433$0 , \port$425$0 , \port$417$0 , \port$409$0 , \port$401$0 , \port$393$0 , \port$385$0  };
-  assign write_enable = { \port$441$0 , \port$433$0 , \port$425$0 , \port$417$0 , \port$409$0 , \port$401$0 , \port$393$0 , \port$385$0  };
+  assign write__en = { \port$405$0 , \port$399$0 , \port$393$0 , \port$387$0 , \port$381$0 , \port$375$0 , \port$369$0 , \port$363$0  };
+  assign write_enable = { \port$405$0 , \port$399$0 , \port$393$0 , \port$387$0 , \port$381$0 , \port$375$0 , \port$369$0 , \port$363$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$448$0 , \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 , \port$463$0 , \port$466$0 , \port$469$0 , read__addr, read_data, \port$3386$0 , write__addr, clk);
+module \core.bank_x (rst, \port$410$0 , \port$413$0 , \port$416$0 , \port$419$0 , \port$422$0 , \port$425$0 , \port$428$0 , \port$431$0 , read__addr, read_data, \port$3330$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$448$0 ;
-  wire \port$448$0 ;
-  input \port$451$0 ;
-  wire \port$451$0 ;
-  input \port$454$0 ;
-  wire \port$454$0 ;
-  input \port$457$0 ;
-  wire \port$457$0 ;
-  input \port$460$0 ;
-  wire \port$460$0 ;
-  input \port$463$0 ;
-  wire \port$463$0 ;
-  input \port$466$0 ;
-  wire \port$466$0 ;
-  input \port$469$0 ;
-  wire \port$469$0 ;
+  input \port$410$0 ;
+  wire \port$410$0 ;
+  input \port$413$0 ;
+  wire \port$413$0 ;
+  input \port$416$0 ;
+  wire \port$416$0 ;
+  input \port$419$0 ;
+  wire \port$419$0 ;
+  input \port$422$0 ;
+  wire \port$422$0 ;
+  input \port$425$0 ;
+  wire \port$425$0 ;
+  input \port$428$0 ;
+  wire \port$428$0 ;
+  input \port$431$0 ;
+  wire \port$431$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3386$0 ;
-  wire [15:0] \port$3386$0 ;
+  input [15:0] \port$3330$0 ;
+  wire [15:0] \port$3330$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8378,22 +8278,22 @@ module \core.bank_x (rst, \port$448$0 , \port$451$0 , \port$454$0 , \port$457$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$448$0 )
-      memory[write__addr][15:0] <= \port$3386$0 ;
-    if (\port$451$0 )
-      memory[write__addr][31:16] <= \port$3386$0 ;
-    if (\port$454$0 )
-      memory[write__addr][47:32] <= \port$3386$0 ;
-    if (\port$457$0 )
-      memory[write__addr][63:48] <= \port$3386$0 ;
-    if (\port$460$0 )
-      memory[write__addr][79:64] <= \port$3386$0 ;
-    if (\port$463$0 )
-      memory[write__addr][95:80] <= \port$3386$0 ;
-    if (\port$466$0 )
-      memory[write__addr][111:96] <= \port$3386$0 ;
-    if (\port$469$0 )
-      memory[write__addr][127:112] <= \port$3386$0 ;
+    if (\port$410$0 )
+      memory[write__addr][15:0] <= \port$3330$0 ;
+    if (\port$413$0 )
+      memory[write__addr][31:16] <= \port$3330$0 ;
+    if (\port$416$0 )
+      memory[write__addr][47:32] <= \port$3330$0 ;
+    if (\port$419$0 )
+      memory[write__addr][63:48] <= \port$3330$0 ;
+    if (\port$422$0 )
+      memory[write__addr][79:64] <= \port$3330$0 ;
+    if (\port$425$0 )
+      memory[write__addr][95:80] <= \port$3330$0 ;
+    if (\port$428$0 )
+      memory[write__addr][111:96] <= \port$3330$0 ;
+    if (\port$431$0 )
+      memory[write__addr][127:112] <= \port$3330$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8410,10 +8310,10 @@ module \core.bank_x (rst, \port$448$0 , \port$451$0 , \port$454$0 , \port$457$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
-  assign write_data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
-  assign write__en = { \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0 , \port$448$0  };
-  assign write_enable = { \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0 , \port$448$0  };
+  assign write__data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
+  assign write_data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
+  assign write__en = { \port$431$0 , \port$428$0 , \port$425$0 , \port$422$0 , \port$419$0 , \port$416$0 , \port$413$0 , \port$410$0  };
+  assign write_enable = { \port$431$0 , \port$428$0 , \port$425$0 , \port$422$0 , \port$419$0 , \port$416$0 , \port$413$0 , \port$410$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8421,30 +8321,30 @@ module \core.bank_x (rst, \port$448$0 , \port$451$0 , \port$454$0 , \port$457$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$472$0 , \port$475$0 , \port$478$0 , \port$481$0 , \port$484$0 , \port$487$0 , \port$490$0 , \port$493$0 , read_data, \port$3386$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$434$0 , \port$437$0 , \port$440$0 , \port$443$0 , \port$446$0 , \port$449$0 , \port$452$0 , \port$455$0 , read_data, \port$3330$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$472$0 ;
-  wire \port$472$0 ;
-  input \port$475$0 ;
-  wire \port$475$0 ;
-  input \port$478$0 ;
-  wire \port$478$0 ;
-  input \port$481$0 ;
-  wire \port$481$0 ;
-  input \port$484$0 ;
-  wire \port$484$0 ;
-  input \port$487$0 ;
-  wire \port$487$0 ;
-  input \port$490$0 ;
-  wire \port$490$0 ;
-  input \port$493$0 ;
-  wire \port$493$0 ;
+  input \port$434$0 ;
+  wire \port$434$0 ;
+  input \port$437$0 ;
+  wire \port$437$0 ;
+  input \port$440$0 ;
+  wire \port$440$0 ;
+  input \port$443$0 ;
+  wire \port$443$0 ;
+  input \port$446$0 ;
+  wire \port$446$0 ;
+  input \port$449$0 ;
+  wire \port$449$0 ;
+  input \port$452$0 ;
+  wire \port$452$0 ;
+  input \port$455$0 ;
+  wire \port$455$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3386$0 ;
-  wire [15:0] \port$3386$0 ;
+  input [15:0] \port$3330$0 ;
+  wire [15:0] \port$3330$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8526,22 +8426,22 @@ module \core.bank_y (rst, \port$472$0 , \port$475$0 , \port$478$0 , \port$481$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$472$0 )
-      memory[write__addr][15:0] <= \port$3386$0 ;
-    if (\port$475$0 )
-      memory[write__addr][31:16] <= \port$3386$0 ;
-    if (\port$478$0 )
-      memory[write__addr][47:32] <= \port$3386$0 ;
-    if (\port$481$0 )
-      memory[write__addr][63:48] <= \port$3386$0 ;
-    if (\port$484$0 )
-      memory[write__addr][79:64] <= \port$3386$0 ;
-    if (\port$487$0 )
-      memory[write__addr][95:80] <= \port$3386$0 ;
-    if (\port$490$0 )
-      memory[write__addr][111:96] <= \port$3386$0 ;
-    if (\port$493$0 )
-      memory[write__addr][127:112] <= \port$3386$0 ;
+    if (\port$434$0 )
+      memory[write__addr][15:0] <= \port$3330$0 ;
+    if (\port$437$0 )
+      memory[write__addr][31:16] <= \port$3330$0 ;
+    if (\port$440$0 )
+      memory[write__addr][47:32] <= \port$3330$0 ;
+    if (\port$443$0 )
+      memory[write__addr][63:48] <= \port$3330$0 ;
+    if (\port$446$0 )
+      memory[write__addr][79:64] <= \port$3330$0 ;
+    if (\port$449$0 )
+      memory[write__addr][95:80] <= \port$3330$0 ;
+    if (\port$452$0 )
+      memory[write__addr][111:96] <= \port$3330$0 ;
+    if (\port$455$0 )
+      memory[write__addr][127:112] <= \port$3330$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8558,10 +8458,10 @@ module \core.bank_y (rst, \port$472$0 , \port$475$0 , \port$478$0 , \port$481$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
-  assign write_data = { \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0 , \port$3386$0  };
-  assign write__en = { \port$493$0 , \port$490$0 , \port$487$0 , \port$484$0 , \port$481$0 , \port$478$0 , \port$475$0 , \port$472$0  };
-  assign write_enable = { \port$493$0 , \port$490$0 , \port$487$0 , \port$484$0 , \port$481$0 , \port$478$0 , \port$475$0 , \port$472$0  };
+  assign write__data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
+  assign write_data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
+  assign write__en = { \port$455$0 , \port$452$0 , \port$449$0 , \port$446$0 , \port$443$0 , \port$440$0 , \port$437$0 , \port$434$0  };
+  assign write_enable = { \port$455$0 , \port$452$0 , \port$449$0 , \port$446$0 , \port$443$0 , \port$440$0 , \port$437$0 , \port$434$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8569,7 +8469,7 @@ module \core.bank_y (rst, \port$472$0 , \port$475$0 , \port$478$0 , \port$481$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
+module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
   input rst;
   wire rst;
@@ -8590,11 +8490,11 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   input clk;
   wire clk;
   wire \$1 ;
-  wire \$10 ;
-  wire [1:0] \$11 ;
-  wire [2:0] \$12 ;
+  wire [2:0] \$10 ;
+  wire \$11 ;
+  wire [1:0] \$12 ;
   wire [2:0] \$13 ;
-  reg \$14 ;
+  wire [2:0] \$14 ;
   reg \$15 ;
   reg \$16 ;
   reg [1:0] \$17 ;
@@ -8602,19 +8502,22 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   reg [2:0] \$19 ;
   reg [1:0] \$2 ;
   reg \$20 ;
-  reg [2:0] \$21 ;
-  reg [1:0] \$22 ;
-  reg \$23 ;
+  reg \$21 ;
+  reg [2:0] \$22 ;
+  reg [1:0] \$23 ;
+  reg \$24 ;
+  reg \$25 ;
   reg [1:0] \$3 ;
   reg [2:0] \$4 ;
   wire \$5 ;
-  wire [4:0] \$6 ;
+  wire \$6 ;
   wire [4:0] \$7 ;
   wire [4:0] \$8 ;
-  wire [2:0] \$9 ;
+  wire [4:0] \$9 ;
   reg [1:0] \$signal  = 2'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
+  reg here = 1'h0;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
   reg [1:0] row_step_3;
@@ -8626,19 +8529,18 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   assign \used$4  = trigger & used;
   assign lane = \lane$7  + lane_step;
   assign \$1  = level == 2'h3;
-  assign \$5  = lane >= 4'h8;
-  assign \$6  = lane - 4'h8;
-  assign \$7  = \$5  ? \$6  : { 1'h0, lane };
-  assign \$8  = starts ? { 2'h0, lane_step } : \$7 ;
-  assign \$9  = \$signal  + 1'h0;
-  assign \$10  = lane >= 4'h8;
-  assign \$11  = \$10  ? wrapped_step : \$signal ;
-  assign \$12  = row + \$11 ;
-  assign \$13  = starts ? \$9  : \$12 ;
+  assign \$5  = ahead ? 1'h1 : 1'h0;
+  assign \$6  = lane >= 4'h8;
+  assign \$7  = lane - 4'h8;
+  assign \$8  = \$6  ? \$7  : { 1'h0, lane };
+  assign \$9  = starts ? { 2'h0, lane_step } : \$8 ;
+  assign \$10  = \$signal  + 1'h0;
+  assign \$11  = lane >= 4'h8;
+  assign \$12  = \$11  ? wrapped_step : \$signal ;
+  assign \$13  = row + \$12 ;
+  assign \$14  = starts ? \$10  : \$13 ;
   always @(posedge clk)
-    ahead <= \$14 ;
-  always @(posedge clk)
-    active <= \$15 ;
+    ahead <= \$15 ;
   always @(posedge clk)
     starts <= \$16 ;
   always @(posedge clk)
@@ -8650,11 +8552,15 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   always @(posedge clk)
     bank <= \$20 ;
   always @(posedge clk)
-    \lane$7  <= \$21 ;
+    active <= \$21 ;
   always @(posedge clk)
-    row <= \$22 ;
+    \lane$7  <= \$22 ;
   always @(posedge clk)
-    \bank$19  <= \$23 ;
+    row <= \$23 ;
+  always @(posedge clk)
+    \bank$19  <= \$24 ;
+  always @(posedge clk)
+    here <= \$25 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
     (* full_case = 32'd1 *)
@@ -8723,14 +8629,7 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$14  = \used$4 ;
-    if (rst) begin
-      \$14  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$15  = ahead;
+    \$15  = \used$4 ;
     if (rst) begin
       \$15  = 1'h0;
     end
@@ -8772,32 +8671,49 @@ module \core.bias_word$534 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$21  = \lane$7 ;
-    if (ahead) begin
-      \$21  = \$8 [2:0];
-    end
+    \$21  = \$5 ;
     if (rst) begin
-      \$21  = 3'h0;
+      \$21  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$22  = row;
+    \$22  = \lane$7 ;
     if (ahead) begin
-      \$22  = \$13 [1:0];
+      \$22  = \$9 [2:0];
     end
     if (rst) begin
-      \$22  = 2'h0;
+      \$22  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$23  = \bank$19 ;
+    \$23  = row;
     if (ahead) begin
-      \$23  = bank;
+      \$23  = \$14 [1:0];
     end
     if (rst) begin
-      \$23  = 1'h0;
+      \$23  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
+    \$24  = \bank$19 ;
+    if (ahead) begin
+      \$24  = bank;
+    end
+    if (rst) begin
+      \$24  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
+    \$25  = here;
+    if (ahead) begin
+      \$25  = 1'h1;
+    end
+    if (rst) begin
+      \$25  = 1'h0;
     end
   end
 endmodule
@@ -9696,51 +9612,49 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , \port$3094$0 , \port$3096$0 , \port$3098$0 , \port$3100$0 , \port$3102$0 , \port$3104$0 , loaded, \port$3732$0 , \port$3737$0 , \port$3742$0 , \port$3747$0 , \port$3752$0 , \port$3757$0 , \port$3762$0 , \port$3767$0 
-, rows, write_tag, clamped, clamped_kernel, clk);
+module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \port$3038$0 , \port$3040$0 , \port$3042$0 , \port$3044$0 , \port$3046$0 , loading, loaded, \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , \port$3717$0 , rows
+, write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
-  input loading;
-  wire loading;
-  output write;
-  wire write;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3090$0 ;
-  wire [23:0] \port$3090$0 ;
-  input [23:0] \port$3092$0 ;
-  wire [23:0] \port$3092$0 ;
-  input [23:0] \port$3094$0 ;
-  wire [23:0] \port$3094$0 ;
-  input [23:0] \port$3096$0 ;
-  wire [23:0] \port$3096$0 ;
-  input [23:0] \port$3098$0 ;
-  wire [23:0] \port$3098$0 ;
-  input [23:0] \port$3100$0 ;
-  wire [23:0] \port$3100$0 ;
-  input [23:0] \port$3102$0 ;
-  wire [23:0] \port$3102$0 ;
-  input [23:0] \port$3104$0 ;
-  wire [23:0] \port$3104$0 ;
+  input [23:0] \port$3032$0 ;
+  wire [23:0] \port$3032$0 ;
+  input [23:0] \port$3034$0 ;
+  wire [23:0] \port$3034$0 ;
+  input [23:0] \port$3036$0 ;
+  wire [23:0] \port$3036$0 ;
+  input [23:0] \port$3038$0 ;
+  wire [23:0] \port$3038$0 ;
+  input [23:0] \port$3040$0 ;
+  wire [23:0] \port$3040$0 ;
+  input [23:0] \port$3042$0 ;
+  wire [23:0] \port$3042$0 ;
+  input [23:0] \port$3044$0 ;
+  wire [23:0] \port$3044$0 ;
+  input [23:0] \port$3046$0 ;
+  wire [23:0] \port$3046$0 ;
+  input loading;
+  wire loading;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3732$0 ;
-  wire [35:0] \port$3732$0 ;
-  input [35:0] \port$3737$0 ;
-  wire [35:0] \port$3737$0 ;
-  input [35:0] \port$3742$0 ;
-  wire [35:0] \port$3742$0 ;
-  input [35:0] \port$3747$0 ;
-  wire [35:0] \port$3747$0 ;
-  input [35:0] \port$3752$0 ;
-  wire [35:0] \port$3752$0 ;
-  input [35:0] \port$3757$0 ;
-  wire [35:0] \port$3757$0 ;
-  input [35:0] \port$3762$0 ;
-  wire [35:0] \port$3762$0 ;
-  input [35:0] \port$3767$0 ;
-  wire [35:0] \port$3767$0 ;
+  input [35:0] \port$3682$0 ;
+  wire [35:0] \port$3682$0 ;
+  input [35:0] \port$3687$0 ;
+  wire [35:0] \port$3687$0 ;
+  input [35:0] \port$3692$0 ;
+  wire [35:0] \port$3692$0 ;
+  input [35:0] \port$3697$0 ;
+  wire [35:0] \port$3697$0 ;
+  input [35:0] \port$3702$0 ;
+  wire [35:0] \port$3702$0 ;
+  input [35:0] \port$3707$0 ;
+  wire [35:0] \port$3707$0 ;
+  input [35:0] \port$3712$0 ;
+  wire [35:0] \port$3712$0 ;
+  input [35:0] \port$3717$0 ;
+  wire [35:0] \port$3717$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10123,19 +10037,18 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   reg \$431 ;
   reg \$432 ;
   reg \$433 ;
-  reg \$434 ;
+  reg [1:0] \$434 ;
   reg [1:0] \$435 ;
   reg [1:0] \$436 ;
   reg [1:0] \$437 ;
-  reg [1:0] \$438 ;
+  reg [2:0] \$438 ;
   reg [2:0] \$439 ;
   wire [35:0] \$44 ;
-  reg [2:0] \$440 ;
-  reg [3:0] \$441 ;
+  reg [3:0] \$440 ;
+  reg [19:0] \$441 ;
   reg [19:0] \$442 ;
   reg [19:0] \$443 ;
   reg [19:0] \$444 ;
-  reg [19:0] \$445 ;
   wire [35:0] \$45 ;
   wire [35:0] \$46 ;
   wire [35:0] \$47 ;
@@ -10337,7 +10250,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   wire signed [27:0] lane_0_7_scaled;
   wire signed [27:0] lane_0_7_wide;
   wire signed [23:0] \loaded[0] ;
-  reg \loading$162  = 1'h0;
+  reg \loading$160  = 1'h0;
   reg signed [25:0] narrow_0_0 = 26'h0000000;
   reg signed [25:0] narrow_0_1 = 26'h0000000;
   reg signed [25:0] narrow_0_2 = 26'h0000000;
@@ -10471,13 +10384,13 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   wire [1:0] \stage_7.sum_level ;
   wire \stage_7.valid ;
   wire signed [26:0] sum;
+  wire signed [26:0] \sum$169 ;
   wire signed [26:0] \sum$171 ;
   wire signed [26:0] \sum$173 ;
   wire signed [26:0] \sum$175 ;
   wire signed [26:0] \sum$177 ;
   wire signed [26:0] \sum$179 ;
   wire signed [26:0] \sum$181 ;
-  wire signed [26:0] \sum$183 ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -10519,7 +10432,6 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   (* init = 1'h0 *)
   wire working_2;
   reg working_3 = 1'h0;
-  reg working_4 = 1'h0;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -10534,10 +10446,6 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
   reg writes_soon = 1'h0;
-  always @(posedge clk)
-    stage_6 <= \$444 ;
-  always @(posedge clk)
-    stage_7 <= \$445 ;
   assign \$2  = shift_0_0_1 ? \$1  : 36'h000000000;
   assign \$4  = shift_0_1_1 ? \$3  : 36'h000000000;
   assign \$5  = \$2  | \$4 ;
@@ -10827,49 +10735,49 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign \$314  = ~ absent[0];
   assign \$317  = \$38 [23:0] | loaded;
   assign \$318  = absent[0] ? 24'h000000 : \$317 ;
-  assign \$319  = loading ? 27'h0000000 : \sum$171 ;
+  assign \$319  = loading ? 27'h0000000 : \sum$169 ;
   assign \$320  = ~ absent[1];
   assign \$323  = lane_0_1_clamped & \$322 ;
   assign \$325  = \$324  & working_3;
   assign \$326  = ~ absent[1];
   assign \$329  = \$76 [23:0] | loaded;
   assign \$330  = absent[1] ? 24'h000000 : \$329 ;
-  assign \$331  = loading ? 27'h0000000 : \sum$173 ;
+  assign \$331  = loading ? 27'h0000000 : \sum$171 ;
   assign \$332  = ~ absent[2];
   assign \$335  = lane_0_2_clamped & \$334 ;
   assign \$337  = \$336  & working_3;
   assign \$338  = ~ absent[2];
   assign \$341  = \$114 [23:0] | loaded;
   assign \$342  = absent[2] ? 24'h000000 : \$341 ;
-  assign \$343  = loading ? 27'h0000000 : \sum$175 ;
+  assign \$343  = loading ? 27'h0000000 : \sum$173 ;
   assign \$344  = ~ absent[3];
   assign \$347  = lane_0_3_clamped & \$346 ;
   assign \$349  = \$348  & working_3;
   assign \$350  = ~ absent[3];
   assign \$353  = \$152 [23:0] | loaded;
   assign \$354  = absent[3] ? 24'h000000 : \$353 ;
-  assign \$355  = loading ? 27'h0000000 : \sum$177 ;
+  assign \$355  = loading ? 27'h0000000 : \sum$175 ;
   assign \$356  = ~ absent[4];
   assign \$359  = lane_0_4_clamped & \$358 ;
   assign \$361  = \$360  & working_3;
   assign \$362  = ~ absent[4];
   assign \$365  = \$190 [23:0] | loaded;
   assign \$366  = absent[4] ? 24'h000000 : \$365 ;
-  assign \$367  = loading ? 27'h0000000 : \sum$179 ;
+  assign \$367  = loading ? 27'h0000000 : \sum$177 ;
   assign \$368  = ~ absent[5];
   assign \$371  = lane_0_5_clamped & \$370 ;
   assign \$373  = \$372  & working_3;
   assign \$374  = ~ absent[5];
   assign \$377  = \$228 [23:0] | loaded;
   assign \$378  = absent[5] ? 24'h000000 : \$377 ;
-  assign \$379  = loading ? 27'h0000000 : \sum$181 ;
+  assign \$379  = loading ? 27'h0000000 : \sum$179 ;
   assign \$380  = ~ absent[6];
   assign \$383  = lane_0_6_clamped & \$382 ;
   assign \$385  = \$384  & working_3;
   assign \$386  = ~ absent[6];
   assign \$389  = \$266 [23:0] | loaded;
   assign \$390  = absent[6] ? 24'h000000 : \$389 ;
-  assign \$391  = loading ? 27'h0000000 : \sum$183 ;
+  assign \$391  = loading ? 27'h0000000 : \sum$181 ;
   assign \$392  = ~ absent[7];
   assign \$395  = lane_0_7_clamped & \$394 ;
   assign \$397  = \$396  & working_3;
@@ -10892,7 +10800,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   always @(posedge clk)
     stage_3 <= \$421 ;
   always @(posedge clk)
-    \loading$162  <= \$422 ;
+    \loading$160  <= \$422 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10982,25 +10890,27 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   always @(posedge clk)
     word_0_7 <= \$402 ;
   always @(posedge clk)
-    working_4 <= \$434 ;
+    count_0_0_0 <= \$434 ;
   always @(posedge clk)
-    count_0_0_0 <= \$435 ;
+    count_0_0_1 <= \$435 ;
   always @(posedge clk)
-    count_0_0_1 <= \$436 ;
+    count_0_0_2 <= \$436 ;
   always @(posedge clk)
-    count_0_0_2 <= \$437 ;
+    count_0_0_3 <= \$437 ;
   always @(posedge clk)
-    count_0_0_3 <= \$438 ;
+    count_0_1_0 <= \$438 ;
   always @(posedge clk)
-    count_0_1_0 <= \$439 ;
+    count_0_1_1 <= \$439 ;
   always @(posedge clk)
-    count_0_1_1 <= \$440 ;
+    clamped <= \$440 ;
   always @(posedge clk)
-    clamped <= \$441 ;
+    stage_4 <= \$441 ;
   always @(posedge clk)
-    stage_4 <= \$442 ;
+    stage_5 <= \$442 ;
   always @(posedge clk)
-    stage_5 <= \$443 ;
+    stage_6 <= \$443 ;
+  always @(posedge clk)
+    stage_7 <= \$444 ;
   assign \$auto$rtlil.cc:3245:Not$12  = ~ { \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27] };
   assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27] };
   assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27] };
@@ -11011,59 +10921,52 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3090$0 (\port$3090$0 ),
-    .\port$3800$0 (narrow_0_0),
+    .\port$3032$0 (\port$3032$0 ),
+    .\port$3750$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3092$0 (\port$3092$0 ),
-    .\port$3813$0 (narrow_0_1),
-    .sum(\sum$171 )
+    .\port$3034$0 (\port$3034$0 ),
+    .\port$3763$0 (narrow_0_1),
+    .sum(\sum$169 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3094$0 (\port$3094$0 ),
-    .\port$3818$0 (narrow_0_2),
-    .sum(\sum$173 )
+    .\port$3036$0 (\port$3036$0 ),
+    .\port$3768$0 (narrow_0_2),
+    .sum(\sum$171 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3096$0 (\port$3096$0 ),
-    .\port$3823$0 (narrow_0_3),
-    .sum(\sum$175 )
+    .\port$3038$0 (\port$3038$0 ),
+    .\port$3773$0 (narrow_0_3),
+    .sum(\sum$173 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3098$0 (\port$3098$0 ),
-    .\port$3828$0 (narrow_0_4),
-    .sum(\sum$177 )
+    .\port$3040$0 (\port$3040$0 ),
+    .\port$3778$0 (narrow_0_4),
+    .sum(\sum$175 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3100$0 (\port$3100$0 ),
-    .\port$3833$0 (narrow_0_5),
-    .sum(\sum$179 )
+    .\port$3042$0 (\port$3042$0 ),
+    .\port$3783$0 (narrow_0_5),
+    .sum(\sum$177 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3102$0 (\port$3102$0 ),
-    .\port$3838$0 (narrow_0_6),
-    .sum(\sum$181 )
+    .\port$3044$0 (\port$3044$0 ),
+    .\port$3788$0 (narrow_0_6),
+    .sum(\sum$179 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3104$0 (\port$3104$0 ),
-    .\port$3843$0 (narrow_0_7),
-    .sum(\sum$183 )
+    .\port$3046$0 (\port$3046$0 ),
+    .\port$3793$0 (narrow_0_7),
+    .sum(\sum$181 )
   );
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$445  = stage_6;
-    if (rst) begin
-      \$445  = 20'h00000;
-    end
-  end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     is_full = 1'h0;
@@ -11252,89 +11155,89 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$434  = working_3;
+    \$434  = \$405 ;
     if (rst) begin
-      \$434  = 1'h0;
+      \$434  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$435  = \$405 ;
+    \$435  = \$408 ;
     if (rst) begin
       \$435  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$436  = \$408 ;
+    \$436  = \$411 ;
     if (rst) begin
       \$436  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$437  = \$411 ;
+    \$437  = \$414 ;
     if (rst) begin
       \$437  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$438  = \$414 ;
+    \$438  = \$415 ;
     if (rst) begin
-      \$438  = 2'h0;
+      \$438  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$439  = \$415 ;
+    \$439  = \$416 ;
     if (rst) begin
       \$439  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$440  = \$416 ;
+    \$440  = \$417 ;
     if (rst) begin
-      \$440  = 3'h0;
+      \$440  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$441  = \$417 ;
+    \$441  = stage_3;
     if (rst) begin
-      \$441  = 4'h0;
+      \$441  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$442  = stage_3;
+    \$442  = stage_4;
     if (rst) begin
       \$442  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$443  = stage_4;
+    \$443  = stage_5;
     if (rst) begin
       \$443  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$444  = stage_5;
+    \$444  = stage_6;
     if (rst) begin
       \$444  = 20'h00000;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3767$0 , \port$3762$0 , \port$3757$0 , \port$3752$0 , \port$3747$0 , \port$3742$0 , \port$3737$0 , \port$3732$0  };
+  assign totals = { \port$3717$0 , \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3090$0 [23], \port$3090$0 [23], \port$3090$0 [23], \port$3090$0  };
-  assign old = { \port$3104$0 , \port$3102$0 , \port$3100$0 , \port$3098$0 , \port$3096$0 , \port$3094$0 , \port$3092$0 , \port$3090$0  };
+  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
+  assign old = { \port$3046$0 , \port$3044$0 , \port$3042$0 , \port$3040$0 , \port$3038$0 , \port$3036$0 , \port$3034$0 , \port$3032$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11342,7 +11245,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3092$0 [23], \port$3092$0 [23], \port$3092$0 [23], \port$3092$0  };
+  assign \base$42  = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11350,7 +11253,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3094$0 [23], \port$3094$0 [23], \port$3094$0 [23], \port$3094$0  };
+  assign \base$58  = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11358,7 +11261,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3096$0 [23], \port$3096$0 [23], \port$3096$0 [23], \port$3096$0  };
+  assign \base$74  = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11366,7 +11269,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3098$0 [23], \port$3098$0 [23], \port$3098$0 [23], \port$3098$0  };
+  assign \base$90  = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11374,7 +11277,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3100$0 [23], \port$3100$0 [23], \port$3100$0 [23], \port$3100$0  };
+  assign \base$106  = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11382,7 +11285,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3102$0 [23], \port$3102$0 [23], \port$3102$0 [23], \port$3102$0  };
+  assign \base$122  = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11390,7 +11293,7 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3104$0 [23], \port$3104$0 [23], \port$3104$0 [23], \port$3104$0  };
+  assign \base$138  = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11422,22 +11325,22 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3732$0 ;
-  assign \totals[1]  = \port$3737$0 ;
-  assign \totals[2]  = \port$3742$0 ;
-  assign \totals[3]  = \port$3747$0 ;
-  assign \totals[4]  = \port$3752$0 ;
-  assign \totals[5]  = \port$3757$0 ;
-  assign \totals[6]  = \port$3762$0 ;
-  assign \totals[7]  = \port$3767$0 ;
-  assign \old[0]  = \port$3090$0 ;
-  assign \old[1]  = \port$3092$0 ;
-  assign \old[2]  = \port$3094$0 ;
-  assign \old[3]  = \port$3096$0 ;
-  assign \old[4]  = \port$3098$0 ;
-  assign \old[5]  = \port$3100$0 ;
-  assign \old[6]  = \port$3102$0 ;
-  assign \old[7]  = \port$3104$0 ;
+  assign \totals[0]  = \port$3682$0 ;
+  assign \totals[1]  = \port$3687$0 ;
+  assign \totals[2]  = \port$3692$0 ;
+  assign \totals[3]  = \port$3697$0 ;
+  assign \totals[4]  = \port$3702$0 ;
+  assign \totals[5]  = \port$3707$0 ;
+  assign \totals[6]  = \port$3712$0 ;
+  assign \totals[7]  = \port$3717$0 ;
+  assign \old[0]  = \port$3032$0 ;
+  assign \old[1]  = \port$3034$0 ;
+  assign \old[2]  = \port$3036$0 ;
+  assign \old[3]  = \port$3038$0 ;
+  assign \old[4]  = \port$3040$0 ;
+  assign \old[5]  = \port$3042$0 ;
+  assign \old[6]  = \port$3044$0 ;
+  assign \old[7]  = \port$3046$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11550,79 +11453,78 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:9] };
-  assign \$3  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:10] };
-  assign \$6  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:11] };
-  assign \$9  = { \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35], \port$3732$0 [35:13] };
+  assign \$1  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:9] };
+  assign \$3  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:10] };
+  assign \$6  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:11] };
+  assign \$9  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:9] };
-  assign \$41  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:10] };
-  assign \$44  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:11] };
-  assign \$47  = { \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35], \port$3737$0 [35:13] };
+  assign \$39  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:9] };
+  assign \$41  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:10] };
+  assign \$44  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:11] };
+  assign \$47  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:9] };
-  assign \$79  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:10] };
-  assign \$82  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:11] };
-  assign \$85  = { \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35], \port$3742$0 [35:13] };
+  assign \$77  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:9] };
+  assign \$79  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:10] };
+  assign \$82  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:11] };
+  assign \$85  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:9] };
-  assign \$117  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:10] };
-  assign \$120  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:11] };
-  assign \$123  = { \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35], \port$3747$0 [35:13] };
+  assign \$115  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:9] };
+  assign \$117  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:10] };
+  assign \$120  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:11] };
+  assign \$123  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:9] };
-  assign \$155  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:10] };
-  assign \$158  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:11] };
-  assign \$161  = { \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35], \port$3752$0 [35:13] };
+  assign \$153  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:9] };
+  assign \$155  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:10] };
+  assign \$158  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:11] };
+  assign \$161  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:9] };
-  assign \$193  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:10] };
-  assign \$196  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:11] };
-  assign \$199  = { \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35], \port$3757$0 [35:13] };
+  assign \$191  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:9] };
+  assign \$193  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:10] };
+  assign \$196  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:11] };
+  assign \$199  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:9] };
-  assign \$231  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:10] };
-  assign \$234  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:11] };
-  assign \$237  = { \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35], \port$3762$0 [35:13] };
+  assign \$229  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:9] };
+  assign \$231  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:10] };
+  assign \$234  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:11] };
+  assign \$237  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:9] };
-  assign \$269  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:10] };
-  assign \$272  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:11] };
-  assign \$275  = { \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35], \port$3767$0 [35:13] };
+  assign \$267  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:9] };
+  assign \$269  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:10] };
+  assign \$272  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:11] };
+  assign \$275  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
   assign \$291 [25] = \$277 [27];
   assign \$291 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
-  assign write = working_4;
   assign \$309  = 1'h1;
   assign \$310  = \$308 ;
   assign \$312  = \$311 ;
@@ -11673,167 +11575,167 @@ module \core.full_path (rst, loading, write, tag, \port$3090$0 , \port$3092$0 , 
   assign \$413  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3090$0 , \port$3800$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3032$0 , \port$3750$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3090$0 ;
-  wire [23:0] \port$3090$0 ;
-  input [25:0] \port$3800$0 ;
-  wire [25:0] \port$3800$0 ;
+  input [23:0] \port$3032$0 ;
+  wire [23:0] \port$3032$0 ;
+  input [25:0] \port$3750$0 ;
+  wire [25:0] \port$3750$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3090$0 ) - $signed(\port$3800$0 );
-  assign \$2  = alone ? { \port$3800$0 [25], \port$3800$0 [25], \port$3800$0  } : \$1 ;
-  assign base = { \port$3090$0 [23], \port$3090$0 [23], \port$3090$0 [23], \port$3090$0  };
-  assign addend = { \port$3800$0 [25], \port$3800$0  };
+  assign \$1  = $signed(\port$3032$0 ) - $signed(\port$3750$0 );
+  assign \$2  = alone ? { \port$3750$0 [25], \port$3750$0 [25], \port$3750$0  } : \$1 ;
+  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
+  assign addend = { \port$3750$0 [25], \port$3750$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3092$0 , \port$3813$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3034$0 , \port$3763$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3092$0 ;
-  wire [23:0] \port$3092$0 ;
-  input [25:0] \port$3813$0 ;
-  wire [25:0] \port$3813$0 ;
+  input [23:0] \port$3034$0 ;
+  wire [23:0] \port$3034$0 ;
+  input [25:0] \port$3763$0 ;
+  wire [25:0] \port$3763$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3092$0 ) - $signed(\port$3813$0 );
-  assign \$2  = alone ? { \port$3813$0 [25], \port$3813$0 [25], \port$3813$0  } : \$1 ;
-  assign base = { \port$3092$0 [23], \port$3092$0 [23], \port$3092$0 [23], \port$3092$0  };
-  assign addend = { \port$3813$0 [25], \port$3813$0  };
+  assign \$1  = $signed(\port$3034$0 ) - $signed(\port$3763$0 );
+  assign \$2  = alone ? { \port$3763$0 [25], \port$3763$0 [25], \port$3763$0  } : \$1 ;
+  assign base = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
+  assign addend = { \port$3763$0 [25], \port$3763$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3094$0 , \port$3818$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3036$0 , \port$3768$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3094$0 ;
-  wire [23:0] \port$3094$0 ;
-  input [25:0] \port$3818$0 ;
-  wire [25:0] \port$3818$0 ;
+  input [23:0] \port$3036$0 ;
+  wire [23:0] \port$3036$0 ;
+  input [25:0] \port$3768$0 ;
+  wire [25:0] \port$3768$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3094$0 ) - $signed(\port$3818$0 );
-  assign \$2  = alone ? { \port$3818$0 [25], \port$3818$0 [25], \port$3818$0  } : \$1 ;
-  assign base = { \port$3094$0 [23], \port$3094$0 [23], \port$3094$0 [23], \port$3094$0  };
-  assign addend = { \port$3818$0 [25], \port$3818$0  };
+  assign \$1  = $signed(\port$3036$0 ) - $signed(\port$3768$0 );
+  assign \$2  = alone ? { \port$3768$0 [25], \port$3768$0 [25], \port$3768$0  } : \$1 ;
+  assign base = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
+  assign addend = { \port$3768$0 [25], \port$3768$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3096$0 , \port$3823$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3038$0 , \port$3773$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3096$0 ;
-  wire [23:0] \port$3096$0 ;
-  input [25:0] \port$3823$0 ;
-  wire [25:0] \port$3823$0 ;
+  input [23:0] \port$3038$0 ;
+  wire [23:0] \port$3038$0 ;
+  input [25:0] \port$3773$0 ;
+  wire [25:0] \port$3773$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3096$0 ) - $signed(\port$3823$0 );
-  assign \$2  = alone ? { \port$3823$0 [25], \port$3823$0 [25], \port$3823$0  } : \$1 ;
-  assign base = { \port$3096$0 [23], \port$3096$0 [23], \port$3096$0 [23], \port$3096$0  };
-  assign addend = { \port$3823$0 [25], \port$3823$0  };
+  assign \$1  = $signed(\port$3038$0 ) - $signed(\port$3773$0 );
+  assign \$2  = alone ? { \port$3773$0 [25], \port$3773$0 [25], \port$3773$0  } : \$1 ;
+  assign base = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
+  assign addend = { \port$3773$0 [25], \port$3773$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3098$0 , \port$3828$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3040$0 , \port$3778$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3098$0 ;
-  wire [23:0] \port$3098$0 ;
-  input [25:0] \port$3828$0 ;
-  wire [25:0] \port$3828$0 ;
+  input [23:0] \port$3040$0 ;
+  wire [23:0] \port$3040$0 ;
+  input [25:0] \port$3778$0 ;
+  wire [25:0] \port$3778$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3098$0 ) - $signed(\port$3828$0 );
-  assign \$2  = alone ? { \port$3828$0 [25], \port$3828$0 [25], \port$3828$0  } : \$1 ;
-  assign base = { \port$3098$0 [23], \port$3098$0 [23], \port$3098$0 [23], \port$3098$0  };
-  assign addend = { \port$3828$0 [25], \port$3828$0  };
+  assign \$1  = $signed(\port$3040$0 ) - $signed(\port$3778$0 );
+  assign \$2  = alone ? { \port$3778$0 [25], \port$3778$0 [25], \port$3778$0  } : \$1 ;
+  assign base = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
+  assign addend = { \port$3778$0 [25], \port$3778$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3100$0 , \port$3833$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3042$0 , \port$3783$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3100$0 ;
-  wire [23:0] \port$3100$0 ;
-  input [25:0] \port$3833$0 ;
-  wire [25:0] \port$3833$0 ;
+  input [23:0] \port$3042$0 ;
+  wire [23:0] \port$3042$0 ;
+  input [25:0] \port$3783$0 ;
+  wire [25:0] \port$3783$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3100$0 ) - $signed(\port$3833$0 );
-  assign \$2  = alone ? { \port$3833$0 [25], \port$3833$0 [25], \port$3833$0  } : \$1 ;
-  assign base = { \port$3100$0 [23], \port$3100$0 [23], \port$3100$0 [23], \port$3100$0  };
-  assign addend = { \port$3833$0 [25], \port$3833$0  };
+  assign \$1  = $signed(\port$3042$0 ) - $signed(\port$3783$0 );
+  assign \$2  = alone ? { \port$3783$0 [25], \port$3783$0 [25], \port$3783$0  } : \$1 ;
+  assign base = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
+  assign addend = { \port$3783$0 [25], \port$3783$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3102$0 , \port$3838$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3044$0 , \port$3788$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3102$0 ;
-  wire [23:0] \port$3102$0 ;
-  input [25:0] \port$3838$0 ;
-  wire [25:0] \port$3838$0 ;
+  input [23:0] \port$3044$0 ;
+  wire [23:0] \port$3044$0 ;
+  input [25:0] \port$3788$0 ;
+  wire [25:0] \port$3788$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3102$0 ) - $signed(\port$3838$0 );
-  assign \$2  = alone ? { \port$3838$0 [25], \port$3838$0 [25], \port$3838$0  } : \$1 ;
-  assign base = { \port$3102$0 [23], \port$3102$0 [23], \port$3102$0 [23], \port$3102$0  };
-  assign addend = { \port$3838$0 [25], \port$3838$0  };
+  assign \$1  = $signed(\port$3044$0 ) - $signed(\port$3788$0 );
+  assign \$2  = alone ? { \port$3788$0 [25], \port$3788$0 [25], \port$3788$0  } : \$1 ;
+  assign base = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
+  assign addend = { \port$3788$0 [25], \port$3788$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3104$0 , \port$3843$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3046$0 , \port$3793$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3104$0 ;
-  wire [23:0] \port$3104$0 ;
-  input [25:0] \port$3843$0 ;
-  wire [25:0] \port$3843$0 ;
+  input [23:0] \port$3046$0 ;
+  wire [23:0] \port$3046$0 ;
+  input [25:0] \port$3793$0 ;
+  wire [25:0] \port$3793$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3104$0 ) - $signed(\port$3843$0 );
-  assign \$2  = alone ? { \port$3843$0 [25], \port$3843$0 [25], \port$3843$0  } : \$1 ;
-  assign base = { \port$3104$0 [23], \port$3104$0 [23], \port$3104$0 [23], \port$3104$0  };
-  assign addend = { \port$3843$0 [25], \port$3843$0  };
+  assign \$1  = $signed(\port$3046$0 ) - $signed(\port$3793$0 );
+  assign \$2  = alone ? { \port$3793$0 [25], \port$3793$0 [25], \port$3793$0  } : \$1 ;
+  assign base = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
+  assign addend = { \port$3793$0 [25], \port$3793$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
+module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$42  = 0;
   input rst;
   wire rst;
@@ -11843,33 +11745,44 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
+  output [3:0] active;
+  reg [3:0] active = 4'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$22 ;
-  reg [1:0] \bank$22  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  reg \$10 ;
-  reg [10:0] \$11 ;
-  reg [10:0] \$12 ;
-  reg [2:0] \$13 ;
-  reg [1:0] \$14 ;
-  reg [10:0] \$15 ;
-  reg [1:0] \$16 ;
+  wire [11:0] \$10 ;
+  wire [11:0] \$11 ;
+  wire [11:0] \$12 ;
+  wire \$13 ;
+  wire \$14 ;
+  wire \$15 ;
+  wire \$16 ;
+  reg \$17 ;
+  reg \$18 ;
+  reg [10:0] \$19 ;
   reg [10:0] \$2 ;
+  reg [10:0] \$20 ;
+  reg [2:0] \$21 ;
+  reg [1:0] \$22 ;
+  reg [3:0] \$23 ;
+  reg [10:0] \$24 ;
+  reg [1:0] \$25 ;
+  reg [3:0] \$26 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [11:0] \$5 ;
-  wire [11:0] \$6 ;
-  wire [11:0] \$7 ;
-  reg \$8 ;
-  reg \$9 ;
+  wire \$5 ;
+  wire \$6 ;
+  wire \$7 ;
+  wire \$8 ;
+  wire [3:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
-  reg active = 1'h0;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
+  reg [1:0] \bank$22  = 2'h0;
   reg [1:0] chosen;
+  reg [3:0] here = 4'h0;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -11883,27 +11796,38 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   reg [10:0] wrapped_step_3;
   assign \used$8  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ! bank;
+  assign \$6  = bank == 1'h1;
+  assign \$7  = bank == 2'h2;
+  assign \$8  = bank == 2'h3;
+  assign \$9  = ahead ? { \$8 , \$7 , \$6 , \$5  } : 4'h0;
+  assign \$10  = \$signal  + 1'h0;
+  assign \$11  = row + \$signal ;
+  assign \$12  = starts ? \$10  : \$11 ;
+  assign \$13  = ! bank;
+  assign \$14  = bank == 1'h1;
+  assign \$15  = bank == 2'h2;
+  assign \$16  = bank == 2'h3;
   always @(posedge clk)
-    ahead <= \$8 ;
+    ahead <= \$17 ;
   always @(posedge clk)
-    active <= \$9 ;
+    starts <= \$18 ;
   always @(posedge clk)
-    starts <= \$10 ;
+    \$signal  <= \$19 ;
   always @(posedge clk)
-    \$signal  <= \$11 ;
+    wrapped_step <= \$20 ;
   always @(posedge clk)
-    wrapped_step <= \$12 ;
+    lane_step <= \$21 ;
   always @(posedge clk)
-    lane_step <= \$13 ;
+    bank <= \$22 ;
   always @(posedge clk)
-    bank <= \$14 ;
+    active <= \$23 ;
   always @(posedge clk)
-    row <= \$15 ;
+    row <= \$24 ;
   always @(posedge clk)
-    \bank$22  <= \$16 ;
+    \bank$22  <= \$25 ;
+  always @(posedge clk)
+    here <= \$26 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
     (* full_case = 32'd1 *)
@@ -12058,76 +11982,86 @@ module \core.full_write_0 (rst, trigger, level, kernel, row, \bank$22 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$8  = \used$8 ;
+    \$17  = \used$8 ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$17  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$9  = ahead;
+    \$18  = \$1 ;
     if (rst) begin
-      \$9  = 1'h0;
+      \$18  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$10  = \$1 ;
+    \$19  = \$2 ;
     if (rst) begin
-      \$10  = 1'h0;
+      \$19  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$11  = \$2 ;
+    \$20  = \$3 ;
     if (rst) begin
-      \$11  = 11'h000;
+      \$20  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$12  = \$3 ;
+    \$21  = \$4 ;
     if (rst) begin
-      \$12  = 11'h000;
+      \$21  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$13  = \$4 ;
+    \$22  = chosen;
     if (rst) begin
-      \$13  = 3'h0;
+      \$22  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$14  = chosen;
+    \$23  = \$9 ;
     if (rst) begin
-      \$14  = 2'h0;
+      \$23  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$15  = row;
+    \$24  = row;
     if (ahead) begin
-      \$15  = \$7 [10:0];
+      \$24  = \$12 [10:0];
     end
     if (rst) begin
-      \$15  = 11'h000;
+      \$24  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$16  = \bank$22 ;
+    \$25  = \bank$22 ;
     if (ahead) begin
-      \$16  = bank;
+      \$25  = bank;
     end
     if (rst) begin
-      \$16  = 2'h0;
+      \$25  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
+    \$26  = here;
+    if (ahead) begin
+      \$26  = { \$16 , \$15 , \$14 , \$13  };
+    end
+    if (rst) begin
+      \$26  = 4'h0;
     end
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12135,8 +12069,8 @@ module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12159,9 +12093,9 @@ module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3735$0 (product),
+    .\port$3685$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12174,7 +12108,7 @@ module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12184,26 +12118,26 @@ module \core.lane_0 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3735$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3685$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3735$0 ;
-  wire [31:0] \port$3735$0 ;
+  input [31:0] \port$3685$0 ;
+  wire [31:0] \port$3685$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3735$0 );
-  assign \$2  = alone ? { \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0  } : \$1 ;
-  assign addend = { \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0 [31], \port$3735$0  };
+  assign \$1  = $signed(base) + $signed(\port$3685$0 );
+  assign \$2  = alone ? { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  } : \$1 ;
+  assign addend = { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12233,7 +12167,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12241,8 +12175,8 @@ module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12265,9 +12199,9 @@ module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3740$0 (product),
+    .\port$3690$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12280,7 +12214,7 @@ module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12290,26 +12224,26 @@ module \core.lane_1 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3740$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3690$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3740$0 ;
-  wire [31:0] \port$3740$0 ;
+  input [31:0] \port$3690$0 ;
+  wire [31:0] \port$3690$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3740$0 );
-  assign \$2  = alone ? { \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0  } : \$1 ;
-  assign addend = { \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0 [31], \port$3740$0  };
+  assign \$1  = $signed(base) + $signed(\port$3690$0 );
+  assign \$2  = alone ? { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  } : \$1 ;
+  assign addend = { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12339,7 +12273,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12347,8 +12281,8 @@ module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12371,9 +12305,9 @@ module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3745$0 (product),
+    .\port$3695$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12386,7 +12320,7 @@ module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12396,26 +12330,26 @@ module \core.lane_2 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3745$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3695$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3745$0 ;
-  wire [31:0] \port$3745$0 ;
+  input [31:0] \port$3695$0 ;
+  wire [31:0] \port$3695$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3745$0 );
-  assign \$2  = alone ? { \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0  } : \$1 ;
-  assign addend = { \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0 [31], \port$3745$0  };
+  assign \$1  = $signed(base) + $signed(\port$3695$0 );
+  assign \$2  = alone ? { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  } : \$1 ;
+  assign addend = { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12445,7 +12379,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12453,8 +12387,8 @@ module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12477,9 +12411,9 @@ module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3750$0 (product),
+    .\port$3700$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12492,7 +12426,7 @@ module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12502,26 +12436,26 @@ module \core.lane_3 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3750$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3700$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3750$0 ;
-  wire [31:0] \port$3750$0 ;
+  input [31:0] \port$3700$0 ;
+  wire [31:0] \port$3700$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3750$0 );
-  assign \$2  = alone ? { \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0  } : \$1 ;
-  assign addend = { \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0 [31], \port$3750$0  };
+  assign \$1  = $signed(base) + $signed(\port$3700$0 );
+  assign \$2  = alone ? { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  } : \$1 ;
+  assign addend = { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12551,7 +12485,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12559,8 +12493,8 @@ module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12583,9 +12517,9 @@ module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3755$0 (product),
+    .\port$3705$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12598,7 +12532,7 @@ module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12608,26 +12542,26 @@ module \core.lane_4 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3755$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3705$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3755$0 ;
-  wire [31:0] \port$3755$0 ;
+  input [31:0] \port$3705$0 ;
+  wire [31:0] \port$3705$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3755$0 );
-  assign \$2  = alone ? { \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0  } : \$1 ;
-  assign addend = { \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0 [31], \port$3755$0  };
+  assign \$1  = $signed(base) + $signed(\port$3705$0 );
+  assign \$2  = alone ? { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  } : \$1 ;
+  assign addend = { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12657,7 +12591,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12665,8 +12599,8 @@ module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12689,9 +12623,9 @@ module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3760$0 (product),
+    .\port$3710$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12704,7 +12638,7 @@ module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12714,26 +12648,26 @@ module \core.lane_5 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3760$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3710$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3760$0 ;
-  wire [31:0] \port$3760$0 ;
+  input [31:0] \port$3710$0 ;
+  wire [31:0] \port$3710$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3760$0 );
-  assign \$2  = alone ? { \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0  } : \$1 ;
-  assign addend = { \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0 [31], \port$3760$0  };
+  assign \$1  = $signed(base) + $signed(\port$3710$0 );
+  assign \$2  = alone ? { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  } : \$1 ;
+  assign addend = { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12763,7 +12697,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12771,8 +12705,8 @@ module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12795,9 +12729,9 @@ module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3765$0 (product),
+    .\port$3715$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12810,7 +12744,7 @@ module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12820,26 +12754,26 @@ module \core.lane_6 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3765$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3715$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3765$0 ;
-  wire [31:0] \port$3765$0 ;
+  input [31:0] \port$3715$0 ;
+  wire [31:0] \port$3715$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3765$0 );
-  assign \$2  = alone ? { \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0  } : \$1 ;
-  assign addend = { \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0 [31], \port$3765$0  };
+  assign \$1  = $signed(base) + $signed(\port$3715$0 );
+  assign \$2  = alone ? { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  } : \$1 ;
+  assign addend = { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12869,7 +12803,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12877,8 +12811,8 @@ module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3076$0 ;
-  wire [1:0] \port$3076$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12901,9 +12835,9 @@ module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3076$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3770$0 (product),
+    .\port$3720$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12916,7 +12850,7 @@ module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3076$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12926,26 +12860,26 @@ module \core.lane_7 (rst, a, b, \port$3076$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3076$0 [1];
-  assign first = \port$3076$0 [1];
-  assign accumulate = \port$3076$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3770$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3720$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3770$0 ;
-  wire [31:0] \port$3770$0 ;
+  input [31:0] \port$3720$0 ;
+  wire [31:0] \port$3720$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3770$0 );
-  assign \$2  = alone ? { \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0  } : \$1 ;
-  assign addend = { \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0 [31], \port$3770$0  };
+  assign \$1  = $signed(base) + $signed(\port$3720$0 );
+  assign \$2  = alone ? { \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0  } : \$1 ;
+  assign addend = { \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12975,7 +12909,7 @@ module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
+module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$51  = 0;
   input rst;
   wire rst;
@@ -12985,8 +12919,8 @@ module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , c
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
-  output active;
-  reg active = 1'h0;
+  output [1:0] active;
+  reg [1:0] active = 2'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
   output \bank$22 ;
@@ -12994,25 +12928,32 @@ module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , c
   input clk;
   wire clk;
   wire \$1 ;
-  reg \$10 ;
-  reg [4:0] \$11 ;
-  reg [4:0] \$12 ;
-  reg [2:0] \$13 ;
+  wire [5:0] \$10 ;
+  wire \$11 ;
+  wire \$12 ;
+  reg \$13 ;
   reg \$14 ;
   reg [4:0] \$15 ;
-  reg \$16 ;
+  reg [4:0] \$16 ;
+  reg [2:0] \$17 ;
+  reg \$18 ;
+  reg [1:0] \$19 ;
   reg [4:0] \$2 ;
+  reg [4:0] \$20 ;
+  reg \$21 ;
+  reg [1:0] \$22 ;
   reg [4:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [5:0] \$5 ;
-  wire [5:0] \$6 ;
-  wire [5:0] \$7 ;
-  reg \$8 ;
-  reg \$9 ;
+  wire \$5 ;
+  wire \$6 ;
+  wire [1:0] \$7 ;
+  wire [5:0] \$8 ;
+  wire [5:0] \$9 ;
   reg [4:0] \$signal  = 5'h00;
   reg ahead = 1'h0;
   reg bank = 1'h0;
   reg chosen;
+  reg [1:0] here = 2'h0;
   reg [2:0] lane_step = 3'h0;
   reg [4:0] row_step_0;
   reg [4:0] row_step_1;
@@ -13026,27 +12967,32 @@ module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , c
   reg [4:0] wrapped_step_3;
   assign \used$8  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ! bank;
+  assign \$7  = ahead ? { \$6 , \$5  } : 2'h0;
+  assign \$8  = \$signal  + 1'h0;
+  assign \$9  = row + \$signal ;
+  assign \$10  = starts ? \$8  : \$9 ;
+  assign \$11  = ! bank;
   always @(posedge clk)
-    ahead <= \$8 ;
+    ahead <= \$13 ;
   always @(posedge clk)
-    active <= \$9 ;
+    starts <= \$14 ;
   always @(posedge clk)
-    starts <= \$10 ;
+    \$signal  <= \$15 ;
   always @(posedge clk)
-    \$signal  <= \$11 ;
+    wrapped_step <= \$16 ;
   always @(posedge clk)
-    wrapped_step <= \$12 ;
+    lane_step <= \$17 ;
   always @(posedge clk)
-    lane_step <= \$13 ;
+    bank <= \$18 ;
   always @(posedge clk)
-    bank <= \$14 ;
+    active <= \$19 ;
   always @(posedge clk)
-    row <= \$15 ;
+    row <= \$20 ;
   always @(posedge clk)
-    \bank$22  <= \$16 ;
+    \bank$22  <= \$21 ;
+  always @(posedge clk)
+    here <= \$22 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
     (* full_case = 32'd1 *)
@@ -13161,76 +13107,88 @@ module \core.old_row$528 (rst, trigger, level, kernel, active, row, \bank$22 , c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$8  = \used$8 ;
+    \$13  = \used$8 ;
     if (rst) begin
-      \$8  = 1'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$9  = ahead;
-    if (rst) begin
-      \$9  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$10  = \$1 ;
-    if (rst) begin
-      \$10  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$11  = \$2 ;
-    if (rst) begin
-      \$11  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$12  = \$3 ;
-    if (rst) begin
-      \$12  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$13  = \$4 ;
-    if (rst) begin
-      \$13  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$14  = chosen;
+    \$14  = \$1 ;
     if (rst) begin
       \$14  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$15  = row;
-    if (ahead) begin
-      \$15  = \$7 [4:0];
-    end
+    \$15  = \$2 ;
     if (rst) begin
       \$15  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$16  = \bank$22 ;
-    if (ahead) begin
-      \$16  = bank;
-    end
+    \$16  = \$3 ;
     if (rst) begin
-      \$16  = 1'h0;
+      \$16  = 5'h00;
     end
   end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$17  = \$4 ;
+    if (rst) begin
+      \$17  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$18  = chosen;
+    if (rst) begin
+      \$18  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$19  = \$7 ;
+    if (rst) begin
+      \$19  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$20  = row;
+    if (ahead) begin
+      \$20  = \$10 [4:0];
+    end
+    if (rst) begin
+      \$20  = 5'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$21  = \bank$22 ;
+    if (ahead) begin
+      \$21  = bank;
+    end
+    if (rst) begin
+      \$21  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$22  = here;
+    if (ahead) begin
+      \$22  = { \$12 , \$11  };
+    end
+    if (rst) begin
+      \$22  = 2'h0;
+    end
+  end
+  assign \$6  = bank;
+  assign \$12  = bank;
 endmodule
 
-module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
+module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$52  = 0;
   input rst;
   wire rst;
@@ -13252,20 +13210,23 @@ module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg [5:0] \$12 ;
   reg [2:0] \$13 ;
   reg \$14 ;
-  reg [5:0] \$15 ;
-  reg \$16 ;
+  reg \$15 ;
+  reg [5:0] \$16 ;
+  reg \$17 ;
+  reg \$18 ;
   reg [5:0] \$2 ;
   reg [5:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [6:0] \$5 ;
+  wire \$5 ;
   wire [6:0] \$6 ;
   wire [6:0] \$7 ;
-  reg \$8 ;
+  wire [6:0] \$8 ;
   reg \$9 ;
   reg [5:0] \$signal  = 6'h00;
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
+  reg here = 1'h0;
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
@@ -13273,13 +13234,12 @@ module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg [5:0] wrapped_step = 6'h00;
   assign \used$2  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ahead ? 1'h1 : 1'h0;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = row + \$signal ;
+  assign \$8  = starts ? \$6  : \$7 ;
   always @(posedge clk)
-    ahead <= \$8 ;
-  always @(posedge clk)
-    active <= \$9 ;
+    ahead <= \$9 ;
   always @(posedge clk)
     starts <= \$10 ;
   always @(posedge clk)
@@ -13291,9 +13251,13 @@ module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   always @(posedge clk)
     bank <= \$14 ;
   always @(posedge clk)
-    row <= \$15 ;
+    active <= \$15 ;
   always @(posedge clk)
-    \bank$15  <= \$16 ;
+    row <= \$16 ;
+  always @(posedge clk)
+    \bank$15  <= \$17 ;
+  always @(posedge clk)
+    here <= \$18 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     (* full_case = 32'd1 *)
@@ -13346,14 +13310,7 @@ module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$8  = \used$2 ;
-    if (rst) begin
-      \$8  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$9  = ahead;
+    \$9  = \used$2 ;
     if (rst) begin
       \$9  = 1'h0;
     end
@@ -13395,27 +13352,44 @@ module \core.other_rows$535 (rst, trigger, level, kernel, row, \bank$15 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$15  = row;
-    if (ahead) begin
-      \$15  = \$7 [5:0];
-    end
+    \$15  = \$5 ;
     if (rst) begin
-      \$15  = 6'h00;
+      \$15  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$16  = \bank$15 ;
+    \$16  = row;
     if (ahead) begin
-      \$16  = bank;
+      \$16  = \$8 [5:0];
     end
     if (rst) begin
-      \$16  = 1'h0;
+      \$16  = 6'h00;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
+    \$17  = \bank$15 ;
+    if (ahead) begin
+      \$17  = bank;
+    end
+    if (rst) begin
+      \$17  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
+    \$18  = here;
+    if (ahead) begin
+      \$18  = 1'h1;
+    end
+    if (rst) begin
+      \$18  = 1'h0;
     end
   end
 endmodule
 
-module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, parameters__ready, word, row, lane, enables, parameters__payload);
+module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, parameters__ready, takes, word, row, lane, enables, parameters__payload);
   reg \$auto$verilog_backend.cc:2505:dump_module$53  = 0;
   input parameters__valid;
   wire parameters__valid;
@@ -13429,6 +13403,8 @@ module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, par
   wire restart;
   output parameters__ready;
   wire parameters__ready;
+  output takes;
+  wire takes;
   output signed [23:0] word;
   reg signed [23:0] word = 24'h000000;
   output [4:0] row;
@@ -13449,7 +13425,6 @@ module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, par
   wire [4:0] \row$13 ;
   wire settled;
   wire step;
-  wire takes;
   always @(posedge clk)
     row <= \$2 ;
   always @(posedge clk)
@@ -13839,27 +13814,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3735$0 , \port$3740$0 , \port$3745$0 , \port$3750$0 , \port$3755$0 , \port$3760$0 , \port$3765$0 , \port$3770$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3685$0 , \port$3690$0 , \port$3695$0 , \port$3700$0 , \port$3705$0 , \port$3710$0 , \port$3715$0 , \port$3720$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3735$0 ;
-  wire [31:0] \port$3735$0 ;
-  input [31:0] \port$3740$0 ;
-  wire [31:0] \port$3740$0 ;
-  input [31:0] \port$3745$0 ;
-  wire [31:0] \port$3745$0 ;
-  input [31:0] \port$3750$0 ;
-  wire [31:0] \port$3750$0 ;
-  input [31:0] \port$3755$0 ;
-  wire [31:0] \port$3755$0 ;
-  input [31:0] \port$3760$0 ;
-  wire [31:0] \port$3760$0 ;
-  input [31:0] \port$3765$0 ;
-  wire [31:0] \port$3765$0 ;
-  input [31:0] \port$3770$0 ;
-  wire [31:0] \port$3770$0 ;
+  input [31:0] \port$3685$0 ;
+  wire [31:0] \port$3685$0 ;
+  input [31:0] \port$3690$0 ;
+  wire [31:0] \port$3690$0 ;
+  input [31:0] \port$3695$0 ;
+  wire [31:0] \port$3695$0 ;
+  input [31:0] \port$3700$0 ;
+  wire [31:0] \port$3700$0 ;
+  input [31:0] \port$3705$0 ;
+  wire [31:0] \port$3705$0 ;
+  input [31:0] \port$3710$0 ;
+  wire [31:0] \port$3710$0 ;
+  input [31:0] \port$3715$0 ;
+  wire [31:0] \port$3715$0 ;
+  input [31:0] \port$3720$0 ;
+  wire [31:0] \port$3720$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13889,9 +13864,9 @@ module \core.product_tree (rst, enable, \port$3735$0 , \port$3740$0 , \port$3745
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3745$0 ) + $signed(\port$3750$0 );
-  assign \$3  = $signed(\port$3755$0 ) + $signed(\port$3760$0 );
-  assign \$4  = $signed(\port$3765$0 ) + $signed(\port$3770$0 );
+  assign \$2  = $signed(\port$3695$0 ) + $signed(\port$3700$0 );
+  assign \$3  = $signed(\port$3705$0 ) + $signed(\port$3710$0 );
+  assign \$4  = $signed(\port$3715$0 ) + $signed(\port$3720$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13910,17 +13885,17 @@ module \core.product_tree (rst, enable, \port$3735$0 , \port$3740$0 , \port$3745
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3735$0 ) + $signed(\port$3740$0 );
-  assign words = { \port$3770$0 , \port$3765$0 , \port$3760$0 , \port$3755$0 , \port$3750$0 , \port$3745$0 , \port$3740$0 , \port$3735$0  };
+  assign \$1  = $signed(\port$3685$0 ) + $signed(\port$3690$0 );
+  assign words = { \port$3720$0 , \port$3715$0 , \port$3710$0 , \port$3705$0 , \port$3700$0 , \port$3695$0 , \port$3690$0 , \port$3685$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3735$0 ;
-  assign \words[1]  = \port$3740$0 ;
-  assign \words[2]  = \port$3745$0 ;
-  assign \words[3]  = \port$3750$0 ;
-  assign \words[4]  = \port$3755$0 ;
-  assign \words[5]  = \port$3760$0 ;
-  assign \words[6]  = \port$3765$0 ;
-  assign \words[7]  = \port$3770$0 ;
+  assign \words[0]  = \port$3685$0 ;
+  assign \words[1]  = \port$3690$0 ;
+  assign \words[2]  = \port$3695$0 ;
+  assign \words[3]  = \port$3700$0 ;
+  assign \words[4]  = \port$3705$0 ;
+  assign \words[5]  = \port$3710$0 ;
+  assign \words[6]  = \port$3715$0 ;
+  assign \words[7]  = \port$3720$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17775,7 +17750,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 , \port$3737$0 , \port$3742$0 , \port$3747$0 , \port$3752$0 , \port$3757$0 , \port$3762$0 , \port$3767$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , \port$3717$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17788,22 +17763,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3732$0 ;
-  wire [35:0] \port$3732$0 ;
-  input [35:0] \port$3737$0 ;
-  wire [35:0] \port$3737$0 ;
-  input [35:0] \port$3742$0 ;
-  wire [35:0] \port$3742$0 ;
-  input [35:0] \port$3747$0 ;
-  wire [35:0] \port$3747$0 ;
-  input [35:0] \port$3752$0 ;
-  wire [35:0] \port$3752$0 ;
-  input [35:0] \port$3757$0 ;
-  wire [35:0] \port$3757$0 ;
-  input [35:0] \port$3762$0 ;
-  wire [35:0] \port$3762$0 ;
-  input [35:0] \port$3767$0 ;
-  wire [35:0] \port$3767$0 ;
+  input [35:0] \port$3682$0 ;
+  wire [35:0] \port$3682$0 ;
+  input [35:0] \port$3687$0 ;
+  wire [35:0] \port$3687$0 ;
+  input [35:0] \port$3692$0 ;
+  wire [35:0] \port$3692$0 ;
+  input [35:0] \port$3697$0 ;
+  wire [35:0] \port$3697$0 ;
+  input [35:0] \port$3702$0 ;
+  wire [35:0] \port$3702$0 ;
+  input [35:0] \port$3707$0 ;
+  wire [35:0] \port$3707$0 ;
+  input [35:0] \port$3712$0 ;
+  wire [35:0] \port$3712$0 ;
+  input [35:0] \port$3717$0 ;
+  wire [35:0] \port$3717$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -19061,7 +19036,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3732$0 ;
+      \$223  = \port$3682$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19073,7 +19048,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3737$0 ;
+      \$224  = \port$3687$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19082,7 +19057,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3742$0 ;
+      \$225  = \port$3692$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19091,7 +19066,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3747$0 ;
+      \$226  = \port$3697$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19100,7 +19075,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3752$0 ;
+      \$227  = \port$3702$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19109,7 +19084,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3757$0 ;
+      \$228  = \port$3707$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19118,7 +19093,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3762$0 ;
+      \$229  = \port$3712$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19127,7 +19102,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3767$0 ;
+      \$230  = \port$3717$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19723,7 +19698,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3767$0 , \port$3762$0 , \port$3757$0 , \port$3752$0 , \port$3747$0 , \port$3742$0 , \port$3737$0 , \port$3732$0  };
+  assign totals = { \port$3717$0 , \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19862,14 +19837,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3732$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3732$0 ;
-  assign \totals[1]  = \port$3737$0 ;
-  assign \totals[2]  = \port$3742$0 ;
-  assign \totals[3]  = \port$3747$0 ;
-  assign \totals[4]  = \port$3752$0 ;
-  assign \totals[5]  = \port$3757$0 ;
-  assign \totals[6]  = \port$3762$0 ;
-  assign \totals[7]  = \port$3767$0 ;
+  assign \totals[0]  = \port$3682$0 ;
+  assign \totals[1]  = \port$3687$0 ;
+  assign \totals[2]  = \port$3692$0 ;
+  assign \totals[3]  = \port$3697$0 ;
+  assign \totals[4]  = \port$3702$0 ;
+  assign \totals[5]  = \port$3707$0 ;
+  assign \totals[6]  = \port$3712$0 ;
+  assign \totals[7]  = \port$3717$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -24358,7 +24333,7 @@ module \core.slow_path.table_0_1 (rst, value_0, z, entry_1, clk);
   assign \$9  = { 5'h00, \$4 [15:5] };
 endmodule
 
-module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
+module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$65  = 0;
   input rst;
   wire rst;
@@ -24370,6 +24345,8 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
+  output here;
+  reg here = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -24378,15 +24355,17 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   reg [10:0] \$12 ;
   reg [2:0] \$13 ;
   reg \$14 ;
-  reg [10:0] \$15 ;
-  reg \$16 ;
+  reg \$15 ;
+  reg [10:0] \$16 ;
+  reg \$17 ;
+  reg \$18 ;
   reg [10:0] \$2 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [11:0] \$5 ;
+  wire \$5 ;
   wire [11:0] \$6 ;
   wire [11:0] \$7 ;
-  reg \$8 ;
+  wire [11:0] \$8 ;
   reg \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg active = 1'h0;
@@ -24407,13 +24386,12 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   reg [10:0] wrapped_step_3;
   assign \used$9  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ahead ? 1'h1 : 1'h0;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = row + \$signal ;
+  assign \$8  = starts ? \$6  : \$7 ;
   always @(posedge clk)
-    ahead <= \$8 ;
-  always @(posedge clk)
-    active <= \$9 ;
+    ahead <= \$9 ;
   always @(posedge clk)
     starts <= \$10 ;
   always @(posedge clk)
@@ -24425,9 +24403,13 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   always @(posedge clk)
     bank <= \$14 ;
   always @(posedge clk)
-    row <= \$15 ;
+    active <= \$15 ;
   always @(posedge clk)
-    \bank$22  <= \$16 ;
+    row <= \$16 ;
+  always @(posedge clk)
+    \bank$22  <= \$17 ;
+  always @(posedge clk)
+    here <= \$18 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
     (* full_case = 32'd1 *)
@@ -24536,14 +24518,7 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$8  = \used$9 ;
-    if (rst) begin
-      \$8  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$9  = ahead;
+    \$9  = \used$9 ;
     if (rst) begin
       \$9  = 1'h0;
     end
@@ -24585,27 +24560,44 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$15  = row;
-    if (ahead) begin
-      \$15  = \$7 [10:0];
-    end
+    \$15  = \$5 ;
     if (rst) begin
-      \$15  = 11'h000;
+      \$15  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$16  = \bank$22 ;
+    \$16  = row;
     if (ahead) begin
-      \$16  = bank;
+      \$16  = \$8 [10:0];
     end
     if (rst) begin
-      \$16  = 1'h0;
+      \$16  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
+    \$17  = \bank$22 ;
+    if (ahead) begin
+      \$17  = bank;
+    end
+    if (rst) begin
+      \$17  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
+    \$18  = here;
+    if (ahead) begin
+      \$18  = 1'h1;
+    end
+    if (rst) begin
+      \$18  = 1'h0;
     end
   end
 endmodule
 
-module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
+module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$66  = 0;
   input rst;
   wire rst;
@@ -24617,6 +24609,8 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   wire [3:0] kernel;
   output [8:0] row;
   reg [8:0] row = 9'h000;
+  output here;
+  reg here = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -24625,15 +24619,17 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   reg [8:0] \$12 ;
   reg [2:0] \$13 ;
   reg \$14 ;
-  reg [8:0] \$15 ;
-  reg \$16 ;
+  reg \$15 ;
+  reg [8:0] \$16 ;
+  reg \$17 ;
+  reg \$18 ;
   reg [8:0] \$2 ;
   reg [8:0] \$3 ;
   reg [2:0] \$4 ;
-  wire [9:0] \$5 ;
+  wire \$5 ;
   wire [9:0] \$6 ;
   wire [9:0] \$7 ;
-  reg \$8 ;
+  wire [9:0] \$8 ;
   reg \$9 ;
   reg [8:0] \$signal  = 9'h000;
   reg active = 1'h0;
@@ -24654,13 +24650,12 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   reg [8:0] wrapped_step_3;
   assign \used$9  = trigger & used;
   assign \$1  = level == 2'h3;
-  assign \$5  = \$signal  + 1'h0;
-  assign \$6  = row + \$signal ;
-  assign \$7  = starts ? \$5  : \$6 ;
+  assign \$5  = ahead ? 1'h1 : 1'h0;
+  assign \$6  = \$signal  + 1'h0;
+  assign \$7  = row + \$signal ;
+  assign \$8  = starts ? \$6  : \$7 ;
   always @(posedge clk)
-    ahead <= \$8 ;
-  always @(posedge clk)
-    active <= \$9 ;
+    ahead <= \$9 ;
   always @(posedge clk)
     starts <= \$10 ;
   always @(posedge clk)
@@ -24672,9 +24667,13 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   always @(posedge clk)
     bank <= \$14 ;
   always @(posedge clk)
-    row <= \$15 ;
+    active <= \$15 ;
   always @(posedge clk)
-    \bank$22  <= \$16 ;
+    row <= \$16 ;
+  always @(posedge clk)
+    \bank$22  <= \$17 ;
+  always @(posedge clk)
+    here <= \$18 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
     (* full_case = 32'd1 *)
@@ -24783,14 +24782,7 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$8  = \used$9 ;
-    if (rst) begin
-      \$8  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$9  = ahead;
+    \$9  = \used$9 ;
     if (rst) begin
       \$9  = 1'h0;
     end
@@ -24832,22 +24824,39 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$15  = row;
-    if (ahead) begin
-      \$15  = \$7 [8:0];
-    end
+    \$15  = \$5 ;
     if (rst) begin
-      \$15  = 9'h000;
+      \$15  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$16  = \bank$22 ;
+    \$16  = row;
     if (ahead) begin
-      \$16  = bank;
+      \$16  = \$8 [8:0];
     end
     if (rst) begin
-      \$16  = 1'h0;
+      \$16  = 9'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
+    \$17  = \bank$22 ;
+    if (ahead) begin
+      \$17  = bank;
+    end
+    if (rst) begin
+      \$17  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
+    \$18  = here;
+    if (ahead) begin
+      \$18  = 1'h1;
+    end
+    if (rst) begin
+      \$18  = 1'h0;
     end
   end
 endmodule
@@ -24874,12 +24883,10 @@ module \core.sum_accumulator (rst, word, first, total, clk);
   assign \total$5  = total;
 endmodule
 
-module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, write_tag, clk);
+module \core.sum_path (rst, clamped, tag, total, word_0, clamped_kernel, write_tag, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$67  = 0;
   input rst;
   wire rst;
-  output write;
-  wire write;
   output clamped;
   wire clamped;
   input [19:0] tag;
@@ -24950,22 +24957,21 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire [15:0] \$58 ;
   wire [16:0] \$59 ;
   wire [19:0] \$6 ;
-  reg [19:0] \$60 ;
+  reg \$60 ;
   reg \$61 ;
   reg \$62 ;
   reg \$63 ;
   reg \$64 ;
   reg \$65 ;
   reg \$66 ;
-  reg \$67 ;
-  reg \$68 ;
+  reg [19:0] \$67 ;
+  reg [19:0] \$68 ;
   reg [19:0] \$69 ;
   wire [19:0] \$7 ;
   reg [19:0] \$70 ;
   reg [19:0] \$71 ;
   reg [19:0] \$72 ;
   reg [19:0] \$73 ;
-  reg [19:0] \$74 ;
   wire [39:0] \$8 ;
   wire [39:0] \$9 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$2 ;
@@ -24980,7 +24986,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   reg finishes_4 = 1'h0;
   reg finishes_5 = 1'h0;
   reg finishes_6 = 1'h0;
-  reg finishes_7 = 1'h0;
   reg flag_0 = 1'h0;
   reg half_0_0;
   reg half_0_0_1 = 1'h0;
@@ -25006,21 +25011,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire signed [23:0] old;
   (* init = 39'h0000000000 *)
   wire signed [38:0] partial_sum;
-  (* init = 20'h00000 *)
-  wire [19:0] partial_tag;
-  wire [1:0] \partial_tag.edge ;
-  wire \partial_tag.first ;
-  wire \partial_tag.first_tile ;
-  wire [3:0] \partial_tag.kernel ;
-  wire \partial_tag.last ;
-  wire \partial_tag.last_tile ;
-  wire [1:0] \partial_tag.level ;
-  wire [1:0] \partial_tag.row_level ;
-  wire \partial_tag.slot ;
-  wire \partial_tag.sum_first ;
-  wire \partial_tag.sum_last ;
-  wire [1:0] \partial_tag.sum_level ;
-  wire \partial_tag.valid ;
   reg present_0_1 = 1'h0;
   reg present_0_2 = 1'h0;
   reg present_0_3 = 1'h0;
@@ -25176,7 +25166,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
   wire writes_soon;
-  assign \$26  = | inverse_0[35:15];
   assign \$27  = ~ \$26 ;
   assign \$28  = \$25  | \$27 ;
   assign \$29  = ~ \$28 ;
@@ -25205,8 +25194,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$59  = \$41  ? { 1'h0, \$58  } : changed_0;
   always @(posedge clk)
     sum <= total;
-  always @(posedge clk)
-    stage_1 <= \$60 ;
   always @(posedge clk)
     half_0_0_1 <= half_0_0;
   always @(posedge clk)
@@ -25286,35 +25273,35 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   always @(posedge clk)
     present_0_6 <= present_0_5;
   always @(posedge clk)
-    finishes_1 <= \$61 ;
+    finishes_1 <= \$60 ;
   always @(posedge clk)
-    finishes_2 <= \$62 ;
+    finishes_2 <= \$61 ;
   always @(posedge clk)
-    finishes_3 <= \$63 ;
+    finishes_3 <= \$62 ;
   always @(posedge clk)
-    finishes_4 <= \$64 ;
+    finishes_4 <= \$63 ;
   always @(posedge clk)
-    finishes_5 <= \$65 ;
+    finishes_5 <= \$64 ;
   always @(posedge clk)
-    finishes_6 <= \$66 ;
+    finishes_6 <= \$65 ;
   always @(posedge clk)
     word_0 <= \$36 ;
   always @(posedge clk)
-    flag_0 <= \$67 ;
+    flag_0 <= \$66 ;
   always @(posedge clk)
-    finishes_7 <= \$68 ;
+    stage_1 <= \$67 ;
   always @(posedge clk)
-    stage_2 <= \$69 ;
+    stage_2 <= \$68 ;
   always @(posedge clk)
-    stage_3 <= \$70 ;
+    stage_3 <= \$69 ;
   always @(posedge clk)
-    stage_4 <= \$71 ;
+    stage_4 <= \$70 ;
   always @(posedge clk)
-    stage_5 <= \$72 ;
+    stage_5 <= \$71 ;
   always @(posedge clk)
-    stage_6 <= \$73 ;
+    stage_6 <= \$72 ;
   always @(posedge clk)
-    stage_7 <= \$74 ;
+    stage_7 <= \$73 ;
   assign \$1  = half_0_0_3 ? 4'h8 : 4'h0;
   assign \$2  = half_0_1_3 ? 5'h10 : 5'h00;
   assign \$3  = { 1'h0, \$1  } | \$2 ;
@@ -25335,110 +25322,104 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$22  = $signed(1'h0) - $signed(\$21 [15:0]);
   assign \$23  = ~ inverse_0;
   assign \$25  = & inverse_0[35:15];
+  assign \$26  = | inverse_0[35:15];
   assign \$auto$rtlil.cc:3245:Not$2  = ~ { \$56 , \$55 , \$54 , \$53 , \$52 , \$51 , \$50 , \$49 , \$48 , \$47 , \$46 , \$45 , \$44 , \$43 , \$42  };
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$60  = tag;
+    \$60  = \$34 ;
     if (rst) begin
-      \$60  = 20'h00000;
+      \$60  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$61  = \$34 ;
+    \$61  = finishes_1;
     if (rst) begin
       \$61  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$62  = finishes_1;
+    \$62  = finishes_2;
     if (rst) begin
       \$62  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$63  = finishes_2;
+    \$63  = finishes_3;
     if (rst) begin
       \$63  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$64  = finishes_3;
+    \$64  = finishes_4;
     if (rst) begin
       \$64  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$65  = finishes_4;
+    \$65  = finishes_5;
     if (rst) begin
       \$65  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$66  = finishes_5;
+    \$66  = \$40 ;
     if (rst) begin
       \$66  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$67  = \$40 ;
+    \$67  = tag;
     if (rst) begin
-      \$67  = 1'h0;
+      \$67  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$68  = finishes_6;
+    \$68  = stage_1;
     if (rst) begin
-      \$68  = 1'h0;
+      \$68  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$69  = stage_1;
+    \$69  = stage_2;
     if (rst) begin
       \$69  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$70  = stage_2;
+    \$70  = stage_3;
     if (rst) begin
       \$70  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$71  = stage_3;
+    \$71  = stage_4;
     if (rst) begin
       \$71  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$72  = stage_4;
+    \$72  = stage_5;
     if (rst) begin
       \$72  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$73  = stage_5;
+    \$73  = stage_6;
     if (rst) begin
       \$73  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$67 ) begin end
-    \$74  = stage_6;
-    if (rst) begin
-      \$74  = 20'h00000;
     end
   end
   always @* begin
@@ -25518,23 +25499,9 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign changed_0_saturated = \$59 [15:0];
   assign loaded = 16'h0000;
   assign partial_sum = sum;
-  assign partial_tag = stage_1;
   assign changed_0_greatest = 16'h7fff;
   assign words = word_0;
   assign clamped_kernel = stage_7[16:13];
-  assign \stage_1.valid  = stage_1[0];
-  assign \stage_1.first  = stage_1[1];
-  assign \stage_1.last  = stage_1[2];
-  assign \stage_1.sum_first  = stage_1[3];
-  assign \stage_1.sum_last  = stage_1[4];
-  assign \stage_1.edge  = stage_1[6:5];
-  assign \stage_1.level  = stage_1[8:7];
-  assign \stage_1.row_level  = stage_1[10:9];
-  assign \stage_1.sum_level  = stage_1[12:11];
-  assign \stage_1.kernel  = stage_1[16:13];
-  assign \stage_1.slot  = stage_1[17];
-  assign \stage_1.first_tile  = stage_1[18];
-  assign \stage_1.last_tile  = stage_1[19];
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -25548,6 +25515,19 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \tag.slot  = tag[17];
   assign \tag.first_tile  = tag[18];
   assign \tag.last_tile  = tag[19];
+  assign \stage_1.valid  = stage_1[0];
+  assign \stage_1.first  = stage_1[1];
+  assign \stage_1.last  = stage_1[2];
+  assign \stage_1.sum_first  = stage_1[3];
+  assign \stage_1.sum_last  = stage_1[4];
+  assign \stage_1.edge  = stage_1[6:5];
+  assign \stage_1.level  = stage_1[8:7];
+  assign \stage_1.row_level  = stage_1[10:9];
+  assign \stage_1.sum_level  = stage_1[12:11];
+  assign \stage_1.kernel  = stage_1[16:13];
+  assign \stage_1.slot  = stage_1[17];
+  assign \stage_1.first_tile  = stage_1[18];
+  assign \stage_1.last_tile  = stage_1[19];
   assign \stage_2.valid  = stage_2[0];
   assign \stage_2.first  = stage_2[1];
   assign \stage_2.last  = stage_2[2];
@@ -25626,19 +25606,6 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \stage_7.slot  = stage_7[17];
   assign \stage_7.first_tile  = stage_7[18];
   assign \stage_7.last_tile  = stage_7[19];
-  assign \partial_tag.valid  = stage_1[0];
-  assign \partial_tag.first  = stage_1[1];
-  assign \partial_tag.last  = stage_1[2];
-  assign \partial_tag.sum_first  = stage_1[3];
-  assign \partial_tag.sum_last  = stage_1[4];
-  assign \partial_tag.edge  = stage_1[6:5];
-  assign \partial_tag.level  = stage_1[8:7];
-  assign \partial_tag.row_level  = stage_1[10:9];
-  assign \partial_tag.sum_level  = stage_1[12:11];
-  assign \partial_tag.kernel  = stage_1[16:13];
-  assign \partial_tag.slot  = stage_1[17];
-  assign \partial_tag.first_tile  = stage_1[18];
-  assign \partial_tag.last_tile  = stage_1[19];
   assign \words[0]  = word_0;
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
@@ -25668,55 +25635,61 @@ module \core.sum_path (rst, write, clamped, tag, total, word_0, clamped_kernel, 
   assign \$36  = \$35 ;
   assign \$37  = far_0;
   assign \$39  = \$38 ;
-  assign write = finishes_7;
   assign writes_soon = finishes_5;
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27 , clk);
+module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4335$11 ;
-  wire [5:0] \port$4335$11 ;
+  input [5:0] \port$4293$11 ;
+  wire [5:0] \port$4293$11 ;
+  output [1:0] active;
+  reg [1:0] active = 2'h0;
   output [2:0] \lane$15 ;
   reg [2:0] \lane$15  = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output \bank$27 ;
-  reg \bank$27  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
-  wire \$10 ;
-  wire [10:0] \$11 ;
+  wire [4:0] \$10 ;
+  wire [4:0] \$11 ;
   wire [11:0] \$12 ;
-  wire [11:0] \$13 ;
-  reg \$14 ;
-  reg \$15 ;
-  reg \$16 ;
-  reg [10:0] \$17 ;
-  reg [10:0] \$18 ;
-  reg [2:0] \$19 ;
+  wire \$13 ;
+  wire [10:0] \$14 ;
+  wire [11:0] \$15 ;
+  wire [11:0] \$16 ;
+  wire \$17 ;
+  wire \$18 ;
+  reg \$19 ;
   reg [10:0] \$2 ;
   reg \$20 ;
-  reg [2:0] \$21 ;
+  reg [10:0] \$21 ;
   reg [10:0] \$22 ;
-  reg \$23 ;
+  reg [2:0] \$23 ;
+  reg \$24 ;
+  reg [1:0] \$25 ;
+  reg [2:0] \$26 ;
+  reg [10:0] \$27 ;
+  reg \$28 ;
+  reg [1:0] \$29 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
   wire \$5 ;
-  wire [4:0] \$6 ;
-  wire [4:0] \$7 ;
-  wire [4:0] \$8 ;
-  wire [11:0] \$9 ;
+  wire \$6 ;
+  wire [1:0] \$7 ;
+  wire \$8 ;
+  wire [4:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
-  reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
+  reg \bank$27  = 1'h0;
   reg chosen;
+  reg [1:0] here = 2'h0;
   wire [3:0] kernel;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
@@ -25736,40 +25709,45 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4335$11 [1:0] == 2'h3;
-  assign \$5  = lane >= 4'h8;
-  assign \$6  = lane - 4'h8;
-  assign \$7  = \$5  ? \$6  : { 1'h0, lane };
-  assign \$8  = starts ? { 2'h0, lane_step } : \$7 ;
-  assign \$9  = \$signal  + 1'h0;
-  assign \$10  = lane >= 4'h8;
-  assign \$11  = \$10  ? wrapped_step : \$signal ;
-  assign \$12  = row + \$11 ;
-  assign \$13  = starts ? \$9  : \$12 ;
+  assign \$1  = \port$4293$11 [1:0] == 2'h3;
+  assign \$5  = ! bank;
+  assign \$7  = ahead ? { \$6 , \$5  } : 2'h0;
+  assign \$8  = lane >= 4'h8;
+  assign \$9  = lane - 4'h8;
+  assign \$10  = \$8  ? \$9  : { 1'h0, lane };
+  assign \$11  = starts ? { 2'h0, lane_step } : \$10 ;
+  assign \$12  = \$signal  + 1'h0;
+  assign \$13  = lane >= 4'h8;
+  assign \$14  = \$13  ? wrapped_step : \$signal ;
+  assign \$15  = row + \$14 ;
+  assign \$16  = starts ? \$12  : \$15 ;
+  assign \$17  = ! bank;
   always @(posedge clk)
-    ahead <= \$14 ;
+    ahead <= \$19 ;
   always @(posedge clk)
-    active <= \$15 ;
+    starts <= \$20 ;
   always @(posedge clk)
-    starts <= \$16 ;
+    \$signal  <= \$21 ;
   always @(posedge clk)
-    \$signal  <= \$17 ;
+    wrapped_step <= \$22 ;
   always @(posedge clk)
-    wrapped_step <= \$18 ;
+    lane_step <= \$23 ;
   always @(posedge clk)
-    lane_step <= \$19 ;
+    bank <= \$24 ;
   always @(posedge clk)
-    bank <= \$20 ;
+    active <= \$25 ;
   always @(posedge clk)
-    \lane$15  <= \$21 ;
+    \lane$15  <= \$26 ;
   always @(posedge clk)
-    row <= \$22 ;
+    row <= \$27 ;
   always @(posedge clk)
-    \bank$27  <= \$23 ;
+    \bank$27  <= \$28 ;
+  always @(posedge clk)
+    here <= \$29 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4335$11 [1:0])
+    casez (\port$4293$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25783,7 +25761,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4335$11 [1:0])
+    casez (\port$4293$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25797,7 +25775,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4335$11 [1:0])
+    casez (\port$4293$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25811,7 +25789,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25819,7 +25797,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25827,7 +25805,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25839,7 +25817,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25849,7 +25827,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25857,7 +25835,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25865,7 +25843,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25877,7 +25855,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25885,7 +25863,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25893,7 +25871,7 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25901,90 +25879,102 @@ module \core.sum_write_0 (rst, trigger, \port$4335$11 , \lane$15 , row, \bank$27
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4335$11 [5:2])
+    casez (\port$4293$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$14  = \used$11 ;
+    \$19  = \used$11 ;
     if (rst) begin
-      \$14  = 1'h0;
+      \$19  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$15  = ahead;
-    if (rst) begin
-      \$15  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$16  = \$1 ;
-    if (rst) begin
-      \$16  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$17  = \$2 ;
-    if (rst) begin
-      \$17  = 11'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$18  = \$3 ;
-    if (rst) begin
-      \$18  = 11'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$19  = \$4 ;
-    if (rst) begin
-      \$19  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$20  = chosen;
+    \$20  = \$1 ;
     if (rst) begin
       \$20  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$21  = \lane$15 ;
-    if (ahead) begin
-      \$21  = \$8 [2:0];
-    end
+    \$21  = \$2 ;
     if (rst) begin
-      \$21  = 3'h0;
+      \$21  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$22  = row;
-    if (ahead) begin
-      \$22  = \$13 [10:0];
-    end
+    \$22  = \$3 ;
     if (rst) begin
       \$22  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$23  = \bank$27 ;
-    if (ahead) begin
-      \$23  = bank;
-    end
+    \$23  = \$4 ;
     if (rst) begin
-      \$23  = 1'h0;
+      \$23  = 3'h0;
     end
   end
-  assign kernel = \port$4335$11 [5:2];
-  assign level = \port$4335$11 [1:0];
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$24  = chosen;
+    if (rst) begin
+      \$24  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$25  = \$7 ;
+    if (rst) begin
+      \$25  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$26  = \lane$15 ;
+    if (ahead) begin
+      \$26  = \$11 [2:0];
+    end
+    if (rst) begin
+      \$26  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$27  = row;
+    if (ahead) begin
+      \$27  = \$16 [10:0];
+    end
+    if (rst) begin
+      \$27  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$28  = \bank$27 ;
+    if (ahead) begin
+      \$28  = bank;
+    end
+    if (rst) begin
+      \$28  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$29  = here;
+    if (ahead) begin
+      \$29  = { \$18 , \$17  };
+    end
+    if (rst) begin
+      \$29  = 2'h0;
+    end
+  end
+  assign kernel = \port$4293$11 [5:2];
+  assign level = \port$4293$11 [1:0];
+  assign \$6  = bank;
+  assign \$18  = bank;
 endmodule
