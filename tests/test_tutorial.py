@@ -105,6 +105,32 @@ def run(block: Block, terminal, port: str = "") -> str:
     return done.stdout
 
 
+FLOAT = re.compile(r"(?<=│ loss     │ )[\d.]+(?= +│ +\d)")
+"""The loss of a float run, whose sums a processor makes in an order of its own."""
+
+
+def says(printed: str, line: str) -> bool:
+    """Whether a line was printed as the page has it, but for the loss of a float run, which is as good as there."""
+    if FLOAT.sub("", line).rstrip() not in FLOAT.sub("", printed):
+        return False
+    expected, found = (FLOAT.findall(text) for text in (line, printed))
+    return all(float(f) == pytest.approx(float(e), rel=0.01) for e, f in zip(expected, found, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("│ loss     │ 3.1673  │ 3.1585    │ -   │", True),
+        ("│ loss     │ 3.1655  │ 3.1585    │ -   │", True),
+        ("│ loss     │ 3.2673  │ 3.1585    │ -   │", False),
+        ("│ loss     │ 3.1673  │ 3.1586    │ -   │", False),
+        ("│ loss     │ -       │ 3.1585    │ -   │", False),
+    ],
+)
+def test_what_depends_on_the_processor_is_compared_as_such(printed, same):
+    assert says(printed, "│ loss     │ 3.1673  │ 3.1585    │ -   │") == same
+
+
 @pytest.mark.simulator
 def test_every_command_does_what_the_page_says(terminal, board):
     for block in blocks():
@@ -113,7 +139,7 @@ def test_every_command_does_what_the_page_says(terminal, board):
         printed = run(block, terminal, board)
         lines = printed.splitlines()
         for line in block.shown.splitlines():
-            assert any(line.rstrip() in printed_line for printed_line in lines), f"{line}\n\nfound:\n{printed}"
+            assert any(says(printed_line, line) for printed_line in lines), f"{line}\n\nfound:\n{printed}"
 
 
 @pytest.mark.fpga
