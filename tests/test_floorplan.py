@@ -79,6 +79,25 @@ def test_more_lanes_than_a_row_stand_in_all_rows_beside_their_memory(size, lanes
     assert strangers <= lanes // 10
 
 
+@pytest.mark.parametrize(("size", "lanes", "row"), [("85", 64, 82), ("85", 8, 82), ("25", 8, 37)])
+def test_a_deep_bank_of_words_stands_side_by_side(size, lanes, row):
+    """At the end of the block RAM; lanes are as many in each row as there is memory left beside it."""
+    count = 50 if size == "85" else 20
+    sites = sites_of(floorplan(netlist_of(lanes, {"row18_0": lanes // 2, "x": count}), f"LFE5U-{size}F"))
+    deep = [sites[f"core.bank_x.block_{i}"] for i in range(count)]
+    assert {site.split("/")[1] for site in deep} == {f"Y{row}"}
+    assert [column(site) for site in deep] == sorted(column(site) for site in deep)
+    assert len(set(sites.values())) == len(sites) == lanes + lanes // 2 + count
+    rows = [site.split("/")[1] for name, site in sites.items() if "lane" in name]
+    expected = {"Y10": 21, "Y34": 21, "Y58": 22} if lanes == 64 else {rows[0]: lanes}
+    assert {row: rows.count(row) for row in rows} == expected
+
+
+def test_banks_of_words_deeper_than_any_row_are_left_to_the_placer():
+    sites = sites_of(floorplan(netlist_of(8, {"row18_0": 4, "x": 29}), "LFE5U-25F"))
+    assert len(sites) == 12
+
+
 def test_a_design_with_more_luts_is_wider():
     def width(luts):
         sites = sites_of(floorplan(netlist_of(8, {"row18_0": 4}, luts), "LFE5U-85F"))

@@ -4,7 +4,7 @@ Multipliers and block RAM stand in a few rows of the chip, far apart. A placer t
 in any order, so that the words of a row cross half the chip on their way to the lanes, and routing runs out of wires
 long before placement runs out of cells. With lanes and rows in order a word goes up or down to its lane; all else is
 left to the placer. Where one row of multipliers is too short, lanes stand in all of them, those whose memory is in one
-row of block RAM beside it.
+row of block RAM beside it. A deep bank of single words has blocks side by side, too, at the end of the block RAM.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ Place = tuple[int, int]
 
 FILLED = 0.75
 """Of the LUTs and the block RAM of the columns that the lanes take."""
+
+DEEP = 8
+"""Blocks of a bank of single words up to which the placer finds their places."""
 
 ROW_COST = 0.5
 """What a row of distance is worth, in columns."""
@@ -83,23 +86,27 @@ def floorplan(netlist: bytes, chip: str) -> bytes:
 def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
     lanes = lanes_of(cells)
     banks: dict[str, list[str]] = {}
-    for (bank, _), name in sorted(numbered(cells, "DP16KD", r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")):
-        banks.setdefault(bank, []).append(name)
-    blocks = sum(map(len, banks.values()))
+    words: dict[str, list[str]] = {}
+    for (bank, _), name in sorted(numbered(cells, "DP16KD", r"bank_(\w+)\.(?:block_|memory\.0\.)(\d+)")):
+        (banks if bank.startswith("row") else words).setdefault(bank, []).append(name)
     memories = die.memories()
-    if not lanes or len(lanes) > 4 * len(die.groups) * len(die.multiplier_rows) or blocks > len(memories):
+    deep = _deep([names for names in words.values() if len(names) > DEEP], die)
+    free = [place for place in memories if place not in deep.values()]
+    blocks = sum(map(len, banks.values()))
+    if not lanes or len(lanes) > 4 * len(die.groups) * len(die.multiplier_rows) or blocks > len(free):
         return {}  # of which place-and-route will say more
 
     luts = sum(LUTS.get(cell["type"], 0) for cell in cells.values())
-    share = max(luts / die.luts, blocks / len(memories)) / FILLED
-    rows = _rows(len(lanes), die)
+    share = max(luts / die.luts, blocks / len(free)) / FILLED
+    beside = _beside(free, die)
+    rows = _rows(len(lanes), die, beside)
     at, along = [], []
     for number, (row, count) in enumerate(rows.items()):
-        near = die.memory_rows if len(rows) == 1 else _memory_rows(die)[row]
         turn = -1 if number % 2 else 1
         at += _along(count, die, row, share)[::turn]
-        along += [place for place in memories if place[1] in near][::turn]
+        along += (free if len(rows) == 1 else beside[row])[::turn]
     sites = {name: die.multipliers(place[1])[place] for name, place in zip(lanes, at, strict=True)}
+    sites |= {name: memories[place] for name, place in deep.items()}
     wanted = []
     for names in banks.values():
         wanted += [((i + 0.5) * len(lanes) / len(names), name) for i, name in enumerate(names)]
@@ -123,25 +130,37 @@ def numbered(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tu
     return result
 
 
-def _rows(lanes: int, die: Die) -> dict[int, int]:
+def _deep(banks: Sequence[Sequence[str]], die: Die) -> dict[str, Place]:
+    """Places for blocks of banks: side by side in the last row that has so many; none, where no row has."""
+    rows = {row: [place for place in die.memories() if place[1] == row] for row in reversed(die.memory_rows)}
+    result: dict[str, Place] = {}
+    for names in banks:
+        row = next((row for row, places in rows.items() if len(places) >= len(names)), None)
+        if row is not None:
+            result |= dict(zip(names, rows[row], strict=False))
+            del rows[row][: len(names)]
+    return result
+
+
+def _rows(lanes: int, die: Die, beside: Mapping[int, Sequence[Place]]) -> dict[int, int]:
     """How many of the lanes stand in which rows of multipliers: all in a middle one, or, where those are too many, in
-    every row as many as its share of the :func:`_memory_rows`."""
+    every row as many as its share of the block RAM ``beside`` them."""
     most = 4 * len(die.groups)
     if lanes <= most:
         return {die.multiplier_rows[len(die.multiplier_rows) // 2]: lanes}
     result = {}
-    left, shares = lanes, len(die.memory_rows)
-    for row, near in sorted(_memory_rows(die).items(), key=lambda item: -len(item[1])):
+    left, shares = lanes, sum(map(len, beside.values()))
+    for row, near in sorted(beside.items(), key=lambda item: -len(item[1])):
         result[row] = min(most, -(-left * len(near) // shares)) if near else 0
         left, shares = left - result[row], shares - len(near)
     return dict(sorted(result.items()))
 
 
-def _memory_rows(die: Die) -> dict[int, list[int]]:
-    """Rows of block RAM by the row of multipliers before them, or by the first."""
-    result: dict[int, list[int]] = {row: [] for row in die.multiplier_rows}
-    for row in die.memory_rows:
-        result[max((before for before in result if before < row), default=die.multiplier_rows[0])].append(row)
+def _beside(places: Sequence[Place], die: Die) -> dict[int, list[Place]]:
+    """Places of block RAM by the row of multipliers before them, or by the first."""
+    result: dict[int, list[Place]] = {row: [] for row in die.multiplier_rows}
+    for place in places:
+        result[max((row for row in result if row < place[1]), default=die.multiplier_rows[0])].append(place)
     return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -24,14 +24,24 @@ GROUP = 8
 FEW = {"LUT4": 64, "TRELLIS_FF": 32}
 """Connections up to which a driver has no copies. Each copy of a LUT has up to four across the chip itself."""
 
+FEW_URGENT = {"LUT4": 16, "TRELLIS_FF": 8}
+"""The same for what drives memory, and for registers of copies of a LUT, whose own connections follow in the cycle."""
+
 SHARED = {"CE", "LSR"}
 """What the flip-flops of a tile share: with several nets for it, fewer of them fit together."""
+
+MANY_SHARED = 512
+"""Such connections beyond which a register has copies for these, too, if all that it drives is near lanes: what resets
+everything is not."""
 
 LOCAL = 16
 """Connections up to which a net keeps cells together."""
 
 OUTPUTS = {"LUT4": "Z", "TRELLIS_FF": "Q"}
 """Of the cells that are copied."""
+
+COPY = "$copy"
+"""In the names of copies alone."""
 
 ELSEWHERE = ("nowhere", 0)
 """The group of cells that are near none."""
@@ -52,11 +62,14 @@ def replicated(netlist: bytes) -> bytes:
         cell = module["cells"][name]
         if cell["type"] not in OUTPUTS:
             continue
+        pins = [pin for pin in nets.sinks[bit] if pin[1] not in SHARED]
+        if cell["type"] == "TRELLIS_FF" and len(nets.sinks[bit]) - len(pins) > MANY_SHARED:
+            pins = nets.sinks[bit] if all(pin[0] in nearest for pin in nets.sinks[bit]) else pins
         groups = defaultdict(list)
-        for pin in nets.sinks[bit]:
-            if pin[1] not in SHARED:
-                groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
-        if len(groups) < 2 or sum(map(len, groups.values())) <= FEW[cell["type"]]:
+        for pin in pins:
+            groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
+        few = FEW_URGENT if _is_urgent(module["cells"], cell["type"], pins) else FEW
+        if len(groups) < 2 or len(pins) <= few[cell["type"]]:
             continue
         own = nearest.get(name, ELSEWHERE)
         nearest[name] = own if own in groups else next(iter(groups))
@@ -66,6 +79,13 @@ def replicated(netlist: bytes) -> bytes:
         # The copies are more connections of what drives them.
         waiting += [(b, nets.driver[b]) for b in _inputs(cell) if b in nets.driver]
     return json.dumps(design).encode()
+
+
+def _is_urgent(cells: Mapping[str, Any], kind: str, sinks: Sequence[Pin]) -> bool:
+    """Whether what a cell of a ``kind`` drives takes its time of the cycle, too."""
+    if any(cells[name]["type"] == "DP16KD" for name, _, _ in sinks):
+        return True
+    return kind == "TRELLIS_FF" and any(cells[name]["type"] == "LUT4" and COPY in name for name, _, _ in sinks)
 
 
 def _inputs(cell: Mapping[str, Any]) -> Iterator[int]:
@@ -101,7 +121,7 @@ class _Nets:
         cells = self.module["cells"]
         original, new = self.driver[bit], self.next
         self.next += 1
-        name = f"{original}$copy{new}"
+        name = f"{original}{COPY}{new}"
         cells[name] = cell = copy.deepcopy(cells[original])
         cell["connections"][OUTPUTS[cell["type"]]] = [new]
         self.module["netnames"][name] = {"hide_name": 1, "bits": [new], "attributes": {}}

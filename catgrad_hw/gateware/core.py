@@ -200,7 +200,10 @@ class Core(Component):
             word = Signal(signed(width), name=f"{name}_{number}", reset_less=True)
             if registers:
                 with m.If(~self.reader.hold) if shared else nullcontext():
-                    m.d.sync += word.eq(Mux(Cat(unneeded).any(), 0, value) if unneeded else value)
+                    m.d.sync += word.eq(value)
+                if unneeded:  # which the reader's are not: nothing is held then
+                    with m.If(Cat(unneeded).any()):
+                        m.d.sync += word.eq(0)
             else:
                 m.d.comb += word.eq(value)
             words.append(word)

@@ -41,20 +41,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] samples__payload;
   wire \$1 ;
   wire \$10 ;
-  wire [2:0] \$100 ;
-  wire [1:0] \$101 ;
-  wire [3:0] \$102 ;
+  wire \$100 ;
+  wire \$101 ;
+  wire \$102 ;
   wire [4:0] \$103 ;
-  wire [1:0] \$104 ;
-  wire [3:0] \$105 ;
-  wire [4:0] \$106 ;
-  wire [1:0] \$107 ;
-  wire [3:0] \$108 ;
-  wire [4:0] \$109 ;
-  wire [15:0] \$11 ;
-  wire [1:0] \$110 ;
-  wire [3:0] \$111 ;
-  wire [4:0] \$112 ;
+  wire \$104 ;
+  wire [4:0] \$105 ;
+  wire [8:0] \$106 ;
+  wire \$107 ;
+  wire [7:0] \$108 ;
+  reg [23:0] \$109 ;
+  wire \$11 ;
+  wire [23:0] \$110 ;
+  wire [17:0] \$111 ;
+  wire [17:0] \$112 ;
   wire \$113 ;
   wire \$114 ;
   wire \$115 ;
@@ -62,53 +62,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$117 ;
   wire \$118 ;
   wire \$119 ;
-  wire \$12 ;
-  wire [4:0] \$120 ;
+  wire [15:0] \$12 ;
+  wire \$120 ;
   wire \$121 ;
-  wire [4:0] \$122 ;
-  wire [8:0] \$123 ;
-  wire \$124 ;
-  wire [7:0] \$125 ;
-  reg [23:0] \$126 ;
-  wire [23:0] \$127 ;
-  wire [17:0] \$128 ;
-  wire [17:0] \$129 ;
-  wire [15:0] \$13 ;
-  wire \$130 ;
-  wire \$131 ;
-  wire \$132 ;
-  wire \$133 ;
-  wire \$134 ;
-  wire \$135 ;
-  wire \$136 ;
-  wire \$137 ;
-  wire \$138 ;
-  wire \$139 ;
+  wire \$122 ;
+  wire \$123 ;
+  wire [15:0] \$124 ;
+  wire [16:0] \$125 ;
+  wire [15:0] \$126 ;
+  wire [15:0] \$127 ;
+  wire [15:0] \$128 ;
+  wire [15:0] \$129 ;
+  wire \$13 ;
+  wire [15:0] \$130 ;
+  wire [15:0] \$131 ;
+  wire [15:0] \$132 ;
+  wire [15:0] \$133 ;
+  wire [15:0] \$134 ;
+  wire [15:0] \$135 ;
+  wire [15:0] \$136 ;
+  wire [15:0] \$137 ;
+  wire [15:0] \$138 ;
+  wire [15:0] \$139 ;
   wire \$14 ;
-  wire \$140 ;
+  wire [15:0] \$140 ;
   wire [15:0] \$141 ;
-  wire [16:0] \$142 ;
-  wire [15:0] \$143 ;
-  wire [15:0] \$144 ;
-  wire [15:0] \$145 ;
-  wire [15:0] \$146 ;
-  wire [15:0] \$147 ;
-  wire [15:0] \$148 ;
-  wire [15:0] \$149 ;
-  wire [15:0] \$15 ;
-  wire [15:0] \$150 ;
-  wire [15:0] \$151 ;
-  wire [15:0] \$152 ;
-  wire [15:0] \$153 ;
-  wire [15:0] \$154 ;
-  wire [15:0] \$155 ;
-  wire [15:0] \$156 ;
-  wire [15:0] \$157 ;
-  wire [15:0] \$158 ;
+  wire \$142 ;
+  wire \$143 ;
+  wire [19:0] \$144 ;
+  wire \$145 ;
+  wire \$146 ;
+  wire \$147 ;
+  wire \$148 ;
+  wire \$149 ;
+  wire \$15 ;
+  wire \$150 ;
+  wire \$151 ;
+  wire \$152 ;
+  wire \$153 ;
+  wire \$154 ;
+  wire \$155 ;
+  wire \$156 ;
+  wire \$157 ;
+  wire \$158 ;
   wire \$159 ;
   wire \$16 ;
   wire \$160 ;
-  wire [19:0] \$161 ;
+  wire \$161 ;
   wire \$162 ;
   wire \$163 ;
   wire \$164 ;
@@ -117,7 +117,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire [15:0] \$17 ;
+  wire \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -151,7 +151,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$198 ;
   wire \$199 ;
   wire \$2 ;
-  wire [15:0] \$20 ;
+  wire \$20 ;
   wire \$200 ;
   wire \$201 ;
   wire \$202 ;
@@ -162,7 +162,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$207 ;
   wire \$208 ;
   wire \$209 ;
-  wire [15:0] \$21 ;
+  wire \$21 ;
   wire \$210 ;
   wire \$211 ;
   wire \$212 ;
@@ -250,7 +250,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$287 ;
   wire \$288 ;
   wire \$289 ;
-  wire [23:0] \$29 ;
+  wire \$29 ;
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
@@ -261,7 +261,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$297 ;
   wire \$298 ;
   wire \$299 ;
-  wire [15:0] \$3 ;
+  wire \$3 ;
   wire \$30 ;
   wire \$300 ;
   wire \$301 ;
@@ -284,7 +284,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$317 ;
   wire \$318 ;
   wire \$319 ;
-  wire [23:0] \$32 ;
+  wire \$32 ;
   wire \$320 ;
   wire \$321 ;
   wire \$322 ;
@@ -317,7 +317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$347 ;
   wire \$348 ;
   wire \$349 ;
-  wire [23:0] \$35 ;
+  wire \$35 ;
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire [23:0] \$38 ;
+  wire \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -373,7 +373,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$398 ;
   wire \$399 ;
   wire \$4 ;
-  wire \$40 ;
+  wire [23:0] \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
@@ -384,7 +384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$407 ;
   wire \$408 ;
   wire \$409 ;
-  wire [23:0] \$41 ;
+  wire \$41 ;
   wire \$410 ;
   wire \$411 ;
   wire \$412 ;
@@ -417,7 +417,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$437 ;
   wire \$438 ;
   wire \$439 ;
-  wire [23:0] \$44 ;
+  wire \$44 ;
   wire \$440 ;
   wire \$441 ;
   wire \$442 ;
@@ -450,7 +450,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$467 ;
   wire \$468 ;
   wire \$469 ;
-  wire [23:0] \$47 ;
+  wire \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
@@ -461,7 +461,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$477 ;
   wire \$478 ;
   wire \$479 ;
-  wire \$48 ;
+  wire [31:0] \$48 ;
   wire \$480 ;
   wire \$481 ;
   wire \$482 ;
@@ -483,179 +483,171 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$497 ;
   wire \$498 ;
   wire \$499 ;
-  wire [15:0] \$5 ;
-  wire [23:0] \$50 ;
+  wire \$5 ;
+  wire \$50 ;
   wire \$500 ;
   wire \$501 ;
   wire \$502 ;
   wire \$503 ;
-  wire \$504 ;
-  wire \$505 ;
-  wire \$506 ;
-  wire \$507 ;
-  wire \$508 ;
-  wire \$509 ;
-  wire \$51 ;
-  wire \$510 ;
-  wire \$511 ;
-  wire \$512 ;
-  wire \$513 ;
-  wire \$514 ;
-  wire \$515 ;
-  wire \$516 ;
-  wire \$517 ;
-  wire \$518 ;
-  wire \$519 ;
-  wire \$52 ;
-  wire \$520 ;
-  reg [19:0] \$521 ;
-  reg [1:0] \$522 ;
-  reg [1:0] \$523 ;
+  reg [19:0] \$504 ;
+  reg [1:0] \$505 ;
+  reg [1:0] \$506 ;
+  reg \$507 ;
+  reg \$508 ;
+  reg \$509 ;
+  wire [1:0] \$51 ;
+  reg \$510 ;
+  reg [15:0] \$511 ;
+  reg [15:0] \$512 ;
+  reg [15:0] \$513 ;
+  reg [15:0] \$514 ;
+  reg [15:0] \$515 ;
+  reg [15:0] \$516 ;
+  reg [15:0] \$517 ;
+  reg [15:0] \$518 ;
+  reg \$519 ;
+  wire [1:0] \$52 ;
+  reg \$520 ;
+  reg [2:0] \$521 ;
+  reg [2:0] \$522 ;
+  reg \$523 ;
   reg \$524 ;
   reg \$525 ;
   reg \$526 ;
   reg \$527 ;
-  reg \$528 ;
-  reg \$529 ;
-  wire \$53 ;
-  reg [2:0] \$530 ;
-  reg [2:0] \$531 ;
-  reg \$532 ;
-  reg \$533 ;
-  reg \$534 ;
-  reg \$535 ;
-  reg \$536 ;
+  reg [15:0] \$528 ;
+  reg [19:0] \$529 ;
+  wire [2:0] \$53 ;
+  reg [19:0] \$530 ;
+  reg [19:0] \$531 ;
+  reg [19:0] \$532 ;
+  reg [1:0] \$533 ;
+  reg [1:0] \$534 ;
+  reg [19:0] \$535 ;
+  reg [19:0] \$536 ;
   reg [19:0] \$537 ;
-  reg [19:0] \$538 ;
-  reg [19:0] \$539 ;
-  wire \$54 ;
-  reg [19:0] \$540 ;
-  reg [1:0] \$541 ;
-  reg [1:0] \$542 ;
-  reg [19:0] \$543 ;
-  reg [19:0] \$544 ;
-  reg [19:0] \$545 ;
-  reg \$546 ;
-  reg \$547 ;
-  reg \$548 ;
-  reg \$549 ;
-  wire \$55 ;
-  reg \$550 ;
-  reg \$551 ;
-  reg [23:0] \$552 ;
-  reg [23:0] \$553 ;
-  reg [23:0] \$554 ;
-  reg [23:0] \$555 ;
-  reg [23:0] \$556 ;
-  reg [23:0] \$557 ;
-  reg [23:0] \$558 ;
-  reg [23:0] \$559 ;
-  wire \$56 ;
+  reg \$538 ;
+  reg \$539 ;
+  wire [1:0] \$54 ;
+  reg \$540 ;
+  reg \$541 ;
+  reg \$542 ;
+  reg \$543 ;
+  reg [23:0] \$544 ;
+  reg [23:0] \$545 ;
+  reg [23:0] \$546 ;
+  reg [23:0] \$547 ;
+  reg [23:0] \$548 ;
+  reg [23:0] \$549 ;
+  wire [1:0] \$55 ;
+  reg [23:0] \$550 ;
+  reg [23:0] \$551 ;
+  reg [19:0] \$552 ;
+  reg [19:0] \$553 ;
+  reg \$554 ;
+  reg [19:0] \$555 ;
+  reg [19:0] \$556 ;
+  reg [19:0] \$557 ;
+  reg [19:0] \$558 ;
+  reg \$559 ;
+  wire [2:0] \$56 ;
   reg [19:0] \$560 ;
   reg [19:0] \$561 ;
   reg \$562 ;
-  reg [19:0] \$563 ;
-  reg [19:0] \$564 ;
-  reg [19:0] \$565 ;
+  reg \$563 ;
+  reg [2:0] \$564 ;
+  reg [2:0] \$565 ;
   reg [19:0] \$566 ;
-  reg \$567 ;
+  reg [19:0] \$567 ;
   reg [19:0] \$568 ;
-  reg [19:0] \$569 ;
-  wire [23:0] \$57 ;
+  reg \$569 ;
+  wire [1:0] \$57 ;
   reg \$570 ;
   reg \$571 ;
-  reg [2:0] \$572 ;
-  reg [2:0] \$573 ;
-  reg [19:0] \$574 ;
-  reg [19:0] \$575 ;
-  reg [19:0] \$576 ;
-  reg \$577 ;
+  reg \$572 ;
+  reg \$573 ;
+  reg [4:0] \$574 ;
+  reg [4:0] \$575 ;
+  reg [2:0] \$576 ;
+  reg [2:0] \$577 ;
   reg \$578 ;
   reg \$579 ;
-  wire \$58 ;
-  reg \$580 ;
-  reg \$581 ;
-  reg [4:0] \$582 ;
-  reg [4:0] \$583 ;
-  reg [2:0] \$584 ;
-  reg [2:0] \$585 ;
+  wire [1:0] \$58 ;
+  reg [4:0] \$580 ;
+  reg [4:0] \$581 ;
+  reg [2:0] \$582 ;
+  reg [2:0] \$583 ;
+  reg \$584 ;
+  reg [3:0] \$585 ;
   reg \$586 ;
-  reg \$587 ;
-  reg [4:0] \$588 ;
-  reg [4:0] \$589 ;
-  wire \$59 ;
-  reg [2:0] \$590 ;
-  reg [2:0] \$591 ;
-  reg \$592 ;
-  reg [3:0] \$593 ;
-  reg \$594 ;
-  reg [31:0] \$595 ;
-  reg \$596 ;
-  reg \$597 ;
-  reg [1:0] \$598 ;
-  reg [1:0] \$599 ;
+  reg [31:0] \$587 ;
+  reg \$588 ;
+  reg \$589 ;
+  wire [2:0] \$59 ;
+  reg [1:0] \$590 ;
+  reg [1:0] \$591 ;
+  reg [1:0] \$592 ;
+  reg [1:0] \$593 ;
+  reg [3:0] \$594 ;
+  reg \$595 ;
+  reg [3:0] \$596 ;
+  reg [3:0] \$597 ;
+  reg \$598 ;
+  reg \$599 ;
   wire \$6 ;
-  wire \$60 ;
-  reg [1:0] \$600 ;
-  reg [1:0] \$601 ;
+  wire [1:0] \$60 ;
+  reg \$600 ;
+  reg [3:0] \$601 ;
   reg [3:0] \$602 ;
-  reg \$603 ;
+  reg [3:0] \$603 ;
   reg [3:0] \$604 ;
-  reg [3:0] \$605 ;
+  reg \$605 ;
   reg \$606 ;
   reg \$607 ;
   reg \$608 ;
-  reg [3:0] \$609 ;
-  wire \$61 ;
-  reg [3:0] \$610 ;
-  reg [3:0] \$611 ;
-  reg [3:0] \$612 ;
-  reg \$613 ;
-  reg \$614 ;
-  reg \$615 ;
-  reg \$616 ;
-  reg [4:0] \$617 ;
-  reg [6:0] \$618 ;
-  wire \$62 ;
-  wire \$63 ;
-  wire \$64 ;
-  wire [31:0] \$65 ;
-  wire \$66 ;
+  reg [4:0] \$609 ;
+  wire [1:0] \$61 ;
+  reg [6:0] \$610 ;
+  wire [2:0] \$62 ;
+  wire [1:0] \$63 ;
+  wire [3:0] \$64 ;
+  wire [4:0] \$65 ;
+  wire [1:0] \$66 ;
   wire \$67 ;
-  wire [1:0] \$68 ;
+  wire [2:0] \$68 ;
   wire [1:0] \$69 ;
-  wire [15:0] \$7 ;
-  wire [2:0] \$70 ;
-  wire [1:0] \$71 ;
+  wire \$7 ;
+  wire [3:0] \$70 ;
+  wire [4:0] \$71 ;
   wire [1:0] \$72 ;
-  wire [2:0] \$73 ;
-  wire [1:0] \$74 ;
+  wire [3:0] \$73 ;
+  wire [4:0] \$74 ;
   wire [1:0] \$75 ;
-  wire [2:0] \$76 ;
-  wire [1:0] \$77 ;
+  wire \$76 ;
+  wire [2:0] \$77 ;
   wire [1:0] \$78 ;
-  wire [2:0] \$79 ;
+  wire \$79 ;
   wire \$8 ;
-  wire [1:0] \$80 ;
-  wire [3:0] \$81 ;
-  wire [4:0] \$82 ;
-  wire [1:0] \$83 ;
-  wire \$84 ;
-  wire [2:0] \$85 ;
-  wire [1:0] \$86 ;
-  wire [3:0] \$87 ;
-  wire [4:0] \$88 ;
-  wire [1:0] \$89 ;
-  wire [15:0] \$9 ;
-  wire [3:0] \$90 ;
-  wire [4:0] \$91 ;
-  wire [1:0] \$92 ;
-  wire \$93 ;
-  wire [2:0] \$94 ;
-  wire [1:0] \$95 ;
+  wire [2:0] \$80 ;
+  wire [1:0] \$81 ;
+  wire \$82 ;
+  wire [2:0] \$83 ;
+  wire [1:0] \$84 ;
+  wire [3:0] \$85 ;
+  wire [4:0] \$86 ;
+  wire [1:0] \$87 ;
+  wire [3:0] \$88 ;
+  wire [4:0] \$89 ;
+  wire \$9 ;
+  wire [1:0] \$90 ;
+  wire [3:0] \$91 ;
+  wire [4:0] \$92 ;
+  wire [1:0] \$93 ;
+  wire [3:0] \$94 ;
+  wire [4:0] \$95 ;
   wire \$96 ;
-  wire [2:0] \$97 ;
-  wire [1:0] \$98 ;
+  wire \$97 ;
+  wire \$98 ;
   wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
@@ -1719,92 +1711,81 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$329  = \active$426 [0] & \$328 ;
-  assign \$331  = | { \$330 , \$327 , \$322  };
-  assign \$335  = here & word_enables[0];
-  assign \$338  = here & row_enables[1];
-  assign \$340  = \lane$433  == 1'h1;
-  assign \$341  = \active$426 [0] & \$340 ;
-  assign \$343  = | { \$342 , \$339 , \$334  };
-  assign \$347  = here & word_enables[0];
-  assign \$350  = here & row_enables[2];
-  assign \$352  = \lane$433  == 2'h2;
-  assign \$353  = \active$426 [0] & \$352 ;
-  assign \$355  = | { \$354 , \$351 , \$346  };
-  assign \$359  = here & word_enables[0];
-  assign \$362  = here & row_enables[3];
-  assign \$364  = \lane$433  == 2'h3;
-  assign \$365  = \active$426 [0] & \$364 ;
-  assign \$367  = | { \$366 , \$363 , \$358  };
-  assign \$371  = here & word_enables[0];
-  assign \$374  = here & row_enables[4];
-  assign \$376  = \lane$433  == 3'h4;
-  assign \$377  = \active$426 [0] & \$376 ;
-  assign \$379  = | { \$378 , \$375 , \$370  };
-  assign \$383  = here & word_enables[0];
-  assign \$386  = here & row_enables[5];
-  assign \$388  = \lane$433  == 3'h5;
-  assign \$389  = \active$426 [0] & \$388 ;
-  assign \$391  = | { \$390 , \$387 , \$382  };
-  assign \$395  = here & word_enables[0];
-  assign \$398  = here & row_enables[6];
-  assign \$400  = \lane$433  == 3'h6;
-  assign \$401  = \active$426 [0] & \$400 ;
-  assign \$403  = | { \$402 , \$399 , \$394  };
-  assign \$407  = here & word_enables[0];
-  assign \$410  = here & row_enables[7];
-  assign \$412  = \lane$433  == 3'h7;
-  assign \$413  = \active$426 [0] & \$412 ;
-  assign \$415  = | { \$414 , \$411 , \$406  };
-  assign \$416  = \here$437  & writing[1];
-  assign \$420  = \here$437  & word_enables[1];
-  assign \$423  = \here$437  & row_enables[8];
-  assign \$424  = \$422  | \$423 ;
-  assign \$425  = ! \lane$433 ;
-  assign \$426  = \active$426 [1] & \$425 ;
-  assign \$428  = | { \$427 , \$424 , \$419  };
-  assign \$432  = \here$437  & word_enables[1];
-  assign \$435  = \here$437  & row_enables[9];
-  assign \$437  = \lane$433  == 1'h1;
-  assign \$438  = \active$426 [1] & \$437 ;
-  assign \$440  = | { \$439 , \$436 , \$431  };
-  assign \$444  = \here$437  & word_enables[1];
-  assign \$447  = \here$437  & row_enables[10];
-  assign \$449  = \lane$433  == 2'h2;
-  assign \$450  = \active$426 [1] & \$449 ;
-  assign \$452  = | { \$451 , \$448 , \$443  };
-  assign \$456  = \here$437  & word_enables[1];
-  assign \$459  = \here$437  & row_enables[11];
-  assign \$461  = \lane$433  == 2'h3;
-  assign \$462  = \active$426 [1] & \$461 ;
-  assign \$464  = | { \$463 , \$460 , \$455  };
-  assign \$468  = \here$437  & word_enables[1];
-  assign \$471  = \here$437  & row_enables[12];
-  assign \$473  = \lane$433  == 3'h4;
-  assign \$474  = \active$426 [1] & \$473 ;
-  assign \$476  = | { \$475 , \$472 , \$467  };
-  assign \$480  = \here$437  & word_enables[1];
-  assign \$483  = \here$437  & row_enables[13];
-  assign \$485  = \lane$433  == 3'h5;
-  assign \$486  = \active$426 [1] & \$485 ;
-  assign \$488  = | { \$487 , \$484 , \$479  };
-  assign \$492  = \here$437  & word_enables[1];
-  assign \$495  = \here$437  & row_enables[14];
-  assign \$497  = \lane$433  == 3'h6;
-  assign \$498  = \active$426 [1] & \$497 ;
-  assign \$500  = | { \$499 , \$496 , \$491  };
-  assign \$504  = \here$437  & word_enables[1];
-  assign \$507  = \here$437  & row_enables[15];
-  assign \$509  = \lane$433  == 3'h7;
-  assign \$510  = \active$426 [1] & \$509 ;
-  assign \$512  = | { \$511 , \$508 , \$503  };
-  assign \$513  = ~ \$signal$162 ;
-  assign \$signal$164  = \$signal$159  & \$513 ;
-  assign \$514  = \$signal$163  == 1'h1;
-  assign \$515  = \$signal$163  == 2'h2;
-  assign \$516  = \$signal$163  == 2'h3;
-  assign \$517  = \$signal$163  == 3'h4;
-  assign \start$444  = \$516  | \$517 ;
+  assign \$338  = | { \$337 , \$334 , \$329  };
+  assign \$342  = here & word_enables[0];
+  assign \$345  = here & row_enables[3];
+  assign \$347  = \lane$433  == 2'h3;
+  assign \$348  = \active$426 [0] & \$347 ;
+  assign \$350  = | { \$349 , \$346 , \$341  };
+  assign \$354  = here & word_enables[0];
+  assign \$357  = here & row_enables[4];
+  assign \$359  = \lane$433  == 3'h4;
+  assign \$360  = \active$426 [0] & \$359 ;
+  assign \$362  = | { \$361 , \$358 , \$353  };
+  assign \$366  = here & word_enables[0];
+  assign \$369  = here & row_enables[5];
+  assign \$371  = \lane$433  == 3'h5;
+  assign \$372  = \active$426 [0] & \$371 ;
+  assign \$374  = | { \$373 , \$370 , \$365  };
+  assign \$378  = here & word_enables[0];
+  assign \$381  = here & row_enables[6];
+  assign \$383  = \lane$433  == 3'h6;
+  assign \$384  = \active$426 [0] & \$383 ;
+  assign \$386  = | { \$385 , \$382 , \$377  };
+  assign \$390  = here & word_enables[0];
+  assign \$393  = here & row_enables[7];
+  assign \$395  = \lane$433  == 3'h7;
+  assign \$396  = \active$426 [0] & \$395 ;
+  assign \$398  = | { \$397 , \$394 , \$389  };
+  assign \$399  = \here$437  & writing[1];
+  assign \$403  = \here$437  & word_enables[1];
+  assign \$406  = \here$437  & row_enables[8];
+  assign \$407  = \$405  | \$406 ;
+  assign \$408  = ! \lane$433 ;
+  assign \$409  = \active$426 [1] & \$408 ;
+  assign \$411  = | { \$410 , \$407 , \$402  };
+  assign \$415  = \here$437  & word_enables[1];
+  assign \$418  = \here$437  & row_enables[9];
+  assign \$420  = \lane$433  == 1'h1;
+  assign \$421  = \active$426 [1] & \$420 ;
+  assign \$423  = | { \$422 , \$419 , \$414  };
+  assign \$427  = \here$437  & word_enables[1];
+  assign \$430  = \here$437  & row_enables[10];
+  assign \$432  = \lane$433  == 2'h2;
+  assign \$433  = \active$426 [1] & \$432 ;
+  assign \$435  = | { \$434 , \$431 , \$426  };
+  assign \$439  = \here$437  & word_enables[1];
+  assign \$442  = \here$437  & row_enables[11];
+  assign \$444  = \lane$433  == 2'h3;
+  assign \$445  = \active$426 [1] & \$444 ;
+  assign \$447  = | { \$446 , \$443 , \$438  };
+  assign \$451  = \here$437  & word_enables[1];
+  assign \$454  = \here$437  & row_enables[12];
+  assign \$456  = \lane$433  == 3'h4;
+  assign \$457  = \active$426 [1] & \$456 ;
+  assign \$459  = | { \$458 , \$455 , \$450  };
+  assign \$463  = \here$437  & word_enables[1];
+  assign \$466  = \here$437  & row_enables[13];
+  assign \$468  = \lane$433  == 3'h5;
+  assign \$469  = \active$426 [1] & \$468 ;
+  assign \$471  = | { \$470 , \$467 , \$462  };
+  assign \$475  = \here$437  & word_enables[1];
+  assign \$478  = \here$437  & row_enables[14];
+  assign \$480  = \lane$433  == 3'h6;
+  assign \$481  = \active$426 [1] & \$480 ;
+  assign \$483  = | { \$482 , \$479 , \$474  };
+  assign \$487  = \here$437  & word_enables[1];
+  assign \$490  = \here$437  & row_enables[15];
+  assign \$492  = \lane$433  == 3'h7;
+  assign \$493  = \active$426 [1] & \$492 ;
+  assign \$495  = | { \$494 , \$491 , \$486  };
+  assign \$496  = ~ \$signal$162 ;
+  assign \$signal$164  = \$signal$159  & \$496 ;
+  assign \$497  = \$signal$163  == 1'h1;
+  assign \$498  = \$signal$163  == 2'h2;
+  assign \$499  = \$signal$163  == 2'h3;
+  assign \$500  = \$signal$163  == 3'h4;
+  assign \start$444  = \$499  | \$500 ;
   assign group = \$signal$163  == 3'h4;
   assign forget = \$signal$163  == 3'h5;
   assign rewind = \$signal$163  == 3'h6;
@@ -1823,75 +1804,75 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign clear_12 = \$signal$163  == 3'h7;
   assign clear_13 = \$signal$163  == 3'h7;
   assign clear_14 = \$signal$163  == 3'h7;
-  assign \$518  = ! left;
-  assign \$519  = \$signal$164  & \$518 ;
-  assign \$520  = ~ \$519 ;
+  assign \$501  = ! left;
+  assign \$502  = \$signal$164  & \$501 ;
+  assign \$503  = ~ \$502 ;
   always @(posedge clk)
-    tag_1 <= \$521 ;
+    tag_1 <= \$504 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$522 ;
+    a_row_bank_1 <= \$505 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$523 ;
+    a_row_bank_2 <= \$506 ;
   always @(posedge clk)
-    a_row_unneeded_1 <= \$524 ;
+    a_row_unneeded_1 <= \$507 ;
   always @(posedge clk)
-    a_row_unneeded_2 <= \$525 ;
+    a_row_unneeded_2 <= \$508 ;
   always @(posedge clk)
-    a_row_unneeded_3 <= \$526 ;
+    a_row_unneeded_3 <= \$509 ;
   always @(posedge clk)
-    a_row_unneeded_4 <= \$527 ;
+    a_row_unneeded_4 <= \$510 ;
   always @(posedge clk)
-    a_row_0 <= \$3 ;
+    a_row_0 <= \$511 ;
   always @(posedge clk)
-    a_row_1 <= \$5 ;
+    a_row_1 <= \$512 ;
   always @(posedge clk)
-    a_row_2 <= \$7 ;
+    a_row_2 <= \$513 ;
   always @(posedge clk)
-    a_row_3 <= \$9 ;
+    a_row_3 <= \$514 ;
   always @(posedge clk)
-    a_row_4 <= \$11 ;
+    a_row_4 <= \$515 ;
   always @(posedge clk)
-    a_row_5 <= \$13 ;
+    a_row_5 <= \$516 ;
   always @(posedge clk)
-    a_row_6 <= \$15 ;
+    a_row_6 <= \$517 ;
   always @(posedge clk)
-    a_row_7 <= \$17 ;
+    a_row_7 <= \$518 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$528 ;
+    a_word_bank_1 <= \$519 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$529 ;
+    a_word_bank_2 <= \$520 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$530 ;
+    a_word_lane_1 <= \$521 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$531 ;
+    a_word_lane_2 <= \$522 ;
   always @(posedge clk)
-    a_word_unneeded_1 <= \$532 ;
+    a_word_unneeded_1 <= \$523 ;
   always @(posedge clk)
-    a_word_unneeded_2 <= \$533 ;
+    a_word_unneeded_2 <= \$524 ;
   always @(posedge clk)
-    a_word_unneeded_3 <= \$534 ;
+    a_word_unneeded_3 <= \$525 ;
   always @(posedge clk)
-    a_word_unneeded_4 <= \$535 ;
+    a_word_unneeded_4 <= \$526 ;
   always @(posedge clk)
-    a_word_unneeded_5 <= \$536 ;
+    a_word_unneeded_5 <= \$527 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
-    a_word_0 <= \$20 ;
+    a_word_0 <= \$528 ;
   always @(posedge clk)
-    tag_2 <= \$537 ;
+    tag_2 <= \$529 ;
   always @(posedge clk)
-    tag_3 <= \$538 ;
+    tag_3 <= \$530 ;
   always @(posedge clk)
-    tag_4 <= \$539 ;
+    tag_4 <= \$531 ;
   always @(posedge clk)
-    tag_5 <= \$540 ;
+    tag_5 <= \$532 ;
   always @(posedge clk)
-    a_constant <= \$21 ;
+    a_constant <= \$12 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$541 ;
+    b_row_bank_1 <= \$533 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$542 ;
+    b_row_bank_2 <= \$534 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1909,53 +1890,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$543 ;
+    tag_6 <= \$535 ;
   always @(posedge clk)
-    tag_7 <= \$544 ;
+    tag_7 <= \$536 ;
   always @(posedge clk)
-    tag_8 <= \$545 ;
+    tag_8 <= \$537 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$546 ;
+    old_row_bank_1 <= \$538 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$547 ;
+    old_row_shared_bank <= \$539 ;
   always @(posedge clk)
-    old_row_unneeded_1 <= \$548 ;
+    old_row_unneeded_1 <= \$540 ;
   always @(posedge clk)
-    old_row_unneeded_2 <= \$549 ;
+    old_row_unneeded_2 <= \$541 ;
   always @(posedge clk)
-    old_row_unneeded_3 <= \$550 ;
+    old_row_unneeded_3 <= \$542 ;
   always @(posedge clk)
-    old_row_unshared <= \$551 ;
+    old_row_unshared <= \$543 ;
   always @(posedge clk)
-    old_row_0 <= \$552 ;
+    old_row_0 <= \$544 ;
   always @(posedge clk)
-    old_row_1 <= \$553 ;
+    old_row_1 <= \$545 ;
   always @(posedge clk)
-    old_row_2 <= \$554 ;
+    old_row_2 <= \$546 ;
   always @(posedge clk)
-    old_row_3 <= \$555 ;
+    old_row_3 <= \$547 ;
   always @(posedge clk)
-    old_row_4 <= \$556 ;
+    old_row_4 <= \$548 ;
   always @(posedge clk)
-    old_row_5 <= \$557 ;
+    old_row_5 <= \$549 ;
   always @(posedge clk)
-    old_row_6 <= \$558 ;
+    old_row_6 <= \$550 ;
   always @(posedge clk)
-    old_row_7 <= \$559 ;
+    old_row_7 <= \$551 ;
   always @(posedge clk)
-    tag_9 <= \$560 ;
+    tag_9 <= \$552 ;
   always @(posedge clk)
-    \$signal  <= \$561 ;
+    \$signal  <= \$553 ;
   always @(posedge clk)
-    of_row <= \$562 ;
+    of_row <= \$554 ;
   always @(posedge clk)
-    summed_1 <= \$563 ;
+    summed_1 <= \$555 ;
   always @(posedge clk)
-    summed_2 <= \$564 ;
+    summed_2 <= \$556 ;
   always @(posedge clk)
-    summed_3 <= \$565 ;
+    summed_3 <= \$557 ;
   always @(posedge clk)
-    summed_4 <= \$566 ;
+    summed_4 <= \$558 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -1965,343 +1946,337 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$567 ;
+    first <= \$559 ;
   always @(posedge clk)
-    summed_5 <= \$568 ;
+    summed_5 <= \$560 ;
   always @(posedge clk)
-    summed_6 <= \$569 ;
+    summed_6 <= \$561 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$570 ;
+    bias_word_bank_1 <= \$562 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$571 ;
+    bias_word_bank_2 <= \$563 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$572 ;
+    bias_word_lane_1 <= \$564 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$573 ;
+    bias_word_lane_2 <= \$565 ;
   always @(posedge clk)
-    tag_10 <= \$574 ;
+    tag_10 <= \$566 ;
   always @(posedge clk)
-    tag_11 <= \$575 ;
+    tag_11 <= \$567 ;
   always @(posedge clk)
-    tag_12 <= \$576 ;
+    tag_12 <= \$568 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$577 ;
+    other_rows_bank_1 <= \$569 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$578 ;
+    other_rows_bank_2 <= \$570 ;
   always @(posedge clk)
-    loading <= \$579 ;
+    loading <= \$571 ;
   always @(posedge clk)
-    parameter_0 <= \$57 ;
+    parameter_0 <= \$40 ;
   always @(posedge clk)
-    row24_0_loads_0_1 <= \$580 ;
+    row24_0_loads_0_1 <= \$572 ;
   always @(posedge clk)
-    row24_0_loads_0_2 <= \$581 ;
+    row24_0_loads_0_2 <= \$573 ;
   always @(posedge clk)
-    row24_0_loads_1_1 <= \$582 ;
+    row24_0_loads_1_1 <= \$574 ;
   always @(posedge clk)
-    row24_0_loads_1_2 <= \$583 ;
+    row24_0_loads_1_2 <= \$575 ;
   always @(posedge clk)
-    row24_0_loads_2_1 <= \$584 ;
+    row24_0_loads_2_1 <= \$576 ;
   always @(posedge clk)
-    row24_0_loads_2_2 <= \$585 ;
+    row24_0_loads_2_2 <= \$577 ;
   always @(posedge clk)
-    row24_1_loads_0_1 <= \$586 ;
+    row24_1_loads_0_1 <= \$578 ;
   always @(posedge clk)
-    row24_1_loads_0_2 <= \$587 ;
+    row24_1_loads_0_2 <= \$579 ;
   always @(posedge clk)
-    row24_1_loads_1_1 <= \$588 ;
+    row24_1_loads_1_1 <= \$580 ;
   always @(posedge clk)
-    row24_1_loads_1_2 <= \$589 ;
+    row24_1_loads_1_2 <= \$581 ;
   always @(posedge clk)
-    row24_1_loads_2_1 <= \$590 ;
+    row24_1_loads_2_1 <= \$582 ;
   always @(posedge clk)
-    row24_1_loads_2_2 <= \$591 ;
+    row24_1_loads_2_2 <= \$583 ;
   always @(posedge clk)
-    \$signal$159  <= \$592 ;
+    \$signal$159  <= \$584 ;
   always @(posedge clk)
-    \$signal$163  <= \$593 ;
+    \$signal$163  <= \$585 ;
   always @(posedge clk)
-    \$signal$162  <= \$594 ;
+    \$signal$162  <= \$586 ;
   always @(posedge clk)
-    count <= \$595 ;
+    count <= \$587 ;
   always @(posedge clk)
-    resident <= \$596 ;
+    resident <= \$588 ;
   always @(posedge clk)
-    stepping <= \$597 ;
+    stepping <= \$589 ;
   always @(posedge clk)
-    clamped_0 <= \$598 ;
+    clamped_0 <= \$590 ;
   always @(posedge clk)
-    clamped_1 <= \$599 ;
+    clamped_1 <= \$591 ;
   always @(posedge clk)
-    clamped_2 <= \$600 ;
+    clamped_2 <= \$592 ;
   always @(posedge clk)
-    clamped_3 <= \$601 ;
+    clamped_3 <= \$593 ;
   always @(posedge clk)
-    clamped_4 <= \$602 ;
+    clamped_4 <= \$594 ;
   always @(posedge clk)
-    clamped_5 <= \$603 ;
+    clamped_5 <= \$595 ;
   always @(posedge clk)
-    clamped_6 <= \$604 ;
+    clamped_6 <= \$596 ;
   always @(posedge clk)
-    clamped_7 <= \$605 ;
+    clamped_7 <= \$597 ;
   always @(posedge clk)
-    clamped_8 <= \$606 ;
+    clamped_8 <= \$598 ;
   always @(posedge clk)
-    clamped_9 <= \$607 ;
+    clamped_9 <= \$599 ;
   always @(posedge clk)
-    clamped_10 <= \$608 ;
+    clamped_10 <= \$600 ;
   always @(posedge clk)
-    clamped_11 <= \$609 ;
+    clamped_11 <= \$601 ;
   always @(posedge clk)
-    clamped_12 <= \$610 ;
+    clamped_12 <= \$602 ;
   always @(posedge clk)
-    clamped_13 <= \$611 ;
+    clamped_13 <= \$603 ;
   always @(posedge clk)
-    clamped_14 <= \$612 ;
+    clamped_14 <= \$604 ;
   always @(posedge clk)
-    \$signal$204  <= \$613 ;
+    \$signal$204  <= \$605 ;
   always @(posedge clk)
-    \$signal$205  <= \$614 ;
+    \$signal$205  <= \$606 ;
   always @(posedge clk)
-    done <= \$615 ;
+    done <= \$607 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$616 ;
+    select <= \$608 ;
   always @(posedge clk)
-    address <= \$617 ;
+    address <= \$609 ;
   always @(posedge clk)
-    left <= \$618 ;
+    left <= \$610 ;
   assign \$1  = ~ a_row_needed;
-  assign \$3  = \$2  ? 16'h0000 : a_row_raw_0;
-  assign \$5  = \$4  ? 16'h0000 : a_row_raw_1;
-  assign \$7  = \$6  ? 16'h0000 : a_row_raw_2;
-  assign \$9  = \$8  ? 16'h0000 : a_row_raw_3;
-  assign \$11  = \$10  ? 16'h0000 : a_row_raw_4;
-  assign \$13  = \$12  ? 16'h0000 : a_row_raw_5;
-  assign \$15  = \$14  ? 16'h0000 : a_row_raw_6;
-  assign \$17  = \$16  ? 16'h0000 : a_row_raw_7;
-  assign \$18  = ~ a_word_needed;
-  assign \$20  = \$19  ? 16'h0000 : \$142 [15:0];
-  assign \$21  = a_is_constant ? 16'h51ec : 16'h0000;
+  assign \$10  = ~ a_word_needed;
+  assign \$12  = a_is_constant ? 16'h51ec : 16'h0000;
+  assign \$13  = ~ hold;
+  assign \$14  = busy ? old_bank : old_row_bank_1;
+  assign \$15  = ~ old_row_needed;
+  assign \$16  = ~ busy;
+  assign \$17  = old_row_unneeded_3 & \$16 ;
+  assign \$18  = ~ hold;
+  assign \$20  = ~ hold;
   assign \$22  = ~ hold;
-  assign \$23  = busy ? old_bank : old_row_bank_1;
-  assign \$24  = ~ old_row_needed;
-  assign \$25  = ~ busy;
-  assign \$26  = old_row_unneeded_3 & \$25 ;
-  assign \$27  = ~ hold;
-  assign \$29  = \$28  ? 24'h000000 : old_row_raw_0;
+  assign \$24  = ~ hold;
+  assign \$26  = ~ hold;
+  assign \$28  = ~ hold;
   assign \$30  = ~ hold;
-  assign \$32  = \$31  ? 24'h000000 : old_row_raw_1;
-  assign \$33  = ~ hold;
-  assign \$35  = \$34  ? 24'h000000 : old_row_raw_2;
-  assign \$36  = ~ hold;
-  assign \$38  = \$37  ? 24'h000000 : old_row_raw_3;
-  assign \$39  = ~ hold;
-  assign \$41  = \$40  ? 24'h000000 : old_row_raw_4;
-  assign \$42  = ~ hold;
-  assign \$44  = \$43  ? 24'h000000 : old_row_raw_5;
-  assign \$45  = ~ hold;
-  assign \$47  = \$46  ? 24'h000000 : old_row_raw_6;
-  assign \$48  = ~ hold;
-  assign \$50  = \$49  ? 24'h000000 : old_row_raw_7;
-  assign \$51  = tag_9[0] & tag_9[2];
-  assign \$52  = \$51  & sums_rows;
-  assign \$53  = summed_4[0] & summed_4[3];
-  assign \$54  = | enables;
-  assign \$57  = \$56  ? word : 24'h000000;
-  assign \$58  = ~ \busy$160 ;
-  assign \$59  = ~ busy;
-  assign \$60  = \$58  & \$59 ;
-  assign \$63  = ~ \$signal$162 ;
-  assign \$64  = \$62  & \$63 ;
-  assign \$65  = \$signal$164  ? bus__write_data : 32'd0;
-  assign \$66  = ~ running;
-  assign \$67  = \$signal$163  == 1'h1;
-  assign \$69  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$70  = 2'h0 + \$69 ;
-  assign \$72  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$73  = 2'h0 + \$72 ;
-  assign \$75  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$76  = 2'h0 + \$75 ;
-  assign \$78  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$79  = 2'h0 + \$78 ;
-  assign \$81  = counts_4_0 ? clamped : 4'h0;
-  assign \$82  = 2'h0 + \$81 ;
-  assign \$84  = counts_5_3 ? \clamped$185  : 1'h0;
-  assign \$85  = 2'h0 + \$84 ;
-  assign \$87  = counts_6_0 ? clamped : 4'h0;
-  assign \$88  = 2'h0 + \$87 ;
-  assign \$90  = counts_7_0 ? clamped : 4'h0;
-  assign \$91  = 2'h0 + \$90 ;
-  assign \$93  = counts_8_3 ? \clamped$185  : 1'h0;
-  assign \$94  = 2'h0 + \$93 ;
-  assign \$96  = counts_9_3 ? \clamped$185  : 1'h0;
-  assign \$97  = 2'h0 + \$96 ;
-  assign \$99  = counts_10_3 ? \clamped$185  : 1'h0;
-  assign \$100  = 2'h0 + \$99 ;
-  assign \$102  = counts_11_0 ? clamped : 4'h0;
-  assign \$103  = 2'h0 + \$102 ;
-  assign \$105  = counts_12_0 ? clamped : 4'h0;
-  assign \$106  = 2'h0 + \$105 ;
-  assign \$108  = counts_13_0 ? clamped : 4'h0;
-  assign \$109  = 2'h0 + \$108 ;
-  assign \$111  = counts_14_0 ? clamped : 4'h0;
-  assign \$112  = 2'h0 + \$111 ;
-  assign \$113  = step_done & stepping;
-  assign \$114  = | bus__address[7:4];
-  assign \$115  = bus__address == 3'h5;
-  assign \$116  = bus__address == 3'h7;
-  assign \$117  = | { \$116 , \$115  };
-  assign \$118  = \$114  | \$117 ;
-  assign \$119  = | bus__address[7:4];
-  assign \$120  = bus__address[7:4] - 1'h1;
-  assign \$121  = bus__address == 3'h7;
-  assign \$122  = 4'hf + \$121 ;
-  assign \$123  = \$119  ? { \$120 , bus__address[3:0] } : { 4'h0, \$122  };
-  assign \$124  = | left;
-  assign \$125  = left - 1'h1;
-  assign \$128  = $signed(\$127 [16:0]) + $signed(2'h1);
-  assign \$130  = & { \$127 [23], \$127 [23:16] };
-  assign \$131  = | { \$127 [23], \$127 [23:16] };
-  assign \$132  = ~ \$131 ;
-  assign \$133  = \$130  | \$132 ;
-  assign \$134  = ~ \$133 ;
-  assign \$135  = ~ \$127 [23];
-  assign \$136  = & \$127 [15:0];
-  assign \$137  = \$135  & \$136 ;
-  assign a_word_copy_0_outside = \$134  | \$137 ;
-  assign \$138  = & { \$127 [23], \$127 [23:17] };
-  assign \$139  = \$127 [23] & \$138 ;
-  assign \$140  = & \$127 [15:0];
-  assign a_word_copy_0_returns = \$139  & \$140 ;
-  assign \$142  = a_word_copy_0_outside ? { 1'h0, \$141  } : { \$129 [15], \$129 [15:0] };
-  assign \$144  = \$143  | a_word_0;
-  assign a = \$144  | a_constant;
-  assign \$146  = \$145  | a_word_0;
-  assign \a$241  = \$146  | a_constant;
-  assign \$148  = \$147  | a_word_0;
-  assign \a$245  = \$148  | a_constant;
-  assign \$150  = \$149  | a_word_0;
-  assign \a$249  = \$150  | a_constant;
-  assign \$152  = \$151  | a_word_0;
-  assign \a$253  = \$152  | a_constant;
-  assign \$154  = \$153  | a_word_0;
-  assign \a$257  = \$154  | a_constant;
-  assign \$156  = \$155  | a_word_0;
-  assign \a$261  = \$156  | a_constant;
-  assign \$158  = \$157  | a_word_0;
-  assign \a$265  = \$158  | a_constant;
+  assign \$32  = ~ hold;
+  assign \$34  = tag_9[0] & tag_9[2];
+  assign \$35  = \$34  & sums_rows;
+  assign \$36  = summed_4[0] & summed_4[3];
+  assign \$37  = | enables;
+  assign \$40  = \$39  ? word : 24'h000000;
+  assign \$41  = ~ \busy$160 ;
+  assign \$42  = ~ busy;
+  assign \$43  = \$41  & \$42 ;
+  assign \$46  = ~ \$signal$162 ;
+  assign \$47  = \$45  & \$46 ;
+  assign \$48  = \$signal$164  ? bus__write_data : 32'd0;
+  assign \$49  = ~ running;
+  assign \$50  = \$signal$163  == 1'h1;
+  assign \$52  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$53  = 2'h0 + \$52 ;
+  assign \$55  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$56  = 2'h0 + \$55 ;
+  assign \$58  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$59  = 2'h0 + \$58 ;
+  assign \$61  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$62  = 2'h0 + \$61 ;
+  assign \$64  = counts_4_0 ? clamped : 4'h0;
+  assign \$65  = 2'h0 + \$64 ;
+  assign \$67  = counts_5_3 ? \clamped$185  : 1'h0;
+  assign \$68  = 2'h0 + \$67 ;
+  assign \$70  = counts_6_0 ? clamped : 4'h0;
+  assign \$71  = 2'h0 + \$70 ;
+  assign \$73  = counts_7_0 ? clamped : 4'h0;
+  assign \$74  = 2'h0 + \$73 ;
+  assign \$76  = counts_8_3 ? \clamped$185  : 1'h0;
+  assign \$77  = 2'h0 + \$76 ;
+  assign \$79  = counts_9_3 ? \clamped$185  : 1'h0;
+  assign \$80  = 2'h0 + \$79 ;
+  assign \$82  = counts_10_3 ? \clamped$185  : 1'h0;
+  assign \$83  = 2'h0 + \$82 ;
+  assign \$85  = counts_11_0 ? clamped : 4'h0;
+  assign \$86  = 2'h0 + \$85 ;
+  assign \$88  = counts_12_0 ? clamped : 4'h0;
+  assign \$89  = 2'h0 + \$88 ;
+  assign \$91  = counts_13_0 ? clamped : 4'h0;
+  assign \$92  = 2'h0 + \$91 ;
+  assign \$94  = counts_14_0 ? clamped : 4'h0;
+  assign \$95  = 2'h0 + \$94 ;
+  assign \$96  = step_done & stepping;
+  assign \$97  = | bus__address[7:4];
+  assign \$98  = bus__address == 3'h5;
+  assign \$99  = bus__address == 3'h7;
+  assign \$100  = | { \$99 , \$98  };
+  assign \$101  = \$97  | \$100 ;
+  assign \$102  = | bus__address[7:4];
+  assign \$103  = bus__address[7:4] - 1'h1;
+  assign \$104  = bus__address == 3'h7;
+  assign \$105  = 4'hf + \$104 ;
+  assign \$106  = \$102  ? { \$103 , bus__address[3:0] } : { 4'h0, \$105  };
+  assign \$107  = | left;
+  assign \$108  = left - 1'h1;
+  assign \$111  = $signed(\$110 [16:0]) + $signed(2'h1);
+  assign \$113  = & { \$110 [23], \$110 [23:16] };
+  assign \$114  = | { \$110 [23], \$110 [23:16] };
+  assign \$115  = ~ \$114 ;
+  assign \$116  = \$113  | \$115 ;
+  assign \$117  = ~ \$116 ;
+  assign \$118  = ~ \$110 [23];
+  assign \$119  = & \$110 [15:0];
+  assign \$120  = \$118  & \$119 ;
+  assign a_word_copy_0_outside = \$117  | \$120 ;
+  assign \$121  = & { \$110 [23], \$110 [23:17] };
+  assign \$122  = \$110 [23] & \$121 ;
+  assign \$123  = & \$110 [15:0];
+  assign a_word_copy_0_returns = \$122  & \$123 ;
+  assign \$125  = a_word_copy_0_outside ? { 1'h0, \$124  } : { \$112 [15], \$112 [15:0] };
+  assign \$127  = \$126  | a_word_0;
+  assign a = \$127  | a_constant;
+  assign \$129  = \$128  | a_word_0;
+  assign \a$241  = \$129  | a_constant;
+  assign \$131  = \$130  | a_word_0;
+  assign \a$245  = \$131  | a_constant;
+  assign \$133  = \$132  | a_word_0;
+  assign \a$249  = \$133  | a_constant;
+  assign \$135  = \$134  | a_word_0;
+  assign \a$253  = \$135  | a_constant;
+  assign \$137  = \$136  | a_word_0;
+  assign \a$257  = \$137  | a_constant;
+  assign \$139  = \$138  | a_word_0;
+  assign \a$261  = \$139  | a_constant;
+  assign \$141  = \$140  | a_word_0;
+  assign \a$265  = \$141  | a_constant;
   assign \trigger$280  = tag_5[0] & tag_5[2];
-  assign \$159  = tag_9[0] & tag_9[2];
-  assign \$160  = \$159  & sums_rows;
-  assign \$161  = \$160  ? tag_9 : tag_5;
-  assign \$162  = tag_5[0] & sums_products;
-  assign \$163  = tag_9[0] & tag_9[2];
-  assign \$164  = \$163  & sums_rows;
-  assign \$165  = \$162  | \$164 ;
-  assign \$166  = ~ of_row_4;
-  assign enable = summed_4[0] & \$166 ;
+  assign \$142  = tag_9[0] & tag_9[2];
+  assign \$143  = \$142  & sums_rows;
+  assign \$144  = \$143  ? tag_9 : tag_5;
+  assign \$145  = tag_5[0] & sums_products;
+  assign \$146  = tag_9[0] & tag_9[2];
+  assign \$147  = \$146  & sums_rows;
+  assign \$148  = \$145  | \$147 ;
+  assign \$149  = ~ of_row_4;
+  assign enable = summed_4[0] & \$149 ;
   assign \enable$307  = summed_4[0] & of_row_4;
   assign \word$308  = sum | { \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310  };
-  assign \$167  = \$signal [0] & \$signal [4];
-  assign \$168  = summed_1[0] & summed_1[4];
-  assign \$169  = summed_2[0] & summed_2[4];
-  assign \$170  = summed_3[0] & summed_3[4];
-  assign \$171  = summed_4[0] & summed_4[4];
-  assign \$172  = summed_5[0] & summed_5[4];
-  assign \$173  = summed_6[0] & summed_6[4];
+  assign \$150  = \$signal [0] & \$signal [4];
+  assign \$151  = summed_1[0] & summed_1[4];
+  assign \$152  = summed_2[0] & summed_2[4];
+  assign \$153  = summed_3[0] & summed_3[4];
+  assign \$154  = summed_4[0] & summed_4[4];
+  assign \$155  = summed_5[0] & summed_5[4];
+  assign \$156  = summed_6[0] & summed_6[4];
   assign \trigger$325  = tag_5[0] & tag_5[2];
   assign \trigger$333  = tag_12[0] & tag_12[2];
   assign \trigger$356  = \write_tag$357 [0] & \write_tag$357 [1];
   assign \trigger$362  = \write_tag$357 [0] & \write_tag$357 [1];
-  assign \$174  = ready_4[0] & finishes_sum;
-  assign \$178  = ! row24_0_loads_2_2;
-  assign \$179  = row24_0_loads_0_2 & \$178 ;
-  assign \$180  = | { \$179 , \$177  };
-  assign \$184  = row24_0_loads_2_2 == 1'h1;
-  assign \$185  = row24_0_loads_0_2 & \$184 ;
-  assign \$186  = | { \$185 , \$183  };
-  assign \$190  = row24_0_loads_2_2 == 2'h2;
-  assign \$191  = row24_0_loads_0_2 & \$190 ;
-  assign \$192  = | { \$191 , \$189  };
-  assign \$196  = row24_0_loads_2_2 == 2'h3;
-  assign \$197  = row24_0_loads_0_2 & \$196 ;
-  assign \$198  = | { \$197 , \$195  };
-  assign \$202  = row24_0_loads_2_2 == 3'h4;
-  assign \$203  = row24_0_loads_0_2 & \$202 ;
-  assign \$204  = | { \$203 , \$201  };
-  assign \$208  = row24_0_loads_2_2 == 3'h5;
-  assign \$209  = row24_0_loads_0_2 & \$208 ;
-  assign \$210  = | { \$209 , \$207  };
-  assign \$214  = row24_0_loads_2_2 == 3'h6;
-  assign \$215  = row24_0_loads_0_2 & \$214 ;
-  assign \$216  = | { \$215 , \$213  };
-  assign \$220  = row24_0_loads_2_2 == 3'h7;
-  assign \$221  = row24_0_loads_0_2 & \$220 ;
-  assign \$222  = | { \$221 , \$219  };
-  assign \$226  = ! row24_1_loads_2_2;
-  assign \$227  = row24_1_loads_0_2 & \$226 ;
-  assign \$228  = | { \$227 , \$225  };
-  assign \$232  = row24_1_loads_2_2 == 1'h1;
-  assign \$233  = row24_1_loads_0_2 & \$232 ;
-  assign \$234  = | { \$233 , \$231  };
-  assign \$238  = row24_1_loads_2_2 == 2'h2;
-  assign \$239  = row24_1_loads_0_2 & \$238 ;
-  assign \$240  = | { \$239 , \$237  };
-  assign \$244  = row24_1_loads_2_2 == 2'h3;
-  assign \$245  = row24_1_loads_0_2 & \$244 ;
-  assign \$246  = | { \$245 , \$243  };
-  assign \$250  = row24_1_loads_2_2 == 3'h4;
-  assign \$251  = row24_1_loads_0_2 & \$250 ;
-  assign \$252  = | { \$251 , \$249  };
-  assign \$256  = row24_1_loads_2_2 == 3'h5;
-  assign \$257  = row24_1_loads_0_2 & \$256 ;
-  assign \$258  = | { \$257 , \$255  };
-  assign \$262  = row24_1_loads_2_2 == 3'h6;
-  assign \$263  = row24_1_loads_0_2 & \$262 ;
-  assign \$264  = | { \$263 , \$261  };
-  assign \$268  = row24_1_loads_2_2 == 3'h7;
-  assign \$269  = row24_1_loads_0_2 & \$268 ;
-  assign \$270  = | { \$269 , \$267  };
-  assign \$271  = ! lane_x;
-  assign \$272  = enable_x & \$271 ;
-  assign \$274  = lane_x == 1'h1;
-  assign \$275  = enable_x & \$274 ;
-  assign \$277  = lane_x == 2'h2;
-  assign \$278  = enable_x & \$277 ;
-  assign \$280  = lane_x == 2'h3;
-  assign \$281  = enable_x & \$280 ;
-  assign \$283  = lane_x == 3'h4;
-  assign \$284  = enable_x & \$283 ;
-  assign \$286  = lane_x == 3'h5;
-  assign \$287  = enable_x & \$286 ;
-  assign \$289  = lane_x == 3'h6;
-  assign \$290  = enable_x & \$289 ;
-  assign \$292  = lane_x == 3'h7;
-  assign \$293  = enable_x & \$292 ;
-  assign \$295  = ! lane_y;
-  assign \$296  = enable_y & \$295 ;
-  assign \$298  = lane_y == 1'h1;
-  assign \$299  = enable_y & \$298 ;
-  assign \$301  = lane_y == 2'h2;
-  assign \$302  = enable_y & \$301 ;
-  assign \$304  = lane_y == 2'h3;
-  assign \$305  = enable_y & \$304 ;
-  assign \$307  = lane_y == 3'h4;
-  assign \$308  = enable_y & \$307 ;
-  assign \$310  = lane_y == 3'h5;
-  assign \$311  = enable_y & \$310 ;
-  assign \$313  = lane_y == 3'h6;
-  assign \$314  = enable_y & \$313 ;
-  assign \$316  = lane_y == 3'h7;
-  assign \$317  = enable_y & \$316 ;
-  assign \$319  = here & writing[0];
-  assign \$323  = here & word_enables[0];
-  assign \$326  = here & row_enables[0];
-  assign \$327  = \$325  | \$326 ;
-  assign \$328  = ! \lane$433 ;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23], \$127 [23] };
+  assign \$157  = ready_4[0] & finishes_sum;
+  assign \$161  = ! row24_0_loads_2_2;
+  assign \$162  = row24_0_loads_0_2 & \$161 ;
+  assign \$163  = | { \$162 , \$160  };
+  assign \$167  = row24_0_loads_2_2 == 1'h1;
+  assign \$168  = row24_0_loads_0_2 & \$167 ;
+  assign \$169  = | { \$168 , \$166  };
+  assign \$173  = row24_0_loads_2_2 == 2'h2;
+  assign \$174  = row24_0_loads_0_2 & \$173 ;
+  assign \$175  = | { \$174 , \$172  };
+  assign \$179  = row24_0_loads_2_2 == 2'h3;
+  assign \$180  = row24_0_loads_0_2 & \$179 ;
+  assign \$181  = | { \$180 , \$178  };
+  assign \$185  = row24_0_loads_2_2 == 3'h4;
+  assign \$186  = row24_0_loads_0_2 & \$185 ;
+  assign \$187  = | { \$186 , \$184  };
+  assign \$191  = row24_0_loads_2_2 == 3'h5;
+  assign \$192  = row24_0_loads_0_2 & \$191 ;
+  assign \$193  = | { \$192 , \$190  };
+  assign \$197  = row24_0_loads_2_2 == 3'h6;
+  assign \$198  = row24_0_loads_0_2 & \$197 ;
+  assign \$199  = | { \$198 , \$196  };
+  assign \$203  = row24_0_loads_2_2 == 3'h7;
+  assign \$204  = row24_0_loads_0_2 & \$203 ;
+  assign \$205  = | { \$204 , \$202  };
+  assign \$209  = ! row24_1_loads_2_2;
+  assign \$210  = row24_1_loads_0_2 & \$209 ;
+  assign \$211  = | { \$210 , \$208  };
+  assign \$215  = row24_1_loads_2_2 == 1'h1;
+  assign \$216  = row24_1_loads_0_2 & \$215 ;
+  assign \$217  = | { \$216 , \$214  };
+  assign \$221  = row24_1_loads_2_2 == 2'h2;
+  assign \$222  = row24_1_loads_0_2 & \$221 ;
+  assign \$223  = | { \$222 , \$220  };
+  assign \$227  = row24_1_loads_2_2 == 2'h3;
+  assign \$228  = row24_1_loads_0_2 & \$227 ;
+  assign \$229  = | { \$228 , \$226  };
+  assign \$233  = row24_1_loads_2_2 == 3'h4;
+  assign \$234  = row24_1_loads_0_2 & \$233 ;
+  assign \$235  = | { \$234 , \$232  };
+  assign \$239  = row24_1_loads_2_2 == 3'h5;
+  assign \$240  = row24_1_loads_0_2 & \$239 ;
+  assign \$241  = | { \$240 , \$238  };
+  assign \$245  = row24_1_loads_2_2 == 3'h6;
+  assign \$246  = row24_1_loads_0_2 & \$245 ;
+  assign \$247  = | { \$246 , \$244  };
+  assign \$251  = row24_1_loads_2_2 == 3'h7;
+  assign \$252  = row24_1_loads_0_2 & \$251 ;
+  assign \$253  = | { \$252 , \$250  };
+  assign \$254  = ! lane_x;
+  assign \$255  = enable_x & \$254 ;
+  assign \$257  = lane_x == 1'h1;
+  assign \$258  = enable_x & \$257 ;
+  assign \$260  = lane_x == 2'h2;
+  assign \$261  = enable_x & \$260 ;
+  assign \$263  = lane_x == 2'h3;
+  assign \$264  = enable_x & \$263 ;
+  assign \$266  = lane_x == 3'h4;
+  assign \$267  = enable_x & \$266 ;
+  assign \$269  = lane_x == 3'h5;
+  assign \$270  = enable_x & \$269 ;
+  assign \$272  = lane_x == 3'h6;
+  assign \$273  = enable_x & \$272 ;
+  assign \$275  = lane_x == 3'h7;
+  assign \$276  = enable_x & \$275 ;
+  assign \$278  = ! lane_y;
+  assign \$279  = enable_y & \$278 ;
+  assign \$281  = lane_y == 1'h1;
+  assign \$282  = enable_y & \$281 ;
+  assign \$284  = lane_y == 2'h2;
+  assign \$285  = enable_y & \$284 ;
+  assign \$287  = lane_y == 2'h3;
+  assign \$288  = enable_y & \$287 ;
+  assign \$290  = lane_y == 3'h4;
+  assign \$291  = enable_y & \$290 ;
+  assign \$293  = lane_y == 3'h5;
+  assign \$294  = enable_y & \$293 ;
+  assign \$296  = lane_y == 3'h6;
+  assign \$297  = enable_y & \$296 ;
+  assign \$299  = lane_y == 3'h7;
+  assign \$300  = enable_y & \$299 ;
+  assign \$302  = here & writing[0];
+  assign \$306  = here & word_enables[0];
+  assign \$309  = here & row_enables[0];
+  assign \$310  = \$308  | \$309 ;
+  assign \$311  = ! \lane$433 ;
+  assign \$312  = \active$426 [0] & \$311 ;
+  assign \$314  = | { \$313 , \$310 , \$305  };
+  assign \$318  = here & word_enables[0];
+  assign \$321  = here & row_enables[1];
+  assign \$323  = \lane$433  == 1'h1;
+  assign \$324  = \active$426 [0] & \$323 ;
+  assign \$326  = | { \$325 , \$322 , \$317  };
+  assign \$330  = here & word_enables[0];
+  assign \$333  = here & row_enables[2];
+  assign \$335  = \lane$433  == 2'h2;
+  assign \$336  = \active$426 [0] & \$335 ;
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23] };
   \core.a_row  a_row (
     .\bank$24 (bank),
     .clk(clk),
@@ -2334,14 +2309,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$474$0 (\$331 ),
-    .\port$486$0 (\$343 ),
-    .\port$498$0 (\$355 ),
-    .\port$510$0 (\$367 ),
-    .\port$522$0 (\$379 ),
-    .\port$534$0 (\$391 ),
-    .\port$546$0 (\$403 ),
-    .\port$558$0 (\$415 ),
+    .\port$491$0 (\$314 ),
+    .\port$503$0 (\$326 ),
+    .\port$515$0 (\$338 ),
+    .\port$527$0 (\$350 ),
+    .\port$539$0 (\$362 ),
+    .\port$551$0 (\$374 ),
+    .\port$563$0 (\$386 ),
+    .\port$575$0 (\$398 ),
     .read__addr(\read_address$419 ),
     .read_data(read_data),
     .rst(rst),
@@ -2350,14 +2325,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$577$0 (\$428 ),
-    .\port$589$0 (\$440 ),
-    .\port$601$0 (\$452 ),
-    .\port$613$0 (\$464 ),
-    .\port$625$0 (\$476 ),
-    .\port$637$0 (\$488 ),
-    .\port$649$0 (\$500 ),
-    .\port$661$0 (\$512 ),
+    .\port$594$0 (\$411 ),
+    .\port$606$0 (\$423 ),
+    .\port$618$0 (\$435 ),
+    .\port$630$0 (\$447 ),
+    .\port$642$0 (\$459 ),
+    .\port$654$0 (\$471 ),
+    .\port$666$0 (\$483 ),
+    .\port$678$0 (\$495 ),
     .read__addr(\read_address$434 ),
     .read_data(\read_data$218 ),
     .rst(rst),
@@ -2367,14 +2342,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$311$0 (\$180 ),
-    .\port$317$0 (\$186 ),
-    .\port$323$0 (\$192 ),
-    .\port$329$0 (\$198 ),
-    .\port$335$0 (\$204 ),
-    .\port$341$0 (\$210 ),
-    .\port$347$0 (\$216 ),
-    .\port$353$0 (\$222 ),
+    .\port$328$0 (\$163 ),
+    .\port$334$0 (\$169 ),
+    .\port$340$0 (\$175 ),
+    .\port$346$0 (\$181 ),
+    .\port$352$0 (\$187 ),
+    .\port$358$0 (\$193 ),
+    .\port$364$0 (\$199 ),
+    .\port$370$0 (\$205 ),
     .read__addr(read_address),
     .read_data(\read_data$225 ),
     .rst(rst),
@@ -2384,14 +2359,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$363$0 (\$228 ),
-    .\port$369$0 (\$234 ),
-    .\port$375$0 (\$240 ),
-    .\port$381$0 (\$246 ),
-    .\port$387$0 (\$252 ),
-    .\port$393$0 (\$258 ),
-    .\port$399$0 (\$264 ),
-    .\port$405$0 (\$270 ),
+    .\port$380$0 (\$211 ),
+    .\port$386$0 (\$217 ),
+    .\port$392$0 (\$223 ),
+    .\port$398$0 (\$229 ),
+    .\port$404$0 (\$235 ),
+    .\port$410$0 (\$241 ),
+    .\port$416$0 (\$247 ),
+    .\port$422$0 (\$253 ),
     .read__addr(\read_address$392 ),
     .read_data(\read_data$285 ),
     .rst(rst),
@@ -2400,15 +2375,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3330$0 (\word$405 ),
-    .\port$410$0 (\$273 ),
-    .\port$413$0 (\$276 ),
-    .\port$416$0 (\$279 ),
-    .\port$419$0 (\$282 ),
-    .\port$422$0 (\$285 ),
-    .\port$425$0 (\$288 ),
-    .\port$428$0 (\$291 ),
-    .\port$431$0 (\$294 ),
+    .\port$3356$0 (\word$405 ),
+    .\port$427$0 (\$256 ),
+    .\port$430$0 (\$259 ),
+    .\port$433$0 (\$262 ),
+    .\port$436$0 (\$265 ),
+    .\port$439$0 (\$268 ),
+    .\port$442$0 (\$271 ),
+    .\port$445$0 (\$274 ),
+    .\port$448$0 (\$277 ),
     .read__addr(\read_address$398 ),
     .read_data(\read_data$219 ),
     .rst(rst),
@@ -2416,15 +2391,15 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3330$0 (\word$405 ),
-    .\port$434$0 (\$297 ),
-    .\port$437$0 (\$300 ),
-    .\port$440$0 (\$303 ),
-    .\port$443$0 (\$306 ),
-    .\port$446$0 (\$309 ),
-    .\port$449$0 (\$312 ),
-    .\port$452$0 (\$315 ),
-    .\port$455$0 (\$318 ),
+    .\port$3356$0 (\word$405 ),
+    .\port$451$0 (\$280 ),
+    .\port$454$0 (\$283 ),
+    .\port$457$0 (\$286 ),
+    .\port$460$0 (\$289 ),
+    .\port$463$0 (\$292 ),
+    .\port$466$0 (\$295 ),
+    .\port$469$0 (\$298 ),
+    .\port$472$0 (\$301 ),
     .read__addr(\read_address$409 ),
     .read_data(\read_data$339 ),
     .rst(rst),
@@ -2488,22 +2463,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .loaded(parameter_0),
     .loading(loading),
-    .\port$3032$0 (old_row_0),
-    .\port$3034$0 (old_row_1),
-    .\port$3036$0 (old_row_2),
-    .\port$3038$0 (old_row_3),
-    .\port$3040$0 (old_row_4),
-    .\port$3042$0 (old_row_5),
-    .\port$3044$0 (old_row_6),
-    .\port$3046$0 (old_row_7),
-    .\port$3682$0 (total),
-    .\port$3687$0 (\total$273 ),
-    .\port$3692$0 (\total$274 ),
-    .\port$3697$0 (\total$275 ),
-    .\port$3702$0 (\total$276 ),
-    .\port$3707$0 (\total$277 ),
-    .\port$3712$0 (\total$278 ),
-    .\port$3717$0 (\total$279 ),
+    .\port$3058$0 (old_row_0),
+    .\port$3060$0 (old_row_1),
+    .\port$3062$0 (old_row_2),
+    .\port$3064$0 (old_row_3),
+    .\port$3066$0 (old_row_4),
+    .\port$3068$0 (old_row_5),
+    .\port$3070$0 (old_row_6),
+    .\port$3072$0 (old_row_7),
+    .\port$3708$0 (total),
+    .\port$3713$0 (\total$273 ),
+    .\port$3718$0 (\total$274 ),
+    .\port$3723$0 (\total$275 ),
+    .\port$3728$0 (\total$276 ),
+    .\port$3733$0 (\total$277 ),
+    .\port$3738$0 (\total$278 ),
+    .\port$3743$0 (\total$279 ),
     .rows(\words$305 ),
     .rst(rst),
     .tag(tag_8),
@@ -2522,7 +2497,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2531,7 +2506,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$241 ),
     .b(\b$242 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$297 ),
     .rst(rst),
     .total(\total$273 )
@@ -2540,7 +2515,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$245 ),
     .b(\b$246 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$298 ),
     .rst(rst),
     .total(\total$274 )
@@ -2549,7 +2524,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$249 ),
     .b(\b$250 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$299 ),
     .rst(rst),
     .total(\total$275 )
@@ -2558,7 +2533,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$253 ),
     .b(\b$254 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$300 ),
     .rst(rst),
     .total(\total$276 )
@@ -2567,7 +2542,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$257 ),
     .b(\b$258 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$301 ),
     .rst(rst),
     .total(\total$277 )
@@ -2576,7 +2551,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$261 ),
     .b(\b$262 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$302 ),
     .rst(rst),
     .total(\total$278 )
@@ -2585,7 +2560,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$265 ),
     .b(\b$266 ),
     .clk(clk),
-    .\port$3018$0 (tag_8[1:0]),
+    .\port$3044$0 (tag_8[1:0]),
     .product(\product$303 ),
     .rst(rst),
     .total(\total$279 )
@@ -2626,14 +2601,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3685$0 (product),
-    .\port$3690$0 (\product$297 ),
-    .\port$3695$0 (\product$298 ),
-    .\port$3700$0 (\product$299 ),
-    .\port$3705$0 (\product$300 ),
-    .\port$3710$0 (\product$301 ),
-    .\port$3715$0 (\product$302 ),
-    .\port$3720$0 (\product$303 ),
+    .\port$3711$0 (product),
+    .\port$3716$0 (\product$297 ),
+    .\port$3721$0 (\product$298 ),
+    .\port$3726$0 (\product$299 ),
+    .\port$3731$0 (\product$300 ),
+    .\port$3736$0 (\product$301 ),
+    .\port$3741$0 (\product$302 ),
+    .\port$3746$0 (\product$303 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2701,14 +2676,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$339 ),
-    .\port$3682$0 (total),
-    .\port$3687$0 (\total$273 ),
-    .\port$3692$0 (\total$274 ),
-    .\port$3697$0 (\total$275 ),
-    .\port$3702$0 (\total$276 ),
-    .\port$3707$0 (\total$277 ),
-    .\port$3712$0 (\total$278 ),
-    .\port$3717$0 (\total$279 ),
+    .\port$3708$0 (total),
+    .\port$3713$0 (\total$273 ),
+    .\port$3718$0 (\total$274 ),
+    .\port$3723$0 (\total$275 ),
+    .\port$3728$0 (\total$276 ),
+    .\port$3733$0 (\total$277 ),
+    .\port$3738$0 (\total$278 ),
+    .\port$3743$0 (\total$279 ),
     .row_enables(row_enables),
     .rows(\rows$425 ),
     .rst(rst),
@@ -2760,567 +2735,654 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .active(\active$426 ),
     .clk(clk),
     .\lane$15 (\lane$433 ),
-    .\port$4293$11 (\write_tag$371 [16:11]),
+    .\port$4319$11 (\write_tag$371 [16:11]),
     .row(\row$427 ),
     .rst(rst),
     .trigger(\write_tag$371 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$521  = tag;
+    \$504  = tag;
     if (rst) begin
-      \$521  = 20'h00000;
+      \$504  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$522  = bank;
+    \$505  = bank;
     if (rst) begin
-      \$522  = 2'h0;
+      \$505  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$523  = a_row_bank_1;
+    \$506  = a_row_bank_1;
     if (rst) begin
-      \$523  = 2'h0;
+      \$506  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$524  = \$1 ;
+    \$507  = \$1 ;
+    if (rst) begin
+      \$507  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$508  = a_row_unneeded_1;
+    if (rst) begin
+      \$508  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$509  = a_row_unneeded_2;
+    if (rst) begin
+      \$509  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$510  = a_row_unneeded_3;
+    if (rst) begin
+      \$510  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$511  = a_row_raw_0;
+    if (\$2 ) begin
+      \$511  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$512  = a_row_raw_1;
+    if (\$3 ) begin
+      \$512  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$513  = a_row_raw_2;
+    if (\$4 ) begin
+      \$513  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$514  = a_row_raw_3;
+    if (\$5 ) begin
+      \$514  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$515  = a_row_raw_4;
+    if (\$6 ) begin
+      \$515  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$516  = a_row_raw_5;
+    if (\$7 ) begin
+      \$516  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$517  = a_row_raw_6;
+    if (\$8 ) begin
+      \$517  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$518  = a_row_raw_7;
+    if (\$9 ) begin
+      \$518  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$519  = \bank$42 ;
+    if (rst) begin
+      \$519  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$520  = a_word_bank_1;
+    if (rst) begin
+      \$520  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$521  = lane;
+    if (rst) begin
+      \$521  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$522  = a_word_lane_1;
+    if (rst) begin
+      \$522  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$523  = \$10 ;
+    if (rst) begin
+      \$523  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$524  = a_word_unneeded_1;
     if (rst) begin
       \$524  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$525  = a_row_unneeded_1;
+    \$525  = a_word_unneeded_2;
     if (rst) begin
       \$525  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$526  = a_row_unneeded_2;
+    \$526  = a_word_unneeded_3;
     if (rst) begin
       \$526  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$527  = a_row_unneeded_3;
+    \$527  = a_word_unneeded_4;
     if (rst) begin
       \$527  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$528  = \bank$42 ;
-    if (rst) begin
-      \$528  = 1'h0;
+    \$528  = \$125 [15:0];
+    if (\$11 ) begin
+      \$528  = 16'h0000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$529  = a_word_bank_1;
+    \$529  = tag_1;
     if (rst) begin
-      \$529  = 1'h0;
+      \$529  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$530  = lane;
+    \$530  = tag_2;
     if (rst) begin
-      \$530  = 3'h0;
+      \$530  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$531  = a_word_lane_1;
+    \$531  = tag_3;
     if (rst) begin
-      \$531  = 3'h0;
+      \$531  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$532  = \$18 ;
+    \$532  = tag_4;
     if (rst) begin
-      \$532  = 1'h0;
+      \$532  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$533  = a_word_unneeded_1;
+    \$533  = \bank$64 ;
     if (rst) begin
-      \$533  = 1'h0;
+      \$533  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$534  = a_word_unneeded_2;
+    \$534  = b_row_bank_1;
     if (rst) begin
-      \$534  = 1'h0;
+      \$534  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$535  = a_word_unneeded_3;
+    \$535  = tag_5;
     if (rst) begin
-      \$535  = 1'h0;
+      \$535  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$536  = a_word_unneeded_4;
+    \$536  = tag_6;
     if (rst) begin
-      \$536  = 1'h0;
+      \$536  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$537  = tag_1;
+    \$537  = tag_7;
     if (rst) begin
       \$537  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$538  = tag_2;
+    \$538  = old_row_bank_1;
+    if (\$13 ) begin
+      \$538  = \bank$87 ;
+    end
     if (rst) begin
-      \$538  = 20'h00000;
+      \$538  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$539  = tag_3;
+    \$539  = old_row_shared_bank;
+    if (\$13 ) begin
+      \$539  = \$14 ;
+    end
     if (rst) begin
-      \$539  = 20'h00000;
+      \$539  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$540  = tag_4;
+    \$540  = \$15 ;
     if (rst) begin
-      \$540  = 20'h00000;
+      \$540  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$541  = \bank$64 ;
+    \$541  = old_row_unneeded_1;
     if (rst) begin
-      \$541  = 2'h0;
+      \$541  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$542  = b_row_bank_1;
+    \$542  = old_row_unneeded_2;
     if (rst) begin
-      \$542  = 2'h0;
+      \$542  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$543  = tag_5;
+    \$543  = \$17 ;
     if (rst) begin
-      \$543  = 20'h00000;
+      \$543  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$544  = tag_6;
-    if (rst) begin
-      \$544  = 20'h00000;
+    \$544  = old_row_0;
+    if (\$18 ) begin
+      \$544  = old_row_raw_0;
+    end
+    if (\$19 ) begin
+      \$544  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$545  = tag_7;
-    if (rst) begin
-      \$545  = 20'h00000;
+    \$545  = old_row_1;
+    if (\$20 ) begin
+      \$545  = old_row_raw_1;
+    end
+    if (\$21 ) begin
+      \$545  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$546  = old_row_bank_1;
+    \$546  = old_row_2;
     if (\$22 ) begin
-      \$546  = \bank$87 ;
+      \$546  = old_row_raw_2;
     end
-    if (rst) begin
-      \$546  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$547  = old_row_shared_bank;
-    if (\$22 ) begin
-      \$547  = \$23 ;
-    end
-    if (rst) begin
-      \$547  = 1'h0;
+    if (\$23 ) begin
+      \$546  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$548  = \$24 ;
-    if (rst) begin
-      \$548  = 1'h0;
+    \$547  = old_row_3;
+    if (\$24 ) begin
+      \$547  = old_row_raw_3;
+    end
+    if (\$25 ) begin
+      \$547  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$549  = old_row_unneeded_1;
-    if (rst) begin
-      \$549  = 1'h0;
+    \$548  = old_row_4;
+    if (\$26 ) begin
+      \$548  = old_row_raw_4;
     end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$550  = old_row_unneeded_2;
-    if (rst) begin
-      \$550  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$551  = \$26 ;
-    if (rst) begin
-      \$551  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$552  = old_row_0;
     if (\$27 ) begin
-      \$552  = \$29 ;
+      \$548  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$553  = old_row_1;
+    \$549  = old_row_5;
+    if (\$28 ) begin
+      \$549  = old_row_raw_5;
+    end
+    if (\$29 ) begin
+      \$549  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$550  = old_row_6;
     if (\$30 ) begin
-      \$553  = \$32 ;
+      \$550  = old_row_raw_6;
+    end
+    if (\$31 ) begin
+      \$550  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$554  = old_row_2;
+    \$551  = old_row_7;
+    if (\$32 ) begin
+      \$551  = old_row_raw_7;
+    end
     if (\$33 ) begin
-      \$554  = \$35 ;
+      \$551  = 24'h000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$555  = old_row_3;
-    if (\$36 ) begin
-      \$555  = \$38 ;
+    \$552  = tag_8;
+    if (rst) begin
+      \$552  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$556  = old_row_4;
-    if (\$39 ) begin
-      \$556  = \$41 ;
+    \$553  = source;
+    if (rst) begin
+      \$553  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$557  = old_row_5;
-    if (\$42 ) begin
-      \$557  = \$44 ;
+    \$554  = \$35 ;
+    if (rst) begin
+      \$554  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$558  = old_row_6;
-    if (\$45 ) begin
-      \$558  = \$47 ;
+    \$555  = \$signal ;
+    if (rst) begin
+      \$555  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$559  = old_row_7;
-    if (\$48 ) begin
-      \$559  = \$50 ;
+    \$556  = summed_1;
+    if (rst) begin
+      \$556  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$560  = tag_8;
+    \$557  = summed_2;
+    if (rst) begin
+      \$557  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$558  = summed_3;
+    if (rst) begin
+      \$558  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$559  = \$36 ;
+    if (rst) begin
+      \$559  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$560  = summed_4;
     if (rst) begin
       \$560  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$561  = source;
+    \$561  = summed_5;
     if (rst) begin
       \$561  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$562  = \$52 ;
+    \$562  = \bank$129 ;
     if (rst) begin
       \$562  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$563  = \$signal ;
+    \$563  = bias_word_bank_1;
     if (rst) begin
-      \$563  = 20'h00000;
+      \$563  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$564  = summed_1;
+    \$564  = \lane$132 ;
     if (rst) begin
-      \$564  = 20'h00000;
+      \$564  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$565  = summed_2;
+    \$565  = bias_word_lane_1;
     if (rst) begin
-      \$565  = 20'h00000;
+      \$565  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$566  = summed_3;
+    \$566  = tag_9;
     if (rst) begin
       \$566  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$567  = \$53 ;
+    \$567  = tag_10;
     if (rst) begin
-      \$567  = 1'h0;
+      \$567  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$568  = summed_4;
+    \$568  = tag_11;
     if (rst) begin
       \$568  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$569  = summed_5;
+    \$569  = \bank$138 ;
     if (rst) begin
-      \$569  = 20'h00000;
+      \$569  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$570  = \bank$129 ;
+    \$570  = other_rows_bank_1;
     if (rst) begin
       \$570  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$571  = bias_word_bank_1;
+    \$571  = takes;
     if (rst) begin
       \$571  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$572  = \lane$132 ;
+    \$572  = enables[0];
     if (rst) begin
-      \$572  = 3'h0;
+      \$572  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$573  = bias_word_lane_1;
+    \$573  = row24_0_loads_0_1;
     if (rst) begin
-      \$573  = 3'h0;
+      \$573  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$574  = tag_9;
+    \$574  = row;
     if (rst) begin
-      \$574  = 20'h00000;
+      \$574  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$575  = tag_10;
+    \$575  = row24_0_loads_1_1;
     if (rst) begin
-      \$575  = 20'h00000;
+      \$575  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$576  = tag_11;
+    \$576  = \lane$144 ;
     if (rst) begin
-      \$576  = 20'h00000;
+      \$576  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$577  = \bank$138 ;
+    \$577  = row24_0_loads_2_1;
     if (rst) begin
-      \$577  = 1'h0;
+      \$577  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$578  = other_rows_bank_1;
+    \$578  = enables[1];
     if (rst) begin
       \$578  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$579  = takes;
+    \$579  = row24_1_loads_0_1;
     if (rst) begin
       \$579  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$580  = enables[0];
+    \$580  = row;
     if (rst) begin
-      \$580  = 1'h0;
+      \$580  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$581  = row24_0_loads_0_1;
+    \$581  = row24_1_loads_1_1;
     if (rst) begin
-      \$581  = 1'h0;
+      \$581  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$582  = row;
+    \$582  = \lane$144 ;
     if (rst) begin
-      \$582  = 5'h00;
+      \$582  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$583  = row24_0_loads_1_1;
+    \$583  = row24_1_loads_2_1;
     if (rst) begin
-      \$583  = 5'h00;
+      \$583  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$584  = \lane$144 ;
+    \$584  = \$47 ;
     if (rst) begin
-      \$584  = 3'h0;
+      \$584  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$585  = row24_0_loads_2_1;
+    \$585  = 4'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$585  = \$48 [3:0];
+      endcase
+    end
     if (rst) begin
-      \$585  = 3'h0;
+      \$585  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$586  = enables[1];
+    \$586  = 1'h0;
+    if (bus__write_enable) begin
+      casez (bus__address)
+        8'h03:
+            \$586  = 1'h1;
+      endcase
+    end
     if (rst) begin
       \$586  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$587  = row24_1_loads_0_1;
-    if (rst) begin
-      \$587  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$588  = row;
-    if (rst) begin
-      \$588  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$589  = row24_1_loads_1_1;
-    if (rst) begin
-      \$589  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$590  = \lane$144 ;
-    if (rst) begin
-      \$590  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$591  = row24_1_loads_2_1;
-    if (rst) begin
-      \$591  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$592  = \$64 ;
-    if (rst) begin
-      \$592  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$593  = 4'h0;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            \$593  = \$65 [3:0];
-      endcase
-    end
-    if (rst) begin
-      \$593  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$594  = 1'h0;
-    if (bus__write_enable) begin
-      casez (bus__address)
-        8'h03:
-            \$594  = 1'h1;
-      endcase
-    end
-    if (rst) begin
-      \$594  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$595  = count;
+    \$587  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$66 ) begin
-              \$595  = bus__write_data;
+            if (\$49 ) begin
+              \$587  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$595  = 32'd0;
+      \$587  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$596  = resident;
+    \$588  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3328,173 +3390,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$596  = bus__write_data[0];
+            \$588  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$596  = 1'h0;
+      \$588  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$597  = stepping;
+    \$589  = stepping;
     if (start) begin
-      \$597  = \$67 ;
+      \$589  = \$50 ;
     end
     if (rst) begin
-      \$597  = 1'h0;
+      \$589  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$598  = \$70 [1:0];
+    \$590  = \$53 [1:0];
     if (rst) begin
-      \$598  = 2'h0;
+      \$590  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$599  = \$73 [1:0];
+    \$591  = \$56 [1:0];
     if (rst) begin
-      \$599  = 2'h0;
+      \$591  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$600  = \$76 [1:0];
+    \$592  = \$59 [1:0];
     if (rst) begin
-      \$600  = 2'h0;
+      \$592  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = \$79 [1:0];
+    \$593  = \$62 [1:0];
     if (rst) begin
-      \$601  = 2'h0;
+      \$593  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = \$82 [3:0];
+    \$594  = \$65 [3:0];
+    if (rst) begin
+      \$594  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$595  = \$68 [0];
+    if (rst) begin
+      \$595  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$596  = \$71 [3:0];
+    if (rst) begin
+      \$596  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$597  = \$74 [3:0];
+    if (rst) begin
+      \$597  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$598  = \$77 [0];
+    if (rst) begin
+      \$598  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$599  = \$80 [0];
+    if (rst) begin
+      \$599  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$600  = \$83 [0];
+    if (rst) begin
+      \$600  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$601  = \$86 [3:0];
+    if (rst) begin
+      \$601  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$602  = \$89 [3:0];
     if (rst) begin
       \$602  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = \$85 [0];
+    \$603  = \$92 [3:0];
     if (rst) begin
-      \$603  = 1'h0;
+      \$603  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = \$88 [3:0];
+    \$604  = \$95 [3:0];
     if (rst) begin
       \$604  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = \$91 [3:0];
+    \$605  = running;
     if (rst) begin
-      \$605  = 4'h0;
+      \$605  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = \$94 [0];
+    \$606  = start;
     if (rst) begin
       \$606  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = \$97 [0];
+    \$607  = \$96 ;
     if (rst) begin
       \$607  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = \$100 [0];
+    \$608  = \$101 ;
     if (rst) begin
       \$608  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = \$103 [3:0];
+    \$609  = \$106 [4:0];
     if (rst) begin
-      \$609  = 4'h0;
+      \$609  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = \$106 [3:0];
-    if (rst) begin
-      \$610  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$611  = \$109 [3:0];
-    if (rst) begin
-      \$611  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$612  = \$112 [3:0];
-    if (rst) begin
-      \$612  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$613  = running;
-    if (rst) begin
-      \$613  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$614  = start;
-    if (rst) begin
-      \$614  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$615  = \$113 ;
-    if (rst) begin
-      \$615  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$616  = \$118 ;
-    if (rst) begin
-      \$616  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$617  = \$123 [4:0];
-    if (rst) begin
-      \$617  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$618  = left;
+    \$610  = left;
     if (\busy$160 ) begin
-      \$618  = 7'h48;
-    end else if (\$124 ) begin
-      \$618  = \$125 [6:0];
+      \$610  = 7'h48;
+    end else if (\$107 ) begin
+      \$610  = \$108 [6:0];
     end
     if (rst) begin
-      \$618  = 7'h00;
+      \$610  = 7'h00;
     end
   end
   always @* begin
@@ -3621,7 +3683,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$420  = \row$386 ;
-    if (\$319 ) begin
+    if (\$302 ) begin
       \write_address$420  = \row$424 ;
     end
     if (\active$426 [0]) begin
@@ -3631,7 +3693,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$421  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
-    if (\$319 ) begin
+    if (\$302 ) begin
       \write_data$421  = \rows$425 [127:0];
     end
     if (\active$426 [0]) begin
@@ -3648,7 +3710,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_address$435  = \row$386 [8:0];
-    if (\$416 ) begin
+    if (\$399 ) begin
       \write_address$435  = \row$438 ;
     end
     if (\active$426 [1]) begin
@@ -3658,7 +3720,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     \write_data$436  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
-    if (\$416 ) begin
+    if (\$399 ) begin
       \write_data$436  = \rows$425 [255:128];
     end
     if (\active$426 [1]) begin
@@ -3668,30 +3730,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$514 ) begin
+    if (\$497 ) begin
       start = 1'h1;
     end
-    if (\$515 ) begin
+    if (\$498 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$514 ) begin
+    if (\$497 ) begin
       routine = 1'h0;
     end
-    if (\$515 ) begin
+    if (\$498 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$514 ) begin
+    if (\$497 ) begin
       once = 1'h0;
     end
-    if (\$515 ) begin
+    if (\$498 ) begin
       once = 1'h1;
     end
   end
@@ -3824,7 +3886,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$520  };
+          other = { 30'h00000000, waiting, \$503  };
       4'h4:
           other = count;
       4'h6:
@@ -3934,21 +3996,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$126  = \read_data$225 [23:0];
+          \$109  = \read_data$225 [23:0];
       3'h1:
-          \$126  = \read_data$225 [47:24];
+          \$109  = \read_data$225 [47:24];
       3'h2:
-          \$126  = \read_data$225 [71:48];
+          \$109  = \read_data$225 [71:48];
       3'h3:
-          \$126  = \read_data$225 [95:72];
+          \$109  = \read_data$225 [95:72];
       3'h4:
-          \$126  = \read_data$225 [119:96];
+          \$109  = \read_data$225 [119:96];
       3'h5:
-          \$126  = \read_data$225 [143:120];
+          \$109  = \read_data$225 [143:120];
       3'h6:
-          \$126  = \read_data$225 [167:144];
+          \$109  = \read_data$225 [167:144];
       3'h7:
-          \$126  = \read_data$225 [191:168];
+          \$109  = \read_data$225 [191:168];
     endcase
   end
   always @* begin
@@ -4149,7 +4211,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
           bias_word_raw_0 = \read_data$285 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$142 [15:0];
+  assign a_word_copy_0_saturated = \$125 [15:0];
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
@@ -4161,9 +4223,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \level$222  = tag[8:7];
   assign \slot$223  = tag[17];
   assign \first_tile$224  = tag[18];
-  assign a_word_copy_0_scaled = { \$127 [23], \$127  };
-  assign a_word_copy_0_rounded = \$129 [15:0];
-  assign a_word_copy_0_wide = { \$127 [23], \$127  };
+  assign a_word_copy_0_scaled = { \$110 [23], \$110  };
+  assign a_word_copy_0_rounded = \$112 [15:0];
+  assign a_word_copy_0_wide = { \$110 [23], \$110  };
   assign a_word_copy_0_greatest = 16'h7fff;
   assign \trigger$232  = tag_1[0];
   assign \kernel$233  = tag_1[16:13];
@@ -4251,22 +4313,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \loading$376  = loading;
   assign loaded = parameter_0;
   assign \hold$379  = hold;
-  assign write_enable = { \$222 , \$216 , \$210 , \$204 , \$198 , \$192 , \$186 , \$180  };
+  assign write_enable = { \$205 , \$199 , \$193 , \$187 , \$181 , \$175 , \$169 , \$163  };
   assign \lane$389  = 3'h0;
   assign \hold$391  = hold;
-  assign \write_enable$397  = { \$270 , \$264 , \$258 , \$252 , \$246 , \$240 , \$234 , \$228  };
+  assign \write_enable$397  = { \$253 , \$247 , \$241 , \$235 , \$229 , \$223 , \$217 , \$211  };
   assign row_x = \write_address$402 ;
   assign \write_data$404  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
-  assign \write_enable$406  = { \$294 , \$291 , \$288 , \$285 , \$282 , \$279 , \$276 , \$273  };
+  assign \write_enable$406  = { \$277 , \$274 , \$271 , \$268 , \$265 , \$262 , \$259 , \$256  };
   assign \row$410  = \read_address$409 ;
   assign row_y = \write_address$411 ;
   assign \write_data$413  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
-  assign \write_enable$414  = { \$318 , \$315 , \$312 , \$309 , \$306 , \$303 , \$300 , \$297  };
+  assign \write_enable$414  = { \$301 , \$298 , \$295 , \$292 , \$289 , \$286 , \$283 , \$280  };
   assign \hold$417  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$429  = { \$415 , \$403 , \$391 , \$379 , \$367 , \$355 , \$343 , \$331  };
+  assign \write_enable$429  = { \$398 , \$386 , \$374 , \$362 , \$350 , \$338 , \$326 , \$314  };
   assign \lane$431  = 3'h0;
-  assign \write_enable$439  = { \$512 , \$500 , \$488 , \$476 , \$464 , \$452 , \$440 , \$428  };
+  assign \write_enable$439  = { \$495 , \$483 , \$471 , \$459 , \$447 , \$435 , \$423 , \$411  };
   assign \lane$440  = 3'h0;
   assign \count$443  = count;
   assign available = samples_ready;
@@ -4848,24 +4910,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \words$428[0]  = \words$428 ;
   assign \row_enables[0]  = row_enables[7:0];
   assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$367 [0] = \$174 ;
+  assign \tag$367 [0] = \$157 ;
   assign \tag$367 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$173 ;
+  assign ready_6[0] = \$156 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$172 ;
+  assign ready_5[0] = \$155 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$171 ;
+  assign ready_4[0] = \$154 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$170 ;
+  assign ready_3[0] = \$153 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$169 ;
+  assign ready_2[0] = \$152 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$168 ;
+  assign ready_1[0] = \$151 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$167 ;
+  assign ready_0[0] = \$150 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$165 ;
-  assign source[19:1] = \$161 [19:1];
+  assign source[0] = \$148 ;
+  assign source[19:1] = \$144 [19:1];
   assign old_row[191:168] = old_row_7;
   assign old_row[167:144] = old_row_6;
   assign old_row[143:120] = old_row_5;
@@ -4875,237 +4937,237 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign old_row[47:24] = old_row_1;
   assign old_row[23:0] = old_row_0;
   assign \$2  = a_row_unneeded_4;
+  assign \$3  = a_row_unneeded_4;
   assign \$4  = a_row_unneeded_4;
+  assign \$5  = a_row_unneeded_4;
   assign \$6  = a_row_unneeded_4;
+  assign \$7  = a_row_unneeded_4;
   assign \$8  = a_row_unneeded_4;
-  assign \$10  = a_row_unneeded_4;
-  assign \$12  = a_row_unneeded_4;
-  assign \$14  = a_row_unneeded_4;
-  assign \$16  = a_row_unneeded_4;
-  assign \$19  = a_word_unneeded_5;
-  assign \$127  = a_word_picked;
-  assign \$129  = { \$128 [17], \$128 [17:1] };
-  assign \$141 [15] = \$127 [23];
-  assign \$141 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$28  = old_row_unshared;
+  assign \$9  = a_row_unneeded_4;
+  assign \$11  = a_word_unneeded_5;
+  assign \$19  = old_row_unshared;
+  assign \$21  = old_row_unshared;
+  assign \$23  = old_row_unshared;
+  assign \$25  = old_row_unshared;
+  assign \$27  = old_row_unshared;
+  assign \$29  = old_row_unshared;
   assign \$31  = old_row_unshared;
-  assign \$34  = old_row_unshared;
-  assign \$37  = old_row_unshared;
-  assign \$40  = old_row_unshared;
-  assign \$43  = old_row_unshared;
-  assign \$46  = old_row_unshared;
-  assign \$49  = old_row_unshared;
-  assign \$55  = 1'h1;
-  assign \$56  = \$54 ;
-  assign \$61  = 1'h1;
-  assign \$62  = \$60 ;
-  assign \$68  = 2'h0;
-  assign \$71  = 2'h0;
-  assign \$74  = 2'h0;
-  assign \$77  = 2'h0;
-  assign \$80  = 2'h0;
-  assign \$83  = 2'h0;
-  assign \$86  = 2'h0;
-  assign \$89  = 2'h0;
-  assign \$92  = 2'h0;
-  assign \$95  = 2'h0;
-  assign \$98  = 2'h0;
-  assign \$101  = 2'h0;
-  assign \$104  = 2'h0;
-  assign \$107  = 2'h0;
-  assign \$110  = 2'h0;
-  assign a_word_raw_0 = { \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23], \$126 [23:7] };
-  assign \$143  = a_row_0;
+  assign \$33  = old_row_unshared;
+  assign \$38  = 1'h1;
+  assign \$39  = \$37 ;
+  assign \$44  = 1'h1;
+  assign \$45  = \$43 ;
+  assign \$51  = 2'h0;
+  assign \$54  = 2'h0;
+  assign \$57  = 2'h0;
+  assign \$60  = 2'h0;
+  assign \$63  = 2'h0;
+  assign \$66  = 2'h0;
+  assign \$69  = 2'h0;
+  assign \$72  = 2'h0;
+  assign \$75  = 2'h0;
+  assign \$78  = 2'h0;
+  assign \$81  = 2'h0;
+  assign \$84  = 2'h0;
+  assign \$87  = 2'h0;
+  assign \$90  = 2'h0;
+  assign \$93  = 2'h0;
+  assign a_word_raw_0 = { \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23:7] };
+  assign \$110  = a_word_picked;
+  assign \$112  = { \$111 [17], \$111 [17:1] };
+  assign \$124 [15] = \$110 [23];
+  assign \$124 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$126  = a_row_0;
   assign b = b_row_0;
-  assign \$145  = a_row_1;
+  assign \$128  = a_row_1;
   assign \b$242  = b_row_1;
-  assign \$147  = a_row_2;
+  assign \$130  = a_row_2;
   assign \b$246  = b_row_2;
-  assign \$149  = a_row_3;
+  assign \$132  = a_row_3;
   assign \b$250  = b_row_3;
-  assign \$151  = a_row_4;
+  assign \$134  = a_row_4;
   assign \b$254  = b_row_4;
-  assign \$153  = a_row_5;
+  assign \$136  = a_row_5;
   assign \b$258  = b_row_5;
-  assign \$155  = a_row_6;
+  assign \$138  = a_row_6;
   assign \b$262  = b_row_6;
-  assign \$157  = a_row_7;
+  assign \$140  = a_row_7;
   assign \b$266  = b_row_7;
   assign blocked = 1'h0;
-  assign \$175  = 1'h1;
+  assign \$158  = 1'h1;
+  assign \$159  = 1'h0;
+  assign \$160  = \active$390 [2];
+  assign \$164  = 1'h0;
+  assign \$165  = 1'h0;
+  assign \$166  = \active$390 [2];
+  assign \$170  = 1'h0;
+  assign \$171  = 1'h0;
+  assign \$172  = \active$390 [2];
   assign \$176  = 1'h0;
-  assign \$177  = \active$390 [2];
-  assign \$181  = 1'h0;
+  assign \$177  = 1'h0;
+  assign \$178  = \active$390 [2];
   assign \$182  = 1'h0;
-  assign \$183  = \active$390 [2];
-  assign \$187  = 1'h0;
+  assign \$183  = 1'h0;
+  assign \$184  = \active$390 [2];
   assign \$188  = 1'h0;
-  assign \$189  = \active$390 [2];
-  assign \$193  = 1'h0;
+  assign \$189  = 1'h0;
+  assign \$190  = \active$390 [2];
   assign \$194  = 1'h0;
-  assign \$195  = \active$390 [2];
-  assign \$199  = 1'h0;
+  assign \$195  = 1'h0;
+  assign \$196  = \active$390 [2];
   assign \$200  = 1'h0;
-  assign \$201  = \active$390 [2];
-  assign \$205  = 1'h0;
-  assign \$206  = 1'h0;
-  assign \$207  = \active$390 [2];
-  assign \$211  = 1'h0;
+  assign \$201  = 1'h0;
+  assign \$202  = \active$390 [2];
+  assign \$206  = 1'h1;
+  assign \$207  = 1'h0;
+  assign \$208  = \active$390 [3];
   assign \$212  = 1'h0;
-  assign \$213  = \active$390 [2];
-  assign \$217  = 1'h0;
+  assign \$213  = 1'h0;
+  assign \$214  = \active$390 [3];
   assign \$218  = 1'h0;
-  assign \$219  = \active$390 [2];
-  assign \$223  = 1'h1;
+  assign \$219  = 1'h0;
+  assign \$220  = \active$390 [3];
   assign \$224  = 1'h0;
-  assign \$225  = \active$390 [3];
-  assign \$229  = 1'h0;
+  assign \$225  = 1'h0;
+  assign \$226  = \active$390 [3];
   assign \$230  = 1'h0;
-  assign \$231  = \active$390 [3];
-  assign \$235  = 1'h0;
+  assign \$231  = 1'h0;
+  assign \$232  = \active$390 [3];
   assign \$236  = 1'h0;
-  assign \$237  = \active$390 [3];
-  assign \$241  = 1'h0;
+  assign \$237  = 1'h0;
+  assign \$238  = \active$390 [3];
   assign \$242  = 1'h0;
-  assign \$243  = \active$390 [3];
-  assign \$247  = 1'h0;
+  assign \$243  = 1'h0;
+  assign \$244  = \active$390 [3];
   assign \$248  = 1'h0;
-  assign \$249  = \active$390 [3];
-  assign \$253  = 1'h0;
-  assign \$254  = 1'h0;
-  assign \$255  = \active$390 [3];
-  assign \$259  = 1'h0;
-  assign \$260  = 1'h0;
-  assign \$261  = \active$390 [3];
-  assign \$265  = 1'h0;
-  assign \$266  = 1'h0;
-  assign \$267  = \active$390 [3];
-  assign \$273  = \$272 ;
-  assign \$276  = \$275 ;
-  assign \$279  = \$278 ;
-  assign \$282  = \$281 ;
-  assign \$285  = \$284 ;
-  assign \$288  = \$287 ;
-  assign \$291  = \$290 ;
-  assign \$294  = \$293 ;
-  assign \$297  = \$296 ;
-  assign \$300  = \$299 ;
-  assign \$303  = \$302 ;
-  assign \$306  = \$305 ;
-  assign \$309  = \$308 ;
-  assign \$312  = \$311 ;
-  assign \$315  = \$314 ;
-  assign \$318  = \$317 ;
-  assign \$320  = 1'h1;
-  assign \$321  = 1'h0;
-  assign \$322  = \active$390 [0];
-  assign \$324  = 1'h1;
-  assign \$325  = \$323 ;
-  assign \$330  = \$329 ;
+  assign \$249  = 1'h0;
+  assign \$250  = \active$390 [3];
+  assign \$256  = \$255 ;
+  assign \$259  = \$258 ;
+  assign \$262  = \$261 ;
+  assign \$265  = \$264 ;
+  assign \$268  = \$267 ;
+  assign \$271  = \$270 ;
+  assign \$274  = \$273 ;
+  assign \$277  = \$276 ;
+  assign \$280  = \$279 ;
+  assign \$283  = \$282 ;
+  assign \$286  = \$285 ;
+  assign \$289  = \$288 ;
+  assign \$292  = \$291 ;
+  assign \$295  = \$294 ;
+  assign \$298  = \$297 ;
+  assign \$301  = \$300 ;
+  assign \$303  = 1'h1;
+  assign \$304  = 1'h0;
+  assign \$305  = \active$390 [0];
+  assign \$307  = 1'h1;
+  assign \$308  = \$306 ;
+  assign \$313  = \$312 ;
+  assign \$315  = 1'h0;
+  assign \$316  = 1'h0;
+  assign \$317  = \active$390 [0];
+  assign \$319  = 1'h0;
+  assign \$320  = 1'h0;
+  assign \$322  = \$321 ;
+  assign \$325  = \$324 ;
+  assign \$327  = 1'h0;
+  assign \$328  = 1'h0;
+  assign \$329  = \active$390 [0];
+  assign \$331  = 1'h0;
   assign \$332  = 1'h0;
-  assign \$333  = 1'h0;
-  assign \$334  = \active$390 [0];
-  assign \$336  = 1'h0;
-  assign \$337  = 1'h0;
-  assign \$339  = \$338 ;
-  assign \$342  = \$341 ;
+  assign \$334  = \$333 ;
+  assign \$337  = \$336 ;
+  assign \$339  = 1'h0;
+  assign \$340  = 1'h0;
+  assign \$341  = \active$390 [0];
+  assign \$343  = 1'h0;
   assign \$344  = 1'h0;
-  assign \$345  = 1'h0;
-  assign \$346  = \active$390 [0];
-  assign \$348  = 1'h0;
-  assign \$349  = 1'h0;
-  assign \$351  = \$350 ;
-  assign \$354  = \$353 ;
+  assign \$346  = \$345 ;
+  assign \$349  = \$348 ;
+  assign \$351  = 1'h0;
+  assign \$352  = 1'h0;
+  assign \$353  = \active$390 [0];
+  assign \$355  = 1'h0;
   assign \$356  = 1'h0;
-  assign \$357  = 1'h0;
-  assign \$358  = \active$390 [0];
-  assign \$360  = 1'h0;
-  assign \$361  = 1'h0;
-  assign \$363  = \$362 ;
-  assign \$366  = \$365 ;
+  assign \$358  = \$357 ;
+  assign \$361  = \$360 ;
+  assign \$363  = 1'h0;
+  assign \$364  = 1'h0;
+  assign \$365  = \active$390 [0];
+  assign \$367  = 1'h0;
   assign \$368  = 1'h0;
-  assign \$369  = 1'h0;
-  assign \$370  = \active$390 [0];
-  assign \$372  = 1'h0;
-  assign \$373  = 1'h0;
-  assign \$375  = \$374 ;
-  assign \$378  = \$377 ;
+  assign \$370  = \$369 ;
+  assign \$373  = \$372 ;
+  assign \$375  = 1'h0;
+  assign \$376  = 1'h0;
+  assign \$377  = \active$390 [0];
+  assign \$379  = 1'h0;
   assign \$380  = 1'h0;
-  assign \$381  = 1'h0;
-  assign \$382  = \active$390 [0];
-  assign \$384  = 1'h0;
-  assign \$385  = 1'h0;
-  assign \$387  = \$386 ;
-  assign \$390  = \$389 ;
+  assign \$382  = \$381 ;
+  assign \$385  = \$384 ;
+  assign \$387  = 1'h0;
+  assign \$388  = 1'h0;
+  assign \$389  = \active$390 [0];
+  assign \$391  = 1'h0;
   assign \$392  = 1'h0;
-  assign \$393  = 1'h0;
-  assign \$394  = \active$390 [0];
-  assign \$396  = 1'h0;
-  assign \$397  = 1'h0;
-  assign \$399  = \$398 ;
-  assign \$402  = \$401 ;
-  assign \$404  = 1'h0;
-  assign \$405  = 1'h0;
-  assign \$406  = \active$390 [0];
-  assign \$408  = 1'h0;
-  assign \$409  = 1'h0;
-  assign \$411  = \$410 ;
-  assign \$414  = \$413 ;
-  assign \$417  = 1'h1;
-  assign \$418  = 1'h0;
-  assign \$419  = \active$390 [1];
-  assign \$421  = 1'h1;
-  assign \$422  = \$420 ;
-  assign \$427  = \$426 ;
+  assign \$394  = \$393 ;
+  assign \$397  = \$396 ;
+  assign \$400  = 1'h1;
+  assign \$401  = 1'h0;
+  assign \$402  = \active$390 [1];
+  assign \$404  = 1'h1;
+  assign \$405  = \$403 ;
+  assign \$410  = \$409 ;
+  assign \$412  = 1'h0;
+  assign \$413  = 1'h0;
+  assign \$414  = \active$390 [1];
+  assign \$416  = 1'h0;
+  assign \$417  = 1'h0;
+  assign \$419  = \$418 ;
+  assign \$422  = \$421 ;
+  assign \$424  = 1'h0;
+  assign \$425  = 1'h0;
+  assign \$426  = \active$390 [1];
+  assign \$428  = 1'h0;
   assign \$429  = 1'h0;
-  assign \$430  = 1'h0;
-  assign \$431  = \active$390 [1];
-  assign \$433  = 1'h0;
-  assign \$434  = 1'h0;
-  assign \$436  = \$435 ;
-  assign \$439  = \$438 ;
+  assign \$431  = \$430 ;
+  assign \$434  = \$433 ;
+  assign \$436  = 1'h0;
+  assign \$437  = 1'h0;
+  assign \$438  = \active$390 [1];
+  assign \$440  = 1'h0;
   assign \$441  = 1'h0;
-  assign \$442  = 1'h0;
-  assign \$443  = \active$390 [1];
-  assign \$445  = 1'h0;
-  assign \$446  = 1'h0;
-  assign \$448  = \$447 ;
-  assign \$451  = \$450 ;
+  assign \$443  = \$442 ;
+  assign \$446  = \$445 ;
+  assign \$448  = 1'h0;
+  assign \$449  = 1'h0;
+  assign \$450  = \active$390 [1];
+  assign \$452  = 1'h0;
   assign \$453  = 1'h0;
-  assign \$454  = 1'h0;
-  assign \$455  = \active$390 [1];
-  assign \$457  = 1'h0;
-  assign \$458  = 1'h0;
-  assign \$460  = \$459 ;
-  assign \$463  = \$462 ;
+  assign \$455  = \$454 ;
+  assign \$458  = \$457 ;
+  assign \$460  = 1'h0;
+  assign \$461  = 1'h0;
+  assign \$462  = \active$390 [1];
+  assign \$464  = 1'h0;
   assign \$465  = 1'h0;
-  assign \$466  = 1'h0;
-  assign \$467  = \active$390 [1];
-  assign \$469  = 1'h0;
-  assign \$470  = 1'h0;
-  assign \$472  = \$471 ;
-  assign \$475  = \$474 ;
+  assign \$467  = \$466 ;
+  assign \$470  = \$469 ;
+  assign \$472  = 1'h0;
+  assign \$473  = 1'h0;
+  assign \$474  = \active$390 [1];
+  assign \$476  = 1'h0;
   assign \$477  = 1'h0;
-  assign \$478  = 1'h0;
-  assign \$479  = \active$390 [1];
-  assign \$481  = 1'h0;
-  assign \$482  = 1'h0;
-  assign \$484  = \$483 ;
-  assign \$487  = \$486 ;
+  assign \$479  = \$478 ;
+  assign \$482  = \$481 ;
+  assign \$484  = 1'h0;
+  assign \$485  = 1'h0;
+  assign \$486  = \active$390 [1];
+  assign \$488  = 1'h0;
   assign \$489  = 1'h0;
-  assign \$490  = 1'h0;
-  assign \$491  = \active$390 [1];
-  assign \$493  = 1'h0;
-  assign \$494  = 1'h0;
-  assign \$496  = \$495 ;
-  assign \$499  = \$498 ;
-  assign \$501  = 1'h0;
-  assign \$502  = 1'h0;
-  assign \$503  = \active$390 [1];
-  assign \$505  = 1'h0;
-  assign \$506  = 1'h0;
-  assign \$508  = \$507 ;
-  assign \$511  = \$510 ;
+  assign \$491  = \$490 ;
+  assign \$494  = \$493 ;
 endmodule
 
 module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
@@ -6108,26 +6170,26 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$474$0 , \port$486$0 , \port$498$0 , \port$510$0 , \port$522$0 , \port$534$0 , \port$546$0 , \port$558$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$491$0 , \port$503$0 , \port$515$0 , \port$527$0 , \port$539$0 , \port$551$0 , \port$563$0 , \port$575$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$474$0 ;
-  wire \port$474$0 ;
-  input \port$486$0 ;
-  wire \port$486$0 ;
-  input \port$498$0 ;
-  wire \port$498$0 ;
-  input \port$510$0 ;
-  wire \port$510$0 ;
-  input \port$522$0 ;
-  wire \port$522$0 ;
-  input \port$534$0 ;
-  wire \port$534$0 ;
-  input \port$546$0 ;
-  wire \port$546$0 ;
-  input \port$558$0 ;
-  wire \port$558$0 ;
+  input \port$491$0 ;
+  wire \port$491$0 ;
+  input \port$503$0 ;
+  wire \port$503$0 ;
+  input \port$515$0 ;
+  wire \port$515$0 ;
+  input \port$527$0 ;
+  wire \port$527$0 ;
+  input \port$539$0 ;
+  wire \port$539$0 ;
+  input \port$551$0 ;
+  wire \port$551$0 ;
+  input \port$563$0 ;
+  wire \port$563$0 ;
+  input \port$575$0 ;
+  wire \port$575$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7318,21 +7380,21 @@ module \core.bank_row16_0 (rst, \port$474$0 , \port$486$0 , \port$498$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$474$0 )
+    if (\port$491$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$486$0 )
+    if (\port$503$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$498$0 )
+    if (\port$515$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$510$0 )
+    if (\port$527$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$522$0 )
+    if (\port$539$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$534$0 )
+    if (\port$551$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$546$0 )
+    if (\port$563$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$558$0 )
+    if (\port$575$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7355,32 +7417,32 @@ module \core.bank_row16_0 (rst, \port$474$0 , \port$486$0 , \port$498$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$558$0 , \port$546$0 , \port$534$0 , \port$522$0 , \port$510$0 , \port$498$0 , \port$486$0 , \port$474$0  };
-  assign write_enable = { \port$558$0 , \port$546$0 , \port$534$0 , \port$522$0 , \port$510$0 , \port$498$0 , \port$486$0 , \port$474$0  };
+  assign write__en = { \port$575$0 , \port$563$0 , \port$551$0 , \port$539$0 , \port$527$0 , \port$515$0 , \port$503$0 , \port$491$0  };
+  assign write_enable = { \port$575$0 , \port$563$0 , \port$551$0 , \port$539$0 , \port$527$0 , \port$515$0 , \port$503$0 , \port$491$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$577$0 , \port$589$0 , \port$601$0 , \port$613$0 , \port$625$0 , \port$637$0 , \port$649$0 , \port$661$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$594$0 , \port$606$0 , \port$618$0 , \port$630$0 , \port$642$0 , \port$654$0 , \port$666$0 , \port$678$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$577$0 ;
-  wire \port$577$0 ;
-  input \port$589$0 ;
-  wire \port$589$0 ;
-  input \port$601$0 ;
-  wire \port$601$0 ;
-  input \port$613$0 ;
-  wire \port$613$0 ;
-  input \port$625$0 ;
-  wire \port$625$0 ;
-  input \port$637$0 ;
-  wire \port$637$0 ;
-  input \port$649$0 ;
-  wire \port$649$0 ;
-  input \port$661$0 ;
-  wire \port$661$0 ;
+  input \port$594$0 ;
+  wire \port$594$0 ;
+  input \port$606$0 ;
+  wire \port$606$0 ;
+  input \port$618$0 ;
+  wire \port$618$0 ;
+  input \port$630$0 ;
+  wire \port$630$0 ;
+  input \port$642$0 ;
+  wire \port$642$0 ;
+  input \port$654$0 ;
+  wire \port$654$0 ;
+  input \port$666$0 ;
+  wire \port$666$0 ;
+  input \port$678$0 ;
+  wire \port$678$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7905,21 +7967,21 @@ module \core.bank_row16_1 (rst, \port$577$0 , \port$589$0 , \port$601$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$577$0 )
+    if (\port$594$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$589$0 )
+    if (\port$606$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$601$0 )
+    if (\port$618$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$613$0 )
+    if (\port$630$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$625$0 )
+    if (\port$642$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$637$0 )
+    if (\port$654$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$649$0 )
+    if (\port$666$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$661$0 )
+    if (\port$678$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7938,8 +8000,8 @@ module \core.bank_row16_1 (rst, \port$577$0 , \port$589$0 , \port$601$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$661$0 , \port$649$0 , \port$637$0 , \port$625$0 , \port$613$0 , \port$601$0 , \port$589$0 , \port$577$0  };
-  assign write_enable = { \port$661$0 , \port$649$0 , \port$637$0 , \port$625$0 , \port$613$0 , \port$601$0 , \port$589$0 , \port$577$0  };
+  assign write__en = { \port$678$0 , \port$666$0 , \port$654$0 , \port$642$0 , \port$630$0 , \port$618$0 , \port$606$0 , \port$594$0  };
+  assign write_enable = { \port$678$0 , \port$666$0 , \port$654$0 , \port$642$0 , \port$630$0 , \port$618$0 , \port$606$0 , \port$594$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -7947,26 +8009,26 @@ module \core.bank_row16_1 (rst, \port$577$0 , \port$589$0 , \port$601$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$311$0 , \port$317$0 , \port$323$0 , \port$329$0 , \port$335$0 , \port$341$0 , \port$347$0 , \port$353$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$328$0 , \port$334$0 , \port$340$0 , \port$346$0 , \port$352$0 , \port$358$0 , \port$364$0 , \port$370$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$311$0 ;
-  wire \port$311$0 ;
-  input \port$317$0 ;
-  wire \port$317$0 ;
-  input \port$323$0 ;
-  wire \port$323$0 ;
-  input \port$329$0 ;
-  wire \port$329$0 ;
-  input \port$335$0 ;
-  wire \port$335$0 ;
-  input \port$341$0 ;
-  wire \port$341$0 ;
-  input \port$347$0 ;
-  wire \port$347$0 ;
-  input \port$353$0 ;
-  wire \port$353$0 ;
+  input \port$328$0 ;
+  wire \port$328$0 ;
+  input \port$334$0 ;
+  wire \port$334$0 ;
+  input \port$340$0 ;
+  wire \port$340$0 ;
+  input \port$346$0 ;
+  wire \port$346$0 ;
+  input \port$352$0 ;
+  wire \port$352$0 ;
+  input \port$358$0 ;
+  wire \port$358$0 ;
+  input \port$364$0 ;
+  wire \port$364$0 ;
+  input \port$370$0 ;
+  wire \port$370$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8016,21 +8078,21 @@ module \core.bank_row24_0 (rst, \port$311$0 , \port$317$0 , \port$323$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$311$0 )
+    if (\port$328$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$317$0 )
+    if (\port$334$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$323$0 )
+    if (\port$340$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$329$0 )
+    if (\port$346$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$335$0 )
+    if (\port$352$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$341$0 )
+    if (\port$358$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$347$0 )
+    if (\port$364$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$353$0 )
+    if (\port$370$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8053,32 +8115,32 @@ module \core.bank_row24_0 (rst, \port$311$0 , \port$317$0 , \port$323$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$353$0 , \port$347$0 , \port$341$0 , \port$335$0 , \port$329$0 , \port$323$0 , \port$317$0 , \port$311$0  };
-  assign write_enable = { \port$353$0 , \port$347$0 , \port$341$0 , \port$335$0 , \port$329$0 , \port$323$0 , \port$317$0 , \port$311$0  };
+  assign write__en = { \port$370$0 , \port$364$0 , \port$358$0 , \port$352$0 , \port$346$0 , \port$340$0 , \port$334$0 , \port$328$0  };
+  assign write_enable = { \port$370$0 , \port$364$0 , \port$358$0 , \port$352$0 , \port$346$0 , \port$340$0 , \port$334$0 , \port$328$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$363$0 , \port$369$0 , \port$375$0 , \port$381$0 , \port$387$0 , \port$393$0 , \port$399$0 , \port$405$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$380$0 , \port$386$0 , \port$392$0 , \port$398$0 , \port$404$0 , \port$410$0 , \port$416$0 , \port$422$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$363$0 ;
-  wire \port$363$0 ;
-  input \port$369$0 ;
-  wire \port$369$0 ;
-  input \port$375$0 ;
-  wire \port$375$0 ;
-  input \port$381$0 ;
-  wire \port$381$0 ;
-  input \port$387$0 ;
-  wire \port$387$0 ;
-  input \port$393$0 ;
-  wire \port$393$0 ;
-  input \port$399$0 ;
-  wire \port$399$0 ;
-  input \port$405$0 ;
-  wire \port$405$0 ;
+  input \port$380$0 ;
+  wire \port$380$0 ;
+  input \port$386$0 ;
+  wire \port$386$0 ;
+  input \port$392$0 ;
+  wire \port$392$0 ;
+  input \port$398$0 ;
+  wire \port$398$0 ;
+  input \port$404$0 ;
+  wire \port$404$0 ;
+  input \port$410$0 ;
+  wire \port$410$0 ;
+  input \port$416$0 ;
+  wire \port$416$0 ;
+  input \port$422$0 ;
+  wire \port$422$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8111,21 +8173,21 @@ module \core.bank_row24_1 (rst, \port$363$0 , \port$369$0 , \port$375$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$363$0 )
+    if (\port$380$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$369$0 )
+    if (\port$386$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$375$0 )
+    if (\port$392$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$381$0 )
+    if (\port$398$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$387$0 )
+    if (\port$404$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$393$0 )
+    if (\port$410$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$399$0 )
+    if (\port$416$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$405$0 )
+    if (\port$422$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8148,38 +8210,38 @@ module \core.bank_row24_1 (rst, \port$363$0 , \port$369$0 , \port$375$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$405$0 , \port$399$0 , \port$393$0 , \port$387$0 , \port$381$0 , \port$375$0 , \port$369$0 , \port$363$0  };
-  assign write_enable = { \port$405$0 , \port$399$0 , \port$393$0 , \port$387$0 , \port$381$0 , \port$375$0 , \port$369$0 , \port$363$0  };
+  assign write__en = { \port$422$0 , \port$416$0 , \port$410$0 , \port$404$0 , \port$398$0 , \port$392$0 , \port$386$0 , \port$380$0  };
+  assign write_enable = { \port$422$0 , \port$416$0 , \port$410$0 , \port$404$0 , \port$398$0 , \port$392$0 , \port$386$0 , \port$380$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$410$0 , \port$413$0 , \port$416$0 , \port$419$0 , \port$422$0 , \port$425$0 , \port$428$0 , \port$431$0 , read__addr, read_data, \port$3330$0 , write__addr, clk);
+module \core.bank_x (rst, \port$427$0 , \port$430$0 , \port$433$0 , \port$436$0 , \port$439$0 , \port$442$0 , \port$445$0 , \port$448$0 , read__addr, read_data, \port$3356$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$410$0 ;
-  wire \port$410$0 ;
-  input \port$413$0 ;
-  wire \port$413$0 ;
-  input \port$416$0 ;
-  wire \port$416$0 ;
-  input \port$419$0 ;
-  wire \port$419$0 ;
-  input \port$422$0 ;
-  wire \port$422$0 ;
-  input \port$425$0 ;
-  wire \port$425$0 ;
-  input \port$428$0 ;
-  wire \port$428$0 ;
-  input \port$431$0 ;
-  wire \port$431$0 ;
+  input \port$427$0 ;
+  wire \port$427$0 ;
+  input \port$430$0 ;
+  wire \port$430$0 ;
+  input \port$433$0 ;
+  wire \port$433$0 ;
+  input \port$436$0 ;
+  wire \port$436$0 ;
+  input \port$439$0 ;
+  wire \port$439$0 ;
+  input \port$442$0 ;
+  wire \port$442$0 ;
+  input \port$445$0 ;
+  wire \port$445$0 ;
+  input \port$448$0 ;
+  wire \port$448$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3330$0 ;
-  wire [15:0] \port$3330$0 ;
+  input [15:0] \port$3356$0 ;
+  wire [15:0] \port$3356$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8278,22 +8340,22 @@ module \core.bank_x (rst, \port$410$0 , \port$413$0 , \port$416$0 , \port$419$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$410$0 )
-      memory[write__addr][15:0] <= \port$3330$0 ;
-    if (\port$413$0 )
-      memory[write__addr][31:16] <= \port$3330$0 ;
-    if (\port$416$0 )
-      memory[write__addr][47:32] <= \port$3330$0 ;
-    if (\port$419$0 )
-      memory[write__addr][63:48] <= \port$3330$0 ;
-    if (\port$422$0 )
-      memory[write__addr][79:64] <= \port$3330$0 ;
-    if (\port$425$0 )
-      memory[write__addr][95:80] <= \port$3330$0 ;
-    if (\port$428$0 )
-      memory[write__addr][111:96] <= \port$3330$0 ;
-    if (\port$431$0 )
-      memory[write__addr][127:112] <= \port$3330$0 ;
+    if (\port$427$0 )
+      memory[write__addr][15:0] <= \port$3356$0 ;
+    if (\port$430$0 )
+      memory[write__addr][31:16] <= \port$3356$0 ;
+    if (\port$433$0 )
+      memory[write__addr][47:32] <= \port$3356$0 ;
+    if (\port$436$0 )
+      memory[write__addr][63:48] <= \port$3356$0 ;
+    if (\port$439$0 )
+      memory[write__addr][79:64] <= \port$3356$0 ;
+    if (\port$442$0 )
+      memory[write__addr][95:80] <= \port$3356$0 ;
+    if (\port$445$0 )
+      memory[write__addr][111:96] <= \port$3356$0 ;
+    if (\port$448$0 )
+      memory[write__addr][127:112] <= \port$3356$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8310,10 +8372,10 @@ module \core.bank_x (rst, \port$410$0 , \port$413$0 , \port$416$0 , \port$419$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
-  assign write_data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
-  assign write__en = { \port$431$0 , \port$428$0 , \port$425$0 , \port$422$0 , \port$419$0 , \port$416$0 , \port$413$0 , \port$410$0  };
-  assign write_enable = { \port$431$0 , \port$428$0 , \port$425$0 , \port$422$0 , \port$419$0 , \port$416$0 , \port$413$0 , \port$410$0  };
+  assign write__data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
+  assign write_data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
+  assign write__en = { \port$448$0 , \port$445$0 , \port$442$0 , \port$439$0 , \port$436$0 , \port$433$0 , \port$430$0 , \port$427$0  };
+  assign write_enable = { \port$448$0 , \port$445$0 , \port$442$0 , \port$439$0 , \port$436$0 , \port$433$0 , \port$430$0 , \port$427$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8321,30 +8383,30 @@ module \core.bank_x (rst, \port$410$0 , \port$413$0 , \port$416$0 , \port$419$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$434$0 , \port$437$0 , \port$440$0 , \port$443$0 , \port$446$0 , \port$449$0 , \port$452$0 , \port$455$0 , read_data, \port$3330$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 , \port$463$0 , \port$466$0 , \port$469$0 , \port$472$0 , read_data, \port$3356$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$434$0 ;
-  wire \port$434$0 ;
-  input \port$437$0 ;
-  wire \port$437$0 ;
-  input \port$440$0 ;
-  wire \port$440$0 ;
-  input \port$443$0 ;
-  wire \port$443$0 ;
-  input \port$446$0 ;
-  wire \port$446$0 ;
-  input \port$449$0 ;
-  wire \port$449$0 ;
-  input \port$452$0 ;
-  wire \port$452$0 ;
-  input \port$455$0 ;
-  wire \port$455$0 ;
+  input \port$451$0 ;
+  wire \port$451$0 ;
+  input \port$454$0 ;
+  wire \port$454$0 ;
+  input \port$457$0 ;
+  wire \port$457$0 ;
+  input \port$460$0 ;
+  wire \port$460$0 ;
+  input \port$463$0 ;
+  wire \port$463$0 ;
+  input \port$466$0 ;
+  wire \port$466$0 ;
+  input \port$469$0 ;
+  wire \port$469$0 ;
+  input \port$472$0 ;
+  wire \port$472$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3330$0 ;
-  wire [15:0] \port$3330$0 ;
+  input [15:0] \port$3356$0 ;
+  wire [15:0] \port$3356$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8426,22 +8488,22 @@ module \core.bank_y (rst, \port$434$0 , \port$437$0 , \port$440$0 , \port$443$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$434$0 )
-      memory[write__addr][15:0] <= \port$3330$0 ;
-    if (\port$437$0 )
-      memory[write__addr][31:16] <= \port$3330$0 ;
-    if (\port$440$0 )
-      memory[write__addr][47:32] <= \port$3330$0 ;
-    if (\port$443$0 )
-      memory[write__addr][63:48] <= \port$3330$0 ;
-    if (\port$446$0 )
-      memory[write__addr][79:64] <= \port$3330$0 ;
-    if (\port$449$0 )
-      memory[write__addr][95:80] <= \port$3330$0 ;
-    if (\port$452$0 )
-      memory[write__addr][111:96] <= \port$3330$0 ;
-    if (\port$455$0 )
-      memory[write__addr][127:112] <= \port$3330$0 ;
+    if (\port$451$0 )
+      memory[write__addr][15:0] <= \port$3356$0 ;
+    if (\port$454$0 )
+      memory[write__addr][31:16] <= \port$3356$0 ;
+    if (\port$457$0 )
+      memory[write__addr][47:32] <= \port$3356$0 ;
+    if (\port$460$0 )
+      memory[write__addr][63:48] <= \port$3356$0 ;
+    if (\port$463$0 )
+      memory[write__addr][79:64] <= \port$3356$0 ;
+    if (\port$466$0 )
+      memory[write__addr][95:80] <= \port$3356$0 ;
+    if (\port$469$0 )
+      memory[write__addr][111:96] <= \port$3356$0 ;
+    if (\port$472$0 )
+      memory[write__addr][127:112] <= \port$3356$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8458,10 +8520,10 @@ module \core.bank_y (rst, \port$434$0 , \port$437$0 , \port$440$0 , \port$443$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
-  assign write_data = { \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0 , \port$3330$0  };
-  assign write__en = { \port$455$0 , \port$452$0 , \port$449$0 , \port$446$0 , \port$443$0 , \port$440$0 , \port$437$0 , \port$434$0  };
-  assign write_enable = { \port$455$0 , \port$452$0 , \port$449$0 , \port$446$0 , \port$443$0 , \port$440$0 , \port$437$0 , \port$434$0  };
+  assign write__data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
+  assign write_data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
+  assign write__en = { \port$472$0 , \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0  };
+  assign write_enable = { \port$472$0 , \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -9612,49 +9674,49 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \port$3038$0 , \port$3040$0 , \port$3042$0 , \port$3044$0 , \port$3046$0 , loading, loaded, \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , \port$3717$0 , rows
+module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \port$3064$0 , \port$3066$0 , \port$3068$0 , \port$3070$0 , \port$3072$0 , loading, loaded, \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , \port$3733$0 , \port$3738$0 , \port$3743$0 , rows
 , write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3032$0 ;
-  wire [23:0] \port$3032$0 ;
-  input [23:0] \port$3034$0 ;
-  wire [23:0] \port$3034$0 ;
-  input [23:0] \port$3036$0 ;
-  wire [23:0] \port$3036$0 ;
-  input [23:0] \port$3038$0 ;
-  wire [23:0] \port$3038$0 ;
-  input [23:0] \port$3040$0 ;
-  wire [23:0] \port$3040$0 ;
-  input [23:0] \port$3042$0 ;
-  wire [23:0] \port$3042$0 ;
-  input [23:0] \port$3044$0 ;
-  wire [23:0] \port$3044$0 ;
-  input [23:0] \port$3046$0 ;
-  wire [23:0] \port$3046$0 ;
+  input [23:0] \port$3058$0 ;
+  wire [23:0] \port$3058$0 ;
+  input [23:0] \port$3060$0 ;
+  wire [23:0] \port$3060$0 ;
+  input [23:0] \port$3062$0 ;
+  wire [23:0] \port$3062$0 ;
+  input [23:0] \port$3064$0 ;
+  wire [23:0] \port$3064$0 ;
+  input [23:0] \port$3066$0 ;
+  wire [23:0] \port$3066$0 ;
+  input [23:0] \port$3068$0 ;
+  wire [23:0] \port$3068$0 ;
+  input [23:0] \port$3070$0 ;
+  wire [23:0] \port$3070$0 ;
+  input [23:0] \port$3072$0 ;
+  wire [23:0] \port$3072$0 ;
   input loading;
   wire loading;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3682$0 ;
-  wire [35:0] \port$3682$0 ;
-  input [35:0] \port$3687$0 ;
-  wire [35:0] \port$3687$0 ;
-  input [35:0] \port$3692$0 ;
-  wire [35:0] \port$3692$0 ;
-  input [35:0] \port$3697$0 ;
-  wire [35:0] \port$3697$0 ;
-  input [35:0] \port$3702$0 ;
-  wire [35:0] \port$3702$0 ;
-  input [35:0] \port$3707$0 ;
-  wire [35:0] \port$3707$0 ;
-  input [35:0] \port$3712$0 ;
-  wire [35:0] \port$3712$0 ;
-  input [35:0] \port$3717$0 ;
-  wire [35:0] \port$3717$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
+  input [35:0] \port$3728$0 ;
+  wire [35:0] \port$3728$0 ;
+  input [35:0] \port$3733$0 ;
+  wire [35:0] \port$3733$0 ;
+  input [35:0] \port$3738$0 ;
+  wire [35:0] \port$3738$0 ;
+  input [35:0] \port$3743$0 ;
+  wire [35:0] \port$3743$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10921,50 +10983,50 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3032$0 (\port$3032$0 ),
-    .\port$3750$0 (narrow_0_0),
+    .\port$3058$0 (\port$3058$0 ),
+    .\port$3776$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3034$0 (\port$3034$0 ),
-    .\port$3763$0 (narrow_0_1),
+    .\port$3060$0 (\port$3060$0 ),
+    .\port$3789$0 (narrow_0_1),
     .sum(\sum$169 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3036$0 (\port$3036$0 ),
-    .\port$3768$0 (narrow_0_2),
+    .\port$3062$0 (\port$3062$0 ),
+    .\port$3794$0 (narrow_0_2),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3038$0 (\port$3038$0 ),
-    .\port$3773$0 (narrow_0_3),
+    .\port$3064$0 (\port$3064$0 ),
+    .\port$3799$0 (narrow_0_3),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3040$0 (\port$3040$0 ),
-    .\port$3778$0 (narrow_0_4),
+    .\port$3066$0 (\port$3066$0 ),
+    .\port$3804$0 (narrow_0_4),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3042$0 (\port$3042$0 ),
-    .\port$3783$0 (narrow_0_5),
+    .\port$3068$0 (\port$3068$0 ),
+    .\port$3809$0 (narrow_0_5),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3044$0 (\port$3044$0 ),
-    .\port$3788$0 (narrow_0_6),
+    .\port$3070$0 (\port$3070$0 ),
+    .\port$3814$0 (narrow_0_6),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3046$0 (\port$3046$0 ),
-    .\port$3793$0 (narrow_0_7),
+    .\port$3072$0 (\port$3072$0 ),
+    .\port$3819$0 (narrow_0_7),
     .sum(\sum$181 )
   );
   always @* begin
@@ -11231,13 +11293,13 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3717$0 , \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0  };
+  assign totals = { \port$3743$0 , \port$3738$0 , \port$3733$0 , \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
-  assign old = { \port$3046$0 , \port$3044$0 , \port$3042$0 , \port$3040$0 , \port$3038$0 , \port$3036$0 , \port$3034$0 , \port$3032$0  };
+  assign base = { \port$3058$0 [23], \port$3058$0 [23], \port$3058$0 [23], \port$3058$0  };
+  assign old = { \port$3072$0 , \port$3070$0 , \port$3068$0 , \port$3066$0 , \port$3064$0 , \port$3062$0 , \port$3060$0 , \port$3058$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11245,7 +11307,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
+  assign \base$42  = { \port$3060$0 [23], \port$3060$0 [23], \port$3060$0 [23], \port$3060$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11253,7 +11315,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
+  assign \base$58  = { \port$3062$0 [23], \port$3062$0 [23], \port$3062$0 [23], \port$3062$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11261,7 +11323,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
+  assign \base$74  = { \port$3064$0 [23], \port$3064$0 [23], \port$3064$0 [23], \port$3064$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11269,7 +11331,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
+  assign \base$90  = { \port$3066$0 [23], \port$3066$0 [23], \port$3066$0 [23], \port$3066$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11277,7 +11339,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
+  assign \base$106  = { \port$3068$0 [23], \port$3068$0 [23], \port$3068$0 [23], \port$3068$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11285,7 +11347,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
+  assign \base$122  = { \port$3070$0 [23], \port$3070$0 [23], \port$3070$0 [23], \port$3070$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11293,7 +11355,7 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
+  assign \base$138  = { \port$3072$0 [23], \port$3072$0 [23], \port$3072$0 [23], \port$3072$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11325,22 +11387,22 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3682$0 ;
-  assign \totals[1]  = \port$3687$0 ;
-  assign \totals[2]  = \port$3692$0 ;
-  assign \totals[3]  = \port$3697$0 ;
-  assign \totals[4]  = \port$3702$0 ;
-  assign \totals[5]  = \port$3707$0 ;
-  assign \totals[6]  = \port$3712$0 ;
-  assign \totals[7]  = \port$3717$0 ;
-  assign \old[0]  = \port$3032$0 ;
-  assign \old[1]  = \port$3034$0 ;
-  assign \old[2]  = \port$3036$0 ;
-  assign \old[3]  = \port$3038$0 ;
-  assign \old[4]  = \port$3040$0 ;
-  assign \old[5]  = \port$3042$0 ;
-  assign \old[6]  = \port$3044$0 ;
-  assign \old[7]  = \port$3046$0 ;
+  assign \totals[0]  = \port$3708$0 ;
+  assign \totals[1]  = \port$3713$0 ;
+  assign \totals[2]  = \port$3718$0 ;
+  assign \totals[3]  = \port$3723$0 ;
+  assign \totals[4]  = \port$3728$0 ;
+  assign \totals[5]  = \port$3733$0 ;
+  assign \totals[6]  = \port$3738$0 ;
+  assign \totals[7]  = \port$3743$0 ;
+  assign \old[0]  = \port$3058$0 ;
+  assign \old[1]  = \port$3060$0 ;
+  assign \old[2]  = \port$3062$0 ;
+  assign \old[3]  = \port$3064$0 ;
+  assign \old[4]  = \port$3066$0 ;
+  assign \old[5]  = \port$3068$0 ;
+  assign \old[6]  = \port$3070$0 ;
+  assign \old[7]  = \port$3072$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11453,73 +11515,73 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:9] };
-  assign \$3  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:10] };
-  assign \$6  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:11] };
-  assign \$9  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:13] };
+  assign \$1  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:9] };
+  assign \$3  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:10] };
+  assign \$6  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:11] };
+  assign \$9  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:9] };
-  assign \$41  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:10] };
-  assign \$44  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:11] };
-  assign \$47  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:13] };
+  assign \$39  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:9] };
+  assign \$41  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:10] };
+  assign \$44  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:11] };
+  assign \$47  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:9] };
-  assign \$79  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:10] };
-  assign \$82  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:11] };
-  assign \$85  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:13] };
+  assign \$77  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:9] };
+  assign \$79  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:10] };
+  assign \$82  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:11] };
+  assign \$85  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:9] };
-  assign \$117  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:10] };
-  assign \$120  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:11] };
-  assign \$123  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:13] };
+  assign \$115  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:9] };
+  assign \$117  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:10] };
+  assign \$120  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:11] };
+  assign \$123  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:9] };
-  assign \$155  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:10] };
-  assign \$158  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:11] };
-  assign \$161  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:13] };
+  assign \$153  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:9] };
+  assign \$155  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:10] };
+  assign \$158  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:11] };
+  assign \$161  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:9] };
-  assign \$193  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:10] };
-  assign \$196  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:11] };
-  assign \$199  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:13] };
+  assign \$191  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:9] };
+  assign \$193  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:10] };
+  assign \$196  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:11] };
+  assign \$199  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:9] };
-  assign \$231  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:10] };
-  assign \$234  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:11] };
-  assign \$237  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:13] };
+  assign \$229  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:9] };
+  assign \$231  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:10] };
+  assign \$234  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:11] };
+  assign \$237  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:9] };
-  assign \$269  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:10] };
-  assign \$272  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:11] };
-  assign \$275  = { \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35], \port$3717$0 [35:13] };
+  assign \$267  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:9] };
+  assign \$269  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:10] };
+  assign \$272  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:11] };
+  assign \$275  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
@@ -11575,163 +11637,163 @@ module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \
   assign \$413  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3032$0 , \port$3750$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3058$0 , \port$3776$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3032$0 ;
-  wire [23:0] \port$3032$0 ;
-  input [25:0] \port$3750$0 ;
-  wire [25:0] \port$3750$0 ;
+  input [23:0] \port$3058$0 ;
+  wire [23:0] \port$3058$0 ;
+  input [25:0] \port$3776$0 ;
+  wire [25:0] \port$3776$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3032$0 ) - $signed(\port$3750$0 );
-  assign \$2  = alone ? { \port$3750$0 [25], \port$3750$0 [25], \port$3750$0  } : \$1 ;
-  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
-  assign addend = { \port$3750$0 [25], \port$3750$0  };
+  assign \$1  = $signed(\port$3058$0 ) - $signed(\port$3776$0 );
+  assign \$2  = alone ? { \port$3776$0 [25], \port$3776$0 [25], \port$3776$0  } : \$1 ;
+  assign base = { \port$3058$0 [23], \port$3058$0 [23], \port$3058$0 [23], \port$3058$0  };
+  assign addend = { \port$3776$0 [25], \port$3776$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3034$0 , \port$3763$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3060$0 , \port$3789$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3034$0 ;
-  wire [23:0] \port$3034$0 ;
-  input [25:0] \port$3763$0 ;
-  wire [25:0] \port$3763$0 ;
+  input [23:0] \port$3060$0 ;
+  wire [23:0] \port$3060$0 ;
+  input [25:0] \port$3789$0 ;
+  wire [25:0] \port$3789$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3034$0 ) - $signed(\port$3763$0 );
-  assign \$2  = alone ? { \port$3763$0 [25], \port$3763$0 [25], \port$3763$0  } : \$1 ;
-  assign base = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
-  assign addend = { \port$3763$0 [25], \port$3763$0  };
+  assign \$1  = $signed(\port$3060$0 ) - $signed(\port$3789$0 );
+  assign \$2  = alone ? { \port$3789$0 [25], \port$3789$0 [25], \port$3789$0  } : \$1 ;
+  assign base = { \port$3060$0 [23], \port$3060$0 [23], \port$3060$0 [23], \port$3060$0  };
+  assign addend = { \port$3789$0 [25], \port$3789$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3036$0 , \port$3768$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3062$0 , \port$3794$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3036$0 ;
-  wire [23:0] \port$3036$0 ;
-  input [25:0] \port$3768$0 ;
-  wire [25:0] \port$3768$0 ;
+  input [23:0] \port$3062$0 ;
+  wire [23:0] \port$3062$0 ;
+  input [25:0] \port$3794$0 ;
+  wire [25:0] \port$3794$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3036$0 ) - $signed(\port$3768$0 );
-  assign \$2  = alone ? { \port$3768$0 [25], \port$3768$0 [25], \port$3768$0  } : \$1 ;
-  assign base = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
-  assign addend = { \port$3768$0 [25], \port$3768$0  };
+  assign \$1  = $signed(\port$3062$0 ) - $signed(\port$3794$0 );
+  assign \$2  = alone ? { \port$3794$0 [25], \port$3794$0 [25], \port$3794$0  } : \$1 ;
+  assign base = { \port$3062$0 [23], \port$3062$0 [23], \port$3062$0 [23], \port$3062$0  };
+  assign addend = { \port$3794$0 [25], \port$3794$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3038$0 , \port$3773$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3064$0 , \port$3799$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3038$0 ;
-  wire [23:0] \port$3038$0 ;
-  input [25:0] \port$3773$0 ;
-  wire [25:0] \port$3773$0 ;
+  input [23:0] \port$3064$0 ;
+  wire [23:0] \port$3064$0 ;
+  input [25:0] \port$3799$0 ;
+  wire [25:0] \port$3799$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3038$0 ) - $signed(\port$3773$0 );
-  assign \$2  = alone ? { \port$3773$0 [25], \port$3773$0 [25], \port$3773$0  } : \$1 ;
-  assign base = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
-  assign addend = { \port$3773$0 [25], \port$3773$0  };
+  assign \$1  = $signed(\port$3064$0 ) - $signed(\port$3799$0 );
+  assign \$2  = alone ? { \port$3799$0 [25], \port$3799$0 [25], \port$3799$0  } : \$1 ;
+  assign base = { \port$3064$0 [23], \port$3064$0 [23], \port$3064$0 [23], \port$3064$0  };
+  assign addend = { \port$3799$0 [25], \port$3799$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3040$0 , \port$3778$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3066$0 , \port$3804$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3040$0 ;
-  wire [23:0] \port$3040$0 ;
-  input [25:0] \port$3778$0 ;
-  wire [25:0] \port$3778$0 ;
+  input [23:0] \port$3066$0 ;
+  wire [23:0] \port$3066$0 ;
+  input [25:0] \port$3804$0 ;
+  wire [25:0] \port$3804$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3040$0 ) - $signed(\port$3778$0 );
-  assign \$2  = alone ? { \port$3778$0 [25], \port$3778$0 [25], \port$3778$0  } : \$1 ;
-  assign base = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
-  assign addend = { \port$3778$0 [25], \port$3778$0  };
+  assign \$1  = $signed(\port$3066$0 ) - $signed(\port$3804$0 );
+  assign \$2  = alone ? { \port$3804$0 [25], \port$3804$0 [25], \port$3804$0  } : \$1 ;
+  assign base = { \port$3066$0 [23], \port$3066$0 [23], \port$3066$0 [23], \port$3066$0  };
+  assign addend = { \port$3804$0 [25], \port$3804$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3042$0 , \port$3783$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3068$0 , \port$3809$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3042$0 ;
-  wire [23:0] \port$3042$0 ;
-  input [25:0] \port$3783$0 ;
-  wire [25:0] \port$3783$0 ;
+  input [23:0] \port$3068$0 ;
+  wire [23:0] \port$3068$0 ;
+  input [25:0] \port$3809$0 ;
+  wire [25:0] \port$3809$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3042$0 ) - $signed(\port$3783$0 );
-  assign \$2  = alone ? { \port$3783$0 [25], \port$3783$0 [25], \port$3783$0  } : \$1 ;
-  assign base = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
-  assign addend = { \port$3783$0 [25], \port$3783$0  };
+  assign \$1  = $signed(\port$3068$0 ) - $signed(\port$3809$0 );
+  assign \$2  = alone ? { \port$3809$0 [25], \port$3809$0 [25], \port$3809$0  } : \$1 ;
+  assign base = { \port$3068$0 [23], \port$3068$0 [23], \port$3068$0 [23], \port$3068$0  };
+  assign addend = { \port$3809$0 [25], \port$3809$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3044$0 , \port$3788$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3070$0 , \port$3814$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3044$0 ;
-  wire [23:0] \port$3044$0 ;
-  input [25:0] \port$3788$0 ;
-  wire [25:0] \port$3788$0 ;
+  input [23:0] \port$3070$0 ;
+  wire [23:0] \port$3070$0 ;
+  input [25:0] \port$3814$0 ;
+  wire [25:0] \port$3814$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3044$0 ) - $signed(\port$3788$0 );
-  assign \$2  = alone ? { \port$3788$0 [25], \port$3788$0 [25], \port$3788$0  } : \$1 ;
-  assign base = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
-  assign addend = { \port$3788$0 [25], \port$3788$0  };
+  assign \$1  = $signed(\port$3070$0 ) - $signed(\port$3814$0 );
+  assign \$2  = alone ? { \port$3814$0 [25], \port$3814$0 [25], \port$3814$0  } : \$1 ;
+  assign base = { \port$3070$0 [23], \port$3070$0 [23], \port$3070$0 [23], \port$3070$0  };
+  assign addend = { \port$3814$0 [25], \port$3814$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3046$0 , \port$3793$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3072$0 , \port$3819$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3046$0 ;
-  wire [23:0] \port$3046$0 ;
-  input [25:0] \port$3793$0 ;
-  wire [25:0] \port$3793$0 ;
+  input [23:0] \port$3072$0 ;
+  wire [23:0] \port$3072$0 ;
+  input [25:0] \port$3819$0 ;
+  wire [25:0] \port$3819$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3046$0 ) - $signed(\port$3793$0 );
-  assign \$2  = alone ? { \port$3793$0 [25], \port$3793$0 [25], \port$3793$0  } : \$1 ;
-  assign base = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
-  assign addend = { \port$3793$0 [25], \port$3793$0  };
+  assign \$1  = $signed(\port$3072$0 ) - $signed(\port$3819$0 );
+  assign \$2  = alone ? { \port$3819$0 [25], \port$3819$0 [25], \port$3819$0  } : \$1 ;
+  assign base = { \port$3072$0 [23], \port$3072$0 [23], \port$3072$0 [23], \port$3072$0  };
+  assign addend = { \port$3819$0 [25], \port$3819$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -12061,7 +12123,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12069,8 +12131,8 @@ module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12093,9 +12155,9 @@ module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3685$0 (product),
+    .\port$3711$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12108,7 +12170,7 @@ module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12118,26 +12180,26 @@ module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3685$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3711$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3685$0 ;
-  wire [31:0] \port$3685$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3685$0 );
-  assign \$2  = alone ? { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  } : \$1 ;
-  assign addend = { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  };
+  assign \$1  = $signed(base) + $signed(\port$3711$0 );
+  assign \$2  = alone ? { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  } : \$1 ;
+  assign addend = { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12167,7 +12229,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12175,8 +12237,8 @@ module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12199,9 +12261,9 @@ module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3690$0 (product),
+    .\port$3716$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12214,7 +12276,7 @@ module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12224,26 +12286,26 @@ module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3690$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3716$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3690$0 ;
-  wire [31:0] \port$3690$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3690$0 );
-  assign \$2  = alone ? { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  } : \$1 ;
-  assign addend = { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  };
+  assign \$1  = $signed(base) + $signed(\port$3716$0 );
+  assign \$2  = alone ? { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  } : \$1 ;
+  assign addend = { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12273,7 +12335,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12281,8 +12343,8 @@ module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12305,9 +12367,9 @@ module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3695$0 (product),
+    .\port$3721$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12320,7 +12382,7 @@ module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12330,26 +12392,26 @@ module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3695$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3721$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3695$0 ;
-  wire [31:0] \port$3695$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3695$0 );
-  assign \$2  = alone ? { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  } : \$1 ;
-  assign addend = { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  };
+  assign \$1  = $signed(base) + $signed(\port$3721$0 );
+  assign \$2  = alone ? { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  } : \$1 ;
+  assign addend = { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12379,7 +12441,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12387,8 +12449,8 @@ module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12411,9 +12473,9 @@ module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3700$0 (product),
+    .\port$3726$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12426,7 +12488,7 @@ module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12436,26 +12498,26 @@ module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3700$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3726$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3700$0 ;
-  wire [31:0] \port$3700$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3700$0 );
-  assign \$2  = alone ? { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  } : \$1 ;
-  assign addend = { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  };
+  assign \$1  = $signed(base) + $signed(\port$3726$0 );
+  assign \$2  = alone ? { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  } : \$1 ;
+  assign addend = { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12485,7 +12547,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12493,8 +12555,8 @@ module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12517,9 +12579,9 @@ module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3705$0 (product),
+    .\port$3731$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12532,7 +12594,7 @@ module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12542,26 +12604,26 @@ module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3705$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3731$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3705$0 ;
-  wire [31:0] \port$3705$0 ;
+  input [31:0] \port$3731$0 ;
+  wire [31:0] \port$3731$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3705$0 );
-  assign \$2  = alone ? { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  } : \$1 ;
-  assign addend = { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  };
+  assign \$1  = $signed(base) + $signed(\port$3731$0 );
+  assign \$2  = alone ? { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  } : \$1 ;
+  assign addend = { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12591,7 +12653,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12599,8 +12661,8 @@ module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12623,9 +12685,9 @@ module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3710$0 (product),
+    .\port$3736$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12638,7 +12700,7 @@ module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12648,26 +12710,26 @@ module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3710$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3736$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3710$0 ;
-  wire [31:0] \port$3710$0 ;
+  input [31:0] \port$3736$0 ;
+  wire [31:0] \port$3736$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3710$0 );
-  assign \$2  = alone ? { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  } : \$1 ;
-  assign addend = { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  };
+  assign \$1  = $signed(base) + $signed(\port$3736$0 );
+  assign \$2  = alone ? { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  } : \$1 ;
+  assign addend = { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12697,7 +12759,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12705,8 +12767,8 @@ module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12729,9 +12791,9 @@ module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3715$0 (product),
+    .\port$3741$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12744,7 +12806,7 @@ module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12754,26 +12816,26 @@ module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3715$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3741$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3715$0 ;
-  wire [31:0] \port$3715$0 ;
+  input [31:0] \port$3741$0 ;
+  wire [31:0] \port$3741$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3715$0 );
-  assign \$2  = alone ? { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  } : \$1 ;
-  assign addend = { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  };
+  assign \$1  = $signed(base) + $signed(\port$3741$0 );
+  assign \$2  = alone ? { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  } : \$1 ;
+  assign addend = { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12803,7 +12865,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12811,8 +12873,8 @@ module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3018$0 ;
-  wire [1:0] \port$3018$0 ;
+  input [1:0] \port$3044$0 ;
+  wire [1:0] \port$3044$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12835,9 +12897,9 @@ module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3018$0 [1]),
+    .alone(\port$3044$0 [1]),
     .base(total),
-    .\port$3720$0 (product),
+    .\port$3746$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12850,7 +12912,7 @@ module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3018$0 [0]) begin
+    if (\port$3044$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12860,26 +12922,26 @@ module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3018$0 [1];
-  assign first = \port$3018$0 [1];
-  assign accumulate = \port$3018$0 [0];
+  assign alone = \port$3044$0 [1];
+  assign first = \port$3044$0 [1];
+  assign accumulate = \port$3044$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3720$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3746$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3720$0 ;
-  wire [31:0] \port$3720$0 ;
+  input [31:0] \port$3746$0 ;
+  wire [31:0] \port$3746$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3720$0 );
-  assign \$2  = alone ? { \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0  } : \$1 ;
-  assign addend = { \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0 [31], \port$3720$0  };
+  assign \$1  = $signed(base) + $signed(\port$3746$0 );
+  assign \$2  = alone ? { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  } : \$1 ;
+  assign addend = { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -13814,27 +13876,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3685$0 , \port$3690$0 , \port$3695$0 , \port$3700$0 , \port$3705$0 , \port$3710$0 , \port$3715$0 , \port$3720$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3711$0 , \port$3716$0 , \port$3721$0 , \port$3726$0 , \port$3731$0 , \port$3736$0 , \port$3741$0 , \port$3746$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3685$0 ;
-  wire [31:0] \port$3685$0 ;
-  input [31:0] \port$3690$0 ;
-  wire [31:0] \port$3690$0 ;
-  input [31:0] \port$3695$0 ;
-  wire [31:0] \port$3695$0 ;
-  input [31:0] \port$3700$0 ;
-  wire [31:0] \port$3700$0 ;
-  input [31:0] \port$3705$0 ;
-  wire [31:0] \port$3705$0 ;
-  input [31:0] \port$3710$0 ;
-  wire [31:0] \port$3710$0 ;
-  input [31:0] \port$3715$0 ;
-  wire [31:0] \port$3715$0 ;
-  input [31:0] \port$3720$0 ;
-  wire [31:0] \port$3720$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
+  input [31:0] \port$3731$0 ;
+  wire [31:0] \port$3731$0 ;
+  input [31:0] \port$3736$0 ;
+  wire [31:0] \port$3736$0 ;
+  input [31:0] \port$3741$0 ;
+  wire [31:0] \port$3741$0 ;
+  input [31:0] \port$3746$0 ;
+  wire [31:0] \port$3746$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13864,9 +13926,9 @@ module \core.product_tree (rst, enable, \port$3685$0 , \port$3690$0 , \port$3695
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3695$0 ) + $signed(\port$3700$0 );
-  assign \$3  = $signed(\port$3705$0 ) + $signed(\port$3710$0 );
-  assign \$4  = $signed(\port$3715$0 ) + $signed(\port$3720$0 );
+  assign \$2  = $signed(\port$3721$0 ) + $signed(\port$3726$0 );
+  assign \$3  = $signed(\port$3731$0 ) + $signed(\port$3736$0 );
+  assign \$4  = $signed(\port$3741$0 ) + $signed(\port$3746$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13885,17 +13947,17 @@ module \core.product_tree (rst, enable, \port$3685$0 , \port$3690$0 , \port$3695
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3685$0 ) + $signed(\port$3690$0 );
-  assign words = { \port$3720$0 , \port$3715$0 , \port$3710$0 , \port$3705$0 , \port$3700$0 , \port$3695$0 , \port$3690$0 , \port$3685$0  };
+  assign \$1  = $signed(\port$3711$0 ) + $signed(\port$3716$0 );
+  assign words = { \port$3746$0 , \port$3741$0 , \port$3736$0 , \port$3731$0 , \port$3726$0 , \port$3721$0 , \port$3716$0 , \port$3711$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3685$0 ;
-  assign \words[1]  = \port$3690$0 ;
-  assign \words[2]  = \port$3695$0 ;
-  assign \words[3]  = \port$3700$0 ;
-  assign \words[4]  = \port$3705$0 ;
-  assign \words[5]  = \port$3710$0 ;
-  assign \words[6]  = \port$3715$0 ;
-  assign \words[7]  = \port$3720$0 ;
+  assign \words[0]  = \port$3711$0 ;
+  assign \words[1]  = \port$3716$0 ;
+  assign \words[2]  = \port$3721$0 ;
+  assign \words[3]  = \port$3726$0 ;
+  assign \words[4]  = \port$3731$0 ;
+  assign \words[5]  = \port$3736$0 ;
+  assign \words[6]  = \port$3741$0 ;
+  assign \words[7]  = \port$3746$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17750,7 +17812,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , \port$3717$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , \port$3733$0 , \port$3738$0 , \port$3743$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17763,22 +17825,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3682$0 ;
-  wire [35:0] \port$3682$0 ;
-  input [35:0] \port$3687$0 ;
-  wire [35:0] \port$3687$0 ;
-  input [35:0] \port$3692$0 ;
-  wire [35:0] \port$3692$0 ;
-  input [35:0] \port$3697$0 ;
-  wire [35:0] \port$3697$0 ;
-  input [35:0] \port$3702$0 ;
-  wire [35:0] \port$3702$0 ;
-  input [35:0] \port$3707$0 ;
-  wire [35:0] \port$3707$0 ;
-  input [35:0] \port$3712$0 ;
-  wire [35:0] \port$3712$0 ;
-  input [35:0] \port$3717$0 ;
-  wire [35:0] \port$3717$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
+  input [35:0] \port$3728$0 ;
+  wire [35:0] \port$3728$0 ;
+  input [35:0] \port$3733$0 ;
+  wire [35:0] \port$3733$0 ;
+  input [35:0] \port$3738$0 ;
+  wire [35:0] \port$3738$0 ;
+  input [35:0] \port$3743$0 ;
+  wire [35:0] \port$3743$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [255:0] rows;
@@ -19036,7 +19098,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3682$0 ;
+      \$223  = \port$3708$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19048,7 +19110,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3687$0 ;
+      \$224  = \port$3713$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19057,7 +19119,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3692$0 ;
+      \$225  = \port$3718$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19066,7 +19128,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3697$0 ;
+      \$226  = \port$3723$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19075,7 +19137,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3702$0 ;
+      \$227  = \port$3728$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19084,7 +19146,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3707$0 ;
+      \$228  = \port$3733$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19093,7 +19155,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3712$0 ;
+      \$229  = \port$3738$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19102,7 +19164,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3717$0 ;
+      \$230  = \port$3743$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19698,7 +19760,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3717$0 , \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0  };
+  assign totals = { \port$3743$0 , \port$3738$0 , \port$3733$0 , \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0  };
   assign value_1 = { 1'h0, \$287  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19837,14 +19899,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3682$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3682$0 ;
-  assign \totals[1]  = \port$3687$0 ;
-  assign \totals[2]  = \port$3692$0 ;
-  assign \totals[3]  = \port$3697$0 ;
-  assign \totals[4]  = \port$3702$0 ;
-  assign \totals[5]  = \port$3707$0 ;
-  assign \totals[6]  = \port$3712$0 ;
-  assign \totals[7]  = \port$3717$0 ;
+  assign \totals[0]  = \port$3708$0 ;
+  assign \totals[1]  = \port$3713$0 ;
+  assign \totals[2]  = \port$3718$0 ;
+  assign \totals[3]  = \port$3723$0 ;
+  assign \totals[4]  = \port$3728$0 ;
+  assign \totals[5]  = \port$3733$0 ;
+  assign \totals[6]  = \port$3738$0 ;
+  assign \totals[7]  = \port$3743$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25639,14 +25701,14 @@ module \core.sum_path (rst, clamped, tag, total, word_0, clamped_kernel, write_t
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, clk);
+module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4293$11 ;
-  wire [5:0] \port$4293$11 ;
+  input [5:0] \port$4319$11 ;
+  wire [5:0] \port$4319$11 ;
   output [1:0] active;
   reg [1:0] active = 2'h0;
   output [2:0] \lane$15 ;
@@ -25709,7 +25771,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
   assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4293$11 [1:0] == 2'h3;
+  assign \$1  = \port$4319$11 [1:0] == 2'h3;
   assign \$5  = ! bank;
   assign \$7  = ahead ? { \$6 , \$5  } : 2'h0;
   assign \$8  = lane >= 4'h8;
@@ -25747,7 +25809,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4293$11 [1:0])
+    casez (\port$4319$11 [1:0])
       2'h0:
           \$2  = 11'h000;
       2'h1:
@@ -25761,7 +25823,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4293$11 [1:0])
+    casez (\port$4319$11 [1:0])
       2'h0:
           \$3  = wrapped_step_0;
       2'h1:
@@ -25775,7 +25837,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4293$11 [1:0])
+    casez (\port$4319$11 [1:0])
       2'h0:
           \$4  = 3'h0;
       2'h1:
@@ -25789,7 +25851,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25797,7 +25859,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25805,7 +25867,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25817,7 +25879,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25827,7 +25889,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25835,7 +25897,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25843,7 +25905,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25855,7 +25917,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25863,7 +25925,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25871,7 +25933,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25879,7 +25941,7 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4293$11 [5:2])
+    casez (\port$4319$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25973,8 +26035,8 @@ module \core.sum_write_0 (rst, trigger, \port$4293$11 , active, \lane$15 , row, 
       \$29  = 2'h0;
     end
   end
-  assign kernel = \port$4293$11 [5:2];
-  assign level = \port$4293$11 [1:0];
+  assign kernel = \port$4319$11 [5:2];
+  assign level = \port$4319$11 [1:0];
   assign \$6  = bank;
   assign \$18  = bank;
 endmodule
