@@ -644,17 +644,25 @@ def test_addresses_are_affine_in_the_loop_indices(integer, lanes, seed):
     generator = random.Random(seed)
     wrong = []
     due = [None] * (timing.ADDRESS - 1)
+    coming = 0 if len(component.banks) > 1 else 1  # a bit for each bank, as those of ``active``
 
     async def tick(ctx, trigger, expected=None):
         """One cycle; what was expected of the trigger before is due."""
+        nonlocal coming
         ctx.set(component.trigger, trigger)
         await ctx.tick()
         due.append(expected)
-        wanted = due.pop(0)
-        bank = component.banks[ctx.get(component.bank)]
-        found = (bank, ctx.get(component.row), ctx.get(component.lane)) if ctx.get(component.active) else None
+        wanted, following = due.pop(0), due[0]
+        bank, active = component.banks[ctx.get(component.bank)], ctx.get(component.active)
+        found = (bank, ctx.get(component.row), ctx.get(component.lane)) if active else None
+        if active and active != 1 << component.banks.index(bank):
+            wrong.append((active, bank))
         if found != wanted:
             wrong.append((found, wanted))
+        if following is not None:
+            coming = 1 << component.banks.index(following[0])
+        if ctx.get(component.coming) != coming:
+            wrong.append((ctx.get(component.coming), coming))
 
     async def bench(ctx):
         for number, slot, tile in itertools.product(operands, range(3), range(2)):

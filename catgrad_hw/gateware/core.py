@@ -221,9 +221,9 @@ class Core(Component):
         Args:
             words: one for each lane.
             soon: high two cycles before any is written.
-            enables: a function of whether an address is there for the bank, and of whether the last one was for it:
-                (high while the bank is written, the lanes to write, whether to write the lane of the address alone, in
-                which all ``words`` are alike).
+            enables: a function of two bits of the address stream for a bank, ``active`` and ``coming``: (high while the
+                bank is written, the lanes to write, whether to write the lane of the address alone, in which all
+                ``words`` are alike).
         """
         program = self.program
         layout, level, active = tag
@@ -231,7 +231,7 @@ class Core(Component):
         written = {}
         for number, bank_name in enumerate(unit.banks):
             count = program.banks[bank_name].words
-            writing, row_enables, word_enable = enables(unit.active[number], unit.here[number])
+            writing, row_enables, word_enable = enables(unit.active[number], unit.coming[number])
             writer = Writer(unit, words[:count], writing, row_enables[:count], word_enable, soon)
             self.writers.setdefault(bank_name, []).append(writer)
             written[bank_name] = writer.words
@@ -456,9 +456,11 @@ class Core(Component):
         written = []
         for number in range(path.writes):
 
-            def enables(_, here, number=number):
-                rows = [here & path.row_enables[number][lane] for lane in range(program.lanes)]
-                return here & path.writing[number], rows, here & path.word_enables[number]
+            def enables(_, coming, number=number):
+                bits = Cat(path.writing[number], path.word_enables[number], *path.row_enables[number])
+                now = Signal(len(bits), name=f"slow_enables_{number}")  # told a cycle ahead
+                m.d.sync += now.eq(Mux(coming, bits, 0))
+                return now[0], list(now[2:]), now[1]
 
             writer = self._write(
                 m,

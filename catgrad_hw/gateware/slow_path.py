@@ -80,11 +80,11 @@ class SlowPath(Component):
     or subtracted) and ``condition_*`` (a bit each: the word is 0, or not boosted, where it is low) with the capture,
     ``other_*`` (subtracted from the result) before the first beat reaches :attr:`Timing.subtract_stage`.
 
-    Each of ``writes`` outputs a row in which the beat's words are repeated; ``row_enables`` are the beat's lanes,
-    ``word_enables`` say that it is a single word, the same in all lanes; ``writing`` is high for both, and
-    ``writes_soon`` two cycles before. ``write_tag`` describes the write two cycles
-    ahead, with ``first`` on the first beat and the level that advanced in ``row_level``. Latency from capture to
-    write: :attr:`Timing.slow_stages`. In the cycle after ``loads``, the row of that write is of words ``loaded``.
+    Each of ``writes`` outputs a row in which the beat's words are repeated. A cycle before, ``row_enables`` are the
+    beat's lanes, ``word_enables`` say that it is a single word, the same in all lanes, and ``writing`` is high for
+    both; ``writes_soon``, two cycles before. ``write_tag`` describes the write two cycles ahead, with ``first`` on the
+    first beat and the level that advanced in ``row_level``. Latency from capture to write: :attr:`Timing.slow_stages`.
+    In the cycle after ``loads``, the row of that write is of words ``loaded``.
 
     ``z_clamped`` and ``difference_clamped`` count clamped words, for the kernels ``z_kernel``, ``difference_kernel``.
     """
@@ -354,13 +354,13 @@ class SlowPath(Component):
             single = is_single[slow_stages - 1]
             soon = stage[slow_stages - 2].active & writes_to[number][slow_stages - 2]
             m.d.comb += self.writes_soon[number].eq(soon)
-            m.d.sync += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
+            m.d.comb += [self.writing[number].eq(enable), self.word_enables[number].eq(enable & single)]
             for lane in range(lanes):
                 of_beat = finished[lane // beats][number]
                 if of_sums:
                     of_beat = Mux(is_single[slow_stages], finished[0][number], of_beat)
                 m.d.comb += self.rows[number][lane].eq(of_beat)
-                m.d.sync += self.row_enables[number][lane].eq(enable & ~single & (last.beat == lane % beats))
+                m.d.comb += self.row_enables[number][lane].eq(enable & ~single & (last.beat == lane % beats))
         before = stage[slow_stages - timing.ADDRESS]
         m.d.comb += [self.write_tag.eq(before.tag), self.write_tag.valid.eq(before.active)]
         m.d.sync += [

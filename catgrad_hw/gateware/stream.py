@@ -26,9 +26,9 @@ class AddressStream(Component):
 
     ``used`` is high with ``trigger`` for a kernel that has the stream. In the next cycle the increment is there; in the
     one after it (:data:`timing.ADDRESS`) ``row``, and of a word ``lane``, are valid, and ``bank`` tells which of
-    ``banks`` they are for; of the bits that there are for each bank, that of ``here`` is high, too, and that of
-    ``active`` for this cycle. A lane that runs over P loses P, and the row moves on to the next lanes' rows of the
-    array. ``operands`` maps kernel indices to streams.
+    ``banks`` they are for. Of the bits that there are for each bank, that of ``active`` is high for this cycle, and
+    that of ``coming`` from the cycle before it until the one before the next address. A lane that runs over P loses P,
+    and the row moves on to the next lanes' rows of the array. ``operands`` maps kernel indices to streams.
     """
 
     def __init__(self, program: Program, operands: dict):
@@ -50,7 +50,7 @@ class AddressStream(Component):
                 "lane": Out(bits_for(program.lanes)),
                 "used": Out(1),
                 "active": Out(len(self.banks)),
-                "here": Out(len(self.banks)),
+                "coming": Out(len(self.banks)),
                 "bank": Out(bits_for(len(self.banks))),
             }
         )
@@ -100,8 +100,13 @@ class AddressStream(Component):
         chosen = {i: self.banks.index(program.placements[o.array].bank) for i, o in self.operands.items()}
         bank = Signal.like(self.bank)
         m.d.sync += bank.eq(table(m, self.kernel, chosen, len(self.bank), "chosen"))
-        coming = Cat(bank == number for number in range(len(self.banks))) if len(self.banks) > 1 else Const(1)
-        m.d.sync += self.active.eq(Mux(ahead, coming, 0))
+        if len(self.banks) == 1:
+            m.d.comb += self.coming.eq(1)
+        else:
+            before = Signal.like(self.coming)
+            m.d.comb += self.coming.eq(Mux(ahead, Cat(bank == number for number in range(len(self.banks))), before))
+            m.d.sync += before.eq(self.coming)
+        m.d.sync += self.active.eq(Mux(ahead, self.coming, 0))
         origin = self._origin(m)
         step = row_step
         if self.picks_lanes:
@@ -114,7 +119,6 @@ class AddressStream(Component):
         with m.If(ahead):
             # Loading beside the adder, not before it, takes no logic of its own on iCE40.
             m.d.sync += [self.row.eq(Mux(starts, row_step + origin, self.row + step)), self.bank.eq(bank)]
-            m.d.sync += self.here.eq(coming)
         return m
 
     def _origin(self, m):

@@ -44,19 +44,19 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$100 ;
   wire \$101 ;
   wire \$102 ;
-  wire [4:0] \$103 ;
+  wire \$103 ;
   wire \$104 ;
   wire [4:0] \$105 ;
-  wire [8:0] \$106 ;
-  wire \$107 ;
-  wire [7:0] \$108 ;
-  reg [23:0] \$109 ;
+  wire \$106 ;
+  wire [4:0] \$107 ;
+  wire [8:0] \$108 ;
+  wire \$109 ;
   wire \$11 ;
-  wire [23:0] \$110 ;
-  wire [17:0] \$111 ;
-  wire [17:0] \$112 ;
-  wire \$113 ;
-  wire \$114 ;
+  wire [7:0] \$110 ;
+  reg [23:0] \$111 ;
+  wire [23:0] \$112 ;
+  wire [17:0] \$113 ;
+  wire [17:0] \$114 ;
   wire \$115 ;
   wire \$116 ;
   wire \$117 ;
@@ -67,10 +67,10 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$121 ;
   wire \$122 ;
   wire \$123 ;
-  wire [15:0] \$124 ;
-  wire [16:0] \$125 ;
+  wire \$124 ;
+  wire \$125 ;
   wire [15:0] \$126 ;
-  wire [15:0] \$127 ;
+  wire [16:0] \$127 ;
   wire [15:0] \$128 ;
   wire [15:0] \$129 ;
   wire \$13 ;
@@ -87,11 +87,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$14 ;
   wire [15:0] \$140 ;
   wire [15:0] \$141 ;
-  wire \$142 ;
-  wire \$143 ;
-  wire [19:0] \$144 ;
+  wire [15:0] \$142 ;
+  wire [15:0] \$143 ;
+  wire \$144 ;
   wire \$145 ;
-  wire \$146 ;
+  wire [19:0] \$146 ;
   wire \$147 ;
   wire \$148 ;
   wire \$149 ;
@@ -339,7 +339,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire \$37 ;
+  wire [9:0] \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
@@ -350,7 +350,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$377 ;
   wire \$378 ;
   wire \$379 ;
-  wire \$38 ;
+  wire [9:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -373,7 +373,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$398 ;
   wire \$399 ;
   wire \$4 ;
-  wire [23:0] \$40 ;
+  wire \$40 ;
   wire \$400 ;
   wire \$401 ;
   wire \$402 ;
@@ -395,7 +395,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$417 ;
   wire \$418 ;
   wire \$419 ;
-  wire \$42 ;
+  wire [23:0] \$42 ;
   wire \$420 ;
   wire \$421 ;
   wire \$422 ;
@@ -453,210 +453,180 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \$47 ;
   wire \$470 ;
   wire \$471 ;
-  wire \$472 ;
-  wire \$473 ;
-  wire \$474 ;
-  wire \$475 ;
-  wire \$476 ;
-  wire \$477 ;
-  wire \$478 ;
-  wire \$479 ;
-  wire [31:0] \$48 ;
-  wire \$480 ;
-  wire \$481 ;
-  wire \$482 ;
-  wire \$483 ;
-  wire \$484 ;
-  wire \$485 ;
-  wire \$486 ;
-  wire \$487 ;
-  wire \$488 ;
-  wire \$489 ;
+  reg [19:0] \$472 ;
+  reg [1:0] \$473 ;
+  reg [1:0] \$474 ;
+  reg \$475 ;
+  reg \$476 ;
+  reg \$477 ;
+  reg \$478 ;
+  reg [15:0] \$479 ;
+  wire \$48 ;
+  reg [15:0] \$480 ;
+  reg [15:0] \$481 ;
+  reg [15:0] \$482 ;
+  reg [15:0] \$483 ;
+  reg [15:0] \$484 ;
+  reg [15:0] \$485 ;
+  reg [15:0] \$486 ;
+  reg \$487 ;
+  reg \$488 ;
+  reg [2:0] \$489 ;
   wire \$49 ;
-  wire \$490 ;
-  wire \$491 ;
-  wire \$492 ;
-  wire \$493 ;
-  wire \$494 ;
-  wire \$495 ;
-  wire \$496 ;
-  wire \$497 ;
-  wire \$498 ;
-  wire \$499 ;
+  reg [2:0] \$490 ;
+  reg \$491 ;
+  reg \$492 ;
+  reg \$493 ;
+  reg \$494 ;
+  reg \$495 ;
+  reg [15:0] \$496 ;
+  reg [19:0] \$497 ;
+  reg [19:0] \$498 ;
+  reg [19:0] \$499 ;
   wire \$5 ;
-  wire \$50 ;
-  wire \$500 ;
-  wire \$501 ;
-  wire \$502 ;
-  wire \$503 ;
+  wire [31:0] \$50 ;
+  reg [19:0] \$500 ;
+  reg [1:0] \$501 ;
+  reg [1:0] \$502 ;
+  reg [19:0] \$503 ;
   reg [19:0] \$504 ;
-  reg [1:0] \$505 ;
-  reg [1:0] \$506 ;
+  reg [19:0] \$505 ;
+  reg \$506 ;
   reg \$507 ;
   reg \$508 ;
   reg \$509 ;
-  wire [1:0] \$51 ;
+  wire \$51 ;
   reg \$510 ;
-  reg [15:0] \$511 ;
-  reg [15:0] \$512 ;
-  reg [15:0] \$513 ;
-  reg [15:0] \$514 ;
-  reg [15:0] \$515 ;
-  reg [15:0] \$516 ;
-  reg [15:0] \$517 ;
-  reg [15:0] \$518 ;
-  reg \$519 ;
-  wire [1:0] \$52 ;
-  reg \$520 ;
-  reg [2:0] \$521 ;
-  reg [2:0] \$522 ;
-  reg \$523 ;
-  reg \$524 ;
-  reg \$525 ;
-  reg \$526 ;
+  reg \$511 ;
+  reg [23:0] \$512 ;
+  reg [23:0] \$513 ;
+  reg [23:0] \$514 ;
+  reg [23:0] \$515 ;
+  reg [23:0] \$516 ;
+  reg [23:0] \$517 ;
+  reg [23:0] \$518 ;
+  reg [23:0] \$519 ;
+  wire \$52 ;
+  reg [19:0] \$520 ;
+  reg [19:0] \$521 ;
+  reg \$522 ;
+  reg [19:0] \$523 ;
+  reg [19:0] \$524 ;
+  reg [19:0] \$525 ;
+  reg [19:0] \$526 ;
   reg \$527 ;
-  reg [15:0] \$528 ;
+  reg [19:0] \$528 ;
   reg [19:0] \$529 ;
-  wire [2:0] \$53 ;
-  reg [19:0] \$530 ;
-  reg [19:0] \$531 ;
-  reg [19:0] \$532 ;
-  reg [1:0] \$533 ;
-  reg [1:0] \$534 ;
+  wire [1:0] \$53 ;
+  reg \$530 ;
+  reg \$531 ;
+  reg [2:0] \$532 ;
+  reg [2:0] \$533 ;
+  reg [19:0] \$534 ;
   reg [19:0] \$535 ;
   reg [19:0] \$536 ;
-  reg [19:0] \$537 ;
+  reg \$537 ;
   reg \$538 ;
-  reg \$539 ;
+  reg [9:0] \$539 ;
   wire [1:0] \$54 ;
-  reg \$540 ;
+  reg [9:0] \$540 ;
   reg \$541 ;
   reg \$542 ;
   reg \$543 ;
-  reg [23:0] \$544 ;
-  reg [23:0] \$545 ;
-  reg [23:0] \$546 ;
-  reg [23:0] \$547 ;
-  reg [23:0] \$548 ;
-  reg [23:0] \$549 ;
-  wire [1:0] \$55 ;
-  reg [23:0] \$550 ;
-  reg [23:0] \$551 ;
-  reg [19:0] \$552 ;
-  reg [19:0] \$553 ;
+  reg [4:0] \$544 ;
+  reg [4:0] \$545 ;
+  reg [2:0] \$546 ;
+  reg [2:0] \$547 ;
+  reg \$548 ;
+  reg \$549 ;
+  wire [2:0] \$55 ;
+  reg [4:0] \$550 ;
+  reg [4:0] \$551 ;
+  reg [2:0] \$552 ;
+  reg [2:0] \$553 ;
   reg \$554 ;
-  reg [19:0] \$555 ;
-  reg [19:0] \$556 ;
-  reg [19:0] \$557 ;
-  reg [19:0] \$558 ;
+  reg [3:0] \$555 ;
+  reg \$556 ;
+  reg [31:0] \$557 ;
+  reg \$558 ;
   reg \$559 ;
-  wire [2:0] \$56 ;
-  reg [19:0] \$560 ;
-  reg [19:0] \$561 ;
-  reg \$562 ;
-  reg \$563 ;
-  reg [2:0] \$564 ;
-  reg [2:0] \$565 ;
-  reg [19:0] \$566 ;
-  reg [19:0] \$567 ;
-  reg [19:0] \$568 ;
+  wire [1:0] \$56 ;
+  reg [1:0] \$560 ;
+  reg [1:0] \$561 ;
+  reg [1:0] \$562 ;
+  reg [1:0] \$563 ;
+  reg [3:0] \$564 ;
+  reg \$565 ;
+  reg [3:0] \$566 ;
+  reg [3:0] \$567 ;
+  reg \$568 ;
   reg \$569 ;
   wire [1:0] \$57 ;
   reg \$570 ;
-  reg \$571 ;
-  reg \$572 ;
-  reg \$573 ;
-  reg [4:0] \$574 ;
-  reg [4:0] \$575 ;
-  reg [2:0] \$576 ;
-  reg [2:0] \$577 ;
+  reg [3:0] \$571 ;
+  reg [3:0] \$572 ;
+  reg [3:0] \$573 ;
+  reg [3:0] \$574 ;
+  reg \$575 ;
+  reg \$576 ;
+  reg \$577 ;
   reg \$578 ;
-  reg \$579 ;
-  wire [1:0] \$58 ;
-  reg [4:0] \$580 ;
-  reg [4:0] \$581 ;
-  reg [2:0] \$582 ;
-  reg [2:0] \$583 ;
-  reg \$584 ;
-  reg [3:0] \$585 ;
-  reg \$586 ;
-  reg [31:0] \$587 ;
-  reg \$588 ;
-  reg \$589 ;
-  wire [2:0] \$59 ;
-  reg [1:0] \$590 ;
-  reg [1:0] \$591 ;
-  reg [1:0] \$592 ;
-  reg [1:0] \$593 ;
-  reg [3:0] \$594 ;
-  reg \$595 ;
-  reg [3:0] \$596 ;
-  reg [3:0] \$597 ;
-  reg \$598 ;
-  reg \$599 ;
+  reg [4:0] \$579 ;
+  wire [2:0] \$58 ;
+  reg [6:0] \$580 ;
+  wire [1:0] \$59 ;
   wire \$6 ;
   wire [1:0] \$60 ;
-  reg \$600 ;
-  reg [3:0] \$601 ;
-  reg [3:0] \$602 ;
-  reg [3:0] \$603 ;
-  reg [3:0] \$604 ;
-  reg \$605 ;
-  reg \$606 ;
-  reg \$607 ;
-  reg \$608 ;
-  reg [4:0] \$609 ;
-  wire [1:0] \$61 ;
-  reg [6:0] \$610 ;
-  wire [2:0] \$62 ;
+  wire [2:0] \$61 ;
+  wire [1:0] \$62 ;
   wire [1:0] \$63 ;
-  wire [3:0] \$64 ;
-  wire [4:0] \$65 ;
-  wire [1:0] \$66 ;
-  wire \$67 ;
-  wire [2:0] \$68 ;
-  wire [1:0] \$69 ;
+  wire [2:0] \$64 ;
+  wire [1:0] \$65 ;
+  wire [3:0] \$66 ;
+  wire [4:0] \$67 ;
+  wire [1:0] \$68 ;
+  wire \$69 ;
   wire \$7 ;
-  wire [3:0] \$70 ;
-  wire [4:0] \$71 ;
-  wire [1:0] \$72 ;
-  wire [3:0] \$73 ;
-  wire [4:0] \$74 ;
-  wire [1:0] \$75 ;
-  wire \$76 ;
-  wire [2:0] \$77 ;
-  wire [1:0] \$78 ;
-  wire \$79 ;
+  wire [2:0] \$70 ;
+  wire [1:0] \$71 ;
+  wire [3:0] \$72 ;
+  wire [4:0] \$73 ;
+  wire [1:0] \$74 ;
+  wire [3:0] \$75 ;
+  wire [4:0] \$76 ;
+  wire [1:0] \$77 ;
+  wire \$78 ;
+  wire [2:0] \$79 ;
   wire \$8 ;
-  wire [2:0] \$80 ;
-  wire [1:0] \$81 ;
-  wire \$82 ;
-  wire [2:0] \$83 ;
-  wire [1:0] \$84 ;
-  wire [3:0] \$85 ;
-  wire [4:0] \$86 ;
-  wire [1:0] \$87 ;
-  wire [3:0] \$88 ;
-  wire [4:0] \$89 ;
+  wire [1:0] \$80 ;
+  wire \$81 ;
+  wire [2:0] \$82 ;
+  wire [1:0] \$83 ;
+  wire \$84 ;
+  wire [2:0] \$85 ;
+  wire [1:0] \$86 ;
+  wire [3:0] \$87 ;
+  wire [4:0] \$88 ;
+  wire [1:0] \$89 ;
   wire \$9 ;
-  wire [1:0] \$90 ;
-  wire [3:0] \$91 ;
-  wire [4:0] \$92 ;
-  wire [1:0] \$93 ;
-  wire [3:0] \$94 ;
-  wire [4:0] \$95 ;
-  wire \$96 ;
-  wire \$97 ;
+  wire [3:0] \$90 ;
+  wire [4:0] \$91 ;
+  wire [1:0] \$92 ;
+  wire [3:0] \$93 ;
+  wire [4:0] \$94 ;
+  wire [1:0] \$95 ;
+  wire [3:0] \$96 ;
+  wire [4:0] \$97 ;
   wire \$98 ;
   wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$28 ;
   reg [19:0] \$signal  = 20'h00000;
-  reg \$signal$159  = 1'h1;
-  reg \$signal$162  = 1'h0;
-  reg [3:0] \$signal$163  = 4'h0;
-  wire \$signal$164 ;
-  reg \$signal$204  = 1'h0;
-  reg \$signal$205  = 1'h0;
+  reg \$signal$166  = 1'h1;
+  reg \$signal$169  = 1'h0;
+  reg [3:0] \$signal$170  = 4'h0;
+  wire \$signal$171 ;
+  reg \$signal$211  = 1'h0;
+  reg \$signal$212  = 1'h0;
   wire [1:0] \$signal.edge ;
   wire \$signal.first ;
   wire \$signal.first_tile ;
@@ -671,13 +641,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \$signal.sum_level ;
   wire \$signal.valid ;
   wire signed [15:0] a;
-  wire signed [15:0] \a$241 ;
-  wire signed [15:0] \a$245 ;
-  wire signed [15:0] \a$249 ;
-  wire signed [15:0] \a$253 ;
-  wire signed [15:0] \a$257 ;
-  wire signed [15:0] \a$261 ;
-  wire signed [15:0] \a$265 ;
+  wire signed [15:0] \a$248 ;
+  wire signed [15:0] \a$252 ;
+  wire signed [15:0] \a$256 ;
+  wire signed [15:0] \a$260 ;
+  wire signed [15:0] \a$264 ;
+  wire signed [15:0] \a$268 ;
+  wire signed [15:0] \a$272 ;
   reg signed [15:0] a_constant = 16'h0000;
   reg a_is_constant;
   reg signed [15:0] a_row_0 = 16'h0000;
@@ -724,18 +694,18 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg a_word_unneeded_4 = 1'h0;
   reg a_word_unneeded_5 = 1'h0;
   wire accumulate;
-  wire \accumulate$243 ;
-  wire \accumulate$247 ;
-  wire \accumulate$251 ;
-  wire \accumulate$255 ;
-  wire \accumulate$259 ;
-  wire \accumulate$263 ;
-  wire \accumulate$267 ;
+  wire \accumulate$250 ;
+  wire \accumulate$254 ;
+  wire \accumulate$258 ;
+  wire \accumulate$262 ;
+  wire \accumulate$266 ;
+  wire \accumulate$270 ;
+  wire \accumulate$274 ;
   wire [1:0] active;
-  wire [3:0] \active$390 ;
-  wire \active$393 ;
-  wire [2:0] \active$400 ;
-  wire [1:0] \active$426 ;
+  wire [3:0] \active$397 ;
+  wire \active$400 ;
+  wire [2:0] \active$407 ;
+  wire [1:0] \active$431 ;
   (* init = 2'h0 *)
   wire [1:0] add_0;
   (* init = 2'h0 *)
@@ -774,13 +744,13 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg [7:0] asked = 8'h00;
   wire available;
   wire signed [15:0] b;
-  wire signed [15:0] \b$242 ;
-  wire signed [15:0] \b$246 ;
-  wire signed [15:0] \b$250 ;
-  wire signed [15:0] \b$254 ;
-  wire signed [15:0] \b$258 ;
-  wire signed [15:0] \b$262 ;
-  wire signed [15:0] \b$266 ;
+  wire signed [15:0] \b$249 ;
+  wire signed [15:0] \b$253 ;
+  wire signed [15:0] \b$257 ;
+  wire signed [15:0] \b$261 ;
+  wire signed [15:0] \b$265 ;
+  wire signed [15:0] \b$269 ;
+  wire signed [15:0] \b$273 ;
   reg signed [15:0] b_row_0 = 16'h0000;
   reg signed [15:0] b_row_1 = 16'h0000;
   reg signed [15:0] b_row_2 = 16'h0000;
@@ -814,9 +784,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg signed [23:0] bias_word_raw_0;
   wire blocked;
   wire busy;
-  wire \busy$160 ;
+  wire \busy$167 ;
   wire [3:0] clamped;
-  wire \clamped$185 ;
+  wire \clamped$192 ;
   wire [3:0] \clamped[0] ;
   reg [1:0] clamped_0 = 2'h0;
   reg [1:0] clamped_1 = 2'h0;
@@ -834,7 +804,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg clamped_8 = 1'h0;
   reg clamped_9 = 1'h0;
   wire [3:0] clamped_kernel;
-  wire [3:0] \clamped_kernel$470 ;
+  wire [3:0] \clamped_kernel$472 ;
   wire clear_0;
   wire clear_1;
   wire clear_10;
@@ -853,10 +823,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire clear_7;
   wire clear_8;
   wire clear_9;
+  wire coming;
+  wire \coming$146 ;
   wire consume;
   reg [31:0] count = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \count$443 ;
+  wire [31:0] \count$445 ;
   reg counts_0_1;
   reg counts_10_3;
   reg counts_11_0;
@@ -876,79 +848,77 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [3:0] difference_kernel;
   reg done = 1'h0;
   wire enable;
-  wire \enable$307 ;
-  wire \enable$462 ;
+  wire \enable$314 ;
+  wire \enable$464 ;
   wire enable_x;
   wire enable_y;
   wire [1:0] enables;
   reg finishes_sum;
   reg first = 1'h0;
-  wire \first$240 ;
-  wire \first$244 ;
-  wire \first$248 ;
-  wire \first$252 ;
-  wire \first$256 ;
-  wire \first$260 ;
-  wire \first$264 ;
-  wire \first$268 ;
+  wire \first$247 ;
+  wire \first$251 ;
+  wire \first$255 ;
+  wire \first$259 ;
+  wire \first$263 ;
+  wire \first$267 ;
+  wire \first$271 ;
+  wire \first$275 ;
   (* init = 1'h0 *)
-  wire \first$312 ;
+  wire \first$319 ;
   wire first_tile;
-  wire \first_tile$224 ;
-  wire \first_tile$236 ;
-  wire \first_tile$284 ;
-  wire \first_tile$293 ;
-  wire \first_tile$329 ;
-  wire \first_tile$337 ;
-  wire \first_tile$361 ;
-  wire \first_tile$366 ;
-  wire \first_tile$375 ;
+  wire \first_tile$231 ;
+  wire \first_tile$243 ;
+  wire \first_tile$291 ;
+  wire \first_tile$300 ;
+  wire \first_tile$336 ;
+  wire \first_tile$344 ;
+  wire \first_tile$368 ;
+  wire \first_tile$373 ;
+  wire \first_tile$382 ;
   wire forget;
   wire group;
-  wire here;
-  wire \here$437 ;
   wire hold;
-  wire \hold$379 ;
-  wire \hold$391 ;
-  wire \hold$417 ;
+  wire \hold$386 ;
+  wire \hold$398 ;
+  wire \hold$424 ;
   wire [3:0] kernel;
-  wire [3:0] \kernel$221 ;
-  wire [3:0] \kernel$233 ;
-  wire [3:0] \kernel$281 ;
-  wire [3:0] \kernel$290 ;
-  wire [3:0] \kernel$326 ;
-  wire [3:0] \kernel$334 ;
-  wire [3:0] \kernel$358 ;
-  wire [3:0] \kernel$363 ;
-  wire [3:0] \kernel$372 ;
+  wire [3:0] \kernel$228 ;
+  wire [3:0] \kernel$240 ;
+  wire [3:0] \kernel$288 ;
+  wire [3:0] \kernel$297 ;
+  wire [3:0] \kernel$333 ;
+  wire [3:0] \kernel$341 ;
+  wire [3:0] \kernel$365 ;
+  wire [3:0] \kernel$370 ;
+  wire [3:0] \kernel$379 ;
   wire [2:0] lane;
   wire [2:0] \lane$132 ;
-  wire [2:0] \lane$144 ;
-  wire [2:0] \lane$389 ;
-  wire [2:0] \lane$431 ;
-  wire [2:0] \lane$433 ;
-  wire [2:0] \lane$440 ;
+  wire [2:0] \lane$151 ;
+  wire [2:0] \lane$396 ;
+  wire [2:0] \lane$435 ;
+  wire [2:0] \lane$436 ;
+  wire [2:0] \lane$442 ;
   wire [2:0] lane_x;
   wire [2:0] lane_y;
   reg [6:0] left = 7'h00;
   wire [1:0] level;
-  wire [1:0] \level$222 ;
-  wire [1:0] \level$234 ;
-  wire [1:0] \level$282 ;
-  wire [1:0] \level$291 ;
-  wire [1:0] \level$327 ;
-  wire [1:0] \level$335 ;
-  wire [1:0] \level$359 ;
-  wire [1:0] \level$364 ;
-  wire [1:0] \level$373 ;
+  wire [1:0] \level$229 ;
+  wire [1:0] \level$241 ;
+  wire [1:0] \level$289 ;
+  wire [1:0] \level$298 ;
+  wire [1:0] \level$334 ;
+  wire [1:0] \level$342 ;
+  wire [1:0] \level$366 ;
+  wire [1:0] \level$371 ;
+  wire [1:0] \level$380 ;
   (* init = 24'h000000 *)
   wire [23:0] loaded;
   wire signed [23:0] \loaded[0] ;
   reg loading = 1'h0;
   (* init = 1'h0 *)
-  wire \loading$376 ;
+  wire \loading$383 ;
   wire [2:0] missing;
-  wire [2:0] \missing$449 ;
+  wire [2:0] \missing$451 ;
   reg of_row = 1'h0;
   reg of_row_1 = 1'h0;
   reg of_row_2 = 1'h0;
@@ -1026,31 +996,31 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [15:0] other_rows_raw_6;
   wire signed [15:0] other_rows_raw_7;
   reg signed [23:0] parameter_0 = 24'h000000;
-  wire signed [23:0] \parameters__payload$460 ;
-  wire \parameters__ready$461 ;
-  wire \parameters__valid$459 ;
+  wire signed [23:0] \parameters__payload$462 ;
+  wire \parameters__ready$463 ;
+  wire \parameters__valid$461 ;
   wire pending;
   wire signed position;
   wire signed [31:0] product;
-  wire signed [31:0] \product$297 ;
-  wire signed [31:0] \product$298 ;
-  wire signed [31:0] \product$299 ;
-  wire signed [31:0] \product$300 ;
-  wire signed [31:0] \product$301 ;
-  wire signed [31:0] \product$302 ;
-  wire signed [31:0] \product$303 ;
+  wire signed [31:0] \product$304 ;
+  wire signed [31:0] \product$305 ;
+  wire signed [31:0] \product$306 ;
+  wire signed [31:0] \product$307 ;
+  wire signed [31:0] \product$308 ;
+  wire signed [31:0] \product$309 ;
+  wire signed [31:0] \product$310 ;
   reg [4:0] read_address;
-  reg [1:0] \read_address$392 ;
-  reg [6:0] \read_address$398 ;
-  wire [5:0] \read_address$409 ;
-  reg [10:0] \read_address$419 ;
-  reg [8:0] \read_address$434 ;
+  reg [1:0] \read_address$399 ;
+  reg [6:0] \read_address$405 ;
+  wire [5:0] \read_address$416 ;
+  reg [10:0] \read_address$426 ;
+  reg [8:0] \read_address$437 ;
   wire [127:0] read_data;
-  wire [127:0] \read_data$218 ;
-  wire [127:0] \read_data$219 ;
-  wire [191:0] \read_data$225 ;
-  wire [191:0] \read_data$285 ;
-  wire [127:0] \read_data$339 ;
+  wire [127:0] \read_data$225 ;
+  wire [127:0] \read_data$226 ;
+  wire [191:0] \read_data$232 ;
+  wire [191:0] \read_data$292 ;
+  wire [127:0] \read_data$346 ;
   wire [19:0] ready_0;
   wire [1:0] \ready_0.edge ;
   wire \ready_0.first ;
@@ -1151,24 +1121,24 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire \ready_6.valid ;
   reg resident = 1'h0;
   (* init = 1'h0 *)
-  wire \resident$454 ;
-  wire signed [23:0] \results__payload$465 ;
-  wire \results__ready$466 ;
-  wire \results__valid$464 ;
+  wire \resident$456 ;
+  wire signed [23:0] \results__payload$467 ;
+  wire \results__ready$468 ;
+  wire \results__valid$466 ;
   wire rewind;
   reg routine;
   wire [4:0] row;
-  wire [4:0] \row$381 ;
-  wire [4:0] \row$383 ;
-  wire [10:0] \row$384 ;
-  wire [10:0] \row$386 ;
-  wire [1:0] \row$394 ;
-  wire [10:0] \row$399 ;
-  wire [10:0] \row$401 ;
-  wire [5:0] \row$410 ;
-  wire [10:0] \row$424 ;
-  wire [10:0] \row$427 ;
-  wire [8:0] \row$438 ;
+  wire [4:0] \row$388 ;
+  wire [4:0] \row$390 ;
+  wire [10:0] \row$391 ;
+  wire [10:0] \row$393 ;
+  wire [1:0] \row$401 ;
+  wire [10:0] \row$406 ;
+  wire [10:0] \row$408 ;
+  wire [5:0] \row$417 ;
+  wire [10:0] \row$429 ;
+  wire [10:0] \row$432 ;
+  wire [8:0] \row$440 ;
   reg row24_0_loads_0_1 = 1'h0;
   reg row24_0_loads_0_2 = 1'h0;
   reg [4:0] row24_0_loads_1_1 = 5'h00;
@@ -1188,25 +1158,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [6:0] row_x;
   wire [5:0] row_y;
   wire [191:0] rows;
-  wire [255:0] \rows$425 ;
-  wire [127:0] \rows$425[0] ;
-  wire signed [15:0] \rows$425[0][0] ;
-  wire signed [15:0] \rows$425[0][1] ;
-  wire signed [15:0] \rows$425[0][2] ;
-  wire signed [15:0] \rows$425[0][3] ;
-  wire signed [15:0] \rows$425[0][4] ;
-  wire signed [15:0] \rows$425[0][5] ;
-  wire signed [15:0] \rows$425[0][6] ;
-  wire signed [15:0] \rows$425[0][7] ;
-  wire [127:0] \rows$425[1] ;
-  wire signed [15:0] \rows$425[1][0] ;
-  wire signed [15:0] \rows$425[1][1] ;
-  wire signed [15:0] \rows$425[1][2] ;
-  wire signed [15:0] \rows$425[1][3] ;
-  wire signed [15:0] \rows$425[1][4] ;
-  wire signed [15:0] \rows$425[1][5] ;
-  wire signed [15:0] \rows$425[1][6] ;
-  wire signed [15:0] \rows$425[1][7] ;
+  wire [255:0] \rows$430 ;
+  wire [127:0] \rows$430[0] ;
+  wire signed [15:0] \rows$430[0][0] ;
+  wire signed [15:0] \rows$430[0][1] ;
+  wire signed [15:0] \rows$430[0][2] ;
+  wire signed [15:0] \rows$430[0][3] ;
+  wire signed [15:0] \rows$430[0][4] ;
+  wire signed [15:0] \rows$430[0][5] ;
+  wire signed [15:0] \rows$430[0][6] ;
+  wire signed [15:0] \rows$430[0][7] ;
+  wire [127:0] \rows$430[1] ;
+  wire signed [15:0] \rows$430[1][0] ;
+  wire signed [15:0] \rows$430[1][1] ;
+  wire signed [15:0] \rows$430[1][2] ;
+  wire signed [15:0] \rows$430[1][3] ;
+  wire signed [15:0] \rows$430[1][4] ;
+  wire signed [15:0] \rows$430[1][5] ;
+  wire signed [15:0] \rows$430[1][6] ;
+  wire signed [15:0] \rows$430[1][7] ;
   wire [191:0] \rows[0] ;
   wire signed [23:0] \rows[0][0] ;
   wire signed [23:0] \rows[0][1] ;
@@ -1217,23 +1187,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [23:0] \rows[0][6] ;
   wire signed [23:0] \rows[0][7] ;
   wire running;
-  wire signed [15:0] \samples__payload$457 ;
-  wire \samples__ready$458 ;
-  wire \samples__valid$456 ;
+  wire signed [15:0] \samples__payload$459 ;
+  wire \samples__ready$460 ;
+  wire \samples__valid$458 ;
   wire samples_ready;
   reg select = 1'h0;
   wire slot;
-  wire \slot$223 ;
-  wire \slot$235 ;
-  wire \slot$283 ;
-  wire \slot$292 ;
-  wire \slot$328 ;
-  wire \slot$336 ;
-  wire \slot$360 ;
-  wire \slot$365 ;
-  wire \slot$374 ;
-  wire \slot$450 ;
-  wire \slot$451 ;
+  wire \slot$230 ;
+  wire \slot$242 ;
+  wire \slot$290 ;
+  wire \slot$299 ;
+  wire \slot$335 ;
+  wire \slot$343 ;
+  wire \slot$367 ;
+  wire \slot$372 ;
+  wire \slot$381 ;
+  wire \slot$452 ;
+  wire \slot$453 ;
+  reg [9:0] slow_enables_0 = 10'h000;
+  reg [9:0] slow_enables_1 = 10'h000;
   wire [19:0] source;
   wire [1:0] \source.edge ;
   wire \source.first ;
@@ -1249,11 +1221,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] \source.sum_level ;
   wire \source.valid ;
   reg start;
-  wire \start$444 ;
+  wire \start$446 ;
   wire step_done;
   reg stepping = 1'h0;
   wire signed [34:0] sum;
-  wire signed [26:0] \sum$310 ;
+  wire signed [26:0] \sum$317 ;
   wire [19:0] sum_tag;
   wire [1:0] \sum_tag.edge ;
   wire \sum_tag.first ;
@@ -1357,49 +1329,49 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   reg sums_rows;
   wire [19:0] tag;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$269 ;
-  wire [1:0] \tag$269.edge ;
-  wire \tag$269.first ;
-  wire \tag$269.first_tile ;
-  wire [3:0] \tag$269.kernel ;
-  wire \tag$269.last ;
-  wire \tag$269.last_tile ;
-  wire [1:0] \tag$269.level ;
-  wire [1:0] \tag$269.row_level ;
-  wire \tag$269.slot ;
-  wire \tag$269.sum_first ;
-  wire \tag$269.sum_last ;
-  wire [1:0] \tag$269.sum_level ;
-  wire \tag$269.valid ;
+  wire [19:0] \tag$276 ;
+  wire [1:0] \tag$276.edge ;
+  wire \tag$276.first ;
+  wire \tag$276.first_tile ;
+  wire [3:0] \tag$276.kernel ;
+  wire \tag$276.last ;
+  wire \tag$276.last_tile ;
+  wire [1:0] \tag$276.level ;
+  wire [1:0] \tag$276.row_level ;
+  wire \tag$276.slot ;
+  wire \tag$276.sum_first ;
+  wire \tag$276.sum_last ;
+  wire [1:0] \tag$276.sum_level ;
+  wire \tag$276.valid ;
   (* init = 20'h00000 *)
-  wire [19:0] \tag$320 ;
-  wire [1:0] \tag$320.edge ;
-  wire \tag$320.first ;
-  wire \tag$320.first_tile ;
-  wire [3:0] \tag$320.kernel ;
-  wire \tag$320.last ;
-  wire \tag$320.last_tile ;
-  wire [1:0] \tag$320.level ;
-  wire [1:0] \tag$320.row_level ;
-  wire \tag$320.slot ;
-  wire \tag$320.sum_first ;
-  wire \tag$320.sum_last ;
-  wire [1:0] \tag$320.sum_level ;
-  wire \tag$320.valid ;
-  wire [19:0] \tag$367 ;
-  wire [1:0] \tag$367.edge ;
-  wire \tag$367.first ;
-  wire \tag$367.first_tile ;
-  wire [3:0] \tag$367.kernel ;
-  wire \tag$367.last ;
-  wire \tag$367.last_tile ;
-  wire [1:0] \tag$367.level ;
-  wire [1:0] \tag$367.row_level ;
-  wire \tag$367.slot ;
-  wire \tag$367.sum_first ;
-  wire \tag$367.sum_last ;
-  wire [1:0] \tag$367.sum_level ;
-  wire \tag$367.valid ;
+  wire [19:0] \tag$327 ;
+  wire [1:0] \tag$327.edge ;
+  wire \tag$327.first ;
+  wire \tag$327.first_tile ;
+  wire [3:0] \tag$327.kernel ;
+  wire \tag$327.last ;
+  wire \tag$327.last_tile ;
+  wire [1:0] \tag$327.level ;
+  wire [1:0] \tag$327.row_level ;
+  wire \tag$327.slot ;
+  wire \tag$327.sum_first ;
+  wire \tag$327.sum_last ;
+  wire [1:0] \tag$327.sum_level ;
+  wire \tag$327.valid ;
+  wire [19:0] \tag$374 ;
+  wire [1:0] \tag$374.edge ;
+  wire \tag$374.first ;
+  wire \tag$374.first_tile ;
+  wire [3:0] \tag$374.kernel ;
+  wire \tag$374.last ;
+  wire \tag$374.last_tile ;
+  wire [1:0] \tag$374.level ;
+  wire [1:0] \tag$374.row_level ;
+  wire \tag$374.slot ;
+  wire \tag$374.sum_first ;
+  wire \tag$374.sum_last ;
+  wire [1:0] \tag$374.sum_level ;
+  wire \tag$374.valid ;
   wire [1:0] \tag.edge ;
   wire \tag.first ;
   wire \tag.first_tile ;
@@ -1584,25 +1556,25 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire takes;
   wire tile_done;
   wire signed [35:0] total;
-  wire signed [35:0] \total$273 ;
-  wire signed [35:0] \total$274 ;
-  wire signed [35:0] \total$275 ;
-  wire signed [35:0] \total$276 ;
-  wire signed [35:0] \total$277 ;
-  wire signed [35:0] \total$278 ;
-  wire signed [35:0] \total$279 ;
-  wire signed [38:0] \total$324 ;
-  wire signed [38:0] \total$368 ;
+  wire signed [35:0] \total$280 ;
+  wire signed [35:0] \total$281 ;
+  wire signed [35:0] \total$282 ;
+  wire signed [35:0] \total$283 ;
+  wire signed [35:0] \total$284 ;
+  wire signed [35:0] \total$285 ;
+  wire signed [35:0] \total$286 ;
+  wire signed [38:0] \total$331 ;
+  wire signed [38:0] \total$375 ;
   wire [287:0] totals;
-  wire [287:0] \totals$321 ;
-  wire signed [35:0] \totals$321[0] ;
-  wire signed [35:0] \totals$321[1] ;
-  wire signed [35:0] \totals$321[2] ;
-  wire signed [35:0] \totals$321[3] ;
-  wire signed [35:0] \totals$321[4] ;
-  wire signed [35:0] \totals$321[5] ;
-  wire signed [35:0] \totals$321[6] ;
-  wire signed [35:0] \totals$321[7] ;
+  wire [287:0] \totals$328 ;
+  wire signed [35:0] \totals$328[0] ;
+  wire signed [35:0] \totals$328[1] ;
+  wire signed [35:0] \totals$328[2] ;
+  wire signed [35:0] \totals$328[3] ;
+  wire signed [35:0] \totals$328[4] ;
+  wire signed [35:0] \totals$328[5] ;
+  wire signed [35:0] \totals$328[6] ;
+  wire signed [35:0] \totals$328[7] ;
   wire signed [35:0] \totals[0] ;
   wire signed [35:0] \totals[1] ;
   wire signed [35:0] \totals[2] ;
@@ -1612,34 +1584,34 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire trigger;
-  wire \trigger$220 ;
-  wire \trigger$232 ;
-  wire \trigger$280 ;
-  wire \trigger$288 ;
-  wire \trigger$325 ;
-  wire \trigger$333 ;
-  wire \trigger$356 ;
-  wire \trigger$362 ;
-  wire \trigger$370 ;
+  wire \trigger$227 ;
+  wire \trigger$239 ;
+  wire \trigger$287 ;
+  wire \trigger$295 ;
+  wire \trigger$332 ;
+  wire \trigger$340 ;
+  wire \trigger$363 ;
+  wire \trigger$369 ;
+  wire \trigger$377 ;
   wire [31:0] value;
   wire waiting;
   wire signed [23:0] word;
-  wire signed [34:0] \word$308 ;
-  wire signed [34:0] \word$311 ;
-  wire signed [15:0] \word$405 ;
+  wire signed [34:0] \word$315 ;
+  wire signed [34:0] \word$318 ;
+  wire signed [15:0] \word$412 ;
   wire [1:0] word_enables;
   wire [255:0] words;
-  wire [191:0] \words$305 ;
-  wire signed [23:0] \words$305[0] ;
-  wire signed [23:0] \words$305[1] ;
-  wire signed [23:0] \words$305[2] ;
-  wire signed [23:0] \words$305[3] ;
-  wire signed [23:0] \words$305[4] ;
-  wire signed [23:0] \words$305[5] ;
-  wire signed [23:0] \words$305[6] ;
-  wire signed [23:0] \words$305[7] ;
-  wire [15:0] \words$428 ;
-  wire signed [15:0] \words$428[0] ;
+  wire [191:0] \words$312 ;
+  wire signed [23:0] \words$312[0] ;
+  wire signed [23:0] \words$312[1] ;
+  wire signed [23:0] \words$312[2] ;
+  wire signed [23:0] \words$312[3] ;
+  wire signed [23:0] \words$312[4] ;
+  wire signed [23:0] \words$312[5] ;
+  wire signed [23:0] \words$312[6] ;
+  wire signed [23:0] \words$312[7] ;
+  wire [15:0] \words$433 ;
+  wire signed [15:0] \words$433[0] ;
   wire signed [31:0] \words[0] ;
   wire signed [31:0] \words[1] ;
   wire signed [31:0] \words[2] ;
@@ -1649,52 +1621,52 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
   reg [4:0] write_address;
-  reg [1:0] \write_address$395 ;
-  wire [6:0] \write_address$402 ;
-  wire [5:0] \write_address$411 ;
-  reg [10:0] \write_address$420 ;
-  reg [8:0] \write_address$435 ;
+  reg [1:0] \write_address$402 ;
+  wire [6:0] \write_address$409 ;
+  wire [5:0] \write_address$418 ;
+  reg [10:0] \write_address$427 ;
+  reg [8:0] \write_address$438 ;
   reg [191:0] write_data;
-  reg [191:0] \write_data$396 ;
-  wire [127:0] \write_data$404 ;
-  wire [127:0] \write_data$413 ;
-  reg [127:0] \write_data$421 ;
-  reg [127:0] \write_data$436 ;
+  reg [191:0] \write_data$403 ;
+  wire [127:0] \write_data$411 ;
+  wire [127:0] \write_data$420 ;
+  reg [127:0] \write_data$428 ;
+  reg [127:0] \write_data$439 ;
   wire [7:0] write_enable;
-  wire [7:0] \write_enable$397 ;
-  wire [7:0] \write_enable$406 ;
-  wire [7:0] \write_enable$414 ;
-  wire [7:0] \write_enable$429 ;
-  wire [7:0] \write_enable$439 ;
+  wire [7:0] \write_enable$404 ;
+  wire [7:0] \write_enable$413 ;
+  wire [7:0] \write_enable$421 ;
+  wire [7:0] \write_enable$434 ;
+  wire [7:0] \write_enable$441 ;
   wire [19:0] write_tag;
-  wire [19:0] \write_tag$357 ;
-  wire [1:0] \write_tag$357.edge ;
-  wire \write_tag$357.first ;
-  wire \write_tag$357.first_tile ;
-  wire [3:0] \write_tag$357.kernel ;
-  wire \write_tag$357.last ;
-  wire \write_tag$357.last_tile ;
-  wire [1:0] \write_tag$357.level ;
-  wire [1:0] \write_tag$357.row_level ;
-  wire \write_tag$357.slot ;
-  wire \write_tag$357.sum_first ;
-  wire \write_tag$357.sum_last ;
-  wire [1:0] \write_tag$357.sum_level ;
-  wire \write_tag$357.valid ;
-  wire [19:0] \write_tag$371 ;
-  wire [1:0] \write_tag$371.edge ;
-  wire \write_tag$371.first ;
-  wire \write_tag$371.first_tile ;
-  wire [3:0] \write_tag$371.kernel ;
-  wire \write_tag$371.last ;
-  wire \write_tag$371.last_tile ;
-  wire [1:0] \write_tag$371.level ;
-  wire [1:0] \write_tag$371.row_level ;
-  wire \write_tag$371.slot ;
-  wire \write_tag$371.sum_first ;
-  wire \write_tag$371.sum_last ;
-  wire [1:0] \write_tag$371.sum_level ;
-  wire \write_tag$371.valid ;
+  wire [19:0] \write_tag$364 ;
+  wire [1:0] \write_tag$364.edge ;
+  wire \write_tag$364.first ;
+  wire \write_tag$364.first_tile ;
+  wire [3:0] \write_tag$364.kernel ;
+  wire \write_tag$364.last ;
+  wire \write_tag$364.last_tile ;
+  wire [1:0] \write_tag$364.level ;
+  wire [1:0] \write_tag$364.row_level ;
+  wire \write_tag$364.slot ;
+  wire \write_tag$364.sum_first ;
+  wire \write_tag$364.sum_last ;
+  wire [1:0] \write_tag$364.sum_level ;
+  wire \write_tag$364.valid ;
+  wire [19:0] \write_tag$378 ;
+  wire [1:0] \write_tag$378.edge ;
+  wire \write_tag$378.first ;
+  wire \write_tag$378.first_tile ;
+  wire [3:0] \write_tag$378.kernel ;
+  wire \write_tag$378.last ;
+  wire \write_tag$378.last_tile ;
+  wire [1:0] \write_tag$378.level ;
+  wire [1:0] \write_tag$378.row_level ;
+  wire \write_tag$378.slot ;
+  wire \write_tag$378.sum_first ;
+  wire \write_tag$378.sum_last ;
+  wire [1:0] \write_tag$378.sum_level ;
+  wire \write_tag$378.valid ;
   wire [1:0] \write_tag.edge ;
   wire \write_tag.first ;
   wire \write_tag.first_tile ;
@@ -1711,168 +1683,131 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   wire [1:0] writing;
   wire [1:0] z_clamped;
   wire [3:0] z_kernel;
-  assign \$338  = | { \$337 , \$334 , \$329  };
-  assign \$342  = here & word_enables[0];
-  assign \$345  = here & row_enables[3];
-  assign \$347  = \lane$433  == 2'h3;
-  assign \$348  = \active$426 [0] & \$347 ;
-  assign \$350  = | { \$349 , \$346 , \$341  };
-  assign \$354  = here & word_enables[0];
-  assign \$357  = here & row_enables[4];
-  assign \$359  = \lane$433  == 3'h4;
-  assign \$360  = \active$426 [0] & \$359 ;
-  assign \$362  = | { \$361 , \$358 , \$353  };
-  assign \$366  = here & word_enables[0];
-  assign \$369  = here & row_enables[5];
-  assign \$371  = \lane$433  == 3'h5;
-  assign \$372  = \active$426 [0] & \$371 ;
-  assign \$374  = | { \$373 , \$370 , \$365  };
-  assign \$378  = here & word_enables[0];
-  assign \$381  = here & row_enables[6];
-  assign \$383  = \lane$433  == 3'h6;
-  assign \$384  = \active$426 [0] & \$383 ;
-  assign \$386  = | { \$385 , \$382 , \$377  };
-  assign \$390  = here & word_enables[0];
-  assign \$393  = here & row_enables[7];
-  assign \$395  = \lane$433  == 3'h7;
-  assign \$396  = \active$426 [0] & \$395 ;
-  assign \$398  = | { \$397 , \$394 , \$389  };
-  assign \$399  = \here$437  & writing[1];
-  assign \$403  = \here$437  & word_enables[1];
-  assign \$406  = \here$437  & row_enables[8];
-  assign \$407  = \$405  | \$406 ;
-  assign \$408  = ! \lane$433 ;
-  assign \$409  = \active$426 [1] & \$408 ;
-  assign \$411  = | { \$410 , \$407 , \$402  };
-  assign \$415  = \here$437  & word_enables[1];
-  assign \$418  = \here$437  & row_enables[9];
-  assign \$420  = \lane$433  == 1'h1;
-  assign \$421  = \active$426 [1] & \$420 ;
-  assign \$423  = | { \$422 , \$419 , \$414  };
-  assign \$427  = \here$437  & word_enables[1];
-  assign \$430  = \here$437  & row_enables[10];
-  assign \$432  = \lane$433  == 2'h2;
-  assign \$433  = \active$426 [1] & \$432 ;
-  assign \$435  = | { \$434 , \$431 , \$426  };
-  assign \$439  = \here$437  & word_enables[1];
-  assign \$442  = \here$437  & row_enables[11];
-  assign \$444  = \lane$433  == 2'h3;
-  assign \$445  = \active$426 [1] & \$444 ;
-  assign \$447  = | { \$446 , \$443 , \$438  };
-  assign \$451  = \here$437  & word_enables[1];
-  assign \$454  = \here$437  & row_enables[12];
-  assign \$456  = \lane$433  == 3'h4;
-  assign \$457  = \active$426 [1] & \$456 ;
-  assign \$459  = | { \$458 , \$455 , \$450  };
-  assign \$463  = \here$437  & word_enables[1];
-  assign \$466  = \here$437  & row_enables[13];
-  assign \$468  = \lane$433  == 3'h5;
-  assign \$469  = \active$426 [1] & \$468 ;
-  assign \$471  = | { \$470 , \$467 , \$462  };
-  assign \$475  = \here$437  & word_enables[1];
-  assign \$478  = \here$437  & row_enables[14];
-  assign \$480  = \lane$433  == 3'h6;
-  assign \$481  = \active$426 [1] & \$480 ;
-  assign \$483  = | { \$482 , \$479 , \$474  };
-  assign \$487  = \here$437  & word_enables[1];
-  assign \$490  = \here$437  & row_enables[15];
-  assign \$492  = \lane$433  == 3'h7;
-  assign \$493  = \active$426 [1] & \$492 ;
-  assign \$495  = | { \$494 , \$491 , \$486  };
-  assign \$496  = ~ \$signal$162 ;
-  assign \$signal$164  = \$signal$159  & \$496 ;
-  assign \$497  = \$signal$163  == 1'h1;
-  assign \$498  = \$signal$163  == 2'h2;
-  assign \$499  = \$signal$163  == 2'h3;
-  assign \$500  = \$signal$163  == 3'h4;
-  assign \start$444  = \$499  | \$500 ;
-  assign group = \$signal$163  == 3'h4;
-  assign forget = \$signal$163  == 3'h5;
-  assign rewind = \$signal$163  == 3'h6;
-  assign clear_0 = \$signal$163  == 3'h7;
-  assign clear_1 = \$signal$163  == 3'h7;
-  assign clear_2 = \$signal$163  == 3'h7;
-  assign clear_3 = \$signal$163  == 3'h7;
-  assign clear_4 = \$signal$163  == 3'h7;
-  assign clear_5 = \$signal$163  == 3'h7;
-  assign clear_6 = \$signal$163  == 3'h7;
-  assign clear_7 = \$signal$163  == 3'h7;
-  assign clear_8 = \$signal$163  == 3'h7;
-  assign clear_9 = \$signal$163  == 3'h7;
-  assign clear_10 = \$signal$163  == 3'h7;
-  assign clear_11 = \$signal$163  == 3'h7;
-  assign clear_12 = \$signal$163  == 3'h7;
-  assign clear_13 = \$signal$163  == 3'h7;
-  assign clear_14 = \$signal$163  == 3'h7;
-  assign \$501  = ! left;
-  assign \$502  = \$signal$164  & \$501 ;
-  assign \$503  = ~ \$502 ;
+  assign \$370  = \lane$436  == 3'h6;
+  assign \$371  = \active$431 [0] & \$370 ;
+  assign \$373  = | { \$372 , \$369 , \$366  };
+  assign \$380  = \lane$436  == 3'h7;
+  assign \$381  = \active$431 [0] & \$380 ;
+  assign \$383  = | { \$382 , \$379 , \$376  };
+  assign \$389  = \$388  | slow_enables_1[2];
+  assign \$390  = ! \lane$436 ;
+  assign \$391  = \active$431 [1] & \$390 ;
+  assign \$393  = | { \$392 , \$389 , \$386  };
+  assign \$400  = \lane$436  == 1'h1;
+  assign \$401  = \active$431 [1] & \$400 ;
+  assign \$403  = | { \$402 , \$399 , \$396  };
+  assign \$410  = \lane$436  == 2'h2;
+  assign \$411  = \active$431 [1] & \$410 ;
+  assign \$413  = | { \$412 , \$409 , \$406  };
+  assign \$420  = \lane$436  == 2'h3;
+  assign \$421  = \active$431 [1] & \$420 ;
+  assign \$423  = | { \$422 , \$419 , \$416  };
+  assign \$430  = \lane$436  == 3'h4;
+  assign \$431  = \active$431 [1] & \$430 ;
+  assign \$433  = | { \$432 , \$429 , \$426  };
+  assign \$440  = \lane$436  == 3'h5;
+  assign \$441  = \active$431 [1] & \$440 ;
+  assign \$443  = | { \$442 , \$439 , \$436  };
+  assign \$450  = \lane$436  == 3'h6;
+  assign \$451  = \active$431 [1] & \$450 ;
+  assign \$453  = | { \$452 , \$449 , \$446  };
+  assign \$460  = \lane$436  == 3'h7;
+  assign \$461  = \active$431 [1] & \$460 ;
+  assign \$463  = | { \$462 , \$459 , \$456  };
+  assign \$464  = ~ \$signal$169 ;
+  assign \$signal$171  = \$signal$166  & \$464 ;
+  assign \$465  = \$signal$170  == 1'h1;
+  assign \$466  = \$signal$170  == 2'h2;
+  assign \$467  = \$signal$170  == 2'h3;
+  assign \$468  = \$signal$170  == 3'h4;
+  assign \start$446  = \$467  | \$468 ;
+  assign group = \$signal$170  == 3'h4;
+  assign forget = \$signal$170  == 3'h5;
+  assign rewind = \$signal$170  == 3'h6;
+  assign clear_0 = \$signal$170  == 3'h7;
+  assign clear_1 = \$signal$170  == 3'h7;
+  assign clear_2 = \$signal$170  == 3'h7;
+  assign clear_3 = \$signal$170  == 3'h7;
+  assign clear_4 = \$signal$170  == 3'h7;
+  assign clear_5 = \$signal$170  == 3'h7;
+  assign clear_6 = \$signal$170  == 3'h7;
+  assign clear_7 = \$signal$170  == 3'h7;
+  assign clear_8 = \$signal$170  == 3'h7;
+  assign clear_9 = \$signal$170  == 3'h7;
+  assign clear_10 = \$signal$170  == 3'h7;
+  assign clear_11 = \$signal$170  == 3'h7;
+  assign clear_12 = \$signal$170  == 3'h7;
+  assign clear_13 = \$signal$170  == 3'h7;
+  assign clear_14 = \$signal$170  == 3'h7;
+  assign \$469  = ! left;
+  assign \$470  = \$signal$171  & \$469 ;
+  assign \$471  = ~ \$470 ;
   always @(posedge clk)
-    tag_1 <= \$504 ;
+    tag_1 <= \$472 ;
   always @(posedge clk)
-    a_row_bank_1 <= \$505 ;
+    a_row_bank_1 <= \$473 ;
   always @(posedge clk)
-    a_row_bank_2 <= \$506 ;
+    a_row_bank_2 <= \$474 ;
   always @(posedge clk)
-    a_row_unneeded_1 <= \$507 ;
+    a_row_unneeded_1 <= \$475 ;
   always @(posedge clk)
-    a_row_unneeded_2 <= \$508 ;
+    a_row_unneeded_2 <= \$476 ;
   always @(posedge clk)
-    a_row_unneeded_3 <= \$509 ;
+    a_row_unneeded_3 <= \$477 ;
   always @(posedge clk)
-    a_row_unneeded_4 <= \$510 ;
+    a_row_unneeded_4 <= \$478 ;
   always @(posedge clk)
-    a_row_0 <= \$511 ;
+    a_row_0 <= \$479 ;
   always @(posedge clk)
-    a_row_1 <= \$512 ;
+    a_row_1 <= \$480 ;
   always @(posedge clk)
-    a_row_2 <= \$513 ;
+    a_row_2 <= \$481 ;
   always @(posedge clk)
-    a_row_3 <= \$514 ;
+    a_row_3 <= \$482 ;
   always @(posedge clk)
-    a_row_4 <= \$515 ;
+    a_row_4 <= \$483 ;
   always @(posedge clk)
-    a_row_5 <= \$516 ;
+    a_row_5 <= \$484 ;
   always @(posedge clk)
-    a_row_6 <= \$517 ;
+    a_row_6 <= \$485 ;
   always @(posedge clk)
-    a_row_7 <= \$518 ;
+    a_row_7 <= \$486 ;
   always @(posedge clk)
-    a_word_bank_1 <= \$519 ;
+    a_word_bank_1 <= \$487 ;
   always @(posedge clk)
-    a_word_bank_2 <= \$520 ;
+    a_word_bank_2 <= \$488 ;
   always @(posedge clk)
-    a_word_lane_1 <= \$521 ;
+    a_word_lane_1 <= \$489 ;
   always @(posedge clk)
-    a_word_lane_2 <= \$522 ;
+    a_word_lane_2 <= \$490 ;
   always @(posedge clk)
-    a_word_unneeded_1 <= \$523 ;
+    a_word_unneeded_1 <= \$491 ;
   always @(posedge clk)
-    a_word_unneeded_2 <= \$524 ;
+    a_word_unneeded_2 <= \$492 ;
   always @(posedge clk)
-    a_word_unneeded_3 <= \$525 ;
+    a_word_unneeded_3 <= \$493 ;
   always @(posedge clk)
-    a_word_unneeded_4 <= \$526 ;
+    a_word_unneeded_4 <= \$494 ;
   always @(posedge clk)
-    a_word_unneeded_5 <= \$527 ;
+    a_word_unneeded_5 <= \$495 ;
   always @(posedge clk)
     a_word_picked <= a_word_raw_0;
   always @(posedge clk)
-    a_word_0 <= \$528 ;
+    a_word_0 <= \$496 ;
   always @(posedge clk)
-    tag_2 <= \$529 ;
+    tag_2 <= \$497 ;
   always @(posedge clk)
-    tag_3 <= \$530 ;
+    tag_3 <= \$498 ;
   always @(posedge clk)
-    tag_4 <= \$531 ;
+    tag_4 <= \$499 ;
   always @(posedge clk)
-    tag_5 <= \$532 ;
+    tag_5 <= \$500 ;
   always @(posedge clk)
     a_constant <= \$12 ;
   always @(posedge clk)
-    b_row_bank_1 <= \$533 ;
+    b_row_bank_1 <= \$501 ;
   always @(posedge clk)
-    b_row_bank_2 <= \$534 ;
+    b_row_bank_2 <= \$502 ;
   always @(posedge clk)
     b_row_0 <= b_row_raw_0;
   always @(posedge clk)
@@ -1890,53 +1825,53 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     b_row_7 <= b_row_raw_7;
   always @(posedge clk)
-    tag_6 <= \$535 ;
+    tag_6 <= \$503 ;
   always @(posedge clk)
-    tag_7 <= \$536 ;
+    tag_7 <= \$504 ;
   always @(posedge clk)
-    tag_8 <= \$537 ;
+    tag_8 <= \$505 ;
   always @(posedge clk)
-    old_row_bank_1 <= \$538 ;
+    old_row_bank_1 <= \$506 ;
   always @(posedge clk)
-    old_row_shared_bank <= \$539 ;
+    old_row_shared_bank <= \$507 ;
   always @(posedge clk)
-    old_row_unneeded_1 <= \$540 ;
+    old_row_unneeded_1 <= \$508 ;
   always @(posedge clk)
-    old_row_unneeded_2 <= \$541 ;
+    old_row_unneeded_2 <= \$509 ;
   always @(posedge clk)
-    old_row_unneeded_3 <= \$542 ;
+    old_row_unneeded_3 <= \$510 ;
   always @(posedge clk)
-    old_row_unshared <= \$543 ;
+    old_row_unshared <= \$511 ;
   always @(posedge clk)
-    old_row_0 <= \$544 ;
+    old_row_0 <= \$512 ;
   always @(posedge clk)
-    old_row_1 <= \$545 ;
+    old_row_1 <= \$513 ;
   always @(posedge clk)
-    old_row_2 <= \$546 ;
+    old_row_2 <= \$514 ;
   always @(posedge clk)
-    old_row_3 <= \$547 ;
+    old_row_3 <= \$515 ;
   always @(posedge clk)
-    old_row_4 <= \$548 ;
+    old_row_4 <= \$516 ;
   always @(posedge clk)
-    old_row_5 <= \$549 ;
+    old_row_5 <= \$517 ;
   always @(posedge clk)
-    old_row_6 <= \$550 ;
+    old_row_6 <= \$518 ;
   always @(posedge clk)
-    old_row_7 <= \$551 ;
+    old_row_7 <= \$519 ;
   always @(posedge clk)
-    tag_9 <= \$552 ;
+    tag_9 <= \$520 ;
   always @(posedge clk)
-    \$signal  <= \$553 ;
+    \$signal  <= \$521 ;
   always @(posedge clk)
-    of_row <= \$554 ;
+    of_row <= \$522 ;
   always @(posedge clk)
-    summed_1 <= \$555 ;
+    summed_1 <= \$523 ;
   always @(posedge clk)
-    summed_2 <= \$556 ;
+    summed_2 <= \$524 ;
   always @(posedge clk)
-    summed_3 <= \$557 ;
+    summed_3 <= \$525 ;
   always @(posedge clk)
-    summed_4 <= \$558 ;
+    summed_4 <= \$526 ;
   always @(posedge clk)
     of_row_1 <= of_row;
   always @(posedge clk)
@@ -1946,113 +1881,117 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @(posedge clk)
     of_row_4 <= of_row_3;
   always @(posedge clk)
-    first <= \$559 ;
+    first <= \$527 ;
   always @(posedge clk)
-    summed_5 <= \$560 ;
+    summed_5 <= \$528 ;
   always @(posedge clk)
-    summed_6 <= \$561 ;
+    summed_6 <= \$529 ;
   always @(posedge clk)
-    bias_word_bank_1 <= \$562 ;
+    bias_word_bank_1 <= \$530 ;
   always @(posedge clk)
-    bias_word_bank_2 <= \$563 ;
+    bias_word_bank_2 <= \$531 ;
   always @(posedge clk)
-    bias_word_lane_1 <= \$564 ;
+    bias_word_lane_1 <= \$532 ;
   always @(posedge clk)
-    bias_word_lane_2 <= \$565 ;
+    bias_word_lane_2 <= \$533 ;
   always @(posedge clk)
-    tag_10 <= \$566 ;
+    tag_10 <= \$534 ;
   always @(posedge clk)
-    tag_11 <= \$567 ;
+    tag_11 <= \$535 ;
   always @(posedge clk)
-    tag_12 <= \$568 ;
+    tag_12 <= \$536 ;
   always @(posedge clk)
-    other_rows_bank_1 <= \$569 ;
+    other_rows_bank_1 <= \$537 ;
   always @(posedge clk)
-    other_rows_bank_2 <= \$570 ;
+    other_rows_bank_2 <= \$538 ;
   always @(posedge clk)
-    loading <= \$571 ;
+    slow_enables_0 <= \$539 ;
   always @(posedge clk)
-    parameter_0 <= \$40 ;
+    slow_enables_1 <= \$540 ;
   always @(posedge clk)
-    row24_0_loads_0_1 <= \$572 ;
+    loading <= \$541 ;
   always @(posedge clk)
-    row24_0_loads_0_2 <= \$573 ;
+    parameter_0 <= \$42 ;
   always @(posedge clk)
-    row24_0_loads_1_1 <= \$574 ;
+    row24_0_loads_0_1 <= \$542 ;
   always @(posedge clk)
-    row24_0_loads_1_2 <= \$575 ;
+    row24_0_loads_0_2 <= \$543 ;
   always @(posedge clk)
-    row24_0_loads_2_1 <= \$576 ;
+    row24_0_loads_1_1 <= \$544 ;
   always @(posedge clk)
-    row24_0_loads_2_2 <= \$577 ;
+    row24_0_loads_1_2 <= \$545 ;
   always @(posedge clk)
-    row24_1_loads_0_1 <= \$578 ;
+    row24_0_loads_2_1 <= \$546 ;
   always @(posedge clk)
-    row24_1_loads_0_2 <= \$579 ;
+    row24_0_loads_2_2 <= \$547 ;
   always @(posedge clk)
-    row24_1_loads_1_1 <= \$580 ;
+    row24_1_loads_0_1 <= \$548 ;
   always @(posedge clk)
-    row24_1_loads_1_2 <= \$581 ;
+    row24_1_loads_0_2 <= \$549 ;
   always @(posedge clk)
-    row24_1_loads_2_1 <= \$582 ;
+    row24_1_loads_1_1 <= \$550 ;
   always @(posedge clk)
-    row24_1_loads_2_2 <= \$583 ;
+    row24_1_loads_1_2 <= \$551 ;
   always @(posedge clk)
-    \$signal$159  <= \$584 ;
+    row24_1_loads_2_1 <= \$552 ;
   always @(posedge clk)
-    \$signal$163  <= \$585 ;
+    row24_1_loads_2_2 <= \$553 ;
   always @(posedge clk)
-    \$signal$162  <= \$586 ;
+    \$signal$166  <= \$554 ;
   always @(posedge clk)
-    count <= \$587 ;
+    \$signal$170  <= \$555 ;
   always @(posedge clk)
-    resident <= \$588 ;
+    \$signal$169  <= \$556 ;
   always @(posedge clk)
-    stepping <= \$589 ;
+    count <= \$557 ;
   always @(posedge clk)
-    clamped_0 <= \$590 ;
+    resident <= \$558 ;
   always @(posedge clk)
-    clamped_1 <= \$591 ;
+    stepping <= \$559 ;
   always @(posedge clk)
-    clamped_2 <= \$592 ;
+    clamped_0 <= \$560 ;
   always @(posedge clk)
-    clamped_3 <= \$593 ;
+    clamped_1 <= \$561 ;
   always @(posedge clk)
-    clamped_4 <= \$594 ;
+    clamped_2 <= \$562 ;
   always @(posedge clk)
-    clamped_5 <= \$595 ;
+    clamped_3 <= \$563 ;
   always @(posedge clk)
-    clamped_6 <= \$596 ;
+    clamped_4 <= \$564 ;
   always @(posedge clk)
-    clamped_7 <= \$597 ;
+    clamped_5 <= \$565 ;
   always @(posedge clk)
-    clamped_8 <= \$598 ;
+    clamped_6 <= \$566 ;
   always @(posedge clk)
-    clamped_9 <= \$599 ;
+    clamped_7 <= \$567 ;
   always @(posedge clk)
-    clamped_10 <= \$600 ;
+    clamped_8 <= \$568 ;
   always @(posedge clk)
-    clamped_11 <= \$601 ;
+    clamped_9 <= \$569 ;
   always @(posedge clk)
-    clamped_12 <= \$602 ;
+    clamped_10 <= \$570 ;
   always @(posedge clk)
-    clamped_13 <= \$603 ;
+    clamped_11 <= \$571 ;
   always @(posedge clk)
-    clamped_14 <= \$604 ;
+    clamped_12 <= \$572 ;
   always @(posedge clk)
-    \$signal$204  <= \$605 ;
+    clamped_13 <= \$573 ;
   always @(posedge clk)
-    \$signal$205  <= \$606 ;
+    clamped_14 <= \$574 ;
   always @(posedge clk)
-    done <= \$607 ;
+    \$signal$211  <= \$575 ;
+  always @(posedge clk)
+    \$signal$212  <= \$576 ;
+  always @(posedge clk)
+    done <= \$577 ;
   always @(posedge clk)
     asked <= bus__address;
   always @(posedge clk)
-    select <= \$608 ;
+    select <= \$578 ;
   always @(posedge clk)
-    address <= \$609 ;
+    address <= \$579 ;
   always @(posedge clk)
-    left <= \$610 ;
+    left <= \$580 ;
   assign \$1  = ~ a_row_needed;
   assign \$10  = ~ a_word_needed;
   assign \$12  = a_is_constant ? 16'h51ec : 16'h0000;
@@ -2072,286 +2011,289 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$34  = tag_9[0] & tag_9[2];
   assign \$35  = \$34  & sums_rows;
   assign \$36  = summed_4[0] & summed_4[3];
-  assign \$37  = | enables;
-  assign \$40  = \$39  ? word : 24'h000000;
-  assign \$41  = ~ \busy$160 ;
-  assign \$42  = ~ busy;
-  assign \$43  = \$41  & \$42 ;
-  assign \$46  = ~ \$signal$162 ;
-  assign \$47  = \$45  & \$46 ;
-  assign \$48  = \$signal$164  ? bus__write_data : 32'd0;
-  assign \$49  = ~ running;
-  assign \$50  = \$signal$163  == 1'h1;
-  assign \$52  = counts_0_1 ? z_clamped : 2'h0;
-  assign \$53  = 2'h0 + \$52 ;
-  assign \$55  = counts_1_1 ? z_clamped : 2'h0;
-  assign \$56  = 2'h0 + \$55 ;
-  assign \$58  = counts_2_1 ? z_clamped : 2'h0;
-  assign \$59  = 2'h0 + \$58 ;
-  assign \$61  = counts_3_2 ? difference_clamped : 2'h0;
-  assign \$62  = 2'h0 + \$61 ;
-  assign \$64  = counts_4_0 ? clamped : 4'h0;
-  assign \$65  = 2'h0 + \$64 ;
-  assign \$67  = counts_5_3 ? \clamped$185  : 1'h0;
-  assign \$68  = 2'h0 + \$67 ;
-  assign \$70  = counts_6_0 ? clamped : 4'h0;
-  assign \$71  = 2'h0 + \$70 ;
-  assign \$73  = counts_7_0 ? clamped : 4'h0;
-  assign \$74  = 2'h0 + \$73 ;
-  assign \$76  = counts_8_3 ? \clamped$185  : 1'h0;
-  assign \$77  = 2'h0 + \$76 ;
-  assign \$79  = counts_9_3 ? \clamped$185  : 1'h0;
-  assign \$80  = 2'h0 + \$79 ;
-  assign \$82  = counts_10_3 ? \clamped$185  : 1'h0;
-  assign \$83  = 2'h0 + \$82 ;
-  assign \$85  = counts_11_0 ? clamped : 4'h0;
-  assign \$86  = 2'h0 + \$85 ;
-  assign \$88  = counts_12_0 ? clamped : 4'h0;
-  assign \$89  = 2'h0 + \$88 ;
-  assign \$91  = counts_13_0 ? clamped : 4'h0;
-  assign \$92  = 2'h0 + \$91 ;
-  assign \$94  = counts_14_0 ? clamped : 4'h0;
-  assign \$95  = 2'h0 + \$94 ;
-  assign \$96  = step_done & stepping;
-  assign \$97  = | bus__address[7:4];
-  assign \$98  = bus__address == 3'h5;
-  assign \$99  = bus__address == 3'h7;
-  assign \$100  = | { \$99 , \$98  };
-  assign \$101  = \$97  | \$100 ;
-  assign \$102  = | bus__address[7:4];
-  assign \$103  = bus__address[7:4] - 1'h1;
-  assign \$104  = bus__address == 3'h7;
-  assign \$105  = 4'hf + \$104 ;
-  assign \$106  = \$102  ? { \$103 , bus__address[3:0] } : { 4'h0, \$105  };
-  assign \$107  = | left;
-  assign \$108  = left - 1'h1;
-  assign \$111  = $signed(\$110 [16:0]) + $signed(2'h1);
-  assign \$113  = & { \$110 [23], \$110 [23:16] };
-  assign \$114  = | { \$110 [23], \$110 [23:16] };
-  assign \$115  = ~ \$114 ;
-  assign \$116  = \$113  | \$115 ;
+  assign \$39  = | enables;
+  assign \$42  = \$41  ? word : 24'h000000;
+  assign \$43  = ~ \busy$167 ;
+  assign \$44  = ~ busy;
+  assign \$45  = \$43  & \$44 ;
+  assign \$48  = ~ \$signal$169 ;
+  assign \$49  = \$47  & \$48 ;
+  assign \$50  = \$signal$171  ? bus__write_data : 32'd0;
+  assign \$51  = ~ running;
+  assign \$52  = \$signal$170  == 1'h1;
+  assign \$54  = counts_0_1 ? z_clamped : 2'h0;
+  assign \$55  = 2'h0 + \$54 ;
+  assign \$57  = counts_1_1 ? z_clamped : 2'h0;
+  assign \$58  = 2'h0 + \$57 ;
+  assign \$60  = counts_2_1 ? z_clamped : 2'h0;
+  assign \$61  = 2'h0 + \$60 ;
+  assign \$63  = counts_3_2 ? difference_clamped : 2'h0;
+  assign \$64  = 2'h0 + \$63 ;
+  assign \$66  = counts_4_0 ? clamped : 4'h0;
+  assign \$67  = 2'h0 + \$66 ;
+  assign \$69  = counts_5_3 ? \clamped$192  : 1'h0;
+  assign \$70  = 2'h0 + \$69 ;
+  assign \$72  = counts_6_0 ? clamped : 4'h0;
+  assign \$73  = 2'h0 + \$72 ;
+  assign \$75  = counts_7_0 ? clamped : 4'h0;
+  assign \$76  = 2'h0 + \$75 ;
+  assign \$78  = counts_8_3 ? \clamped$192  : 1'h0;
+  assign \$79  = 2'h0 + \$78 ;
+  assign \$81  = counts_9_3 ? \clamped$192  : 1'h0;
+  assign \$82  = 2'h0 + \$81 ;
+  assign \$84  = counts_10_3 ? \clamped$192  : 1'h0;
+  assign \$85  = 2'h0 + \$84 ;
+  assign \$87  = counts_11_0 ? clamped : 4'h0;
+  assign \$88  = 2'h0 + \$87 ;
+  assign \$90  = counts_12_0 ? clamped : 4'h0;
+  assign \$91  = 2'h0 + \$90 ;
+  assign \$93  = counts_13_0 ? clamped : 4'h0;
+  assign \$94  = 2'h0 + \$93 ;
+  assign \$96  = counts_14_0 ? clamped : 4'h0;
+  assign \$97  = 2'h0 + \$96 ;
+  assign \$98  = step_done & stepping;
+  assign \$99  = | bus__address[7:4];
+  assign \$100  = bus__address == 3'h5;
+  assign \$101  = bus__address == 3'h7;
+  assign \$102  = | { \$101 , \$100  };
+  assign \$103  = \$99  | \$102 ;
+  assign \$104  = | bus__address[7:4];
+  assign \$105  = bus__address[7:4] - 1'h1;
+  assign \$106  = bus__address == 3'h7;
+  assign \$107  = 4'hf + \$106 ;
+  assign \$108  = \$104  ? { \$105 , bus__address[3:0] } : { 4'h0, \$107  };
+  assign \$109  = | left;
+  assign \$110  = left - 1'h1;
+  assign \$113  = $signed(\$112 [16:0]) + $signed(2'h1);
+  assign \$115  = & { \$112 [23], \$112 [23:16] };
+  assign \$116  = | { \$112 [23], \$112 [23:16] };
   assign \$117  = ~ \$116 ;
-  assign \$118  = ~ \$110 [23];
-  assign \$119  = & \$110 [15:0];
-  assign \$120  = \$118  & \$119 ;
-  assign a_word_copy_0_outside = \$117  | \$120 ;
-  assign \$121  = & { \$110 [23], \$110 [23:17] };
-  assign \$122  = \$110 [23] & \$121 ;
-  assign \$123  = & \$110 [15:0];
-  assign a_word_copy_0_returns = \$122  & \$123 ;
-  assign \$125  = a_word_copy_0_outside ? { 1'h0, \$124  } : { \$112 [15], \$112 [15:0] };
-  assign \$127  = \$126  | a_word_0;
-  assign a = \$127  | a_constant;
+  assign \$118  = \$115  | \$117 ;
+  assign \$119  = ~ \$118 ;
+  assign \$120  = ~ \$112 [23];
+  assign \$121  = & \$112 [15:0];
+  assign \$122  = \$120  & \$121 ;
+  assign a_word_copy_0_outside = \$119  | \$122 ;
+  assign \$123  = & { \$112 [23], \$112 [23:17] };
+  assign \$124  = \$112 [23] & \$123 ;
+  assign \$125  = & \$112 [15:0];
+  assign a_word_copy_0_returns = \$124  & \$125 ;
+  assign \$127  = a_word_copy_0_outside ? { 1'h0, \$126  } : { \$114 [15], \$114 [15:0] };
   assign \$129  = \$128  | a_word_0;
-  assign \a$241  = \$129  | a_constant;
+  assign a = \$129  | a_constant;
   assign \$131  = \$130  | a_word_0;
-  assign \a$245  = \$131  | a_constant;
+  assign \a$248  = \$131  | a_constant;
   assign \$133  = \$132  | a_word_0;
-  assign \a$249  = \$133  | a_constant;
+  assign \a$252  = \$133  | a_constant;
   assign \$135  = \$134  | a_word_0;
-  assign \a$253  = \$135  | a_constant;
+  assign \a$256  = \$135  | a_constant;
   assign \$137  = \$136  | a_word_0;
-  assign \a$257  = \$137  | a_constant;
+  assign \a$260  = \$137  | a_constant;
   assign \$139  = \$138  | a_word_0;
-  assign \a$261  = \$139  | a_constant;
+  assign \a$264  = \$139  | a_constant;
   assign \$141  = \$140  | a_word_0;
-  assign \a$265  = \$141  | a_constant;
-  assign \trigger$280  = tag_5[0] & tag_5[2];
-  assign \$142  = tag_9[0] & tag_9[2];
-  assign \$143  = \$142  & sums_rows;
-  assign \$144  = \$143  ? tag_9 : tag_5;
-  assign \$145  = tag_5[0] & sums_products;
-  assign \$146  = tag_9[0] & tag_9[2];
-  assign \$147  = \$146  & sums_rows;
-  assign \$148  = \$145  | \$147 ;
-  assign \$149  = ~ of_row_4;
-  assign enable = summed_4[0] & \$149 ;
-  assign \enable$307  = summed_4[0] & of_row_4;
-  assign \word$308  = sum | { \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310 [26], \sum$310  };
-  assign \$150  = \$signal [0] & \$signal [4];
-  assign \$151  = summed_1[0] & summed_1[4];
-  assign \$152  = summed_2[0] & summed_2[4];
-  assign \$153  = summed_3[0] & summed_3[4];
-  assign \$154  = summed_4[0] & summed_4[4];
-  assign \$155  = summed_5[0] & summed_5[4];
-  assign \$156  = summed_6[0] & summed_6[4];
-  assign \trigger$325  = tag_5[0] & tag_5[2];
-  assign \trigger$333  = tag_12[0] & tag_12[2];
-  assign \trigger$356  = \write_tag$357 [0] & \write_tag$357 [1];
-  assign \trigger$362  = \write_tag$357 [0] & \write_tag$357 [1];
-  assign \$157  = ready_4[0] & finishes_sum;
-  assign \$161  = ! row24_0_loads_2_2;
-  assign \$162  = row24_0_loads_0_2 & \$161 ;
-  assign \$163  = | { \$162 , \$160  };
-  assign \$167  = row24_0_loads_2_2 == 1'h1;
-  assign \$168  = row24_0_loads_0_2 & \$167 ;
-  assign \$169  = | { \$168 , \$166  };
-  assign \$173  = row24_0_loads_2_2 == 2'h2;
-  assign \$174  = row24_0_loads_0_2 & \$173 ;
-  assign \$175  = | { \$174 , \$172  };
-  assign \$179  = row24_0_loads_2_2 == 2'h3;
-  assign \$180  = row24_0_loads_0_2 & \$179 ;
-  assign \$181  = | { \$180 , \$178  };
-  assign \$185  = row24_0_loads_2_2 == 3'h4;
-  assign \$186  = row24_0_loads_0_2 & \$185 ;
-  assign \$187  = | { \$186 , \$184  };
-  assign \$191  = row24_0_loads_2_2 == 3'h5;
-  assign \$192  = row24_0_loads_0_2 & \$191 ;
-  assign \$193  = | { \$192 , \$190  };
-  assign \$197  = row24_0_loads_2_2 == 3'h6;
-  assign \$198  = row24_0_loads_0_2 & \$197 ;
-  assign \$199  = | { \$198 , \$196  };
-  assign \$203  = row24_0_loads_2_2 == 3'h7;
-  assign \$204  = row24_0_loads_0_2 & \$203 ;
-  assign \$205  = | { \$204 , \$202  };
-  assign \$209  = ! row24_1_loads_2_2;
-  assign \$210  = row24_1_loads_0_2 & \$209 ;
-  assign \$211  = | { \$210 , \$208  };
-  assign \$215  = row24_1_loads_2_2 == 1'h1;
-  assign \$216  = row24_1_loads_0_2 & \$215 ;
-  assign \$217  = | { \$216 , \$214  };
-  assign \$221  = row24_1_loads_2_2 == 2'h2;
-  assign \$222  = row24_1_loads_0_2 & \$221 ;
-  assign \$223  = | { \$222 , \$220  };
-  assign \$227  = row24_1_loads_2_2 == 2'h3;
-  assign \$228  = row24_1_loads_0_2 & \$227 ;
-  assign \$229  = | { \$228 , \$226  };
-  assign \$233  = row24_1_loads_2_2 == 3'h4;
-  assign \$234  = row24_1_loads_0_2 & \$233 ;
-  assign \$235  = | { \$234 , \$232  };
-  assign \$239  = row24_1_loads_2_2 == 3'h5;
-  assign \$240  = row24_1_loads_0_2 & \$239 ;
-  assign \$241  = | { \$240 , \$238  };
-  assign \$245  = row24_1_loads_2_2 == 3'h6;
-  assign \$246  = row24_1_loads_0_2 & \$245 ;
-  assign \$247  = | { \$246 , \$244  };
-  assign \$251  = row24_1_loads_2_2 == 3'h7;
-  assign \$252  = row24_1_loads_0_2 & \$251 ;
-  assign \$253  = | { \$252 , \$250  };
-  assign \$254  = ! lane_x;
-  assign \$255  = enable_x & \$254 ;
-  assign \$257  = lane_x == 1'h1;
-  assign \$258  = enable_x & \$257 ;
-  assign \$260  = lane_x == 2'h2;
-  assign \$261  = enable_x & \$260 ;
-  assign \$263  = lane_x == 2'h3;
-  assign \$264  = enable_x & \$263 ;
-  assign \$266  = lane_x == 3'h4;
-  assign \$267  = enable_x & \$266 ;
-  assign \$269  = lane_x == 3'h5;
-  assign \$270  = enable_x & \$269 ;
-  assign \$272  = lane_x == 3'h6;
-  assign \$273  = enable_x & \$272 ;
-  assign \$275  = lane_x == 3'h7;
-  assign \$276  = enable_x & \$275 ;
-  assign \$278  = ! lane_y;
-  assign \$279  = enable_y & \$278 ;
-  assign \$281  = lane_y == 1'h1;
-  assign \$282  = enable_y & \$281 ;
-  assign \$284  = lane_y == 2'h2;
-  assign \$285  = enable_y & \$284 ;
-  assign \$287  = lane_y == 2'h3;
-  assign \$288  = enable_y & \$287 ;
-  assign \$290  = lane_y == 3'h4;
-  assign \$291  = enable_y & \$290 ;
-  assign \$293  = lane_y == 3'h5;
-  assign \$294  = enable_y & \$293 ;
-  assign \$296  = lane_y == 3'h6;
-  assign \$297  = enable_y & \$296 ;
-  assign \$299  = lane_y == 3'h7;
-  assign \$300  = enable_y & \$299 ;
-  assign \$302  = here & writing[0];
-  assign \$306  = here & word_enables[0];
-  assign \$309  = here & row_enables[0];
-  assign \$310  = \$308  | \$309 ;
-  assign \$311  = ! \lane$433 ;
-  assign \$312  = \active$426 [0] & \$311 ;
-  assign \$314  = | { \$313 , \$310 , \$305  };
-  assign \$318  = here & word_enables[0];
-  assign \$321  = here & row_enables[1];
-  assign \$323  = \lane$433  == 1'h1;
-  assign \$324  = \active$426 [0] & \$323 ;
-  assign \$326  = | { \$325 , \$322 , \$317  };
-  assign \$330  = here & word_enables[0];
-  assign \$333  = here & row_enables[2];
-  assign \$335  = \lane$433  == 2'h2;
-  assign \$336  = \active$426 [0] & \$335 ;
-  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23], \$110 [23] };
+  assign \a$268  = \$141  | a_constant;
+  assign \$143  = \$142  | a_word_0;
+  assign \a$272  = \$143  | a_constant;
+  assign \trigger$287  = tag_5[0] & tag_5[2];
+  assign \$144  = tag_9[0] & tag_9[2];
+  assign \$145  = \$144  & sums_rows;
+  assign \$146  = \$145  ? tag_9 : tag_5;
+  assign \$147  = tag_5[0] & sums_products;
+  assign \$148  = tag_9[0] & tag_9[2];
+  assign \$149  = \$148  & sums_rows;
+  assign \$150  = \$147  | \$149 ;
+  assign \$151  = ~ of_row_4;
+  assign enable = summed_4[0] & \$151 ;
+  assign \enable$314  = summed_4[0] & of_row_4;
+  assign \word$315  = sum | { \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317 [26], \sum$317  };
+  assign \$152  = \$signal [0] & \$signal [4];
+  assign \$153  = summed_1[0] & summed_1[4];
+  assign \$154  = summed_2[0] & summed_2[4];
+  assign \$155  = summed_3[0] & summed_3[4];
+  assign \$156  = summed_4[0] & summed_4[4];
+  assign \$157  = summed_5[0] & summed_5[4];
+  assign \$158  = summed_6[0] & summed_6[4];
+  assign \trigger$332  = tag_5[0] & tag_5[2];
+  assign \trigger$340  = tag_12[0] & tag_12[2];
+  assign \trigger$363  = \write_tag$364 [0] & \write_tag$364 [1];
+  assign \trigger$369  = \write_tag$364 [0] & \write_tag$364 [1];
+  assign \$159  = ready_4[0] & finishes_sum;
+  assign \$163  = ! row24_0_loads_2_2;
+  assign \$164  = row24_0_loads_0_2 & \$163 ;
+  assign \$165  = | { \$164 , \$162  };
+  assign \$169  = row24_0_loads_2_2 == 1'h1;
+  assign \$170  = row24_0_loads_0_2 & \$169 ;
+  assign \$171  = | { \$170 , \$168  };
+  assign \$175  = row24_0_loads_2_2 == 2'h2;
+  assign \$176  = row24_0_loads_0_2 & \$175 ;
+  assign \$177  = | { \$176 , \$174  };
+  assign \$181  = row24_0_loads_2_2 == 2'h3;
+  assign \$182  = row24_0_loads_0_2 & \$181 ;
+  assign \$183  = | { \$182 , \$180  };
+  assign \$187  = row24_0_loads_2_2 == 3'h4;
+  assign \$188  = row24_0_loads_0_2 & \$187 ;
+  assign \$189  = | { \$188 , \$186  };
+  assign \$193  = row24_0_loads_2_2 == 3'h5;
+  assign \$194  = row24_0_loads_0_2 & \$193 ;
+  assign \$195  = | { \$194 , \$192  };
+  assign \$199  = row24_0_loads_2_2 == 3'h6;
+  assign \$200  = row24_0_loads_0_2 & \$199 ;
+  assign \$201  = | { \$200 , \$198  };
+  assign \$205  = row24_0_loads_2_2 == 3'h7;
+  assign \$206  = row24_0_loads_0_2 & \$205 ;
+  assign \$207  = | { \$206 , \$204  };
+  assign \$211  = ! row24_1_loads_2_2;
+  assign \$212  = row24_1_loads_0_2 & \$211 ;
+  assign \$213  = | { \$212 , \$210  };
+  assign \$217  = row24_1_loads_2_2 == 1'h1;
+  assign \$218  = row24_1_loads_0_2 & \$217 ;
+  assign \$219  = | { \$218 , \$216  };
+  assign \$223  = row24_1_loads_2_2 == 2'h2;
+  assign \$224  = row24_1_loads_0_2 & \$223 ;
+  assign \$225  = | { \$224 , \$222  };
+  assign \$229  = row24_1_loads_2_2 == 2'h3;
+  assign \$230  = row24_1_loads_0_2 & \$229 ;
+  assign \$231  = | { \$230 , \$228  };
+  assign \$235  = row24_1_loads_2_2 == 3'h4;
+  assign \$236  = row24_1_loads_0_2 & \$235 ;
+  assign \$237  = | { \$236 , \$234  };
+  assign \$241  = row24_1_loads_2_2 == 3'h5;
+  assign \$242  = row24_1_loads_0_2 & \$241 ;
+  assign \$243  = | { \$242 , \$240  };
+  assign \$247  = row24_1_loads_2_2 == 3'h6;
+  assign \$248  = row24_1_loads_0_2 & \$247 ;
+  assign \$249  = | { \$248 , \$246  };
+  assign \$253  = row24_1_loads_2_2 == 3'h7;
+  assign \$254  = row24_1_loads_0_2 & \$253 ;
+  assign \$255  = | { \$254 , \$252  };
+  assign \$256  = ! lane_x;
+  assign \$257  = enable_x & \$256 ;
+  assign \$259  = lane_x == 1'h1;
+  assign \$260  = enable_x & \$259 ;
+  assign \$262  = lane_x == 2'h2;
+  assign \$263  = enable_x & \$262 ;
+  assign \$265  = lane_x == 2'h3;
+  assign \$266  = enable_x & \$265 ;
+  assign \$268  = lane_x == 3'h4;
+  assign \$269  = enable_x & \$268 ;
+  assign \$271  = lane_x == 3'h5;
+  assign \$272  = enable_x & \$271 ;
+  assign \$274  = lane_x == 3'h6;
+  assign \$275  = enable_x & \$274 ;
+  assign \$277  = lane_x == 3'h7;
+  assign \$278  = enable_x & \$277 ;
+  assign \$280  = ! lane_y;
+  assign \$281  = enable_y & \$280 ;
+  assign \$283  = lane_y == 1'h1;
+  assign \$284  = enable_y & \$283 ;
+  assign \$286  = lane_y == 2'h2;
+  assign \$287  = enable_y & \$286 ;
+  assign \$289  = lane_y == 2'h3;
+  assign \$290  = enable_y & \$289 ;
+  assign \$292  = lane_y == 3'h4;
+  assign \$293  = enable_y & \$292 ;
+  assign \$295  = lane_y == 3'h5;
+  assign \$296  = enable_y & \$295 ;
+  assign \$298  = lane_y == 3'h6;
+  assign \$299  = enable_y & \$298 ;
+  assign \$301  = lane_y == 3'h7;
+  assign \$302  = enable_y & \$301 ;
+  assign \$309  = \$308  | slow_enables_0[2];
+  assign \$310  = ! \lane$436 ;
+  assign \$311  = \active$431 [0] & \$310 ;
+  assign \$313  = | { \$312 , \$309 , \$306  };
+  assign \$320  = \lane$436  == 1'h1;
+  assign \$321  = \active$431 [0] & \$320 ;
+  assign \$323  = | { \$322 , \$319 , \$316  };
+  assign \$330  = \lane$436  == 2'h2;
+  assign \$331  = \active$431 [0] & \$330 ;
+  assign \$333  = | { \$332 , \$329 , \$326  };
+  assign \$340  = \lane$436  == 2'h3;
+  assign \$341  = \active$431 [0] & \$340 ;
+  assign \$343  = | { \$342 , \$339 , \$336  };
+  assign \$350  = \lane$436  == 3'h4;
+  assign \$351  = \active$431 [0] & \$350 ;
+  assign \$353  = | { \$352 , \$349 , \$346  };
+  assign \$360  = \lane$436  == 3'h5;
+  assign \$361  = \active$431 [0] & \$360 ;
+  assign \$363  = | { \$362 , \$359 , \$356  };
+  assign \$auto$rtlil.cc:3245:Not$28  = ~ { \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23], \$112 [23] };
   \core.a_row  a_row (
-    .\bank$24 (bank),
+    .\bank$26 (bank),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$399 ),
+    .row(\row$406 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.a_word  a_word (
-    .\bank$28 (\bank$42 ),
+    .\bank$29 (\bank$42 ),
     .clk(clk),
     .kernel(tag[16:13]),
-    .\lane$16 (lane),
+    .\lane$17 (lane),
     .level(tag[8:7]),
-    .row(\row$381 ),
+    .row(\row$388 ),
     .rst(rst),
     .trigger(tag[0])
   );
   \core.b_row  b_row (
-    .active(\active$400 ),
-    .\bank$24 (\bank$64 ),
+    .active(\active$407 ),
+    .\bank$26 (\bank$64 ),
     .clk(clk),
     .kernel(tag_1[16:13]),
     .level(tag_1[8:7]),
-    .row(\row$401 ),
+    .row(\row$408 ),
     .rst(rst),
     .trigger(tag_1[0])
   );
   \core.bank_row16_0  bank_row16_0 (
     .clk(clk),
     .hold(hold),
-    .\port$491$0 (\$314 ),
-    .\port$503$0 (\$326 ),
-    .\port$515$0 (\$338 ),
-    .\port$527$0 (\$350 ),
-    .\port$539$0 (\$362 ),
-    .\port$551$0 (\$374 ),
-    .\port$563$0 (\$386 ),
-    .\port$575$0 (\$398 ),
-    .read__addr(\read_address$419 ),
+    .\port$490$0 (\$313 ),
+    .\port$500$0 (\$323 ),
+    .\port$510$0 (\$333 ),
+    .\port$520$0 (\$343 ),
+    .\port$530$0 (\$353 ),
+    .\port$540$0 (\$363 ),
+    .\port$550$0 (\$373 ),
+    .\port$560$0 (\$383 ),
+    .read__addr(\read_address$426 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$420 ),
-    .write__data(\write_data$421 )
+    .write__addr(\write_address$427 ),
+    .write__data(\write_data$428 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
-    .\port$594$0 (\$411 ),
+    .\port$576$0 (\$393 ),
+    .\port$586$0 (\$403 ),
+    .\port$596$0 (\$413 ),
     .\port$606$0 (\$423 ),
-    .\port$618$0 (\$435 ),
-    .\port$630$0 (\$447 ),
-    .\port$642$0 (\$459 ),
-    .\port$654$0 (\$471 ),
-    .\port$666$0 (\$483 ),
-    .\port$678$0 (\$495 ),
-    .read__addr(\read_address$434 ),
-    .read_data(\read_data$218 ),
+    .\port$616$0 (\$433 ),
+    .\port$626$0 (\$443 ),
+    .\port$636$0 (\$453 ),
+    .\port$646$0 (\$463 ),
+    .read__addr(\read_address$437 ),
+    .read_data(\read_data$225 ),
     .rst(rst),
-    .write__addr(\write_address$435 ),
-    .write__data(\write_data$436 )
+    .write__addr(\write_address$438 ),
+    .write__data(\write_data$439 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
     .hold(hold),
-    .\port$328$0 (\$163 ),
-    .\port$334$0 (\$169 ),
-    .\port$340$0 (\$175 ),
-    .\port$346$0 (\$181 ),
-    .\port$352$0 (\$187 ),
-    .\port$358$0 (\$193 ),
-    .\port$364$0 (\$199 ),
-    .\port$370$0 (\$205 ),
+    .\port$330$0 (\$165 ),
+    .\port$336$0 (\$171 ),
+    .\port$342$0 (\$177 ),
+    .\port$348$0 (\$183 ),
+    .\port$354$0 (\$189 ),
+    .\port$360$0 (\$195 ),
+    .\port$366$0 (\$201 ),
+    .\port$372$0 (\$207 ),
     .read__addr(read_address),
-    .read_data(\read_data$225 ),
+    .read_data(\read_data$232 ),
     .rst(rst),
     .write__addr(write_address),
     .write__data(write_data)
@@ -2359,62 +2301,62 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
     .hold(hold),
-    .\port$380$0 (\$211 ),
-    .\port$386$0 (\$217 ),
-    .\port$392$0 (\$223 ),
-    .\port$398$0 (\$229 ),
-    .\port$404$0 (\$235 ),
-    .\port$410$0 (\$241 ),
-    .\port$416$0 (\$247 ),
-    .\port$422$0 (\$253 ),
-    .read__addr(\read_address$392 ),
-    .read_data(\read_data$285 ),
+    .\port$382$0 (\$213 ),
+    .\port$388$0 (\$219 ),
+    .\port$394$0 (\$225 ),
+    .\port$400$0 (\$231 ),
+    .\port$406$0 (\$237 ),
+    .\port$412$0 (\$243 ),
+    .\port$418$0 (\$249 ),
+    .\port$424$0 (\$255 ),
+    .read__addr(\read_address$399 ),
+    .read_data(\read_data$292 ),
     .rst(rst),
-    .write__addr(\write_address$395 ),
-    .write__data(\write_data$396 )
+    .write__addr(\write_address$402 ),
+    .write__data(\write_data$403 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3356$0 (\word$405 ),
-    .\port$427$0 (\$256 ),
-    .\port$430$0 (\$259 ),
-    .\port$433$0 (\$262 ),
-    .\port$436$0 (\$265 ),
-    .\port$439$0 (\$268 ),
-    .\port$442$0 (\$271 ),
-    .\port$445$0 (\$274 ),
-    .\port$448$0 (\$277 ),
-    .read__addr(\read_address$398 ),
-    .read_data(\read_data$219 ),
+    .\port$3319$0 (\word$412 ),
+    .\port$429$0 (\$258 ),
+    .\port$432$0 (\$261 ),
+    .\port$435$0 (\$264 ),
+    .\port$438$0 (\$267 ),
+    .\port$441$0 (\$270 ),
+    .\port$444$0 (\$273 ),
+    .\port$447$0 (\$276 ),
+    .\port$450$0 (\$279 ),
+    .read__addr(\read_address$405 ),
+    .read_data(\read_data$226 ),
     .rst(rst),
-    .write__addr(\write_address$402 )
+    .write__addr(\write_address$409 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3356$0 (\word$405 ),
-    .\port$451$0 (\$280 ),
-    .\port$454$0 (\$283 ),
-    .\port$457$0 (\$286 ),
-    .\port$460$0 (\$289 ),
-    .\port$463$0 (\$292 ),
-    .\port$466$0 (\$295 ),
-    .\port$469$0 (\$298 ),
-    .\port$472$0 (\$301 ),
-    .read__addr(\read_address$409 ),
-    .read_data(\read_data$339 ),
+    .\port$3319$0 (\word$412 ),
+    .\port$453$0 (\$282 ),
+    .\port$456$0 (\$285 ),
+    .\port$459$0 (\$288 ),
+    .\port$462$0 (\$291 ),
+    .\port$465$0 (\$294 ),
+    .\port$468$0 (\$297 ),
+    .\port$471$0 (\$300 ),
+    .\port$474$0 (\$303 ),
+    .read__addr(\read_address$416 ),
+    .read_data(\read_data$346 ),
     .rst(rst),
-    .write__addr(\write_address$411 )
+    .write__addr(\write_address$418 )
   );
-  \core.bias_word$536  \bias_word$536  (
-    .active(\active$393 ),
-    .\bank$19 (\bank$129 ),
+  \core.bias_word$538  \bias_word$538  (
+    .active(\active$400 ),
+    .\bank$20 (\bank$129 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
-    .\lane$7 (\lane$132 ),
+    .\lane$8 (\lane$132 ),
     .level(tag_5[10:9]),
-    .row(\row$394 ),
+    .row(\row$401 ),
     .rst(rst),
-    .trigger(\trigger$325 )
+    .trigger(\trigger$332 )
   );
   \core.counters  counters (
     .add_0(clamped_0),
@@ -2424,7 +2366,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .add_12(clamped_12),
     .add_13(clamped_13),
     .add_14(clamped_14),
-    .add_15(\$signal$204 ),
+    .add_15(\$signal$211 ),
     .add_16(done),
     .add_2(clamped_2),
     .add_3(clamped_3),
@@ -2442,7 +2384,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clear_12(clear_12),
     .clear_13(clear_13),
     .clear_14(clear_14),
-    .clear_15(\$signal$205 ),
+    .clear_15(\$signal$212 ),
     .clear_2(clear_2),
     .clear_3(clear_3),
     .clear_4(clear_4),
@@ -2463,33 +2405,33 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .loaded(parameter_0),
     .loading(loading),
-    .\port$3058$0 (old_row_0),
-    .\port$3060$0 (old_row_1),
-    .\port$3062$0 (old_row_2),
-    .\port$3064$0 (old_row_3),
-    .\port$3066$0 (old_row_4),
-    .\port$3068$0 (old_row_5),
-    .\port$3070$0 (old_row_6),
-    .\port$3072$0 (old_row_7),
-    .\port$3708$0 (total),
-    .\port$3713$0 (\total$273 ),
-    .\port$3718$0 (\total$274 ),
-    .\port$3723$0 (\total$275 ),
-    .\port$3728$0 (\total$276 ),
-    .\port$3733$0 (\total$277 ),
-    .\port$3738$0 (\total$278 ),
-    .\port$3743$0 (\total$279 ),
-    .rows(\words$305 ),
+    .\port$3017$0 (old_row_0),
+    .\port$3019$0 (old_row_1),
+    .\port$3021$0 (old_row_2),
+    .\port$3023$0 (old_row_3),
+    .\port$3025$0 (old_row_4),
+    .\port$3027$0 (old_row_5),
+    .\port$3029$0 (old_row_6),
+    .\port$3031$0 (old_row_7),
+    .\port$3669$0 (total),
+    .\port$3674$0 (\total$280 ),
+    .\port$3679$0 (\total$281 ),
+    .\port$3684$0 (\total$282 ),
+    .\port$3689$0 (\total$283 ),
+    .\port$3694$0 (\total$284 ),
+    .\port$3699$0 (\total$285 ),
+    .\port$3704$0 (\total$286 ),
+    .rows(\words$312 ),
     .rst(rst),
     .tag(tag_8),
     .write_tag(write_tag)
   );
   \core.full_write_0  full_write_0 (
-    .active(\active$390 ),
+    .active(\active$397 ),
     .clk(clk),
     .kernel(write_tag[16:13]),
     .level(write_tag[10:9]),
-    .row(\row$386 ),
+    .row(\row$393 ),
     .rst(rst),
     .trigger(write_tag[0])
   );
@@ -2497,98 +2439,98 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
+    .\port$3003$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
   );
   \core.lane_1  lane_1 (
-    .a(\a$241 ),
-    .b(\b$242 ),
+    .a(\a$248 ),
+    .b(\b$249 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$297 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$304 ),
     .rst(rst),
-    .total(\total$273 )
+    .total(\total$280 )
   );
   \core.lane_2  lane_2 (
-    .a(\a$245 ),
-    .b(\b$246 ),
+    .a(\a$252 ),
+    .b(\b$253 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$298 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$305 ),
     .rst(rst),
-    .total(\total$274 )
+    .total(\total$281 )
   );
   \core.lane_3  lane_3 (
-    .a(\a$249 ),
-    .b(\b$250 ),
+    .a(\a$256 ),
+    .b(\b$257 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$299 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$306 ),
     .rst(rst),
-    .total(\total$275 )
+    .total(\total$282 )
   );
   \core.lane_4  lane_4 (
-    .a(\a$253 ),
-    .b(\b$254 ),
+    .a(\a$260 ),
+    .b(\b$261 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$300 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$307 ),
     .rst(rst),
-    .total(\total$276 )
+    .total(\total$283 )
   );
   \core.lane_5  lane_5 (
-    .a(\a$257 ),
-    .b(\b$258 ),
+    .a(\a$264 ),
+    .b(\b$265 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$301 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$308 ),
     .rst(rst),
-    .total(\total$277 )
+    .total(\total$284 )
   );
   \core.lane_6  lane_6 (
-    .a(\a$261 ),
-    .b(\b$262 ),
+    .a(\a$268 ),
+    .b(\b$269 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$302 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$309 ),
     .rst(rst),
-    .total(\total$278 )
+    .total(\total$285 )
   );
   \core.lane_7  lane_7 (
-    .a(\a$265 ),
-    .b(\b$266 ),
+    .a(\a$272 ),
+    .b(\b$273 ),
     .clk(clk),
-    .\port$3044$0 (tag_8[1:0]),
-    .product(\product$303 ),
+    .\port$3003$0 (tag_8[1:0]),
+    .product(\product$310 ),
     .rst(rst),
-    .total(\total$279 )
+    .total(\total$286 )
   );
-  \core.old_row$530  \old_row$530  (
+  \core.old_row$532  \old_row$532  (
     .active(active),
-    .\bank$22 (\bank$87 ),
+    .\bank$24 (\bank$87 ),
     .clk(clk),
     .kernel(tag_5[16:13]),
     .level(tag_5[10:9]),
-    .row(\row$383 ),
+    .row(\row$390 ),
     .rst(rst),
-    .trigger(\trigger$280 )
+    .trigger(\trigger$287 )
   );
-  \core.other_rows$537  \other_rows$537  (
-    .\bank$15 (\bank$138 ),
+  \core.other_rows$539  \other_rows$539  (
+    .\bank$16 (\bank$138 ),
     .clk(clk),
     .kernel(tag_12[16:13]),
     .level(tag_12[10:9]),
-    .row(\read_address$409 ),
+    .row(\read_address$416 ),
     .rst(rst),
-    .trigger(\trigger$333 )
+    .trigger(\trigger$340 )
   );
   \core.parameter_loader  parameter_loader (
     .clk(clk),
-    .enable(\$signal$164 ),
+    .enable(\$signal$171 ),
     .enables(enables),
-    .lane(\lane$144 ),
+    .lane(\lane$151 ),
     .parameters__payload(parameters__payload),
     .parameters__ready(parameters__ready),
     .parameters__valid(parameters__valid),
@@ -2601,14 +2543,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3711$0 (product),
-    .\port$3716$0 (\product$297 ),
-    .\port$3721$0 (\product$298 ),
-    .\port$3726$0 (\product$299 ),
-    .\port$3731$0 (\product$300 ),
-    .\port$3736$0 (\product$301 ),
-    .\port$3741$0 (\product$302 ),
-    .\port$3746$0 (\product$303 ),
+    .\port$3672$0 (product),
+    .\port$3677$0 (\product$304 ),
+    .\port$3682$0 (\product$305 ),
+    .\port$3687$0 (\product$306 ),
+    .\port$3692$0 (\product$307 ),
+    .\port$3697$0 (\product$308 ),
+    .\port$3702$0 (\product$309 ),
+    .\port$3707$0 (\product$310 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2619,20 +2561,20 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .hold(hold),
     .old_bank_of(old_bank),
     .old_row(old_row),
-    .restart(\start$444 ),
+    .restart(\start$446 ),
     .results__payload(results__payload),
     .results__ready(results__ready),
     .results__valid(results__valid),
-    .row(\row$384 ),
+    .row(\row$391 ),
     .row_row16_0(read_data),
     .rst(rst)
   );
   \core.row_tree  row_tree (
     .clk(clk),
-    .enable(\enable$307 ),
+    .enable(\enable$314 ),
     .rst(rst),
-    .sum_2_0(\sum$310 ),
-    .words(\words$305 )
+    .sum_2_0(\sum$317 ),
+    .words(\words$312 )
   );
   \core.sample_loader  sample_loader (
     .available(samples_ready),
@@ -2645,17 +2587,17 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .lane_x(lane_x),
     .lane_y(lane_y),
     .resident(resident),
-    .row_x(\write_address$402 ),
-    .row_y(\write_address$411 ),
+    .row_x(\write_address$409 ),
+    .row_y(\write_address$418 ),
     .rst(rst),
     .samples__payload(samples__payload),
     .samples__ready(samples__ready),
     .samples__valid(samples__valid),
-    .slot(\slot$450 ),
-    .word(\word$405 )
+    .slot(\slot$452 ),
+    .word(\word$412 )
   );
   \core.sequencer  sequencer (
-    .busy(\busy$160 ),
+    .busy(\busy$167 ),
     .clk(clk),
     .count(count),
     .once(once),
@@ -2663,7 +2605,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .rst(rst),
     .running(running),
     .samples_ready(samples_ready),
-    .slot(\slot$450 ),
+    .slot(\slot$452 ),
     .start(start),
     .step_done(step_done),
     .tag(tag),
@@ -2675,714 +2617,726 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
-    .other_rows(\read_data$339 ),
-    .\port$3708$0 (total),
-    .\port$3713$0 (\total$273 ),
-    .\port$3718$0 (\total$274 ),
-    .\port$3723$0 (\total$275 ),
-    .\port$3728$0 (\total$276 ),
-    .\port$3733$0 (\total$277 ),
-    .\port$3738$0 (\total$278 ),
-    .\port$3743$0 (\total$279 ),
+    .other_rows(\read_data$346 ),
+    .\port$3669$0 (total),
+    .\port$3674$0 (\total$280 ),
+    .\port$3679$0 (\total$281 ),
+    .\port$3684$0 (\total$282 ),
+    .\port$3689$0 (\total$283 ),
+    .\port$3694$0 (\total$284 ),
+    .\port$3699$0 (\total$285 ),
+    .\port$3704$0 (\total$286 ),
     .row_enables(row_enables),
-    .rows(\rows$425 ),
+    .rows(\rows$430 ),
     .rst(rst),
     .sum_tag(ready_5),
     .sum_total(sum_total),
     .tag(tag_8),
     .word_enables(word_enables),
-    .write_tag(\write_tag$357 ),
+    .write_tag(\write_tag$364 ),
     .writing(writing),
     .z_clamped(z_clamped),
     .z_kernel(z_kernel)
   );
   \core.slow_write_0  slow_write_0 (
     .clk(clk),
-    .here(here),
-    .kernel(\write_tag$357 [16:13]),
-    .level(\write_tag$357 [10:9]),
-    .row(\row$424 ),
+    .kernel(\write_tag$364 [16:13]),
+    .level(\write_tag$364 [10:9]),
+    .row(\row$429 ),
     .rst(rst),
-    .trigger(\trigger$356 )
+    .trigger(\trigger$363 )
   );
   \core.slow_write_1  slow_write_1 (
     .clk(clk),
-    .here(\here$437 ),
-    .kernel(\write_tag$357 [16:13]),
-    .level(\write_tag$357 [10:9]),
-    .row(\row$438 ),
+    .kernel(\write_tag$364 [16:13]),
+    .level(\write_tag$364 [10:9]),
+    .row(\row$440 ),
     .rst(rst),
-    .trigger(\trigger$362 )
+    .trigger(\trigger$369 )
   );
   \core.sum_accumulator  sum_accumulator (
     .clk(clk),
     .first(first),
     .rst(rst),
     .total(sum_total),
-    .word(\word$308 )
+    .word(\word$315 )
   );
   \core.sum_path  sum_path (
-    .clamped(\clamped$185 ),
-    .clamped_kernel(\clamped_kernel$470 ),
+    .clamped(\clamped$192 ),
+    .clamped_kernel(\clamped_kernel$472 ),
     .clk(clk),
     .rst(rst),
-    .tag(\tag$367 ),
+    .tag(\tag$374 ),
     .total(sum_total),
-    .word_0(\words$428 ),
-    .write_tag(\write_tag$371 )
+    .word_0(\words$433 ),
+    .write_tag(\write_tag$378 )
   );
   \core.sum_write_0  sum_write_0 (
-    .active(\active$426 ),
+    .active(\active$431 ),
     .clk(clk),
-    .\lane$15 (\lane$433 ),
-    .\port$4319$11 (\write_tag$371 [16:11]),
-    .row(\row$427 ),
+    .\lane$19 (\lane$436 ),
+    .\port$4269$11 (\write_tag$378 [16:11]),
+    .row(\row$432 ),
     .rst(rst),
-    .trigger(\write_tag$371 [0])
+    .trigger(\write_tag$378 [0])
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$504  = tag;
+    \$472  = tag;
+    if (rst) begin
+      \$472  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$473  = bank;
+    if (rst) begin
+      \$473  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$474  = a_row_bank_1;
+    if (rst) begin
+      \$474  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$475  = \$1 ;
+    if (rst) begin
+      \$475  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$476  = a_row_unneeded_1;
+    if (rst) begin
+      \$476  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$477  = a_row_unneeded_2;
+    if (rst) begin
+      \$477  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$478  = a_row_unneeded_3;
+    if (rst) begin
+      \$478  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$479  = a_row_raw_0;
+    if (\$2 ) begin
+      \$479  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$480  = a_row_raw_1;
+    if (\$3 ) begin
+      \$480  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$481  = a_row_raw_2;
+    if (\$4 ) begin
+      \$481  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$482  = a_row_raw_3;
+    if (\$5 ) begin
+      \$482  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$483  = a_row_raw_4;
+    if (\$6 ) begin
+      \$483  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$484  = a_row_raw_5;
+    if (\$7 ) begin
+      \$484  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$485  = a_row_raw_6;
+    if (\$8 ) begin
+      \$485  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$486  = a_row_raw_7;
+    if (\$9 ) begin
+      \$486  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$487  = \bank$42 ;
+    if (rst) begin
+      \$487  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$488  = a_word_bank_1;
+    if (rst) begin
+      \$488  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$489  = lane;
+    if (rst) begin
+      \$489  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$490  = a_word_lane_1;
+    if (rst) begin
+      \$490  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$491  = \$10 ;
+    if (rst) begin
+      \$491  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$492  = a_word_unneeded_1;
+    if (rst) begin
+      \$492  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$493  = a_word_unneeded_2;
+    if (rst) begin
+      \$493  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$494  = a_word_unneeded_3;
+    if (rst) begin
+      \$494  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$495  = a_word_unneeded_4;
+    if (rst) begin
+      \$495  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$496  = \$127 [15:0];
+    if (\$11 ) begin
+      \$496  = 16'h0000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$497  = tag_1;
+    if (rst) begin
+      \$497  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$498  = tag_2;
+    if (rst) begin
+      \$498  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$499  = tag_3;
+    if (rst) begin
+      \$499  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$500  = tag_4;
+    if (rst) begin
+      \$500  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$501  = \bank$64 ;
+    if (rst) begin
+      \$501  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$502  = b_row_bank_1;
+    if (rst) begin
+      \$502  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$503  = tag_5;
+    if (rst) begin
+      \$503  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$504  = tag_6;
     if (rst) begin
       \$504  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$505  = bank;
+    \$505  = tag_7;
     if (rst) begin
-      \$505  = 2'h0;
+      \$505  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$506  = a_row_bank_1;
+    \$506  = old_row_bank_1;
+    if (\$13 ) begin
+      \$506  = \bank$87 ;
+    end
     if (rst) begin
-      \$506  = 2'h0;
+      \$506  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$507  = \$1 ;
+    \$507  = old_row_shared_bank;
+    if (\$13 ) begin
+      \$507  = \$14 ;
+    end
     if (rst) begin
       \$507  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$508  = a_row_unneeded_1;
+    \$508  = \$15 ;
     if (rst) begin
       \$508  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$509  = a_row_unneeded_2;
+    \$509  = old_row_unneeded_1;
     if (rst) begin
       \$509  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$510  = a_row_unneeded_3;
+    \$510  = old_row_unneeded_2;
     if (rst) begin
       \$510  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$511  = a_row_raw_0;
-    if (\$2 ) begin
-      \$511  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$512  = a_row_raw_1;
-    if (\$3 ) begin
-      \$512  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$513  = a_row_raw_2;
-    if (\$4 ) begin
-      \$513  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$514  = a_row_raw_3;
-    if (\$5 ) begin
-      \$514  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$515  = a_row_raw_4;
-    if (\$6 ) begin
-      \$515  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$516  = a_row_raw_5;
-    if (\$7 ) begin
-      \$516  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$517  = a_row_raw_6;
-    if (\$8 ) begin
-      \$517  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$518  = a_row_raw_7;
-    if (\$9 ) begin
-      \$518  = 16'h0000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$519  = \bank$42 ;
+    \$511  = \$17 ;
     if (rst) begin
-      \$519  = 1'h0;
+      \$511  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$520  = a_word_bank_1;
+    \$512  = old_row_0;
+    if (\$18 ) begin
+      \$512  = old_row_raw_0;
+    end
+    if (\$19 ) begin
+      \$512  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$513  = old_row_1;
+    if (\$20 ) begin
+      \$513  = old_row_raw_1;
+    end
+    if (\$21 ) begin
+      \$513  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$514  = old_row_2;
+    if (\$22 ) begin
+      \$514  = old_row_raw_2;
+    end
+    if (\$23 ) begin
+      \$514  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$515  = old_row_3;
+    if (\$24 ) begin
+      \$515  = old_row_raw_3;
+    end
+    if (\$25 ) begin
+      \$515  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$516  = old_row_4;
+    if (\$26 ) begin
+      \$516  = old_row_raw_4;
+    end
+    if (\$27 ) begin
+      \$516  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$517  = old_row_5;
+    if (\$28 ) begin
+      \$517  = old_row_raw_5;
+    end
+    if (\$29 ) begin
+      \$517  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$518  = old_row_6;
+    if (\$30 ) begin
+      \$518  = old_row_raw_6;
+    end
+    if (\$31 ) begin
+      \$518  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$519  = old_row_7;
+    if (\$32 ) begin
+      \$519  = old_row_raw_7;
+    end
+    if (\$33 ) begin
+      \$519  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \$520  = tag_8;
     if (rst) begin
-      \$520  = 1'h0;
+      \$520  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$521  = lane;
+    \$521  = source;
     if (rst) begin
-      \$521  = 3'h0;
+      \$521  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$522  = a_word_lane_1;
+    \$522  = \$35 ;
     if (rst) begin
-      \$522  = 3'h0;
+      \$522  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$523  = \$10 ;
+    \$523  = \$signal ;
     if (rst) begin
-      \$523  = 1'h0;
+      \$523  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$524  = a_word_unneeded_1;
+    \$524  = summed_1;
     if (rst) begin
-      \$524  = 1'h0;
+      \$524  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$525  = a_word_unneeded_2;
+    \$525  = summed_2;
     if (rst) begin
-      \$525  = 1'h0;
+      \$525  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$526  = a_word_unneeded_3;
+    \$526  = summed_3;
     if (rst) begin
-      \$526  = 1'h0;
+      \$526  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$527  = a_word_unneeded_4;
+    \$527  = \$36 ;
     if (rst) begin
       \$527  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$528  = \$125 [15:0];
-    if (\$11 ) begin
-      \$528  = 16'h0000;
+    \$528  = summed_4;
+    if (rst) begin
+      \$528  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$529  = tag_1;
+    \$529  = summed_5;
     if (rst) begin
       \$529  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$530  = tag_2;
+    \$530  = \bank$129 ;
     if (rst) begin
-      \$530  = 20'h00000;
+      \$530  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$531  = tag_3;
+    \$531  = bias_word_bank_1;
     if (rst) begin
-      \$531  = 20'h00000;
+      \$531  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$532  = tag_4;
+    \$532  = \lane$132 ;
     if (rst) begin
-      \$532  = 20'h00000;
+      \$532  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$533  = \bank$64 ;
+    \$533  = bias_word_lane_1;
     if (rst) begin
-      \$533  = 2'h0;
+      \$533  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$534  = b_row_bank_1;
+    \$534  = tag_9;
     if (rst) begin
-      \$534  = 2'h0;
+      \$534  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$535  = tag_5;
+    \$535  = tag_10;
     if (rst) begin
       \$535  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$536  = tag_6;
+    \$536  = tag_11;
     if (rst) begin
       \$536  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$537  = tag_7;
+    \$537  = \bank$138 ;
     if (rst) begin
-      \$537  = 20'h00000;
+      \$537  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$538  = old_row_bank_1;
-    if (\$13 ) begin
-      \$538  = \bank$87 ;
-    end
+    \$538  = other_rows_bank_1;
     if (rst) begin
       \$538  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$539  = old_row_shared_bank;
-    if (\$13 ) begin
-      \$539  = \$14 ;
-    end
+    \$539  = \$37 ;
     if (rst) begin
-      \$539  = 1'h0;
+      \$539  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$540  = \$15 ;
+    \$540  = \$38 ;
     if (rst) begin
-      \$540  = 1'h0;
+      \$540  = 10'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$541  = old_row_unneeded_1;
+    \$541  = takes;
     if (rst) begin
       \$541  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$542  = old_row_unneeded_2;
+    \$542  = enables[0];
     if (rst) begin
       \$542  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$543  = \$17 ;
+    \$543  = row24_0_loads_0_1;
     if (rst) begin
       \$543  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$544  = old_row_0;
-    if (\$18 ) begin
-      \$544  = old_row_raw_0;
-    end
-    if (\$19 ) begin
-      \$544  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$545  = old_row_1;
-    if (\$20 ) begin
-      \$545  = old_row_raw_1;
-    end
-    if (\$21 ) begin
-      \$545  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$546  = old_row_2;
-    if (\$22 ) begin
-      \$546  = old_row_raw_2;
-    end
-    if (\$23 ) begin
-      \$546  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$547  = old_row_3;
-    if (\$24 ) begin
-      \$547  = old_row_raw_3;
-    end
-    if (\$25 ) begin
-      \$547  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$548  = old_row_4;
-    if (\$26 ) begin
-      \$548  = old_row_raw_4;
-    end
-    if (\$27 ) begin
-      \$548  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$549  = old_row_5;
-    if (\$28 ) begin
-      \$549  = old_row_raw_5;
-    end
-    if (\$29 ) begin
-      \$549  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$550  = old_row_6;
-    if (\$30 ) begin
-      \$550  = old_row_raw_6;
-    end
-    if (\$31 ) begin
-      \$550  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$551  = old_row_7;
-    if (\$32 ) begin
-      \$551  = old_row_raw_7;
-    end
-    if (\$33 ) begin
-      \$551  = 24'h000000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$552  = tag_8;
+    \$544  = row;
     if (rst) begin
-      \$552  = 20'h00000;
+      \$544  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$553  = source;
+    \$545  = row24_0_loads_1_1;
     if (rst) begin
-      \$553  = 20'h00000;
+      \$545  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$554  = \$35 ;
+    \$546  = \lane$151 ;
     if (rst) begin
-      \$554  = 1'h0;
+      \$546  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$555  = \$signal ;
+    \$547  = row24_0_loads_2_1;
     if (rst) begin
-      \$555  = 20'h00000;
+      \$547  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$556  = summed_1;
+    \$548  = enables[1];
     if (rst) begin
-      \$556  = 20'h00000;
+      \$548  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$557  = summed_2;
+    \$549  = row24_1_loads_0_1;
     if (rst) begin
-      \$557  = 20'h00000;
+      \$549  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$558  = summed_3;
+    \$550  = row;
     if (rst) begin
-      \$558  = 20'h00000;
+      \$550  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$559  = \$36 ;
+    \$551  = row24_1_loads_1_1;
     if (rst) begin
-      \$559  = 1'h0;
+      \$551  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$560  = summed_4;
+    \$552  = \lane$151 ;
     if (rst) begin
-      \$560  = 20'h00000;
+      \$552  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$561  = summed_5;
+    \$553  = row24_1_loads_2_1;
     if (rst) begin
-      \$561  = 20'h00000;
+      \$553  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$562  = \bank$129 ;
+    \$554  = \$49 ;
     if (rst) begin
-      \$562  = 1'h0;
+      \$554  = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$563  = bias_word_bank_1;
-    if (rst) begin
-      \$563  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$564  = \lane$132 ;
-    if (rst) begin
-      \$564  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$565  = bias_word_lane_1;
-    if (rst) begin
-      \$565  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$566  = tag_9;
-    if (rst) begin
-      \$566  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$567  = tag_10;
-    if (rst) begin
-      \$567  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$568  = tag_11;
-    if (rst) begin
-      \$568  = 20'h00000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$569  = \bank$138 ;
-    if (rst) begin
-      \$569  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$570  = other_rows_bank_1;
-    if (rst) begin
-      \$570  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$571  = takes;
-    if (rst) begin
-      \$571  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$572  = enables[0];
-    if (rst) begin
-      \$572  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$573  = row24_0_loads_0_1;
-    if (rst) begin
-      \$573  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$574  = row;
-    if (rst) begin
-      \$574  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$575  = row24_0_loads_1_1;
-    if (rst) begin
-      \$575  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$576  = \lane$144 ;
-    if (rst) begin
-      \$576  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$577  = row24_0_loads_2_1;
-    if (rst) begin
-      \$577  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$578  = enables[1];
-    if (rst) begin
-      \$578  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$579  = row24_1_loads_0_1;
-    if (rst) begin
-      \$579  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$580  = row;
-    if (rst) begin
-      \$580  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$581  = row24_1_loads_1_1;
-    if (rst) begin
-      \$581  = 5'h00;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$582  = \lane$144 ;
-    if (rst) begin
-      \$582  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$583  = row24_1_loads_2_1;
-    if (rst) begin
-      \$583  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$584  = \$47 ;
-    if (rst) begin
-      \$584  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$585  = 4'h0;
+    \$555  = 4'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$585  = \$48 [3:0];
+            \$555  = \$50 [3:0];
       endcase
     end
     if (rst) begin
-      \$585  = 4'h0;
+      \$555  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$586  = 1'h0;
+    \$556  = 1'h0;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
-            \$586  = 1'h1;
+            \$556  = 1'h1;
       endcase
     end
     if (rst) begin
-      \$586  = 1'h0;
+      \$556  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$587  = count;
+    \$557  = count;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
             /* empty */;
         8'h04:
-            if (\$49 ) begin
-              \$587  = bus__write_data;
+            if (\$51 ) begin
+              \$557  = bus__write_data;
             end
       endcase
     end
     if (rst) begin
-      \$587  = 32'd0;
+      \$557  = 32'd0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$588  = resident;
+    \$558  = resident;
     if (bus__write_enable) begin
       casez (bus__address)
         8'h03:
@@ -3390,173 +3344,173 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
         8'h04:
             /* empty */;
         8'h08:
-            \$588  = bus__write_data[0];
+            \$558  = bus__write_data[0];
       endcase
     end
     if (rst) begin
-      \$588  = 1'h0;
+      \$558  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$589  = stepping;
+    \$559  = stepping;
     if (start) begin
-      \$589  = \$50 ;
+      \$559  = \$52 ;
     end
     if (rst) begin
-      \$589  = 1'h0;
+      \$559  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$590  = \$53 [1:0];
+    \$560  = \$55 [1:0];
     if (rst) begin
-      \$590  = 2'h0;
+      \$560  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$591  = \$56 [1:0];
+    \$561  = \$58 [1:0];
     if (rst) begin
-      \$591  = 2'h0;
+      \$561  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$592  = \$59 [1:0];
+    \$562  = \$61 [1:0];
     if (rst) begin
-      \$592  = 2'h0;
+      \$562  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$593  = \$62 [1:0];
+    \$563  = \$64 [1:0];
     if (rst) begin
-      \$593  = 2'h0;
+      \$563  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$594  = \$65 [3:0];
+    \$564  = \$67 [3:0];
     if (rst) begin
-      \$594  = 4'h0;
+      \$564  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$595  = \$68 [0];
+    \$565  = \$70 [0];
     if (rst) begin
-      \$595  = 1'h0;
+      \$565  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$596  = \$71 [3:0];
+    \$566  = \$73 [3:0];
     if (rst) begin
-      \$596  = 4'h0;
+      \$566  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$597  = \$74 [3:0];
+    \$567  = \$76 [3:0];
     if (rst) begin
-      \$597  = 4'h0;
+      \$567  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$598  = \$77 [0];
+    \$568  = \$79 [0];
     if (rst) begin
-      \$598  = 1'h0;
+      \$568  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$599  = \$80 [0];
+    \$569  = \$82 [0];
     if (rst) begin
-      \$599  = 1'h0;
+      \$569  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$600  = \$83 [0];
+    \$570  = \$85 [0];
     if (rst) begin
-      \$600  = 1'h0;
+      \$570  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$601  = \$86 [3:0];
+    \$571  = \$88 [3:0];
     if (rst) begin
-      \$601  = 4'h0;
+      \$571  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$602  = \$89 [3:0];
+    \$572  = \$91 [3:0];
     if (rst) begin
-      \$602  = 4'h0;
+      \$572  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$603  = \$92 [3:0];
+    \$573  = \$94 [3:0];
     if (rst) begin
-      \$603  = 4'h0;
+      \$573  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$604  = \$95 [3:0];
+    \$574  = \$97 [3:0];
     if (rst) begin
-      \$604  = 4'h0;
+      \$574  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$605  = running;
+    \$575  = running;
     if (rst) begin
-      \$605  = 1'h0;
+      \$575  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$606  = start;
+    \$576  = start;
     if (rst) begin
-      \$606  = 1'h0;
+      \$576  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$607  = \$96 ;
+    \$577  = \$98 ;
     if (rst) begin
-      \$607  = 1'h0;
+      \$577  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$608  = \$101 ;
+    \$578  = \$103 ;
     if (rst) begin
-      \$608  = 1'h0;
+      \$578  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$609  = \$106 [4:0];
+    \$579  = \$108 [4:0];
     if (rst) begin
-      \$609  = 5'h00;
+      \$579  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \$610  = left;
-    if (\busy$160 ) begin
-      \$610  = 7'h48;
-    end else if (\$107 ) begin
-      \$610  = \$108 [6:0];
+    \$580  = left;
+    if (\busy$167 ) begin
+      \$580  = 7'h48;
+    end else if (\$109 ) begin
+      \$580  = \$110 [6:0];
     end
     if (rst) begin
-      \$610  = 7'h00;
+      \$580  = 7'h00;
     end
   end
   always @* begin
@@ -3617,143 +3571,143 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    read_address = \row$381 ;
+    read_address = \row$388 ;
     if (active[0]) begin
-      read_address = \row$383 ;
+      read_address = \row$390 ;
     end
     if (busy) begin
-      read_address = \row$384 [4:0];
+      read_address = \row$391 [4:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_address = \row$386 [4:0];
+    write_address = \row$393 [4:0];
     if (row24_0_loads_0_2) begin
       write_address = row24_0_loads_1_2;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    write_data = \words$305 ;
+    write_data = \words$312 ;
     if (row24_0_loads_0_2) begin
-      write_data = \words$305 ;
+      write_data = \words$312 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$392  = \row$383 [1:0];
-    if (\active$393 ) begin
-      \read_address$392  = \row$394 ;
+    \read_address$399  = \row$390 [1:0];
+    if (\active$400 ) begin
+      \read_address$399  = \row$401 ;
     end
     if (busy) begin
-      \read_address$392  = \row$384 [1:0];
+      \read_address$399  = \row$391 [1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$395  = \row$386 [1:0];
+    \write_address$402  = \row$393 [1:0];
     if (row24_1_loads_0_2) begin
-      \write_address$395  = row24_1_loads_1_2[1:0];
+      \write_address$402  = row24_1_loads_1_2[1:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$396  = \words$305 ;
+    \write_data$403  = \words$312 ;
     if (row24_1_loads_0_2) begin
-      \write_data$396  = \words$305 ;
+      \write_data$403  = \words$312 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$398  = \row$399 [6:0];
-    if (\active$400 [2]) begin
-      \read_address$398  = \row$401 [6:0];
+    \read_address$405  = \row$406 [6:0];
+    if (\active$407 [2]) begin
+      \read_address$405  = \row$408 [6:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$419  = \row$399 ;
-    if (\active$400 [0]) begin
-      \read_address$419  = \row$401 ;
+    \read_address$426  = \row$406 ;
+    if (\active$407 [0]) begin
+      \read_address$426  = \row$408 ;
     end
     if (busy) begin
-      \read_address$419  = \row$384 ;
+      \read_address$426  = \row$391 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$420  = \row$386 ;
-    if (\$302 ) begin
-      \write_address$420  = \row$424 ;
+    \write_address$427  = \row$393 ;
+    if (slow_enables_0[0]) begin
+      \write_address$427  = \row$429 ;
     end
-    if (\active$426 [0]) begin
-      \write_address$420  = \row$427 ;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$421  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
-    if (\$302 ) begin
-      \write_data$421  = \rows$425 [127:0];
-    end
-    if (\active$426 [0]) begin
-      \write_data$421  = { \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428  };
+    if (\active$431 [0]) begin
+      \write_address$427  = \row$432 ;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \read_address$434  = \row$399 [8:0];
-    if (\active$400 [1]) begin
-      \read_address$434  = \row$401 [8:0];
+    \write_data$428  = { \words$312 [183:168], \words$312 [159:144], \words$312 [135:120], \words$312 [111:96], \words$312 [87:72], \words$312 [63:48], \words$312 [39:24], \words$312 [15:0] };
+    if (slow_enables_0[0]) begin
+      \write_data$428  = \rows$430 [127:0];
+    end
+    if (\active$431 [0]) begin
+      \write_data$428  = { \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_address$435  = \row$386 [8:0];
-    if (\$399 ) begin
-      \write_address$435  = \row$438 ;
-    end
-    if (\active$426 [1]) begin
-      \write_address$435  = \row$427 [8:0];
+    \read_address$437  = \row$406 [8:0];
+    if (\active$407 [1]) begin
+      \read_address$437  = \row$408 [8:0];
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
-    \write_data$436  = { \words$305 [183:168], \words$305 [159:144], \words$305 [135:120], \words$305 [111:96], \words$305 [87:72], \words$305 [63:48], \words$305 [39:24], \words$305 [15:0] };
-    if (\$399 ) begin
-      \write_data$436  = \rows$425 [255:128];
+    \write_address$438  = \row$393 [8:0];
+    if (slow_enables_1[0]) begin
+      \write_address$438  = \row$440 ;
     end
-    if (\active$426 [1]) begin
-      \write_data$436  = { \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428 , \words$428  };
+    if (\active$431 [1]) begin
+      \write_address$438  = \row$432 [8:0];
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
+    \write_data$439  = { \words$312 [183:168], \words$312 [159:144], \words$312 [135:120], \words$312 [111:96], \words$312 [87:72], \words$312 [63:48], \words$312 [39:24], \words$312 [15:0] };
+    if (slow_enables_1[0]) begin
+      \write_data$439  = \rows$430 [255:128];
+    end
+    if (\active$431 [1]) begin
+      \write_data$439  = { \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433 , \words$433  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     start = 1'h0;
-    if (\$497 ) begin
+    if (\$465 ) begin
       start = 1'h1;
     end
-    if (\$498 ) begin
+    if (\$466 ) begin
       start = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     routine = 1'h0;
-    if (\$497 ) begin
+    if (\$465 ) begin
       routine = 1'h0;
     end
-    if (\$498 ) begin
+    if (\$466 ) begin
       routine = 1'h1;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     once = 1'h0;
-    if (\$497 ) begin
+    if (\$465 ) begin
       once = 1'h0;
     end
-    if (\$498 ) begin
+    if (\$466 ) begin
       once = 1'h1;
     end
   end
@@ -3800,7 +3754,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_5_3 = 1'h0;
-    casez (\clamped_kernel$470 )
+    casez (\clamped_kernel$472 )
       4'h2:
           counts_5_3 = 1'h1;
     endcase
@@ -3824,7 +3778,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_8_3 = 1'h0;
-    casez (\clamped_kernel$470 )
+    casez (\clamped_kernel$472 )
       4'h4:
           counts_8_3 = 1'h1;
     endcase
@@ -3832,7 +3786,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_9_3 = 1'h0;
-    casez (\clamped_kernel$470 )
+    casez (\clamped_kernel$472 )
       4'h5:
           counts_9_3 = 1'h1;
     endcase
@@ -3840,7 +3794,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$29 ) begin end
     counts_10_3 = 1'h0;
-    casez (\clamped_kernel$470 )
+    casez (\clamped_kernel$472 )
       4'h6:
           counts_10_3 = 1'h1;
     endcase
@@ -3886,7 +3840,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       4'h1:
           other = 32'd2004526419;
       4'h2:
-          other = { 30'h00000000, waiting, \$503  };
+          other = { 30'h00000000, waiting, \$471  };
       4'h4:
           other = count;
       4'h6:
@@ -3902,9 +3856,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_0 = read_data[15:0];
       2'h1:
-          a_row_raw_0 = \read_data$218 [15:0];
+          a_row_raw_0 = \read_data$225 [15:0];
       2'h2:
-          a_row_raw_0 = \read_data$219 [15:0];
+          a_row_raw_0 = \read_data$226 [15:0];
     endcase
   end
   always @* begin
@@ -3914,9 +3868,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_1 = read_data[31:16];
       2'h1:
-          a_row_raw_1 = \read_data$218 [31:16];
+          a_row_raw_1 = \read_data$225 [31:16];
       2'h2:
-          a_row_raw_1 = \read_data$219 [31:16];
+          a_row_raw_1 = \read_data$226 [31:16];
     endcase
   end
   always @* begin
@@ -3926,9 +3880,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_2 = read_data[47:32];
       2'h1:
-          a_row_raw_2 = \read_data$218 [47:32];
+          a_row_raw_2 = \read_data$225 [47:32];
       2'h2:
-          a_row_raw_2 = \read_data$219 [47:32];
+          a_row_raw_2 = \read_data$226 [47:32];
     endcase
   end
   always @* begin
@@ -3938,9 +3892,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_3 = read_data[63:48];
       2'h1:
-          a_row_raw_3 = \read_data$218 [63:48];
+          a_row_raw_3 = \read_data$225 [63:48];
       2'h2:
-          a_row_raw_3 = \read_data$219 [63:48];
+          a_row_raw_3 = \read_data$226 [63:48];
     endcase
   end
   always @* begin
@@ -3950,9 +3904,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_4 = read_data[79:64];
       2'h1:
-          a_row_raw_4 = \read_data$218 [79:64];
+          a_row_raw_4 = \read_data$225 [79:64];
       2'h2:
-          a_row_raw_4 = \read_data$219 [79:64];
+          a_row_raw_4 = \read_data$226 [79:64];
     endcase
   end
   always @* begin
@@ -3962,9 +3916,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_5 = read_data[95:80];
       2'h1:
-          a_row_raw_5 = \read_data$218 [95:80];
+          a_row_raw_5 = \read_data$225 [95:80];
       2'h2:
-          a_row_raw_5 = \read_data$219 [95:80];
+          a_row_raw_5 = \read_data$226 [95:80];
     endcase
   end
   always @* begin
@@ -3974,9 +3928,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_6 = read_data[111:96];
       2'h1:
-          a_row_raw_6 = \read_data$218 [111:96];
+          a_row_raw_6 = \read_data$225 [111:96];
       2'h2:
-          a_row_raw_6 = \read_data$219 [111:96];
+          a_row_raw_6 = \read_data$226 [111:96];
     endcase
   end
   always @* begin
@@ -3986,9 +3940,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           a_row_raw_7 = read_data[127:112];
       2'h1:
-          a_row_raw_7 = \read_data$218 [127:112];
+          a_row_raw_7 = \read_data$225 [127:112];
       2'h2:
-          a_row_raw_7 = \read_data$219 [127:112];
+          a_row_raw_7 = \read_data$226 [127:112];
     endcase
   end
   always @* begin
@@ -3996,21 +3950,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (a_word_lane_2)
       3'h0:
-          \$109  = \read_data$225 [23:0];
+          \$111  = \read_data$232 [23:0];
       3'h1:
-          \$109  = \read_data$225 [47:24];
+          \$111  = \read_data$232 [47:24];
       3'h2:
-          \$109  = \read_data$225 [71:48];
+          \$111  = \read_data$232 [71:48];
       3'h3:
-          \$109  = \read_data$225 [95:72];
+          \$111  = \read_data$232 [95:72];
       3'h4:
-          \$109  = \read_data$225 [119:96];
+          \$111  = \read_data$232 [119:96];
       3'h5:
-          \$109  = \read_data$225 [143:120];
+          \$111  = \read_data$232 [143:120];
       3'h6:
-          \$109  = \read_data$225 [167:144];
+          \$111  = \read_data$232 [167:144];
       3'h7:
-          \$109  = \read_data$225 [191:168];
+          \$111  = \read_data$232 [191:168];
     endcase
   end
   always @* begin
@@ -4020,9 +3974,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_0 = read_data[15:0];
       2'h1:
-          b_row_raw_0 = \read_data$218 [15:0];
+          b_row_raw_0 = \read_data$225 [15:0];
       2'h2:
-          b_row_raw_0 = \read_data$219 [15:0];
+          b_row_raw_0 = \read_data$226 [15:0];
     endcase
   end
   always @* begin
@@ -4032,9 +3986,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_1 = read_data[31:16];
       2'h1:
-          b_row_raw_1 = \read_data$218 [31:16];
+          b_row_raw_1 = \read_data$225 [31:16];
       2'h2:
-          b_row_raw_1 = \read_data$219 [31:16];
+          b_row_raw_1 = \read_data$226 [31:16];
     endcase
   end
   always @* begin
@@ -4044,9 +3998,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_2 = read_data[47:32];
       2'h1:
-          b_row_raw_2 = \read_data$218 [47:32];
+          b_row_raw_2 = \read_data$225 [47:32];
       2'h2:
-          b_row_raw_2 = \read_data$219 [47:32];
+          b_row_raw_2 = \read_data$226 [47:32];
     endcase
   end
   always @* begin
@@ -4056,9 +4010,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_3 = read_data[63:48];
       2'h1:
-          b_row_raw_3 = \read_data$218 [63:48];
+          b_row_raw_3 = \read_data$225 [63:48];
       2'h2:
-          b_row_raw_3 = \read_data$219 [63:48];
+          b_row_raw_3 = \read_data$226 [63:48];
     endcase
   end
   always @* begin
@@ -4068,9 +4022,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_4 = read_data[79:64];
       2'h1:
-          b_row_raw_4 = \read_data$218 [79:64];
+          b_row_raw_4 = \read_data$225 [79:64];
       2'h2:
-          b_row_raw_4 = \read_data$219 [79:64];
+          b_row_raw_4 = \read_data$226 [79:64];
     endcase
   end
   always @* begin
@@ -4080,9 +4034,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_5 = read_data[95:80];
       2'h1:
-          b_row_raw_5 = \read_data$218 [95:80];
+          b_row_raw_5 = \read_data$225 [95:80];
       2'h2:
-          b_row_raw_5 = \read_data$219 [95:80];
+          b_row_raw_5 = \read_data$226 [95:80];
     endcase
   end
   always @* begin
@@ -4092,9 +4046,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_6 = read_data[111:96];
       2'h1:
-          b_row_raw_6 = \read_data$218 [111:96];
+          b_row_raw_6 = \read_data$225 [111:96];
       2'h2:
-          b_row_raw_6 = \read_data$219 [111:96];
+          b_row_raw_6 = \read_data$226 [111:96];
     endcase
   end
   always @* begin
@@ -4104,9 +4058,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
       2'h0:
           b_row_raw_7 = read_data[127:112];
       2'h1:
-          b_row_raw_7 = \read_data$218 [127:112];
+          b_row_raw_7 = \read_data$225 [127:112];
       2'h2:
-          b_row_raw_7 = \read_data$219 [127:112];
+          b_row_raw_7 = \read_data$226 [127:112];
     endcase
   end
   always @* begin
@@ -4114,9 +4068,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_0 = \read_data$225 [23:0];
+          old_row_raw_0 = \read_data$232 [23:0];
       1'h1:
-          old_row_raw_0 = \read_data$285 [23:0];
+          old_row_raw_0 = \read_data$292 [23:0];
     endcase
   end
   always @* begin
@@ -4124,9 +4078,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_1 = \read_data$225 [47:24];
+          old_row_raw_1 = \read_data$232 [47:24];
       1'h1:
-          old_row_raw_1 = \read_data$285 [47:24];
+          old_row_raw_1 = \read_data$292 [47:24];
     endcase
   end
   always @* begin
@@ -4134,9 +4088,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_2 = \read_data$225 [71:48];
+          old_row_raw_2 = \read_data$232 [71:48];
       1'h1:
-          old_row_raw_2 = \read_data$285 [71:48];
+          old_row_raw_2 = \read_data$292 [71:48];
     endcase
   end
   always @* begin
@@ -4144,9 +4098,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_3 = \read_data$225 [95:72];
+          old_row_raw_3 = \read_data$232 [95:72];
       1'h1:
-          old_row_raw_3 = \read_data$285 [95:72];
+          old_row_raw_3 = \read_data$292 [95:72];
     endcase
   end
   always @* begin
@@ -4154,9 +4108,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_4 = \read_data$225 [119:96];
+          old_row_raw_4 = \read_data$232 [119:96];
       1'h1:
-          old_row_raw_4 = \read_data$285 [119:96];
+          old_row_raw_4 = \read_data$292 [119:96];
     endcase
   end
   always @* begin
@@ -4164,9 +4118,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_5 = \read_data$225 [143:120];
+          old_row_raw_5 = \read_data$232 [143:120];
       1'h1:
-          old_row_raw_5 = \read_data$285 [143:120];
+          old_row_raw_5 = \read_data$292 [143:120];
     endcase
   end
   always @* begin
@@ -4174,9 +4128,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_6 = \read_data$225 [167:144];
+          old_row_raw_6 = \read_data$232 [167:144];
       1'h1:
-          old_row_raw_6 = \read_data$285 [167:144];
+          old_row_raw_6 = \read_data$292 [167:144];
     endcase
   end
   always @* begin
@@ -4184,9 +4138,9 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (old_row_shared_bank)
       1'h0:
-          old_row_raw_7 = \read_data$225 [191:168];
+          old_row_raw_7 = \read_data$232 [191:168];
       1'h1:
-          old_row_raw_7 = \read_data$285 [191:168];
+          old_row_raw_7 = \read_data$292 [191:168];
     endcase
   end
   always @* begin
@@ -4194,159 +4148,161 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     (* full_case = 32'd1 *)
     casez (bias_word_lane_2)
       3'h0:
-          bias_word_raw_0 = \read_data$285 [23:0];
+          bias_word_raw_0 = \read_data$292 [23:0];
       3'h1:
-          bias_word_raw_0 = \read_data$285 [47:24];
+          bias_word_raw_0 = \read_data$292 [47:24];
       3'h2:
-          bias_word_raw_0 = \read_data$285 [71:48];
+          bias_word_raw_0 = \read_data$292 [71:48];
       3'h3:
-          bias_word_raw_0 = \read_data$285 [95:72];
+          bias_word_raw_0 = \read_data$292 [95:72];
       3'h4:
-          bias_word_raw_0 = \read_data$285 [119:96];
+          bias_word_raw_0 = \read_data$292 [119:96];
       3'h5:
-          bias_word_raw_0 = \read_data$285 [143:120];
+          bias_word_raw_0 = \read_data$292 [143:120];
       3'h6:
-          bias_word_raw_0 = \read_data$285 [167:144];
+          bias_word_raw_0 = \read_data$292 [167:144];
       3'h7:
-          bias_word_raw_0 = \read_data$285 [191:168];
+          bias_word_raw_0 = \read_data$292 [191:168];
     endcase
   end
-  assign a_word_copy_0_saturated = \$125 [15:0];
+  assign a_word_copy_0_saturated = \$127 [15:0];
+  assign coming = 1'h1;
+  assign \coming$146  = 1'h1;
   assign pending = 1'h0;
   assign trigger = tag_1[0];
   assign kernel = tag_1[16:13];
   assign level = tag_1[8:7];
   assign slot = tag_1[17];
   assign first_tile = tag_1[18];
-  assign \trigger$220  = tag[0];
-  assign \kernel$221  = tag[16:13];
-  assign \level$222  = tag[8:7];
-  assign \slot$223  = tag[17];
-  assign \first_tile$224  = tag[18];
-  assign a_word_copy_0_scaled = { \$110 [23], \$110  };
-  assign a_word_copy_0_rounded = \$112 [15:0];
-  assign a_word_copy_0_wide = { \$110 [23], \$110  };
+  assign \trigger$227  = tag[0];
+  assign \kernel$228  = tag[16:13];
+  assign \level$229  = tag[8:7];
+  assign \slot$230  = tag[17];
+  assign \first_tile$231  = tag[18];
+  assign a_word_copy_0_scaled = { \$112 [23], \$112  };
+  assign a_word_copy_0_rounded = \$114 [15:0];
+  assign a_word_copy_0_wide = { \$112 [23], \$112  };
   assign a_word_copy_0_greatest = 16'h7fff;
-  assign \trigger$232  = tag_1[0];
-  assign \kernel$233  = tag_1[16:13];
-  assign \level$234  = tag_1[8:7];
-  assign \slot$235  = tag_1[17];
-  assign \first_tile$236  = tag_1[18];
+  assign \trigger$239  = tag_1[0];
+  assign \kernel$240  = tag_1[16:13];
+  assign \level$241  = tag_1[8:7];
+  assign \slot$242  = tag_1[17];
+  assign \first_tile$243  = tag_1[18];
   assign accumulate = tag_8[0];
-  assign \first$240  = tag_8[1];
-  assign \accumulate$243  = tag_8[0];
-  assign \first$244  = tag_8[1];
-  assign \accumulate$247  = tag_8[0];
-  assign \first$248  = tag_8[1];
-  assign \accumulate$251  = tag_8[0];
-  assign \first$252  = tag_8[1];
-  assign \accumulate$255  = tag_8[0];
-  assign \first$256  = tag_8[1];
-  assign \accumulate$259  = tag_8[0];
-  assign \first$260  = tag_8[1];
-  assign \accumulate$263  = tag_8[0];
-  assign \first$264  = tag_8[1];
-  assign \accumulate$267  = tag_8[0];
-  assign \first$268  = tag_8[1];
-  assign \tag$269  = tag_8;
+  assign \first$247  = tag_8[1];
+  assign \accumulate$250  = tag_8[0];
+  assign \first$251  = tag_8[1];
+  assign \accumulate$254  = tag_8[0];
+  assign \first$255  = tag_8[1];
+  assign \accumulate$258  = tag_8[0];
+  assign \first$259  = tag_8[1];
+  assign \accumulate$262  = tag_8[0];
+  assign \first$263  = tag_8[1];
+  assign \accumulate$266  = tag_8[0];
+  assign \first$267  = tag_8[1];
+  assign \accumulate$270  = tag_8[0];
+  assign \first$271  = tag_8[1];
+  assign \accumulate$274  = tag_8[0];
+  assign \first$275  = tag_8[1];
+  assign \tag$276  = tag_8;
   assign position = 1'h0;
-  assign totals = { \total$279 , \total$278 , \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , total };
-  assign \kernel$281  = tag_5[16:13];
-  assign \level$282  = tag_5[10:9];
-  assign \slot$283  = tag_5[17];
-  assign \first_tile$284  = tag_5[18];
+  assign totals = { \total$286 , \total$285 , \total$284 , \total$283 , \total$282 , \total$281 , \total$280 , total };
+  assign \kernel$288  = tag_5[16:13];
+  assign \level$289  = tag_5[10:9];
+  assign \slot$290  = tag_5[17];
+  assign \first_tile$291  = tag_5[18];
   assign old = { old_row_7, old_row_6, old_row_5, old_row_4, old_row_3, old_row_2, old_row_1, old_row_0 };
-  assign \trigger$288  = write_tag[0];
-  assign \kernel$290  = write_tag[16:13];
-  assign \level$291  = write_tag[10:9];
-  assign \slot$292  = write_tag[17];
-  assign \first_tile$293  = write_tag[18];
-  assign words = { \product$303 , \product$302 , \product$301 , \product$300 , \product$299 , \product$298 , \product$297 , product };
-  assign rows = \words$305 ;
-  assign \word$311  = \word$308 ;
-  assign \first$312  = first;
-  assign \tag$320  = tag_8;
-  assign \totals$321  = { \total$279 , \total$278 , \total$277 , \total$276 , \total$275 , \total$274 , \total$273 , total };
+  assign \trigger$295  = write_tag[0];
+  assign \kernel$297  = write_tag[16:13];
+  assign \level$298  = write_tag[10:9];
+  assign \slot$299  = write_tag[17];
+  assign \first_tile$300  = write_tag[18];
+  assign words = { \product$310 , \product$309 , \product$308 , \product$307 , \product$306 , \product$305 , \product$304 , product };
+  assign rows = \words$312 ;
+  assign \word$318  = \word$315 ;
+  assign \first$319  = first;
+  assign \tag$327  = tag_8;
+  assign \totals$328  = { \total$286 , \total$285 , \total$284 , \total$283 , \total$282 , \total$281 , \total$280 , total };
   assign sum_tag = ready_5;
-  assign \total$324  = sum_total;
-  assign \kernel$326  = tag_5[16:13];
-  assign \level$327  = tag_5[10:9];
-  assign \slot$328  = tag_5[17];
-  assign \first_tile$329  = tag_5[18];
+  assign \total$331  = sum_total;
+  assign \kernel$333  = tag_5[16:13];
+  assign \level$334  = tag_5[10:9];
+  assign \slot$335  = tag_5[17];
+  assign \first_tile$336  = tag_5[18];
   assign bias_word_0 = bias_word_raw_0;
   assign bias_word = bias_word_raw_0;
-  assign \kernel$334  = tag_12[16:13];
-  assign \level$335  = tag_12[10:9];
-  assign \slot$336  = tag_12[17];
-  assign \first_tile$337  = tag_12[18];
-  assign other_rows_raw_0 = \read_data$339 [15:0];
-  assign other_rows_0 = \read_data$339 [15:0];
-  assign other_rows_raw_1 = \read_data$339 [31:16];
-  assign other_rows_1 = \read_data$339 [31:16];
-  assign other_rows_raw_2 = \read_data$339 [47:32];
-  assign other_rows_2 = \read_data$339 [47:32];
-  assign other_rows_raw_3 = \read_data$339 [63:48];
-  assign other_rows_3 = \read_data$339 [63:48];
-  assign other_rows_raw_4 = \read_data$339 [79:64];
-  assign other_rows_4 = \read_data$339 [79:64];
-  assign other_rows_raw_5 = \read_data$339 [95:80];
-  assign other_rows_5 = \read_data$339 [95:80];
-  assign other_rows_raw_6 = \read_data$339 [111:96];
-  assign other_rows_6 = \read_data$339 [111:96];
-  assign other_rows_raw_7 = \read_data$339 [127:112];
-  assign other_rows_7 = \read_data$339 [127:112];
-  assign other_rows = \read_data$339 ;
-  assign \kernel$358  = \write_tag$357 [16:13];
-  assign \level$359  = \write_tag$357 [10:9];
-  assign \slot$360  = \write_tag$357 [17];
-  assign \first_tile$361  = \write_tag$357 [18];
-  assign \kernel$363  = \write_tag$357 [16:13];
-  assign \level$364  = \write_tag$357 [10:9];
-  assign \slot$365  = \write_tag$357 [17];
-  assign \first_tile$366  = \write_tag$357 [18];
-  assign \total$368  = sum_total;
-  assign \trigger$370  = \write_tag$371 [0];
-  assign \kernel$372  = \write_tag$371 [16:13];
-  assign \level$373  = \write_tag$371 [12:11];
-  assign \slot$374  = \write_tag$371 [17];
-  assign \first_tile$375  = \write_tag$371 [18];
-  assign \loading$376  = loading;
+  assign \kernel$341  = tag_12[16:13];
+  assign \level$342  = tag_12[10:9];
+  assign \slot$343  = tag_12[17];
+  assign \first_tile$344  = tag_12[18];
+  assign other_rows_raw_0 = \read_data$346 [15:0];
+  assign other_rows_0 = \read_data$346 [15:0];
+  assign other_rows_raw_1 = \read_data$346 [31:16];
+  assign other_rows_1 = \read_data$346 [31:16];
+  assign other_rows_raw_2 = \read_data$346 [47:32];
+  assign other_rows_2 = \read_data$346 [47:32];
+  assign other_rows_raw_3 = \read_data$346 [63:48];
+  assign other_rows_3 = \read_data$346 [63:48];
+  assign other_rows_raw_4 = \read_data$346 [79:64];
+  assign other_rows_4 = \read_data$346 [79:64];
+  assign other_rows_raw_5 = \read_data$346 [95:80];
+  assign other_rows_5 = \read_data$346 [95:80];
+  assign other_rows_raw_6 = \read_data$346 [111:96];
+  assign other_rows_6 = \read_data$346 [111:96];
+  assign other_rows_raw_7 = \read_data$346 [127:112];
+  assign other_rows_7 = \read_data$346 [127:112];
+  assign other_rows = \read_data$346 ;
+  assign \kernel$365  = \write_tag$364 [16:13];
+  assign \level$366  = \write_tag$364 [10:9];
+  assign \slot$367  = \write_tag$364 [17];
+  assign \first_tile$368  = \write_tag$364 [18];
+  assign \kernel$370  = \write_tag$364 [16:13];
+  assign \level$371  = \write_tag$364 [10:9];
+  assign \slot$372  = \write_tag$364 [17];
+  assign \first_tile$373  = \write_tag$364 [18];
+  assign \total$375  = sum_total;
+  assign \trigger$377  = \write_tag$378 [0];
+  assign \kernel$379  = \write_tag$378 [16:13];
+  assign \level$380  = \write_tag$378 [12:11];
+  assign \slot$381  = \write_tag$378 [17];
+  assign \first_tile$382  = \write_tag$378 [18];
+  assign \loading$383  = loading;
   assign loaded = parameter_0;
-  assign \hold$379  = hold;
-  assign write_enable = { \$205 , \$199 , \$193 , \$187 , \$181 , \$175 , \$169 , \$163  };
-  assign \lane$389  = 3'h0;
-  assign \hold$391  = hold;
-  assign \write_enable$397  = { \$253 , \$247 , \$241 , \$235 , \$229 , \$223 , \$217 , \$211  };
-  assign row_x = \write_address$402 ;
-  assign \write_data$404  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
-  assign \write_enable$406  = { \$277 , \$274 , \$271 , \$268 , \$265 , \$262 , \$259 , \$256  };
-  assign \row$410  = \read_address$409 ;
-  assign row_y = \write_address$411 ;
-  assign \write_data$413  = { \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405 , \word$405  };
-  assign \write_enable$414  = { \$301 , \$298 , \$295 , \$292 , \$289 , \$286 , \$283 , \$280  };
-  assign \hold$417  = hold;
+  assign \hold$386  = hold;
+  assign write_enable = { \$207 , \$201 , \$195 , \$189 , \$183 , \$177 , \$171 , \$165  };
+  assign \lane$396  = 3'h0;
+  assign \hold$398  = hold;
+  assign \write_enable$404  = { \$255 , \$249 , \$243 , \$237 , \$231 , \$225 , \$219 , \$213  };
+  assign row_x = \write_address$409 ;
+  assign \write_data$411  = { \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412  };
+  assign \write_enable$413  = { \$279 , \$276 , \$273 , \$270 , \$267 , \$264 , \$261 , \$258  };
+  assign \row$417  = \read_address$416 ;
+  assign row_y = \write_address$418 ;
+  assign \write_data$420  = { \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412 , \word$412  };
+  assign \write_enable$421  = { \$303 , \$300 , \$297 , \$294 , \$291 , \$288 , \$285 , \$282  };
+  assign \hold$424  = hold;
   assign row_row16_0 = read_data;
-  assign \write_enable$429  = { \$398 , \$386 , \$374 , \$362 , \$350 , \$338 , \$326 , \$314  };
-  assign \lane$431  = 3'h0;
-  assign \write_enable$439  = { \$495 , \$483 , \$471 , \$459 , \$447 , \$435 , \$423 , \$411  };
-  assign \lane$440  = 3'h0;
-  assign \count$443  = count;
+  assign \write_enable$434  = { \$383 , \$373 , \$363 , \$353 , \$343 , \$333 , \$323 , \$313  };
+  assign \lane$435  = 3'h0;
+  assign \write_enable$441  = { \$463 , \$453 , \$443 , \$433 , \$423 , \$413 , \$403 , \$393  };
+  assign \lane$442  = 3'h0;
+  assign \count$445  = count;
   assign available = samples_ready;
   assign missing = 3'h0;
-  assign \missing$449  = 3'h0;
-  assign \slot$451  = \slot$450 ;
+  assign \missing$451  = 3'h0;
+  assign \slot$453  = \slot$452 ;
   assign tile_done = consume;
-  assign \resident$454  = resident;
-  assign \samples__valid$456  = samples__valid;
-  assign \samples__payload$457  = samples__payload;
-  assign \samples__ready$458  = samples__ready;
-  assign \parameters__valid$459  = parameters__valid;
-  assign \parameters__payload$460  = parameters__payload;
-  assign \parameters__ready$461  = parameters__ready;
-  assign \enable$462  = \$signal$164 ;
-  assign \results__valid$464  = results__valid;
-  assign \results__payload$465  = results__payload;
-  assign \results__ready$466  = results__ready;
+  assign \resident$456  = resident;
+  assign \samples__valid$458  = samples__valid;
+  assign \samples__payload$459  = samples__payload;
+  assign \samples__ready$460  = samples__ready;
+  assign \parameters__valid$461  = parameters__valid;
+  assign \parameters__payload$462  = parameters__payload;
+  assign \parameters__ready$463  = parameters__ready;
+  assign \enable$464  = \$signal$171 ;
+  assign \results__valid$466  = results__valid;
+  assign \results__payload$467  = results__payload;
+  assign \results__ready$468  = results__ready;
   assign add_0 = clamped_0;
   assign add_1 = clamped_1;
   assign add_2 = clamped_2;
@@ -4362,8 +4318,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign add_12 = clamped_12;
   assign add_13 = clamped_13;
   assign add_14 = clamped_14;
-  assign add_15 = \$signal$204 ;
-  assign clear_15 = \$signal$205 ;
+  assign add_15 = \$signal$211 ;
+  assign clear_15 = \$signal$212 ;
   assign add_16 = done;
   assign clear_16 = 1'h0;
   assign value = bus__read_data;
@@ -4640,28 +4596,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \tag_12.slot  = tag_12[17];
   assign \tag_12.first_tile  = tag_12[18];
   assign \tag_12.last_tile  = tag_12[19];
+  assign \row_enables[0]  = row_enables[7:0];
+  assign \row_enables[1]  = row_enables[15:8];
   assign \clamped[0]  = clamped;
-  assign \tag$269.valid  = tag_8[0];
-  assign \tag$269.first  = tag_8[1];
-  assign \tag$269.last  = tag_8[2];
-  assign \tag$269.sum_first  = tag_8[3];
-  assign \tag$269.sum_last  = tag_8[4];
-  assign \tag$269.edge  = tag_8[6:5];
-  assign \tag$269.level  = tag_8[8:7];
-  assign \tag$269.row_level  = tag_8[10:9];
-  assign \tag$269.sum_level  = tag_8[12:11];
-  assign \tag$269.kernel  = tag_8[16:13];
-  assign \tag$269.slot  = tag_8[17];
-  assign \tag$269.first_tile  = tag_8[18];
-  assign \tag$269.last_tile  = tag_8[19];
+  assign \tag$276.valid  = tag_8[0];
+  assign \tag$276.first  = tag_8[1];
+  assign \tag$276.last  = tag_8[2];
+  assign \tag$276.sum_first  = tag_8[3];
+  assign \tag$276.sum_last  = tag_8[4];
+  assign \tag$276.edge  = tag_8[6:5];
+  assign \tag$276.level  = tag_8[8:7];
+  assign \tag$276.row_level  = tag_8[10:9];
+  assign \tag$276.sum_level  = tag_8[12:11];
+  assign \tag$276.kernel  = tag_8[16:13];
+  assign \tag$276.slot  = tag_8[17];
+  assign \tag$276.first_tile  = tag_8[18];
+  assign \tag$276.last_tile  = tag_8[19];
   assign \totals[0]  = total;
-  assign \totals[1]  = \total$273 ;
-  assign \totals[2]  = \total$274 ;
-  assign \totals[3]  = \total$275 ;
-  assign \totals[4]  = \total$276 ;
-  assign \totals[5]  = \total$277 ;
-  assign \totals[6]  = \total$278 ;
-  assign \totals[7]  = \total$279 ;
+  assign \totals[1]  = \total$280 ;
+  assign \totals[2]  = \total$281 ;
+  assign \totals[3]  = \total$282 ;
+  assign \totals[4]  = \total$283 ;
+  assign \totals[5]  = \total$284 ;
+  assign \totals[6]  = \total$285 ;
+  assign \totals[7]  = \total$286 ;
   assign \old[0]  = old_row_0;
   assign \old[1]  = old_row_1;
   assign \old[2]  = old_row_2;
@@ -4692,30 +4650,30 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
   assign \words[0]  = product;
-  assign \words[1]  = \product$297 ;
-  assign \words[2]  = \product$298 ;
-  assign \words[3]  = \product$299 ;
-  assign \words[4]  = \product$300 ;
-  assign \words[5]  = \product$301 ;
-  assign \words[6]  = \product$302 ;
-  assign \words[7]  = \product$303 ;
-  assign \words$305[0]  = \words$305 [23:0];
-  assign \words$305[1]  = \words$305 [47:24];
-  assign \words$305[2]  = \words$305 [71:48];
-  assign \words$305[3]  = \words$305 [95:72];
-  assign \words$305[4]  = \words$305 [119:96];
-  assign \words$305[5]  = \words$305 [143:120];
-  assign \words$305[6]  = \words$305 [167:144];
-  assign \words$305[7]  = \words$305 [191:168];
-  assign \rows[0]  = \words$305 ;
-  assign \rows[0][0]  = \words$305 [23:0];
-  assign \rows[0][1]  = \words$305 [47:24];
-  assign \rows[0][2]  = \words$305 [71:48];
-  assign \rows[0][3]  = \words$305 [95:72];
-  assign \rows[0][4]  = \words$305 [119:96];
-  assign \rows[0][5]  = \words$305 [143:120];
-  assign \rows[0][6]  = \words$305 [167:144];
-  assign \rows[0][7]  = \words$305 [191:168];
+  assign \words[1]  = \product$304 ;
+  assign \words[2]  = \product$305 ;
+  assign \words[3]  = \product$306 ;
+  assign \words[4]  = \product$307 ;
+  assign \words[5]  = \product$308 ;
+  assign \words[6]  = \product$309 ;
+  assign \words[7]  = \product$310 ;
+  assign \words$312[0]  = \words$312 [23:0];
+  assign \words$312[1]  = \words$312 [47:24];
+  assign \words$312[2]  = \words$312 [71:48];
+  assign \words$312[3]  = \words$312 [95:72];
+  assign \words$312[4]  = \words$312 [119:96];
+  assign \words$312[5]  = \words$312 [143:120];
+  assign \words$312[6]  = \words$312 [167:144];
+  assign \words$312[7]  = \words$312 [191:168];
+  assign \rows[0]  = \words$312 ;
+  assign \rows[0][0]  = \words$312 [23:0];
+  assign \rows[0][1]  = \words$312 [47:24];
+  assign \rows[0][2]  = \words$312 [71:48];
+  assign \rows[0][3]  = \words$312 [95:72];
+  assign \rows[0][4]  = \words$312 [119:96];
+  assign \rows[0][5]  = \words$312 [143:120];
+  assign \rows[0][6]  = \words$312 [167:144];
+  assign \rows[0][7]  = \words$312 [191:168];
   assign \ready_0.valid  = ready_0[0];
   assign \ready_0.first  = ready_0[1];
   assign \ready_0.last  = ready_0[2];
@@ -4807,27 +4765,27 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \ready_6.slot  = ready_6[17];
   assign \ready_6.first_tile  = ready_6[18];
   assign \ready_6.last_tile  = ready_6[19];
-  assign \tag$320.valid  = tag_8[0];
-  assign \tag$320.first  = tag_8[1];
-  assign \tag$320.last  = tag_8[2];
-  assign \tag$320.sum_first  = tag_8[3];
-  assign \tag$320.sum_last  = tag_8[4];
-  assign \tag$320.edge  = tag_8[6:5];
-  assign \tag$320.level  = tag_8[8:7];
-  assign \tag$320.row_level  = tag_8[10:9];
-  assign \tag$320.sum_level  = tag_8[12:11];
-  assign \tag$320.kernel  = tag_8[16:13];
-  assign \tag$320.slot  = tag_8[17];
-  assign \tag$320.first_tile  = tag_8[18];
-  assign \tag$320.last_tile  = tag_8[19];
-  assign \totals$321[0]  = total;
-  assign \totals$321[1]  = \total$273 ;
-  assign \totals$321[2]  = \total$274 ;
-  assign \totals$321[3]  = \total$275 ;
-  assign \totals$321[4]  = \total$276 ;
-  assign \totals$321[5]  = \total$277 ;
-  assign \totals$321[6]  = \total$278 ;
-  assign \totals$321[7]  = \total$279 ;
+  assign \tag$327.valid  = tag_8[0];
+  assign \tag$327.first  = tag_8[1];
+  assign \tag$327.last  = tag_8[2];
+  assign \tag$327.sum_first  = tag_8[3];
+  assign \tag$327.sum_last  = tag_8[4];
+  assign \tag$327.edge  = tag_8[6:5];
+  assign \tag$327.level  = tag_8[8:7];
+  assign \tag$327.row_level  = tag_8[10:9];
+  assign \tag$327.sum_level  = tag_8[12:11];
+  assign \tag$327.kernel  = tag_8[16:13];
+  assign \tag$327.slot  = tag_8[17];
+  assign \tag$327.first_tile  = tag_8[18];
+  assign \tag$327.last_tile  = tag_8[19];
+  assign \totals$328[0]  = total;
+  assign \totals$328[1]  = \total$280 ;
+  assign \totals$328[2]  = \total$281 ;
+  assign \totals$328[3]  = \total$282 ;
+  assign \totals$328[4]  = \total$283 ;
+  assign \totals$328[5]  = \total$284 ;
+  assign \totals$328[6]  = \total$285 ;
+  assign \totals$328[7]  = \total$286 ;
   assign \sum_tag.valid  = ready_5[0];
   assign \sum_tag.first  = ready_5[1];
   assign \sum_tag.last  = ready_5[2];
@@ -4841,93 +4799,91 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \sum_tag.slot  = ready_5[17];
   assign \sum_tag.first_tile  = ready_5[18];
   assign \sum_tag.last_tile  = ready_5[19];
-  assign \other_rows[0]  = \read_data$339 [15:0];
-  assign \other_rows[1]  = \read_data$339 [31:16];
-  assign \other_rows[2]  = \read_data$339 [47:32];
-  assign \other_rows[3]  = \read_data$339 [63:48];
-  assign \other_rows[4]  = \read_data$339 [79:64];
-  assign \other_rows[5]  = \read_data$339 [95:80];
-  assign \other_rows[6]  = \read_data$339 [111:96];
-  assign \other_rows[7]  = \read_data$339 [127:112];
-  assign \write_tag$357.valid  = \write_tag$357 [0];
-  assign \write_tag$357.first  = \write_tag$357 [1];
-  assign \write_tag$357.last  = \write_tag$357 [2];
-  assign \write_tag$357.sum_first  = \write_tag$357 [3];
-  assign \write_tag$357.sum_last  = \write_tag$357 [4];
-  assign \write_tag$357.edge  = \write_tag$357 [6:5];
-  assign \write_tag$357.level  = \write_tag$357 [8:7];
-  assign \write_tag$357.row_level  = \write_tag$357 [10:9];
-  assign \write_tag$357.sum_level  = \write_tag$357 [12:11];
-  assign \write_tag$357.kernel  = \write_tag$357 [16:13];
-  assign \write_tag$357.slot  = \write_tag$357 [17];
-  assign \write_tag$357.first_tile  = \write_tag$357 [18];
-  assign \write_tag$357.last_tile  = \write_tag$357 [19];
-  assign \tag$367.valid  = \tag$367 [0];
-  assign \tag$367.first  = \tag$367 [1];
-  assign \tag$367.last  = \tag$367 [2];
-  assign \tag$367.sum_first  = \tag$367 [3];
-  assign \tag$367.sum_last  = \tag$367 [4];
-  assign \tag$367.edge  = \tag$367 [6:5];
-  assign \tag$367.level  = \tag$367 [8:7];
-  assign \tag$367.row_level  = \tag$367 [10:9];
-  assign \tag$367.sum_level  = \tag$367 [12:11];
-  assign \tag$367.kernel  = \tag$367 [16:13];
-  assign \tag$367.slot  = \tag$367 [17];
-  assign \tag$367.first_tile  = \tag$367 [18];
-  assign \tag$367.last_tile  = \tag$367 [19];
-  assign \write_tag$371.valid  = \write_tag$371 [0];
-  assign \write_tag$371.first  = \write_tag$371 [1];
-  assign \write_tag$371.last  = \write_tag$371 [2];
-  assign \write_tag$371.sum_first  = \write_tag$371 [3];
-  assign \write_tag$371.sum_last  = \write_tag$371 [4];
-  assign \write_tag$371.edge  = \write_tag$371 [6:5];
-  assign \write_tag$371.level  = \write_tag$371 [8:7];
-  assign \write_tag$371.row_level  = \write_tag$371 [10:9];
-  assign \write_tag$371.sum_level  = \write_tag$371 [12:11];
-  assign \write_tag$371.kernel  = \write_tag$371 [16:13];
-  assign \write_tag$371.slot  = \write_tag$371 [17];
-  assign \write_tag$371.first_tile  = \write_tag$371 [18];
-  assign \write_tag$371.last_tile  = \write_tag$371 [19];
+  assign \other_rows[0]  = \read_data$346 [15:0];
+  assign \other_rows[1]  = \read_data$346 [31:16];
+  assign \other_rows[2]  = \read_data$346 [47:32];
+  assign \other_rows[3]  = \read_data$346 [63:48];
+  assign \other_rows[4]  = \read_data$346 [79:64];
+  assign \other_rows[5]  = \read_data$346 [95:80];
+  assign \other_rows[6]  = \read_data$346 [111:96];
+  assign \other_rows[7]  = \read_data$346 [127:112];
+  assign \write_tag$364.valid  = \write_tag$364 [0];
+  assign \write_tag$364.first  = \write_tag$364 [1];
+  assign \write_tag$364.last  = \write_tag$364 [2];
+  assign \write_tag$364.sum_first  = \write_tag$364 [3];
+  assign \write_tag$364.sum_last  = \write_tag$364 [4];
+  assign \write_tag$364.edge  = \write_tag$364 [6:5];
+  assign \write_tag$364.level  = \write_tag$364 [8:7];
+  assign \write_tag$364.row_level  = \write_tag$364 [10:9];
+  assign \write_tag$364.sum_level  = \write_tag$364 [12:11];
+  assign \write_tag$364.kernel  = \write_tag$364 [16:13];
+  assign \write_tag$364.slot  = \write_tag$364 [17];
+  assign \write_tag$364.first_tile  = \write_tag$364 [18];
+  assign \write_tag$364.last_tile  = \write_tag$364 [19];
+  assign \tag$374.valid  = \tag$374 [0];
+  assign \tag$374.first  = \tag$374 [1];
+  assign \tag$374.last  = \tag$374 [2];
+  assign \tag$374.sum_first  = \tag$374 [3];
+  assign \tag$374.sum_last  = \tag$374 [4];
+  assign \tag$374.edge  = \tag$374 [6:5];
+  assign \tag$374.level  = \tag$374 [8:7];
+  assign \tag$374.row_level  = \tag$374 [10:9];
+  assign \tag$374.sum_level  = \tag$374 [12:11];
+  assign \tag$374.kernel  = \tag$374 [16:13];
+  assign \tag$374.slot  = \tag$374 [17];
+  assign \tag$374.first_tile  = \tag$374 [18];
+  assign \tag$374.last_tile  = \tag$374 [19];
+  assign \write_tag$378.valid  = \write_tag$378 [0];
+  assign \write_tag$378.first  = \write_tag$378 [1];
+  assign \write_tag$378.last  = \write_tag$378 [2];
+  assign \write_tag$378.sum_first  = \write_tag$378 [3];
+  assign \write_tag$378.sum_last  = \write_tag$378 [4];
+  assign \write_tag$378.edge  = \write_tag$378 [6:5];
+  assign \write_tag$378.level  = \write_tag$378 [8:7];
+  assign \write_tag$378.row_level  = \write_tag$378 [10:9];
+  assign \write_tag$378.sum_level  = \write_tag$378 [12:11];
+  assign \write_tag$378.kernel  = \write_tag$378 [16:13];
+  assign \write_tag$378.slot  = \write_tag$378 [17];
+  assign \write_tag$378.first_tile  = \write_tag$378 [18];
+  assign \write_tag$378.last_tile  = \write_tag$378 [19];
   assign \loaded[0]  = parameter_0;
-  assign \rows$425[0]  = \rows$425 [127:0];
-  assign \rows$425[0][0]  = \rows$425 [15:0];
-  assign \rows$425[0][1]  = \rows$425 [31:16];
-  assign \rows$425[0][2]  = \rows$425 [47:32];
-  assign \rows$425[0][3]  = \rows$425 [63:48];
-  assign \rows$425[0][4]  = \rows$425 [79:64];
-  assign \rows$425[0][5]  = \rows$425 [95:80];
-  assign \rows$425[0][6]  = \rows$425 [111:96];
-  assign \rows$425[0][7]  = \rows$425 [127:112];
-  assign \rows$425[1]  = \rows$425 [255:128];
-  assign \rows$425[1][0]  = \rows$425 [143:128];
-  assign \rows$425[1][1]  = \rows$425 [159:144];
-  assign \rows$425[1][2]  = \rows$425 [175:160];
-  assign \rows$425[1][3]  = \rows$425 [191:176];
-  assign \rows$425[1][4]  = \rows$425 [207:192];
-  assign \rows$425[1][5]  = \rows$425 [223:208];
-  assign \rows$425[1][6]  = \rows$425 [239:224];
-  assign \rows$425[1][7]  = \rows$425 [255:240];
-  assign \words$428[0]  = \words$428 ;
-  assign \row_enables[0]  = row_enables[7:0];
-  assign \row_enables[1]  = row_enables[15:8];
-  assign \tag$367 [0] = \$157 ;
-  assign \tag$367 [19:1] = ready_4[19:1];
-  assign ready_6[0] = \$156 ;
+  assign \rows$430[0]  = \rows$430 [127:0];
+  assign \rows$430[0][0]  = \rows$430 [15:0];
+  assign \rows$430[0][1]  = \rows$430 [31:16];
+  assign \rows$430[0][2]  = \rows$430 [47:32];
+  assign \rows$430[0][3]  = \rows$430 [63:48];
+  assign \rows$430[0][4]  = \rows$430 [79:64];
+  assign \rows$430[0][5]  = \rows$430 [95:80];
+  assign \rows$430[0][6]  = \rows$430 [111:96];
+  assign \rows$430[0][7]  = \rows$430 [127:112];
+  assign \rows$430[1]  = \rows$430 [255:128];
+  assign \rows$430[1][0]  = \rows$430 [143:128];
+  assign \rows$430[1][1]  = \rows$430 [159:144];
+  assign \rows$430[1][2]  = \rows$430 [175:160];
+  assign \rows$430[1][3]  = \rows$430 [191:176];
+  assign \rows$430[1][4]  = \rows$430 [207:192];
+  assign \rows$430[1][5]  = \rows$430 [223:208];
+  assign \rows$430[1][6]  = \rows$430 [239:224];
+  assign \rows$430[1][7]  = \rows$430 [255:240];
+  assign \words$433[0]  = \words$433 ;
+  assign \tag$374 [0] = \$159 ;
+  assign \tag$374 [19:1] = ready_4[19:1];
+  assign ready_6[0] = \$158 ;
   assign ready_6[19:1] = summed_6[19:1];
-  assign ready_5[0] = \$155 ;
+  assign ready_5[0] = \$157 ;
   assign ready_5[19:1] = summed_5[19:1];
-  assign ready_4[0] = \$154 ;
+  assign ready_4[0] = \$156 ;
   assign ready_4[19:1] = summed_4[19:1];
-  assign ready_3[0] = \$153 ;
+  assign ready_3[0] = \$155 ;
   assign ready_3[19:1] = summed_3[19:1];
-  assign ready_2[0] = \$152 ;
+  assign ready_2[0] = \$154 ;
   assign ready_2[19:1] = summed_2[19:1];
-  assign ready_1[0] = \$151 ;
+  assign ready_1[0] = \$153 ;
   assign ready_1[19:1] = summed_1[19:1];
-  assign ready_0[0] = \$150 ;
+  assign ready_0[0] = \$152 ;
   assign ready_0[19:1] = \$signal [19:1];
-  assign source[0] = \$148 ;
-  assign source[19:1] = \$144 [19:1];
+  assign source[0] = \$150 ;
+  assign source[19:1] = \$146 [19:1];
   assign old_row[191:168] = old_row_7;
   assign old_row[167:144] = old_row_6;
   assign old_row[143:120] = old_row_5;
@@ -4953,224 +4909,226 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   assign \$29  = old_row_unshared;
   assign \$31  = old_row_unshared;
   assign \$33  = old_row_unshared;
-  assign \$38  = 1'h1;
-  assign \$39  = \$37 ;
-  assign \$44  = 1'h1;
-  assign \$45  = \$43 ;
-  assign \$51  = 2'h0;
-  assign \$54  = 2'h0;
-  assign \$57  = 2'h0;
-  assign \$60  = 2'h0;
-  assign \$63  = 2'h0;
-  assign \$66  = 2'h0;
-  assign \$69  = 2'h0;
-  assign \$72  = 2'h0;
-  assign \$75  = 2'h0;
-  assign \$78  = 2'h0;
-  assign \$81  = 2'h0;
-  assign \$84  = 2'h0;
-  assign \$87  = 2'h0;
-  assign \$90  = 2'h0;
-  assign \$93  = 2'h0;
-  assign a_word_raw_0 = { \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23], \$109 [23:7] };
-  assign \$110  = a_word_picked;
-  assign \$112  = { \$111 [17], \$111 [17:1] };
-  assign \$124 [15] = \$110 [23];
-  assign \$124 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
-  assign \$126  = a_row_0;
+  assign \$37  = { row_enables[7:0], word_enables[0], writing[0] };
+  assign \$38  = { row_enables[15:8], word_enables[1], writing[1] };
+  assign \$40  = 1'h1;
+  assign \$41  = \$39 ;
+  assign \$46  = 1'h1;
+  assign \$47  = \$45 ;
+  assign \$53  = 2'h0;
+  assign \$56  = 2'h0;
+  assign \$59  = 2'h0;
+  assign \$62  = 2'h0;
+  assign \$65  = 2'h0;
+  assign \$68  = 2'h0;
+  assign \$71  = 2'h0;
+  assign \$74  = 2'h0;
+  assign \$77  = 2'h0;
+  assign \$80  = 2'h0;
+  assign \$83  = 2'h0;
+  assign \$86  = 2'h0;
+  assign \$89  = 2'h0;
+  assign \$92  = 2'h0;
+  assign \$95  = 2'h0;
+  assign a_word_raw_0 = { \$111 [23], \$111 [23], \$111 [23], \$111 [23], \$111 [23], \$111 [23], \$111 [23], \$111 [23:7] };
+  assign \$112  = a_word_picked;
+  assign \$114  = { \$113 [17], \$113 [17:1] };
+  assign \$126 [15] = \$112 [23];
+  assign \$126 [14:0] = \$auto$rtlil.cc:3245:Not$28 ;
+  assign \$128  = a_row_0;
   assign b = b_row_0;
-  assign \$128  = a_row_1;
-  assign \b$242  = b_row_1;
-  assign \$130  = a_row_2;
-  assign \b$246  = b_row_2;
-  assign \$132  = a_row_3;
-  assign \b$250  = b_row_3;
-  assign \$134  = a_row_4;
-  assign \b$254  = b_row_4;
-  assign \$136  = a_row_5;
-  assign \b$258  = b_row_5;
-  assign \$138  = a_row_6;
-  assign \b$262  = b_row_6;
-  assign \$140  = a_row_7;
-  assign \b$266  = b_row_7;
+  assign \$130  = a_row_1;
+  assign \b$249  = b_row_1;
+  assign \$132  = a_row_2;
+  assign \b$253  = b_row_2;
+  assign \$134  = a_row_3;
+  assign \b$257  = b_row_3;
+  assign \$136  = a_row_4;
+  assign \b$261  = b_row_4;
+  assign \$138  = a_row_5;
+  assign \b$265  = b_row_5;
+  assign \$140  = a_row_6;
+  assign \b$269  = b_row_6;
+  assign \$142  = a_row_7;
+  assign \b$273  = b_row_7;
   assign blocked = 1'h0;
-  assign \$158  = 1'h1;
-  assign \$159  = 1'h0;
-  assign \$160  = \active$390 [2];
-  assign \$164  = 1'h0;
-  assign \$165  = 1'h0;
-  assign \$166  = \active$390 [2];
-  assign \$170  = 1'h0;
-  assign \$171  = 1'h0;
-  assign \$172  = \active$390 [2];
-  assign \$176  = 1'h0;
-  assign \$177  = 1'h0;
-  assign \$178  = \active$390 [2];
-  assign \$182  = 1'h0;
-  assign \$183  = 1'h0;
-  assign \$184  = \active$390 [2];
-  assign \$188  = 1'h0;
-  assign \$189  = 1'h0;
-  assign \$190  = \active$390 [2];
-  assign \$194  = 1'h0;
-  assign \$195  = 1'h0;
-  assign \$196  = \active$390 [2];
-  assign \$200  = 1'h0;
-  assign \$201  = 1'h0;
-  assign \$202  = \active$390 [2];
-  assign \$206  = 1'h1;
-  assign \$207  = 1'h0;
-  assign \$208  = \active$390 [3];
-  assign \$212  = 1'h0;
-  assign \$213  = 1'h0;
-  assign \$214  = \active$390 [3];
-  assign \$218  = 1'h0;
-  assign \$219  = 1'h0;
-  assign \$220  = \active$390 [3];
-  assign \$224  = 1'h0;
-  assign \$225  = 1'h0;
-  assign \$226  = \active$390 [3];
-  assign \$230  = 1'h0;
-  assign \$231  = 1'h0;
-  assign \$232  = \active$390 [3];
-  assign \$236  = 1'h0;
-  assign \$237  = 1'h0;
-  assign \$238  = \active$390 [3];
-  assign \$242  = 1'h0;
-  assign \$243  = 1'h0;
-  assign \$244  = \active$390 [3];
-  assign \$248  = 1'h0;
-  assign \$249  = 1'h0;
-  assign \$250  = \active$390 [3];
-  assign \$256  = \$255 ;
-  assign \$259  = \$258 ;
-  assign \$262  = \$261 ;
-  assign \$265  = \$264 ;
-  assign \$268  = \$267 ;
-  assign \$271  = \$270 ;
-  assign \$274  = \$273 ;
-  assign \$277  = \$276 ;
-  assign \$280  = \$279 ;
-  assign \$283  = \$282 ;
-  assign \$286  = \$285 ;
-  assign \$289  = \$288 ;
-  assign \$292  = \$291 ;
-  assign \$295  = \$294 ;
-  assign \$298  = \$297 ;
-  assign \$301  = \$300 ;
-  assign \$303  = 1'h1;
-  assign \$304  = 1'h0;
-  assign \$305  = \active$390 [0];
+  assign \$160  = 1'h1;
+  assign \$161  = 1'h0;
+  assign \$162  = \active$397 [2];
+  assign \$166  = 1'h0;
+  assign \$167  = 1'h0;
+  assign \$168  = \active$397 [2];
+  assign \$172  = 1'h0;
+  assign \$173  = 1'h0;
+  assign \$174  = \active$397 [2];
+  assign \$178  = 1'h0;
+  assign \$179  = 1'h0;
+  assign \$180  = \active$397 [2];
+  assign \$184  = 1'h0;
+  assign \$185  = 1'h0;
+  assign \$186  = \active$397 [2];
+  assign \$190  = 1'h0;
+  assign \$191  = 1'h0;
+  assign \$192  = \active$397 [2];
+  assign \$196  = 1'h0;
+  assign \$197  = 1'h0;
+  assign \$198  = \active$397 [2];
+  assign \$202  = 1'h0;
+  assign \$203  = 1'h0;
+  assign \$204  = \active$397 [2];
+  assign \$208  = 1'h1;
+  assign \$209  = 1'h0;
+  assign \$210  = \active$397 [3];
+  assign \$214  = 1'h0;
+  assign \$215  = 1'h0;
+  assign \$216  = \active$397 [3];
+  assign \$220  = 1'h0;
+  assign \$221  = 1'h0;
+  assign \$222  = \active$397 [3];
+  assign \$226  = 1'h0;
+  assign \$227  = 1'h0;
+  assign \$228  = \active$397 [3];
+  assign \$232  = 1'h0;
+  assign \$233  = 1'h0;
+  assign \$234  = \active$397 [3];
+  assign \$238  = 1'h0;
+  assign \$239  = 1'h0;
+  assign \$240  = \active$397 [3];
+  assign \$244  = 1'h0;
+  assign \$245  = 1'h0;
+  assign \$246  = \active$397 [3];
+  assign \$250  = 1'h0;
+  assign \$251  = 1'h0;
+  assign \$252  = \active$397 [3];
+  assign \$258  = \$257 ;
+  assign \$261  = \$260 ;
+  assign \$264  = \$263 ;
+  assign \$267  = \$266 ;
+  assign \$270  = \$269 ;
+  assign \$273  = \$272 ;
+  assign \$276  = \$275 ;
+  assign \$279  = \$278 ;
+  assign \$282  = \$281 ;
+  assign \$285  = \$284 ;
+  assign \$288  = \$287 ;
+  assign \$291  = \$290 ;
+  assign \$294  = \$293 ;
+  assign \$297  = \$296 ;
+  assign \$300  = \$299 ;
+  assign \$303  = \$302 ;
+  assign \$304  = 1'h1;
+  assign \$305  = 1'h0;
+  assign \$306  = \active$397 [0];
   assign \$307  = 1'h1;
-  assign \$308  = \$306 ;
-  assign \$313  = \$312 ;
+  assign \$308  = slow_enables_0[1];
+  assign \$312  = \$311 ;
+  assign \$314  = 1'h0;
   assign \$315  = 1'h0;
-  assign \$316  = 1'h0;
-  assign \$317  = \active$390 [0];
-  assign \$319  = 1'h0;
-  assign \$320  = 1'h0;
+  assign \$316  = \active$397 [0];
+  assign \$317  = 1'h0;
+  assign \$318  = 1'h0;
+  assign \$319  = slow_enables_0[3];
   assign \$322  = \$321 ;
-  assign \$325  = \$324 ;
+  assign \$324  = 1'h0;
+  assign \$325  = 1'h0;
+  assign \$326  = \active$397 [0];
   assign \$327  = 1'h0;
   assign \$328  = 1'h0;
-  assign \$329  = \active$390 [0];
-  assign \$331  = 1'h0;
-  assign \$332  = 1'h0;
-  assign \$334  = \$333 ;
-  assign \$337  = \$336 ;
-  assign \$339  = 1'h0;
-  assign \$340  = 1'h0;
-  assign \$341  = \active$390 [0];
-  assign \$343  = 1'h0;
+  assign \$329  = slow_enables_0[4];
+  assign \$332  = \$331 ;
+  assign \$334  = 1'h0;
+  assign \$335  = 1'h0;
+  assign \$336  = \active$397 [0];
+  assign \$337  = 1'h0;
+  assign \$338  = 1'h0;
+  assign \$339  = slow_enables_0[5];
+  assign \$342  = \$341 ;
   assign \$344  = 1'h0;
-  assign \$346  = \$345 ;
-  assign \$349  = \$348 ;
-  assign \$351  = 1'h0;
-  assign \$352  = 1'h0;
-  assign \$353  = \active$390 [0];
+  assign \$345  = 1'h0;
+  assign \$346  = \active$397 [0];
+  assign \$347  = 1'h0;
+  assign \$348  = 1'h0;
+  assign \$349  = slow_enables_0[6];
+  assign \$352  = \$351 ;
+  assign \$354  = 1'h0;
   assign \$355  = 1'h0;
-  assign \$356  = 1'h0;
-  assign \$358  = \$357 ;
-  assign \$361  = \$360 ;
-  assign \$363  = 1'h0;
+  assign \$356  = \active$397 [0];
+  assign \$357  = 1'h0;
+  assign \$358  = 1'h0;
+  assign \$359  = slow_enables_0[7];
+  assign \$362  = \$361 ;
   assign \$364  = 1'h0;
-  assign \$365  = \active$390 [0];
+  assign \$365  = 1'h0;
+  assign \$366  = \active$397 [0];
   assign \$367  = 1'h0;
   assign \$368  = 1'h0;
-  assign \$370  = \$369 ;
-  assign \$373  = \$372 ;
+  assign \$369  = slow_enables_0[8];
+  assign \$372  = \$371 ;
+  assign \$374  = 1'h0;
   assign \$375  = 1'h0;
-  assign \$376  = 1'h0;
-  assign \$377  = \active$390 [0];
-  assign \$379  = 1'h0;
-  assign \$380  = 1'h0;
+  assign \$376  = \active$397 [0];
+  assign \$377  = 1'h0;
+  assign \$378  = 1'h0;
+  assign \$379  = slow_enables_0[9];
   assign \$382  = \$381 ;
-  assign \$385  = \$384 ;
-  assign \$387  = 1'h0;
-  assign \$388  = 1'h0;
-  assign \$389  = \active$390 [0];
-  assign \$391  = 1'h0;
-  assign \$392  = 1'h0;
-  assign \$394  = \$393 ;
-  assign \$397  = \$396 ;
-  assign \$400  = 1'h1;
-  assign \$401  = 1'h0;
-  assign \$402  = \active$390 [1];
-  assign \$404  = 1'h1;
-  assign \$405  = \$403 ;
-  assign \$410  = \$409 ;
-  assign \$412  = 1'h0;
-  assign \$413  = 1'h0;
-  assign \$414  = \active$390 [1];
-  assign \$416  = 1'h0;
+  assign \$384  = 1'h1;
+  assign \$385  = 1'h0;
+  assign \$386  = \active$397 [1];
+  assign \$387  = 1'h1;
+  assign \$388  = slow_enables_1[1];
+  assign \$392  = \$391 ;
+  assign \$394  = 1'h0;
+  assign \$395  = 1'h0;
+  assign \$396  = \active$397 [1];
+  assign \$397  = 1'h0;
+  assign \$398  = 1'h0;
+  assign \$399  = slow_enables_1[3];
+  assign \$402  = \$401 ;
+  assign \$404  = 1'h0;
+  assign \$405  = 1'h0;
+  assign \$406  = \active$397 [1];
+  assign \$407  = 1'h0;
+  assign \$408  = 1'h0;
+  assign \$409  = slow_enables_1[4];
+  assign \$412  = \$411 ;
+  assign \$414  = 1'h0;
+  assign \$415  = 1'h0;
+  assign \$416  = \active$397 [1];
   assign \$417  = 1'h0;
-  assign \$419  = \$418 ;
+  assign \$418  = 1'h0;
+  assign \$419  = slow_enables_1[5];
   assign \$422  = \$421 ;
   assign \$424  = 1'h0;
   assign \$425  = 1'h0;
-  assign \$426  = \active$390 [1];
+  assign \$426  = \active$397 [1];
+  assign \$427  = 1'h0;
   assign \$428  = 1'h0;
-  assign \$429  = 1'h0;
-  assign \$431  = \$430 ;
-  assign \$434  = \$433 ;
-  assign \$436  = 1'h0;
+  assign \$429  = slow_enables_1[6];
+  assign \$432  = \$431 ;
+  assign \$434  = 1'h0;
+  assign \$435  = 1'h0;
+  assign \$436  = \active$397 [1];
   assign \$437  = 1'h0;
-  assign \$438  = \active$390 [1];
-  assign \$440  = 1'h0;
-  assign \$441  = 1'h0;
-  assign \$443  = \$442 ;
-  assign \$446  = \$445 ;
+  assign \$438  = 1'h0;
+  assign \$439  = slow_enables_1[7];
+  assign \$442  = \$441 ;
+  assign \$444  = 1'h0;
+  assign \$445  = 1'h0;
+  assign \$446  = \active$397 [1];
+  assign \$447  = 1'h0;
   assign \$448  = 1'h0;
-  assign \$449  = 1'h0;
-  assign \$450  = \active$390 [1];
-  assign \$452  = 1'h0;
-  assign \$453  = 1'h0;
-  assign \$455  = \$454 ;
-  assign \$458  = \$457 ;
-  assign \$460  = 1'h0;
-  assign \$461  = 1'h0;
-  assign \$462  = \active$390 [1];
-  assign \$464  = 1'h0;
-  assign \$465  = 1'h0;
-  assign \$467  = \$466 ;
-  assign \$470  = \$469 ;
-  assign \$472  = 1'h0;
-  assign \$473  = 1'h0;
-  assign \$474  = \active$390 [1];
-  assign \$476  = 1'h0;
-  assign \$477  = 1'h0;
-  assign \$479  = \$478 ;
-  assign \$482  = \$481 ;
-  assign \$484  = 1'h0;
-  assign \$485  = 1'h0;
-  assign \$486  = \active$390 [1];
-  assign \$488  = 1'h0;
-  assign \$489  = 1'h0;
-  assign \$491  = \$490 ;
-  assign \$494  = \$493 ;
+  assign \$449  = slow_enables_1[8];
+  assign \$452  = \$451 ;
+  assign \$454  = 1'h0;
+  assign \$455  = 1'h0;
+  assign \$456  = \active$397 [1];
+  assign \$457  = 1'h0;
+  assign \$458  = 1'h0;
+  assign \$459  = slow_enables_1[9];
+  assign \$462  = \$461 ;
 endmodule
 
-module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
+module \core.a_row (rst, trigger, level, kernel, row, \bank$26 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$30  = 0;
   input rst;
   wire rst;
@@ -5182,40 +5140,38 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$24 ;
-  reg [1:0] \bank$24  = 2'h0;
+  output [1:0] \bank$26 ;
+  reg [1:0] \bank$26  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [11:0] \$10 ;
   wire [11:0] \$11 ;
-  wire \$12 ;
-  wire \$13 ;
-  wire \$14 ;
-  reg \$15 ;
-  reg \$16 ;
-  reg [10:0] \$17 ;
-  reg [10:0] \$18 ;
+  reg \$12 ;
+  reg \$13 ;
+  reg [10:0] \$14 ;
+  reg [10:0] \$15 ;
+  reg [2:0] \$16 ;
+  reg [1:0] \$17 ;
+  reg [2:0] \$18 ;
   reg [2:0] \$19 ;
-  reg [10:0] \$2 ;
-  reg [1:0] \$20 ;
-  reg [2:0] \$21 ;
-  reg [10:0] \$22 ;
-  reg [1:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [10:0] \$3 ;
-  reg [2:0] \$4 ;
-  wire \$5 ;
-  wire \$6 ;
-  wire \$7 ;
+  wire \$2 ;
+  reg [10:0] \$20 ;
+  reg [1:0] \$21 ;
+  wire \$3 ;
+  wire \$4 ;
+  reg [10:0] \$5 ;
+  reg [10:0] \$6 ;
+  reg [2:0] \$7 ;
   wire [2:0] \$8 ;
   wire [11:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg [2:0] active = 3'h0;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
+  reg [2:0] \before  = 3'h0;
   reg [1:0] chosen;
-  reg [2:0] here = 3'h0;
+  wire [2:0] coming;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -5230,49 +5186,47 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   reg [10:0] wrapped_step_2;
   reg [10:0] wrapped_step_3;
   assign \used$10  = trigger & used;
-  assign \$1  = level == 2'h3;
-  assign \$5  = ! bank;
-  assign \$6  = bank == 1'h1;
-  assign \$7  = bank == 2'h2;
-  assign \$8  = ahead ? { \$7 , \$6 , \$5  } : 3'h0;
+  assign \$1  = ! bank;
+  assign \$2  = bank == 1'h1;
+  assign \$3  = bank == 2'h2;
+  assign coming = ahead ? { \$3 , \$2 , \$1  } : \before ;
+  assign \$4  = level == 2'h3;
+  assign \$8  = ahead ? coming : 3'h0;
   assign \$9  = \$signal  + 1'h0;
   assign \$10  = row + \$signal ;
   assign \$11  = starts ? \$9  : \$10 ;
-  assign \$12  = ! bank;
-  assign \$13  = bank == 1'h1;
-  assign \$14  = bank == 2'h2;
   always @(posedge clk)
-    ahead <= \$15 ;
+    ahead <= \$12 ;
   always @(posedge clk)
-    starts <= \$16 ;
+    starts <= \$13 ;
   always @(posedge clk)
-    \$signal  <= \$17 ;
+    \$signal  <= \$14 ;
   always @(posedge clk)
-    wrapped_step <= \$18 ;
+    wrapped_step <= \$15 ;
   always @(posedge clk)
-    lane_step <= \$19 ;
+    lane_step <= \$16 ;
   always @(posedge clk)
-    bank <= \$20 ;
+    bank <= \$17 ;
   always @(posedge clk)
-    active <= \$21 ;
+    \before  <= \$18 ;
   always @(posedge clk)
-    row <= \$22 ;
+    active <= \$19 ;
   always @(posedge clk)
-    \bank$24  <= \$23 ;
+    row <= \$20 ;
   always @(posedge clk)
-    here <= \$24 ;
+    \bank$26  <= \$21 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$2  = row_step_0;
+          \$5  = row_step_0;
       2'h1:
-          \$2  = row_step_1;
+          \$5  = row_step_1;
       2'h2:
-          \$2  = row_step_2;
+          \$5  = row_step_2;
       2'h3:
-          \$2  = row_step_3;
+          \$5  = row_step_3;
     endcase
   end
   always @* begin
@@ -5280,13 +5234,13 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$3  = wrapped_step_0;
+          \$6  = wrapped_step_0;
       2'h1:
-          \$3  = wrapped_step_1;
+          \$6  = wrapped_step_1;
       2'h2:
-          \$3  = wrapped_step_2;
+          \$6  = wrapped_step_2;
       2'h3:
-          \$3  = wrapped_step_3;
+          \$6  = wrapped_step_3;
     endcase
   end
   always @* begin
@@ -5294,13 +5248,13 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h1:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h2:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h3:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
     endcase
   end
   always @* begin
@@ -5401,86 +5355,83 @@ module \core.a_row (rst, trigger, level, kernel, row, \bank$24 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$15  = \used$10 ;
+    \$12  = \used$10 ;
     if (rst) begin
-      \$15  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$16  = \$1 ;
+    \$13  = \$4 ;
     if (rst) begin
-      \$16  = 1'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$17  = \$2 ;
+    \$14  = \$5 ;
     if (rst) begin
-      \$17  = 11'h000;
+      \$14  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$18  = \$3 ;
+    \$15  = \$6 ;
     if (rst) begin
-      \$18  = 11'h000;
+      \$15  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$19  = \$4 ;
+    \$16  = \$7 ;
+    if (rst) begin
+      \$16  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$17  = chosen;
+    if (rst) begin
+      \$17  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$18  = coming;
+    if (rst) begin
+      \$18  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
+    \$19  = \$8 ;
     if (rst) begin
       \$19  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$20  = chosen;
-    if (rst) begin
-      \$20  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$21  = \$8 ;
-    if (rst) begin
-      \$21  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$22  = row;
+    \$20  = row;
     if (ahead) begin
-      \$22  = \$11 [10:0];
+      \$20  = \$11 [10:0];
     end
     if (rst) begin
-      \$22  = 11'h000;
+      \$20  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$23  = \bank$24 ;
+    \$21  = \bank$26 ;
     if (ahead) begin
-      \$23  = bank;
+      \$21  = bank;
     end
     if (rst) begin
-      \$23  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$30 ) begin end
-    \$24  = here;
-    if (ahead) begin
-      \$24  = { \$14 , \$13 , \$12  };
-    end
-    if (rst) begin
-      \$24  = 3'h0;
+      \$21  = 2'h0;
     end
   end
 endmodule
 
-module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk);
+module \core.a_word (rst, trigger, level, kernel, \lane$17 , row, \bank$29 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$31  = 0;
   input rst;
   wire rst;
@@ -5490,12 +5441,12 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   wire [1:0] level;
   input [3:0] kernel;
   wire [3:0] kernel;
-  output [2:0] \lane$16 ;
-  reg [2:0] \lane$16  = 3'h0;
+  output [2:0] \lane$17 ;
+  reg [2:0] \lane$17  = 3'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
-  output \bank$28 ;
-  reg \bank$28  = 1'h0;
+  output \bank$29 ;
+  reg \bank$29  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -5515,7 +5466,6 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   reg [2:0] \$22 ;
   reg [4:0] \$23 ;
   reg \$24 ;
-  reg \$25 ;
   reg [4:0] \$3 ;
   reg [2:0] \$4 ;
   wire \$5 ;
@@ -5527,7 +5477,7 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg here = 1'h0;
+  wire coming;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
   reg [2:0] lane_step_0;
@@ -5546,7 +5496,7 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   reg [4:0] wrapped_step_2;
   reg [4:0] wrapped_step_3;
   assign \used$13  = trigger & used;
-  assign lane = \lane$16  + lane_step;
+  assign lane = \lane$17  + lane_step;
   assign \$1  = level == 2'h3;
   assign \$5  = ahead ? 1'h1 : 1'h0;
   assign \$6  = lane >= 4'h8;
@@ -5573,13 +5523,11 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   always @(posedge clk)
     active <= \$21 ;
   always @(posedge clk)
-    \lane$16  <= \$22 ;
+    \lane$17  <= \$22 ;
   always @(posedge clk)
     row <= \$23 ;
   always @(posedge clk)
-    \bank$28  <= \$24 ;
-  always @(posedge clk)
-    here <= \$25 ;
+    \bank$29  <= \$24 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
     (* full_case = 32'd1 *)
@@ -5775,7 +5723,7 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$22  = \lane$16 ;
+    \$22  = \lane$17 ;
     if (ahead) begin
       \$22  = \$9 [2:0];
     end
@@ -5795,7 +5743,7 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$24  = \bank$28 ;
+    \$24  = \bank$29 ;
     if (ahead) begin
       \$24  = bank;
     end
@@ -5803,19 +5751,10 @@ module \core.a_word (rst, trigger, level, kernel, \lane$16 , row, \bank$28 , clk
       \$24  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$31 ) begin end
-    \$25  = here;
-    if (ahead) begin
-      \$25  = 1'h1;
-    end
-    if (rst) begin
-      \$25  = 1'h0;
-    end
-  end
+  assign coming = 1'h1;
 endmodule
 
-module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
+module \core.b_row (rst, trigger, level, kernel, active, row, \bank$26 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$32  = 0;
   input rst;
   wire rst;
@@ -5829,39 +5768,37 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   reg [2:0] active = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output [1:0] \bank$24 ;
-  reg [1:0] \bank$24  = 2'h0;
+  output [1:0] \bank$26 ;
+  reg [1:0] \bank$26  = 2'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [11:0] \$10 ;
   wire [11:0] \$11 ;
-  wire \$12 ;
-  wire \$13 ;
-  wire \$14 ;
-  reg \$15 ;
-  reg \$16 ;
-  reg [10:0] \$17 ;
-  reg [10:0] \$18 ;
+  reg \$12 ;
+  reg \$13 ;
+  reg [10:0] \$14 ;
+  reg [10:0] \$15 ;
+  reg [2:0] \$16 ;
+  reg [1:0] \$17 ;
+  reg [2:0] \$18 ;
   reg [2:0] \$19 ;
-  reg [10:0] \$2 ;
-  reg [1:0] \$20 ;
-  reg [2:0] \$21 ;
-  reg [10:0] \$22 ;
-  reg [1:0] \$23 ;
-  reg [2:0] \$24 ;
-  reg [10:0] \$3 ;
-  reg [2:0] \$4 ;
-  wire \$5 ;
-  wire \$6 ;
-  wire \$7 ;
+  wire \$2 ;
+  reg [10:0] \$20 ;
+  reg [1:0] \$21 ;
+  wire \$3 ;
+  wire \$4 ;
+  reg [10:0] \$5 ;
+  reg [10:0] \$6 ;
+  reg [2:0] \$7 ;
   wire [2:0] \$8 ;
   wire [11:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
+  reg [2:0] \before  = 3'h0;
   reg [1:0] chosen;
-  reg [2:0] here = 3'h0;
+  wire [2:0] coming;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -5876,49 +5813,47 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   reg [10:0] wrapped_step_2;
   reg [10:0] wrapped_step_3;
   assign \used$10  = trigger & used;
-  assign \$1  = level == 2'h3;
-  assign \$5  = ! bank;
-  assign \$6  = bank == 1'h1;
-  assign \$7  = bank == 2'h2;
-  assign \$8  = ahead ? { \$7 , \$6 , \$5  } : 3'h0;
+  assign \$1  = ! bank;
+  assign \$2  = bank == 1'h1;
+  assign \$3  = bank == 2'h2;
+  assign coming = ahead ? { \$3 , \$2 , \$1  } : \before ;
+  assign \$4  = level == 2'h3;
+  assign \$8  = ahead ? coming : 3'h0;
   assign \$9  = \$signal  + 1'h0;
   assign \$10  = row + \$signal ;
   assign \$11  = starts ? \$9  : \$10 ;
-  assign \$12  = ! bank;
-  assign \$13  = bank == 1'h1;
-  assign \$14  = bank == 2'h2;
   always @(posedge clk)
-    ahead <= \$15 ;
+    ahead <= \$12 ;
   always @(posedge clk)
-    starts <= \$16 ;
+    starts <= \$13 ;
   always @(posedge clk)
-    \$signal  <= \$17 ;
+    \$signal  <= \$14 ;
   always @(posedge clk)
-    wrapped_step <= \$18 ;
+    wrapped_step <= \$15 ;
   always @(posedge clk)
-    lane_step <= \$19 ;
+    lane_step <= \$16 ;
   always @(posedge clk)
-    bank <= \$20 ;
+    bank <= \$17 ;
   always @(posedge clk)
-    active <= \$21 ;
+    \before  <= \$18 ;
   always @(posedge clk)
-    row <= \$22 ;
+    active <= \$19 ;
   always @(posedge clk)
-    \bank$24  <= \$23 ;
+    row <= \$20 ;
   always @(posedge clk)
-    here <= \$24 ;
+    \bank$26  <= \$21 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$2  = row_step_0;
+          \$5  = row_step_0;
       2'h1:
-          \$2  = row_step_1;
+          \$5  = row_step_1;
       2'h2:
-          \$2  = row_step_2;
+          \$5  = row_step_2;
       2'h3:
-          \$2  = row_step_3;
+          \$5  = row_step_3;
     endcase
   end
   always @* begin
@@ -5926,13 +5861,13 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$3  = wrapped_step_0;
+          \$6  = wrapped_step_0;
       2'h1:
-          \$3  = wrapped_step_1;
+          \$6  = wrapped_step_1;
       2'h2:
-          \$3  = wrapped_step_2;
+          \$6  = wrapped_step_2;
       2'h3:
-          \$3  = wrapped_step_3;
+          \$6  = wrapped_step_3;
     endcase
   end
   always @* begin
@@ -5940,13 +5875,13 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h1:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h2:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
       2'h3:
-          \$4  = 3'h0;
+          \$7  = 3'h0;
     endcase
   end
   always @* begin
@@ -6091,105 +6026,102 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$15  = \used$10 ;
+    \$12  = \used$10 ;
     if (rst) begin
-      \$15  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$16  = \$1 ;
+    \$13  = \$4 ;
     if (rst) begin
-      \$16  = 1'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$17  = \$2 ;
+    \$14  = \$5 ;
     if (rst) begin
-      \$17  = 11'h000;
+      \$14  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$18  = \$3 ;
+    \$15  = \$6 ;
     if (rst) begin
-      \$18  = 11'h000;
+      \$15  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$19  = \$4 ;
+    \$16  = \$7 ;
+    if (rst) begin
+      \$16  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$17  = chosen;
+    if (rst) begin
+      \$17  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$18  = coming;
+    if (rst) begin
+      \$18  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
+    \$19  = \$8 ;
     if (rst) begin
       \$19  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$20  = chosen;
-    if (rst) begin
-      \$20  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$21  = \$8 ;
-    if (rst) begin
-      \$21  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$22  = row;
+    \$20  = row;
     if (ahead) begin
-      \$22  = \$11 [10:0];
+      \$20  = \$11 [10:0];
     end
     if (rst) begin
-      \$22  = 11'h000;
+      \$20  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$23  = \bank$24 ;
+    \$21  = \bank$26 ;
     if (ahead) begin
-      \$23  = bank;
+      \$21  = bank;
     end
     if (rst) begin
-      \$23  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$32 ) begin end
-    \$24  = here;
-    if (ahead) begin
-      \$24  = { \$14 , \$13 , \$12  };
-    end
-    if (rst) begin
-      \$24  = 3'h0;
+      \$21  = 2'h0;
     end
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$491$0 , \port$503$0 , \port$515$0 , \port$527$0 , \port$539$0 , \port$551$0 , \port$563$0 , \port$575$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$520$0 , \port$530$0 , \port$540$0 , \port$550$0 , \port$560$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
-  input \port$491$0 ;
-  wire \port$491$0 ;
-  input \port$503$0 ;
-  wire \port$503$0 ;
-  input \port$515$0 ;
-  wire \port$515$0 ;
-  input \port$527$0 ;
-  wire \port$527$0 ;
-  input \port$539$0 ;
-  wire \port$539$0 ;
-  input \port$551$0 ;
-  wire \port$551$0 ;
-  input \port$563$0 ;
-  wire \port$563$0 ;
-  input \port$575$0 ;
-  wire \port$575$0 ;
+  input \port$490$0 ;
+  wire \port$490$0 ;
+  input \port$500$0 ;
+  wire \port$500$0 ;
+  input \port$510$0 ;
+  wire \port$510$0 ;
+  input \port$520$0 ;
+  wire \port$520$0 ;
+  input \port$530$0 ;
+  wire \port$530$0 ;
+  input \port$540$0 ;
+  wire \port$540$0 ;
+  input \port$550$0 ;
+  wire \port$550$0 ;
+  input \port$560$0 ;
+  wire \port$560$0 ;
   input hold;
   wire hold;
   input [10:0] read__addr;
@@ -7380,21 +7312,21 @@ module \core.bank_row16_0 (rst, \port$491$0 , \port$503$0 , \port$515$0 , \port$
     memory[1161] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$491$0 )
+    if (\port$490$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$503$0 )
+    if (\port$500$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$515$0 )
+    if (\port$510$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$527$0 )
+    if (\port$520$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$539$0 )
+    if (\port$530$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$551$0 )
+    if (\port$540$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$563$0 )
+    if (\port$550$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$575$0 )
+    if (\port$560$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -7417,32 +7349,32 @@ module \core.bank_row16_0 (rst, \port$491$0 , \port$503$0 , \port$515$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$575$0 , \port$563$0 , \port$551$0 , \port$539$0 , \port$527$0 , \port$515$0 , \port$503$0 , \port$491$0  };
-  assign write_enable = { \port$575$0 , \port$563$0 , \port$551$0 , \port$539$0 , \port$527$0 , \port$515$0 , \port$503$0 , \port$491$0  };
+  assign write__en = { \port$560$0 , \port$550$0 , \port$540$0 , \port$530$0 , \port$520$0 , \port$510$0 , \port$500$0 , \port$490$0  };
+  assign write_enable = { \port$560$0 , \port$550$0 , \port$540$0 , \port$530$0 , \port$520$0 , \port$510$0 , \port$500$0 , \port$490$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$594$0 , \port$606$0 , \port$618$0 , \port$630$0 , \port$642$0 , \port$654$0 , \port$666$0 , \port$678$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$606$0 , \port$616$0 , \port$626$0 , \port$636$0 , \port$646$0 , read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
-  input \port$594$0 ;
-  wire \port$594$0 ;
+  input \port$576$0 ;
+  wire \port$576$0 ;
+  input \port$586$0 ;
+  wire \port$586$0 ;
+  input \port$596$0 ;
+  wire \port$596$0 ;
   input \port$606$0 ;
   wire \port$606$0 ;
-  input \port$618$0 ;
-  wire \port$618$0 ;
-  input \port$630$0 ;
-  wire \port$630$0 ;
-  input \port$642$0 ;
-  wire \port$642$0 ;
-  input \port$654$0 ;
-  wire \port$654$0 ;
-  input \port$666$0 ;
-  wire \port$666$0 ;
-  input \port$678$0 ;
-  wire \port$678$0 ;
+  input \port$616$0 ;
+  wire \port$616$0 ;
+  input \port$626$0 ;
+  wire \port$626$0 ;
+  input \port$636$0 ;
+  wire \port$636$0 ;
+  input \port$646$0 ;
+  wire \port$646$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
   input [8:0] write__addr;
@@ -7967,21 +7899,21 @@ module \core.bank_row16_1 (rst, \port$594$0 , \port$606$0 , \port$618$0 , \port$
     memory[496] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$594$0 )
+    if (\port$576$0 )
       memory[write__addr][15:0] <= write__data[15:0];
-    if (\port$606$0 )
+    if (\port$586$0 )
       memory[write__addr][31:16] <= write__data[31:16];
-    if (\port$618$0 )
+    if (\port$596$0 )
       memory[write__addr][47:32] <= write__data[47:32];
-    if (\port$630$0 )
+    if (\port$606$0 )
       memory[write__addr][63:48] <= write__data[63:48];
-    if (\port$642$0 )
+    if (\port$616$0 )
       memory[write__addr][79:64] <= write__data[79:64];
-    if (\port$654$0 )
+    if (\port$626$0 )
       memory[write__addr][95:80] <= write__data[95:80];
-    if (\port$666$0 )
+    if (\port$636$0 )
       memory[write__addr][111:96] <= write__data[111:96];
-    if (\port$678$0 )
+    if (\port$646$0 )
       memory[write__addr][127:112] <= write__data[127:112];
   end
   reg [127:0] _0_;
@@ -8000,8 +7932,8 @@ module \core.bank_row16_1 (rst, \port$594$0 , \port$606$0 , \port$618$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$678$0 , \port$666$0 , \port$654$0 , \port$642$0 , \port$630$0 , \port$618$0 , \port$606$0 , \port$594$0  };
-  assign write_enable = { \port$678$0 , \port$666$0 , \port$654$0 , \port$642$0 , \port$630$0 , \port$618$0 , \port$606$0 , \port$594$0  };
+  assign write__en = { \port$646$0 , \port$636$0 , \port$626$0 , \port$616$0 , \port$606$0 , \port$596$0 , \port$586$0 , \port$576$0  };
+  assign write_enable = { \port$646$0 , \port$636$0 , \port$626$0 , \port$616$0 , \port$606$0 , \port$596$0 , \port$586$0 , \port$576$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8009,26 +7941,26 @@ module \core.bank_row16_1 (rst, \port$594$0 , \port$606$0 , \port$618$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$328$0 , \port$334$0 , \port$340$0 , \port$346$0 , \port$352$0 , \port$358$0 , \port$364$0 , \port$370$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$348$0 , \port$354$0 , \port$360$0 , \port$366$0 , \port$372$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
-  input \port$328$0 ;
-  wire \port$328$0 ;
-  input \port$334$0 ;
-  wire \port$334$0 ;
-  input \port$340$0 ;
-  wire \port$340$0 ;
-  input \port$346$0 ;
-  wire \port$346$0 ;
-  input \port$352$0 ;
-  wire \port$352$0 ;
-  input \port$358$0 ;
-  wire \port$358$0 ;
-  input \port$364$0 ;
-  wire \port$364$0 ;
-  input \port$370$0 ;
-  wire \port$370$0 ;
+  input \port$330$0 ;
+  wire \port$330$0 ;
+  input \port$336$0 ;
+  wire \port$336$0 ;
+  input \port$342$0 ;
+  wire \port$342$0 ;
+  input \port$348$0 ;
+  wire \port$348$0 ;
+  input \port$354$0 ;
+  wire \port$354$0 ;
+  input \port$360$0 ;
+  wire \port$360$0 ;
+  input \port$366$0 ;
+  wire \port$366$0 ;
+  input \port$372$0 ;
+  wire \port$372$0 ;
   input hold;
   wire hold;
   input [4:0] read__addr;
@@ -8078,21 +8010,21 @@ module \core.bank_row24_0 (rst, \port$328$0 , \port$334$0 , \port$340$0 , \port$
     memory[20] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$328$0 )
+    if (\port$330$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$334$0 )
+    if (\port$336$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$340$0 )
+    if (\port$342$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$346$0 )
+    if (\port$348$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$352$0 )
+    if (\port$354$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$358$0 )
+    if (\port$360$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$364$0 )
+    if (\port$366$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$370$0 )
+    if (\port$372$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8115,32 +8047,32 @@ module \core.bank_row24_0 (rst, \port$328$0 , \port$334$0 , \port$340$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$370$0 , \port$364$0 , \port$358$0 , \port$352$0 , \port$346$0 , \port$340$0 , \port$334$0 , \port$328$0  };
-  assign write_enable = { \port$370$0 , \port$364$0 , \port$358$0 , \port$352$0 , \port$346$0 , \port$340$0 , \port$334$0 , \port$328$0  };
+  assign write__en = { \port$372$0 , \port$366$0 , \port$360$0 , \port$354$0 , \port$348$0 , \port$342$0 , \port$336$0 , \port$330$0  };
+  assign write_enable = { \port$372$0 , \port$366$0 , \port$360$0 , \port$354$0 , \port$348$0 , \port$342$0 , \port$336$0 , \port$330$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$380$0 , \port$386$0 , \port$392$0 , \port$398$0 , \port$404$0 , \port$410$0 , \port$416$0 , \port$422$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$400$0 , \port$406$0 , \port$412$0 , \port$418$0 , \port$424$0 , hold, read__addr, write__addr, write__data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
-  input \port$380$0 ;
-  wire \port$380$0 ;
-  input \port$386$0 ;
-  wire \port$386$0 ;
-  input \port$392$0 ;
-  wire \port$392$0 ;
-  input \port$398$0 ;
-  wire \port$398$0 ;
-  input \port$404$0 ;
-  wire \port$404$0 ;
-  input \port$410$0 ;
-  wire \port$410$0 ;
-  input \port$416$0 ;
-  wire \port$416$0 ;
-  input \port$422$0 ;
-  wire \port$422$0 ;
+  input \port$382$0 ;
+  wire \port$382$0 ;
+  input \port$388$0 ;
+  wire \port$388$0 ;
+  input \port$394$0 ;
+  wire \port$394$0 ;
+  input \port$400$0 ;
+  wire \port$400$0 ;
+  input \port$406$0 ;
+  wire \port$406$0 ;
+  input \port$412$0 ;
+  wire \port$412$0 ;
+  input \port$418$0 ;
+  wire \port$418$0 ;
+  input \port$424$0 ;
+  wire \port$424$0 ;
   input hold;
   wire hold;
   input [1:0] read__addr;
@@ -8173,21 +8105,21 @@ module \core.bank_row24_1 (rst, \port$380$0 , \port$386$0 , \port$392$0 , \port$
     memory[3] = 192'h000000000000000000000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$380$0 )
+    if (\port$382$0 )
       memory[write__addr][23:0] <= write__data[23:0];
-    if (\port$386$0 )
+    if (\port$388$0 )
       memory[write__addr][47:24] <= write__data[47:24];
-    if (\port$392$0 )
+    if (\port$394$0 )
       memory[write__addr][71:48] <= write__data[71:48];
-    if (\port$398$0 )
+    if (\port$400$0 )
       memory[write__addr][95:72] <= write__data[95:72];
-    if (\port$404$0 )
+    if (\port$406$0 )
       memory[write__addr][119:96] <= write__data[119:96];
-    if (\port$410$0 )
+    if (\port$412$0 )
       memory[write__addr][143:120] <= write__data[143:120];
-    if (\port$416$0 )
+    if (\port$418$0 )
       memory[write__addr][167:144] <= write__data[167:144];
-    if (\port$422$0 )
+    if (\port$424$0 )
       memory[write__addr][191:168] <= write__data[191:168];
   end
   reg [191:0] _0_;
@@ -8210,38 +8142,38 @@ module \core.bank_row24_1 (rst, \port$380$0 , \port$386$0 , \port$392$0 , \port$
   end
   assign write_address = write__addr;
   assign write_data = write__data;
-  assign write__en = { \port$422$0 , \port$416$0 , \port$410$0 , \port$404$0 , \port$398$0 , \port$392$0 , \port$386$0 , \port$380$0  };
-  assign write_enable = { \port$422$0 , \port$416$0 , \port$410$0 , \port$404$0 , \port$398$0 , \port$392$0 , \port$386$0 , \port$380$0  };
+  assign write__en = { \port$424$0 , \port$418$0 , \port$412$0 , \port$406$0 , \port$400$0 , \port$394$0 , \port$388$0 , \port$382$0  };
+  assign write_enable = { \port$424$0 , \port$418$0 , \port$412$0 , \port$406$0 , \port$400$0 , \port$394$0 , \port$388$0 , \port$382$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$427$0 , \port$430$0 , \port$433$0 , \port$436$0 , \port$439$0 , \port$442$0 , \port$445$0 , \port$448$0 , read__addr, read_data, \port$3356$0 , write__addr, clk);
+module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3319$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
-  input \port$427$0 ;
-  wire \port$427$0 ;
-  input \port$430$0 ;
-  wire \port$430$0 ;
-  input \port$433$0 ;
-  wire \port$433$0 ;
-  input \port$436$0 ;
-  wire \port$436$0 ;
-  input \port$439$0 ;
-  wire \port$439$0 ;
-  input \port$442$0 ;
-  wire \port$442$0 ;
-  input \port$445$0 ;
-  wire \port$445$0 ;
-  input \port$448$0 ;
-  wire \port$448$0 ;
+  input \port$429$0 ;
+  wire \port$429$0 ;
+  input \port$432$0 ;
+  wire \port$432$0 ;
+  input \port$435$0 ;
+  wire \port$435$0 ;
+  input \port$438$0 ;
+  wire \port$438$0 ;
+  input \port$441$0 ;
+  wire \port$441$0 ;
+  input \port$444$0 ;
+  wire \port$444$0 ;
+  input \port$447$0 ;
+  wire \port$447$0 ;
+  input \port$450$0 ;
+  wire \port$450$0 ;
   input [6:0] read__addr;
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3356$0 ;
-  wire [15:0] \port$3356$0 ;
+  input [15:0] \port$3319$0 ;
+  wire [15:0] \port$3319$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8340,22 +8272,22 @@ module \core.bank_x (rst, \port$427$0 , \port$430$0 , \port$433$0 , \port$436$0 
     memory[75] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$427$0 )
-      memory[write__addr][15:0] <= \port$3356$0 ;
-    if (\port$430$0 )
-      memory[write__addr][31:16] <= \port$3356$0 ;
-    if (\port$433$0 )
-      memory[write__addr][47:32] <= \port$3356$0 ;
-    if (\port$436$0 )
-      memory[write__addr][63:48] <= \port$3356$0 ;
-    if (\port$439$0 )
-      memory[write__addr][79:64] <= \port$3356$0 ;
-    if (\port$442$0 )
-      memory[write__addr][95:80] <= \port$3356$0 ;
-    if (\port$445$0 )
-      memory[write__addr][111:96] <= \port$3356$0 ;
-    if (\port$448$0 )
-      memory[write__addr][127:112] <= \port$3356$0 ;
+    if (\port$429$0 )
+      memory[write__addr][15:0] <= \port$3319$0 ;
+    if (\port$432$0 )
+      memory[write__addr][31:16] <= \port$3319$0 ;
+    if (\port$435$0 )
+      memory[write__addr][47:32] <= \port$3319$0 ;
+    if (\port$438$0 )
+      memory[write__addr][63:48] <= \port$3319$0 ;
+    if (\port$441$0 )
+      memory[write__addr][79:64] <= \port$3319$0 ;
+    if (\port$444$0 )
+      memory[write__addr][95:80] <= \port$3319$0 ;
+    if (\port$447$0 )
+      memory[write__addr][111:96] <= \port$3319$0 ;
+    if (\port$450$0 )
+      memory[write__addr][127:112] <= \port$3319$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8372,10 +8304,10 @@ module \core.bank_x (rst, \port$427$0 , \port$430$0 , \port$433$0 , \port$436$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
-  assign write_data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
-  assign write__en = { \port$448$0 , \port$445$0 , \port$442$0 , \port$439$0 , \port$436$0 , \port$433$0 , \port$430$0 , \port$427$0  };
-  assign write_enable = { \port$448$0 , \port$445$0 , \port$442$0 , \port$439$0 , \port$436$0 , \port$433$0 , \port$430$0 , \port$427$0  };
+  assign write__data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write_data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write__en = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
+  assign write_enable = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8383,30 +8315,30 @@ module \core.bank_x (rst, \port$427$0 , \port$430$0 , \port$433$0 , \port$436$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 , \port$463$0 , \port$466$0 , \port$469$0 , \port$472$0 , read_data, \port$3356$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3319$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
-  input \port$451$0 ;
-  wire \port$451$0 ;
-  input \port$454$0 ;
-  wire \port$454$0 ;
-  input \port$457$0 ;
-  wire \port$457$0 ;
-  input \port$460$0 ;
-  wire \port$460$0 ;
-  input \port$463$0 ;
-  wire \port$463$0 ;
-  input \port$466$0 ;
-  wire \port$466$0 ;
-  input \port$469$0 ;
-  wire \port$469$0 ;
-  input \port$472$0 ;
-  wire \port$472$0 ;
+  input \port$453$0 ;
+  wire \port$453$0 ;
+  input \port$456$0 ;
+  wire \port$456$0 ;
+  input \port$459$0 ;
+  wire \port$459$0 ;
+  input \port$462$0 ;
+  wire \port$462$0 ;
+  input \port$465$0 ;
+  wire \port$465$0 ;
+  input \port$468$0 ;
+  wire \port$468$0 ;
+  input \port$471$0 ;
+  wire \port$471$0 ;
+  input \port$474$0 ;
+  wire \port$474$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3356$0 ;
-  wire [15:0] \port$3356$0 ;
+  input [15:0] \port$3319$0 ;
+  wire [15:0] \port$3319$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8488,22 +8420,22 @@ module \core.bank_y (rst, \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 
     memory[56] = 128'h00000000000000000000000000000000;
   end
   always @(posedge clk) begin
-    if (\port$451$0 )
-      memory[write__addr][15:0] <= \port$3356$0 ;
-    if (\port$454$0 )
-      memory[write__addr][31:16] <= \port$3356$0 ;
-    if (\port$457$0 )
-      memory[write__addr][47:32] <= \port$3356$0 ;
-    if (\port$460$0 )
-      memory[write__addr][63:48] <= \port$3356$0 ;
-    if (\port$463$0 )
-      memory[write__addr][79:64] <= \port$3356$0 ;
-    if (\port$466$0 )
-      memory[write__addr][95:80] <= \port$3356$0 ;
-    if (\port$469$0 )
-      memory[write__addr][111:96] <= \port$3356$0 ;
-    if (\port$472$0 )
-      memory[write__addr][127:112] <= \port$3356$0 ;
+    if (\port$453$0 )
+      memory[write__addr][15:0] <= \port$3319$0 ;
+    if (\port$456$0 )
+      memory[write__addr][31:16] <= \port$3319$0 ;
+    if (\port$459$0 )
+      memory[write__addr][47:32] <= \port$3319$0 ;
+    if (\port$462$0 )
+      memory[write__addr][63:48] <= \port$3319$0 ;
+    if (\port$465$0 )
+      memory[write__addr][79:64] <= \port$3319$0 ;
+    if (\port$468$0 )
+      memory[write__addr][95:80] <= \port$3319$0 ;
+    if (\port$471$0 )
+      memory[write__addr][111:96] <= \port$3319$0 ;
+    if (\port$474$0 )
+      memory[write__addr][127:112] <= \port$3319$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8520,10 +8452,10 @@ module \core.bank_y (rst, \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
-  assign write_data = { \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0 , \port$3356$0  };
-  assign write__en = { \port$472$0 , \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0  };
-  assign write_enable = { \port$472$0 , \port$469$0 , \port$466$0 , \port$463$0 , \port$460$0 , \port$457$0 , \port$454$0 , \port$451$0  };
+  assign write__data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write_data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write__en = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
+  assign write_enable = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
   assign stored = read_data;
@@ -8531,7 +8463,7 @@ module \core.bank_y (rst, \port$451$0 , \port$454$0 , \port$457$0 , \port$460$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, \bank$19 , clk);
+module \core.bias_word$538 (rst, trigger, level, kernel, active, \lane$8 , row, \bank$20 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$39  = 0;
   input rst;
   wire rst;
@@ -8543,12 +8475,12 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   wire [3:0] kernel;
   output active;
   reg active = 1'h0;
-  output [2:0] \lane$7 ;
-  reg [2:0] \lane$7  = 3'h0;
+  output [2:0] \lane$8 ;
+  reg [2:0] \lane$8  = 3'h0;
   output [1:0] row;
   reg [1:0] row = 2'h0;
-  output \bank$19 ;
-  reg \bank$19  = 1'h0;
+  output \bank$20 ;
+  reg \bank$20  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -8568,7 +8500,6 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   reg [2:0] \$22 ;
   reg [1:0] \$23 ;
   reg \$24 ;
-  reg \$25 ;
   reg [1:0] \$3 ;
   reg [2:0] \$4 ;
   wire \$5 ;
@@ -8579,7 +8510,7 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   reg [1:0] \$signal  = 2'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg here = 1'h0;
+  wire coming;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
   reg [1:0] row_step_3;
@@ -8589,7 +8520,7 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   reg [1:0] wrapped_step = 2'h0;
   reg [1:0] wrapped_step_3;
   assign \used$4  = trigger & used;
-  assign lane = \lane$7  + lane_step;
+  assign lane = \lane$8  + lane_step;
   assign \$1  = level == 2'h3;
   assign \$5  = ahead ? 1'h1 : 1'h0;
   assign \$6  = lane >= 4'h8;
@@ -8616,13 +8547,11 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   always @(posedge clk)
     active <= \$21 ;
   always @(posedge clk)
-    \lane$7  <= \$22 ;
+    \lane$8  <= \$22 ;
   always @(posedge clk)
     row <= \$23 ;
   always @(posedge clk)
-    \bank$19  <= \$24 ;
-  always @(posedge clk)
-    here <= \$25 ;
+    \bank$20  <= \$24 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
     (* full_case = 32'd1 *)
@@ -8740,7 +8669,7 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$22  = \lane$7 ;
+    \$22  = \lane$8 ;
     if (ahead) begin
       \$22  = \$9 [2:0];
     end
@@ -8760,7 +8689,7 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$24  = \bank$19 ;
+    \$24  = \bank$20 ;
     if (ahead) begin
       \$24  = bank;
     end
@@ -8768,16 +8697,7 @@ module \core.bias_word$536 (rst, trigger, level, kernel, active, \lane$7 , row, 
       \$24  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$39 ) begin end
-    \$25  = here;
-    if (ahead) begin
-      \$25  = 1'h1;
-    end
-    if (rst) begin
-      \$25  = 1'h0;
-    end
-  end
+  assign coming = 1'h1;
 endmodule
 
 module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5, clear_6, clear_7, clear_8, clear_9, clear_10, clear_11, clear_12, clear_13, clear_14, add_0, add_1, add_2, add_3, add_4
@@ -9674,49 +9594,49 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \port$3064$0 , \port$3066$0 , \port$3068$0 , \port$3070$0 , \port$3072$0 , loading, loaded, \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , \port$3733$0 , \port$3738$0 , \port$3743$0 , rows
+module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \port$3023$0 , \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , loading, loaded, \port$3669$0 , \port$3674$0 , \port$3679$0 , \port$3684$0 , \port$3689$0 , \port$3694$0 , \port$3699$0 , \port$3704$0 , rows
 , write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3058$0 ;
-  wire [23:0] \port$3058$0 ;
-  input [23:0] \port$3060$0 ;
-  wire [23:0] \port$3060$0 ;
-  input [23:0] \port$3062$0 ;
-  wire [23:0] \port$3062$0 ;
-  input [23:0] \port$3064$0 ;
-  wire [23:0] \port$3064$0 ;
-  input [23:0] \port$3066$0 ;
-  wire [23:0] \port$3066$0 ;
-  input [23:0] \port$3068$0 ;
-  wire [23:0] \port$3068$0 ;
-  input [23:0] \port$3070$0 ;
-  wire [23:0] \port$3070$0 ;
-  input [23:0] \port$3072$0 ;
-  wire [23:0] \port$3072$0 ;
+  input [23:0] \port$3017$0 ;
+  wire [23:0] \port$3017$0 ;
+  input [23:0] \port$3019$0 ;
+  wire [23:0] \port$3019$0 ;
+  input [23:0] \port$3021$0 ;
+  wire [23:0] \port$3021$0 ;
+  input [23:0] \port$3023$0 ;
+  wire [23:0] \port$3023$0 ;
+  input [23:0] \port$3025$0 ;
+  wire [23:0] \port$3025$0 ;
+  input [23:0] \port$3027$0 ;
+  wire [23:0] \port$3027$0 ;
+  input [23:0] \port$3029$0 ;
+  wire [23:0] \port$3029$0 ;
+  input [23:0] \port$3031$0 ;
+  wire [23:0] \port$3031$0 ;
   input loading;
   wire loading;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3708$0 ;
-  wire [35:0] \port$3708$0 ;
-  input [35:0] \port$3713$0 ;
-  wire [35:0] \port$3713$0 ;
-  input [35:0] \port$3718$0 ;
-  wire [35:0] \port$3718$0 ;
-  input [35:0] \port$3723$0 ;
-  wire [35:0] \port$3723$0 ;
-  input [35:0] \port$3728$0 ;
-  wire [35:0] \port$3728$0 ;
-  input [35:0] \port$3733$0 ;
-  wire [35:0] \port$3733$0 ;
-  input [35:0] \port$3738$0 ;
-  wire [35:0] \port$3738$0 ;
-  input [35:0] \port$3743$0 ;
-  wire [35:0] \port$3743$0 ;
+  input [35:0] \port$3669$0 ;
+  wire [35:0] \port$3669$0 ;
+  input [35:0] \port$3674$0 ;
+  wire [35:0] \port$3674$0 ;
+  input [35:0] \port$3679$0 ;
+  wire [35:0] \port$3679$0 ;
+  input [35:0] \port$3684$0 ;
+  wire [35:0] \port$3684$0 ;
+  input [35:0] \port$3689$0 ;
+  wire [35:0] \port$3689$0 ;
+  input [35:0] \port$3694$0 ;
+  wire [35:0] \port$3694$0 ;
+  input [35:0] \port$3699$0 ;
+  wire [35:0] \port$3699$0 ;
+  input [35:0] \port$3704$0 ;
+  wire [35:0] \port$3704$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10983,50 +10903,50 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3058$0 (\port$3058$0 ),
-    .\port$3776$0 (narrow_0_0),
+    .\port$3017$0 (\port$3017$0 ),
+    .\port$3737$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$45 ),
-    .\port$3060$0 (\port$3060$0 ),
-    .\port$3789$0 (narrow_0_1),
+    .\port$3019$0 (\port$3019$0 ),
+    .\port$3750$0 (narrow_0_1),
     .sum(\sum$169 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$61 ),
-    .\port$3062$0 (\port$3062$0 ),
-    .\port$3794$0 (narrow_0_2),
+    .\port$3021$0 (\port$3021$0 ),
+    .\port$3755$0 (narrow_0_2),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$77 ),
-    .\port$3064$0 (\port$3064$0 ),
-    .\port$3799$0 (narrow_0_3),
+    .\port$3023$0 (\port$3023$0 ),
+    .\port$3760$0 (narrow_0_3),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$93 ),
-    .\port$3066$0 (\port$3066$0 ),
-    .\port$3804$0 (narrow_0_4),
+    .\port$3025$0 (\port$3025$0 ),
+    .\port$3765$0 (narrow_0_4),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$109 ),
-    .\port$3068$0 (\port$3068$0 ),
-    .\port$3809$0 (narrow_0_5),
+    .\port$3027$0 (\port$3027$0 ),
+    .\port$3770$0 (narrow_0_5),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$125 ),
-    .\port$3070$0 (\port$3070$0 ),
-    .\port$3814$0 (narrow_0_6),
+    .\port$3029$0 (\port$3029$0 ),
+    .\port$3775$0 (narrow_0_6),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$141 ),
-    .\port$3072$0 (\port$3072$0 ),
-    .\port$3819$0 (narrow_0_7),
+    .\port$3031$0 (\port$3031$0 ),
+    .\port$3780$0 (narrow_0_7),
     .sum(\sum$181 )
   );
   always @* begin
@@ -11293,13 +11213,13 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3743$0 , \port$3738$0 , \port$3733$0 , \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0  };
+  assign totals = { \port$3704$0 , \port$3699$0 , \port$3694$0 , \port$3689$0 , \port$3684$0 , \port$3679$0 , \port$3674$0 , \port$3669$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3058$0 [23], \port$3058$0 [23], \port$3058$0 [23], \port$3058$0  };
-  assign old = { \port$3072$0 , \port$3070$0 , \port$3068$0 , \port$3066$0 , \port$3064$0 , \port$3062$0 , \port$3060$0 , \port$3058$0  };
+  assign base = { \port$3017$0 [23], \port$3017$0 [23], \port$3017$0 [23], \port$3017$0  };
+  assign old = { \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0 , \port$3023$0 , \port$3021$0 , \port$3019$0 , \port$3017$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$38 [23:0];
   assign lane_0_1_scaled = \$49 [27:0];
@@ -11307,7 +11227,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_1_wide = \$49 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3060$0 [23], \port$3060$0 [23], \port$3060$0 [23], \port$3060$0  };
+  assign \base$42  = { \port$3019$0 [23], \port$3019$0 [23], \port$3019$0 [23], \port$3019$0  };
   assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$49  = \$76 [23:0];
   assign lane_0_2_scaled = \$87 [27:0];
@@ -11315,7 +11235,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_2_wide = \$87 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3062$0 [23], \port$3062$0 [23], \port$3062$0 [23], \port$3062$0  };
+  assign \base$58  = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
   assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$65  = \$114 [23:0];
   assign lane_0_3_scaled = \$125 [27:0];
@@ -11323,7 +11243,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_3_wide = \$125 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3064$0 [23], \port$3064$0 [23], \port$3064$0 [23], \port$3064$0  };
+  assign \base$74  = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
   assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$81  = \$152 [23:0];
   assign lane_0_4_scaled = \$163 [27:0];
@@ -11331,7 +11251,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_4_wide = \$163 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3066$0 [23], \port$3066$0 [23], \port$3066$0 [23], \port$3066$0  };
+  assign \base$90  = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
   assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$97  = \$190 [23:0];
   assign lane_0_5_scaled = \$201 [27:0];
@@ -11339,7 +11259,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_5_wide = \$201 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3068$0 [23], \port$3068$0 [23], \port$3068$0 [23], \port$3068$0  };
+  assign \base$106  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
   assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$113  = \$228 [23:0];
   assign lane_0_6_scaled = \$239 [27:0];
@@ -11347,7 +11267,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_6_wide = \$239 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3070$0 [23], \port$3070$0 [23], \port$3070$0 [23], \port$3070$0  };
+  assign \base$122  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
   assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$129  = \$266 [23:0];
   assign lane_0_7_scaled = \$277 [27:0];
@@ -11355,7 +11275,7 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign lane_0_7_wide = \$277 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3072$0 [23], \port$3072$0 [23], \port$3072$0 [23], \port$3072$0  };
+  assign \base$138  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
   assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$145  = \$304 [23:0];
   assign working_2 = writes_soon;
@@ -11387,22 +11307,22 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3708$0 ;
-  assign \totals[1]  = \port$3713$0 ;
-  assign \totals[2]  = \port$3718$0 ;
-  assign \totals[3]  = \port$3723$0 ;
-  assign \totals[4]  = \port$3728$0 ;
-  assign \totals[5]  = \port$3733$0 ;
-  assign \totals[6]  = \port$3738$0 ;
-  assign \totals[7]  = \port$3743$0 ;
-  assign \old[0]  = \port$3058$0 ;
-  assign \old[1]  = \port$3060$0 ;
-  assign \old[2]  = \port$3062$0 ;
-  assign \old[3]  = \port$3064$0 ;
-  assign \old[4]  = \port$3066$0 ;
-  assign \old[5]  = \port$3068$0 ;
-  assign \old[6]  = \port$3070$0 ;
-  assign \old[7]  = \port$3072$0 ;
+  assign \totals[0]  = \port$3669$0 ;
+  assign \totals[1]  = \port$3674$0 ;
+  assign \totals[2]  = \port$3679$0 ;
+  assign \totals[3]  = \port$3684$0 ;
+  assign \totals[4]  = \port$3689$0 ;
+  assign \totals[5]  = \port$3694$0 ;
+  assign \totals[6]  = \port$3699$0 ;
+  assign \totals[7]  = \port$3704$0 ;
+  assign \old[0]  = \port$3017$0 ;
+  assign \old[1]  = \port$3019$0 ;
+  assign \old[2]  = \port$3021$0 ;
+  assign \old[3]  = \port$3023$0 ;
+  assign \old[4]  = \port$3025$0 ;
+  assign \old[5]  = \port$3027$0 ;
+  assign \old[6]  = \port$3029$0 ;
+  assign \old[7]  = \port$3031$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11515,73 +11435,73 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:9] };
-  assign \$3  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:10] };
-  assign \$6  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:11] };
-  assign \$9  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:13] };
+  assign \$1  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:9] };
+  assign \$3  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:10] };
+  assign \$6  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:11] };
+  assign \$9  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:9] };
-  assign \$41  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:10] };
-  assign \$44  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:11] };
-  assign \$47  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:13] };
+  assign \$39  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:9] };
+  assign \$41  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:10] };
+  assign \$44  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:11] };
+  assign \$47  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:13] };
   assign \$51  = { \$50 [27], \$50 [27:1] };
   assign \$60  = \$49 [27];
   assign \$61  = \$49 [27];
   assign \$63 [25] = \$49 [27];
   assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:9] };
-  assign \$79  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:10] };
-  assign \$82  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:11] };
-  assign \$85  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:13] };
+  assign \$77  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:9] };
+  assign \$79  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:10] };
+  assign \$82  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:11] };
+  assign \$85  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:13] };
   assign \$89  = { \$88 [27], \$88 [27:1] };
   assign \$98  = \$87 [27];
   assign \$99  = \$87 [27];
   assign \$101 [25] = \$87 [27];
   assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:9] };
-  assign \$117  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:10] };
-  assign \$120  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:11] };
-  assign \$123  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:13] };
+  assign \$115  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:9] };
+  assign \$117  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:10] };
+  assign \$120  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:11] };
+  assign \$123  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:13] };
   assign \$127  = { \$126 [27], \$126 [27:1] };
   assign \$136  = \$125 [27];
   assign \$137  = \$125 [27];
   assign \$139 [25] = \$125 [27];
   assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:9] };
-  assign \$155  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:10] };
-  assign \$158  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:11] };
-  assign \$161  = { \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35], \port$3728$0 [35:13] };
+  assign \$153  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:9] };
+  assign \$155  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:10] };
+  assign \$158  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:11] };
+  assign \$161  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:13] };
   assign \$165  = { \$164 [27], \$164 [27:1] };
   assign \$174  = \$163 [27];
   assign \$175  = \$163 [27];
   assign \$177 [25] = \$163 [27];
   assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:9] };
-  assign \$193  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:10] };
-  assign \$196  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:11] };
-  assign \$199  = { \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35], \port$3733$0 [35:13] };
+  assign \$191  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:9] };
+  assign \$193  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:10] };
+  assign \$196  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:11] };
+  assign \$199  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:13] };
   assign \$203  = { \$202 [27], \$202 [27:1] };
   assign \$212  = \$201 [27];
   assign \$213  = \$201 [27];
   assign \$215 [25] = \$201 [27];
   assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:9] };
-  assign \$231  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:10] };
-  assign \$234  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:11] };
-  assign \$237  = { \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35], \port$3738$0 [35:13] };
+  assign \$229  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:9] };
+  assign \$231  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:10] };
+  assign \$234  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:11] };
+  assign \$237  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:13] };
   assign \$241  = { \$240 [27], \$240 [27:1] };
   assign \$250  = \$239 [27];
   assign \$251  = \$239 [27];
   assign \$253 [25] = \$239 [27];
   assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:9] };
-  assign \$269  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:10] };
-  assign \$272  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:11] };
-  assign \$275  = { \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35], \port$3743$0 [35:13] };
+  assign \$267  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:9] };
+  assign \$269  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:10] };
+  assign \$272  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:11] };
+  assign \$275  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:13] };
   assign \$279  = { \$278 [27], \$278 [27:1] };
   assign \$288  = \$277 [27];
   assign \$289  = \$277 [27];
@@ -11637,163 +11557,163 @@ module \core.full_path (rst, tag, \port$3058$0 , \port$3060$0 , \port$3062$0 , \
   assign \$413  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3058$0 , \port$3776$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3017$0 , \port$3737$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3058$0 ;
-  wire [23:0] \port$3058$0 ;
-  input [25:0] \port$3776$0 ;
-  wire [25:0] \port$3776$0 ;
+  input [23:0] \port$3017$0 ;
+  wire [23:0] \port$3017$0 ;
+  input [25:0] \port$3737$0 ;
+  wire [25:0] \port$3737$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3058$0 ) - $signed(\port$3776$0 );
-  assign \$2  = alone ? { \port$3776$0 [25], \port$3776$0 [25], \port$3776$0  } : \$1 ;
-  assign base = { \port$3058$0 [23], \port$3058$0 [23], \port$3058$0 [23], \port$3058$0  };
-  assign addend = { \port$3776$0 [25], \port$3776$0  };
+  assign \$1  = $signed(\port$3017$0 ) - $signed(\port$3737$0 );
+  assign \$2  = alone ? { \port$3737$0 [25], \port$3737$0 [25], \port$3737$0  } : \$1 ;
+  assign base = { \port$3017$0 [23], \port$3017$0 [23], \port$3017$0 [23], \port$3017$0  };
+  assign addend = { \port$3737$0 [25], \port$3737$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3060$0 , \port$3789$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3019$0 , \port$3750$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3060$0 ;
-  wire [23:0] \port$3060$0 ;
-  input [25:0] \port$3789$0 ;
-  wire [25:0] \port$3789$0 ;
+  input [23:0] \port$3019$0 ;
+  wire [23:0] \port$3019$0 ;
+  input [25:0] \port$3750$0 ;
+  wire [25:0] \port$3750$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3060$0 ) - $signed(\port$3789$0 );
-  assign \$2  = alone ? { \port$3789$0 [25], \port$3789$0 [25], \port$3789$0  } : \$1 ;
-  assign base = { \port$3060$0 [23], \port$3060$0 [23], \port$3060$0 [23], \port$3060$0  };
-  assign addend = { \port$3789$0 [25], \port$3789$0  };
+  assign \$1  = $signed(\port$3019$0 ) - $signed(\port$3750$0 );
+  assign \$2  = alone ? { \port$3750$0 [25], \port$3750$0 [25], \port$3750$0  } : \$1 ;
+  assign base = { \port$3019$0 [23], \port$3019$0 [23], \port$3019$0 [23], \port$3019$0  };
+  assign addend = { \port$3750$0 [25], \port$3750$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3062$0 , \port$3794$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3021$0 , \port$3755$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3062$0 ;
-  wire [23:0] \port$3062$0 ;
-  input [25:0] \port$3794$0 ;
-  wire [25:0] \port$3794$0 ;
+  input [23:0] \port$3021$0 ;
+  wire [23:0] \port$3021$0 ;
+  input [25:0] \port$3755$0 ;
+  wire [25:0] \port$3755$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3062$0 ) - $signed(\port$3794$0 );
-  assign \$2  = alone ? { \port$3794$0 [25], \port$3794$0 [25], \port$3794$0  } : \$1 ;
-  assign base = { \port$3062$0 [23], \port$3062$0 [23], \port$3062$0 [23], \port$3062$0  };
-  assign addend = { \port$3794$0 [25], \port$3794$0  };
+  assign \$1  = $signed(\port$3021$0 ) - $signed(\port$3755$0 );
+  assign \$2  = alone ? { \port$3755$0 [25], \port$3755$0 [25], \port$3755$0  } : \$1 ;
+  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
+  assign addend = { \port$3755$0 [25], \port$3755$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3064$0 , \port$3799$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3023$0 , \port$3760$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3064$0 ;
-  wire [23:0] \port$3064$0 ;
-  input [25:0] \port$3799$0 ;
-  wire [25:0] \port$3799$0 ;
+  input [23:0] \port$3023$0 ;
+  wire [23:0] \port$3023$0 ;
+  input [25:0] \port$3760$0 ;
+  wire [25:0] \port$3760$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3064$0 ) - $signed(\port$3799$0 );
-  assign \$2  = alone ? { \port$3799$0 [25], \port$3799$0 [25], \port$3799$0  } : \$1 ;
-  assign base = { \port$3064$0 [23], \port$3064$0 [23], \port$3064$0 [23], \port$3064$0  };
-  assign addend = { \port$3799$0 [25], \port$3799$0  };
+  assign \$1  = $signed(\port$3023$0 ) - $signed(\port$3760$0 );
+  assign \$2  = alone ? { \port$3760$0 [25], \port$3760$0 [25], \port$3760$0  } : \$1 ;
+  assign base = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
+  assign addend = { \port$3760$0 [25], \port$3760$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3066$0 , \port$3804$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3025$0 , \port$3765$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3066$0 ;
-  wire [23:0] \port$3066$0 ;
-  input [25:0] \port$3804$0 ;
-  wire [25:0] \port$3804$0 ;
+  input [23:0] \port$3025$0 ;
+  wire [23:0] \port$3025$0 ;
+  input [25:0] \port$3765$0 ;
+  wire [25:0] \port$3765$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3066$0 ) - $signed(\port$3804$0 );
-  assign \$2  = alone ? { \port$3804$0 [25], \port$3804$0 [25], \port$3804$0  } : \$1 ;
-  assign base = { \port$3066$0 [23], \port$3066$0 [23], \port$3066$0 [23], \port$3066$0  };
-  assign addend = { \port$3804$0 [25], \port$3804$0  };
+  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3765$0 );
+  assign \$2  = alone ? { \port$3765$0 [25], \port$3765$0 [25], \port$3765$0  } : \$1 ;
+  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
+  assign addend = { \port$3765$0 [25], \port$3765$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3068$0 , \port$3809$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3027$0 , \port$3770$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3068$0 ;
-  wire [23:0] \port$3068$0 ;
-  input [25:0] \port$3809$0 ;
-  wire [25:0] \port$3809$0 ;
+  input [23:0] \port$3027$0 ;
+  wire [23:0] \port$3027$0 ;
+  input [25:0] \port$3770$0 ;
+  wire [25:0] \port$3770$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3068$0 ) - $signed(\port$3809$0 );
-  assign \$2  = alone ? { \port$3809$0 [25], \port$3809$0 [25], \port$3809$0  } : \$1 ;
-  assign base = { \port$3068$0 [23], \port$3068$0 [23], \port$3068$0 [23], \port$3068$0  };
-  assign addend = { \port$3809$0 [25], \port$3809$0  };
+  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3770$0 );
+  assign \$2  = alone ? { \port$3770$0 [25], \port$3770$0 [25], \port$3770$0  } : \$1 ;
+  assign base = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
+  assign addend = { \port$3770$0 [25], \port$3770$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3070$0 , \port$3814$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3029$0 , \port$3775$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3070$0 ;
-  wire [23:0] \port$3070$0 ;
-  input [25:0] \port$3814$0 ;
-  wire [25:0] \port$3814$0 ;
+  input [23:0] \port$3029$0 ;
+  wire [23:0] \port$3029$0 ;
+  input [25:0] \port$3775$0 ;
+  wire [25:0] \port$3775$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3070$0 ) - $signed(\port$3814$0 );
-  assign \$2  = alone ? { \port$3814$0 [25], \port$3814$0 [25], \port$3814$0  } : \$1 ;
-  assign base = { \port$3070$0 [23], \port$3070$0 [23], \port$3070$0 [23], \port$3070$0  };
-  assign addend = { \port$3814$0 [25], \port$3814$0  };
+  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3775$0 );
+  assign \$2  = alone ? { \port$3775$0 [25], \port$3775$0 [25], \port$3775$0  } : \$1 ;
+  assign base = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
+  assign addend = { \port$3775$0 [25], \port$3775$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3072$0 , \port$3819$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3031$0 , \port$3780$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3072$0 ;
-  wire [23:0] \port$3072$0 ;
-  input [25:0] \port$3819$0 ;
-  wire [25:0] \port$3819$0 ;
+  input [23:0] \port$3031$0 ;
+  wire [23:0] \port$3031$0 ;
+  input [25:0] \port$3780$0 ;
+  wire [25:0] \port$3780$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3072$0 ) - $signed(\port$3819$0 );
-  assign \$2  = alone ? { \port$3819$0 [25], \port$3819$0 [25], \port$3819$0  } : \$1 ;
-  assign base = { \port$3072$0 [23], \port$3072$0 [23], \port$3072$0 [23], \port$3072$0  };
-  assign addend = { \port$3819$0 [25], \port$3819$0  };
+  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3780$0 );
+  assign \$2  = alone ? { \port$3780$0 [25], \port$3780$0 [25], \port$3780$0  } : \$1 ;
+  assign base = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
+  assign addend = { \port$3780$0 [25], \port$3780$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -11817,34 +11737,31 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   wire [11:0] \$10 ;
   wire [11:0] \$11 ;
   wire [11:0] \$12 ;
-  wire \$13 ;
-  wire \$14 ;
-  wire \$15 ;
-  wire \$16 ;
-  reg \$17 ;
-  reg \$18 ;
-  reg [10:0] \$19 ;
-  reg [10:0] \$2 ;
-  reg [10:0] \$20 ;
-  reg [2:0] \$21 ;
+  reg \$13 ;
+  reg \$14 ;
+  reg [10:0] \$15 ;
+  reg [10:0] \$16 ;
+  reg [2:0] \$17 ;
+  reg [1:0] \$18 ;
+  reg [3:0] \$19 ;
+  wire \$2 ;
+  reg [3:0] \$20 ;
+  reg [10:0] \$21 ;
   reg [1:0] \$22 ;
-  reg [3:0] \$23 ;
-  reg [10:0] \$24 ;
-  reg [1:0] \$25 ;
-  reg [3:0] \$26 ;
-  reg [10:0] \$3 ;
-  reg [2:0] \$4 ;
+  wire \$3 ;
+  wire \$4 ;
   wire \$5 ;
-  wire \$6 ;
-  wire \$7 ;
-  wire \$8 ;
+  reg [10:0] \$6 ;
+  reg [10:0] \$7 ;
+  reg [2:0] \$8 ;
   wire [3:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg ahead = 1'h0;
   reg [1:0] bank = 2'h0;
-  reg [1:0] \bank$22  = 2'h0;
+  reg [1:0] \bank$24  = 2'h0;
+  reg [3:0] \before  = 4'h0;
   reg [1:0] chosen;
-  reg [3:0] here = 4'h0;
+  wire [3:0] coming;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_0;
   reg [10:0] row_step_1;
@@ -11857,51 +11774,48 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   reg [10:0] wrapped_step_1;
   reg [10:0] wrapped_step_3;
   assign \used$8  = trigger & used;
-  assign \$1  = level == 2'h3;
-  assign \$5  = ! bank;
-  assign \$6  = bank == 1'h1;
-  assign \$7  = bank == 2'h2;
-  assign \$8  = bank == 2'h3;
-  assign \$9  = ahead ? { \$8 , \$7 , \$6 , \$5  } : 4'h0;
+  assign \$1  = ! bank;
+  assign \$2  = bank == 1'h1;
+  assign \$3  = bank == 2'h2;
+  assign \$4  = bank == 2'h3;
+  assign coming = ahead ? { \$4 , \$3 , \$2 , \$1  } : \before ;
+  assign \$5  = level == 2'h3;
+  assign \$9  = ahead ? coming : 4'h0;
   assign \$10  = \$signal  + 1'h0;
   assign \$11  = row + \$signal ;
   assign \$12  = starts ? \$10  : \$11 ;
-  assign \$13  = ! bank;
-  assign \$14  = bank == 1'h1;
-  assign \$15  = bank == 2'h2;
-  assign \$16  = bank == 2'h3;
   always @(posedge clk)
-    ahead <= \$17 ;
+    ahead <= \$13 ;
   always @(posedge clk)
-    starts <= \$18 ;
+    starts <= \$14 ;
   always @(posedge clk)
-    \$signal  <= \$19 ;
+    \$signal  <= \$15 ;
   always @(posedge clk)
-    wrapped_step <= \$20 ;
+    wrapped_step <= \$16 ;
   always @(posedge clk)
-    lane_step <= \$21 ;
+    lane_step <= \$17 ;
   always @(posedge clk)
-    bank <= \$22 ;
+    bank <= \$18 ;
   always @(posedge clk)
-    active <= \$23 ;
+    \before  <= \$19 ;
   always @(posedge clk)
-    row <= \$24 ;
+    active <= \$20 ;
   always @(posedge clk)
-    \bank$22  <= \$25 ;
+    row <= \$21 ;
   always @(posedge clk)
-    here <= \$26 ;
+    \bank$24  <= \$22 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$2  = row_step_0;
+          \$6  = row_step_0;
       2'h1:
-          \$2  = row_step_1;
+          \$6  = row_step_1;
       2'h2:
-          \$2  = 11'h699;
+          \$6  = 11'h699;
       2'h3:
-          \$2  = row_step_3;
+          \$6  = row_step_3;
     endcase
   end
   always @* begin
@@ -11909,13 +11823,13 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$3  = wrapped_step_0;
+          \$7  = wrapped_step_0;
       2'h1:
-          \$3  = wrapped_step_1;
+          \$7  = wrapped_step_1;
       2'h2:
-          \$3  = 11'h6ad;
+          \$7  = 11'h6ad;
       2'h3:
-          \$3  = wrapped_step_3;
+          \$7  = wrapped_step_3;
     endcase
   end
   always @* begin
@@ -11923,13 +11837,13 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$4  = 3'h0;
+          \$8  = 3'h0;
       2'h1:
-          \$4  = 3'h0;
+          \$8  = 3'h0;
       2'h2:
-          \$4  = 3'h0;
+          \$8  = 3'h0;
       2'h3:
-          \$4  = 3'h0;
+          \$8  = 3'h0;
     endcase
   end
   always @* begin
@@ -12044,86 +11958,83 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$17  = \used$8 ;
+    \$13  = \used$8 ;
     if (rst) begin
-      \$17  = 1'h0;
+      \$13  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$18  = \$1 ;
+    \$14  = \$5 ;
     if (rst) begin
-      \$18  = 1'h0;
+      \$14  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$19  = \$2 ;
+    \$15  = \$6 ;
     if (rst) begin
-      \$19  = 11'h000;
+      \$15  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$20  = \$3 ;
+    \$16  = \$7 ;
     if (rst) begin
-      \$20  = 11'h000;
+      \$16  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$21  = \$4 ;
+    \$17  = \$8 ;
     if (rst) begin
-      \$21  = 3'h0;
+      \$17  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$22  = chosen;
+    \$18  = chosen;
+    if (rst) begin
+      \$18  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
+    \$19  = coming;
+    if (rst) begin
+      \$19  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
+    \$20  = \$9 ;
+    if (rst) begin
+      \$20  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
+    \$21  = row;
+    if (ahead) begin
+      \$21  = \$12 [10:0];
+    end
+    if (rst) begin
+      \$21  = 11'h000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
+    \$22  = \bank$24 ;
+    if (ahead) begin
+      \$22  = bank;
+    end
     if (rst) begin
       \$22  = 2'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$23  = \$9 ;
-    if (rst) begin
-      \$23  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$24  = row;
-    if (ahead) begin
-      \$24  = \$12 [10:0];
-    end
-    if (rst) begin
-      \$24  = 11'h000;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$25  = \bank$22 ;
-    if (ahead) begin
-      \$25  = bank;
-    end
-    if (rst) begin
-      \$25  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$42 ) begin end
-    \$26  = here;
-    if (ahead) begin
-      \$26  = { \$16 , \$15 , \$14 , \$13  };
-    end
-    if (rst) begin
-      \$26  = 4'h0;
-    end
-  end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12131,8 +12042,8 @@ module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12155,9 +12066,9 @@ module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3711$0 (product),
+    .\port$3672$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12170,7 +12081,7 @@ module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12180,26 +12091,26 @@ module \core.lane_0 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3711$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3672$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3711$0 ;
-  wire [31:0] \port$3711$0 ;
+  input [31:0] \port$3672$0 ;
+  wire [31:0] \port$3672$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3711$0 );
-  assign \$2  = alone ? { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  } : \$1 ;
-  assign addend = { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  };
+  assign \$1  = $signed(base) + $signed(\port$3672$0 );
+  assign \$2  = alone ? { \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0  } : \$1 ;
+  assign addend = { \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12229,7 +12140,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12237,8 +12148,8 @@ module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12261,9 +12172,9 @@ module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3716$0 (product),
+    .\port$3677$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12276,7 +12187,7 @@ module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12286,26 +12197,26 @@ module \core.lane_1 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3716$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3677$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3716$0 ;
-  wire [31:0] \port$3716$0 ;
+  input [31:0] \port$3677$0 ;
+  wire [31:0] \port$3677$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3716$0 );
-  assign \$2  = alone ? { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  } : \$1 ;
-  assign addend = { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  };
+  assign \$1  = $signed(base) + $signed(\port$3677$0 );
+  assign \$2  = alone ? { \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0  } : \$1 ;
+  assign addend = { \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12335,7 +12246,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12343,8 +12254,8 @@ module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12367,9 +12278,9 @@ module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3721$0 (product),
+    .\port$3682$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12382,7 +12293,7 @@ module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12392,26 +12303,26 @@ module \core.lane_2 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3721$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3682$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3721$0 ;
-  wire [31:0] \port$3721$0 ;
+  input [31:0] \port$3682$0 ;
+  wire [31:0] \port$3682$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3721$0 );
-  assign \$2  = alone ? { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  } : \$1 ;
-  assign addend = { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  };
+  assign \$1  = $signed(base) + $signed(\port$3682$0 );
+  assign \$2  = alone ? { \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0  } : \$1 ;
+  assign addend = { \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12441,7 +12352,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12449,8 +12360,8 @@ module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12473,9 +12384,9 @@ module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3726$0 (product),
+    .\port$3687$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12488,7 +12399,7 @@ module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12498,26 +12409,26 @@ module \core.lane_3 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3726$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3687$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3726$0 ;
-  wire [31:0] \port$3726$0 ;
+  input [31:0] \port$3687$0 ;
+  wire [31:0] \port$3687$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3726$0 );
-  assign \$2  = alone ? { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  } : \$1 ;
-  assign addend = { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  };
+  assign \$1  = $signed(base) + $signed(\port$3687$0 );
+  assign \$2  = alone ? { \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0  } : \$1 ;
+  assign addend = { \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12547,7 +12458,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12555,8 +12466,8 @@ module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12579,9 +12490,9 @@ module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3731$0 (product),
+    .\port$3692$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12594,7 +12505,7 @@ module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12604,26 +12515,26 @@ module \core.lane_4 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3731$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3692$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3731$0 ;
-  wire [31:0] \port$3731$0 ;
+  input [31:0] \port$3692$0 ;
+  wire [31:0] \port$3692$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3731$0 );
-  assign \$2  = alone ? { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  } : \$1 ;
-  assign addend = { \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0 [31], \port$3731$0  };
+  assign \$1  = $signed(base) + $signed(\port$3692$0 );
+  assign \$2  = alone ? { \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0  } : \$1 ;
+  assign addend = { \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12653,7 +12564,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12661,8 +12572,8 @@ module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12685,9 +12596,9 @@ module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3736$0 (product),
+    .\port$3697$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12700,7 +12611,7 @@ module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12710,26 +12621,26 @@ module \core.lane_5 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3736$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3697$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3736$0 ;
-  wire [31:0] \port$3736$0 ;
+  input [31:0] \port$3697$0 ;
+  wire [31:0] \port$3697$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3736$0 );
-  assign \$2  = alone ? { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  } : \$1 ;
-  assign addend = { \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0 [31], \port$3736$0  };
+  assign \$1  = $signed(base) + $signed(\port$3697$0 );
+  assign \$2  = alone ? { \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0  } : \$1 ;
+  assign addend = { \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12759,7 +12670,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12767,8 +12678,8 @@ module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12791,9 +12702,9 @@ module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3741$0 (product),
+    .\port$3702$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12806,7 +12717,7 @@ module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12816,26 +12727,26 @@ module \core.lane_6 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3741$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3702$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3741$0 ;
-  wire [31:0] \port$3741$0 ;
+  input [31:0] \port$3702$0 ;
+  wire [31:0] \port$3702$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3741$0 );
-  assign \$2  = alone ? { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  } : \$1 ;
-  assign addend = { \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0 [31], \port$3741$0  };
+  assign \$1  = $signed(base) + $signed(\port$3702$0 );
+  assign \$2  = alone ? { \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0  } : \$1 ;
+  assign addend = { \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12865,7 +12776,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12873,8 +12784,8 @@ module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3044$0 ;
-  wire [1:0] \port$3044$0 ;
+  input [1:0] \port$3003$0 ;
+  wire [1:0] \port$3003$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12897,9 +12808,9 @@ module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3044$0 [1]),
+    .alone(\port$3003$0 [1]),
     .base(total),
-    .\port$3746$0 (product),
+    .\port$3707$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12912,7 +12823,7 @@ module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3044$0 [0]) begin
+    if (\port$3003$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12922,26 +12833,26 @@ module \core.lane_7 (rst, a, b, \port$3044$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3044$0 [1];
-  assign first = \port$3044$0 [1];
-  assign accumulate = \port$3044$0 [0];
+  assign alone = \port$3003$0 [1];
+  assign first = \port$3003$0 [1];
+  assign accumulate = \port$3003$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3746$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3707$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3746$0 ;
-  wire [31:0] \port$3746$0 ;
+  input [31:0] \port$3707$0 ;
+  wire [31:0] \port$3707$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3746$0 );
-  assign \$2  = alone ? { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  } : \$1 ;
-  assign addend = { \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0 [31], \port$3746$0  };
+  assign \$1  = $signed(base) + $signed(\port$3707$0 );
+  assign \$2  = alone ? { \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0  } : \$1 ;
+  assign addend = { \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12971,7 +12882,7 @@ module \core.lane_7.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , clk);
+module \core.old_row$532 (rst, trigger, level, kernel, active, row, \bank$24 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$51  = 0;
   input rst;
   wire rst;
@@ -12985,37 +12896,36 @@ module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , c
   reg [1:0] active = 2'h0;
   output [4:0] row;
   reg [4:0] row = 5'h00;
-  output \bank$22 ;
-  reg \bank$22  = 1'h0;
+  output \bank$24 ;
+  reg \bank$24  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
   wire [5:0] \$10 ;
-  wire \$11 ;
-  wire \$12 ;
-  reg \$13 ;
-  reg \$14 ;
-  reg [4:0] \$15 ;
-  reg [4:0] \$16 ;
-  reg [2:0] \$17 ;
-  reg \$18 ;
-  reg [1:0] \$19 ;
-  reg [4:0] \$2 ;
-  reg [4:0] \$20 ;
-  reg \$21 ;
-  reg [1:0] \$22 ;
-  reg [4:0] \$3 ;
-  reg [2:0] \$4 ;
-  wire \$5 ;
-  wire \$6 ;
+  reg \$11 ;
+  reg \$12 ;
+  reg [4:0] \$13 ;
+  reg [4:0] \$14 ;
+  reg [2:0] \$15 ;
+  reg \$16 ;
+  reg [1:0] \$17 ;
+  reg [1:0] \$18 ;
+  reg [4:0] \$19 ;
+  wire \$2 ;
+  reg \$20 ;
+  wire \$3 ;
+  reg [4:0] \$4 ;
+  reg [4:0] \$5 ;
+  reg [2:0] \$6 ;
   wire [1:0] \$7 ;
   wire [5:0] \$8 ;
   wire [5:0] \$9 ;
   reg [4:0] \$signal  = 5'h00;
   reg ahead = 1'h0;
   reg bank = 1'h0;
+  reg [1:0] \before  = 2'h0;
   reg chosen;
-  reg [1:0] here = 2'h0;
+  wire [1:0] coming;
   reg [2:0] lane_step = 3'h0;
   reg [4:0] row_step_0;
   reg [4:0] row_step_1;
@@ -13028,45 +12938,45 @@ module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , c
   reg [4:0] wrapped_step_1;
   reg [4:0] wrapped_step_3;
   assign \used$8  = trigger & used;
-  assign \$1  = level == 2'h3;
-  assign \$5  = ! bank;
-  assign \$7  = ahead ? { \$6 , \$5  } : 2'h0;
+  assign \$1  = ! bank;
+  assign coming = ahead ? { \$2 , \$1  } : \before ;
+  assign \$3  = level == 2'h3;
+  assign \$7  = ahead ? coming : 2'h0;
   assign \$8  = \$signal  + 1'h0;
   assign \$9  = row + \$signal ;
   assign \$10  = starts ? \$8  : \$9 ;
-  assign \$11  = ! bank;
   always @(posedge clk)
-    ahead <= \$13 ;
+    ahead <= \$11 ;
   always @(posedge clk)
-    starts <= \$14 ;
+    starts <= \$12 ;
   always @(posedge clk)
-    \$signal  <= \$15 ;
+    \$signal  <= \$13 ;
   always @(posedge clk)
-    wrapped_step <= \$16 ;
+    wrapped_step <= \$14 ;
   always @(posedge clk)
-    lane_step <= \$17 ;
+    lane_step <= \$15 ;
   always @(posedge clk)
-    bank <= \$18 ;
+    bank <= \$16 ;
   always @(posedge clk)
-    active <= \$19 ;
+    \before  <= \$17 ;
   always @(posedge clk)
-    row <= \$20 ;
+    active <= \$18 ;
   always @(posedge clk)
-    \bank$22  <= \$21 ;
+    row <= \$19 ;
   always @(posedge clk)
-    here <= \$22 ;
+    \bank$24  <= \$20 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$2  = row_step_0;
+          \$4  = row_step_0;
       2'h1:
-          \$2  = row_step_1;
+          \$4  = row_step_1;
       2'h2:
-          \$2  = 5'h00;
+          \$4  = 5'h00;
       2'h3:
-          \$2  = row_step_3;
+          \$4  = row_step_3;
     endcase
   end
   always @* begin
@@ -13074,13 +12984,13 @@ module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , c
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$3  = wrapped_step_0;
+          \$5  = wrapped_step_0;
       2'h1:
-          \$3  = wrapped_step_1;
+          \$5  = wrapped_step_1;
       2'h2:
-          \$3  = 5'h00;
+          \$5  = 5'h00;
       2'h3:
-          \$3  = wrapped_step_3;
+          \$5  = wrapped_step_3;
     endcase
   end
   always @* begin
@@ -13088,13 +12998,13 @@ module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , c
     (* full_case = 32'd1 *)
     casez (level)
       2'h0:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
       2'h1:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
       2'h2:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
       2'h3:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
     endcase
   end
   always @* begin
@@ -13169,88 +13079,84 @@ module \core.old_row$530 (rst, trigger, level, kernel, active, row, \bank$22 , c
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$13  = \used$8 ;
+    \$11  = \used$8 ;
     if (rst) begin
-      \$13  = 1'h0;
+      \$11  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$14  = \$1 ;
+    \$12  = \$3 ;
     if (rst) begin
-      \$14  = 1'h0;
+      \$12  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$15  = \$2 ;
+    \$13  = \$4 ;
     if (rst) begin
-      \$15  = 5'h00;
+      \$13  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$16  = \$3 ;
+    \$14  = \$5 ;
     if (rst) begin
-      \$16  = 5'h00;
+      \$14  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$17  = \$4 ;
+    \$15  = \$6 ;
     if (rst) begin
-      \$17  = 3'h0;
+      \$15  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$18  = chosen;
+    \$16  = chosen;
     if (rst) begin
-      \$18  = 1'h0;
+      \$16  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$19  = \$7 ;
+    \$17  = coming;
     if (rst) begin
-      \$19  = 2'h0;
+      \$17  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$20  = row;
+    \$18  = \$7 ;
+    if (rst) begin
+      \$18  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
+    \$19  = row;
     if (ahead) begin
-      \$20  = \$10 [4:0];
+      \$19  = \$10 [4:0];
     end
     if (rst) begin
-      \$20  = 5'h00;
+      \$19  = 5'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$21  = \bank$22 ;
+    \$20  = \bank$24 ;
     if (ahead) begin
-      \$21  = bank;
+      \$20  = bank;
     end
     if (rst) begin
-      \$21  = 1'h0;
+      \$20  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$51 ) begin end
-    \$22  = here;
-    if (ahead) begin
-      \$22  = { \$12 , \$11  };
-    end
-    if (rst) begin
-      \$22  = 2'h0;
-    end
-  end
-  assign \$6  = bank;
-  assign \$12  = bank;
+  assign \$2  = bank;
 endmodule
 
-module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
+module \core.other_rows$539 (rst, trigger, level, kernel, row, \bank$16 , clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$52  = 0;
   input rst;
   wire rst;
@@ -13262,8 +13168,8 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   wire [3:0] kernel;
   output [5:0] row;
   reg [5:0] row = 6'h00;
-  output \bank$15 ;
-  reg \bank$15  = 1'h0;
+  output \bank$16 ;
+  reg \bank$16  = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -13275,7 +13181,6 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg \$15 ;
   reg [5:0] \$16 ;
   reg \$17 ;
-  reg \$18 ;
   reg [5:0] \$2 ;
   reg [5:0] \$3 ;
   reg [2:0] \$4 ;
@@ -13288,7 +13193,7 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg here = 1'h0;
+  wire coming;
   reg [2:0] lane_step = 3'h0;
   reg starts = 1'h0;
   reg used;
@@ -13317,9 +13222,7 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   always @(posedge clk)
     row <= \$16 ;
   always @(posedge clk)
-    \bank$15  <= \$17 ;
-  always @(posedge clk)
-    here <= \$18 ;
+    \bank$16  <= \$17 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
     (* full_case = 32'd1 *)
@@ -13431,7 +13334,7 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$17  = \bank$15 ;
+    \$17  = \bank$16 ;
     if (ahead) begin
       \$17  = bank;
     end
@@ -13439,16 +13342,7 @@ module \core.other_rows$537 (rst, trigger, level, kernel, row, \bank$15 , clk);
       \$17  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$52 ) begin end
-    \$18  = here;
-    if (ahead) begin
-      \$18  = 1'h1;
-    end
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
+  assign coming = 1'h1;
 endmodule
 
 module \core.parameter_loader (parameters__valid, clk, rst, enable, restart, parameters__ready, takes, word, row, lane, enables, parameters__payload);
@@ -13876,27 +13770,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3711$0 , \port$3716$0 , \port$3721$0 , \port$3726$0 , \port$3731$0 , \port$3736$0 , \port$3741$0 , \port$3746$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3672$0 , \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3711$0 ;
-  wire [31:0] \port$3711$0 ;
-  input [31:0] \port$3716$0 ;
-  wire [31:0] \port$3716$0 ;
-  input [31:0] \port$3721$0 ;
-  wire [31:0] \port$3721$0 ;
-  input [31:0] \port$3726$0 ;
-  wire [31:0] \port$3726$0 ;
-  input [31:0] \port$3731$0 ;
-  wire [31:0] \port$3731$0 ;
-  input [31:0] \port$3736$0 ;
-  wire [31:0] \port$3736$0 ;
-  input [31:0] \port$3741$0 ;
-  wire [31:0] \port$3741$0 ;
-  input [31:0] \port$3746$0 ;
-  wire [31:0] \port$3746$0 ;
+  input [31:0] \port$3672$0 ;
+  wire [31:0] \port$3672$0 ;
+  input [31:0] \port$3677$0 ;
+  wire [31:0] \port$3677$0 ;
+  input [31:0] \port$3682$0 ;
+  wire [31:0] \port$3682$0 ;
+  input [31:0] \port$3687$0 ;
+  wire [31:0] \port$3687$0 ;
+  input [31:0] \port$3692$0 ;
+  wire [31:0] \port$3692$0 ;
+  input [31:0] \port$3697$0 ;
+  wire [31:0] \port$3697$0 ;
+  input [31:0] \port$3702$0 ;
+  wire [31:0] \port$3702$0 ;
+  input [31:0] \port$3707$0 ;
+  wire [31:0] \port$3707$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13926,9 +13820,9 @@ module \core.product_tree (rst, enable, \port$3711$0 , \port$3716$0 , \port$3721
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3721$0 ) + $signed(\port$3726$0 );
-  assign \$3  = $signed(\port$3731$0 ) + $signed(\port$3736$0 );
-  assign \$4  = $signed(\port$3741$0 ) + $signed(\port$3746$0 );
+  assign \$2  = $signed(\port$3682$0 ) + $signed(\port$3687$0 );
+  assign \$3  = $signed(\port$3692$0 ) + $signed(\port$3697$0 );
+  assign \$4  = $signed(\port$3702$0 ) + $signed(\port$3707$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13947,17 +13841,17 @@ module \core.product_tree (rst, enable, \port$3711$0 , \port$3716$0 , \port$3721
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3711$0 ) + $signed(\port$3716$0 );
-  assign words = { \port$3746$0 , \port$3741$0 , \port$3736$0 , \port$3731$0 , \port$3726$0 , \port$3721$0 , \port$3716$0 , \port$3711$0  };
+  assign \$1  = $signed(\port$3672$0 ) + $signed(\port$3677$0 );
+  assign words = { \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0 , \port$3672$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3711$0 ;
-  assign \words[1]  = \port$3716$0 ;
-  assign \words[2]  = \port$3721$0 ;
-  assign \words[3]  = \port$3726$0 ;
-  assign \words[4]  = \port$3731$0 ;
-  assign \words[5]  = \port$3736$0 ;
-  assign \words[6]  = \port$3741$0 ;
-  assign \words[7]  = \port$3746$0 ;
+  assign \words[0]  = \port$3672$0 ;
+  assign \words[1]  = \port$3677$0 ;
+  assign \words[2]  = \port$3682$0 ;
+  assign \words[3]  = \port$3687$0 ;
+  assign \words[4]  = \port$3692$0 ;
+  assign \words[5]  = \port$3697$0 ;
+  assign \words[6]  = \port$3702$0 ;
+  assign \words[7]  = \port$3707$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17812,7 +17706,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , \port$3728$0 , \port$3733$0 , \port$3738$0 , \port$3743$0 , sum_total, rows, write_tag, writing, word_enables, row_enables, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 , \port$3674$0 , \port$3679$0 , \port$3684$0 , \port$3689$0 , \port$3694$0 , \port$3699$0 , \port$3704$0 , sum_total, writing, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17825,34 +17719,34 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3708$0 ;
-  wire [35:0] \port$3708$0 ;
-  input [35:0] \port$3713$0 ;
-  wire [35:0] \port$3713$0 ;
-  input [35:0] \port$3718$0 ;
-  wire [35:0] \port$3718$0 ;
-  input [35:0] \port$3723$0 ;
-  wire [35:0] \port$3723$0 ;
-  input [35:0] \port$3728$0 ;
-  wire [35:0] \port$3728$0 ;
-  input [35:0] \port$3733$0 ;
-  wire [35:0] \port$3733$0 ;
-  input [35:0] \port$3738$0 ;
-  wire [35:0] \port$3738$0 ;
-  input [35:0] \port$3743$0 ;
-  wire [35:0] \port$3743$0 ;
+  input [35:0] \port$3669$0 ;
+  wire [35:0] \port$3669$0 ;
+  input [35:0] \port$3674$0 ;
+  wire [35:0] \port$3674$0 ;
+  input [35:0] \port$3679$0 ;
+  wire [35:0] \port$3679$0 ;
+  input [35:0] \port$3684$0 ;
+  wire [35:0] \port$3684$0 ;
+  input [35:0] \port$3689$0 ;
+  wire [35:0] \port$3689$0 ;
+  input [35:0] \port$3694$0 ;
+  wire [35:0] \port$3694$0 ;
+  input [35:0] \port$3699$0 ;
+  wire [35:0] \port$3699$0 ;
+  input [35:0] \port$3704$0 ;
+  wire [35:0] \port$3704$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
+  output [1:0] writing;
+  wire [1:0] writing;
+  output [1:0] word_enables;
+  wire [1:0] word_enables;
   output [255:0] rows;
   wire [255:0] rows;
+  output [15:0] row_enables;
+  wire [15:0] row_enables;
   output [19:0] write_tag;
   wire [19:0] write_tag;
-  output [1:0] writing;
-  reg [1:0] writing = 2'h0;
-  output [1:0] word_enables;
-  reg [1:0] word_enables = 2'h0;
-  output [15:0] row_enables;
-  reg [15:0] row_enables = 16'h0000;
   output [1:0] z_clamped;
   reg [1:0] z_clamped = 2'h0;
   output [3:0] z_kernel;
@@ -17865,23 +17759,23 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire clk;
   wire \$1 ;
   wire \$10 ;
-  wire [15:0] \$100 ;
-  wire [15:0] \$101 ;
-  wire [36:0] \$102 ;
+  wire \$100 ;
+  wire \$101 ;
+  wire \$102 ;
   wire \$103 ;
   wire \$104 ;
   wire \$105 ;
   wire \$106 ;
   wire \$107 ;
   wire \$108 ;
-  wire [15:0] \$109 ;
+  wire \$109 ;
   wire \$11 ;
   wire \$110 ;
   wire \$111 ;
-  wire [15:0] \$112 ;
-  wire [16:0] \$113 ;
-  wire [18:0] \$114 ;
-  wire [19:0] \$115 ;
+  wire \$112 ;
+  wire \$113 ;
+  wire \$114 ;
+  wire \$115 ;
   wire \$116 ;
   wire \$117 ;
   wire \$118 ;
@@ -17889,14 +17783,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$12 ;
   wire \$120 ;
   wire \$121 ;
-  wire [15:0] \$122 ;
-  wire [15:0] \$123 ;
+  wire \$122 ;
+  wire \$123 ;
   wire \$124 ;
   wire \$125 ;
-  wire [15:0] \$126 ;
-  wire [15:0] \$127 ;
-  wire [15:0] \$128 ;
-  wire [15:0] \$129 ;
+  wire \$126 ;
+  wire \$127 ;
+  wire \$128 ;
+  wire \$129 ;
   wire \$13 ;
   wire \$130 ;
   wire \$131 ;
@@ -17926,26 +17820,26 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$153 ;
   wire \$154 ;
   wire \$155 ;
-  wire \$156 ;
+  wire [2:0] \$156 ;
   wire \$157 ;
   wire \$158 ;
   wire \$159 ;
   wire [19:0] \$16 ;
-  wire \$160 ;
+  wire [36:0] \$160 ;
   wire \$161 ;
   wire \$162 ;
   wire \$163 ;
   wire \$164 ;
   wire \$165 ;
   wire \$166 ;
-  wire \$167 ;
+  wire [15:0] \$167 ;
   wire \$168 ;
   wire \$169 ;
   wire [17:0] \$17 ;
-  wire \$170 ;
-  wire \$171 ;
-  wire \$172 ;
-  wire \$173 ;
+  wire [15:0] \$170 ;
+  wire [16:0] \$171 ;
+  wire [18:0] \$172 ;
+  wire [19:0] \$173 ;
   wire \$174 ;
   wire \$175 ;
   wire \$176 ;
@@ -17953,15 +17847,15 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$178 ;
   wire \$179 ;
   wire [17:0] \$18 ;
-  wire \$180 ;
-  wire \$181 ;
+  wire [15:0] \$180 ;
+  wire [15:0] \$181 ;
   wire \$182 ;
   wire \$183 ;
-  wire \$184 ;
-  wire \$185 ;
-  wire \$186 ;
-  wire \$187 ;
-  wire \$188 ;
+  wire [15:0] \$184 ;
+  wire [15:0] \$185 ;
+  wire [15:0] \$186 ;
+  wire [15:0] \$187 ;
+  wire [36:0] \$188 ;
   wire \$189 ;
   wire \$19 ;
   wire \$190 ;
@@ -17969,30 +17863,30 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$192 ;
   wire \$193 ;
   wire \$194 ;
-  wire \$195 ;
+  wire [15:0] \$195 ;
   wire \$196 ;
   wire \$197 ;
-  wire \$198 ;
-  wire \$199 ;
+  wire [15:0] \$198 ;
+  wire [16:0] \$199 ;
   wire [30:0] \$2 ;
   wire \$20 ;
-  wire \$200 ;
-  wire \$201 ;
+  wire [18:0] \$200 ;
+  wire [19:0] \$201 ;
   wire \$202 ;
   wire \$203 ;
   wire \$204 ;
   wire \$205 ;
   wire \$206 ;
   wire \$207 ;
-  wire \$208 ;
-  wire \$209 ;
+  wire [15:0] \$208 ;
+  wire [15:0] \$209 ;
   wire \$21 ;
   wire \$210 ;
   wire \$211 ;
-  wire \$212 ;
-  wire \$213 ;
-  wire \$214 ;
-  wire \$215 ;
+  wire [15:0] \$212 ;
+  wire [15:0] \$213 ;
+  wire [15:0] \$214 ;
+  wire [15:0] \$215 ;
   wire [1:0] \$216 ;
   wire [2:0] \$217 ;
   wire [1:0] \$218 ;
@@ -18061,18 +17955,15 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   reg \$275 ;
   reg \$276 ;
   reg \$277 ;
-  reg [1:0] \$278 ;
-  reg [1:0] \$279 ;
+  reg \$278 ;
+  reg [24:0] \$279 ;
   wire \$28 ;
-  reg [15:0] \$280 ;
-  reg \$281 ;
-  reg [24:0] \$282 ;
-  reg [1:0] \$283 ;
-  reg [3:0] \$284 ;
-  reg [1:0] \$285 ;
-  reg [3:0] \$286 ;
-  wire [14:0] \$287 ;
-  wire [14:0] \$288 ;
+  reg [1:0] \$280 ;
+  reg [3:0] \$281 ;
+  reg [1:0] \$282 ;
+  reg [3:0] \$283 ;
+  wire [14:0] \$284 ;
+  wire [14:0] \$285 ;
   wire \$29 ;
   wire [26:0] \$3 ;
   wire [15:0] \$30 ;
@@ -18119,11 +18010,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$68 ;
   wire \$69 ;
   wire [35:0] \$7 ;
-  wire [2:0] \$70 ;
+  wire \$70 ;
   wire \$71 ;
   wire \$72 ;
   wire \$73 ;
-  wire [36:0] \$74 ;
+  wire \$74 ;
   wire \$75 ;
   wire \$76 ;
   wire \$77 ;
@@ -18131,13 +18022,13 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$79 ;
   wire [27:0] \$8 ;
   wire \$80 ;
-  wire [15:0] \$81 ;
+  wire \$81 ;
   wire \$82 ;
   wire \$83 ;
-  wire [15:0] \$84 ;
-  wire [16:0] \$85 ;
-  wire [18:0] \$86 ;
-  wire [19:0] \$87 ;
+  wire \$84 ;
+  wire \$85 ;
+  wire \$86 ;
+  wire \$87 ;
   wire \$88 ;
   wire \$89 ;
   wire [27:0] \$9 ;
@@ -18145,12 +18036,12 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire \$91 ;
   wire \$92 ;
   wire \$93 ;
-  wire [15:0] \$94 ;
-  wire [15:0] \$95 ;
+  wire \$94 ;
+  wire \$95 ;
   wire \$96 ;
   wire \$97 ;
-  wire [15:0] \$98 ;
-  wire [15:0] \$99 ;
+  wire \$98 ;
+  wire \$99 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$10 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$4 ;
   wire [14:0] \$auto$rtlil.cc:3245:Not$6 ;
@@ -18519,11 +18410,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   wire signed [35:0] \totals[6] ;
   wire signed [35:0] \totals[7] ;
   wire signed [15:0] value_0;
-  wire signed [15:0] \value_0$133 ;
+  wire signed [15:0] \value_0$139 ;
   reg signed [15:0] value_0_0 = 16'h0000;
   reg signed [15:0] value_0_1 = 16'h0000;
   wire signed [15:0] value_1;
-  wire signed [15:0] \value_1$135 ;
+  wire signed [15:0] \value_1$141 ;
   reg signed [15:0] value_1_0 = 16'h0000;
   reg signed [15:0] value_1_1 = 16'h0000;
   wire [1:0] \write_tag.edge ;
@@ -18641,140 +18532,140 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign difference_1_returns = \$58  & \$59 ;
   assign \$61  = difference_1_outside ? { 1'h0, \$60  } : { \$48 [15], \$48 [15:0] };
   assign \$62  = beat_7[20] & writes_0_7;
-  assign \$63  = beat_7[20] & writes_1_7;
-  assign \$64  = tag[0] & tag[2];
-  assign \$65  = \$64  & is_row;
-  assign \$69  = source[6:5] != 2'h2;
-  assign \$70  = entering[22:21] + 1'h1;
-  assign \$71  = entering[22:21] == 2'h3;
-  assign \$72  = \$71  | single;
-  assign \$73  = beat_6[20] & beat_6[1];
-  assign \$74  = $signed(row_0) + $signed(\$4 );
-  assign \$75  = beat_2[23] & beat_2[20];
-  assign \$77  = z_0_clamped & \$76 ;
-  assign \$78  = beat_7[23] & beat_7[20];
-  assign \$79  = ~ subtracts_7;
+  assign \$63  = beat_8[20] & writes_0_8;
+  assign \$64  = beat_8[20] & writes_0_8;
+  assign \$65  = \$64  & writes_sum_8;
+  assign \$66  = beat_8[20] & writes_0_8;
+  assign \$67  = ~ writes_sum_8;
+  assign \$68  = \$66  & \$67 ;
+  assign \$69  = ! beat_8[22:21];
+  assign \$70  = \$68  & \$69 ;
+  assign \$71  = beat_8[20] & writes_0_8;
+  assign \$72  = ~ writes_sum_8;
+  assign \$73  = \$71  & \$72 ;
+  assign \$74  = beat_8[22:21] == 1'h1;
+  assign \$75  = \$73  & \$74 ;
+  assign \$76  = beat_8[20] & writes_0_8;
+  assign \$77  = ~ writes_sum_8;
+  assign \$78  = \$76  & \$77 ;
+  assign \$79  = beat_8[22:21] == 2'h2;
   assign \$80  = \$78  & \$79 ;
-  assign \$81  = \$80  ? value_0_0 : 16'h0000;
-  assign \$82  = beat_7[23] & beat_7[20];
-  assign \$83  = \$82  & writes_1_7;
-  assign \$84  = \$83  ? value_1_0 : 16'h0000;
-  assign \$87  = $signed(\$85 ) - $signed(\$86 );
-  assign \$88  = ~ difference_0_returns;
-  assign \$89  = difference_0_outside & \$88 ;
-  assign \$90  = \$89  & subtracts_8;
-  assign \$91  = beat_8[23] & beat_8[20];
-  assign \$92  = \$90  & \$91 ;
-  assign \$96  = beat_8[23] & beat_8[20];
-  assign \$97  = subtracts_8 & \$96 ;
-  assign \$98  = \$97  ? \$31 [15:0] : 16'h0000;
-  assign \$99  = \$95  | \$98 ;
-  assign \$102  = $signed(row_4) + $signed(\$34 );
-  assign \$103  = beat_2[24] & beat_2[20];
-  assign \$105  = z_1_clamped & \$104 ;
-  assign \$106  = beat_7[24] & beat_7[20];
-  assign \$107  = ~ subtracts_7;
-  assign \$108  = \$106  & \$107 ;
-  assign \$109  = \$108  ? value_0_1 : 16'h0000;
-  assign \$110  = beat_7[24] & beat_7[20];
-  assign \$111  = \$110  & writes_1_7;
-  assign \$112  = \$111  ? value_1_1 : 16'h0000;
-  assign \$115  = $signed(\$113 ) - $signed(\$114 );
-  assign \$116  = ~ difference_1_returns;
-  assign \$117  = difference_1_outside & \$116 ;
-  assign \$118  = \$117  & subtracts_8;
-  assign \$119  = beat_8[24] & beat_8[20];
-  assign \$120  = \$118  & \$119 ;
-  assign \$124  = beat_8[24] & beat_8[20];
-  assign \$125  = subtracts_8 & \$124 ;
-  assign \$126  = \$125  ? \$61 [15:0] : 16'h0000;
-  assign \$127  = \$123  | \$126 ;
-  assign \$130  = beat_8[20] & writes_0_8;
-  assign \$131  = beat_8[20] & writes_0_8;
-  assign \$132  = \$131  & writes_sum_8;
-  assign \$133  = beat_8[20] & writes_0_8;
-  assign \$134  = ~ writes_sum_8;
-  assign \$135  = \$133  & \$134 ;
-  assign \$136  = ! beat_8[22:21];
+  assign \$81  = beat_8[20] & writes_0_8;
+  assign \$82  = ~ writes_sum_8;
+  assign \$83  = \$81  & \$82 ;
+  assign \$84  = beat_8[22:21] == 2'h3;
+  assign \$85  = \$83  & \$84 ;
+  assign \$86  = beat_8[20] & writes_0_8;
+  assign \$87  = ~ writes_sum_8;
+  assign \$88  = \$86  & \$87 ;
+  assign \$89  = ! beat_8[22:21];
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = beat_8[20] & writes_0_8;
+  assign \$92  = ~ writes_sum_8;
+  assign \$93  = \$91  & \$92 ;
+  assign \$94  = beat_8[22:21] == 1'h1;
+  assign \$95  = \$93  & \$94 ;
+  assign \$96  = beat_8[20] & writes_0_8;
+  assign \$97  = ~ writes_sum_8;
+  assign \$98  = \$96  & \$97 ;
+  assign \$99  = beat_8[22:21] == 2'h2;
+  assign \$100  = \$98  & \$99 ;
+  assign \$101  = beat_8[20] & writes_0_8;
+  assign \$102  = ~ writes_sum_8;
+  assign \$103  = \$101  & \$102 ;
+  assign \$104  = beat_8[22:21] == 2'h3;
+  assign \$105  = \$103  & \$104 ;
+  assign \$106  = beat_7[20] & writes_1_7;
+  assign \$107  = beat_8[20] & writes_1_8;
+  assign \$108  = beat_8[20] & writes_1_8;
+  assign \$109  = \$108  & writes_sum_8;
+  assign \$110  = beat_8[20] & writes_1_8;
+  assign \$111  = ~ writes_sum_8;
+  assign \$112  = \$110  & \$111 ;
+  assign \$113  = ! beat_8[22:21];
+  assign \$114  = \$112  & \$113 ;
+  assign \$115  = beat_8[20] & writes_1_8;
+  assign \$116  = ~ writes_sum_8;
+  assign \$117  = \$115  & \$116 ;
+  assign \$118  = beat_8[22:21] == 1'h1;
+  assign \$119  = \$117  & \$118 ;
+  assign \$120  = beat_8[20] & writes_1_8;
+  assign \$121  = ~ writes_sum_8;
+  assign \$122  = \$120  & \$121 ;
+  assign \$123  = beat_8[22:21] == 2'h2;
+  assign \$124  = \$122  & \$123 ;
+  assign \$125  = beat_8[20] & writes_1_8;
+  assign \$126  = ~ writes_sum_8;
+  assign \$127  = \$125  & \$126 ;
+  assign \$128  = beat_8[22:21] == 2'h3;
+  assign \$129  = \$127  & \$128 ;
+  assign \$130  = beat_8[20] & writes_1_8;
+  assign \$131  = ~ writes_sum_8;
+  assign \$132  = \$130  & \$131 ;
+  assign \$133  = ! beat_8[22:21];
+  assign \$134  = \$132  & \$133 ;
+  assign \$135  = beat_8[20] & writes_1_8;
+  assign \$136  = ~ writes_sum_8;
   assign \$137  = \$135  & \$136 ;
-  assign \$138  = beat_8[20] & writes_0_8;
-  assign \$139  = ~ writes_sum_8;
-  assign \$140  = \$138  & \$139 ;
-  assign \$141  = beat_8[22:21] == 1'h1;
+  assign \$138  = beat_8[22:21] == 1'h1;
+  assign \$139  = \$137  & \$138 ;
+  assign \$140  = beat_8[20] & writes_1_8;
+  assign \$141  = ~ writes_sum_8;
   assign \$142  = \$140  & \$141 ;
-  assign \$143  = beat_8[20] & writes_0_8;
-  assign \$144  = ~ writes_sum_8;
-  assign \$145  = \$143  & \$144 ;
-  assign \$146  = beat_8[22:21] == 2'h2;
+  assign \$143  = beat_8[22:21] == 2'h2;
+  assign \$144  = \$142  & \$143 ;
+  assign \$145  = beat_8[20] & writes_1_8;
+  assign \$146  = ~ writes_sum_8;
   assign \$147  = \$145  & \$146 ;
-  assign \$148  = beat_8[20] & writes_0_8;
-  assign \$149  = ~ writes_sum_8;
-  assign \$150  = \$148  & \$149 ;
-  assign \$151  = beat_8[22:21] == 2'h3;
-  assign \$152  = \$150  & \$151 ;
-  assign \$153  = beat_8[20] & writes_0_8;
-  assign \$154  = ~ writes_sum_8;
-  assign \$155  = \$153  & \$154 ;
-  assign \$156  = ! beat_8[22:21];
-  assign \$157  = \$155  & \$156 ;
-  assign \$158  = beat_8[20] & writes_0_8;
-  assign \$159  = ~ writes_sum_8;
-  assign \$160  = \$158  & \$159 ;
-  assign \$161  = beat_8[22:21] == 1'h1;
-  assign \$162  = \$160  & \$161 ;
-  assign \$163  = beat_8[20] & writes_0_8;
-  assign \$164  = ~ writes_sum_8;
-  assign \$165  = \$163  & \$164 ;
-  assign \$166  = beat_8[22:21] == 2'h2;
-  assign \$167  = \$165  & \$166 ;
-  assign \$168  = beat_8[20] & writes_0_8;
-  assign \$169  = ~ writes_sum_8;
-  assign \$170  = \$168  & \$169 ;
-  assign \$171  = beat_8[22:21] == 2'h3;
-  assign \$172  = \$170  & \$171 ;
-  assign \$173  = beat_8[20] & writes_1_8;
-  assign \$174  = beat_8[20] & writes_1_8;
-  assign \$175  = \$174  & writes_sum_8;
-  assign \$176  = beat_8[20] & writes_1_8;
-  assign \$177  = ~ writes_sum_8;
+  assign \$148  = beat_8[22:21] == 2'h3;
+  assign \$149  = \$147  & \$148 ;
+  assign \$150  = tag[0] & tag[2];
+  assign \$151  = \$150  & is_row;
+  assign \$155  = source[6:5] != 2'h2;
+  assign \$156  = entering[22:21] + 1'h1;
+  assign \$157  = entering[22:21] == 2'h3;
+  assign \$158  = \$157  | single;
+  assign \$159  = beat_6[20] & beat_6[1];
+  assign \$160  = $signed(row_0) + $signed(\$4 );
+  assign \$161  = beat_2[23] & beat_2[20];
+  assign \$163  = z_0_clamped & \$162 ;
+  assign \$164  = beat_7[23] & beat_7[20];
+  assign \$165  = ~ subtracts_7;
+  assign \$166  = \$164  & \$165 ;
+  assign \$167  = \$166  ? value_0_0 : 16'h0000;
+  assign \$168  = beat_7[23] & beat_7[20];
+  assign \$169  = \$168  & writes_1_7;
+  assign \$170  = \$169  ? value_1_0 : 16'h0000;
+  assign \$173  = $signed(\$171 ) - $signed(\$172 );
+  assign \$174  = ~ difference_0_returns;
+  assign \$175  = difference_0_outside & \$174 ;
+  assign \$176  = \$175  & subtracts_8;
+  assign \$177  = beat_8[23] & beat_8[20];
   assign \$178  = \$176  & \$177 ;
-  assign \$179  = ! beat_8[22:21];
-  assign \$180  = \$178  & \$179 ;
-  assign \$181  = beat_8[20] & writes_1_8;
-  assign \$182  = ~ writes_sum_8;
-  assign \$183  = \$181  & \$182 ;
-  assign \$184  = beat_8[22:21] == 1'h1;
-  assign \$185  = \$183  & \$184 ;
-  assign \$186  = beat_8[20] & writes_1_8;
-  assign \$187  = ~ writes_sum_8;
-  assign \$188  = \$186  & \$187 ;
-  assign \$189  = beat_8[22:21] == 2'h2;
-  assign \$190  = \$188  & \$189 ;
-  assign \$191  = beat_8[20] & writes_1_8;
-  assign \$192  = ~ writes_sum_8;
-  assign \$193  = \$191  & \$192 ;
-  assign \$194  = beat_8[22:21] == 2'h3;
-  assign \$195  = \$193  & \$194 ;
-  assign \$196  = beat_8[20] & writes_1_8;
-  assign \$197  = ~ writes_sum_8;
-  assign \$198  = \$196  & \$197 ;
-  assign \$199  = ! beat_8[22:21];
-  assign \$200  = \$198  & \$199 ;
-  assign \$201  = beat_8[20] & writes_1_8;
-  assign \$202  = ~ writes_sum_8;
-  assign \$203  = \$201  & \$202 ;
-  assign \$204  = beat_8[22:21] == 1'h1;
-  assign \$205  = \$203  & \$204 ;
-  assign \$206  = beat_8[20] & writes_1_8;
-  assign \$207  = ~ writes_sum_8;
-  assign \$208  = \$206  & \$207 ;
-  assign \$209  = beat_8[22:21] == 2'h2;
-  assign \$210  = \$208  & \$209 ;
-  assign \$211  = beat_8[20] & writes_1_8;
-  assign \$212  = ~ writes_sum_8;
-  assign \$213  = \$211  & \$212 ;
-  assign \$214  = beat_8[22:21] == 2'h3;
-  assign \$215  = \$213  & \$214 ;
+  assign \$182  = beat_8[23] & beat_8[20];
+  assign \$183  = subtracts_8 & \$182 ;
+  assign \$184  = \$183  ? \$31 [15:0] : 16'h0000;
+  assign \$185  = \$181  | \$184 ;
+  assign \$188  = $signed(row_4) + $signed(\$34 );
+  assign \$189  = beat_2[24] & beat_2[20];
+  assign \$191  = z_1_clamped & \$190 ;
+  assign \$192  = beat_7[24] & beat_7[20];
+  assign \$193  = ~ subtracts_7;
+  assign \$194  = \$192  & \$193 ;
+  assign \$195  = \$194  ? value_0_1 : 16'h0000;
+  assign \$196  = beat_7[24] & beat_7[20];
+  assign \$197  = \$196  & writes_1_7;
+  assign \$198  = \$197  ? value_1_1 : 16'h0000;
+  assign \$201  = $signed(\$199 ) - $signed(\$200 );
+  assign \$202  = ~ difference_1_returns;
+  assign \$203  = difference_1_outside & \$202 ;
+  assign \$204  = \$203  & subtracts_8;
+  assign \$205  = beat_8[24] & beat_8[20];
+  assign \$206  = \$204  & \$205 ;
+  assign \$210  = beat_8[24] & beat_8[20];
+  assign \$211  = subtracts_8 & \$210 ;
+  assign \$212  = \$211  ? \$61 [15:0] : 16'h0000;
+  assign \$213  = \$209  | \$212 ;
   assign \$216  = 1'h0 + z_flag_0;
   assign \$217  = \$216  + z_flag_1;
   assign \$218  = 1'h0 + difference_flag_0;
@@ -18872,7 +18763,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @(posedge clk)
     z_shift_1_1 <= z_shift_1;
   always @(posedge clk)
-    biased_0 <= \$74 [35:0];
+    biased_0 <= \$160 [35:0];
   always @(posedge clk)
     narrow_0 <= \$9 [25:0];
   always @(posedge clk)
@@ -18888,13 +18779,13 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @(posedge clk)
     value_0_0 <= value_0;
   always @(posedge clk)
-    value_1_0 <= { 1'h0, \$287  };
+    value_1_0 <= { 1'h0, \$284  };
   always @(posedge clk)
     beat_7 <= \$258 ;
   always @(posedge clk)
     beat_8 <= \$259 ;
   always @(posedge clk)
-    passed_0_0 <= \$81 ;
+    passed_0_0 <= \$167 ;
   always @(posedge clk)
     writes_1_1 <= \$260 ;
   always @(posedge clk)
@@ -18910,17 +18801,17 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @(posedge clk)
     writes_1_7 <= \$266 ;
   always @(posedge clk)
-    passed_1_0 <= \$84 ;
+    passed_1_0 <= \$170 ;
   always @(posedge clk)
-    difference_0 <= \$87 ;
+    difference_0 <= \$173 ;
   always @(posedge clk)
     difference_flag_0 <= \$267 ;
   always @(posedge clk)
-    output_0_0 <= \$99 ;
+    output_0_0 <= \$185 ;
   always @(posedge clk)
-    output_1_0 <= \$101 ;
+    output_1_0 <= \$187 ;
   always @(posedge clk)
-    biased_1 <= \$102 [35:0];
+    biased_1 <= \$188 [35:0];
   always @(posedge clk)
     narrow_1 <= \$39 [25:0];
   always @(posedge clk)
@@ -18934,21 +18825,21 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @(posedge clk)
     z_1_3 <= z_1_2;
   always @(posedge clk)
-    value_0_1 <= \value_0$133 ;
+    value_0_1 <= \value_0$139 ;
   always @(posedge clk)
-    value_1_1 <= { 1'h0, \$288  };
+    value_1_1 <= { 1'h0, \$285  };
   always @(posedge clk)
-    passed_0_1 <= \$109 ;
+    passed_0_1 <= \$195 ;
   always @(posedge clk)
-    passed_1_1 <= \$112 ;
+    passed_1_1 <= \$198 ;
   always @(posedge clk)
-    difference_1 <= \$115 ;
+    difference_1 <= \$201 ;
   always @(posedge clk)
     difference_flag_1 <= \$269 ;
   always @(posedge clk)
-    output_0_1 <= \$127 ;
+    output_0_1 <= \$213 ;
   always @(posedge clk)
-    output_1_1 <= \$129 ;
+    output_1_1 <= \$215 ;
   always @(posedge clk)
     writes_0_1 <= \$270 ;
   always @(posedge clk)
@@ -18982,39 +18873,33 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @(posedge clk)
     writes_sum_8 <= writes_sum_7;
   always @(posedge clk)
-    writing <= \$278 ;
+    writes_1_8 <= \$278 ;
   always @(posedge clk)
-    word_enables <= \$279 ;
+    beat_9 <= \$279 ;
   always @(posedge clk)
-    row_enables <= \$280 ;
+    z_clamped <= \$280 ;
   always @(posedge clk)
-    writes_1_8 <= \$281 ;
+    z_kernel <= \$281 ;
   always @(posedge clk)
-    beat_9 <= \$282 ;
+    difference_clamped <= \$282 ;
   always @(posedge clk)
-    z_clamped <= \$283 ;
-  always @(posedge clk)
-    z_kernel <= \$284 ;
-  always @(posedge clk)
-    difference_clamped <= \$285 ;
-  always @(posedge clk)
-    difference_kernel <= \$286 ;
+    difference_kernel <= \$283 ;
   assign \$auto$rtlil.cc:3245:Not$4  = ~ { narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25], narrow_0[25] };
   assign \$auto$rtlil.cc:3245:Not$6  = ~ { \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19], \$16 [19] };
   assign \$auto$rtlil.cc:3245:Not$8  = ~ { narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25], narrow_1[25] };
   assign \$auto$rtlil.cc:3245:Not$10  = ~ { \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19], \$46 [19] };
   \core.slow_path.table_0_0  table_0_0 (
     .clk(clk),
-    .entry_1(\$287 ),
+    .entry_1(\$284 ),
     .rst(rst),
     .value_0(value_0),
     .z(z)
   );
   \core.slow_path.table_0_1  table_0_1 (
     .clk(clk),
-    .entry_1(\$288 ),
+    .entry_1(\$285 ),
     .rst(rst),
-    .value_0(\value_0$133 ),
+    .value_0(\value_0$139 ),
     .z(\z$43 )
   );
   always @* begin
@@ -19082,14 +18967,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$221  = \$67 ;
+    \$221  = \$153 ;
     if (rst) begin
       \$221  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$222  = \$68 ;
+    \$222  = \$154 ;
     if (rst) begin
       \$222  = 1'h0;
     end
@@ -19098,7 +18983,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3708$0 ;
+      \$223  = \port$3669$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19110,7 +18995,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3713$0 ;
+      \$224  = \port$3674$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19119,7 +19004,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3718$0 ;
+      \$225  = \port$3679$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19128,7 +19013,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3723$0 ;
+      \$226  = \port$3684$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19137,7 +19022,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3728$0 ;
+      \$227  = \port$3689$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19146,7 +19031,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3733$0 ;
+      \$228  = \port$3694$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19155,7 +19040,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3738$0 ;
+      \$229  = \port$3699$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19164,7 +19049,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3743$0 ;
+      \$230  = \port$3704$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19180,8 +19065,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
       \$231 [22:21] = 2'h0;
     end else begin
       \$231 [1] = 1'h0;
-      \$231 [22:21] = \$70 [1:0];
-      if (\$72 ) begin
+      \$231 [22:21] = \$156 [1:0];
+      if (\$158 ) begin
         \$231 [20] = 1'h0;
       end
     end
@@ -19213,7 +19098,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
             \$233  = 1'h0;
       endcase
       if (sum_capture) begin
-        \$233  = \$69 ;
+        \$233  = \$155 ;
       end
     end else begin
       \$233  = present_1;
@@ -19442,7 +19327,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$249  = other_rows[15:0];
     end else begin
       \$249  = other_pending_1;
@@ -19451,7 +19336,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$250  = other_rows[31:16];
     end else begin
       \$250  = other_pending_2;
@@ -19460,7 +19345,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$251  = other_rows[47:32];
     end else begin
       \$251  = other_pending_3;
@@ -19469,7 +19354,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$252  = other_rows[63:48];
     end else begin
       \$252  = 16'h0000;
@@ -19478,7 +19363,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$253  = other_rows[79:64];
     end else begin
       \$253  = other_pending_5;
@@ -19487,7 +19372,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$254  = other_rows[95:80];
     end else begin
       \$254  = other_pending_6;
@@ -19496,7 +19381,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$255  = other_rows[111:96];
     end else begin
       \$255  = other_pending_7;
@@ -19505,7 +19390,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
-    if (\$73 ) begin
+    if (\$159 ) begin
       \$256  = other_rows[127:112];
     end else begin
       \$256  = 16'h0000;
@@ -19513,7 +19398,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$257  = \$77 ;
+    \$257  = \$163 ;
     if (rst) begin
       \$257  = 1'h0;
     end
@@ -19583,21 +19468,21 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$267  = \$93 ;
+    \$267  = \$179 ;
     if (rst) begin
       \$267  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$268  = \$105 ;
+    \$268  = \$191 ;
     if (rst) begin
       \$268  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$269  = \$121 ;
+    \$269  = \$207 ;
     if (rst) begin
       \$269  = 1'h0;
     end
@@ -19660,82 +19545,44 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$278 [0] = \$130 ;
-    \$278 [1] = \$173 ;
+    \$278  = writes_1_7;
     if (rst) begin
-      \$278  = 2'h0;
+      \$278  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$279 [0] = \$132 ;
-    \$279 [1] = \$175 ;
+    \$279  = beat_8;
     if (rst) begin
-      \$279  = 2'h0;
+      \$279  = 25'h0000000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$280 [0] = \$137 ;
-    \$280 [1] = \$142 ;
-    \$280 [2] = \$147 ;
-    \$280 [3] = \$152 ;
-    \$280 [4] = \$157 ;
-    \$280 [5] = \$162 ;
-    \$280 [6] = \$167 ;
-    \$280 [7] = \$172 ;
-    \$280 [8] = \$180 ;
-    \$280 [9] = \$185 ;
-    \$280 [10] = \$190 ;
-    \$280 [11] = \$195 ;
-    \$280 [12] = \$200 ;
-    \$280 [13] = \$205 ;
-    \$280 [14] = \$210 ;
-    \$280 [15] = \$215 ;
+    \$280  = \$217 [1:0];
     if (rst) begin
-      \$280  = 16'h0000;
+      \$280  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$281  = writes_1_7;
+    \$281  = beat_3[16:13];
     if (rst) begin
-      \$281  = 1'h0;
+      \$281  = 4'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$282  = beat_8;
+    \$282  = \$219 [1:0];
     if (rst) begin
-      \$282  = 25'h0000000;
+      \$282  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$283  = \$217 [1:0];
+    \$283  = beat_9[16:13];
     if (rst) begin
-      \$283  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$284  = beat_3[16:13];
-    if (rst) begin
-      \$284  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$285  = \$219 [1:0];
-    if (rst) begin
-      \$285  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
-    \$286  = beat_9[16:13];
-    if (rst) begin
-      \$286  = 4'h0;
+      \$283  = 4'h0;
     end
   end
   assign combine_0_addend = { \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4 [30], \$4  };
@@ -19760,11 +19607,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3743$0 , \port$3738$0 , \port$3733$0 , \port$3728$0 , \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0  };
-  assign value_1 = { 1'h0, \$287  };
+  assign totals = { \port$3704$0 , \port$3699$0 , \port$3694$0 , \port$3689$0 , \port$3684$0 , \port$3679$0 , \port$3674$0 , \port$3669$0  };
+  assign value_1 = { 1'h0, \$284  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
-  assign \value_1$135  = { 1'h0, \$288  };
+  assign \value_1$141  = { 1'h0, \$285  };
   assign \tag.valid  = tag[0];
   assign \tag.first  = tag[1];
   assign \tag.last  = tag[2];
@@ -19868,6 +19715,23 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \beat_7.active  = beat_7[20];
   assign \beat_7.beat  = beat_7[22:21];
   assign \beat_7.present  = beat_7[24:23];
+  assign \beat_8.tag  = beat_8[19:0];
+  assign \beat_8.tag.valid  = beat_8[0];
+  assign \beat_8.tag.first  = beat_8[1];
+  assign \beat_8.tag.last  = beat_8[2];
+  assign \beat_8.tag.sum_first  = beat_8[3];
+  assign \beat_8.tag.sum_last  = beat_8[4];
+  assign \beat_8.tag.edge  = beat_8[6:5];
+  assign \beat_8.tag.level  = beat_8[8:7];
+  assign \beat_8.tag.row_level  = beat_8[10:9];
+  assign \beat_8.tag.sum_level  = beat_8[12:11];
+  assign \beat_8.tag.kernel  = beat_8[16:13];
+  assign \beat_8.tag.slot  = beat_8[17];
+  assign \beat_8.tag.first_tile  = beat_8[18];
+  assign \beat_8.tag.last_tile  = beat_8[19];
+  assign \beat_8.active  = beat_8[20];
+  assign \beat_8.beat  = beat_8[22:21];
+  assign \beat_8.present  = beat_8[24:23];
   assign \rows[0]  = rows[127:0];
   assign \rows[0][0]  = rows[15:0];
   assign \rows[0][1]  = rows[31:16];
@@ -19886,6 +19750,8 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \rows[1][5]  = rows[223:208];
   assign \rows[1][6]  = rows[239:224];
   assign \rows[1][7]  = rows[255:240];
+  assign \row_enables[0]  = row_enables[7:0];
+  assign \row_enables[1]  = row_enables[15:8];
   assign \write_tag.valid  = write_tag[0];
   assign \write_tag.first  = write_tag[1];
   assign \write_tag.last  = write_tag[2];
@@ -19899,14 +19765,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3708$0 ;
-  assign \totals[1]  = \port$3713$0 ;
-  assign \totals[2]  = \port$3718$0 ;
-  assign \totals[3]  = \port$3723$0 ;
-  assign \totals[4]  = \port$3728$0 ;
-  assign \totals[5]  = \port$3733$0 ;
-  assign \totals[6]  = \port$3738$0 ;
-  assign \totals[7]  = \port$3743$0 ;
+  assign \totals[0]  = \port$3669$0 ;
+  assign \totals[1]  = \port$3674$0 ;
+  assign \totals[2]  = \port$3679$0 ;
+  assign \totals[3]  = \port$3684$0 ;
+  assign \totals[4]  = \port$3689$0 ;
+  assign \totals[5]  = \port$3694$0 ;
+  assign \totals[6]  = \port$3699$0 ;
+  assign \totals[7]  = \port$3704$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -20017,25 +19883,6 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \other_rows[5]  = other_rows[95:80];
   assign \other_rows[6]  = other_rows[111:96];
   assign \other_rows[7]  = other_rows[127:112];
-  assign \beat_8.tag  = beat_8[19:0];
-  assign \beat_8.tag.valid  = beat_8[0];
-  assign \beat_8.tag.first  = beat_8[1];
-  assign \beat_8.tag.last  = beat_8[2];
-  assign \beat_8.tag.sum_first  = beat_8[3];
-  assign \beat_8.tag.sum_last  = beat_8[4];
-  assign \beat_8.tag.edge  = beat_8[6:5];
-  assign \beat_8.tag.level  = beat_8[8:7];
-  assign \beat_8.tag.row_level  = beat_8[10:9];
-  assign \beat_8.tag.sum_level  = beat_8[12:11];
-  assign \beat_8.tag.kernel  = beat_8[16:13];
-  assign \beat_8.tag.slot  = beat_8[17];
-  assign \beat_8.tag.first_tile  = beat_8[18];
-  assign \beat_8.tag.last_tile  = beat_8[19];
-  assign \beat_8.active  = beat_8[20];
-  assign \beat_8.beat  = beat_8[22:21];
-  assign \beat_8.present  = beat_8[24:23];
-  assign \row_enables[0]  = row_enables[7:0];
-  assign \row_enables[1]  = row_enables[15:8];
   assign \beat_9.tag  = beat_9[19:0];
   assign \beat_9.tag.valid  = beat_9[0];
   assign \beat_9.tag.first  = beat_9[1];
@@ -20055,6 +19902,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \beat_9.present  = beat_9[24:23];
   assign write_tag[0] = beat_7[20];
   assign write_tag[19:1] = beat_7[19:1];
+  assign row_enables[15] = \$149 ;
+  assign row_enables[14] = \$144 ;
+  assign row_enables[13] = \$139 ;
+  assign row_enables[12] = \$134 ;
+  assign row_enables[11] = \$129 ;
+  assign row_enables[10] = \$124 ;
+  assign row_enables[9] = \$119 ;
+  assign row_enables[8] = \$114 ;
+  assign row_enables[7] = \$105 ;
+  assign row_enables[6] = \$100 ;
+  assign row_enables[5] = \$95 ;
+  assign row_enables[4] = \$90 ;
+  assign row_enables[3] = \$85 ;
+  assign row_enables[2] = \$80 ;
+  assign row_enables[1] = \$75 ;
+  assign row_enables[0] = \$70 ;
   assign rows[255:240] = output_1_1;
   assign rows[239:224] = output_1_1;
   assign rows[223:208] = output_1_1;
@@ -20071,7 +19934,11 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign rows[47:32] = output_0_0;
   assign rows[31:16] = output_0_0;
   assign rows[15:0] = output_0_0;
-  assign writes_soon[1] = \$63 ;
+  assign word_enables[1] = \$109 ;
+  assign word_enables[0] = \$65 ;
+  assign writing[1] = \$107 ;
+  assign writing[0] = \$63 ;
+  assign writes_soon[1] = \$106 ;
   assign writes_soon[0] = \$62 ;
   assign first_beat[24:23] = { present_4, present_0 };
   assign first_beat[22:0] = entering[22:0];
@@ -20098,25 +19965,25 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3708$0 ,
   assign \$48  = { \$47 [17], \$47 [17:1] };
   assign \$60 [15] = \$46 [19];
   assign \$60 [14:0] = \$auto$rtlil.cc:3245:Not$10 ;
-  assign \$66  = 1'h0;
-  assign \$67  = \$65 ;
-  assign \$68  = 1'h0;
-  assign \$76  = \$75 ;
-  assign \$85  = { value_0_0[15], value_0_0 };
-  assign \$86  = { other_pending_0[15], other_pending_0, 2'h0 };
-  assign \$93  = \$92 ;
-  assign \$94  = 16'h0000;
-  assign \$95  = passed_0_0;
-  assign \$100  = 16'h0000;
-  assign \$101  = passed_1_0;
-  assign \$104  = \$103 ;
-  assign \$113  = { value_0_1[15], value_0_1 };
-  assign \$114  = { other_pending_4[15], other_pending_4, 2'h0 };
-  assign \$121  = \$120 ;
-  assign \$122  = 16'h0000;
-  assign \$123  = passed_0_1;
-  assign \$128  = 16'h0000;
-  assign \$129  = passed_1_1;
+  assign \$152  = 1'h0;
+  assign \$153  = \$151 ;
+  assign \$154  = 1'h0;
+  assign \$162  = \$161 ;
+  assign \$171  = { value_0_0[15], value_0_0 };
+  assign \$172  = { other_pending_0[15], other_pending_0, 2'h0 };
+  assign \$179  = \$178 ;
+  assign \$180  = 16'h0000;
+  assign \$181  = passed_0_0;
+  assign \$186  = 16'h0000;
+  assign \$187  = passed_1_0;
+  assign \$190  = \$189 ;
+  assign \$199  = { value_0_1[15], value_0_1 };
+  assign \$200  = { other_pending_4[15], other_pending_4, 2'h0 };
+  assign \$207  = \$206 ;
+  assign \$208  = 16'h0000;
+  assign \$209  = passed_0_1;
+  assign \$214  = 16'h0000;
+  assign \$215  = passed_1_1;
 endmodule
 
 module \core.slow_path.table_0_0 (rst, value_0, z, entry_1, clk);
@@ -24395,7 +24262,7 @@ module \core.slow_path.table_0_1 (rst, value_0, z, entry_1, clk);
   assign \$9  = { 5'h00, \$4 [15:5] };
 endmodule
 
-module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
+module \core.slow_write_0 (rst, trigger, level, kernel, row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$65  = 0;
   input rst;
   wire rst;
@@ -24407,8 +24274,6 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   wire [3:0] kernel;
   output [10:0] row;
   reg [10:0] row = 11'h000;
-  output here;
-  reg here = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -24420,7 +24285,6 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   reg \$15 ;
   reg [10:0] \$16 ;
   reg \$17 ;
-  reg \$18 ;
   reg [10:0] \$2 ;
   reg [10:0] \$3 ;
   reg [2:0] \$4 ;
@@ -24433,7 +24297,8 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg \bank$22  = 1'h0;
+  reg \bank$23  = 1'h0;
+  wire coming;
   reg [2:0] lane_step = 3'h0;
   reg [10:0] row_step_1;
   reg [10:0] row_step_2;
@@ -24469,9 +24334,7 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   always @(posedge clk)
     row <= \$16 ;
   always @(posedge clk)
-    \bank$22  <= \$17 ;
-  always @(posedge clk)
-    here <= \$18 ;
+    \bank$23  <= \$17 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
     (* full_case = 32'd1 *)
@@ -24639,7 +24502,7 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$17  = \bank$22 ;
+    \$17  = \bank$23 ;
     if (ahead) begin
       \$17  = bank;
     end
@@ -24647,19 +24510,10 @@ module \core.slow_write_0 (rst, trigger, level, kernel, row, here, clk);
       \$17  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$65 ) begin end
-    \$18  = here;
-    if (ahead) begin
-      \$18  = 1'h1;
-    end
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
+  assign coming = 1'h1;
 endmodule
 
-module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
+module \core.slow_write_1 (rst, trigger, level, kernel, row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$66  = 0;
   input rst;
   wire rst;
@@ -24671,8 +24525,6 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   wire [3:0] kernel;
   output [8:0] row;
   reg [8:0] row = 9'h000;
-  output here;
-  reg here = 1'h0;
   input clk;
   wire clk;
   wire \$1 ;
@@ -24684,7 +24536,6 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   reg \$15 ;
   reg [8:0] \$16 ;
   reg \$17 ;
-  reg \$18 ;
   reg [8:0] \$2 ;
   reg [8:0] \$3 ;
   reg [2:0] \$4 ;
@@ -24697,7 +24548,8 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   reg active = 1'h0;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg \bank$22  = 1'h0;
+  reg \bank$23  = 1'h0;
+  wire coming;
   reg [2:0] lane_step = 3'h0;
   reg [8:0] row_step_1;
   reg [8:0] row_step_2;
@@ -24733,9 +24585,7 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   always @(posedge clk)
     row <= \$16 ;
   always @(posedge clk)
-    \bank$22  <= \$17 ;
-  always @(posedge clk)
-    here <= \$18 ;
+    \bank$23  <= \$17 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
     (* full_case = 32'd1 *)
@@ -24903,7 +24753,7 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$17  = \bank$22 ;
+    \$17  = \bank$23 ;
     if (ahead) begin
       \$17  = bank;
     end
@@ -24911,16 +24761,7 @@ module \core.slow_write_1 (rst, trigger, level, kernel, row, here, clk);
       \$17  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$66 ) begin end
-    \$18  = here;
-    if (ahead) begin
-      \$18  = 1'h1;
-    end
-    if (rst) begin
-      \$18  = 1'h0;
-    end
-  end
+  assign coming = 1'h1;
 endmodule
 
 module \core.sum_accumulator (rst, word, first, total, clk);
@@ -25701,18 +25542,18 @@ module \core.sum_path (rst, clamped, tag, total, word_0, clamped_kernel, write_t
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, clk);
+module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4319$11 ;
-  wire [5:0] \port$4319$11 ;
+  input [5:0] \port$4269$11 ;
+  wire [5:0] \port$4269$11 ;
   output [1:0] active;
   reg [1:0] active = 2'h0;
-  output [2:0] \lane$15 ;
-  reg [2:0] \lane$15  = 3'h0;
+  output [2:0] \lane$19 ;
+  reg [2:0] \lane$19  = 3'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
   input clk;
@@ -25725,33 +25566,32 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   wire [10:0] \$14 ;
   wire [11:0] \$15 ;
   wire [11:0] \$16 ;
-  wire \$17 ;
-  wire \$18 ;
-  reg \$19 ;
-  reg [10:0] \$2 ;
-  reg \$20 ;
-  reg [10:0] \$21 ;
-  reg [10:0] \$22 ;
-  reg [2:0] \$23 ;
-  reg \$24 ;
-  reg [1:0] \$25 ;
-  reg [2:0] \$26 ;
-  reg [10:0] \$27 ;
-  reg \$28 ;
-  reg [1:0] \$29 ;
-  reg [10:0] \$3 ;
-  reg [2:0] \$4 ;
-  wire \$5 ;
-  wire \$6 ;
+  reg \$17 ;
+  reg \$18 ;
+  reg [10:0] \$19 ;
+  wire \$2 ;
+  reg [10:0] \$20 ;
+  reg [2:0] \$21 ;
+  reg \$22 ;
+  reg [1:0] \$23 ;
+  reg [1:0] \$24 ;
+  reg [2:0] \$25 ;
+  reg [10:0] \$26 ;
+  reg \$27 ;
+  wire \$3 ;
+  reg [10:0] \$4 ;
+  reg [10:0] \$5 ;
+  reg [2:0] \$6 ;
   wire [1:0] \$7 ;
   wire \$8 ;
   wire [4:0] \$9 ;
   reg [10:0] \$signal  = 11'h000;
   reg ahead = 1'h0;
   reg bank = 1'h0;
-  reg \bank$27  = 1'h0;
+  reg \bank$29  = 1'h0;
+  reg [1:0] \before  = 2'h0;
   reg chosen;
-  reg [1:0] here = 2'h0;
+  wire [1:0] coming;
   wire [3:0] kernel;
   wire [3:0] lane;
   reg [2:0] lane_step = 3'h0;
@@ -25770,10 +25610,11 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   reg [10:0] wrapped_step_2;
   reg [10:0] wrapped_step_3;
   assign \used$11  = trigger & used;
-  assign lane = \lane$15  + lane_step;
-  assign \$1  = \port$4319$11 [1:0] == 2'h3;
-  assign \$5  = ! bank;
-  assign \$7  = ahead ? { \$6 , \$5  } : 2'h0;
+  assign \$1  = ! bank;
+  assign coming = ahead ? { \$2 , \$1  } : \before ;
+  assign lane = \lane$19  + lane_step;
+  assign \$3  = \port$4269$11 [1:0] == 2'h3;
+  assign \$7  = ahead ? coming : 2'h0;
   assign \$8  = lane >= 4'h8;
   assign \$9  = lane - 4'h8;
   assign \$10  = \$8  ? \$9  : { 1'h0, lane };
@@ -25783,75 +25624,74 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   assign \$14  = \$13  ? wrapped_step : \$signal ;
   assign \$15  = row + \$14 ;
   assign \$16  = starts ? \$12  : \$15 ;
-  assign \$17  = ! bank;
   always @(posedge clk)
-    ahead <= \$19 ;
+    ahead <= \$17 ;
   always @(posedge clk)
-    starts <= \$20 ;
+    starts <= \$18 ;
   always @(posedge clk)
-    \$signal  <= \$21 ;
+    \$signal  <= \$19 ;
   always @(posedge clk)
-    wrapped_step <= \$22 ;
+    wrapped_step <= \$20 ;
   always @(posedge clk)
-    lane_step <= \$23 ;
+    lane_step <= \$21 ;
   always @(posedge clk)
-    bank <= \$24 ;
+    bank <= \$22 ;
   always @(posedge clk)
-    active <= \$25 ;
+    \before  <= \$23 ;
   always @(posedge clk)
-    \lane$15  <= \$26 ;
+    active <= \$24 ;
   always @(posedge clk)
-    row <= \$27 ;
+    \lane$19  <= \$25 ;
   always @(posedge clk)
-    \bank$27  <= \$28 ;
+    row <= \$26 ;
   always @(posedge clk)
-    here <= \$29 ;
+    \bank$29  <= \$27 ;
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4319$11 [1:0])
+    casez (\port$4269$11 [1:0])
       2'h0:
-          \$2  = 11'h000;
+          \$4  = 11'h000;
       2'h1:
-          \$2  = row_step_1;
+          \$4  = row_step_1;
       2'h2:
-          \$2  = row_step_2;
+          \$4  = row_step_2;
       2'h3:
-          \$2  = row_step_3;
+          \$4  = row_step_3;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4319$11 [1:0])
+    casez (\port$4269$11 [1:0])
       2'h0:
-          \$3  = wrapped_step_0;
+          \$5  = wrapped_step_0;
       2'h1:
-          \$3  = wrapped_step_1;
+          \$5  = wrapped_step_1;
       2'h2:
-          \$3  = wrapped_step_2;
+          \$5  = wrapped_step_2;
       2'h3:
-          \$3  = wrapped_step_3;
+          \$5  = wrapped_step_3;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4319$11 [1:0])
+    casez (\port$4269$11 [1:0])
       2'h0:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
       2'h1:
-          \$4  = lane_step_1;
+          \$6  = lane_step_1;
       2'h2:
-          \$4  = lane_step_2;
+          \$6  = lane_step_2;
       2'h3:
-          \$4  = 3'h0;
+          \$6  = 3'h0;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25859,7 +25699,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25867,7 +25707,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25879,7 +25719,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25889,7 +25729,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25897,7 +25737,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25905,7 +25745,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25917,7 +25757,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25925,7 +25765,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25933,7 +25773,7 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25941,102 +25781,98 @@ module \core.sum_write_0 (rst, trigger, \port$4319$11 , active, \lane$15 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4319$11 [5:2])
+    casez (\port$4269$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$19  = \used$11 ;
+    \$17  = \used$11 ;
     if (rst) begin
-      \$19  = 1'h0;
+      \$17  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$20  = \$1 ;
+    \$18  = \$3 ;
     if (rst) begin
-      \$20  = 1'h0;
+      \$18  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$21  = \$2 ;
+    \$19  = \$4 ;
     if (rst) begin
-      \$21  = 11'h000;
+      \$19  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$22  = \$3 ;
+    \$20  = \$5 ;
     if (rst) begin
-      \$22  = 11'h000;
+      \$20  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$23  = \$4 ;
+    \$21  = \$6 ;
     if (rst) begin
-      \$23  = 3'h0;
+      \$21  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$24  = chosen;
+    \$22  = chosen;
     if (rst) begin
-      \$24  = 1'h0;
+      \$22  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$25  = \$7 ;
+    \$23  = coming;
     if (rst) begin
-      \$25  = 2'h0;
+      \$23  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$26  = \lane$15 ;
+    \$24  = \$7 ;
+    if (rst) begin
+      \$24  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
+    \$25  = \lane$19 ;
     if (ahead) begin
-      \$26  = \$11 [2:0];
+      \$25  = \$11 [2:0];
     end
     if (rst) begin
-      \$26  = 3'h0;
+      \$25  = 3'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$27  = row;
+    \$26  = row;
     if (ahead) begin
-      \$27  = \$16 [10:0];
+      \$26  = \$16 [10:0];
     end
     if (rst) begin
-      \$27  = 11'h000;
+      \$26  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$28  = \bank$27 ;
+    \$27  = \bank$29 ;
     if (ahead) begin
-      \$28  = bank;
+      \$27  = bank;
     end
     if (rst) begin
-      \$28  = 1'h0;
+      \$27  = 1'h0;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
-    \$29  = here;
-    if (ahead) begin
-      \$29  = { \$18 , \$17  };
-    end
-    if (rst) begin
-      \$29  = 2'h0;
-    end
-  end
-  assign kernel = \port$4319$11 [5:2];
-  assign level = \port$4319$11 [1:0];
-  assign \$6  = bank;
-  assign \$18  = bank;
+  assign kernel = \port$4269$11 [5:2];
+  assign level = \port$4269$11 [1:0];
+  assign \$2  = bank;
 endmodule
