@@ -21,7 +21,9 @@ from catgrad_hw.simulate import tools
 def netlist_of(lanes: int, blocks: dict[str, int], luts: int = 0) -> bytes:
     """A netlist of multipliers, of blocks of banks by name, and of LUTs."""
     cells = {f"core.lane_{i}.multiplier.block": "MULT18X18D" for i in range(lanes)}
-    cells |= {f"core.bank_{bank}.block_{i}": "DP16KD" for bank, count in blocks.items() for i in range(count)}
+    for bank, count in blocks.items():
+        kind = "block" if bank.startswith("row") else "page"
+        cells |= {f"core.bank_{bank}.{kind}_{i}": "DP16KD" for i in range(count)}
     cells |= {f"core.bank_word18_0.block_{i}": "DP16KD" for i in range(3)}
     cells |= {f"core.cell_{i}": "LUT4" for i in range(luts)}
     return json.dumps(
@@ -84,7 +86,7 @@ def test_a_deep_bank_of_words_stands_side_by_side(size, lanes, row):
     """At the end of the block RAM; lanes are as many in each row as there is memory left beside it."""
     count = 50 if size == "85" else 20
     sites = sites_of(floorplan(netlist_of(lanes, {"row18_0": lanes // 2, "x": count}), f"LFE5U-{size}F"))
-    deep = [sites[f"core.bank_x.block_{i}"] for i in range(count)]
+    deep = [sites[f"core.bank_x.page_{i}"] for i in range(count)]
     assert {site.split("/")[1] for site in deep} == {f"Y{row}"}
     assert [column(site) for site in deep] == sorted(column(site) for site in deep)
     assert len(set(sites.values())) == len(sites) == lanes + lanes // 2 + count
@@ -134,19 +136,23 @@ def test_the_nearest_sites_are_the_best_of_all():
 
 
 @pytest.mark.fpga
-@pytest.mark.parametrize(("width", "depth", "blocks"), [(18, 512, 2), (18, 513, 4), (4, 4096, 4)])
-def test_cells_are_found_by_the_names_that_yosys_gives_them(tmp_path, width, depth, blocks):
-    """Rows of four words: in blocks of 512 x 36 or 1024 x 18, which are instances, or 4096 x 4, which Yosys makes."""
+@pytest.mark.parametrize(
+    ("name", "words", "width", "depth", "blocks"),
+    [("row18_0", 4, 18, 512, 2), ("row18_0", 4, 18, 513, 4), ("row18_0", 4, 4, 4096, 4), ("x", 1, 18, 18_000, 18)],
+)
+def test_cells_are_found_by_the_names_that_yosys_gives_them(tmp_path, name, words, width, depth, blocks):
+    """Rows of four words: in blocks of 512 x 36 or 1024 x 18, which are instances, or 4096 x 4, which Yosys makes; and
+    single words in many blocks."""
     if not tools.yosys().found:
         pytest.skip(f"needs Yosys: {tools.yosys().advice}")
     board = BOARDS["ulx3s-25f"]
     top = Module()
     core = top.submodules.core = Module()
-    bank = core.submodules.bank_row18_0 = BankMemory(Bank("row18_0", 4, width, depth))
+    bank = core.submodules[f"bank_{name}"] = BankMemory(Bank(name, words, width, depth, loader=words == 1))
     outputs = [bank.read_data]
     for i in range(4):
         lane = core.submodules[f"lane_{i}"] = Lane(18, 39)
-        top.d.comb += [lane.a.eq(bank.read_data[width * i :]), lane.b.eq(lane.a), lane.accumulate.eq(1)]
+        top.d.comb += [lane.a.eq(bank.read_data[width * (i % words) :]), lane.b.eq(lane.a), lane.accumulate.eq(1)]
         outputs.append(lane.total)
     inputs = [bank.read_address, bank.write_address, bank.write_data, bank.write_enable]
     (tmp_path / "top.il").write_text(

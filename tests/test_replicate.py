@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
@@ -13,7 +12,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal, signed
 
 from catgrad_hw.boards.description import BOARDS
-from catgrad_hw.boards.replicate import FEW, GROUP, MANY_SHARED, OUTPUTS, SHARED, replicated
+from catgrad_hw.boards.replicate import FEW, GROUP, OUTPUTS, SHARED, replicated
 from catgrad_hw.gateware.lanes import Lane
 from catgrad_hw.simulate import tools
 
@@ -132,32 +131,12 @@ def test_each_group_of_a_deep_banks_blocks_has_an_address_of_its_own(groups):
     cells = {"address": cell("TRELLIS_FF", DI=("input", 2), Q=("output", 3))}
     for i in blocks:
         data, factor, product = 10 + 3 * i, 11 + 3 * i, 12 + 3 * i
-        cells[f"core.bank_word18_0.block_{i}"] = cell("DP16KD", ADA=("input", 3), DOB=("output", data))
+        cells[f"core.bank_word18_0.page_{i}"] = cell("DP16KD", ADA=("input", 3), DOB=("output", data))
         cells[f"word_{i}"] = cell("LUT4", A=("input", data), Z=("output", factor))
         cells[f"core.lane_{i}.multiplier.block"] = cell("MULT18X18D", A=("input", factor), P=("output", product))
     found = cells_of(replicated(json.dumps({"modules": {"top": {"cells": cells, "netnames": {}}}}).encode()))
-    addresses = [found[f"core.bank_word18_0.block_{i}"]["connections"]["ADA"][0] for i in blocks]
+    addresses = [found[f"core.bank_word18_0.page_{i}"]["connections"]["ADA"][0] for i in blocks]
     assert [addresses.index(address) // GROUP for address in addresses] == [i // GROUP for i in blocks]
     registers = [cell for cell in found.values() if cell["type"] == "TRELLIS_FF"]
     assert sorted(register["connections"]["Q"][0] for register in registers) == sorted(set(addresses))
     assert {register["connections"]["DI"][0] for register in registers} == {2}
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-@pytest.mark.parametrize("width", [MANY_SHARED // (2 * GROUP), MANY_SHARED // (2 * GROUP) + 1])
-def test_what_resets_many_words_of_lanes_has_copies_for_them(width, elsewhere):
-    """A register resets ``width`` bits before each of 16 lanes; ``elsewhere``, one more bit, which no lane is near."""
-    cells = {"reset": cell("TRELLIS_FF", DI=("input", 2), Q=("output", 3))}
-    bits = itertools.count(10)
-    for lane, bit in itertools.product(range(2 * GROUP), range(width)):
-        word = next(bits)
-        cells[f"core.word_{lane}_{bit}"] = cell("TRELLIS_FF", LSR=("input", 3), Q=("output", word))
-        lanes = cells.setdefault(f"core.lane_{lane}.multiplier.block", cell("MULT18X18D", P=("output", next(bits))))
-        lanes["connections"].setdefault("A", []).append(word)
-        lanes["port_directions"]["A"] = "input"
-    if elsewhere:
-        cells["core.alone"] = cell("TRELLIS_FF", LSR=("input", 3), Q=("output", next(bits)))
-    found = cells_of(replicated(json.dumps({"modules": {"top": {"cells": cells, "netnames": {}}}}).encode()))
-    resets = [found[f"core.word_{i}_0"]["connections"]["LSR"][0] for i in range(2 * GROUP)]
-    few = elsewhere or width * 2 * GROUP <= MANY_SHARED
-    assert [resets.index(reset) for reset in resets] == [0 if few else i // GROUP * GROUP for i in range(2 * GROUP)]

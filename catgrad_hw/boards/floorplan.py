@@ -24,6 +24,9 @@ FILLED = 0.75
 DEEP = 8
 """Blocks of a bank of single words up to which the placer finds their places."""
 
+PAGES = r"bank_(\w+)\.page_(\d+)"
+"""How blocks of single words are called where they are several, and which they are."""
+
 ROW_COST = 0.5
 """What a row of distance is worth, in columns."""
 
@@ -85,12 +88,9 @@ def floorplan(netlist: bytes, chip: str) -> bytes:
 
 def _sites(cells: Mapping[str, Any], die: Die) -> dict[str, str]:
     lanes = lanes_of(cells)
-    banks: dict[str, list[str]] = {}
-    words: dict[str, list[str]] = {}
-    for (bank, _), name in sorted(numbered(cells, "DP16KD", r"bank_(\w+)\.(?:block_|memory\.0\.)(\d+)")):
-        (banks if bank.startswith("row") else words).setdefault(bank, []).append(name)
+    banks = _banks(cells, r"bank_(row\w+)\.(?:block_|memory\.0\.)(\d+)")
     memories = die.memories()
-    deep = _deep([names for names in words.values() if len(names) > DEEP], die)
+    deep = _deep([names for names in _banks(cells, PAGES).values() if len(names) > DEEP], die)
     free = [place for place in memories if place not in deep.values()]
     blocks = sum(map(len, banks.values()))
     if not lanes or len(lanes) > 4 * len(die.groups) * len(die.multiplier_rows) or blocks > len(free):
@@ -128,6 +128,14 @@ def numbered(cells: Mapping[str, Any], kind: str, pattern: str) -> list[tuple[tu
         if match:
             result.append((tuple(int(g) if g.isdigit() else g for g in match.groups()), name))
     return result
+
+
+def _banks(cells: Mapping[str, Any], pattern: str) -> dict[str, list[str]]:
+    """The blocks of each bank in their order, by a pattern of names."""
+    banks: dict[str, list[str]] = {}
+    for (bank, _), name in sorted(numbered(cells, "DP16KD", pattern)):
+        banks.setdefault(bank, []).append(name)
+    return banks
 
 
 def _deep(banks: Sequence[Sequence[str]], die: Die) -> dict[str, Place]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import networkx as nx
 
-from catgrad_hw.boards.floorplan import lanes_of, numbered
+from catgrad_hw.boards.floorplan import PAGES, lanes_of, numbered
 
 GROUP = 8
 """Lanes, or blocks of a bank of single words, that share a copy."""
@@ -28,11 +28,7 @@ FEW_URGENT = {"LUT4": 16, "TRELLIS_FF": 8}
 """The same for what drives memory, and for registers of copies of a LUT, whose own connections follow in the cycle."""
 
 SHARED = {"CE", "LSR"}
-"""What the flip-flops of a tile share: with several nets for it, fewer of them fit together."""
-
-MANY_SHARED = 512
-"""Such connections beyond which a register has copies for these, too, if all that it drives is near lanes: what resets
-everything is not."""
+"""What the flip-flops of a tile share: with several nets for it, fewer of them fit together, or can be routed."""
 
 LOCAL = 16
 """Connections up to which a net keeps cells together."""
@@ -63,8 +59,6 @@ def replicated(netlist: bytes) -> bytes:
         if cell["type"] not in OUTPUTS:
             continue
         pins = [pin for pin in nets.sinks[bit] if pin[1] not in SHARED]
-        if cell["type"] == "TRELLIS_FF" and len(nets.sinks[bit]) - len(pins) > MANY_SHARED:
-            pins = nets.sinks[bit] if all(pin[0] in nearest for pin in nets.sinks[bit]) else pins
         groups = defaultdict(list)
         for pin in pins:
             groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
@@ -146,7 +140,7 @@ def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, tuple[str, int]
         if len(nets.sinks[bit]) <= LOCAL:
             graph.add_edges_from((driver, sink) for sink, _, _ in nets.sinks[bit])
     anchors = {name: ("lanes", number // GROUP) for number, name in enumerate(lanes_of(cells))}
-    for (bank, number), name in numbered(cells, "DP16KD", r"bank_(?!row)(\w+)\.block_(\d+)"):
+    for (bank, number), name in numbered(cells, "DP16KD", PAGES):
         anchors[name] = (bank, number // GROUP)
     paths = nx.multi_source_dijkstra_path(graph, [name for name in anchors if name in graph])
     return {cell: anchors[path[0]] for cell, path in paths.items()}

@@ -39,20 +39,24 @@ def saturated(m, value, width, name):
     return saturated_for(m, value, fixed(width), name)
 
 
-def saturated_for(m, value, width, name):
-    """:func:`saturated` to the width that the :class:`Choice` ``width`` makes. The result has the widest."""
+def saturated_for(m, value, width, name, cleared=None):
+    """:func:`saturated` to the width that the :class:`Choice` ``width`` makes; 0 where it is ``cleared``. The result
+    has the widest."""
     clamped = Signal(name=f"{name}_clamped")
     m.d.comb += clamped.eq(width.of(lambda bits: ~alike(value[bits - 1 :]) if bits < len(value) else Const(0)))
-    return bounded(m, value, width, clamped, value[-1], name), clamped
+    return bounded(m, value, width, clamped, value[-1], name, cleared), clamped
 
 
-def bounded(m, value, width, outside, negative, name):
-    """``value``; or where it is ``outside``, the bound of the chosen width on the side that ``negative`` tells: one
-    place in which a bit may be replaced, whatever the choice."""
+def bounded(m, value, width, outside, negative, name, cleared=None):
+    """``value``; or where it is ``outside``, the bound of the chosen width on the side that ``negative`` tells, and
+    where it is ``cleared``, 0: one place in which a bit may be replaced, whatever the choice."""
     widest = max(width.values)
     greatest, result = Signal(widest, name=f"{name}_greatest"), Signal(signed(widest), name=f"{name}_saturated")
     m.d.comb += greatest.eq(width.of(lambda bits: Const((1 << (bits - 1)) - 1, widest)))
-    m.d.comb += result.eq(Mux(outside, greatest ^ negative.replicate(widest), value))
+    bound = greatest ^ negative.replicate(widest)
+    if cleared is not None:
+        outside, bound = outside | cleared, Mux(cleared, 0, bound)
+    m.d.comb += result.eq(Mux(outside, bound, value))
     return result
 
 

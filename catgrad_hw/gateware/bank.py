@@ -66,8 +66,8 @@ class BankMemory(Component):
         ]
         in_blocks = [word for word in range(bank.words) if word not in in_luts]
         if in_blocks and is_instance(bank, platform):
-            for number, block in enumerate(self._ecp5(m, in_blocks)):
-                m.submodules[f"block_{number}"] = block
+            for name, block in self._ecp5(m, in_blocks):
+                m.submodules[name] = block
         elif in_blocks:
             self._words(m, in_blocks, *self._memory(m, "memory", "block", in_blocks))
         if in_luts and bank.depth == 1:
@@ -133,8 +133,8 @@ class BankMemory(Component):
         return row
 
     def _ecp5(self, m, words):
-        """Blocks which port A writes and port B reads, of some words. Where they have too few rows, there are several
-        pages of them, side by side."""
+        """Blocks which port A writes and port B reads, of some words, and their names. Where they have too few rows,
+        there are several pages of them, side by side."""
         bank = self.bank
         width, _ = port(len(words), bank.width, bank.depth, "ecp5")
         low_bits = (width // BYTE - 1).bit_length() + 3
@@ -157,7 +157,8 @@ class BankMemory(Component):
         ]
         stored = [Signal(len(self.read_data), name=f"page_{page}") for page in pages]
         per_block = width // BYTE
-        for first in range(0, len(columns), per_block):
+        kind = "page" if len(pages) > 1 and bank.words == 1 else "block"
+        for number, first in enumerate(range(0, len(columns), per_block)):
             enables, data_in, data_out = [], [], []
             for word, page, bits in columns[first : first + per_block]:
                 enables.append(writes[word][page])
@@ -166,7 +167,8 @@ class BankMemory(Component):
                 unused = BYTE - len(bits)
                 data_in += [Const(0)] * unused
                 data_out += [Signal() for _ in range(unused)]
-            yield self._dp16kd(width, low_bits, enables, address[:row_bits], data_in, data_out)
+            block = self._dp16kd(width, low_bits, enables, address[:row_bits], data_in, data_out)
+            yield f"{kind}_{number}", block
         if len(pages) > 1:
             page, chosen = Signal(range(len(pages))), Signal(len(pages))
             with m.If(~self.hold):

@@ -136,16 +136,16 @@ class FullPath(Component):
                         adder.alone.eq(~updates_now),
                     ]
                     changed = Signal(signed(adder.width), name=f"changed_{name}", reset_less=True)
-                    m.d.sync += changed.eq(Mux(self.loading, 0, adder.sum) if loads else adder.sum)
-                clamped, flag = saturated_for(m, changed, width, f"lane_{name}")
-                kept = ~absent[lane] & (counted[lane] | loading)
+                    m.d.sync += changed.eq(adder.sum)
+                clamped, flag = saturated_for(m, changed, width, f"lane_{name}", loading if loads else None)
+                means = counted[lane]
                 if rectifies:
-                    kept &= ~(rectified & changed[-1])
+                    means &= ~(rectified & changed[-1])
+                kept = ~absent[lane] & (means | loading)
                 word = Signal(signed(self.width), name=f"word_{name}", reset_less=True)
                 flagged = Signal(name=f"flag_{name}")
                 m.d.sync += flagged.eq(flag & kept & once & working[saturated_at + 1])
                 if loads:
-                    # What is narrowed is 0 then.
                     m.d.sync += word.eq(Mux(kept, clamped | self.loaded[lane // GROUP], 0))
                 else:
                     m.d.sync += word.eq(Mux(kept, clamped, 0))

@@ -2317,7 +2317,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3319$0 (\word$412 ),
+    .\port$3327$0 (\word$412 ),
     .\port$429$0 (\$258 ),
     .\port$432$0 (\$261 ),
     .\port$435$0 (\$264 ),
@@ -2333,7 +2333,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3319$0 (\word$412 ),
+    .\port$3327$0 (\word$412 ),
     .\port$453$0 (\$282 ),
     .\port$456$0 (\$285 ),
     .\port$459$0 (\$288 ),
@@ -2404,23 +2404,23 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clamped_kernel(clamped_kernel),
     .clk(clk),
     .loaded(parameter_0),
-    .loading(loading),
-    .\port$3017$0 (old_row_0),
-    .\port$3019$0 (old_row_1),
-    .\port$3021$0 (old_row_2),
-    .\port$3023$0 (old_row_3),
-    .\port$3025$0 (old_row_4),
-    .\port$3027$0 (old_row_5),
-    .\port$3029$0 (old_row_6),
-    .\port$3031$0 (old_row_7),
-    .\port$3669$0 (total),
-    .\port$3674$0 (\total$280 ),
-    .\port$3679$0 (\total$281 ),
-    .\port$3684$0 (\total$282 ),
-    .\port$3689$0 (\total$283 ),
-    .\port$3694$0 (\total$284 ),
-    .\port$3699$0 (\total$285 ),
-    .\port$3704$0 (\total$286 ),
+    .\loading$159 (loading),
+    .\port$3025$0 (old_row_0),
+    .\port$3027$0 (old_row_1),
+    .\port$3029$0 (old_row_2),
+    .\port$3031$0 (old_row_3),
+    .\port$3033$0 (old_row_4),
+    .\port$3035$0 (old_row_5),
+    .\port$3037$0 (old_row_6),
+    .\port$3039$0 (old_row_7),
+    .\port$3677$0 (total),
+    .\port$3682$0 (\total$280 ),
+    .\port$3687$0 (\total$281 ),
+    .\port$3692$0 (\total$282 ),
+    .\port$3697$0 (\total$283 ),
+    .\port$3702$0 (\total$284 ),
+    .\port$3707$0 (\total$285 ),
+    .\port$3712$0 (\total$286 ),
     .rows(\words$312 ),
     .rst(rst),
     .tag(tag_8),
@@ -2439,7 +2439,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2448,7 +2448,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$248 ),
     .b(\b$249 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$304 ),
     .rst(rst),
     .total(\total$280 )
@@ -2457,7 +2457,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$252 ),
     .b(\b$253 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$305 ),
     .rst(rst),
     .total(\total$281 )
@@ -2466,7 +2466,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$256 ),
     .b(\b$257 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$306 ),
     .rst(rst),
     .total(\total$282 )
@@ -2475,7 +2475,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$260 ),
     .b(\b$261 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$307 ),
     .rst(rst),
     .total(\total$283 )
@@ -2484,7 +2484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$264 ),
     .b(\b$265 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$308 ),
     .rst(rst),
     .total(\total$284 )
@@ -2493,7 +2493,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$268 ),
     .b(\b$269 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$309 ),
     .rst(rst),
     .total(\total$285 )
@@ -2502,7 +2502,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$272 ),
     .b(\b$273 ),
     .clk(clk),
-    .\port$3003$0 (tag_8[1:0]),
+    .\port$3011$0 (tag_8[1:0]),
     .product(\product$310 ),
     .rst(rst),
     .total(\total$286 )
@@ -2543,14 +2543,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3672$0 (product),
-    .\port$3677$0 (\product$304 ),
-    .\port$3682$0 (\product$305 ),
-    .\port$3687$0 (\product$306 ),
-    .\port$3692$0 (\product$307 ),
-    .\port$3697$0 (\product$308 ),
-    .\port$3702$0 (\product$309 ),
-    .\port$3707$0 (\product$310 ),
+    .\port$3680$0 (product),
+    .\port$3685$0 (\product$304 ),
+    .\port$3690$0 (\product$305 ),
+    .\port$3695$0 (\product$306 ),
+    .\port$3700$0 (\product$307 ),
+    .\port$3705$0 (\product$308 ),
+    .\port$3710$0 (\product$309 ),
+    .\port$3715$0 (\product$310 ),
     .rst(rst),
     .sum_2_0(sum)
   );
@@ -2618,14 +2618,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$346 ),
-    .\port$3669$0 (total),
-    .\port$3674$0 (\total$280 ),
-    .\port$3679$0 (\total$281 ),
-    .\port$3684$0 (\total$282 ),
-    .\port$3689$0 (\total$283 ),
-    .\port$3694$0 (\total$284 ),
-    .\port$3699$0 (\total$285 ),
-    .\port$3704$0 (\total$286 ),
+    .\port$3677$0 (total),
+    .\port$3682$0 (\total$280 ),
+    .\port$3687$0 (\total$281 ),
+    .\port$3692$0 (\total$282 ),
+    .\port$3697$0 (\total$283 ),
+    .\port$3702$0 (\total$284 ),
+    .\port$3707$0 (\total$285 ),
+    .\port$3712$0 (\total$286 ),
     .row_enables(row_enables),
     .rows(\rows$430 ),
     .rst(rst),
@@ -2675,7 +2675,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .active(\active$431 ),
     .clk(clk),
     .\lane$19 (\lane$436 ),
-    .\port$4269$11 (\write_tag$378 [16:11]),
+    .\port$4277$11 (\write_tag$378 [16:11]),
     .row(\row$432 ),
     .rst(rst),
     .trigger(\write_tag$378 [0])
@@ -8148,7 +8148,7 @@ module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3319$0 , write__addr, clk);
+module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3327$0 , write__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
@@ -8172,8 +8172,8 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3319$0 ;
-  wire [15:0] \port$3319$0 ;
+  input [15:0] \port$3327$0 ;
+  wire [15:0] \port$3327$0 ;
   input [6:0] write__addr;
   wire [6:0] write__addr;
   input clk;
@@ -8273,21 +8273,21 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   end
   always @(posedge clk) begin
     if (\port$429$0 )
-      memory[write__addr][15:0] <= \port$3319$0 ;
+      memory[write__addr][15:0] <= \port$3327$0 ;
     if (\port$432$0 )
-      memory[write__addr][31:16] <= \port$3319$0 ;
+      memory[write__addr][31:16] <= \port$3327$0 ;
     if (\port$435$0 )
-      memory[write__addr][47:32] <= \port$3319$0 ;
+      memory[write__addr][47:32] <= \port$3327$0 ;
     if (\port$438$0 )
-      memory[write__addr][63:48] <= \port$3319$0 ;
+      memory[write__addr][63:48] <= \port$3327$0 ;
     if (\port$441$0 )
-      memory[write__addr][79:64] <= \port$3319$0 ;
+      memory[write__addr][79:64] <= \port$3327$0 ;
     if (\port$444$0 )
-      memory[write__addr][95:80] <= \port$3319$0 ;
+      memory[write__addr][95:80] <= \port$3327$0 ;
     if (\port$447$0 )
-      memory[write__addr][111:96] <= \port$3319$0 ;
+      memory[write__addr][111:96] <= \port$3327$0 ;
     if (\port$450$0 )
-      memory[write__addr][127:112] <= \port$3319$0 ;
+      memory[write__addr][127:112] <= \port$3327$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8304,8 +8304,8 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
-  assign write_data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write__data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
+  assign write_data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
   assign write__en = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign write_enable = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign hold = 1'h0;
@@ -8315,7 +8315,7 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3319$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3327$0 , write__addr, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
@@ -8337,8 +8337,8 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   wire \port$474$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3319$0 ;
-  wire [15:0] \port$3319$0 ;
+  input [15:0] \port$3327$0 ;
+  wire [15:0] \port$3327$0 ;
   input [5:0] write__addr;
   wire [5:0] write__addr;
   input [5:0] read__addr;
@@ -8421,21 +8421,21 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   end
   always @(posedge clk) begin
     if (\port$453$0 )
-      memory[write__addr][15:0] <= \port$3319$0 ;
+      memory[write__addr][15:0] <= \port$3327$0 ;
     if (\port$456$0 )
-      memory[write__addr][31:16] <= \port$3319$0 ;
+      memory[write__addr][31:16] <= \port$3327$0 ;
     if (\port$459$0 )
-      memory[write__addr][47:32] <= \port$3319$0 ;
+      memory[write__addr][47:32] <= \port$3327$0 ;
     if (\port$462$0 )
-      memory[write__addr][63:48] <= \port$3319$0 ;
+      memory[write__addr][63:48] <= \port$3327$0 ;
     if (\port$465$0 )
-      memory[write__addr][79:64] <= \port$3319$0 ;
+      memory[write__addr][79:64] <= \port$3327$0 ;
     if (\port$468$0 )
-      memory[write__addr][95:80] <= \port$3319$0 ;
+      memory[write__addr][95:80] <= \port$3327$0 ;
     if (\port$471$0 )
-      memory[write__addr][111:96] <= \port$3319$0 ;
+      memory[write__addr][111:96] <= \port$3327$0 ;
     if (\port$474$0 )
-      memory[write__addr][127:112] <= \port$3319$0 ;
+      memory[write__addr][127:112] <= \port$3327$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8452,8 +8452,8 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
     end
   end
   assign write_address = write__addr;
-  assign write__data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
-  assign write_data = { \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0 , \port$3319$0  };
+  assign write__data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
+  assign write_data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
   assign write__en = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign write_enable = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign hold = 1'h0;
@@ -9594,21 +9594,13 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \port$3023$0 , \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , loading, loaded, \port$3669$0 , \port$3674$0 , \port$3679$0 , \port$3684$0 , \port$3689$0 , \port$3694$0 , \port$3699$0 , \port$3704$0 , rows
+module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , \port$3033$0 , \port$3035$0 , \port$3037$0 , \port$3039$0 , \loading$159 , loaded, \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , rows
 , write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3017$0 ;
-  wire [23:0] \port$3017$0 ;
-  input [23:0] \port$3019$0 ;
-  wire [23:0] \port$3019$0 ;
-  input [23:0] \port$3021$0 ;
-  wire [23:0] \port$3021$0 ;
-  input [23:0] \port$3023$0 ;
-  wire [23:0] \port$3023$0 ;
   input [23:0] \port$3025$0 ;
   wire [23:0] \port$3025$0 ;
   input [23:0] \port$3027$0 ;
@@ -9617,26 +9609,34 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire [23:0] \port$3029$0 ;
   input [23:0] \port$3031$0 ;
   wire [23:0] \port$3031$0 ;
-  input loading;
-  wire loading;
+  input [23:0] \port$3033$0 ;
+  wire [23:0] \port$3033$0 ;
+  input [23:0] \port$3035$0 ;
+  wire [23:0] \port$3035$0 ;
+  input [23:0] \port$3037$0 ;
+  wire [23:0] \port$3037$0 ;
+  input [23:0] \port$3039$0 ;
+  wire [23:0] \port$3039$0 ;
+  input \loading$159 ;
+  wire \loading$159 ;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3669$0 ;
-  wire [35:0] \port$3669$0 ;
-  input [35:0] \port$3674$0 ;
-  wire [35:0] \port$3674$0 ;
-  input [35:0] \port$3679$0 ;
-  wire [35:0] \port$3679$0 ;
-  input [35:0] \port$3684$0 ;
-  wire [35:0] \port$3684$0 ;
-  input [35:0] \port$3689$0 ;
-  wire [35:0] \port$3689$0 ;
-  input [35:0] \port$3694$0 ;
-  wire [35:0] \port$3694$0 ;
-  input [35:0] \port$3699$0 ;
-  wire [35:0] \port$3699$0 ;
-  input [35:0] \port$3704$0 ;
-  wire [35:0] \port$3704$0 ;
+  input [35:0] \port$3677$0 ;
+  wire [35:0] \port$3677$0 ;
+  input [35:0] \port$3682$0 ;
+  wire [35:0] \port$3682$0 ;
+  input [35:0] \port$3687$0 ;
+  wire [35:0] \port$3687$0 ;
+  input [35:0] \port$3692$0 ;
+  wire [35:0] \port$3692$0 ;
+  input [35:0] \port$3697$0 ;
+  wire [35:0] \port$3697$0 ;
+  input [35:0] \port$3702$0 ;
+  wire [35:0] \port$3702$0 ;
+  input [35:0] \port$3707$0 ;
+  wire [35:0] \port$3707$0 ;
+  input [35:0] \port$3712$0 ;
+  wire [35:0] \port$3712$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -9650,12 +9650,12 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire [35:0] \$1 ;
   wire [35:0] \$10 ;
   wire \$100 ;
-  wire [25:0] \$101 ;
-  wire [26:0] \$102 ;
+  wire \$101 ;
+  wire \$102 ;
   wire \$103 ;
   wire \$104 ;
-  wire \$105 ;
-  wire \$106 ;
+  wire [25:0] \$105 ;
+  wire [26:0] \$106 ;
   wire \$107 ;
   wire \$108 ;
   wire \$109 ;
@@ -9663,78 +9663,78 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$110 ;
   wire \$111 ;
   wire \$112 ;
-  wire [23:0] \$113 ;
-  wire [26:0] \$114 ;
-  wire [35:0] \$115 ;
-  wire [35:0] \$116 ;
-  wire [35:0] \$117 ;
-  wire [35:0] \$118 ;
-  wire [35:0] \$119 ;
+  wire \$113 ;
+  wire \$114 ;
+  wire \$115 ;
+  wire \$116 ;
+  wire \$117 ;
+  wire [23:0] \$118 ;
+  wire [23:0] \$119 ;
   wire [27:0] \$12 ;
-  wire [35:0] \$120 ;
+  wire [26:0] \$120 ;
   wire [35:0] \$121 ;
   wire [35:0] \$122 ;
   wire [35:0] \$123 ;
   wire [35:0] \$124 ;
   wire [35:0] \$125 ;
-  wire [27:0] \$126 ;
-  wire [27:0] \$127 ;
-  wire \$128 ;
-  wire \$129 ;
+  wire [35:0] \$126 ;
+  wire [35:0] \$127 ;
+  wire [35:0] \$128 ;
+  wire [35:0] \$129 ;
   wire [27:0] \$13 ;
-  wire \$130 ;
-  wire \$131 ;
-  wire \$132 ;
-  wire \$133 ;
+  wire [35:0] \$130 ;
+  wire [35:0] \$131 ;
+  wire [27:0] \$132 ;
+  wire [27:0] \$133 ;
   wire \$134 ;
   wire \$135 ;
   wire \$136 ;
   wire \$137 ;
   wire \$138 ;
-  wire [25:0] \$139 ;
+  wire \$139 ;
   wire \$14 ;
-  wire [26:0] \$140 ;
+  wire \$140 ;
   wire \$141 ;
   wire \$142 ;
   wire \$143 ;
   wire \$144 ;
-  wire \$145 ;
-  wire \$146 ;
+  wire [25:0] \$145 ;
+  wire [26:0] \$146 ;
   wire \$147 ;
   wire \$148 ;
   wire \$149 ;
   wire \$15 ;
   wire \$150 ;
-  wire [23:0] \$151 ;
-  wire [26:0] \$152 ;
-  wire [35:0] \$153 ;
-  wire [35:0] \$154 ;
-  wire [35:0] \$155 ;
-  wire [35:0] \$156 ;
-  wire [35:0] \$157 ;
-  wire [35:0] \$158 ;
-  wire [35:0] \$159 ;
+  wire \$151 ;
+  wire \$152 ;
+  wire \$153 ;
+  wire \$154 ;
+  wire \$155 ;
+  wire \$156 ;
+  wire \$157 ;
+  wire [23:0] \$158 ;
+  wire [23:0] \$159 ;
   wire \$16 ;
-  wire [35:0] \$160 ;
+  wire [26:0] \$160 ;
   wire [35:0] \$161 ;
   wire [35:0] \$162 ;
   wire [35:0] \$163 ;
-  wire [27:0] \$164 ;
-  wire [27:0] \$165 ;
-  wire \$166 ;
-  wire \$167 ;
-  wire \$168 ;
-  wire \$169 ;
+  wire [35:0] \$164 ;
+  wire [35:0] \$165 ;
+  wire [35:0] \$166 ;
+  wire [35:0] \$167 ;
+  wire [35:0] \$168 ;
+  wire [35:0] \$169 ;
   wire \$17 ;
-  wire \$170 ;
-  wire \$171 ;
-  wire \$172 ;
-  wire \$173 ;
+  wire [35:0] \$170 ;
+  wire [35:0] \$171 ;
+  wire [27:0] \$172 ;
+  wire [27:0] \$173 ;
   wire \$174 ;
   wire \$175 ;
   wire \$176 ;
-  wire [25:0] \$177 ;
-  wire [26:0] \$178 ;
+  wire \$177 ;
+  wire \$178 ;
   wire \$179 ;
   wire \$18 ;
   wire \$180 ;
@@ -9742,42 +9742,42 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$182 ;
   wire \$183 ;
   wire \$184 ;
-  wire \$185 ;
-  wire \$186 ;
+  wire [25:0] \$185 ;
+  wire [26:0] \$186 ;
   wire \$187 ;
   wire \$188 ;
-  wire [23:0] \$189 ;
+  wire \$189 ;
   wire \$19 ;
-  wire [26:0] \$190 ;
-  wire [35:0] \$191 ;
-  wire [35:0] \$192 ;
-  wire [35:0] \$193 ;
-  wire [35:0] \$194 ;
-  wire [35:0] \$195 ;
-  wire [35:0] \$196 ;
-  wire [35:0] \$197 ;
-  wire [35:0] \$198 ;
-  wire [35:0] \$199 ;
+  wire \$190 ;
+  wire \$191 ;
+  wire \$192 ;
+  wire \$193 ;
+  wire \$194 ;
+  wire \$195 ;
+  wire \$196 ;
+  wire \$197 ;
+  wire [23:0] \$198 ;
+  wire [23:0] \$199 ;
   wire [35:0] \$2 ;
   wire \$20 ;
-  wire [35:0] \$200 ;
+  wire [26:0] \$200 ;
   wire [35:0] \$201 ;
-  wire [27:0] \$202 ;
-  wire [27:0] \$203 ;
-  wire \$204 ;
-  wire \$205 ;
-  wire \$206 ;
-  wire \$207 ;
-  wire \$208 ;
-  wire \$209 ;
+  wire [35:0] \$202 ;
+  wire [35:0] \$203 ;
+  wire [35:0] \$204 ;
+  wire [35:0] \$205 ;
+  wire [35:0] \$206 ;
+  wire [35:0] \$207 ;
+  wire [35:0] \$208 ;
+  wire [35:0] \$209 ;
   wire \$21 ;
-  wire \$210 ;
-  wire \$211 ;
-  wire \$212 ;
-  wire \$213 ;
+  wire [35:0] \$210 ;
+  wire [35:0] \$211 ;
+  wire [27:0] \$212 ;
+  wire [27:0] \$213 ;
   wire \$214 ;
-  wire [25:0] \$215 ;
-  wire [26:0] \$216 ;
+  wire \$215 ;
+  wire \$216 ;
   wire \$217 ;
   wire \$218 ;
   wire \$219 ;
@@ -9787,39 +9787,39 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$222 ;
   wire \$223 ;
   wire \$224 ;
-  wire \$225 ;
-  wire \$226 ;
-  wire [23:0] \$227 ;
-  wire [26:0] \$228 ;
-  wire [35:0] \$229 ;
+  wire [25:0] \$225 ;
+  wire [26:0] \$226 ;
+  wire \$227 ;
+  wire \$228 ;
+  wire \$229 ;
   wire \$23 ;
-  wire [35:0] \$230 ;
-  wire [35:0] \$231 ;
-  wire [35:0] \$232 ;
-  wire [35:0] \$233 ;
-  wire [35:0] \$234 ;
-  wire [35:0] \$235 ;
-  wire [35:0] \$236 ;
-  wire [35:0] \$237 ;
-  wire [35:0] \$238 ;
-  wire [35:0] \$239 ;
+  wire \$230 ;
+  wire \$231 ;
+  wire \$232 ;
+  wire \$233 ;
+  wire \$234 ;
+  wire \$235 ;
+  wire \$236 ;
+  wire \$237 ;
+  wire [23:0] \$238 ;
+  wire [23:0] \$239 ;
   wire \$24 ;
-  wire [27:0] \$240 ;
-  wire [27:0] \$241 ;
-  wire \$242 ;
-  wire \$243 ;
-  wire \$244 ;
-  wire \$245 ;
-  wire \$246 ;
-  wire \$247 ;
-  wire \$248 ;
-  wire \$249 ;
+  wire [26:0] \$240 ;
+  wire [35:0] \$241 ;
+  wire [35:0] \$242 ;
+  wire [35:0] \$243 ;
+  wire [35:0] \$244 ;
+  wire [35:0] \$245 ;
+  wire [35:0] \$246 ;
+  wire [35:0] \$247 ;
+  wire [35:0] \$248 ;
+  wire [35:0] \$249 ;
   wire [25:0] \$25 ;
-  wire \$250 ;
-  wire \$251 ;
-  wire \$252 ;
-  wire [25:0] \$253 ;
-  wire [26:0] \$254 ;
+  wire [35:0] \$250 ;
+  wire [35:0] \$251 ;
+  wire [27:0] \$252 ;
+  wire [27:0] \$253 ;
+  wire \$254 ;
   wire \$255 ;
   wire \$256 ;
   wire \$257 ;
@@ -9831,38 +9831,38 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$262 ;
   wire \$263 ;
   wire \$264 ;
-  wire [23:0] \$265 ;
+  wire [25:0] \$265 ;
   wire [26:0] \$266 ;
-  wire [35:0] \$267 ;
-  wire [35:0] \$268 ;
-  wire [35:0] \$269 ;
+  wire \$267 ;
+  wire \$268 ;
+  wire \$269 ;
   wire \$27 ;
-  wire [35:0] \$270 ;
-  wire [35:0] \$271 ;
-  wire [35:0] \$272 ;
-  wire [35:0] \$273 ;
-  wire [35:0] \$274 ;
-  wire [35:0] \$275 ;
-  wire [35:0] \$276 ;
-  wire [35:0] \$277 ;
-  wire [27:0] \$278 ;
-  wire [27:0] \$279 ;
+  wire \$270 ;
+  wire \$271 ;
+  wire \$272 ;
+  wire \$273 ;
+  wire \$274 ;
+  wire \$275 ;
+  wire \$276 ;
+  wire \$277 ;
+  wire [23:0] \$278 ;
+  wire [23:0] \$279 ;
   wire \$28 ;
-  wire \$280 ;
-  wire \$281 ;
-  wire \$282 ;
-  wire \$283 ;
-  wire \$284 ;
-  wire \$285 ;
-  wire \$286 ;
-  wire \$287 ;
-  wire \$288 ;
-  wire \$289 ;
+  wire [26:0] \$280 ;
+  wire [35:0] \$281 ;
+  wire [35:0] \$282 ;
+  wire [35:0] \$283 ;
+  wire [35:0] \$284 ;
+  wire [35:0] \$285 ;
+  wire [35:0] \$286 ;
+  wire [35:0] \$287 ;
+  wire [35:0] \$288 ;
+  wire [35:0] \$289 ;
   wire \$29 ;
-  wire \$290 ;
-  wire [25:0] \$291 ;
-  wire [26:0] \$292 ;
-  wire \$293 ;
+  wire [35:0] \$290 ;
+  wire [35:0] \$291 ;
+  wire [27:0] \$292 ;
+  wire [27:0] \$293 ;
   wire \$294 ;
   wire \$295 ;
   wire \$296 ;
@@ -9874,10 +9874,10 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$300 ;
   wire \$301 ;
   wire \$302 ;
-  wire [23:0] \$303 ;
-  wire [26:0] \$304 ;
-  wire [26:0] \$305 ;
-  wire \$306 ;
+  wire \$303 ;
+  wire \$304 ;
+  wire [25:0] \$305 ;
+  wire [26:0] \$306 ;
   wire \$307 ;
   wire \$308 ;
   wire \$309 ;
@@ -9889,11 +9889,11 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$314 ;
   wire \$315 ;
   wire \$316 ;
-  wire [23:0] \$317 ;
+  wire \$317 ;
   wire [23:0] \$318 ;
-  wire [26:0] \$319 ;
+  wire [23:0] \$319 ;
   wire \$32 ;
-  wire \$320 ;
+  wire [26:0] \$320 ;
   wire \$321 ;
   wire \$322 ;
   wire \$323 ;
@@ -9902,12 +9902,12 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$326 ;
   wire \$327 ;
   wire \$328 ;
-  wire [23:0] \$329 ;
+  wire \$329 ;
   wire \$33 ;
-  wire [23:0] \$330 ;
-  wire [26:0] \$331 ;
-  wire \$332 ;
-  wire \$333 ;
+  wire \$330 ;
+  wire \$331 ;
+  wire [23:0] \$332 ;
+  wire [23:0] \$333 ;
   wire \$334 ;
   wire \$335 ;
   wire \$336 ;
@@ -9916,10 +9916,10 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$339 ;
   wire \$34 ;
   wire \$340 ;
-  wire [23:0] \$341 ;
-  wire [23:0] \$342 ;
-  wire [26:0] \$343 ;
-  wire \$344 ;
+  wire \$341 ;
+  wire \$342 ;
+  wire [23:0] \$343 ;
+  wire [23:0] \$344 ;
   wire \$345 ;
   wire \$346 ;
   wire \$347 ;
@@ -9929,9 +9929,9 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$350 ;
   wire \$351 ;
   wire \$352 ;
-  wire [23:0] \$353 ;
+  wire \$353 ;
   wire [23:0] \$354 ;
-  wire [26:0] \$355 ;
+  wire [23:0] \$355 ;
   wire \$356 ;
   wire \$357 ;
   wire \$358 ;
@@ -9944,21 +9944,21 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$364 ;
   wire [23:0] \$365 ;
   wire [23:0] \$366 ;
-  wire [26:0] \$367 ;
+  wire \$367 ;
   wire \$368 ;
   wire \$369 ;
-  wire [23:0] \$37 ;
+  wire \$37 ;
   wire \$370 ;
   wire \$371 ;
   wire \$372 ;
   wire \$373 ;
   wire \$374 ;
   wire \$375 ;
-  wire \$376 ;
+  wire [23:0] \$376 ;
   wire [23:0] \$377 ;
-  wire [23:0] \$378 ;
-  wire [26:0] \$379 ;
-  wire [26:0] \$38 ;
+  wire \$378 ;
+  wire \$379 ;
+  wire [23:0] \$38 ;
   wire \$380 ;
   wire \$381 ;
   wire \$382 ;
@@ -9966,81 +9966,89 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$384 ;
   wire \$385 ;
   wire \$386 ;
-  wire \$387 ;
-  wire \$388 ;
-  wire [23:0] \$389 ;
-  wire [35:0] \$39 ;
-  wire [23:0] \$390 ;
-  wire [26:0] \$391 ;
+  wire [23:0] \$387 ;
+  wire [23:0] \$388 ;
+  wire \$389 ;
+  wire [23:0] \$39 ;
+  wire \$390 ;
+  wire \$391 ;
   wire \$392 ;
   wire \$393 ;
   wire \$394 ;
   wire \$395 ;
   wire \$396 ;
   wire \$397 ;
-  wire \$398 ;
-  wire \$399 ;
+  wire [23:0] \$398 ;
+  wire [23:0] \$399 ;
   wire [35:0] \$4 ;
-  wire [35:0] \$40 ;
+  wire [26:0] \$40 ;
   wire \$400 ;
-  wire [23:0] \$401 ;
-  wire [23:0] \$402 ;
+  wire \$401 ;
+  wire \$402 ;
   wire \$403 ;
   wire \$404 ;
-  wire [1:0] \$405 ;
+  wire \$405 ;
   wire \$406 ;
   wire \$407 ;
-  wire [1:0] \$408 ;
-  wire \$409 ;
+  wire \$408 ;
+  wire [23:0] \$409 ;
   wire [35:0] \$41 ;
-  wire \$410 ;
-  wire [1:0] \$411 ;
+  wire [23:0] \$410 ;
+  wire \$411 ;
   wire \$412 ;
-  wire \$413 ;
-  wire [1:0] \$414 ;
-  wire [2:0] \$415 ;
-  wire [2:0] \$416 ;
-  wire [3:0] \$417 ;
-  reg [19:0] \$418 ;
-  reg [19:0] \$419 ;
+  wire [1:0] \$413 ;
+  wire \$414 ;
+  wire \$415 ;
+  wire [1:0] \$416 ;
+  wire \$417 ;
+  wire \$418 ;
+  wire [1:0] \$419 ;
   wire [35:0] \$42 ;
-  reg [7:0] \$420 ;
-  reg [19:0] \$421 ;
-  reg \$422 ;
-  reg \$423 ;
-  reg \$424 ;
-  reg \$425 ;
-  reg \$426 ;
-  reg \$427 ;
-  reg \$428 ;
-  reg \$429 ;
+  wire \$420 ;
+  wire \$421 ;
+  wire [1:0] \$422 ;
+  wire [2:0] \$423 ;
+  wire [2:0] \$424 ;
+  wire [3:0] \$425 ;
+  reg [19:0] \$426 ;
+  reg [19:0] \$427 ;
+  reg [7:0] \$428 ;
+  reg [19:0] \$429 ;
   wire [35:0] \$43 ;
   reg \$430 ;
   reg \$431 ;
   reg \$432 ;
   reg \$433 ;
-  reg [1:0] \$434 ;
-  reg [1:0] \$435 ;
-  reg [1:0] \$436 ;
-  reg [1:0] \$437 ;
-  reg [2:0] \$438 ;
-  reg [2:0] \$439 ;
+  reg \$434 ;
+  reg \$435 ;
+  reg \$436 ;
+  reg \$437 ;
+  reg \$438 ;
+  reg \$439 ;
   wire [35:0] \$44 ;
-  reg [3:0] \$440 ;
-  reg [19:0] \$441 ;
-  reg [19:0] \$442 ;
-  reg [19:0] \$443 ;
-  reg [19:0] \$444 ;
+  reg \$440 ;
+  reg \$441 ;
+  reg [1:0] \$442 ;
+  reg [1:0] \$443 ;
+  reg [1:0] \$444 ;
+  reg [1:0] \$445 ;
+  reg [2:0] \$446 ;
+  reg [2:0] \$447 ;
+  reg [3:0] \$448 ;
+  reg [19:0] \$449 ;
   wire [35:0] \$45 ;
+  reg [19:0] \$450 ;
+  reg [19:0] \$451 ;
+  reg [19:0] \$452 ;
   wire [35:0] \$46 ;
   wire [35:0] \$47 ;
   wire [35:0] \$48 ;
   wire [35:0] \$49 ;
   wire [35:0] \$5 ;
-  wire [27:0] \$50 ;
-  wire [27:0] \$51 ;
-  wire \$52 ;
-  wire \$53 ;
+  wire [35:0] \$50 ;
+  wire [35:0] \$51 ;
+  wire [27:0] \$52 ;
+  wire [27:0] \$53 ;
   wire \$54 ;
   wire \$55 ;
   wire \$56 ;
@@ -10051,10 +10059,10 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$60 ;
   wire \$61 ;
   wire \$62 ;
-  wire [25:0] \$63 ;
-  wire [26:0] \$64 ;
-  wire \$65 ;
-  wire \$66 ;
+  wire \$63 ;
+  wire \$64 ;
+  wire [25:0] \$65 ;
+  wire [26:0] \$66 ;
   wire \$67 ;
   wire \$68 ;
   wire \$69 ;
@@ -10064,13 +10072,13 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire \$72 ;
   wire \$73 ;
   wire \$74 ;
-  wire [23:0] \$75 ;
-  wire [26:0] \$76 ;
-  wire [35:0] \$77 ;
-  wire [35:0] \$78 ;
-  wire [35:0] \$79 ;
+  wire \$75 ;
+  wire \$76 ;
+  wire \$77 ;
+  wire [23:0] \$78 ;
+  wire [23:0] \$79 ;
   wire [35:0] \$8 ;
-  wire [35:0] \$80 ;
+  wire [26:0] \$80 ;
   wire [35:0] \$81 ;
   wire [35:0] \$82 ;
   wire [35:0] \$83 ;
@@ -10078,13 +10086,13 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire [35:0] \$85 ;
   wire [35:0] \$86 ;
   wire [35:0] \$87 ;
-  wire [27:0] \$88 ;
-  wire [27:0] \$89 ;
+  wire [35:0] \$88 ;
+  wire [35:0] \$89 ;
   wire [35:0] \$9 ;
-  wire \$90 ;
-  wire \$91 ;
-  wire \$92 ;
-  wire \$93 ;
+  wire [35:0] \$90 ;
+  wire [35:0] \$91 ;
+  wire [27:0] \$92 ;
+  wire [27:0] \$93 ;
   wire \$94 ;
   wire \$95 ;
   wire \$96 ;
@@ -10101,29 +10109,29 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire [24:0] \$auto$rtlil.cc:3245:Not$26 ;
   reg [7:0] absent = 8'h00;
   wire signed [26:0] addend;
-  wire signed [26:0] \addend$107 ;
-  wire signed [26:0] \addend$123 ;
-  wire signed [26:0] \addend$139 ;
-  wire signed [26:0] \addend$43 ;
-  wire signed [26:0] \addend$59 ;
-  wire signed [26:0] \addend$75 ;
-  wire signed [26:0] \addend$91 ;
+  wire signed [26:0] \addend$108 ;
+  wire signed [26:0] \addend$124 ;
+  wire signed [26:0] \addend$140 ;
+  wire signed [26:0] \addend$44 ;
+  wire signed [26:0] \addend$60 ;
+  wire signed [26:0] \addend$76 ;
+  wire signed [26:0] \addend$92 ;
   wire alone;
-  wire \alone$109 ;
-  wire \alone$125 ;
-  wire \alone$141 ;
-  wire \alone$45 ;
-  wire \alone$61 ;
-  wire \alone$77 ;
-  wire \alone$93 ;
+  wire \alone$110 ;
+  wire \alone$126 ;
+  wire \alone$142 ;
+  wire \alone$46 ;
+  wire \alone$62 ;
+  wire \alone$78 ;
+  wire \alone$94 ;
   wire signed [26:0] base;
-  wire signed [26:0] \base$106 ;
-  wire signed [26:0] \base$122 ;
-  wire signed [26:0] \base$138 ;
-  wire signed [26:0] \base$42 ;
-  wire signed [26:0] \base$58 ;
-  wire signed [26:0] \base$74 ;
-  wire signed [26:0] \base$90 ;
+  wire signed [26:0] \base$107 ;
+  wire signed [26:0] \base$123 ;
+  wire signed [26:0] \base$139 ;
+  wire signed [26:0] \base$43 ;
+  wire signed [26:0] \base$59 ;
+  wire signed [26:0] \base$75 ;
+  wire signed [26:0] \base$91 ;
   reg [7:0] beyond;
   reg signed [26:0] changed_0_0 = 27'h0000000;
   reg signed [26:0] changed_0_1 = 27'h0000000;
@@ -10163,76 +10171,76 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire signed [27:0] lane_0_0_wide;
   wire lane_0_1_clamped;
   wire [25:0] lane_0_1_greatest;
-  wire [23:0] \lane_0_1_greatest$48 ;
+  wire [23:0] \lane_0_1_greatest$49 ;
   wire lane_0_1_outside;
   wire lane_0_1_returns;
   wire signed [25:0] lane_0_1_rounded;
   wire signed [25:0] lane_0_1_saturated;
-  wire signed [23:0] \lane_0_1_saturated$49 ;
+  wire signed [23:0] \lane_0_1_saturated$50 ;
   wire signed [27:0] lane_0_1_scaled;
   wire signed [27:0] lane_0_1_wide;
   wire lane_0_2_clamped;
   wire [25:0] lane_0_2_greatest;
-  wire [23:0] \lane_0_2_greatest$64 ;
+  wire [23:0] \lane_0_2_greatest$65 ;
   wire lane_0_2_outside;
   wire lane_0_2_returns;
   wire signed [25:0] lane_0_2_rounded;
   wire signed [25:0] lane_0_2_saturated;
-  wire signed [23:0] \lane_0_2_saturated$65 ;
+  wire signed [23:0] \lane_0_2_saturated$66 ;
   wire signed [27:0] lane_0_2_scaled;
   wire signed [27:0] lane_0_2_wide;
   wire lane_0_3_clamped;
   wire [25:0] lane_0_3_greatest;
-  wire [23:0] \lane_0_3_greatest$80 ;
+  wire [23:0] \lane_0_3_greatest$81 ;
   wire lane_0_3_outside;
   wire lane_0_3_returns;
   wire signed [25:0] lane_0_3_rounded;
   wire signed [25:0] lane_0_3_saturated;
-  wire signed [23:0] \lane_0_3_saturated$81 ;
+  wire signed [23:0] \lane_0_3_saturated$82 ;
   wire signed [27:0] lane_0_3_scaled;
   wire signed [27:0] lane_0_3_wide;
   wire lane_0_4_clamped;
   wire [25:0] lane_0_4_greatest;
-  wire [23:0] \lane_0_4_greatest$96 ;
+  wire [23:0] \lane_0_4_greatest$97 ;
   wire lane_0_4_outside;
   wire lane_0_4_returns;
   wire signed [25:0] lane_0_4_rounded;
   wire signed [25:0] lane_0_4_saturated;
-  wire signed [23:0] \lane_0_4_saturated$97 ;
+  wire signed [23:0] \lane_0_4_saturated$98 ;
   wire signed [27:0] lane_0_4_scaled;
   wire signed [27:0] lane_0_4_wide;
   wire lane_0_5_clamped;
   wire [25:0] lane_0_5_greatest;
-  wire [23:0] \lane_0_5_greatest$112 ;
+  wire [23:0] \lane_0_5_greatest$113 ;
   wire lane_0_5_outside;
   wire lane_0_5_returns;
   wire signed [25:0] lane_0_5_rounded;
   wire signed [25:0] lane_0_5_saturated;
-  wire signed [23:0] \lane_0_5_saturated$113 ;
+  wire signed [23:0] \lane_0_5_saturated$114 ;
   wire signed [27:0] lane_0_5_scaled;
   wire signed [27:0] lane_0_5_wide;
   wire lane_0_6_clamped;
   wire [25:0] lane_0_6_greatest;
-  wire [23:0] \lane_0_6_greatest$128 ;
+  wire [23:0] \lane_0_6_greatest$129 ;
   wire lane_0_6_outside;
   wire lane_0_6_returns;
   wire signed [25:0] lane_0_6_rounded;
   wire signed [25:0] lane_0_6_saturated;
-  wire signed [23:0] \lane_0_6_saturated$129 ;
+  wire signed [23:0] \lane_0_6_saturated$130 ;
   wire signed [27:0] lane_0_6_scaled;
   wire signed [27:0] lane_0_6_wide;
   wire lane_0_7_clamped;
   wire [25:0] lane_0_7_greatest;
-  wire [23:0] \lane_0_7_greatest$144 ;
+  wire [23:0] \lane_0_7_greatest$145 ;
   wire lane_0_7_outside;
   wire lane_0_7_returns;
   wire signed [25:0] lane_0_7_rounded;
   wire signed [25:0] lane_0_7_saturated;
-  wire signed [23:0] \lane_0_7_saturated$145 ;
+  wire signed [23:0] \lane_0_7_saturated$146 ;
   wire signed [27:0] lane_0_7_scaled;
   wire signed [27:0] lane_0_7_wide;
   wire signed [23:0] \loaded[0] ;
-  reg \loading$160  = 1'h0;
+  reg loading = 1'h0;
   reg signed [25:0] narrow_0_0 = 26'h0000000;
   reg signed [25:0] narrow_0_1 = 26'h0000000;
   reg signed [25:0] narrow_0_2 = 26'h0000000;
@@ -10428,6 +10436,22 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   wire [1:0] \write_tag.sum_level ;
   wire \write_tag.valid ;
   reg writes_soon = 1'h0;
+  always @(posedge clk)
+    count_0_0_3 <= \$445 ;
+  always @(posedge clk)
+    count_0_1_0 <= \$446 ;
+  always @(posedge clk)
+    count_0_1_1 <= \$447 ;
+  always @(posedge clk)
+    clamped <= \$448 ;
+  always @(posedge clk)
+    stage_4 <= \$449 ;
+  always @(posedge clk)
+    stage_5 <= \$450 ;
+  always @(posedge clk)
+    stage_6 <= \$451 ;
+  always @(posedge clk)
+    stage_7 <= \$452 ;
   assign \$2  = shift_0_0_1 ? \$1  : 36'h000000000;
   assign \$4  = shift_0_1_1 ? \$3  : 36'h000000000;
   assign \$5  = \$2  | \$4 ;
@@ -10461,328 +10485,336 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   assign \$36  = ~ \$35 ;
   assign lane_0_0_clamped = width_0_1_3 ? \$31  : \$36 ;
   assign \lane_0_0_greatest$31  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$37  = \lane_0_0_greatest$31  ^ { changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26] };
-  assign \$38  = lane_0_0_clamped ? { 3'h0, \$37  } : changed_0_0;
-  assign \$40  = shift_0_0_1 ? \$39  : 36'h000000000;
-  assign \$42  = shift_0_1_1 ? \$41  : 36'h000000000;
-  assign \$43  = \$40  | \$42 ;
-  assign \$45  = shift_0_2_1 ? \$44  : 36'h000000000;
-  assign \$46  = \$43  | \$45 ;
-  assign \$48  = shift_0_3_1 ? \$47  : 36'h000000000;
-  assign \$49  = \$46  | \$48 ;
-  assign \$50  = $signed(\$49 [26:0]) + $signed(2'h1);
-  assign \$52  = & \$49 [27:26];
-  assign \$53  = | \$49 [27:26];
-  assign \$54  = ~ \$53 ;
-  assign \$55  = \$52  | \$54 ;
+  assign \$37  = lane_0_0_clamped | loading;
+  assign \$38  = \lane_0_0_greatest$31  ^ { changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26], changed_0_0[26] };
+  assign \$39  = loading ? 24'h000000 : \$38 ;
+  assign \$40  = \$37  ? { 3'h0, \$39  } : changed_0_0;
+  assign \$42  = shift_0_0_1 ? \$41  : 36'h000000000;
+  assign \$44  = shift_0_1_1 ? \$43  : 36'h000000000;
+  assign \$45  = \$42  | \$44 ;
+  assign \$47  = shift_0_2_1 ? \$46  : 36'h000000000;
+  assign \$48  = \$45  | \$47 ;
+  assign \$50  = shift_0_3_1 ? \$49  : 36'h000000000;
+  assign \$51  = \$48  | \$50 ;
+  assign \$52  = $signed(\$51 [26:0]) + $signed(2'h1);
+  assign \$54  = & \$51 [27:26];
+  assign \$55  = | \$51 [27:26];
   assign \$56  = ~ \$55 ;
-  assign \$57  = ~ \$49 [27];
-  assign \$58  = & \$49 [25:0];
-  assign \$59  = \$57  & \$58 ;
-  assign lane_0_1_outside = \$56  | \$59 ;
-  assign \$62  = & \$49 [25:0];
-  assign lane_0_1_returns = \$61  & \$62 ;
-  assign \$64  = lane_0_1_outside ? { 1'h0, \$63  } : { \$51 [25], \$51 [25:0] };
-  assign \alone$45  = ~ updating_0_2;
-  assign \$65  = & changed_0_1[26:23];
-  assign \$66  = | changed_0_1[26:23];
-  assign \$67  = ~ \$66 ;
-  assign \$68  = \$65  | \$67 ;
+  assign \$57  = \$54  | \$56 ;
+  assign \$58  = ~ \$57 ;
+  assign \$59  = ~ \$51 [27];
+  assign \$60  = & \$51 [25:0];
+  assign \$61  = \$59  & \$60 ;
+  assign lane_0_1_outside = \$58  | \$61 ;
+  assign \$64  = & \$51 [25:0];
+  assign lane_0_1_returns = \$63  & \$64 ;
+  assign \$66  = lane_0_1_outside ? { 1'h0, \$65  } : { \$53 [25], \$53 [25:0] };
+  assign \alone$46  = ~ updating_0_2;
+  assign \$67  = & changed_0_1[26:23];
+  assign \$68  = | changed_0_1[26:23];
   assign \$69  = ~ \$68 ;
-  assign \$70  = & changed_0_1[26:15];
-  assign \$71  = | changed_0_1[26:15];
-  assign \$72  = ~ \$71 ;
-  assign \$73  = \$70  | \$72 ;
+  assign \$70  = \$67  | \$69 ;
+  assign \$71  = ~ \$70 ;
+  assign \$72  = & changed_0_1[26:15];
+  assign \$73  = | changed_0_1[26:15];
   assign \$74  = ~ \$73 ;
-  assign lane_0_1_clamped = width_0_1_3 ? \$69  : \$74 ;
-  assign \lane_0_1_greatest$48  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$75  = \lane_0_1_greatest$48  ^ { changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26] };
-  assign \$76  = lane_0_1_clamped ? { 3'h0, \$75  } : changed_0_1;
-  assign \$78  = shift_0_0_1 ? \$77  : 36'h000000000;
-  assign \$80  = shift_0_1_1 ? \$79  : 36'h000000000;
-  assign \$81  = \$78  | \$80 ;
-  assign \$83  = shift_0_2_1 ? \$82  : 36'h000000000;
-  assign \$84  = \$81  | \$83 ;
-  assign \$86  = shift_0_3_1 ? \$85  : 36'h000000000;
-  assign \$87  = \$84  | \$86 ;
-  assign \$88  = $signed(\$87 [26:0]) + $signed(2'h1);
-  assign \$90  = & \$87 [27:26];
-  assign \$91  = | \$87 [27:26];
-  assign \$92  = ~ \$91 ;
-  assign \$93  = \$90  | \$92 ;
-  assign \$94  = ~ \$93 ;
-  assign \$95  = ~ \$87 [27];
-  assign \$96  = & \$87 [25:0];
-  assign \$97  = \$95  & \$96 ;
-  assign lane_0_2_outside = \$94  | \$97 ;
-  assign \$100  = & \$87 [25:0];
-  assign lane_0_2_returns = \$99  & \$100 ;
-  assign \$102  = lane_0_2_outside ? { 1'h0, \$101  } : { \$89 [25], \$89 [25:0] };
-  assign \alone$61  = ~ updating_0_2;
-  assign \$103  = & changed_0_2[26:23];
-  assign \$104  = | changed_0_2[26:23];
-  assign \$105  = ~ \$104 ;
-  assign \$106  = \$103  | \$105 ;
-  assign \$107  = ~ \$106 ;
-  assign \$108  = & changed_0_2[26:15];
-  assign \$109  = | changed_0_2[26:15];
-  assign \$110  = ~ \$109 ;
-  assign \$111  = \$108  | \$110 ;
-  assign \$112  = ~ \$111 ;
-  assign lane_0_2_clamped = width_0_1_3 ? \$107  : \$112 ;
-  assign \lane_0_2_greatest$64  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$113  = \lane_0_2_greatest$64  ^ { changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26] };
-  assign \$114  = lane_0_2_clamped ? { 3'h0, \$113  } : changed_0_2;
-  assign \$116  = shift_0_0_1 ? \$115  : 36'h000000000;
-  assign \$118  = shift_0_1_1 ? \$117  : 36'h000000000;
-  assign \$119  = \$116  | \$118 ;
-  assign \$121  = shift_0_2_1 ? \$120  : 36'h000000000;
-  assign \$122  = \$119  | \$121 ;
-  assign \$124  = shift_0_3_1 ? \$123  : 36'h000000000;
+  assign \$75  = \$72  | \$74 ;
+  assign \$76  = ~ \$75 ;
+  assign lane_0_1_clamped = width_0_1_3 ? \$71  : \$76 ;
+  assign \lane_0_1_greatest$49  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$77  = lane_0_1_clamped | loading;
+  assign \$78  = \lane_0_1_greatest$49  ^ { changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26], changed_0_1[26] };
+  assign \$79  = loading ? 24'h000000 : \$78 ;
+  assign \$80  = \$77  ? { 3'h0, \$79  } : changed_0_1;
+  assign \$82  = shift_0_0_1 ? \$81  : 36'h000000000;
+  assign \$84  = shift_0_1_1 ? \$83  : 36'h000000000;
+  assign \$85  = \$82  | \$84 ;
+  assign \$87  = shift_0_2_1 ? \$86  : 36'h000000000;
+  assign \$88  = \$85  | \$87 ;
+  assign \$90  = shift_0_3_1 ? \$89  : 36'h000000000;
+  assign \$91  = \$88  | \$90 ;
+  assign \$92  = $signed(\$91 [26:0]) + $signed(2'h1);
+  assign \$94  = & \$91 [27:26];
+  assign \$95  = | \$91 [27:26];
+  assign \$96  = ~ \$95 ;
+  assign \$97  = \$94  | \$96 ;
+  assign \$98  = ~ \$97 ;
+  assign \$99  = ~ \$91 [27];
+  assign \$100  = & \$91 [25:0];
+  assign \$101  = \$99  & \$100 ;
+  assign lane_0_2_outside = \$98  | \$101 ;
+  assign \$104  = & \$91 [25:0];
+  assign lane_0_2_returns = \$103  & \$104 ;
+  assign \$106  = lane_0_2_outside ? { 1'h0, \$105  } : { \$93 [25], \$93 [25:0] };
+  assign \alone$62  = ~ updating_0_2;
+  assign \$107  = & changed_0_2[26:23];
+  assign \$108  = | changed_0_2[26:23];
+  assign \$109  = ~ \$108 ;
+  assign \$110  = \$107  | \$109 ;
+  assign \$111  = ~ \$110 ;
+  assign \$112  = & changed_0_2[26:15];
+  assign \$113  = | changed_0_2[26:15];
+  assign \$114  = ~ \$113 ;
+  assign \$115  = \$112  | \$114 ;
+  assign \$116  = ~ \$115 ;
+  assign lane_0_2_clamped = width_0_1_3 ? \$111  : \$116 ;
+  assign \lane_0_2_greatest$65  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$117  = lane_0_2_clamped | loading;
+  assign \$118  = \lane_0_2_greatest$65  ^ { changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26], changed_0_2[26] };
+  assign \$119  = loading ? 24'h000000 : \$118 ;
+  assign \$120  = \$117  ? { 3'h0, \$119  } : changed_0_2;
+  assign \$122  = shift_0_0_1 ? \$121  : 36'h000000000;
+  assign \$124  = shift_0_1_1 ? \$123  : 36'h000000000;
   assign \$125  = \$122  | \$124 ;
-  assign \$126  = $signed(\$125 [26:0]) + $signed(2'h1);
-  assign \$128  = & \$125 [27:26];
-  assign \$129  = | \$125 [27:26];
-  assign \$130  = ~ \$129 ;
+  assign \$127  = shift_0_2_1 ? \$126  : 36'h000000000;
+  assign \$128  = \$125  | \$127 ;
+  assign \$130  = shift_0_3_1 ? \$129  : 36'h000000000;
   assign \$131  = \$128  | \$130 ;
-  assign \$132  = ~ \$131 ;
-  assign \$133  = ~ \$125 [27];
-  assign \$134  = & \$125 [25:0];
-  assign \$135  = \$133  & \$134 ;
-  assign lane_0_3_outside = \$132  | \$135 ;
-  assign \$138  = & \$125 [25:0];
-  assign lane_0_3_returns = \$137  & \$138 ;
-  assign \$140  = lane_0_3_outside ? { 1'h0, \$139  } : { \$127 [25], \$127 [25:0] };
-  assign \alone$77  = ~ updating_0_2;
-  assign \$141  = & changed_0_3[26:23];
-  assign \$142  = | changed_0_3[26:23];
-  assign \$143  = ~ \$142 ;
-  assign \$144  = \$141  | \$143 ;
-  assign \$145  = ~ \$144 ;
-  assign \$146  = & changed_0_3[26:15];
-  assign \$147  = | changed_0_3[26:15];
-  assign \$148  = ~ \$147 ;
-  assign \$149  = \$146  | \$148 ;
-  assign \$150  = ~ \$149 ;
-  assign lane_0_3_clamped = width_0_1_3 ? \$145  : \$150 ;
-  assign \lane_0_3_greatest$80  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$151  = \lane_0_3_greatest$80  ^ { changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26] };
-  assign \$152  = lane_0_3_clamped ? { 3'h0, \$151  } : changed_0_3;
-  assign \$154  = shift_0_0_1 ? \$153  : 36'h000000000;
-  assign \$156  = shift_0_1_1 ? \$155  : 36'h000000000;
-  assign \$157  = \$154  | \$156 ;
-  assign \$159  = shift_0_2_1 ? \$158  : 36'h000000000;
-  assign \$160  = \$157  | \$159 ;
-  assign \$162  = shift_0_3_1 ? \$161  : 36'h000000000;
-  assign \$163  = \$160  | \$162 ;
-  assign \$164  = $signed(\$163 [26:0]) + $signed(2'h1);
-  assign \$166  = & \$163 [27:26];
-  assign \$167  = | \$163 [27:26];
-  assign \$168  = ~ \$167 ;
-  assign \$169  = \$166  | \$168 ;
-  assign \$170  = ~ \$169 ;
-  assign \$171  = ~ \$163 [27];
-  assign \$172  = & \$163 [25:0];
-  assign \$173  = \$171  & \$172 ;
-  assign lane_0_4_outside = \$170  | \$173 ;
-  assign \$176  = & \$163 [25:0];
-  assign lane_0_4_returns = \$175  & \$176 ;
-  assign \$178  = lane_0_4_outside ? { 1'h0, \$177  } : { \$165 [25], \$165 [25:0] };
-  assign \alone$93  = ~ updating_0_2;
-  assign \$179  = & changed_0_4[26:23];
-  assign \$180  = | changed_0_4[26:23];
-  assign \$181  = ~ \$180 ;
-  assign \$182  = \$179  | \$181 ;
-  assign \$183  = ~ \$182 ;
-  assign \$184  = & changed_0_4[26:15];
-  assign \$185  = | changed_0_4[26:15];
-  assign \$186  = ~ \$185 ;
-  assign \$187  = \$184  | \$186 ;
-  assign \$188  = ~ \$187 ;
-  assign lane_0_4_clamped = width_0_1_3 ? \$183  : \$188 ;
-  assign \lane_0_4_greatest$96  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$189  = \lane_0_4_greatest$96  ^ { changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26] };
-  assign \$190  = lane_0_4_clamped ? { 3'h0, \$189  } : changed_0_4;
-  assign \$192  = shift_0_0_1 ? \$191  : 36'h000000000;
-  assign \$194  = shift_0_1_1 ? \$193  : 36'h000000000;
+  assign \$132  = $signed(\$131 [26:0]) + $signed(2'h1);
+  assign \$134  = & \$131 [27:26];
+  assign \$135  = | \$131 [27:26];
+  assign \$136  = ~ \$135 ;
+  assign \$137  = \$134  | \$136 ;
+  assign \$138  = ~ \$137 ;
+  assign \$139  = ~ \$131 [27];
+  assign \$140  = & \$131 [25:0];
+  assign \$141  = \$139  & \$140 ;
+  assign lane_0_3_outside = \$138  | \$141 ;
+  assign \$144  = & \$131 [25:0];
+  assign lane_0_3_returns = \$143  & \$144 ;
+  assign \$146  = lane_0_3_outside ? { 1'h0, \$145  } : { \$133 [25], \$133 [25:0] };
+  assign \alone$78  = ~ updating_0_2;
+  assign \$147  = & changed_0_3[26:23];
+  assign \$148  = | changed_0_3[26:23];
+  assign \$149  = ~ \$148 ;
+  assign \$150  = \$147  | \$149 ;
+  assign \$151  = ~ \$150 ;
+  assign \$152  = & changed_0_3[26:15];
+  assign \$153  = | changed_0_3[26:15];
+  assign \$154  = ~ \$153 ;
+  assign \$155  = \$152  | \$154 ;
+  assign \$156  = ~ \$155 ;
+  assign lane_0_3_clamped = width_0_1_3 ? \$151  : \$156 ;
+  assign \lane_0_3_greatest$81  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$157  = lane_0_3_clamped | loading;
+  assign \$158  = \lane_0_3_greatest$81  ^ { changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26], changed_0_3[26] };
+  assign \$159  = loading ? 24'h000000 : \$158 ;
+  assign \$160  = \$157  ? { 3'h0, \$159  } : changed_0_3;
+  assign \$162  = shift_0_0_1 ? \$161  : 36'h000000000;
+  assign \$164  = shift_0_1_1 ? \$163  : 36'h000000000;
+  assign \$165  = \$162  | \$164 ;
+  assign \$167  = shift_0_2_1 ? \$166  : 36'h000000000;
+  assign \$168  = \$165  | \$167 ;
+  assign \$170  = shift_0_3_1 ? \$169  : 36'h000000000;
+  assign \$171  = \$168  | \$170 ;
+  assign \$172  = $signed(\$171 [26:0]) + $signed(2'h1);
+  assign \$174  = & \$171 [27:26];
+  assign \$175  = | \$171 [27:26];
+  assign \$176  = ~ \$175 ;
+  assign \$177  = \$174  | \$176 ;
+  assign \$178  = ~ \$177 ;
+  assign \$179  = ~ \$171 [27];
+  assign \$180  = & \$171 [25:0];
+  assign \$181  = \$179  & \$180 ;
+  assign lane_0_4_outside = \$178  | \$181 ;
+  assign \$184  = & \$171 [25:0];
+  assign lane_0_4_returns = \$183  & \$184 ;
+  assign \$186  = lane_0_4_outside ? { 1'h0, \$185  } : { \$173 [25], \$173 [25:0] };
+  assign \alone$94  = ~ updating_0_2;
+  assign \$187  = & changed_0_4[26:23];
+  assign \$188  = | changed_0_4[26:23];
+  assign \$189  = ~ \$188 ;
+  assign \$190  = \$187  | \$189 ;
+  assign \$191  = ~ \$190 ;
+  assign \$192  = & changed_0_4[26:15];
+  assign \$193  = | changed_0_4[26:15];
+  assign \$194  = ~ \$193 ;
   assign \$195  = \$192  | \$194 ;
-  assign \$197  = shift_0_2_1 ? \$196  : 36'h000000000;
-  assign \$198  = \$195  | \$197 ;
-  assign \$200  = shift_0_3_1 ? \$199  : 36'h000000000;
-  assign \$201  = \$198  | \$200 ;
-  assign \$202  = $signed(\$201 [26:0]) + $signed(2'h1);
-  assign \$204  = & \$201 [27:26];
-  assign \$205  = | \$201 [27:26];
-  assign \$206  = ~ \$205 ;
-  assign \$207  = \$204  | \$206 ;
-  assign \$208  = ~ \$207 ;
-  assign \$209  = ~ \$201 [27];
-  assign \$210  = & \$201 [25:0];
-  assign \$211  = \$209  & \$210 ;
-  assign lane_0_5_outside = \$208  | \$211 ;
-  assign \$214  = & \$201 [25:0];
-  assign lane_0_5_returns = \$213  & \$214 ;
-  assign \$216  = lane_0_5_outside ? { 1'h0, \$215  } : { \$203 [25], \$203 [25:0] };
-  assign \alone$109  = ~ updating_0_2;
-  assign \$217  = & changed_0_5[26:23];
-  assign \$218  = | changed_0_5[26:23];
-  assign \$219  = ~ \$218 ;
-  assign \$220  = \$217  | \$219 ;
-  assign \$221  = ~ \$220 ;
-  assign \$222  = & changed_0_5[26:15];
-  assign \$223  = | changed_0_5[26:15];
-  assign \$224  = ~ \$223 ;
-  assign \$225  = \$222  | \$224 ;
-  assign \$226  = ~ \$225 ;
-  assign lane_0_5_clamped = width_0_1_3 ? \$221  : \$226 ;
-  assign \lane_0_5_greatest$112  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$227  = \lane_0_5_greatest$112  ^ { changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26] };
-  assign \$228  = lane_0_5_clamped ? { 3'h0, \$227  } : changed_0_5;
-  assign \$230  = shift_0_0_1 ? \$229  : 36'h000000000;
-  assign \$232  = shift_0_1_1 ? \$231  : 36'h000000000;
-  assign \$233  = \$230  | \$232 ;
-  assign \$235  = shift_0_2_1 ? \$234  : 36'h000000000;
-  assign \$236  = \$233  | \$235 ;
-  assign \$238  = shift_0_3_1 ? \$237  : 36'h000000000;
-  assign \$239  = \$236  | \$238 ;
-  assign \$240  = $signed(\$239 [26:0]) + $signed(2'h1);
-  assign \$242  = & \$239 [27:26];
-  assign \$243  = | \$239 [27:26];
-  assign \$244  = ~ \$243 ;
+  assign \$196  = ~ \$195 ;
+  assign lane_0_4_clamped = width_0_1_3 ? \$191  : \$196 ;
+  assign \lane_0_4_greatest$97  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$197  = lane_0_4_clamped | loading;
+  assign \$198  = \lane_0_4_greatest$97  ^ { changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26], changed_0_4[26] };
+  assign \$199  = loading ? 24'h000000 : \$198 ;
+  assign \$200  = \$197  ? { 3'h0, \$199  } : changed_0_4;
+  assign \$202  = shift_0_0_1 ? \$201  : 36'h000000000;
+  assign \$204  = shift_0_1_1 ? \$203  : 36'h000000000;
+  assign \$205  = \$202  | \$204 ;
+  assign \$207  = shift_0_2_1 ? \$206  : 36'h000000000;
+  assign \$208  = \$205  | \$207 ;
+  assign \$210  = shift_0_3_1 ? \$209  : 36'h000000000;
+  assign \$211  = \$208  | \$210 ;
+  assign \$212  = $signed(\$211 [26:0]) + $signed(2'h1);
+  assign \$214  = & \$211 [27:26];
+  assign \$215  = | \$211 [27:26];
+  assign \$216  = ~ \$215 ;
+  assign \$217  = \$214  | \$216 ;
+  assign \$218  = ~ \$217 ;
+  assign \$219  = ~ \$211 [27];
+  assign \$220  = & \$211 [25:0];
+  assign \$221  = \$219  & \$220 ;
+  assign lane_0_5_outside = \$218  | \$221 ;
+  assign \$224  = & \$211 [25:0];
+  assign lane_0_5_returns = \$223  & \$224 ;
+  assign \$226  = lane_0_5_outside ? { 1'h0, \$225  } : { \$213 [25], \$213 [25:0] };
+  assign \alone$110  = ~ updating_0_2;
+  assign \$227  = & changed_0_5[26:23];
+  assign \$228  = | changed_0_5[26:23];
+  assign \$229  = ~ \$228 ;
+  assign \$230  = \$227  | \$229 ;
+  assign \$231  = ~ \$230 ;
+  assign \$232  = & changed_0_5[26:15];
+  assign \$233  = | changed_0_5[26:15];
+  assign \$234  = ~ \$233 ;
+  assign \$235  = \$232  | \$234 ;
+  assign \$236  = ~ \$235 ;
+  assign lane_0_5_clamped = width_0_1_3 ? \$231  : \$236 ;
+  assign \lane_0_5_greatest$113  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$237  = lane_0_5_clamped | loading;
+  assign \$238  = \lane_0_5_greatest$113  ^ { changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26], changed_0_5[26] };
+  assign \$239  = loading ? 24'h000000 : \$238 ;
+  assign \$240  = \$237  ? { 3'h0, \$239  } : changed_0_5;
+  assign \$242  = shift_0_0_1 ? \$241  : 36'h000000000;
+  assign \$244  = shift_0_1_1 ? \$243  : 36'h000000000;
   assign \$245  = \$242  | \$244 ;
-  assign \$246  = ~ \$245 ;
-  assign \$247  = ~ \$239 [27];
-  assign \$248  = & \$239 [25:0];
-  assign \$249  = \$247  & \$248 ;
-  assign lane_0_6_outside = \$246  | \$249 ;
-  assign \$252  = & \$239 [25:0];
-  assign lane_0_6_returns = \$251  & \$252 ;
-  assign \$254  = lane_0_6_outside ? { 1'h0, \$253  } : { \$241 [25], \$241 [25:0] };
-  assign \alone$125  = ~ updating_0_2;
-  assign \$255  = & changed_0_6[26:23];
-  assign \$256  = | changed_0_6[26:23];
-  assign \$257  = ~ \$256 ;
-  assign \$258  = \$255  | \$257 ;
-  assign \$259  = ~ \$258 ;
-  assign \$260  = & changed_0_6[26:15];
-  assign \$261  = | changed_0_6[26:15];
-  assign \$262  = ~ \$261 ;
-  assign \$263  = \$260  | \$262 ;
-  assign \$264  = ~ \$263 ;
-  assign lane_0_6_clamped = width_0_1_3 ? \$259  : \$264 ;
-  assign \lane_0_6_greatest$128  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$265  = \lane_0_6_greatest$128  ^ { changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26] };
-  assign \$266  = lane_0_6_clamped ? { 3'h0, \$265  } : changed_0_6;
-  assign \$268  = shift_0_0_1 ? \$267  : 36'h000000000;
-  assign \$270  = shift_0_1_1 ? \$269  : 36'h000000000;
-  assign \$271  = \$268  | \$270 ;
-  assign \$273  = shift_0_2_1 ? \$272  : 36'h000000000;
-  assign \$274  = \$271  | \$273 ;
-  assign \$276  = shift_0_3_1 ? \$275  : 36'h000000000;
-  assign \$277  = \$274  | \$276 ;
-  assign \$278  = $signed(\$277 [26:0]) + $signed(2'h1);
-  assign \$280  = & \$277 [27:26];
-  assign \$281  = | \$277 [27:26];
-  assign \$282  = ~ \$281 ;
-  assign \$283  = \$280  | \$282 ;
-  assign \$284  = ~ \$283 ;
-  assign \$285  = ~ \$277 [27];
-  assign \$286  = & \$277 [25:0];
-  assign \$287  = \$285  & \$286 ;
-  assign lane_0_7_outside = \$284  | \$287 ;
-  assign \$290  = & \$277 [25:0];
-  assign lane_0_7_returns = \$289  & \$290 ;
-  assign \$292  = lane_0_7_outside ? { 1'h0, \$291  } : { \$279 [25], \$279 [25:0] };
-  assign \alone$141  = ~ updating_0_2;
-  assign \$293  = & changed_0_7[26:23];
-  assign \$294  = | changed_0_7[26:23];
-  assign \$295  = ~ \$294 ;
-  assign \$296  = \$293  | \$295 ;
-  assign \$297  = ~ \$296 ;
-  assign \$298  = & changed_0_7[26:15];
-  assign \$299  = | changed_0_7[26:15];
-  assign \$300  = ~ \$299 ;
-  assign \$301  = \$298  | \$300 ;
-  assign \$302  = ~ \$301 ;
-  assign lane_0_7_clamped = width_0_1_3 ? \$297  : \$302 ;
-  assign \lane_0_7_greatest$144  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
-  assign \$303  = \lane_0_7_greatest$144  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
-  assign \$304  = lane_0_7_clamped ? { 3'h0, \$303  } : changed_0_7;
-  assign \$305  = loading ? 27'h0000000 : sum;
-  assign \$306  = tag[0] & tag[2];
-  assign \$307  = \$306  & is_full;
-  assign \$308  = ~ absent[0];
-  assign \$311  = lane_0_0_clamped & \$310 ;
-  assign \$313  = \$312  & working_3;
-  assign \$314  = ~ absent[0];
-  assign \$317  = \$38 [23:0] | loaded;
-  assign \$318  = absent[0] ? 24'h000000 : \$317 ;
-  assign \$319  = loading ? 27'h0000000 : \sum$169 ;
-  assign \$320  = ~ absent[1];
-  assign \$323  = lane_0_1_clamped & \$322 ;
-  assign \$325  = \$324  & working_3;
-  assign \$326  = ~ absent[1];
-  assign \$329  = \$76 [23:0] | loaded;
-  assign \$330  = absent[1] ? 24'h000000 : \$329 ;
-  assign \$331  = loading ? 27'h0000000 : \sum$171 ;
-  assign \$332  = ~ absent[2];
-  assign \$335  = lane_0_2_clamped & \$334 ;
-  assign \$337  = \$336  & working_3;
-  assign \$338  = ~ absent[2];
-  assign \$341  = \$114 [23:0] | loaded;
-  assign \$342  = absent[2] ? 24'h000000 : \$341 ;
-  assign \$343  = loading ? 27'h0000000 : \sum$173 ;
-  assign \$344  = ~ absent[3];
-  assign \$347  = lane_0_3_clamped & \$346 ;
-  assign \$349  = \$348  & working_3;
-  assign \$350  = ~ absent[3];
-  assign \$353  = \$152 [23:0] | loaded;
-  assign \$354  = absent[3] ? 24'h000000 : \$353 ;
-  assign \$355  = loading ? 27'h0000000 : \sum$175 ;
-  assign \$356  = ~ absent[4];
-  assign \$359  = lane_0_4_clamped & \$358 ;
+  assign \$247  = shift_0_2_1 ? \$246  : 36'h000000000;
+  assign \$248  = \$245  | \$247 ;
+  assign \$250  = shift_0_3_1 ? \$249  : 36'h000000000;
+  assign \$251  = \$248  | \$250 ;
+  assign \$252  = $signed(\$251 [26:0]) + $signed(2'h1);
+  assign \$254  = & \$251 [27:26];
+  assign \$255  = | \$251 [27:26];
+  assign \$256  = ~ \$255 ;
+  assign \$257  = \$254  | \$256 ;
+  assign \$258  = ~ \$257 ;
+  assign \$259  = ~ \$251 [27];
+  assign \$260  = & \$251 [25:0];
+  assign \$261  = \$259  & \$260 ;
+  assign lane_0_6_outside = \$258  | \$261 ;
+  assign \$264  = & \$251 [25:0];
+  assign lane_0_6_returns = \$263  & \$264 ;
+  assign \$266  = lane_0_6_outside ? { 1'h0, \$265  } : { \$253 [25], \$253 [25:0] };
+  assign \alone$126  = ~ updating_0_2;
+  assign \$267  = & changed_0_6[26:23];
+  assign \$268  = | changed_0_6[26:23];
+  assign \$269  = ~ \$268 ;
+  assign \$270  = \$267  | \$269 ;
+  assign \$271  = ~ \$270 ;
+  assign \$272  = & changed_0_6[26:15];
+  assign \$273  = | changed_0_6[26:15];
+  assign \$274  = ~ \$273 ;
+  assign \$275  = \$272  | \$274 ;
+  assign \$276  = ~ \$275 ;
+  assign lane_0_6_clamped = width_0_1_3 ? \$271  : \$276 ;
+  assign \lane_0_6_greatest$129  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$277  = lane_0_6_clamped | loading;
+  assign \$278  = \lane_0_6_greatest$129  ^ { changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26], changed_0_6[26] };
+  assign \$279  = loading ? 24'h000000 : \$278 ;
+  assign \$280  = \$277  ? { 3'h0, \$279  } : changed_0_6;
+  assign \$282  = shift_0_0_1 ? \$281  : 36'h000000000;
+  assign \$284  = shift_0_1_1 ? \$283  : 36'h000000000;
+  assign \$285  = \$282  | \$284 ;
+  assign \$287  = shift_0_2_1 ? \$286  : 36'h000000000;
+  assign \$288  = \$285  | \$287 ;
+  assign \$290  = shift_0_3_1 ? \$289  : 36'h000000000;
+  assign \$291  = \$288  | \$290 ;
+  assign \$292  = $signed(\$291 [26:0]) + $signed(2'h1);
+  assign \$294  = & \$291 [27:26];
+  assign \$295  = | \$291 [27:26];
+  assign \$296  = ~ \$295 ;
+  assign \$297  = \$294  | \$296 ;
+  assign \$298  = ~ \$297 ;
+  assign \$299  = ~ \$291 [27];
+  assign \$300  = & \$291 [25:0];
+  assign \$301  = \$299  & \$300 ;
+  assign lane_0_7_outside = \$298  | \$301 ;
+  assign \$304  = & \$291 [25:0];
+  assign lane_0_7_returns = \$303  & \$304 ;
+  assign \$306  = lane_0_7_outside ? { 1'h0, \$305  } : { \$293 [25], \$293 [25:0] };
+  assign \alone$142  = ~ updating_0_2;
+  assign \$307  = & changed_0_7[26:23];
+  assign \$308  = | changed_0_7[26:23];
+  assign \$309  = ~ \$308 ;
+  assign \$310  = \$307  | \$309 ;
+  assign \$311  = ~ \$310 ;
+  assign \$312  = & changed_0_7[26:15];
+  assign \$313  = | changed_0_7[26:15];
+  assign \$314  = ~ \$313 ;
+  assign \$315  = \$312  | \$314 ;
+  assign \$316  = ~ \$315 ;
+  assign lane_0_7_clamped = width_0_1_3 ? \$311  : \$316 ;
+  assign \lane_0_7_greatest$145  = width_0_1_3 ? 24'h7fffff : 24'h007fff;
+  assign \$317  = lane_0_7_clamped | loading;
+  assign \$318  = \lane_0_7_greatest$145  ^ { changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26], changed_0_7[26] };
+  assign \$319  = loading ? 24'h000000 : \$318 ;
+  assign \$320  = \$317  ? { 3'h0, \$319  } : changed_0_7;
+  assign \$321  = tag[0] & tag[2];
+  assign \$322  = \$321  & is_full;
+  assign \$323  = ~ absent[0];
+  assign \$326  = lane_0_0_clamped & \$325 ;
+  assign \$328  = \$327  & working_3;
+  assign \$329  = ~ absent[0];
+  assign \$332  = \$40 [23:0] | loaded;
+  assign \$333  = absent[0] ? 24'h000000 : \$332 ;
+  assign \$334  = ~ absent[1];
+  assign \$337  = lane_0_1_clamped & \$336 ;
+  assign \$339  = \$338  & working_3;
+  assign \$340  = ~ absent[1];
+  assign \$343  = \$80 [23:0] | loaded;
+  assign \$344  = absent[1] ? 24'h000000 : \$343 ;
+  assign \$345  = ~ absent[2];
+  assign \$348  = lane_0_2_clamped & \$347 ;
+  assign \$350  = \$349  & working_3;
+  assign \$351  = ~ absent[2];
+  assign \$354  = \$120 [23:0] | loaded;
+  assign \$355  = absent[2] ? 24'h000000 : \$354 ;
+  assign \$356  = ~ absent[3];
+  assign \$359  = lane_0_3_clamped & \$358 ;
   assign \$361  = \$360  & working_3;
-  assign \$362  = ~ absent[4];
-  assign \$365  = \$190 [23:0] | loaded;
-  assign \$366  = absent[4] ? 24'h000000 : \$365 ;
-  assign \$367  = loading ? 27'h0000000 : \sum$177 ;
-  assign \$368  = ~ absent[5];
-  assign \$371  = lane_0_5_clamped & \$370 ;
-  assign \$373  = \$372  & working_3;
-  assign \$374  = ~ absent[5];
-  assign \$377  = \$228 [23:0] | loaded;
-  assign \$378  = absent[5] ? 24'h000000 : \$377 ;
-  assign \$379  = loading ? 27'h0000000 : \sum$179 ;
-  assign \$380  = ~ absent[6];
-  assign \$383  = lane_0_6_clamped & \$382 ;
-  assign \$385  = \$384  & working_3;
-  assign \$386  = ~ absent[6];
-  assign \$389  = \$266 [23:0] | loaded;
-  assign \$390  = absent[6] ? 24'h000000 : \$389 ;
-  assign \$391  = loading ? 27'h0000000 : \sum$181 ;
-  assign \$392  = ~ absent[7];
-  assign \$395  = lane_0_7_clamped & \$394 ;
-  assign \$397  = \$396  & working_3;
-  assign \$398  = ~ absent[7];
-  assign \$401  = \$304 [23:0] | loaded;
-  assign \$402  = absent[7] ? 24'h000000 : \$401 ;
-  assign \$405  = \$403  + \$404 ;
-  assign \$408  = \$406  + \$407 ;
-  assign \$411  = \$409  + \$410 ;
-  assign \$414  = \$412  + \$413 ;
-  assign \$415  = count_0_0_0 + count_0_0_1;
-  assign \$416  = count_0_0_2 + count_0_0_3;
-  assign \$417  = count_0_1_0 + count_0_1_1;
+  assign \$362  = ~ absent[3];
+  assign \$365  = \$160 [23:0] | loaded;
+  assign \$366  = absent[3] ? 24'h000000 : \$365 ;
+  assign \$367  = ~ absent[4];
+  assign \$370  = lane_0_4_clamped & \$369 ;
+  assign \$372  = \$371  & working_3;
+  assign \$373  = ~ absent[4];
+  assign \$376  = \$200 [23:0] | loaded;
+  assign \$377  = absent[4] ? 24'h000000 : \$376 ;
+  assign \$378  = ~ absent[5];
+  assign \$381  = lane_0_5_clamped & \$380 ;
+  assign \$383  = \$382  & working_3;
+  assign \$384  = ~ absent[5];
+  assign \$387  = \$240 [23:0] | loaded;
+  assign \$388  = absent[5] ? 24'h000000 : \$387 ;
+  assign \$389  = ~ absent[6];
+  assign \$392  = lane_0_6_clamped & \$391 ;
+  assign \$394  = \$393  & working_3;
+  assign \$395  = ~ absent[6];
+  assign \$398  = \$280 [23:0] | loaded;
+  assign \$399  = absent[6] ? 24'h000000 : \$398 ;
+  assign \$400  = ~ absent[7];
+  assign \$403  = lane_0_7_clamped & \$402 ;
+  assign \$405  = \$404  & working_3;
+  assign \$406  = ~ absent[7];
+  assign \$409  = \$320 [23:0] | loaded;
+  assign \$410  = absent[7] ? 24'h000000 : \$409 ;
+  assign \$413  = \$411  + \$412 ;
+  assign \$416  = \$414  + \$415 ;
+  assign \$419  = \$417  + \$418 ;
+  assign \$422  = \$420  + \$421 ;
+  assign \$423  = count_0_0_0 + count_0_0_1;
+  assign \$424  = count_0_0_2 + count_0_0_3;
+  assign \$425  = count_0_1_0 + count_0_1_1;
   always @(posedge clk)
-    stage_1 <= \$418 ;
+    stage_1 <= \$426 ;
   always @(posedge clk)
-    stage_2 <= \$419 ;
+    stage_2 <= \$427 ;
   always @(posedge clk)
-    absent <= \$420 ;
+    absent <= \$428 ;
   always @(posedge clk)
-    stage_3 <= \$421 ;
+    stage_3 <= \$429 ;
   always @(posedge clk)
-    \loading$160  <= \$422 ;
+    loading <= \$430 ;
   always @(posedge clk)
     shift_0_0_1 <= shift_0_0;
   always @(posedge clk)
@@ -10804,151 +10836,184 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   always @(posedge clk)
     updating_0_2 <= updating_0_1;
   always @(posedge clk)
-    changed_0_0 <= \$305 ;
+    changed_0_0 <= sum;
   always @(posedge clk)
-    working_1 <= \$423 ;
+    working_1 <= \$431 ;
   always @(posedge clk)
-    writes_soon <= \$424 ;
+    writes_soon <= \$432 ;
   always @(posedge clk)
-    working_3 <= \$425 ;
+    working_3 <= \$433 ;
   always @(posedge clk)
-    flag_0_0 <= \$426 ;
+    flag_0_0 <= \$434 ;
   always @(posedge clk)
-    word_0_0 <= \$318 ;
+    word_0_0 <= \$333 ;
   always @(posedge clk)
-    narrow_0_1 <= \$64 [25:0];
+    narrow_0_1 <= \$66 [25:0];
   always @(posedge clk)
-    changed_0_1 <= \$319 ;
+    changed_0_1 <= \sum$169 ;
   always @(posedge clk)
-    flag_0_1 <= \$427 ;
+    flag_0_1 <= \$435 ;
   always @(posedge clk)
-    word_0_1 <= \$330 ;
+    word_0_1 <= \$344 ;
   always @(posedge clk)
-    narrow_0_2 <= \$102 [25:0];
+    narrow_0_2 <= \$106 [25:0];
   always @(posedge clk)
-    changed_0_2 <= \$331 ;
+    changed_0_2 <= \sum$171 ;
   always @(posedge clk)
-    flag_0_2 <= \$428 ;
+    flag_0_2 <= \$436 ;
   always @(posedge clk)
-    word_0_2 <= \$342 ;
+    word_0_2 <= \$355 ;
   always @(posedge clk)
-    narrow_0_3 <= \$140 [25:0];
+    narrow_0_3 <= \$146 [25:0];
   always @(posedge clk)
-    changed_0_3 <= \$343 ;
+    changed_0_3 <= \sum$173 ;
   always @(posedge clk)
-    flag_0_3 <= \$429 ;
+    flag_0_3 <= \$437 ;
   always @(posedge clk)
-    word_0_3 <= \$354 ;
+    word_0_3 <= \$366 ;
   always @(posedge clk)
-    narrow_0_4 <= \$178 [25:0];
+    narrow_0_4 <= \$186 [25:0];
   always @(posedge clk)
-    changed_0_4 <= \$355 ;
+    changed_0_4 <= \sum$175 ;
   always @(posedge clk)
-    flag_0_4 <= \$430 ;
+    flag_0_4 <= \$438 ;
   always @(posedge clk)
-    word_0_4 <= \$366 ;
+    word_0_4 <= \$377 ;
   always @(posedge clk)
-    narrow_0_5 <= \$216 [25:0];
+    narrow_0_5 <= \$226 [25:0];
   always @(posedge clk)
-    changed_0_5 <= \$367 ;
+    changed_0_5 <= \sum$177 ;
   always @(posedge clk)
-    flag_0_5 <= \$431 ;
+    flag_0_5 <= \$439 ;
   always @(posedge clk)
-    word_0_5 <= \$378 ;
+    word_0_5 <= \$388 ;
   always @(posedge clk)
-    narrow_0_6 <= \$254 [25:0];
+    narrow_0_6 <= \$266 [25:0];
   always @(posedge clk)
-    changed_0_6 <= \$379 ;
+    changed_0_6 <= \sum$179 ;
   always @(posedge clk)
-    flag_0_6 <= \$432 ;
+    flag_0_6 <= \$440 ;
   always @(posedge clk)
-    word_0_6 <= \$390 ;
+    word_0_6 <= \$399 ;
   always @(posedge clk)
-    narrow_0_7 <= \$292 [25:0];
+    narrow_0_7 <= \$306 [25:0];
   always @(posedge clk)
-    changed_0_7 <= \$391 ;
+    changed_0_7 <= \sum$181 ;
   always @(posedge clk)
-    flag_0_7 <= \$433 ;
+    flag_0_7 <= \$441 ;
   always @(posedge clk)
-    word_0_7 <= \$402 ;
+    word_0_7 <= \$410 ;
   always @(posedge clk)
-    count_0_0_0 <= \$434 ;
+    count_0_0_0 <= \$442 ;
   always @(posedge clk)
-    count_0_0_1 <= \$435 ;
+    count_0_0_1 <= \$443 ;
   always @(posedge clk)
-    count_0_0_2 <= \$436 ;
-  always @(posedge clk)
-    count_0_0_3 <= \$437 ;
-  always @(posedge clk)
-    count_0_1_0 <= \$438 ;
-  always @(posedge clk)
-    count_0_1_1 <= \$439 ;
-  always @(posedge clk)
-    clamped <= \$440 ;
-  always @(posedge clk)
-    stage_4 <= \$441 ;
-  always @(posedge clk)
-    stage_5 <= \$442 ;
-  always @(posedge clk)
-    stage_6 <= \$443 ;
-  always @(posedge clk)
-    stage_7 <= \$444 ;
+    count_0_0_2 <= \$444 ;
   assign \$auto$rtlil.cc:3245:Not$12  = ~ { \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27], \$11 [27] };
-  assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27], \$49 [27] };
-  assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27], \$87 [27] };
-  assign \$auto$rtlil.cc:3245:Not$18  = ~ { \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27], \$125 [27] };
-  assign \$auto$rtlil.cc:3245:Not$20  = ~ { \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27], \$163 [27] };
-  assign \$auto$rtlil.cc:3245:Not$22  = ~ { \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27], \$201 [27] };
-  assign \$auto$rtlil.cc:3245:Not$24  = ~ { \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27], \$239 [27] };
-  assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27], \$277 [27] };
+  assign \$auto$rtlil.cc:3245:Not$14  = ~ { \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27], \$51 [27] };
+  assign \$auto$rtlil.cc:3245:Not$16  = ~ { \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27], \$91 [27] };
+  assign \$auto$rtlil.cc:3245:Not$18  = ~ { \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27], \$131 [27] };
+  assign \$auto$rtlil.cc:3245:Not$20  = ~ { \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27], \$171 [27] };
+  assign \$auto$rtlil.cc:3245:Not$22  = ~ { \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27], \$211 [27] };
+  assign \$auto$rtlil.cc:3245:Not$24  = ~ { \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27], \$251 [27] };
+  assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3017$0 (\port$3017$0 ),
-    .\port$3737$0 (narrow_0_0),
+    .\port$3025$0 (\port$3025$0 ),
+    .\port$3745$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
-    .alone(\alone$45 ),
-    .\port$3019$0 (\port$3019$0 ),
-    .\port$3750$0 (narrow_0_1),
+    .alone(\alone$46 ),
+    .\port$3027$0 (\port$3027$0 ),
+    .\port$3758$0 (narrow_0_1),
     .sum(\sum$169 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
-    .alone(\alone$61 ),
-    .\port$3021$0 (\port$3021$0 ),
-    .\port$3755$0 (narrow_0_2),
+    .alone(\alone$62 ),
+    .\port$3029$0 (\port$3029$0 ),
+    .\port$3763$0 (narrow_0_2),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
-    .alone(\alone$77 ),
-    .\port$3023$0 (\port$3023$0 ),
-    .\port$3760$0 (narrow_0_3),
+    .alone(\alone$78 ),
+    .\port$3031$0 (\port$3031$0 ),
+    .\port$3768$0 (narrow_0_3),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
-    .alone(\alone$93 ),
-    .\port$3025$0 (\port$3025$0 ),
-    .\port$3765$0 (narrow_0_4),
+    .alone(\alone$94 ),
+    .\port$3033$0 (\port$3033$0 ),
+    .\port$3773$0 (narrow_0_4),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
-    .alone(\alone$109 ),
-    .\port$3027$0 (\port$3027$0 ),
-    .\port$3770$0 (narrow_0_5),
+    .alone(\alone$110 ),
+    .\port$3035$0 (\port$3035$0 ),
+    .\port$3778$0 (narrow_0_5),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
-    .alone(\alone$125 ),
-    .\port$3029$0 (\port$3029$0 ),
-    .\port$3775$0 (narrow_0_6),
+    .alone(\alone$126 ),
+    .\port$3037$0 (\port$3037$0 ),
+    .\port$3783$0 (narrow_0_6),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
-    .alone(\alone$141 ),
-    .\port$3031$0 (\port$3031$0 ),
-    .\port$3780$0 (narrow_0_7),
+    .alone(\alone$142 ),
+    .\port$3039$0 (\port$3039$0 ),
+    .\port$3788$0 (narrow_0_7),
     .sum(\sum$181 )
   );
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$446  = \$423 ;
+    if (rst) begin
+      \$446  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$447  = \$424 ;
+    if (rst) begin
+      \$447  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$448  = \$425 ;
+    if (rst) begin
+      \$448  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$449  = stage_3;
+    if (rst) begin
+      \$449  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$450  = stage_4;
+    if (rst) begin
+      \$450  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$451  = stage_5;
+    if (rst) begin
+      \$451  = 20'h00000;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$452  = stage_6;
+    if (rst) begin
+      \$452  = 20'h00000;
+    end
+  end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
     is_full = 1'h0;
@@ -11017,16 +11082,16 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$418  = tag;
+    \$426  = tag;
     if (rst) begin
-      \$418  = 20'h00000;
+      \$426  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$419  = stage_1;
+    \$427  = stage_1;
     if (rst) begin
-      \$419  = 20'h00000;
+      \$427  = 20'h00000;
     end
   end
   always @* begin
@@ -11034,250 +11099,201 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
     (* full_case = 32'd1 *)
     casez (stage_2[6:5])
       2'h0:
-          \$420  = 8'h00;
+          \$428  = 8'h00;
       2'h1:
-          \$420  = beyond;
+          \$428  = beyond;
       default:
-          \$420  = 8'hff;
+          \$428  = 8'hff;
     endcase
-    if (loading) begin
-      \$420  = 8'h00;
+    if (\loading$159 ) begin
+      \$428  = 8'h00;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$421  = stage_2;
+    \$429  = stage_2;
     if (rst) begin
-      \$421  = 20'h00000;
+      \$429  = 20'h00000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$422  = loading;
-    if (rst) begin
-      \$422  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$423  = \$307 ;
-    if (rst) begin
-      \$423  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$424  = working_1;
-    if (rst) begin
-      \$424  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$425  = writes_soon;
-    if (rst) begin
-      \$425  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$426  = \$313 ;
-    if (rst) begin
-      \$426  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$427  = \$325 ;
-    if (rst) begin
-      \$427  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$428  = \$337 ;
-    if (rst) begin
-      \$428  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$429  = \$349 ;
-    if (rst) begin
-      \$429  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$430  = \$361 ;
+    \$430  = \loading$159 ;
     if (rst) begin
       \$430  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$431  = \$373 ;
+    \$431  = \$322 ;
     if (rst) begin
       \$431  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$432  = \$385 ;
+    \$432  = working_1;
     if (rst) begin
       \$432  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$433  = \$397 ;
+    \$433  = writes_soon;
     if (rst) begin
       \$433  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$434  = \$405 ;
+    \$434  = \$328 ;
     if (rst) begin
-      \$434  = 2'h0;
+      \$434  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$435  = \$408 ;
+    \$435  = \$339 ;
     if (rst) begin
-      \$435  = 2'h0;
+      \$435  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$436  = \$411 ;
+    \$436  = \$350 ;
     if (rst) begin
-      \$436  = 2'h0;
+      \$436  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$437  = \$414 ;
+    \$437  = \$361 ;
     if (rst) begin
-      \$437  = 2'h0;
+      \$437  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$438  = \$415 ;
+    \$438  = \$372 ;
     if (rst) begin
-      \$438  = 3'h0;
+      \$438  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$439  = \$416 ;
+    \$439  = \$383 ;
     if (rst) begin
-      \$439  = 3'h0;
+      \$439  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$440  = \$417 ;
+    \$440  = \$394 ;
     if (rst) begin
-      \$440  = 4'h0;
+      \$440  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$441  = stage_3;
+    \$441  = \$405 ;
     if (rst) begin
-      \$441  = 20'h00000;
+      \$441  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$442  = stage_4;
+    \$442  = \$413 ;
     if (rst) begin
-      \$442  = 20'h00000;
+      \$442  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$443  = stage_5;
+    \$443  = \$416 ;
     if (rst) begin
-      \$443  = 20'h00000;
+      \$443  = 2'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
-    \$444  = stage_6;
+    \$444  = \$419 ;
     if (rst) begin
-      \$444  = 20'h00000;
+      \$444  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$41 ) begin end
+    \$445  = \$422 ;
+    if (rst) begin
+      \$445  = 2'h0;
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3704$0 , \port$3699$0 , \port$3694$0 , \port$3689$0 , \port$3684$0 , \port$3679$0 , \port$3674$0 , \port$3669$0  };
+  assign totals = { \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3017$0 [23], \port$3017$0 [23], \port$3017$0 [23], \port$3017$0  };
-  assign old = { \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0 , \port$3023$0 , \port$3021$0 , \port$3019$0 , \port$3017$0  };
+  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
+  assign old = { \port$3039$0 , \port$3037$0 , \port$3035$0 , \port$3033$0 , \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
-  assign \lane_0_0_saturated$32  = \$38 [23:0];
-  assign lane_0_1_scaled = \$49 [27:0];
-  assign lane_0_1_rounded = \$51 [25:0];
-  assign lane_0_1_wide = \$49 [27:0];
+  assign \lane_0_0_saturated$32  = \$40 [23:0];
+  assign lane_0_1_scaled = \$51 [27:0];
+  assign lane_0_1_rounded = \$53 [25:0];
+  assign lane_0_1_wide = \$51 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
-  assign lane_0_1_saturated = \$64 [25:0];
-  assign \base$42  = { \port$3019$0 [23], \port$3019$0 [23], \port$3019$0 [23], \port$3019$0  };
-  assign \addend$43  = { narrow_0_1[25], narrow_0_1 };
-  assign \lane_0_1_saturated$49  = \$76 [23:0];
-  assign lane_0_2_scaled = \$87 [27:0];
-  assign lane_0_2_rounded = \$89 [25:0];
-  assign lane_0_2_wide = \$87 [27:0];
+  assign lane_0_1_saturated = \$66 [25:0];
+  assign \base$43  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
+  assign \addend$44  = { narrow_0_1[25], narrow_0_1 };
+  assign \lane_0_1_saturated$50  = \$80 [23:0];
+  assign lane_0_2_scaled = \$91 [27:0];
+  assign lane_0_2_rounded = \$93 [25:0];
+  assign lane_0_2_wide = \$91 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
-  assign lane_0_2_saturated = \$102 [25:0];
-  assign \base$58  = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
-  assign \addend$59  = { narrow_0_2[25], narrow_0_2 };
-  assign \lane_0_2_saturated$65  = \$114 [23:0];
-  assign lane_0_3_scaled = \$125 [27:0];
-  assign lane_0_3_rounded = \$127 [25:0];
-  assign lane_0_3_wide = \$125 [27:0];
+  assign lane_0_2_saturated = \$106 [25:0];
+  assign \base$59  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
+  assign \addend$60  = { narrow_0_2[25], narrow_0_2 };
+  assign \lane_0_2_saturated$66  = \$120 [23:0];
+  assign lane_0_3_scaled = \$131 [27:0];
+  assign lane_0_3_rounded = \$133 [25:0];
+  assign lane_0_3_wide = \$131 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
-  assign lane_0_3_saturated = \$140 [25:0];
-  assign \base$74  = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
-  assign \addend$75  = { narrow_0_3[25], narrow_0_3 };
-  assign \lane_0_3_saturated$81  = \$152 [23:0];
-  assign lane_0_4_scaled = \$163 [27:0];
-  assign lane_0_4_rounded = \$165 [25:0];
-  assign lane_0_4_wide = \$163 [27:0];
+  assign lane_0_3_saturated = \$146 [25:0];
+  assign \base$75  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
+  assign \addend$76  = { narrow_0_3[25], narrow_0_3 };
+  assign \lane_0_3_saturated$82  = \$160 [23:0];
+  assign lane_0_4_scaled = \$171 [27:0];
+  assign lane_0_4_rounded = \$173 [25:0];
+  assign lane_0_4_wide = \$171 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
-  assign lane_0_4_saturated = \$178 [25:0];
-  assign \base$90  = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
-  assign \addend$91  = { narrow_0_4[25], narrow_0_4 };
-  assign \lane_0_4_saturated$97  = \$190 [23:0];
-  assign lane_0_5_scaled = \$201 [27:0];
-  assign lane_0_5_rounded = \$203 [25:0];
-  assign lane_0_5_wide = \$201 [27:0];
+  assign lane_0_4_saturated = \$186 [25:0];
+  assign \base$91  = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
+  assign \addend$92  = { narrow_0_4[25], narrow_0_4 };
+  assign \lane_0_4_saturated$98  = \$200 [23:0];
+  assign lane_0_5_scaled = \$211 [27:0];
+  assign lane_0_5_rounded = \$213 [25:0];
+  assign lane_0_5_wide = \$211 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
-  assign lane_0_5_saturated = \$216 [25:0];
-  assign \base$106  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
-  assign \addend$107  = { narrow_0_5[25], narrow_0_5 };
-  assign \lane_0_5_saturated$113  = \$228 [23:0];
-  assign lane_0_6_scaled = \$239 [27:0];
-  assign lane_0_6_rounded = \$241 [25:0];
-  assign lane_0_6_wide = \$239 [27:0];
+  assign lane_0_5_saturated = \$226 [25:0];
+  assign \base$107  = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
+  assign \addend$108  = { narrow_0_5[25], narrow_0_5 };
+  assign \lane_0_5_saturated$114  = \$240 [23:0];
+  assign lane_0_6_scaled = \$251 [27:0];
+  assign lane_0_6_rounded = \$253 [25:0];
+  assign lane_0_6_wide = \$251 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
-  assign lane_0_6_saturated = \$254 [25:0];
-  assign \base$122  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
-  assign \addend$123  = { narrow_0_6[25], narrow_0_6 };
-  assign \lane_0_6_saturated$129  = \$266 [23:0];
-  assign lane_0_7_scaled = \$277 [27:0];
-  assign lane_0_7_rounded = \$279 [25:0];
-  assign lane_0_7_wide = \$277 [27:0];
+  assign lane_0_6_saturated = \$266 [25:0];
+  assign \base$123  = { \port$3037$0 [23], \port$3037$0 [23], \port$3037$0 [23], \port$3037$0  };
+  assign \addend$124  = { narrow_0_6[25], narrow_0_6 };
+  assign \lane_0_6_saturated$130  = \$280 [23:0];
+  assign lane_0_7_scaled = \$291 [27:0];
+  assign lane_0_7_rounded = \$293 [25:0];
+  assign lane_0_7_wide = \$291 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
-  assign lane_0_7_saturated = \$292 [25:0];
-  assign \base$138  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
-  assign \addend$139  = { narrow_0_7[25], narrow_0_7 };
-  assign \lane_0_7_saturated$145  = \$304 [23:0];
+  assign lane_0_7_saturated = \$306 [25:0];
+  assign \base$139  = { \port$3039$0 [23], \port$3039$0 [23], \port$3039$0 [23], \port$3039$0  };
+  assign \addend$140  = { narrow_0_7[25], narrow_0_7 };
+  assign \lane_0_7_saturated$146  = \$320 [23:0];
   assign working_2 = writes_soon;
   assign count_0_2_0 = clamped;
   assign clamped_kernel = stage_7[16:13];
@@ -11307,22 +11323,22 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3669$0 ;
-  assign \totals[1]  = \port$3674$0 ;
-  assign \totals[2]  = \port$3679$0 ;
-  assign \totals[3]  = \port$3684$0 ;
-  assign \totals[4]  = \port$3689$0 ;
-  assign \totals[5]  = \port$3694$0 ;
-  assign \totals[6]  = \port$3699$0 ;
-  assign \totals[7]  = \port$3704$0 ;
-  assign \old[0]  = \port$3017$0 ;
-  assign \old[1]  = \port$3019$0 ;
-  assign \old[2]  = \port$3021$0 ;
-  assign \old[3]  = \port$3023$0 ;
-  assign \old[4]  = \port$3025$0 ;
-  assign \old[5]  = \port$3027$0 ;
-  assign \old[6]  = \port$3029$0 ;
-  assign \old[7]  = \port$3031$0 ;
+  assign \totals[0]  = \port$3677$0 ;
+  assign \totals[1]  = \port$3682$0 ;
+  assign \totals[2]  = \port$3687$0 ;
+  assign \totals[3]  = \port$3692$0 ;
+  assign \totals[4]  = \port$3697$0 ;
+  assign \totals[5]  = \port$3702$0 ;
+  assign \totals[6]  = \port$3707$0 ;
+  assign \totals[7]  = \port$3712$0 ;
+  assign \old[0]  = \port$3025$0 ;
+  assign \old[1]  = \port$3027$0 ;
+  assign \old[2]  = \port$3029$0 ;
+  assign \old[3]  = \port$3031$0 ;
+  assign \old[4]  = \port$3033$0 ;
+  assign \old[5]  = \port$3035$0 ;
+  assign \old[6]  = \port$3037$0 ;
+  assign \old[7]  = \port$3039$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11435,285 +11451,285 @@ module \core.full_path (rst, tag, \port$3017$0 , \port$3019$0 , \port$3021$0 , \
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:9] };
-  assign \$3  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:10] };
-  assign \$6  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:11] };
-  assign \$9  = { \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35], \port$3669$0 [35:13] };
+  assign \$1  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:9] };
+  assign \$3  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:10] };
+  assign \$6  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:11] };
+  assign \$9  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$39  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:9] };
-  assign \$41  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:10] };
-  assign \$44  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:11] };
-  assign \$47  = { \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35], \port$3674$0 [35:13] };
-  assign \$51  = { \$50 [27], \$50 [27:1] };
-  assign \$60  = \$49 [27];
-  assign \$61  = \$49 [27];
-  assign \$63 [25] = \$49 [27];
-  assign \$63 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$77  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:9] };
-  assign \$79  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:10] };
-  assign \$82  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:11] };
-  assign \$85  = { \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35], \port$3679$0 [35:13] };
-  assign \$89  = { \$88 [27], \$88 [27:1] };
-  assign \$98  = \$87 [27];
-  assign \$99  = \$87 [27];
-  assign \$101 [25] = \$87 [27];
-  assign \$101 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$115  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:9] };
-  assign \$117  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:10] };
-  assign \$120  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:11] };
-  assign \$123  = { \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35], \port$3684$0 [35:13] };
-  assign \$127  = { \$126 [27], \$126 [27:1] };
-  assign \$136  = \$125 [27];
-  assign \$137  = \$125 [27];
-  assign \$139 [25] = \$125 [27];
-  assign \$139 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$153  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:9] };
-  assign \$155  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:10] };
-  assign \$158  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:11] };
-  assign \$161  = { \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35], \port$3689$0 [35:13] };
-  assign \$165  = { \$164 [27], \$164 [27:1] };
-  assign \$174  = \$163 [27];
-  assign \$175  = \$163 [27];
-  assign \$177 [25] = \$163 [27];
-  assign \$177 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$191  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:9] };
-  assign \$193  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:10] };
-  assign \$196  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:11] };
-  assign \$199  = { \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35], \port$3694$0 [35:13] };
-  assign \$203  = { \$202 [27], \$202 [27:1] };
-  assign \$212  = \$201 [27];
-  assign \$213  = \$201 [27];
-  assign \$215 [25] = \$201 [27];
-  assign \$215 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$229  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:9] };
-  assign \$231  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:10] };
-  assign \$234  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:11] };
-  assign \$237  = { \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35], \port$3699$0 [35:13] };
-  assign \$241  = { \$240 [27], \$240 [27:1] };
-  assign \$250  = \$239 [27];
-  assign \$251  = \$239 [27];
-  assign \$253 [25] = \$239 [27];
-  assign \$253 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$267  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:9] };
-  assign \$269  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:10] };
-  assign \$272  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:11] };
-  assign \$275  = { \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35], \port$3704$0 [35:13] };
-  assign \$279  = { \$278 [27], \$278 [27:1] };
-  assign \$288  = \$277 [27];
-  assign \$289  = \$277 [27];
-  assign \$291 [25] = \$277 [27];
-  assign \$291 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
-  assign \$309  = 1'h1;
-  assign \$310  = \$308 ;
-  assign \$312  = \$311 ;
-  assign \$315  = 1'h1;
-  assign \$316  = \$314 ;
-  assign \$321  = 1'h1;
-  assign \$322  = \$320 ;
-  assign \$324  = \$323 ;
-  assign \$327  = 1'h1;
-  assign \$328  = \$326 ;
-  assign \$333  = 1'h1;
-  assign \$334  = \$332 ;
-  assign \$336  = \$335 ;
-  assign \$339  = 1'h1;
-  assign \$340  = \$338 ;
-  assign \$345  = 1'h1;
-  assign \$346  = \$344 ;
-  assign \$348  = \$347 ;
-  assign \$351  = 1'h1;
-  assign \$352  = \$350 ;
+  assign \$41  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:9] };
+  assign \$43  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:10] };
+  assign \$46  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:11] };
+  assign \$49  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:13] };
+  assign \$53  = { \$52 [27], \$52 [27:1] };
+  assign \$62  = \$51 [27];
+  assign \$63  = \$51 [27];
+  assign \$65 [25] = \$51 [27];
+  assign \$65 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
+  assign \$81  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:9] };
+  assign \$83  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:10] };
+  assign \$86  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:11] };
+  assign \$89  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:13] };
+  assign \$93  = { \$92 [27], \$92 [27:1] };
+  assign \$102  = \$91 [27];
+  assign \$103  = \$91 [27];
+  assign \$105 [25] = \$91 [27];
+  assign \$105 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
+  assign \$121  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:9] };
+  assign \$123  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:10] };
+  assign \$126  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:11] };
+  assign \$129  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:13] };
+  assign \$133  = { \$132 [27], \$132 [27:1] };
+  assign \$142  = \$131 [27];
+  assign \$143  = \$131 [27];
+  assign \$145 [25] = \$131 [27];
+  assign \$145 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
+  assign \$161  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:9] };
+  assign \$163  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:10] };
+  assign \$166  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:11] };
+  assign \$169  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:13] };
+  assign \$173  = { \$172 [27], \$172 [27:1] };
+  assign \$182  = \$171 [27];
+  assign \$183  = \$171 [27];
+  assign \$185 [25] = \$171 [27];
+  assign \$185 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
+  assign \$201  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:9] };
+  assign \$203  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:10] };
+  assign \$206  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:11] };
+  assign \$209  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:13] };
+  assign \$213  = { \$212 [27], \$212 [27:1] };
+  assign \$222  = \$211 [27];
+  assign \$223  = \$211 [27];
+  assign \$225 [25] = \$211 [27];
+  assign \$225 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
+  assign \$241  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:9] };
+  assign \$243  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:10] };
+  assign \$246  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:11] };
+  assign \$249  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:13] };
+  assign \$253  = { \$252 [27], \$252 [27:1] };
+  assign \$262  = \$251 [27];
+  assign \$263  = \$251 [27];
+  assign \$265 [25] = \$251 [27];
+  assign \$265 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
+  assign \$281  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:9] };
+  assign \$283  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:10] };
+  assign \$286  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:11] };
+  assign \$289  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:13] };
+  assign \$293  = { \$292 [27], \$292 [27:1] };
+  assign \$302  = \$291 [27];
+  assign \$303  = \$291 [27];
+  assign \$305 [25] = \$291 [27];
+  assign \$305 [24:0] = \$auto$rtlil.cc:3245:Not$26 ;
+  assign \$324  = 1'h1;
+  assign \$325  = \$323 ;
+  assign \$327  = \$326 ;
+  assign \$330  = 1'h1;
+  assign \$331  = \$329 ;
+  assign \$335  = 1'h1;
+  assign \$336  = \$334 ;
+  assign \$338  = \$337 ;
+  assign \$341  = 1'h1;
+  assign \$342  = \$340 ;
+  assign \$346  = 1'h1;
+  assign \$347  = \$345 ;
+  assign \$349  = \$348 ;
+  assign \$352  = 1'h1;
+  assign \$353  = \$351 ;
   assign \$357  = 1'h1;
   assign \$358  = \$356 ;
   assign \$360  = \$359 ;
   assign \$363  = 1'h1;
   assign \$364  = \$362 ;
-  assign \$369  = 1'h1;
-  assign \$370  = \$368 ;
-  assign \$372  = \$371 ;
-  assign \$375  = 1'h1;
-  assign \$376  = \$374 ;
-  assign \$381  = 1'h1;
-  assign \$382  = \$380 ;
-  assign \$384  = \$383 ;
-  assign \$387  = 1'h1;
-  assign \$388  = \$386 ;
-  assign \$393  = 1'h1;
-  assign \$394  = \$392 ;
-  assign \$396  = \$395 ;
-  assign \$399  = 1'h1;
-  assign \$400  = \$398 ;
-  assign \$403  = flag_0_0;
-  assign \$404  = flag_0_1;
-  assign \$406  = flag_0_2;
-  assign \$407  = flag_0_3;
-  assign \$409  = flag_0_4;
-  assign \$410  = flag_0_5;
-  assign \$412  = flag_0_6;
-  assign \$413  = flag_0_7;
+  assign \$368  = 1'h1;
+  assign \$369  = \$367 ;
+  assign \$371  = \$370 ;
+  assign \$374  = 1'h1;
+  assign \$375  = \$373 ;
+  assign \$379  = 1'h1;
+  assign \$380  = \$378 ;
+  assign \$382  = \$381 ;
+  assign \$385  = 1'h1;
+  assign \$386  = \$384 ;
+  assign \$390  = 1'h1;
+  assign \$391  = \$389 ;
+  assign \$393  = \$392 ;
+  assign \$396  = 1'h1;
+  assign \$397  = \$395 ;
+  assign \$401  = 1'h1;
+  assign \$402  = \$400 ;
+  assign \$404  = \$403 ;
+  assign \$407  = 1'h1;
+  assign \$408  = \$406 ;
+  assign \$411  = flag_0_0;
+  assign \$412  = flag_0_1;
+  assign \$414  = flag_0_2;
+  assign \$415  = flag_0_3;
+  assign \$417  = flag_0_4;
+  assign \$418  = flag_0_5;
+  assign \$420  = flag_0_6;
+  assign \$421  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3017$0 , \port$3737$0 , alone);
-  output signed [26:0] sum;
-  wire signed [26:0] sum;
-  input [23:0] \port$3017$0 ;
-  wire [23:0] \port$3017$0 ;
-  input [25:0] \port$3737$0 ;
-  wire [25:0] \port$3737$0 ;
-  input alone;
-  wire alone;
-  wire [27:0] \$1 ;
-  wire [27:0] \$2 ;
-  wire signed [26:0] addend;
-  wire signed [26:0] base;
-  assign \$1  = $signed(\port$3017$0 ) - $signed(\port$3737$0 );
-  assign \$2  = alone ? { \port$3737$0 [25], \port$3737$0 [25], \port$3737$0  } : \$1 ;
-  assign base = { \port$3017$0 [23], \port$3017$0 [23], \port$3017$0 [23], \port$3017$0  };
-  assign addend = { \port$3737$0 [25], \port$3737$0  };
-  assign sum = \$2 [26:0];
-endmodule
-
-module \core.full_path.adder_0_1 (sum, \port$3019$0 , \port$3750$0 , alone);
-  output signed [26:0] sum;
-  wire signed [26:0] sum;
-  input [23:0] \port$3019$0 ;
-  wire [23:0] \port$3019$0 ;
-  input [25:0] \port$3750$0 ;
-  wire [25:0] \port$3750$0 ;
-  input alone;
-  wire alone;
-  wire [27:0] \$1 ;
-  wire [27:0] \$2 ;
-  wire signed [26:0] addend;
-  wire signed [26:0] base;
-  assign \$1  = $signed(\port$3019$0 ) - $signed(\port$3750$0 );
-  assign \$2  = alone ? { \port$3750$0 [25], \port$3750$0 [25], \port$3750$0  } : \$1 ;
-  assign base = { \port$3019$0 [23], \port$3019$0 [23], \port$3019$0 [23], \port$3019$0  };
-  assign addend = { \port$3750$0 [25], \port$3750$0  };
-  assign sum = \$2 [26:0];
-endmodule
-
-module \core.full_path.adder_0_2 (sum, \port$3021$0 , \port$3755$0 , alone);
-  output signed [26:0] sum;
-  wire signed [26:0] sum;
-  input [23:0] \port$3021$0 ;
-  wire [23:0] \port$3021$0 ;
-  input [25:0] \port$3755$0 ;
-  wire [25:0] \port$3755$0 ;
-  input alone;
-  wire alone;
-  wire [27:0] \$1 ;
-  wire [27:0] \$2 ;
-  wire signed [26:0] addend;
-  wire signed [26:0] base;
-  assign \$1  = $signed(\port$3021$0 ) - $signed(\port$3755$0 );
-  assign \$2  = alone ? { \port$3755$0 [25], \port$3755$0 [25], \port$3755$0  } : \$1 ;
-  assign base = { \port$3021$0 [23], \port$3021$0 [23], \port$3021$0 [23], \port$3021$0  };
-  assign addend = { \port$3755$0 [25], \port$3755$0  };
-  assign sum = \$2 [26:0];
-endmodule
-
-module \core.full_path.adder_0_3 (sum, \port$3023$0 , \port$3760$0 , alone);
-  output signed [26:0] sum;
-  wire signed [26:0] sum;
-  input [23:0] \port$3023$0 ;
-  wire [23:0] \port$3023$0 ;
-  input [25:0] \port$3760$0 ;
-  wire [25:0] \port$3760$0 ;
-  input alone;
-  wire alone;
-  wire [27:0] \$1 ;
-  wire [27:0] \$2 ;
-  wire signed [26:0] addend;
-  wire signed [26:0] base;
-  assign \$1  = $signed(\port$3023$0 ) - $signed(\port$3760$0 );
-  assign \$2  = alone ? { \port$3760$0 [25], \port$3760$0 [25], \port$3760$0  } : \$1 ;
-  assign base = { \port$3023$0 [23], \port$3023$0 [23], \port$3023$0 [23], \port$3023$0  };
-  assign addend = { \port$3760$0 [25], \port$3760$0  };
-  assign sum = \$2 [26:0];
-endmodule
-
-module \core.full_path.adder_0_4 (sum, \port$3025$0 , \port$3765$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3025$0 , \port$3745$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
   input [23:0] \port$3025$0 ;
   wire [23:0] \port$3025$0 ;
-  input [25:0] \port$3765$0 ;
-  wire [25:0] \port$3765$0 ;
+  input [25:0] \port$3745$0 ;
+  wire [25:0] \port$3745$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3765$0 );
-  assign \$2  = alone ? { \port$3765$0 [25], \port$3765$0 [25], \port$3765$0  } : \$1 ;
+  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3745$0 );
+  assign \$2  = alone ? { \port$3745$0 [25], \port$3745$0 [25], \port$3745$0  } : \$1 ;
   assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
-  assign addend = { \port$3765$0 [25], \port$3765$0  };
+  assign addend = { \port$3745$0 [25], \port$3745$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3027$0 , \port$3770$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3027$0 , \port$3758$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
   input [23:0] \port$3027$0 ;
   wire [23:0] \port$3027$0 ;
-  input [25:0] \port$3770$0 ;
-  wire [25:0] \port$3770$0 ;
+  input [25:0] \port$3758$0 ;
+  wire [25:0] \port$3758$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3770$0 );
-  assign \$2  = alone ? { \port$3770$0 [25], \port$3770$0 [25], \port$3770$0  } : \$1 ;
+  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3758$0 );
+  assign \$2  = alone ? { \port$3758$0 [25], \port$3758$0 [25], \port$3758$0  } : \$1 ;
   assign base = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
-  assign addend = { \port$3770$0 [25], \port$3770$0  };
+  assign addend = { \port$3758$0 [25], \port$3758$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3029$0 , \port$3775$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3029$0 , \port$3763$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
   input [23:0] \port$3029$0 ;
   wire [23:0] \port$3029$0 ;
-  input [25:0] \port$3775$0 ;
-  wire [25:0] \port$3775$0 ;
+  input [25:0] \port$3763$0 ;
+  wire [25:0] \port$3763$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3775$0 );
-  assign \$2  = alone ? { \port$3775$0 [25], \port$3775$0 [25], \port$3775$0  } : \$1 ;
+  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3763$0 );
+  assign \$2  = alone ? { \port$3763$0 [25], \port$3763$0 [25], \port$3763$0  } : \$1 ;
   assign base = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
-  assign addend = { \port$3775$0 [25], \port$3775$0  };
+  assign addend = { \port$3763$0 [25], \port$3763$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3031$0 , \port$3780$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3031$0 , \port$3768$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
   input [23:0] \port$3031$0 ;
   wire [23:0] \port$3031$0 ;
-  input [25:0] \port$3780$0 ;
-  wire [25:0] \port$3780$0 ;
+  input [25:0] \port$3768$0 ;
+  wire [25:0] \port$3768$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3780$0 );
-  assign \$2  = alone ? { \port$3780$0 [25], \port$3780$0 [25], \port$3780$0  } : \$1 ;
+  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3768$0 );
+  assign \$2  = alone ? { \port$3768$0 [25], \port$3768$0 [25], \port$3768$0  } : \$1 ;
   assign base = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
-  assign addend = { \port$3780$0 [25], \port$3780$0  };
+  assign addend = { \port$3768$0 [25], \port$3768$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_4 (sum, \port$3033$0 , \port$3773$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$3033$0 ;
+  wire [23:0] \port$3033$0 ;
+  input [25:0] \port$3773$0 ;
+  wire [25:0] \port$3773$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$3033$0 ) - $signed(\port$3773$0 );
+  assign \$2  = alone ? { \port$3773$0 [25], \port$3773$0 [25], \port$3773$0  } : \$1 ;
+  assign base = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
+  assign addend = { \port$3773$0 [25], \port$3773$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_5 (sum, \port$3035$0 , \port$3778$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$3035$0 ;
+  wire [23:0] \port$3035$0 ;
+  input [25:0] \port$3778$0 ;
+  wire [25:0] \port$3778$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$3035$0 ) - $signed(\port$3778$0 );
+  assign \$2  = alone ? { \port$3778$0 [25], \port$3778$0 [25], \port$3778$0  } : \$1 ;
+  assign base = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
+  assign addend = { \port$3778$0 [25], \port$3778$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_6 (sum, \port$3037$0 , \port$3783$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$3037$0 ;
+  wire [23:0] \port$3037$0 ;
+  input [25:0] \port$3783$0 ;
+  wire [25:0] \port$3783$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$3037$0 ) - $signed(\port$3783$0 );
+  assign \$2  = alone ? { \port$3783$0 [25], \port$3783$0 [25], \port$3783$0  } : \$1 ;
+  assign base = { \port$3037$0 [23], \port$3037$0 [23], \port$3037$0 [23], \port$3037$0  };
+  assign addend = { \port$3783$0 [25], \port$3783$0  };
+  assign sum = \$2 [26:0];
+endmodule
+
+module \core.full_path.adder_0_7 (sum, \port$3039$0 , \port$3788$0 , alone);
+  output signed [26:0] sum;
+  wire signed [26:0] sum;
+  input [23:0] \port$3039$0 ;
+  wire [23:0] \port$3039$0 ;
+  input [25:0] \port$3788$0 ;
+  wire [25:0] \port$3788$0 ;
+  input alone;
+  wire alone;
+  wire [27:0] \$1 ;
+  wire [27:0] \$2 ;
+  wire signed [26:0] addend;
+  wire signed [26:0] base;
+  assign \$1  = $signed(\port$3039$0 ) - $signed(\port$3788$0 );
+  assign \$2  = alone ? { \port$3788$0 [25], \port$3788$0 [25], \port$3788$0  } : \$1 ;
+  assign base = { \port$3039$0 [23], \port$3039$0 [23], \port$3039$0 [23], \port$3039$0  };
+  assign addend = { \port$3788$0 [25], \port$3788$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -12034,7 +12050,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12042,8 +12058,8 @@ module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12066,9 +12082,9 @@ module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3672$0 (product),
+    .\port$3680$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12081,7 +12097,7 @@ module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12091,26 +12107,26 @@ module \core.lane_0 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3672$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3680$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3672$0 ;
-  wire [31:0] \port$3672$0 ;
+  input [31:0] \port$3680$0 ;
+  wire [31:0] \port$3680$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3672$0 );
-  assign \$2  = alone ? { \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0  } : \$1 ;
-  assign addend = { \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0 [31], \port$3672$0  };
+  assign \$1  = $signed(base) + $signed(\port$3680$0 );
+  assign \$2  = alone ? { \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0  } : \$1 ;
+  assign addend = { \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12140,7 +12156,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12148,8 +12164,8 @@ module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12172,9 +12188,9 @@ module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3677$0 (product),
+    .\port$3685$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12187,7 +12203,7 @@ module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12197,26 +12213,26 @@ module \core.lane_1 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3677$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3685$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3677$0 ;
-  wire [31:0] \port$3677$0 ;
+  input [31:0] \port$3685$0 ;
+  wire [31:0] \port$3685$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3677$0 );
-  assign \$2  = alone ? { \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0  } : \$1 ;
-  assign addend = { \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0 [31], \port$3677$0  };
+  assign \$1  = $signed(base) + $signed(\port$3685$0 );
+  assign \$2  = alone ? { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  } : \$1 ;
+  assign addend = { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12246,7 +12262,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12254,8 +12270,8 @@ module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12278,9 +12294,9 @@ module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3682$0 (product),
+    .\port$3690$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12293,7 +12309,7 @@ module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12303,26 +12319,26 @@ module \core.lane_2 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3682$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3690$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3682$0 ;
-  wire [31:0] \port$3682$0 ;
+  input [31:0] \port$3690$0 ;
+  wire [31:0] \port$3690$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3682$0 );
-  assign \$2  = alone ? { \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0  } : \$1 ;
-  assign addend = { \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0 [31], \port$3682$0  };
+  assign \$1  = $signed(base) + $signed(\port$3690$0 );
+  assign \$2  = alone ? { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  } : \$1 ;
+  assign addend = { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12352,7 +12368,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12360,8 +12376,8 @@ module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12384,9 +12400,9 @@ module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3687$0 (product),
+    .\port$3695$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12399,7 +12415,7 @@ module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12409,26 +12425,26 @@ module \core.lane_3 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3687$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3695$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3687$0 ;
-  wire [31:0] \port$3687$0 ;
+  input [31:0] \port$3695$0 ;
+  wire [31:0] \port$3695$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3687$0 );
-  assign \$2  = alone ? { \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0  } : \$1 ;
-  assign addend = { \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0 [31], \port$3687$0  };
+  assign \$1  = $signed(base) + $signed(\port$3695$0 );
+  assign \$2  = alone ? { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  } : \$1 ;
+  assign addend = { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12458,7 +12474,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12466,8 +12482,8 @@ module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12490,9 +12506,9 @@ module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3692$0 (product),
+    .\port$3700$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12505,7 +12521,7 @@ module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12515,26 +12531,26 @@ module \core.lane_4 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3692$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3700$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3692$0 ;
-  wire [31:0] \port$3692$0 ;
+  input [31:0] \port$3700$0 ;
+  wire [31:0] \port$3700$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3692$0 );
-  assign \$2  = alone ? { \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0  } : \$1 ;
-  assign addend = { \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0 [31], \port$3692$0  };
+  assign \$1  = $signed(base) + $signed(\port$3700$0 );
+  assign \$2  = alone ? { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  } : \$1 ;
+  assign addend = { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12564,7 +12580,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12572,8 +12588,8 @@ module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12596,9 +12612,9 @@ module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3697$0 (product),
+    .\port$3705$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12611,7 +12627,7 @@ module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12621,26 +12637,26 @@ module \core.lane_5 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3697$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3705$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3697$0 ;
-  wire [31:0] \port$3697$0 ;
+  input [31:0] \port$3705$0 ;
+  wire [31:0] \port$3705$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3697$0 );
-  assign \$2  = alone ? { \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0  } : \$1 ;
-  assign addend = { \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0 [31], \port$3697$0  };
+  assign \$1  = $signed(base) + $signed(\port$3705$0 );
+  assign \$2  = alone ? { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  } : \$1 ;
+  assign addend = { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12670,7 +12686,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12678,8 +12694,8 @@ module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12702,9 +12718,9 @@ module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3702$0 (product),
+    .\port$3710$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12717,7 +12733,7 @@ module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12727,26 +12743,26 @@ module \core.lane_6 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3702$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3710$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3702$0 ;
-  wire [31:0] \port$3702$0 ;
+  input [31:0] \port$3710$0 ;
+  wire [31:0] \port$3710$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3702$0 );
-  assign \$2  = alone ? { \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0  } : \$1 ;
-  assign addend = { \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0 [31], \port$3702$0  };
+  assign \$1  = $signed(base) + $signed(\port$3710$0 );
+  assign \$2  = alone ? { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  } : \$1 ;
+  assign addend = { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12776,7 +12792,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12784,8 +12800,8 @@ module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3003$0 ;
-  wire [1:0] \port$3003$0 ;
+  input [1:0] \port$3011$0 ;
+  wire [1:0] \port$3011$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12808,9 +12824,9 @@ module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3003$0 [1]),
+    .alone(\port$3011$0 [1]),
     .base(total),
-    .\port$3707$0 (product),
+    .\port$3715$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12823,7 +12839,7 @@ module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3003$0 [0]) begin
+    if (\port$3011$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12833,26 +12849,26 @@ module \core.lane_7 (rst, a, b, \port$3003$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3003$0 [1];
-  assign first = \port$3003$0 [1];
-  assign accumulate = \port$3003$0 [0];
+  assign alone = \port$3011$0 [1];
+  assign first = \port$3011$0 [1];
+  assign accumulate = \port$3011$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3707$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3715$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3707$0 ;
-  wire [31:0] \port$3707$0 ;
+  input [31:0] \port$3715$0 ;
+  wire [31:0] \port$3715$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3707$0 );
-  assign \$2  = alone ? { \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0  } : \$1 ;
-  assign addend = { \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0 [31], \port$3707$0  };
+  assign \$1  = $signed(base) + $signed(\port$3715$0 );
+  assign \$2  = alone ? { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  } : \$1 ;
+  assign addend = { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -13770,27 +13786,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3672$0 , \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3680$0 , \port$3685$0 , \port$3690$0 , \port$3695$0 , \port$3700$0 , \port$3705$0 , \port$3710$0 , \port$3715$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3672$0 ;
-  wire [31:0] \port$3672$0 ;
-  input [31:0] \port$3677$0 ;
-  wire [31:0] \port$3677$0 ;
-  input [31:0] \port$3682$0 ;
-  wire [31:0] \port$3682$0 ;
-  input [31:0] \port$3687$0 ;
-  wire [31:0] \port$3687$0 ;
-  input [31:0] \port$3692$0 ;
-  wire [31:0] \port$3692$0 ;
-  input [31:0] \port$3697$0 ;
-  wire [31:0] \port$3697$0 ;
-  input [31:0] \port$3702$0 ;
-  wire [31:0] \port$3702$0 ;
-  input [31:0] \port$3707$0 ;
-  wire [31:0] \port$3707$0 ;
+  input [31:0] \port$3680$0 ;
+  wire [31:0] \port$3680$0 ;
+  input [31:0] \port$3685$0 ;
+  wire [31:0] \port$3685$0 ;
+  input [31:0] \port$3690$0 ;
+  wire [31:0] \port$3690$0 ;
+  input [31:0] \port$3695$0 ;
+  wire [31:0] \port$3695$0 ;
+  input [31:0] \port$3700$0 ;
+  wire [31:0] \port$3700$0 ;
+  input [31:0] \port$3705$0 ;
+  wire [31:0] \port$3705$0 ;
+  input [31:0] \port$3710$0 ;
+  wire [31:0] \port$3710$0 ;
+  input [31:0] \port$3715$0 ;
+  wire [31:0] \port$3715$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13820,9 +13836,9 @@ module \core.product_tree (rst, enable, \port$3672$0 , \port$3677$0 , \port$3682
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3682$0 ) + $signed(\port$3687$0 );
-  assign \$3  = $signed(\port$3692$0 ) + $signed(\port$3697$0 );
-  assign \$4  = $signed(\port$3702$0 ) + $signed(\port$3707$0 );
+  assign \$2  = $signed(\port$3690$0 ) + $signed(\port$3695$0 );
+  assign \$3  = $signed(\port$3700$0 ) + $signed(\port$3705$0 );
+  assign \$4  = $signed(\port$3710$0 ) + $signed(\port$3715$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13841,17 +13857,17 @@ module \core.product_tree (rst, enable, \port$3672$0 , \port$3677$0 , \port$3682
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3672$0 ) + $signed(\port$3677$0 );
-  assign words = { \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0 , \port$3672$0  };
+  assign \$1  = $signed(\port$3680$0 ) + $signed(\port$3685$0 );
+  assign words = { \port$3715$0 , \port$3710$0 , \port$3705$0 , \port$3700$0 , \port$3695$0 , \port$3690$0 , \port$3685$0 , \port$3680$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3672$0 ;
-  assign \words[1]  = \port$3677$0 ;
-  assign \words[2]  = \port$3682$0 ;
-  assign \words[3]  = \port$3687$0 ;
-  assign \words[4]  = \port$3692$0 ;
-  assign \words[5]  = \port$3697$0 ;
-  assign \words[6]  = \port$3702$0 ;
-  assign \words[7]  = \port$3707$0 ;
+  assign \words[0]  = \port$3680$0 ;
+  assign \words[1]  = \port$3685$0 ;
+  assign \words[2]  = \port$3690$0 ;
+  assign \words[3]  = \port$3695$0 ;
+  assign \words[4]  = \port$3700$0 ;
+  assign \words[5]  = \port$3705$0 ;
+  assign \words[6]  = \port$3710$0 ;
+  assign \words[7]  = \port$3715$0 ;
 endmodule
 
 module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
@@ -17706,7 +17722,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 , \port$3674$0 , \port$3679$0 , \port$3684$0 , \port$3689$0 , \port$3694$0 , \port$3699$0 , \port$3704$0 , sum_total, writing, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , sum_total, writing, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17719,22 +17735,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3669$0 ;
-  wire [35:0] \port$3669$0 ;
-  input [35:0] \port$3674$0 ;
-  wire [35:0] \port$3674$0 ;
-  input [35:0] \port$3679$0 ;
-  wire [35:0] \port$3679$0 ;
-  input [35:0] \port$3684$0 ;
-  wire [35:0] \port$3684$0 ;
-  input [35:0] \port$3689$0 ;
-  wire [35:0] \port$3689$0 ;
-  input [35:0] \port$3694$0 ;
-  wire [35:0] \port$3694$0 ;
-  input [35:0] \port$3699$0 ;
-  wire [35:0] \port$3699$0 ;
-  input [35:0] \port$3704$0 ;
-  wire [35:0] \port$3704$0 ;
+  input [35:0] \port$3677$0 ;
+  wire [35:0] \port$3677$0 ;
+  input [35:0] \port$3682$0 ;
+  wire [35:0] \port$3682$0 ;
+  input [35:0] \port$3687$0 ;
+  wire [35:0] \port$3687$0 ;
+  input [35:0] \port$3692$0 ;
+  wire [35:0] \port$3692$0 ;
+  input [35:0] \port$3697$0 ;
+  wire [35:0] \port$3697$0 ;
+  input [35:0] \port$3702$0 ;
+  wire [35:0] \port$3702$0 ;
+  input [35:0] \port$3707$0 ;
+  wire [35:0] \port$3707$0 ;
+  input [35:0] \port$3712$0 ;
+  wire [35:0] \port$3712$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [1:0] writing;
@@ -18983,7 +18999,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3669$0 ;
+      \$223  = \port$3677$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -18995,7 +19011,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3674$0 ;
+      \$224  = \port$3682$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19004,7 +19020,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3679$0 ;
+      \$225  = \port$3687$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19013,7 +19029,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3684$0 ;
+      \$226  = \port$3692$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19022,7 +19038,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3689$0 ;
+      \$227  = \port$3697$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19031,7 +19047,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3694$0 ;
+      \$228  = \port$3702$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19040,7 +19056,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3699$0 ;
+      \$229  = \port$3707$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19049,7 +19065,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3704$0 ;
+      \$230  = \port$3712$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19607,7 +19623,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3704$0 , \port$3699$0 , \port$3694$0 , \port$3689$0 , \port$3684$0 , \port$3679$0 , \port$3674$0 , \port$3669$0  };
+  assign totals = { \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0  };
   assign value_1 = { 1'h0, \$284  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19765,14 +19781,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3669$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3669$0 ;
-  assign \totals[1]  = \port$3674$0 ;
-  assign \totals[2]  = \port$3679$0 ;
-  assign \totals[3]  = \port$3684$0 ;
-  assign \totals[4]  = \port$3689$0 ;
-  assign \totals[5]  = \port$3694$0 ;
-  assign \totals[6]  = \port$3699$0 ;
-  assign \totals[7]  = \port$3704$0 ;
+  assign \totals[0]  = \port$3677$0 ;
+  assign \totals[1]  = \port$3682$0 ;
+  assign \totals[2]  = \port$3687$0 ;
+  assign \totals[3]  = \port$3692$0 ;
+  assign \totals[4]  = \port$3697$0 ;
+  assign \totals[5]  = \port$3702$0 ;
+  assign \totals[6]  = \port$3707$0 ;
+  assign \totals[7]  = \port$3712$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25542,14 +25558,14 @@ module \core.sum_path (rst, clamped, tag, total, word_0, clamped_kernel, write_t
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, clk);
+module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4269$11 ;
-  wire [5:0] \port$4269$11 ;
+  input [5:0] \port$4277$11 ;
+  wire [5:0] \port$4277$11 ;
   output [1:0] active;
   reg [1:0] active = 2'h0;
   output [2:0] \lane$19 ;
@@ -25613,7 +25629,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   assign \$1  = ! bank;
   assign coming = ahead ? { \$2 , \$1  } : \before ;
   assign lane = \lane$19  + lane_step;
-  assign \$3  = \port$4269$11 [1:0] == 2'h3;
+  assign \$3  = \port$4277$11 [1:0] == 2'h3;
   assign \$7  = ahead ? coming : 2'h0;
   assign \$8  = lane >= 4'h8;
   assign \$9  = lane - 4'h8;
@@ -25649,7 +25665,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4269$11 [1:0])
+    casez (\port$4277$11 [1:0])
       2'h0:
           \$4  = 11'h000;
       2'h1:
@@ -25663,7 +25679,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4269$11 [1:0])
+    casez (\port$4277$11 [1:0])
       2'h0:
           \$5  = wrapped_step_0;
       2'h1:
@@ -25677,7 +25693,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4269$11 [1:0])
+    casez (\port$4277$11 [1:0])
       2'h0:
           \$6  = 3'h0;
       2'h1:
@@ -25691,7 +25707,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25699,7 +25715,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25707,7 +25723,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25719,7 +25735,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25729,7 +25745,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25737,7 +25753,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25745,7 +25761,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25757,7 +25773,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25765,7 +25781,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25773,7 +25789,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25781,7 +25797,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4269$11 [5:2])
+    casez (\port$4277$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25872,7 +25888,7 @@ module \core.sum_write_0 (rst, trigger, \port$4269$11 , active, \lane$19 , row, 
       \$27  = 1'h0;
     end
   end
-  assign kernel = \port$4269$11 [5:2];
-  assign level = \port$4269$11 [1:0];
+  assign kernel = \port$4277$11 [5:2];
+  assign level = \port$4277$11 [1:0];
   assign \$2  = bank;
 endmodule
