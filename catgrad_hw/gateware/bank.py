@@ -155,7 +155,7 @@ class BankMemory(Component):
             for page in pages
             for low in range(0, bank.width, BYTE)
         ]
-        stored = [Signal(len(self.read_data), name=f"page_{page}") for page in pages]
+        stored = [Signal(len(self.read_data), name=f"stored_{page}") for page in pages]
         per_block = width // BYTE
         kind = "page" if len(pages) > 1 and bank.words == 1 else "block"
         for number, first in enumerate(range(0, len(columns), per_block)):
