@@ -101,6 +101,10 @@ LEANER: tuple[Mapping[str, Any], ...] = (
 )
 """Options of the scheduler, each for fewer LUTs and more cycles than the one before."""
 
+ROOMY: Mapping[Family, float] = {"ice40": 1.0, "ecp5": 0.8, "gowin": 1.0}
+"""Of the LUTs: where a design is to take more, the next leaner one is tried. An ECP5 has too few wires for all of them:
+what routing then takes longer, and makes slower, is more than the cycles that are saved."""
+
 WORTH = 1.04
 """Cycles, in relation, that are worth paying for the first of them: rows that are updated take many LUTs."""
 
@@ -240,7 +244,8 @@ class Search:
 
     def design(self, lanes: int) -> Design:
         """The fastest design of ``lanes`` lanes that fits; where none does, one that takes little."""
-        number = next((n for n in range(len(LEANER)) if self._luts(lanes, n) <= self.have.luts), len(LEANER) - 1)
+        roomy = ROOMY[self.board.family] * self.have.luts
+        number = next((n for n in range(len(LEANER)) if self._luts(lanes, n) <= roomy), len(LEANER) - 1)
         found = self.with_options(lanes, LEANER[number])
         if number == 0 and self._luts(lanes, 1) < found.needs.luts:
             words = self.with_options(lanes, LEANER[1])
