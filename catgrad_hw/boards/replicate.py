@@ -21,11 +21,8 @@ from catgrad_hw.boards.floorplan import PAGES, lanes_of, numbered
 GROUP = 8
 """Lanes, or blocks of a bank of single words, that share a copy."""
 
-FEW = {"LUT4": 64, "TRELLIS_FF": 32}
-"""Connections up to which a driver has no copies. Each copy of a LUT has up to four across the chip itself."""
-
-FEW_URGENT = {"LUT4": 16, "TRELLIS_FF": 8}
-"""The same for what drives memory, and for registers of copies of a LUT, whose own connections follow in the cycle."""
+FEW = 16
+"""Connections up to which a driver has no copies, but for those that are urgent."""
 
 SHARED = {"CE", "LSR"}
 """What the flip-flops of a tile share: with several nets for it, fewer of them fit together, or can be routed."""
@@ -45,16 +42,20 @@ ELSEWHERE = ("nowhere", 0)
 
 def replicated(netlist: bytes) -> bytes:
     """``netlist`` (JSON of Yosys for an ECP5, of the module ``top``) with a LUT or a flip-flop for each ``GROUP``,
-    where one had more than ``FEW`` connections to cells near several of these; as it is, where lanes are few."""
+    where one had more than ``FEW`` connections to cells near several of these, or urgent ones; as it is, where lanes
+    are few."""
     if netlist.count(b'"type": "MULT18X18D"') <= GROUP:
         return netlist
     design = json.loads(netlist)
     module = design["modules"]["top"]
     nets = _Nets(module)
     nearest = _nearest(module["cells"], nets)
-    waiting = sorted(nets.driver.items())
+    copies: dict[tuple[int, Group | None], int] = {}
+    original: dict[int, int] = {}
+    waiting = sorted(nets.driver)
     while waiting:
-        bit, name = waiting.pop()
+        bit = waiting.pop()
+        name = nets.driver[bit]
         cell = module["cells"][name]
         if cell["type"] not in OUTPUTS:
             continue
@@ -62,24 +63,27 @@ def replicated(netlist: bytes) -> bytes:
         groups = defaultdict(list)
         for pin in pins:
             groups[nearest.get(pin[0], ELSEWHERE)].append(pin)
-        few = FEW_URGENT if _is_urgent(module["cells"], cell["type"], pins) else FEW
-        if len(groups) < 2 or len(pins) <= few[cell["type"]]:
+        if len(groups) < 2 or (len(pins) <= FEW and not _is_urgent(module["cells"], pins)):
             continue
-        own = nearest.get(name, ELSEWHERE)
-        nearest[name] = own if own in groups else next(iter(groups))
+        first = original.setdefault(bit, bit)
+        if (first, nearest.get(name)) not in copies:
+            nearest[name] = nearest[name] if nearest.get(name) in groups else next(iter(groups))
+            copies[first, nearest[name]] = bit
         for group, pins in groups.items():
-            if group != nearest[name]:
-                nearest[nets.add_copy(bit, pins)] = group
+            if (first, group) not in copies:
+                copies[first, group] = new = nets.add_copy(bit)
+                original[new] = first
+                nearest[nets.driver[new]] = group
+            nets.move(pins, bit, copies[first, group])
         # The copies are more connections of what drives them.
-        waiting += [(b, nets.driver[b]) for b in _inputs(cell) if b in nets.driver]
+        waiting += [b for b in _inputs(cell) if b in nets.driver]
     return json.dumps(design).encode()
 
 
-def _is_urgent(cells: Mapping[str, Any], kind: str, sinks: Sequence[Pin]) -> bool:
-    """Whether what a cell of a ``kind`` drives takes its time of the cycle, too."""
-    if any(cells[name]["type"] == "DP16KD" for name, _, _ in sinks):
-        return True
-    return kind == "TRELLIS_FF" and any(cells[name]["type"] == "LUT4" and COPY in name for name, _, _ in sinks)
+def _is_urgent(cells: Mapping[str, Any], sinks: Sequence[Pin]) -> bool:
+    """Whether what a cell drives takes its time of the cycle, too: memory, and copies of LUTs, which drive more."""
+    kinds = ((cells[name]["type"], COPY in name) for name, _, _ in sinks)
+    return any(kind == "DP16KD" or (kind == "LUT4" and copied) for kind, copied in kinds)
 
 
 def _inputs(cell: Mapping[str, Any]) -> Iterator[int]:
@@ -88,6 +92,9 @@ def _inputs(cell: Mapping[str, Any]) -> Iterator[int]:
         if cell["port_directions"][port] == "input":
             yield from (bit for bit in bits if isinstance(bit, int))
 
+
+Group = tuple[str, int]
+"""A bank, or the lanes, and which few of them."""
 
 Pin = tuple[str, str, int]
 """A cell, its port, and the bit of this."""
@@ -110,8 +117,8 @@ class _Nets:
                             self.sinks[bit].append((name, port, index))
         self.next = 1 + max(self.driver)
 
-    def add_copy(self, bit: int, sinks: list[Pin]) -> str:
-        """Another driver of what ``bit`` is, which has some of its sinks; its name."""
+    def add_copy(self, bit: int) -> int:
+        """What is as ``bit``, from a driver of its own, and drives nothing yet."""
         cells = self.module["cells"]
         original, new = self.driver[bit], self.next
         self.next += 1
@@ -119,21 +126,26 @@ class _Nets:
         cells[name] = cell = copy.deepcopy(cells[original])
         cell["connections"][OUTPUTS[cell["type"]]] = [new]
         self.module["netnames"][name] = {"hide_name": 1, "bits": [new], "attributes": {}}
-        moved = set(sinks)
-        for sink, port, index in sinks:
-            cells[sink]["connections"][port][index] = new
-        self.sinks[bit] = [pin for pin in self.sinks[bit] if pin not in moved]
-        self.sinks[new] = sinks
         self.driver[new] = name
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] == "input":
                 for index, source in enumerate(bits):
                     if isinstance(source, int):
                         self.sinks[source].append((name, port, index))
-        return name
+        return new
+
+    def move(self, sinks: Sequence[Pin], bit: int, new: int) -> None:
+        """Has ``new`` drive some of what ``bit`` drove."""
+        if new == bit:
+            return
+        moved = set(sinks)
+        for sink, port, index in sinks:
+            self.module["cells"][sink]["connections"][port][index] = new
+        self.sinks[bit] = [pin for pin in self.sinks[bit] if pin not in moved]
+        self.sinks[new] += sinks
 
 
-def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, tuple[str, int]]:
+def _nearest(cells: Mapping[str, Any], nets: _Nets) -> dict[str, Group]:
     """For each cell, the group that it is nearest to, by the nets of few connections in between."""
     graph: nx.Graph[str] = nx.Graph()
     for bit, driver in nets.driver.items():

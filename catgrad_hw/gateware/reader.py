@@ -19,7 +19,8 @@ class Reader(Component):
     and stay while ``hold`` is high. Of the ``updated`` banks, ``old_bank`` tells a cycle before that which one's row
     is to be in ``old_row`` a cycle after: in the register that updates have for it. A word is picked in one cycle, of
     rows of more than ``GROUP`` in two. As long as the receiver is ready, a prediction leaves in every cycle, a
-    parameter in every second.
+    parameter in every second. ``hold`` follows a cycle after the receiver is not, so that it is a register, which tells
+    all lanes; the word that is ready by then waits beside the next one.
     """
 
     def __init__(self, program: Program, width):
@@ -56,12 +57,14 @@ class Reader(Component):
         steps += ["out"]
         valid = [Signal(name=f"{step}_valid") for step in steps]
         m.d.comb += [
-            self.results.valid.eq(valid[-1]),
-            self.hold.eq(valid[-1] & ~self.results.ready),
-            self.busy.eq(Cat(running, valid).any()),
+            self.results.valid.eq(valid[-1] | self.hold),
+            self.busy.eq(Cat(running, valid, self.hold).any()),
         ]
         with m.If(~self.hold):
             m.d.sync += Cat(valid).eq(Cat(issue, valid))
+            m.d.sync += self.hold.eq(valid[-1] & ~self.results.ready)
+        with m.Elif(self.results.ready):
+            m.d.sync += self.hold.eq(0)
         with m.If(self.start):
             m.d.sync += [running[0].eq(~self.group), running[1].eq(self.group), group.eq(self.group)]
 
@@ -130,9 +133,11 @@ class Reader(Component):
             words.append(word)
         names = list(sources)
         chosen = {i: names.index(name if name in names else "old") for i, name in enumerate(self.banks)}
-        m.d.comb += self.results.payload.eq(
-            choose(words, table(m, at["out"].bank, chosen, range(len(words)), "source"))
-        )
+        word = choose(words, table(m, at["out"].bank, chosen, range(len(words)), "source"))
+        waiting = Signal(signed(self.width), reset_less=True)
+        m.d.comb += self.results.payload.eq(Mux(self.hold, waiting, word))
+        with m.If(~self.hold):
+            m.d.sync += waiting.eq(word)
         return m
 
     def _prediction_words(self):
