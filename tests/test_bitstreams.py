@@ -227,7 +227,7 @@ def test_what_fails_in_yosys_is_tried_in_its_former_way(tmp_path, monkeypatch):
 def test_a_crowded_chip_has_the_router_that_ends(family, adders, name):
     kinds = ["LUT4"] * 20_000 + ["CCU2C"] * adders
     netlist = json.dumps({"cells": {str(i): {"type": kind} for i, kind in enumerate(kinds)}})
-    assert flow.router(netlist.encode(), family) == name
+    assert flow.router(family, flow.is_crowded(netlist.encode(), family)) == name
 
 
 @pytest.mark.fpga

@@ -12,7 +12,8 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal, signed
 
 from catgrad_hw.boards.description import BOARDS
-from catgrad_hw.boards.replicate import FEW, GROUP, OUTPUTS, SHARED, replicated
+from catgrad_hw.boards.netlist import CONTROLS
+from catgrad_hw.boards.replicate import COPIED, FEW, GROUP, replicated
 from catgrad_hw.gateware.lanes import Lane
 from catgrad_hw.simulate import tools
 
@@ -59,7 +60,7 @@ def cells_of(netlist: bytes) -> dict[str, Any]:
 
 def inputs(cell: dict[str, Any]) -> list[Any]:
     """The nets of a cell's inputs that are told apart by groups."""
-    ports = {port for port, direction in cell["port_directions"].items() if direction == "input"} - SHARED
+    ports = {port for port, direction in cell["port_directions"].items() if direction == "input"} - CONTROLS
     return [bit for port, bits in cell["connections"].items() if port in ports for bit in bits]
 
 
@@ -67,7 +68,7 @@ def inputs(cell: dict[str, Any]) -> list[Any]:
 def test_each_group_of_lanes_has_drivers_of_its_own(lanes_told_what_to_do):
     cells = cells_of(replicated(lanes_told_what_to_do(2 * GROUP + 3)))
     driver = {
-        cell["connections"][OUTPUTS[cell["type"]]][0]: name for name, cell in cells.items() if cell["type"] in OUTPUTS
+        cell["connections"][COPIED[cell["type"]]][0]: name for name, cell in cells.items() if cell["type"] in COPIED
     }
     alone: dict[int, set[str]] = {}
     for name, cell in cells.items():
@@ -101,7 +102,7 @@ def test_copies_do_what_the_original_does(lanes_told_what_to_do):
         kind = after[name]["type"]
         original = before[name.split("$copy")[0]]
         assert (kind, after[name]["parameters"]) == (original["type"], original["parameters"])
-        originals[after[name]["connections"][OUTPUTS[kind]][0]] = original["connections"][OUTPUTS[kind]][0]
+        originals[after[name]["connections"][COPIED[kind]][0]] = original["connections"][COPIED[kind]][0]
     assert originals
     for name, cell in after.items():
         connections = {port: [originals.get(b, b) for b in bits] for port, bits in cell["connections"].items()}

@@ -23,6 +23,7 @@ from typing import Any
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.boards.floorplan import LUTS, floorplan
+from catgrad_hw.boards.networks import on_networks
 from catgrad_hw.boards.replicate import replicated
 from catgrad_hw.errors import CapacityError, ToolError
 from catgrad_hw.numbers.pipeline import Progress
@@ -130,9 +131,11 @@ class Stages:
             ToolError: it failed for another reason.
         """
         name = f"top.{CONSTRAINTS[self.board.family]}"
-        files = {"top.json": floorplan(replicated(netlist), self.board.chip_name), name: constraints.encode()}
+        crowded = is_crowded(netlist, self.board.family)
+        prepared = replicated(on_networks(netlist) if crowded else netlist)
+        files = {"top.json": floorplan(prepared, self.board.chip_name), name: constraints.encode()}
         log = "place-and-route.log"
-        arguments = (*route_arguments(self.board, clock_mhz), "--router", router(netlist, self.board.family),
+        arguments = (*route_arguments(self.board, clock_mhz), "--router", router(self.board.family, crowded),
                      "--seed", str(seed), "--write", CELLS_NETLIST, "--report", "report.json", "-q", "-l", log,
                      "--timing-allow-fail")  # fmt: skip
         outputs = {ROUTED[self.board.family], CELLS_NETLIST, "report.json", log}
@@ -362,12 +365,17 @@ def route_arguments(board: Board, clock_mhz: float) -> tuple[str, ...]:
     return (*device, "--json", "top.json", "--freq", f"{clock_mhz:.3f}")
 
 
-def router(netlist: bytes, family: Family) -> str:
-    """Which of nextpnr's routers is to take a netlist (JSON): its first looks at one connection after the other, and
-    gives an ECP5 the faster clock; its second, at all that are in each other's way, and ends where the first does not.
-    """
+def is_crowded(netlist: bytes, family: Family) -> bool:
+    """Whether the connections of a netlist (JSON of Yosys) get in each other's way."""
     luts = sum(LUTS[kind] * netlist.count(f'"type": "{kind}"'.encode()) for kind in LUTS)
-    return "router2" if family == "gowin" or luts > CROWDED else "router1"
+    return family == "ecp5" and luts > CROWDED
+
+
+def router(family: Family, crowded: bool) -> str:
+    """Which of nextpnr's routers is to take a netlist: its first looks at one connection after the other, and gives an
+    ECP5 the faster clock; its second, at all that are in each other's way, and ends where the first does not.
+    """
+    return "router2" if family == "gowin" or crowded else "router1"
 
 
 def gowin_device(board: Board) -> str:
