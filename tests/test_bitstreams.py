@@ -29,6 +29,7 @@ from catgrad_hw.boards.flow import (
     FORMER_XAIGER,
     GUARD,
     SUFFIX,
+    Endless,
     Routed,
     Stages,
     TooLarge,
@@ -300,6 +301,40 @@ def test_a_clock_that_is_not_reached_names_the_path(reached, tried, tmp_path, mo
         building._closed(design, Stages(design.board, tmp_path), 100, 5)
     assert seeds == list(range(5, 5 + tried))
     assert "slow.net" in (tmp_path / "critical-path.txt").read_text()
+
+
+@pytest.mark.parametrize("clock", [100, None])
+def test_a_router_without_end_gets_other_seeds(clock, tmp_path, monkeypatch):
+    design = fit(small(), BOARDS["ulx3s-25f"], lanes=1)
+    endless, seeds = {5, 6}, []
+
+    def route(design, pll, stages, seed):
+        seeds.append(seed)
+        if seed in endless:
+            raise Endless("no end")
+        return routed(120.0)
+
+    monkeypatch.setattr(building, "_routed", route)
+    assert building._closed(design, Stages(design.board, tmp_path), clock, 5)[1].fmax_mhz == 120.0
+    assert seeds == [5, 6, 7]
+    seeds.clear()
+    endless |= set(range(ATTEMPTS + 5))
+    with pytest.raises(Endless, match="no end"):
+        building._closed(design, Stages(design.board, tmp_path), clock, 5)
+    assert seeds == list(range(5, 5 + ATTEMPTS))
+
+
+def test_a_router_is_ended_that_comes_no_nearer(tmp_path, monkeypatch):
+    monkeypatch.setattr(flow, "PATIENCE", 3)
+    stages = Stages(BOARDS["ulx3s-25f"], tmp_path)
+    log = "".join(
+        f"Info:     iter={i} wires=100 overused={n} overuse={n} archfail=NA\n"
+        for i, n in enumerate([9, 4, 6, 5, 3, 4, 3, 8], 1)
+    )
+    stages._converges("")
+    stages._converges(log)
+    with pytest.raises(Endless, match=r"found 3 with more at best, in 9 rounds; choose another --seed"):
+        stages._converges(log + "Info:     iter=9 wires=100 overused=4 overuse=4 archfail=NA\n")
 
 
 def test_fewer_lanes_where_luts_do_not_suffice(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from catgrad_hw.boards import flow
+from catgrad_hw.boards.description import BOARDS
 from catgrad_hw.boards.networks import MANY, NETWORKS, on_networks
 from catgrad_hw.simulate import tools
 
@@ -75,8 +77,20 @@ def test_nextpnr_routes_them_so(tmp_path):
     (tmp_path / "top.lpf").write_text('LOCATE COMP "clock" SITE "G2";\n')  # of the crystal of an ULX3S
     arguments = ["--25k", "--package", "CABGA381", "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config"]
     command = [str(tools.ready(tool)), *arguments, "--lpf-allow-unconstrained", "-q"]
-    plain = json.dumps(netlist()).encode()
-    for design, count in ((plain, 1), (on_networks(plain), NETWORKS + 1)):  # one is the clock's
-        (tmp_path / "top.json").write_bytes(design)
-        subprocess.run(command, cwd=tmp_path, check=True)
-        assert len(set(re.findall(r"G_HPBX(\d+)00", (tmp_path / "top.config").read_text()))) == count
+    (tmp_path / "top.json").write_bytes(on_networks(json.dumps(netlist()).encode()))
+    subprocess.run(command, cwd=tmp_path, check=True)
+    networks = set(re.findall(r"G_HPBX(\d+)00", (tmp_path / "top.config").read_text()))
+    assert len(networks) == NETWORKS + 1  # and the clock's
+
+
+@pytest.mark.fpga
+def test_a_router_that_finds_no_end_is_ended(tmp_path, monkeypatch):
+    """A real one, of which nothing is expected; its log is kept."""
+    if not tools.place_and_route("ecp5").found:
+        pytest.skip("needs nextpnr")
+    monkeypatch.setattr(flow, "CROWDED", 0)
+    monkeypatch.setattr(flow, "PATIENCE", -1)
+    constraints = 'LOCATE COMP "clock" SITE "G2";\nLOCATE COMP "data" SITE "B2";\n'
+    with pytest.raises(flow.Endless, match="expected every wire with one use"):
+        flow.Stages(BOARDS["ulx3s-25f"], tmp_path).route(json.dumps(netlist()).encode(), constraints, 50, 1)
+    assert "overused=" in (tmp_path / "place-and-route.log").read_text()

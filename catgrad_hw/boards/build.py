@@ -15,7 +15,7 @@ from typing import Any
 
 from catgrad_hw.boards.description import Board
 from catgrad_hw.boards.fit import Fit, fit
-from catgrad_hw.boards.flow import CONSTRAINTS, SUFFIX, Routed, Stages, TooLarge
+from catgrad_hw.boards.flow import CONSTRAINTS, SUFFIX, Endless, Routed, Stages, TooLarge
 from catgrad_hw.boards.pll import MHZ, Pll, find_pll
 from catgrad_hw.errors import CapacityError, ModelError
 from catgrad_hw.files import write
@@ -99,11 +99,18 @@ def _closed(design: Fit, stages: Stages, clock_mhz: float | None, seed: int) -> 
     board = design.board
     wanted = clock_mhz or AIM_MHZ.get(board.chip_name) or AIM_MHZ[board.family]
     best: tuple[Pll, Routed] | None = None
-    routed = None
+    routed: Routed | None = None
+    endless: Endless | None = None
     for attempt in range(ATTEMPTS):
         pll = find_pll(board, wanted * MHZ)
         aim = float(pll.output) / MHZ
-        routed = _routed(design, pll, stages, seed + attempt if clock_mhz else seed)
+        try:
+            routed = _routed(design, pll, stages, seed)
+        except Endless as error:
+            seed, endless = seed + 1, error
+            continue
+        if clock_mhz:
+            seed += 1
         if routed.fmax_mhz >= aim:
             best = pll, routed
             if clock_mhz or attempt or board.family == "gowin" or routed.fmax_mhz < CLEARLY * aim:
@@ -116,7 +123,9 @@ def _closed(design: Fit, stages: Stages, clock_mhz: float | None, seed: int) -> 
             break
     if best is not None:
         return best
-    assert routed is not None
+    if routed is None:
+        assert endless is not None
+        raise endless
     path = "\n".join(routed.path)
     write(stages.logs / "critical-path.txt", path + "\n")
     slowest = max(routed.path, key=lambda line: float(line.split()[0]), default="")

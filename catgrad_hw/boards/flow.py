@@ -39,7 +39,14 @@ class TooLarge(CapacityError):
     """Place-and-route ran out of a resource."""
 
 
+class Endless(ToolError):
+    """The router would not have found an end."""
+
+
 TICK = 0.2  # seconds between looks at a running tool
+
+PATIENCE = 40
+"""Rounds of a router in which no fewer wires were in demand twice, after which it is ended."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,7 @@ class Stages:
 
         Raises:
             TooLarge: the design does not fit: which resource, and how many there are.
+            Endless: the router comes no nearer to an end; with another seed it may.
             ToolError: it failed for another reason.
         """
         name = f"top.{CONSTRAINTS[self.board.family]}"
@@ -146,6 +154,7 @@ class Stages:
             files,
             outputs,
             fails=self._unroutable,
+            watches=self._converges,
         )
         report = json.loads(outcome["report.json"])
         fmax, path = _core_clock(report, clock_mhz)
@@ -184,6 +193,16 @@ class Stages:
             )
         return ToolError(f"place and route: {reason} (log: {self.logs / 'place-and-route.log'})")
 
+    def _converges(self, log: str) -> None:
+        """Ends a router that has come no nearer to an end for long, by what its log tells."""
+        overused = [int(count) for count in re.findall(r" overused=(\d+) ", log)]
+        if overused and len(overused) - 1 - overused.index(min(overused)) > PATIENCE:
+            raise Endless(
+                f"place and route: expected every wire with one use, found {min(overused)} with more at best, in "
+                f"{len(overused)} rounds; choose another --seed, or fewer lanes "
+                f"(log: {self.logs / 'place-and-route.log'})"
+            )
+
     def _run(
         self,
         stage: str,
@@ -192,8 +211,12 @@ class Stages:
         files: Mapping[str, bytes],
         outputs: Collection[str],
         fails: Callable[[str], Exception] | None = None,
+        watches: Callable[[str], None] | None = None,
     ) -> dict[str, bytes]:
-        """Run a tool on ``files``, or take what it wrote the last time; its log goes to the folder of logs."""
+        """Run a tool on ``files``, or take what it wrote the last time; its log goes to the folder of logs.
+
+        ``fails`` makes an error of the log of a tool that failed; ``watches`` looks at that of one that runs.
+        """
         log = f"{stage.replace(' ', '-')}.log"
         with self.timed(stage) as timer:
             path = tools.ready(tool)
@@ -205,8 +228,21 @@ class Stages:
                     directory = Path(name)
                     for file, content in files.items():
                         (directory / file).write_bytes(content)
-                    code, said = watched([str(path), *arguments], directory, timer.tick)
-                    text = said + ((directory / log).read_text(errors="replace") if (directory / log).exists() else "")
+
+                    def written(file: Path = directory / log) -> str:
+                        return file.read_text(errors="replace") if file.exists() else ""
+
+                    def tick() -> None:
+                        timer.tick()
+                        if watches is not None:
+                            watches(written())
+
+                    try:
+                        code, said = watched([str(path), *arguments], directory, tick)
+                    except Endless:
+                        (self.logs / log).write_text(written())
+                        raise
+                    text = said + written()
                     (self.logs / log).write_text(text)
                     if code:
                         if fails is not None:
