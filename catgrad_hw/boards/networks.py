@@ -3,8 +3,8 @@
 A net of thousands of enables crosses the whole chip, and the router joins each of them to what it has joined so far:
 the last is a long way behind the first. The networks that spread clocks reach all flip-flops alike, and take nothing of
 what other nets are routed with (Lattice FPGA-TN-02200: primary clocks, also for controls of high fan-out). nextpnr has
-only clocks use them, but follows a buffer that is in the netlist. Its delays leave out what such a network itself
-takes, as they do for clocks: some nanoseconds, so that this is for designs whose cycles are long.
+only clocks use them, but follows a buffer that is in the netlist. The way into a network, and through it, takes some
+nanoseconds: this is for designs whose cycles are long.
 """
 
 from __future__ import annotations

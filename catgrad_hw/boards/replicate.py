@@ -25,8 +25,8 @@ GROUP = 8
 FEW = 16
 """Connections up to which a driver has no copies, but for those that are urgent."""
 
-LOCAL = 16
-"""Connections up to which a net keeps cells together."""
+LOCAL = 32
+"""Connections up to which a net keeps cells together, the less the more they are: those of a word, and some."""
 
 COPIED = {"LUT4": "Z", "TRELLIS_FF": "Q"}
 """Cells that are copied, and their outputs."""
@@ -99,8 +99,8 @@ def _nearest(cells: Mapping[str, Any], nets: Nets) -> dict[str, Group]:
     """For each cell, the group that it is nearest to, by the nets of few connections in between."""
     graph: nx.Graph[str] = nx.Graph()
     for bit, driver in nets.driver.items():
-        if len(nets.sinks[bit]) <= LOCAL:
-            graph.add_edges_from((driver, sink) for sink, _, _ in nets.sinks[bit])
+        if (count := len(nets.sinks[bit])) <= LOCAL:
+            graph.add_weighted_edges_from((driver, sink, count) for sink, _, _ in nets.sinks[bit])
     anchors = {name: ("lanes", number // GROUP) for number, name in enumerate(lanes_of(cells))}
     for (bank, number), name in numbered(cells, "DP16KD", PAGES):
         anchors[name] = (bank, number // GROUP)
