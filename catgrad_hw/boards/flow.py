@@ -45,7 +45,7 @@ class Endless(ToolError):
 
 TICK = 0.2  # seconds between looks at a running tool
 
-PATIENCE = 40
+PATIENCE = 100
 """Rounds of a router in which no fewer wires were in demand twice, after which it is ended."""
 
 
