@@ -162,11 +162,12 @@ def _after_read(design: Fit) -> str:
     a schedule in which that happens is refused. The memory of counters is read and written by turns. Those of the link
     keep theirs.
     """
-    from catgrad_hw.gateware.bank import inferred_memories
+    from catgrad_hw.gateware.bank import is_inferred
 
     platform = design.board.new_platform()
-    inferred = sum(inferred_memories(bank, platform) for bank in design.hardware.program.banks.values())
-    reads = "top.device.core.bank_*/t:$memrd_v2 top.device.core.counters/t:$memrd_v2"
+    inferred = sum(is_inferred(bank, platform) for bank in design.hardware.program.banks.values())
+    banks = "top.device.core.bank_*/t:$memrd_v2 top.device.core.bank_*/r:CLK_ENABLE=1'1 %i"  # LUT RAM has no clock here
+    reads = f"{banks} top.device.core.counters/t:$memrd_v2"
     commands = [
         f"select -assert-count {inferred + 1} {reads}",
         f"setparam -set COLLISION_X_MASK 1'1 {reads}",  # memories that are read through a port ignore no_rw_check

@@ -25,10 +25,9 @@ def is_instance(bank: Bank, platform) -> bool:
     return width >= BYTE
 
 
-def inferred_memories(bank: Bank, platform) -> int:
-    """How many memories of a bank are left to synthesis."""
-    in_block_ram = bank.lut_words < bank.words and not is_instance(bank, platform)
-    return in_block_ram + (bank.lut_words > 0 and bank.depth > 1)
+def is_inferred(bank: Bank, platform) -> bool:
+    """Whether synthesis is to find block RAM for a bank."""
+    return bank.lut_words < bank.words and not is_instance(bank, platform)
 
 
 class BankMemory(Component):
@@ -41,7 +40,8 @@ class BankMemory(Component):
     port. On an ECP5 the two registers of a ``block`` bank are those of its block RAMs (Lattice FPGA-TN-02204), where
     Yosys would leave the second outside; where the loader alone writes several pages of them, its words take a cycle
     more to these, which is less than a read of them takes to follow. ``lut_words`` of the words lie in LUT RAM, in
-    flip-flops where there is one row.
+    flip-flops where there is one row; these are written a cycle later, and read as much later, so that no wire leads
+    from logic to all of them.
     """
 
     def __init__(self, bank: Bank):
@@ -69,11 +69,9 @@ class BankMemory(Component):
             for name, block in self._ecp5(m, in_blocks):
                 m.submodules[name] = block
         elif in_blocks:
-            self._words(m, in_blocks, *self._memory(m, "memory", "block", in_blocks))
-        if in_luts and bank.depth == 1:
-            self._words(m, in_luts, self._registers(m, in_luts))
-        elif in_luts:
-            self._words(m, in_luts, *self._memory(m, "lut_memory", "distributed", in_luts))
+            self._in_blocks(m, in_blocks)
+        if in_luts:
+            self._in_luts(m, in_luts)
         return m
 
     def _of(self, value, words):
@@ -82,55 +80,62 @@ class BankMemory(Component):
             return value
         return Cat(value.word_select(word, self.bank.width) for word in words)
 
-    def _words(self, m, words, stored, register=True):
-        """What memory has of some words, as it is to appear: a ``register`` later, or at once."""
-        if register:
-            memory, stored = stored, Signal(len(stored), reset_less=True)
-            with m.If(~self.hold):
-                m.d.sync += stored.eq(memory)
-        m.d.comb += self._of(self.read_data, words).eq(stored)
-
-    @property
-    def _reads(self):
-        """Whether the memory's register takes a row."""
-        reads = ~self.hold
-        return reads & ~self.write_enable.any() if self.bank.kind == "single_port" else reads
-
-    def _memory(self, m, name, style, words):
-        """Words in a memory: what its register holds, and whether another one follows."""
+    def _in_blocks(self, m, words):
+        """Words in a memory for which synthesis finds block RAM, with its register after it."""
         bank = self.bank
-        # A memory of one row would have an address of no bits, which Verilog lacks.
-        contents = MemoryData(shape=len(words) * bank.width, depth=max(bank.depth, 2), init=[])
-        m.submodules[name] = memory = Memory(contents, attrs={"ram_style": style})
-        write = memory.write_port(granularity=bank.width if len(words) > 1 else None)
-        read = memory.read_port()
-        enables = self.write_enable if len(words) == bank.words else Cat(self.write_enable[word] for word in words)
+        memory = self._memory(m, "memory", "block", words)
+        write, read = self._write_port(memory, words), memory.read_port()
         m.d.comb += [
             write.addr.eq(self.write_address),
             write.data.eq(self._of(self.write_data, words)),
-            write.en.eq(enables),
-            read.en.eq(self._reads),
+            write.en.eq(self._enables(words)),
+            read.en.eq(~self.hold),
         ]
         if bank.kind == "single_port":
-            address = Mux(self.write_enable.any(), self.write_address, self.read_address)
-            m.d.comb += [write.addr.eq(address), read.addr.eq(address)]
+            writes = self.write_enable.any()
+            address = Mux(writes, self.write_address, self.read_address)
+            m.d.comb += [write.addr.eq(address), read.addr.eq(address), read.en.eq(~self.hold & ~writes)]
         elif bank.kind == "late":
-            address = Signal.like(self.read_address, reset_less=True)
-            with m.If(~self.hold):
-                m.d.sync += address.eq(self.read_address)
-            m.d.comb += read.addr.eq(address)
+            m.d.comb += read.addr.eq(self._held(m, self.read_address, "address"))
         else:
             m.d.comb += read.addr.eq(self.read_address)
-        return read.data, bank.kind != "late"
+        row = read.data if bank.kind == "late" else self._held(m, read.data, "stored")
+        m.d.comb += self._of(self.read_data, words).eq(row)
 
-    def _registers(self, m, words):
-        """Words of the only row in flip-flops. None reads and writes it in one cycle: what was read stays."""
+    def _in_luts(self, m, words):
+        """Words in LUT RAM, or in flip-flops where there is one row: a register before them, and none right after."""
         width = self.bank.width
-        row = Signal(len(words) * width, reset_less=True)
-        for i, word in enumerate(words):
-            with m.If(self.write_enable[word]):
-                m.d.sync += row.word_select(i, width).eq(self.write_data.word_select(word, width))
-        return row
+        enables = self._later(m, self._enables(words), "write_enable")
+        data = self._later(m, self._of(self.write_data, words), "write_data")
+        if self.bank.depth == 1:
+            row = Signal(len(words) * width, reset_less=True)
+            for i in range(len(words)):
+                with m.If(enables[i]):
+                    m.d.sync += row.word_select(i, width).eq(data.word_select(i, width))
+        else:
+            memory = self._memory(m, "lut_memory", "distributed", words)
+            write, read = self._write_port(memory, words), memory.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(self._later(m, self.write_address, "write_address")),
+                write.data.eq(data),
+                write.en.eq(enables),
+                read.addr.eq(self._held(m, self.read_address, "address")),
+            ]
+            row = self._held(m, read.data, "stored")
+        m.d.comb += self._of(self.read_data, words).eq(row)
+
+    def _memory(self, m, name, style, words):
+        # A memory of one row would have an address of no bits, which Verilog lacks.
+        contents = MemoryData(shape=len(words) * self.bank.width, depth=max(self.bank.depth, 2), init=[])
+        m.submodules[name] = memory = Memory(contents, attrs={"ram_style": style})
+        return memory
+
+    def _write_port(self, memory, words):
+        return memory.write_port(granularity=self.bank.width if len(words) > 1 else None)
+
+    def _enables(self, words):
+        """The write enables of some words."""
+        return Cat(self.write_enable[word] for word in words)
 
     def _ecp5(self, m, words):
         """Blocks which port A writes and port B reads, of some words, and their names. Where they have too few rows,
@@ -182,6 +187,13 @@ class BankMemory(Component):
         later = Signal(len(value), name=f"later_{name}", reset_less=True)
         m.d.sync += later.eq(value)
         return later
+
+    def _held(self, m, value, name):
+        """A value, a cycle later, but while ``hold`` is high."""
+        held = Signal(len(value), name=name, reset_less=True)
+        with m.If(~self.hold):
+            m.d.sync += held.eq(value)
+        return held
 
     def _dp16kd(self, width, low_bits, enables, write, data_in, data_out):
         """A block of which port A writes and port B reads rows of ``width`` bits: bytes with an ``enable`` each."""
