@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,20 @@ def test_banks_have_no_logic_for_reads_that_meet_writes(name, tmp_path, monkeypa
     platform, banks = BOARDS[name].new_platform(), design.hardware.program.banks.values()
     rows = sum(bank.words * bank.width for bank in banks if not is_instance(bank, platform))
     assert registers() - without > rows + COUNTER_BITS
+
+
+@pytest.mark.fpga
+def test_words_for_which_block_ram_is_short_are_lut_ram(tmp_path):
+    need_tools("ecp5")
+    board = BOARDS["ulx3s-25f"]
+    short = replace(board, chip=replace(board.chip, block_rams=10))  # one fewer than it takes
+    assert fit(small(), board, lanes=2).needs.block_rams == 11
+    design = fit(small(), short, lanes=2)
+    assert design.needs.lut_rams > 0
+    netlist, _ = building.synthesise(design, find_pll(board, CLOCK * MHZ), Stages(board, tmp_path))
+    kinds = [cell["type"] for cell in json.loads(netlist)["modules"]["top"]["cells"].values()]
+    assert kinds.count("TRELLIS_DPR16X4") == design.needs.lut_rams
+    assert kinds.count("DP16KD") == 10
 
 
 # --- clock ------------------------------------------------------------------------------------------------------------

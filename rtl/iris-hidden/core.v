@@ -2262,8 +2262,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(\read_address$426 ),
     .read_data(read_data),
     .rst(rst),
-    .write__addr(\write_address$427 ),
-    .write__data(\write_data$428 )
+    .write_address(\write_address$427 ),
+    .write_data(\write_data$428 )
   );
   \core.bank_row16_1  bank_row16_1 (
     .clk(clk),
@@ -2278,8 +2278,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(\read_address$437 ),
     .read_data(\read_data$225 ),
     .rst(rst),
-    .write__addr(\write_address$438 ),
-    .write__data(\write_data$439 )
+    .write_address(\write_address$438 ),
+    .write_data(\write_data$439 )
   );
   \core.bank_row24_0  bank_row24_0 (
     .clk(clk),
@@ -2295,8 +2295,8 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(read_address),
     .read_data(\read_data$232 ),
     .rst(rst),
-    .write__addr(write_address),
-    .write__data(write_data)
+    .write_address(write_address),
+    .write_data(write_data)
   );
   \core.bank_row24_1  bank_row24_1 (
     .clk(clk),
@@ -2312,12 +2312,12 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(\read_address$399 ),
     .read_data(\read_data$292 ),
     .rst(rst),
-    .write__addr(\write_address$402 ),
-    .write__data(\write_data$403 )
+    .write_address(\write_address$402 ),
+    .write_data(\write_data$403 )
   );
   \core.bank_x  bank_x (
     .clk(clk),
-    .\port$3327$0 (\word$412 ),
+    .\port$3334$0 (\word$412 ),
     .\port$429$0 (\$258 ),
     .\port$432$0 (\$261 ),
     .\port$435$0 (\$264 ),
@@ -2329,11 +2329,11 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(\read_address$405 ),
     .read_data(\read_data$226 ),
     .rst(rst),
-    .write__addr(\write_address$409 )
+    .write_address(\write_address$409 )
   );
   \core.bank_y  bank_y (
     .clk(clk),
-    .\port$3327$0 (\word$412 ),
+    .\port$3334$0 (\word$412 ),
     .\port$453$0 (\$282 ),
     .\port$456$0 (\$285 ),
     .\port$459$0 (\$288 ),
@@ -2345,7 +2345,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .read__addr(\read_address$416 ),
     .read_data(\read_data$346 ),
     .rst(rst),
-    .write__addr(\write_address$418 )
+    .write_address(\write_address$418 )
   );
   \core.bias_word$538  \bias_word$538  (
     .active(\active$400 ),
@@ -2405,22 +2405,22 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .clk(clk),
     .loaded(parameter_0),
     .\loading$159 (loading),
-    .\port$3025$0 (old_row_0),
-    .\port$3027$0 (old_row_1),
-    .\port$3029$0 (old_row_2),
-    .\port$3031$0 (old_row_3),
-    .\port$3033$0 (old_row_4),
-    .\port$3035$0 (old_row_5),
-    .\port$3037$0 (old_row_6),
-    .\port$3039$0 (old_row_7),
-    .\port$3677$0 (total),
-    .\port$3682$0 (\total$280 ),
-    .\port$3687$0 (\total$281 ),
-    .\port$3692$0 (\total$282 ),
-    .\port$3697$0 (\total$283 ),
-    .\port$3702$0 (\total$284 ),
-    .\port$3707$0 (\total$285 ),
-    .\port$3712$0 (\total$286 ),
+    .\port$3032$0 (old_row_0),
+    .\port$3034$0 (old_row_1),
+    .\port$3036$0 (old_row_2),
+    .\port$3038$0 (old_row_3),
+    .\port$3040$0 (old_row_4),
+    .\port$3042$0 (old_row_5),
+    .\port$3044$0 (old_row_6),
+    .\port$3046$0 (old_row_7),
+    .\port$3688$0 (total),
+    .\port$3693$0 (\total$280 ),
+    .\port$3698$0 (\total$281 ),
+    .\port$3703$0 (\total$282 ),
+    .\port$3708$0 (\total$283 ),
+    .\port$3713$0 (\total$284 ),
+    .\port$3718$0 (\total$285 ),
+    .\port$3723$0 (\total$286 ),
     .rows(\words$312 ),
     .rst(rst),
     .tag(tag_8),
@@ -2439,7 +2439,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(a),
     .b(b),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(product),
     .rst(rst),
     .total(total)
@@ -2448,7 +2448,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$248 ),
     .b(\b$249 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$304 ),
     .rst(rst),
     .total(\total$280 )
@@ -2457,7 +2457,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$252 ),
     .b(\b$253 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$305 ),
     .rst(rst),
     .total(\total$281 )
@@ -2466,7 +2466,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$256 ),
     .b(\b$257 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$306 ),
     .rst(rst),
     .total(\total$282 )
@@ -2475,7 +2475,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$260 ),
     .b(\b$261 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$307 ),
     .rst(rst),
     .total(\total$283 )
@@ -2484,7 +2484,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$264 ),
     .b(\b$265 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$308 ),
     .rst(rst),
     .total(\total$284 )
@@ -2493,7 +2493,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$268 ),
     .b(\b$269 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$309 ),
     .rst(rst),
     .total(\total$285 )
@@ -2502,7 +2502,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .a(\a$272 ),
     .b(\b$273 ),
     .clk(clk),
-    .\port$3011$0 (tag_8[1:0]),
+    .\port$3018$0 (tag_8[1:0]),
     .product(\product$310 ),
     .rst(rst),
     .total(\total$286 )
@@ -2543,21 +2543,21 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
   \core.product_tree  product_tree (
     .clk(clk),
     .enable(enable),
-    .\port$3680$0 (product),
-    .\port$3685$0 (\product$304 ),
-    .\port$3690$0 (\product$305 ),
-    .\port$3695$0 (\product$306 ),
-    .\port$3700$0 (\product$307 ),
-    .\port$3705$0 (\product$308 ),
-    .\port$3710$0 (\product$309 ),
-    .\port$3715$0 (\product$310 ),
+    .\port$3691$0 (product),
+    .\port$3696$0 (\product$304 ),
+    .\port$3701$0 (\product$305 ),
+    .\port$3706$0 (\product$306 ),
+    .\port$3711$0 (\product$307 ),
+    .\port$3716$0 (\product$308 ),
+    .\port$3721$0 (\product$309 ),
+    .\port$3726$0 (\product$310 ),
     .rst(rst),
     .sum_2_0(sum)
   );
   \core.reader  reader (
     .busy(busy),
     .clk(clk),
-    .\group$37 (group),
+    .\group$38 (group),
     .hold(hold),
     .old_bank_of(old_bank),
     .old_row(old_row),
@@ -2618,14 +2618,14 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .difference_clamped(difference_clamped),
     .difference_kernel(difference_kernel),
     .other_rows(\read_data$346 ),
-    .\port$3677$0 (total),
-    .\port$3682$0 (\total$280 ),
-    .\port$3687$0 (\total$281 ),
-    .\port$3692$0 (\total$282 ),
-    .\port$3697$0 (\total$283 ),
-    .\port$3702$0 (\total$284 ),
-    .\port$3707$0 (\total$285 ),
-    .\port$3712$0 (\total$286 ),
+    .\port$3688$0 (total),
+    .\port$3693$0 (\total$280 ),
+    .\port$3698$0 (\total$281 ),
+    .\port$3703$0 (\total$282 ),
+    .\port$3708$0 (\total$283 ),
+    .\port$3713$0 (\total$284 ),
+    .\port$3718$0 (\total$285 ),
+    .\port$3723$0 (\total$286 ),
     .row_enables(row_enables),
     .rows(\rows$430 ),
     .rst(rst),
@@ -2675,7 +2675,7 @@ module core(samples__valid, parameters__payload, parameters__valid, results__rea
     .active(\active$431 ),
     .clk(clk),
     .\lane$19 (\lane$436 ),
-    .\port$4277$11 (\write_tag$378 [16:11]),
+    .\port$4288$11 (\write_tag$378 [16:11]),
     .row(\row$432 ),
     .rst(rst),
     .trigger(\write_tag$378 [0])
@@ -6102,7 +6102,7 @@ module \core.b_row (rst, trigger, level, kernel, active, row, \bank$26 , clk);
   end
 endmodule
 
-module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$520$0 , \port$530$0 , \port$540$0 , \port$550$0 , \port$560$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$520$0 , \port$530$0 , \port$540$0 , \port$550$0 , \port$560$0 , read__addr, write_address, write_data, read_data, hold, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$33  = 0;
   input rst;
   wire rst;
@@ -6122,28 +6122,28 @@ module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$
   wire \port$550$0 ;
   input \port$560$0 ;
   wire \port$560$0 ;
-  input hold;
-  wire hold;
   input [10:0] read__addr;
   wire [10:0] read__addr;
-  input [10:0] write__addr;
-  wire [10:0] write__addr;
-  input [127:0] write__data;
-  wire [127:0] write__data;
+  input [10:0] write_address;
+  wire [10:0] write_address;
+  input [127:0] write_data;
+  wire [127:0] write_data;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
+  input hold;
+  wire hold;
   input clk;
   wire clk;
   wire \$1 ;
   reg [127:0] \$2 ;
+  wire [10:0] \$signature__addr ;
+  wire [127:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire [127:0] read__data;
   wire read__en;
   wire [10:0] read_address;
   (* init = 128'h00000000000000000000000000000000 *)
   wire [127:0] stored;
-  wire [7:0] write__en;
-  wire [10:0] write_address;
-  wire [127:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
   reg [127:0] memory [1161:0];
@@ -7313,21 +7313,21 @@ module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$
   end
   always @(posedge clk) begin
     if (\port$490$0 )
-      memory[write__addr][15:0] <= write__data[15:0];
+      memory[write_address][15:0] <= write_data[15:0];
     if (\port$500$0 )
-      memory[write__addr][31:16] <= write__data[31:16];
+      memory[write_address][31:16] <= write_data[31:16];
     if (\port$510$0 )
-      memory[write__addr][47:32] <= write__data[47:32];
+      memory[write_address][47:32] <= write_data[47:32];
     if (\port$520$0 )
-      memory[write__addr][63:48] <= write__data[63:48];
+      memory[write_address][63:48] <= write_data[63:48];
     if (\port$530$0 )
-      memory[write__addr][79:64] <= write__data[79:64];
+      memory[write_address][79:64] <= write_data[79:64];
     if (\port$540$0 )
-      memory[write__addr][95:80] <= write__data[95:80];
+      memory[write_address][95:80] <= write_data[95:80];
     if (\port$550$0 )
-      memory[write__addr][111:96] <= write__data[111:96];
+      memory[write_address][111:96] <= write_data[111:96];
     if (\port$560$0 )
-      memory[write__addr][127:112] <= write__data[127:112];
+      memory[write_address][127:112] <= write_data[127:112];
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -7347,15 +7347,15 @@ module \core.bank_row16_0 (rst, \port$490$0 , \port$500$0 , \port$510$0 , \port$
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write_data = write__data;
-  assign write__en = { \port$560$0 , \port$550$0 , \port$540$0 , \port$530$0 , \port$520$0 , \port$510$0 , \port$500$0 , \port$490$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = write_data;
+  assign \$signature__en  = { \port$560$0 , \port$550$0 , \port$540$0 , \port$530$0 , \port$520$0 , \port$510$0 , \port$500$0 , \port$490$0  };
   assign write_enable = { \port$560$0 , \port$550$0 , \port$540$0 , \port$530$0 , \port$520$0 , \port$510$0 , \port$500$0 , \port$490$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$606$0 , \port$616$0 , \port$626$0 , \port$636$0 , \port$646$0 , read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$606$0 , \port$616$0 , \port$626$0 , \port$636$0 , \port$646$0 , read__addr, write_address, write_data, read_data, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$34  = 0;
   input rst;
   wire rst;
@@ -7377,25 +7377,25 @@ module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$
   wire \port$646$0 ;
   input [8:0] read__addr;
   wire [8:0] read__addr;
-  input [8:0] write__addr;
-  wire [8:0] write__addr;
-  input [127:0] write__data;
-  wire [127:0] write__data;
+  input [8:0] write_address;
+  wire [8:0] write_address;
+  input [127:0] write_data;
+  wire [127:0] write_data;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
   input clk;
   wire clk;
   wire \$1 ;
   reg [127:0] \$2 ;
+  wire [8:0] \$signature__addr ;
+  wire [127:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire hold;
   wire [127:0] read__data;
   wire read__en;
   wire [8:0] read_address;
   (* init = 128'h00000000000000000000000000000000 *)
   wire [127:0] stored;
-  wire [7:0] write__en;
-  wire [8:0] write_address;
-  wire [127:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
   reg [127:0] memory [496:0];
@@ -7900,21 +7900,21 @@ module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$
   end
   always @(posedge clk) begin
     if (\port$576$0 )
-      memory[write__addr][15:0] <= write__data[15:0];
+      memory[write_address][15:0] <= write_data[15:0];
     if (\port$586$0 )
-      memory[write__addr][31:16] <= write__data[31:16];
+      memory[write_address][31:16] <= write_data[31:16];
     if (\port$596$0 )
-      memory[write__addr][47:32] <= write__data[47:32];
+      memory[write_address][47:32] <= write_data[47:32];
     if (\port$606$0 )
-      memory[write__addr][63:48] <= write__data[63:48];
+      memory[write_address][63:48] <= write_data[63:48];
     if (\port$616$0 )
-      memory[write__addr][79:64] <= write__data[79:64];
+      memory[write_address][79:64] <= write_data[79:64];
     if (\port$626$0 )
-      memory[write__addr][95:80] <= write__data[95:80];
+      memory[write_address][95:80] <= write_data[95:80];
     if (\port$636$0 )
-      memory[write__addr][111:96] <= write__data[111:96];
+      memory[write_address][111:96] <= write_data[111:96];
     if (\port$646$0 )
-      memory[write__addr][127:112] <= write__data[127:112];
+      memory[write_address][127:112] <= write_data[127:112];
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -7930,9 +7930,9 @@ module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write_data = write__data;
-  assign write__en = { \port$646$0 , \port$636$0 , \port$626$0 , \port$616$0 , \port$606$0 , \port$596$0 , \port$586$0 , \port$576$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = write_data;
+  assign \$signature__en  = { \port$646$0 , \port$636$0 , \port$626$0 , \port$616$0 , \port$606$0 , \port$596$0 , \port$586$0 , \port$576$0  };
   assign write_enable = { \port$646$0 , \port$636$0 , \port$626$0 , \port$616$0 , \port$606$0 , \port$596$0 , \port$586$0 , \port$576$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
@@ -7941,7 +7941,7 @@ module \core.bank_row16_1 (rst, \port$576$0 , \port$586$0 , \port$596$0 , \port$
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$348$0 , \port$354$0 , \port$360$0 , \port$366$0 , \port$372$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$348$0 , \port$354$0 , \port$360$0 , \port$366$0 , \port$372$0 , read__addr, write_address, write_data, read_data, hold, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$35  = 0;
   input rst;
   wire rst;
@@ -7961,28 +7961,28 @@ module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$
   wire \port$366$0 ;
   input \port$372$0 ;
   wire \port$372$0 ;
-  input hold;
-  wire hold;
   input [4:0] read__addr;
   wire [4:0] read__addr;
-  input [4:0] write__addr;
-  wire [4:0] write__addr;
-  input [191:0] write__data;
-  wire [191:0] write__data;
+  input [4:0] write_address;
+  wire [4:0] write_address;
+  input [191:0] write_data;
+  wire [191:0] write_data;
   output [191:0] read_data;
   reg [191:0] read_data = 192'h000000000000000000000000000000000000000000000000;
+  input hold;
+  wire hold;
   input clk;
   wire clk;
   wire \$1 ;
   reg [191:0] \$2 ;
+  wire [4:0] \$signature__addr ;
+  wire [191:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire [191:0] read__data;
   wire read__en;
   wire [4:0] read_address;
   (* init = 192'h000000000000000000000000000000000000000000000000 *)
   wire [191:0] stored;
-  wire [7:0] write__en;
-  wire [4:0] write_address;
-  wire [191:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
   reg [191:0] memory [20:0];
@@ -8011,21 +8011,21 @@ module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$
   end
   always @(posedge clk) begin
     if (\port$330$0 )
-      memory[write__addr][23:0] <= write__data[23:0];
+      memory[write_address][23:0] <= write_data[23:0];
     if (\port$336$0 )
-      memory[write__addr][47:24] <= write__data[47:24];
+      memory[write_address][47:24] <= write_data[47:24];
     if (\port$342$0 )
-      memory[write__addr][71:48] <= write__data[71:48];
+      memory[write_address][71:48] <= write_data[71:48];
     if (\port$348$0 )
-      memory[write__addr][95:72] <= write__data[95:72];
+      memory[write_address][95:72] <= write_data[95:72];
     if (\port$354$0 )
-      memory[write__addr][119:96] <= write__data[119:96];
+      memory[write_address][119:96] <= write_data[119:96];
     if (\port$360$0 )
-      memory[write__addr][143:120] <= write__data[143:120];
+      memory[write_address][143:120] <= write_data[143:120];
     if (\port$366$0 )
-      memory[write__addr][167:144] <= write__data[167:144];
+      memory[write_address][167:144] <= write_data[167:144];
     if (\port$372$0 )
-      memory[write__addr][191:168] <= write__data[191:168];
+      memory[write_address][191:168] <= write_data[191:168];
   end
   reg [191:0] _0_;
   always @(posedge clk) begin
@@ -8045,15 +8045,15 @@ module \core.bank_row24_0 (rst, \port$330$0 , \port$336$0 , \port$342$0 , \port$
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write_data = write__data;
-  assign write__en = { \port$372$0 , \port$366$0 , \port$360$0 , \port$354$0 , \port$348$0 , \port$342$0 , \port$336$0 , \port$330$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = write_data;
+  assign \$signature__en  = { \port$372$0 , \port$366$0 , \port$360$0 , \port$354$0 , \port$348$0 , \port$342$0 , \port$336$0 , \port$330$0  };
   assign write_enable = { \port$372$0 , \port$366$0 , \port$360$0 , \port$354$0 , \port$348$0 , \port$342$0 , \port$336$0 , \port$330$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$400$0 , \port$406$0 , \port$412$0 , \port$418$0 , \port$424$0 , hold, read__addr, write__addr, write__data, read_data, clk);
+module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$400$0 , \port$406$0 , \port$412$0 , \port$418$0 , \port$424$0 , read__addr, write_address, write_data, read_data, hold, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$36  = 0;
   input rst;
   wire rst;
@@ -8073,28 +8073,28 @@ module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$
   wire \port$418$0 ;
   input \port$424$0 ;
   wire \port$424$0 ;
-  input hold;
-  wire hold;
   input [1:0] read__addr;
   wire [1:0] read__addr;
-  input [1:0] write__addr;
-  wire [1:0] write__addr;
-  input [191:0] write__data;
-  wire [191:0] write__data;
+  input [1:0] write_address;
+  wire [1:0] write_address;
+  input [191:0] write_data;
+  wire [191:0] write_data;
   output [191:0] read_data;
   reg [191:0] read_data = 192'h000000000000000000000000000000000000000000000000;
+  input hold;
+  wire hold;
   input clk;
   wire clk;
   wire \$1 ;
   reg [191:0] \$2 ;
+  wire [1:0] \$signature__addr ;
+  wire [191:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire [191:0] read__data;
   wire read__en;
   wire [1:0] read_address;
   (* init = 192'h000000000000000000000000000000000000000000000000 *)
   wire [191:0] stored;
-  wire [7:0] write__en;
-  wire [1:0] write_address;
-  wire [191:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
   reg [191:0] memory [3:0];
@@ -8106,21 +8106,21 @@ module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$
   end
   always @(posedge clk) begin
     if (\port$382$0 )
-      memory[write__addr][23:0] <= write__data[23:0];
+      memory[write_address][23:0] <= write_data[23:0];
     if (\port$388$0 )
-      memory[write__addr][47:24] <= write__data[47:24];
+      memory[write_address][47:24] <= write_data[47:24];
     if (\port$394$0 )
-      memory[write__addr][71:48] <= write__data[71:48];
+      memory[write_address][71:48] <= write_data[71:48];
     if (\port$400$0 )
-      memory[write__addr][95:72] <= write__data[95:72];
+      memory[write_address][95:72] <= write_data[95:72];
     if (\port$406$0 )
-      memory[write__addr][119:96] <= write__data[119:96];
+      memory[write_address][119:96] <= write_data[119:96];
     if (\port$412$0 )
-      memory[write__addr][143:120] <= write__data[143:120];
+      memory[write_address][143:120] <= write_data[143:120];
     if (\port$418$0 )
-      memory[write__addr][167:144] <= write__data[167:144];
+      memory[write_address][167:144] <= write_data[167:144];
     if (\port$424$0 )
-      memory[write__addr][191:168] <= write__data[191:168];
+      memory[write_address][191:168] <= write_data[191:168];
   end
   reg [191:0] _0_;
   always @(posedge clk) begin
@@ -8140,15 +8140,15 @@ module \core.bank_row24_1 (rst, \port$382$0 , \port$388$0 , \port$394$0 , \port$
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write_data = write__data;
-  assign write__en = { \port$424$0 , \port$418$0 , \port$412$0 , \port$406$0 , \port$400$0 , \port$394$0 , \port$388$0 , \port$382$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = write_data;
+  assign \$signature__en  = { \port$424$0 , \port$418$0 , \port$412$0 , \port$406$0 , \port$400$0 , \port$394$0 , \port$388$0 , \port$382$0  };
   assign write_enable = { \port$424$0 , \port$418$0 , \port$412$0 , \port$406$0 , \port$400$0 , \port$394$0 , \port$388$0 , \port$382$0  };
   assign read_address = read__addr;
   assign stored = read_data;
 endmodule
 
-module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3327$0 , write__addr, clk);
+module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 , \port$441$0 , \port$444$0 , \port$447$0 , \port$450$0 , read__addr, read_data, \port$3334$0 , write_address, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$37  = 0;
   input rst;
   wire rst;
@@ -8172,23 +8172,23 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   wire [6:0] read__addr;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3327$0 ;
-  wire [15:0] \port$3327$0 ;
-  input [6:0] write__addr;
-  wire [6:0] write__addr;
+  input [15:0] \port$3334$0 ;
+  wire [15:0] \port$3334$0 ;
+  input [6:0] write_address;
+  wire [6:0] write_address;
   input clk;
   wire clk;
   wire \$1 ;
   reg [127:0] \$2 ;
+  wire [6:0] \$signature__addr ;
+  wire [127:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire hold;
   wire [127:0] read__data;
   wire read__en;
   wire [6:0] read_address;
   (* init = 128'h00000000000000000000000000000000 *)
   wire [127:0] stored;
-  wire [127:0] write__data;
-  wire [7:0] write__en;
-  wire [6:0] write_address;
   wire [127:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
@@ -8273,21 +8273,21 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   end
   always @(posedge clk) begin
     if (\port$429$0 )
-      memory[write__addr][15:0] <= \port$3327$0 ;
+      memory[write_address][15:0] <= \port$3334$0 ;
     if (\port$432$0 )
-      memory[write__addr][31:16] <= \port$3327$0 ;
+      memory[write_address][31:16] <= \port$3334$0 ;
     if (\port$435$0 )
-      memory[write__addr][47:32] <= \port$3327$0 ;
+      memory[write_address][47:32] <= \port$3334$0 ;
     if (\port$438$0 )
-      memory[write__addr][63:48] <= \port$3327$0 ;
+      memory[write_address][63:48] <= \port$3334$0 ;
     if (\port$441$0 )
-      memory[write__addr][79:64] <= \port$3327$0 ;
+      memory[write_address][79:64] <= \port$3334$0 ;
     if (\port$444$0 )
-      memory[write__addr][95:80] <= \port$3327$0 ;
+      memory[write_address][95:80] <= \port$3334$0 ;
     if (\port$447$0 )
-      memory[write__addr][111:96] <= \port$3327$0 ;
+      memory[write_address][111:96] <= \port$3334$0 ;
     if (\port$450$0 )
-      memory[write__addr][127:112] <= \port$3327$0 ;
+      memory[write_address][127:112] <= \port$3334$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8303,10 +8303,10 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write__data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
-  assign write_data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
-  assign write__en = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = { \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0  };
+  assign write_data = { \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0  };
+  assign \$signature__en  = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign write_enable = { \port$450$0 , \port$447$0 , \port$444$0 , \port$441$0 , \port$438$0 , \port$435$0 , \port$432$0 , \port$429$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
@@ -8315,7 +8315,7 @@ module \core.bank_x (rst, \port$429$0 , \port$432$0 , \port$435$0 , \port$438$0 
   assign \$1  = 1'h1;
 endmodule
 
-module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3327$0 , write__addr, read__addr, clk);
+module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 , \port$465$0 , \port$468$0 , \port$471$0 , \port$474$0 , read_data, \port$3334$0 , write_address, read__addr, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$38  = 0;
   input rst;
   wire rst;
@@ -8337,25 +8337,25 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   wire \port$474$0 ;
   output [127:0] read_data;
   reg [127:0] read_data = 128'h00000000000000000000000000000000;
-  input [15:0] \port$3327$0 ;
-  wire [15:0] \port$3327$0 ;
-  input [5:0] write__addr;
-  wire [5:0] write__addr;
+  input [15:0] \port$3334$0 ;
+  wire [15:0] \port$3334$0 ;
+  input [5:0] write_address;
+  wire [5:0] write_address;
   input [5:0] read__addr;
   wire [5:0] read__addr;
   input clk;
   wire clk;
   wire \$1 ;
   reg [127:0] \$2 ;
+  wire [5:0] \$signature__addr ;
+  wire [127:0] \$signature__data ;
+  wire [7:0] \$signature__en ;
   wire hold;
   wire [127:0] read__data;
   wire read__en;
   wire [5:0] read_address;
   (* init = 128'h00000000000000000000000000000000 *)
   wire [127:0] stored;
-  wire [127:0] write__data;
-  wire [7:0] write__en;
-  wire [5:0] write_address;
   wire [127:0] write_data;
   wire [7:0] write_enable;
   (* ram_style = "block" *)
@@ -8421,21 +8421,21 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
   end
   always @(posedge clk) begin
     if (\port$453$0 )
-      memory[write__addr][15:0] <= \port$3327$0 ;
+      memory[write_address][15:0] <= \port$3334$0 ;
     if (\port$456$0 )
-      memory[write__addr][31:16] <= \port$3327$0 ;
+      memory[write_address][31:16] <= \port$3334$0 ;
     if (\port$459$0 )
-      memory[write__addr][47:32] <= \port$3327$0 ;
+      memory[write_address][47:32] <= \port$3334$0 ;
     if (\port$462$0 )
-      memory[write__addr][63:48] <= \port$3327$0 ;
+      memory[write_address][63:48] <= \port$3334$0 ;
     if (\port$465$0 )
-      memory[write__addr][79:64] <= \port$3327$0 ;
+      memory[write_address][79:64] <= \port$3334$0 ;
     if (\port$468$0 )
-      memory[write__addr][95:80] <= \port$3327$0 ;
+      memory[write_address][95:80] <= \port$3334$0 ;
     if (\port$471$0 )
-      memory[write__addr][111:96] <= \port$3327$0 ;
+      memory[write_address][111:96] <= \port$3334$0 ;
     if (\port$474$0 )
-      memory[write__addr][127:112] <= \port$3327$0 ;
+      memory[write_address][127:112] <= \port$3334$0 ;
   end
   reg [127:0] _0_;
   always @(posedge clk) begin
@@ -8451,10 +8451,10 @@ module \core.bank_y (rst, \port$453$0 , \port$456$0 , \port$459$0 , \port$462$0 
       \$2  = read__data;
     end
   end
-  assign write_address = write__addr;
-  assign write__data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
-  assign write_data = { \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0 , \port$3327$0  };
-  assign write__en = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
+  assign \$signature__addr  = write_address;
+  assign \$signature__data  = { \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0  };
+  assign write_data = { \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0 , \port$3334$0  };
+  assign \$signature__en  = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign write_enable = { \port$474$0 , \port$471$0 , \port$468$0 , \port$465$0 , \port$462$0 , \port$459$0 , \port$456$0 , \port$453$0  };
   assign hold = 1'h0;
   assign read_address = read__addr;
@@ -9594,49 +9594,49 @@ module \core.counters (rst, clear_0, clear_1, clear_2, clear_3, clear_4, clear_5
   assign \$signature__data  = { \$102 [21:0], hand };
 endmodule
 
-module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \port$3031$0 , \port$3033$0 , \port$3035$0 , \port$3037$0 , \port$3039$0 , \loading$159 , loaded, \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , rows
+module \core.full_path (rst, tag, \port$3032$0 , \port$3034$0 , \port$3036$0 , \port$3038$0 , \port$3040$0 , \port$3042$0 , \port$3044$0 , \port$3046$0 , \loading$159 , loaded, \port$3688$0 , \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , rows
 , write_tag, clamped, clamped_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$41  = 0;
   input rst;
   wire rst;
   input [19:0] tag;
   wire [19:0] tag;
-  input [23:0] \port$3025$0 ;
-  wire [23:0] \port$3025$0 ;
-  input [23:0] \port$3027$0 ;
-  wire [23:0] \port$3027$0 ;
-  input [23:0] \port$3029$0 ;
-  wire [23:0] \port$3029$0 ;
-  input [23:0] \port$3031$0 ;
-  wire [23:0] \port$3031$0 ;
-  input [23:0] \port$3033$0 ;
-  wire [23:0] \port$3033$0 ;
-  input [23:0] \port$3035$0 ;
-  wire [23:0] \port$3035$0 ;
-  input [23:0] \port$3037$0 ;
-  wire [23:0] \port$3037$0 ;
-  input [23:0] \port$3039$0 ;
-  wire [23:0] \port$3039$0 ;
+  input [23:0] \port$3032$0 ;
+  wire [23:0] \port$3032$0 ;
+  input [23:0] \port$3034$0 ;
+  wire [23:0] \port$3034$0 ;
+  input [23:0] \port$3036$0 ;
+  wire [23:0] \port$3036$0 ;
+  input [23:0] \port$3038$0 ;
+  wire [23:0] \port$3038$0 ;
+  input [23:0] \port$3040$0 ;
+  wire [23:0] \port$3040$0 ;
+  input [23:0] \port$3042$0 ;
+  wire [23:0] \port$3042$0 ;
+  input [23:0] \port$3044$0 ;
+  wire [23:0] \port$3044$0 ;
+  input [23:0] \port$3046$0 ;
+  wire [23:0] \port$3046$0 ;
   input \loading$159 ;
   wire \loading$159 ;
   input [23:0] loaded;
   wire [23:0] loaded;
-  input [35:0] \port$3677$0 ;
-  wire [35:0] \port$3677$0 ;
-  input [35:0] \port$3682$0 ;
-  wire [35:0] \port$3682$0 ;
-  input [35:0] \port$3687$0 ;
-  wire [35:0] \port$3687$0 ;
-  input [35:0] \port$3692$0 ;
-  wire [35:0] \port$3692$0 ;
-  input [35:0] \port$3697$0 ;
-  wire [35:0] \port$3697$0 ;
-  input [35:0] \port$3702$0 ;
-  wire [35:0] \port$3702$0 ;
-  input [35:0] \port$3707$0 ;
-  wire [35:0] \port$3707$0 ;
-  input [35:0] \port$3712$0 ;
-  wire [35:0] \port$3712$0 ;
+  input [35:0] \port$3688$0 ;
+  wire [35:0] \port$3688$0 ;
+  input [35:0] \port$3693$0 ;
+  wire [35:0] \port$3693$0 ;
+  input [35:0] \port$3698$0 ;
+  wire [35:0] \port$3698$0 ;
+  input [35:0] \port$3703$0 ;
+  wire [35:0] \port$3703$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
   output [191:0] rows;
   wire [191:0] rows;
   output [19:0] write_tag;
@@ -10919,50 +10919,50 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign \$auto$rtlil.cc:3245:Not$26  = ~ { \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27], \$291 [27] };
   \core.full_path.adder_0_0  adder_0_0 (
     .alone(alone),
-    .\port$3025$0 (\port$3025$0 ),
-    .\port$3745$0 (narrow_0_0),
+    .\port$3032$0 (\port$3032$0 ),
+    .\port$3756$0 (narrow_0_0),
     .sum(sum)
   );
   \core.full_path.adder_0_1  adder_0_1 (
     .alone(\alone$46 ),
-    .\port$3027$0 (\port$3027$0 ),
-    .\port$3758$0 (narrow_0_1),
+    .\port$3034$0 (\port$3034$0 ),
+    .\port$3769$0 (narrow_0_1),
     .sum(\sum$169 )
   );
   \core.full_path.adder_0_2  adder_0_2 (
     .alone(\alone$62 ),
-    .\port$3029$0 (\port$3029$0 ),
-    .\port$3763$0 (narrow_0_2),
+    .\port$3036$0 (\port$3036$0 ),
+    .\port$3774$0 (narrow_0_2),
     .sum(\sum$171 )
   );
   \core.full_path.adder_0_3  adder_0_3 (
     .alone(\alone$78 ),
-    .\port$3031$0 (\port$3031$0 ),
-    .\port$3768$0 (narrow_0_3),
+    .\port$3038$0 (\port$3038$0 ),
+    .\port$3779$0 (narrow_0_3),
     .sum(\sum$173 )
   );
   \core.full_path.adder_0_4  adder_0_4 (
     .alone(\alone$94 ),
-    .\port$3033$0 (\port$3033$0 ),
-    .\port$3773$0 (narrow_0_4),
+    .\port$3040$0 (\port$3040$0 ),
+    .\port$3784$0 (narrow_0_4),
     .sum(\sum$175 )
   );
   \core.full_path.adder_0_5  adder_0_5 (
     .alone(\alone$110 ),
-    .\port$3035$0 (\port$3035$0 ),
-    .\port$3778$0 (narrow_0_5),
+    .\port$3042$0 (\port$3042$0 ),
+    .\port$3789$0 (narrow_0_5),
     .sum(\sum$177 )
   );
   \core.full_path.adder_0_6  adder_0_6 (
     .alone(\alone$126 ),
-    .\port$3037$0 (\port$3037$0 ),
-    .\port$3783$0 (narrow_0_6),
+    .\port$3044$0 (\port$3044$0 ),
+    .\port$3794$0 (narrow_0_6),
     .sum(\sum$179 )
   );
   \core.full_path.adder_0_7  adder_0_7 (
     .alone(\alone$142 ),
-    .\port$3039$0 (\port$3039$0 ),
-    .\port$3788$0 (narrow_0_7),
+    .\port$3046$0 (\port$3046$0 ),
+    .\port$3799$0 (narrow_0_7),
     .sum(\sum$181 )
   );
   always @* begin
@@ -11229,13 +11229,13 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
     end
   end
   assign lane_0_0_scaled = \$11 [27:0];
-  assign totals = { \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0  };
+  assign totals = { \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0 , \port$3688$0  };
   assign lane_0_0_rounded = \$13 [25:0];
   assign lane_0_0_wide = \$11 [27:0];
   assign lane_0_0_greatest = 26'h1ffffff;
   assign lane_0_0_saturated = \$26 [25:0];
-  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
-  assign old = { \port$3039$0 , \port$3037$0 , \port$3035$0 , \port$3033$0 , \port$3031$0 , \port$3029$0 , \port$3027$0 , \port$3025$0  };
+  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
+  assign old = { \port$3046$0 , \port$3044$0 , \port$3042$0 , \port$3040$0 , \port$3038$0 , \port$3036$0 , \port$3034$0 , \port$3032$0  };
   assign addend = { narrow_0_0[25], narrow_0_0 };
   assign \lane_0_0_saturated$32  = \$40 [23:0];
   assign lane_0_1_scaled = \$51 [27:0];
@@ -11243,7 +11243,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_1_wide = \$51 [27:0];
   assign lane_0_1_greatest = 26'h1ffffff;
   assign lane_0_1_saturated = \$66 [25:0];
-  assign \base$43  = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
+  assign \base$43  = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
   assign \addend$44  = { narrow_0_1[25], narrow_0_1 };
   assign \lane_0_1_saturated$50  = \$80 [23:0];
   assign lane_0_2_scaled = \$91 [27:0];
@@ -11251,7 +11251,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_2_wide = \$91 [27:0];
   assign lane_0_2_greatest = 26'h1ffffff;
   assign lane_0_2_saturated = \$106 [25:0];
-  assign \base$59  = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
+  assign \base$59  = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
   assign \addend$60  = { narrow_0_2[25], narrow_0_2 };
   assign \lane_0_2_saturated$66  = \$120 [23:0];
   assign lane_0_3_scaled = \$131 [27:0];
@@ -11259,7 +11259,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_3_wide = \$131 [27:0];
   assign lane_0_3_greatest = 26'h1ffffff;
   assign lane_0_3_saturated = \$146 [25:0];
-  assign \base$75  = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
+  assign \base$75  = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
   assign \addend$76  = { narrow_0_3[25], narrow_0_3 };
   assign \lane_0_3_saturated$82  = \$160 [23:0];
   assign lane_0_4_scaled = \$171 [27:0];
@@ -11267,7 +11267,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_4_wide = \$171 [27:0];
   assign lane_0_4_greatest = 26'h1ffffff;
   assign lane_0_4_saturated = \$186 [25:0];
-  assign \base$91  = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
+  assign \base$91  = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
   assign \addend$92  = { narrow_0_4[25], narrow_0_4 };
   assign \lane_0_4_saturated$98  = \$200 [23:0];
   assign lane_0_5_scaled = \$211 [27:0];
@@ -11275,7 +11275,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_5_wide = \$211 [27:0];
   assign lane_0_5_greatest = 26'h1ffffff;
   assign lane_0_5_saturated = \$226 [25:0];
-  assign \base$107  = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
+  assign \base$107  = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
   assign \addend$108  = { narrow_0_5[25], narrow_0_5 };
   assign \lane_0_5_saturated$114  = \$240 [23:0];
   assign lane_0_6_scaled = \$251 [27:0];
@@ -11283,7 +11283,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_6_wide = \$251 [27:0];
   assign lane_0_6_greatest = 26'h1ffffff;
   assign lane_0_6_saturated = \$266 [25:0];
-  assign \base$123  = { \port$3037$0 [23], \port$3037$0 [23], \port$3037$0 [23], \port$3037$0  };
+  assign \base$123  = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
   assign \addend$124  = { narrow_0_6[25], narrow_0_6 };
   assign \lane_0_6_saturated$130  = \$280 [23:0];
   assign lane_0_7_scaled = \$291 [27:0];
@@ -11291,7 +11291,7 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign lane_0_7_wide = \$291 [27:0];
   assign lane_0_7_greatest = 26'h1ffffff;
   assign lane_0_7_saturated = \$306 [25:0];
-  assign \base$139  = { \port$3039$0 [23], \port$3039$0 [23], \port$3039$0 [23], \port$3039$0  };
+  assign \base$139  = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
   assign \addend$140  = { narrow_0_7[25], narrow_0_7 };
   assign \lane_0_7_saturated$146  = \$320 [23:0];
   assign working_2 = writes_soon;
@@ -11323,22 +11323,22 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign \stage_2.slot  = stage_2[17];
   assign \stage_2.first_tile  = stage_2[18];
   assign \stage_2.last_tile  = stage_2[19];
-  assign \totals[0]  = \port$3677$0 ;
-  assign \totals[1]  = \port$3682$0 ;
-  assign \totals[2]  = \port$3687$0 ;
-  assign \totals[3]  = \port$3692$0 ;
-  assign \totals[4]  = \port$3697$0 ;
-  assign \totals[5]  = \port$3702$0 ;
-  assign \totals[6]  = \port$3707$0 ;
-  assign \totals[7]  = \port$3712$0 ;
-  assign \old[0]  = \port$3025$0 ;
-  assign \old[1]  = \port$3027$0 ;
-  assign \old[2]  = \port$3029$0 ;
-  assign \old[3]  = \port$3031$0 ;
-  assign \old[4]  = \port$3033$0 ;
-  assign \old[5]  = \port$3035$0 ;
-  assign \old[6]  = \port$3037$0 ;
-  assign \old[7]  = \port$3039$0 ;
+  assign \totals[0]  = \port$3688$0 ;
+  assign \totals[1]  = \port$3693$0 ;
+  assign \totals[2]  = \port$3698$0 ;
+  assign \totals[3]  = \port$3703$0 ;
+  assign \totals[4]  = \port$3708$0 ;
+  assign \totals[5]  = \port$3713$0 ;
+  assign \totals[6]  = \port$3718$0 ;
+  assign \totals[7]  = \port$3723$0 ;
+  assign \old[0]  = \port$3032$0 ;
+  assign \old[1]  = \port$3034$0 ;
+  assign \old[2]  = \port$3036$0 ;
+  assign \old[3]  = \port$3038$0 ;
+  assign \old[4]  = \port$3040$0 ;
+  assign \old[5]  = \port$3042$0 ;
+  assign \old[6]  = \port$3044$0 ;
+  assign \old[7]  = \port$3046$0 ;
   assign \rows[0]  = rows;
   assign \rows[0][0]  = rows[23:0];
   assign \rows[0][1]  = rows[47:24];
@@ -11451,73 +11451,73 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign rows[71:48] = word_0_2;
   assign rows[47:24] = word_0_1;
   assign rows[23:0] = word_0_0;
-  assign \$1  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:9] };
-  assign \$3  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:10] };
-  assign \$6  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:11] };
-  assign \$9  = { \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35], \port$3677$0 [35:13] };
+  assign \$1  = { \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35:9] };
+  assign \$3  = { \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35:10] };
+  assign \$6  = { \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35:11] };
+  assign \$9  = { \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35], \port$3688$0 [35:13] };
   assign \$13  = { \$12 [27], \$12 [27:1] };
   assign \$22  = \$11 [27];
   assign \$23  = \$11 [27];
   assign \$25 [25] = \$11 [27];
   assign \$25 [24:0] = \$auto$rtlil.cc:3245:Not$12 ;
-  assign \$41  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:9] };
-  assign \$43  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:10] };
-  assign \$46  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:11] };
-  assign \$49  = { \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35], \port$3682$0 [35:13] };
+  assign \$41  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:9] };
+  assign \$43  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:10] };
+  assign \$46  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:11] };
+  assign \$49  = { \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35], \port$3693$0 [35:13] };
   assign \$53  = { \$52 [27], \$52 [27:1] };
   assign \$62  = \$51 [27];
   assign \$63  = \$51 [27];
   assign \$65 [25] = \$51 [27];
   assign \$65 [24:0] = \$auto$rtlil.cc:3245:Not$14 ;
-  assign \$81  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:9] };
-  assign \$83  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:10] };
-  assign \$86  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:11] };
-  assign \$89  = { \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35], \port$3687$0 [35:13] };
+  assign \$81  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:9] };
+  assign \$83  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:10] };
+  assign \$86  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:11] };
+  assign \$89  = { \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35], \port$3698$0 [35:13] };
   assign \$93  = { \$92 [27], \$92 [27:1] };
   assign \$102  = \$91 [27];
   assign \$103  = \$91 [27];
   assign \$105 [25] = \$91 [27];
   assign \$105 [24:0] = \$auto$rtlil.cc:3245:Not$16 ;
-  assign \$121  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:9] };
-  assign \$123  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:10] };
-  assign \$126  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:11] };
-  assign \$129  = { \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35], \port$3692$0 [35:13] };
+  assign \$121  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:9] };
+  assign \$123  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:10] };
+  assign \$126  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:11] };
+  assign \$129  = { \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35], \port$3703$0 [35:13] };
   assign \$133  = { \$132 [27], \$132 [27:1] };
   assign \$142  = \$131 [27];
   assign \$143  = \$131 [27];
   assign \$145 [25] = \$131 [27];
   assign \$145 [24:0] = \$auto$rtlil.cc:3245:Not$18 ;
-  assign \$161  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:9] };
-  assign \$163  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:10] };
-  assign \$166  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:11] };
-  assign \$169  = { \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35], \port$3697$0 [35:13] };
+  assign \$161  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:9] };
+  assign \$163  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:10] };
+  assign \$166  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:11] };
+  assign \$169  = { \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35], \port$3708$0 [35:13] };
   assign \$173  = { \$172 [27], \$172 [27:1] };
   assign \$182  = \$171 [27];
   assign \$183  = \$171 [27];
   assign \$185 [25] = \$171 [27];
   assign \$185 [24:0] = \$auto$rtlil.cc:3245:Not$20 ;
-  assign \$201  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:9] };
-  assign \$203  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:10] };
-  assign \$206  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:11] };
-  assign \$209  = { \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35], \port$3702$0 [35:13] };
+  assign \$201  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:9] };
+  assign \$203  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:10] };
+  assign \$206  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:11] };
+  assign \$209  = { \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35], \port$3713$0 [35:13] };
   assign \$213  = { \$212 [27], \$212 [27:1] };
   assign \$222  = \$211 [27];
   assign \$223  = \$211 [27];
   assign \$225 [25] = \$211 [27];
   assign \$225 [24:0] = \$auto$rtlil.cc:3245:Not$22 ;
-  assign \$241  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:9] };
-  assign \$243  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:10] };
-  assign \$246  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:11] };
-  assign \$249  = { \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35], \port$3707$0 [35:13] };
+  assign \$241  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:9] };
+  assign \$243  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:10] };
+  assign \$246  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:11] };
+  assign \$249  = { \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35], \port$3718$0 [35:13] };
   assign \$253  = { \$252 [27], \$252 [27:1] };
   assign \$262  = \$251 [27];
   assign \$263  = \$251 [27];
   assign \$265 [25] = \$251 [27];
   assign \$265 [24:0] = \$auto$rtlil.cc:3245:Not$24 ;
-  assign \$281  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:9] };
-  assign \$283  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:10] };
-  assign \$286  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:11] };
-  assign \$289  = { \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35], \port$3712$0 [35:13] };
+  assign \$281  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:9] };
+  assign \$283  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:10] };
+  assign \$286  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:11] };
+  assign \$289  = { \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35], \port$3723$0 [35:13] };
   assign \$293  = { \$292 [27], \$292 [27:1] };
   assign \$302  = \$291 [27];
   assign \$303  = \$291 [27];
@@ -11573,163 +11573,163 @@ module \core.full_path (rst, tag, \port$3025$0 , \port$3027$0 , \port$3029$0 , \
   assign \$421  = flag_0_7;
 endmodule
 
-module \core.full_path.adder_0_0 (sum, \port$3025$0 , \port$3745$0 , alone);
+module \core.full_path.adder_0_0 (sum, \port$3032$0 , \port$3756$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3025$0 ;
-  wire [23:0] \port$3025$0 ;
-  input [25:0] \port$3745$0 ;
-  wire [25:0] \port$3745$0 ;
+  input [23:0] \port$3032$0 ;
+  wire [23:0] \port$3032$0 ;
+  input [25:0] \port$3756$0 ;
+  wire [25:0] \port$3756$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3025$0 ) - $signed(\port$3745$0 );
-  assign \$2  = alone ? { \port$3745$0 [25], \port$3745$0 [25], \port$3745$0  } : \$1 ;
-  assign base = { \port$3025$0 [23], \port$3025$0 [23], \port$3025$0 [23], \port$3025$0  };
-  assign addend = { \port$3745$0 [25], \port$3745$0  };
+  assign \$1  = $signed(\port$3032$0 ) - $signed(\port$3756$0 );
+  assign \$2  = alone ? { \port$3756$0 [25], \port$3756$0 [25], \port$3756$0  } : \$1 ;
+  assign base = { \port$3032$0 [23], \port$3032$0 [23], \port$3032$0 [23], \port$3032$0  };
+  assign addend = { \port$3756$0 [25], \port$3756$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_1 (sum, \port$3027$0 , \port$3758$0 , alone);
+module \core.full_path.adder_0_1 (sum, \port$3034$0 , \port$3769$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3027$0 ;
-  wire [23:0] \port$3027$0 ;
-  input [25:0] \port$3758$0 ;
-  wire [25:0] \port$3758$0 ;
+  input [23:0] \port$3034$0 ;
+  wire [23:0] \port$3034$0 ;
+  input [25:0] \port$3769$0 ;
+  wire [25:0] \port$3769$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3027$0 ) - $signed(\port$3758$0 );
-  assign \$2  = alone ? { \port$3758$0 [25], \port$3758$0 [25], \port$3758$0  } : \$1 ;
-  assign base = { \port$3027$0 [23], \port$3027$0 [23], \port$3027$0 [23], \port$3027$0  };
-  assign addend = { \port$3758$0 [25], \port$3758$0  };
+  assign \$1  = $signed(\port$3034$0 ) - $signed(\port$3769$0 );
+  assign \$2  = alone ? { \port$3769$0 [25], \port$3769$0 [25], \port$3769$0  } : \$1 ;
+  assign base = { \port$3034$0 [23], \port$3034$0 [23], \port$3034$0 [23], \port$3034$0  };
+  assign addend = { \port$3769$0 [25], \port$3769$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_2 (sum, \port$3029$0 , \port$3763$0 , alone);
+module \core.full_path.adder_0_2 (sum, \port$3036$0 , \port$3774$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3029$0 ;
-  wire [23:0] \port$3029$0 ;
-  input [25:0] \port$3763$0 ;
-  wire [25:0] \port$3763$0 ;
+  input [23:0] \port$3036$0 ;
+  wire [23:0] \port$3036$0 ;
+  input [25:0] \port$3774$0 ;
+  wire [25:0] \port$3774$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3029$0 ) - $signed(\port$3763$0 );
-  assign \$2  = alone ? { \port$3763$0 [25], \port$3763$0 [25], \port$3763$0  } : \$1 ;
-  assign base = { \port$3029$0 [23], \port$3029$0 [23], \port$3029$0 [23], \port$3029$0  };
-  assign addend = { \port$3763$0 [25], \port$3763$0  };
+  assign \$1  = $signed(\port$3036$0 ) - $signed(\port$3774$0 );
+  assign \$2  = alone ? { \port$3774$0 [25], \port$3774$0 [25], \port$3774$0  } : \$1 ;
+  assign base = { \port$3036$0 [23], \port$3036$0 [23], \port$3036$0 [23], \port$3036$0  };
+  assign addend = { \port$3774$0 [25], \port$3774$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_3 (sum, \port$3031$0 , \port$3768$0 , alone);
+module \core.full_path.adder_0_3 (sum, \port$3038$0 , \port$3779$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3031$0 ;
-  wire [23:0] \port$3031$0 ;
-  input [25:0] \port$3768$0 ;
-  wire [25:0] \port$3768$0 ;
+  input [23:0] \port$3038$0 ;
+  wire [23:0] \port$3038$0 ;
+  input [25:0] \port$3779$0 ;
+  wire [25:0] \port$3779$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3031$0 ) - $signed(\port$3768$0 );
-  assign \$2  = alone ? { \port$3768$0 [25], \port$3768$0 [25], \port$3768$0  } : \$1 ;
-  assign base = { \port$3031$0 [23], \port$3031$0 [23], \port$3031$0 [23], \port$3031$0  };
-  assign addend = { \port$3768$0 [25], \port$3768$0  };
+  assign \$1  = $signed(\port$3038$0 ) - $signed(\port$3779$0 );
+  assign \$2  = alone ? { \port$3779$0 [25], \port$3779$0 [25], \port$3779$0  } : \$1 ;
+  assign base = { \port$3038$0 [23], \port$3038$0 [23], \port$3038$0 [23], \port$3038$0  };
+  assign addend = { \port$3779$0 [25], \port$3779$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_4 (sum, \port$3033$0 , \port$3773$0 , alone);
+module \core.full_path.adder_0_4 (sum, \port$3040$0 , \port$3784$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3033$0 ;
-  wire [23:0] \port$3033$0 ;
-  input [25:0] \port$3773$0 ;
-  wire [25:0] \port$3773$0 ;
+  input [23:0] \port$3040$0 ;
+  wire [23:0] \port$3040$0 ;
+  input [25:0] \port$3784$0 ;
+  wire [25:0] \port$3784$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3033$0 ) - $signed(\port$3773$0 );
-  assign \$2  = alone ? { \port$3773$0 [25], \port$3773$0 [25], \port$3773$0  } : \$1 ;
-  assign base = { \port$3033$0 [23], \port$3033$0 [23], \port$3033$0 [23], \port$3033$0  };
-  assign addend = { \port$3773$0 [25], \port$3773$0  };
+  assign \$1  = $signed(\port$3040$0 ) - $signed(\port$3784$0 );
+  assign \$2  = alone ? { \port$3784$0 [25], \port$3784$0 [25], \port$3784$0  } : \$1 ;
+  assign base = { \port$3040$0 [23], \port$3040$0 [23], \port$3040$0 [23], \port$3040$0  };
+  assign addend = { \port$3784$0 [25], \port$3784$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_5 (sum, \port$3035$0 , \port$3778$0 , alone);
+module \core.full_path.adder_0_5 (sum, \port$3042$0 , \port$3789$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3035$0 ;
-  wire [23:0] \port$3035$0 ;
-  input [25:0] \port$3778$0 ;
-  wire [25:0] \port$3778$0 ;
+  input [23:0] \port$3042$0 ;
+  wire [23:0] \port$3042$0 ;
+  input [25:0] \port$3789$0 ;
+  wire [25:0] \port$3789$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3035$0 ) - $signed(\port$3778$0 );
-  assign \$2  = alone ? { \port$3778$0 [25], \port$3778$0 [25], \port$3778$0  } : \$1 ;
-  assign base = { \port$3035$0 [23], \port$3035$0 [23], \port$3035$0 [23], \port$3035$0  };
-  assign addend = { \port$3778$0 [25], \port$3778$0  };
+  assign \$1  = $signed(\port$3042$0 ) - $signed(\port$3789$0 );
+  assign \$2  = alone ? { \port$3789$0 [25], \port$3789$0 [25], \port$3789$0  } : \$1 ;
+  assign base = { \port$3042$0 [23], \port$3042$0 [23], \port$3042$0 [23], \port$3042$0  };
+  assign addend = { \port$3789$0 [25], \port$3789$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_6 (sum, \port$3037$0 , \port$3783$0 , alone);
+module \core.full_path.adder_0_6 (sum, \port$3044$0 , \port$3794$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3037$0 ;
-  wire [23:0] \port$3037$0 ;
-  input [25:0] \port$3783$0 ;
-  wire [25:0] \port$3783$0 ;
+  input [23:0] \port$3044$0 ;
+  wire [23:0] \port$3044$0 ;
+  input [25:0] \port$3794$0 ;
+  wire [25:0] \port$3794$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3037$0 ) - $signed(\port$3783$0 );
-  assign \$2  = alone ? { \port$3783$0 [25], \port$3783$0 [25], \port$3783$0  } : \$1 ;
-  assign base = { \port$3037$0 [23], \port$3037$0 [23], \port$3037$0 [23], \port$3037$0  };
-  assign addend = { \port$3783$0 [25], \port$3783$0  };
+  assign \$1  = $signed(\port$3044$0 ) - $signed(\port$3794$0 );
+  assign \$2  = alone ? { \port$3794$0 [25], \port$3794$0 [25], \port$3794$0  } : \$1 ;
+  assign base = { \port$3044$0 [23], \port$3044$0 [23], \port$3044$0 [23], \port$3044$0  };
+  assign addend = { \port$3794$0 [25], \port$3794$0  };
   assign sum = \$2 [26:0];
 endmodule
 
-module \core.full_path.adder_0_7 (sum, \port$3039$0 , \port$3788$0 , alone);
+module \core.full_path.adder_0_7 (sum, \port$3046$0 , \port$3799$0 , alone);
   output signed [26:0] sum;
   wire signed [26:0] sum;
-  input [23:0] \port$3039$0 ;
-  wire [23:0] \port$3039$0 ;
-  input [25:0] \port$3788$0 ;
-  wire [25:0] \port$3788$0 ;
+  input [23:0] \port$3046$0 ;
+  wire [23:0] \port$3046$0 ;
+  input [25:0] \port$3799$0 ;
+  wire [25:0] \port$3799$0 ;
   input alone;
   wire alone;
   wire [27:0] \$1 ;
   wire [27:0] \$2 ;
   wire signed [26:0] addend;
   wire signed [26:0] base;
-  assign \$1  = $signed(\port$3039$0 ) - $signed(\port$3788$0 );
-  assign \$2  = alone ? { \port$3788$0 [25], \port$3788$0 [25], \port$3788$0  } : \$1 ;
-  assign base = { \port$3039$0 [23], \port$3039$0 [23], \port$3039$0 [23], \port$3039$0  };
-  assign addend = { \port$3788$0 [25], \port$3788$0  };
+  assign \$1  = $signed(\port$3046$0 ) - $signed(\port$3799$0 );
+  assign \$2  = alone ? { \port$3799$0 [25], \port$3799$0 [25], \port$3799$0  } : \$1 ;
+  assign base = { \port$3046$0 [23], \port$3046$0 [23], \port$3046$0 [23], \port$3046$0  };
+  assign addend = { \port$3799$0 [25], \port$3799$0  };
   assign sum = \$2 [26:0];
 endmodule
 
@@ -12050,7 +12050,7 @@ module \core.full_write_0 (rst, trigger, level, kernel, active, row, clk);
   end
 endmodule
 
-module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_0 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$43  = 0;
   input rst;
   wire rst;
@@ -12058,8 +12058,8 @@ module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12082,9 +12082,9 @@ module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_0.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3680$0 (product),
+    .\port$3691$0 (product),
     .sum(sum)
   );
   \core.lane_0.multiplier  multiplier (
@@ -12097,7 +12097,7 @@ module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$43 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12107,26 +12107,26 @@ module \core.lane_0 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_0.adder (alone, base, \port$3680$0 , sum);
+module \core.lane_0.adder (alone, base, \port$3691$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3680$0 ;
-  wire [31:0] \port$3680$0 ;
+  input [31:0] \port$3691$0 ;
+  wire [31:0] \port$3691$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3680$0 );
-  assign \$2  = alone ? { \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0  } : \$1 ;
-  assign addend = { \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0 [31], \port$3680$0  };
+  assign \$1  = $signed(base) + $signed(\port$3691$0 );
+  assign \$2  = alone ? { \port$3691$0 [31], \port$3691$0 [31], \port$3691$0 [31], \port$3691$0 [31], \port$3691$0 [31], \port$3691$0  } : \$1 ;
+  assign addend = { \port$3691$0 [31], \port$3691$0 [31], \port$3691$0 [31], \port$3691$0 [31], \port$3691$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12156,7 +12156,7 @@ module \core.lane_0.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_1 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$44  = 0;
   input rst;
   wire rst;
@@ -12164,8 +12164,8 @@ module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12188,9 +12188,9 @@ module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_1.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3685$0 (product),
+    .\port$3696$0 (product),
     .sum(sum)
   );
   \core.lane_1.multiplier  multiplier (
@@ -12203,7 +12203,7 @@ module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$44 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12213,26 +12213,26 @@ module \core.lane_1 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_1.adder (alone, base, \port$3685$0 , sum);
+module \core.lane_1.adder (alone, base, \port$3696$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3685$0 ;
-  wire [31:0] \port$3685$0 ;
+  input [31:0] \port$3696$0 ;
+  wire [31:0] \port$3696$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3685$0 );
-  assign \$2  = alone ? { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  } : \$1 ;
-  assign addend = { \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0 [31], \port$3685$0  };
+  assign \$1  = $signed(base) + $signed(\port$3696$0 );
+  assign \$2  = alone ? { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  } : \$1 ;
+  assign addend = { \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0 [31], \port$3696$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12262,7 +12262,7 @@ module \core.lane_1.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_2 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$45  = 0;
   input rst;
   wire rst;
@@ -12270,8 +12270,8 @@ module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12294,9 +12294,9 @@ module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_2.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3690$0 (product),
+    .\port$3701$0 (product),
     .sum(sum)
   );
   \core.lane_2.multiplier  multiplier (
@@ -12309,7 +12309,7 @@ module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$45 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12319,26 +12319,26 @@ module \core.lane_2 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_2.adder (alone, base, \port$3690$0 , sum);
+module \core.lane_2.adder (alone, base, \port$3701$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3690$0 ;
-  wire [31:0] \port$3690$0 ;
+  input [31:0] \port$3701$0 ;
+  wire [31:0] \port$3701$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3690$0 );
-  assign \$2  = alone ? { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  } : \$1 ;
-  assign addend = { \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0 [31], \port$3690$0  };
+  assign \$1  = $signed(base) + $signed(\port$3701$0 );
+  assign \$2  = alone ? { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  } : \$1 ;
+  assign addend = { \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0 [31], \port$3701$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12368,7 +12368,7 @@ module \core.lane_2.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_3 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$46  = 0;
   input rst;
   wire rst;
@@ -12376,8 +12376,8 @@ module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12400,9 +12400,9 @@ module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_3.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3695$0 (product),
+    .\port$3706$0 (product),
     .sum(sum)
   );
   \core.lane_3.multiplier  multiplier (
@@ -12415,7 +12415,7 @@ module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$46 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12425,26 +12425,26 @@ module \core.lane_3 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_3.adder (alone, base, \port$3695$0 , sum);
+module \core.lane_3.adder (alone, base, \port$3706$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3695$0 ;
-  wire [31:0] \port$3695$0 ;
+  input [31:0] \port$3706$0 ;
+  wire [31:0] \port$3706$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3695$0 );
-  assign \$2  = alone ? { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  } : \$1 ;
-  assign addend = { \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0 [31], \port$3695$0  };
+  assign \$1  = $signed(base) + $signed(\port$3706$0 );
+  assign \$2  = alone ? { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  } : \$1 ;
+  assign addend = { \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0 [31], \port$3706$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12474,7 +12474,7 @@ module \core.lane_3.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_4 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$47  = 0;
   input rst;
   wire rst;
@@ -12482,8 +12482,8 @@ module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12506,9 +12506,9 @@ module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_4.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3700$0 (product),
+    .\port$3711$0 (product),
     .sum(sum)
   );
   \core.lane_4.multiplier  multiplier (
@@ -12521,7 +12521,7 @@ module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$47 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12531,26 +12531,26 @@ module \core.lane_4 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_4.adder (alone, base, \port$3700$0 , sum);
+module \core.lane_4.adder (alone, base, \port$3711$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3700$0 ;
-  wire [31:0] \port$3700$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3700$0 );
-  assign \$2  = alone ? { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  } : \$1 ;
-  assign addend = { \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0 [31], \port$3700$0  };
+  assign \$1  = $signed(base) + $signed(\port$3711$0 );
+  assign \$2  = alone ? { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  } : \$1 ;
+  assign addend = { \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0 [31], \port$3711$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12580,7 +12580,7 @@ module \core.lane_4.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_5 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$48  = 0;
   input rst;
   wire rst;
@@ -12588,8 +12588,8 @@ module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12612,9 +12612,9 @@ module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_5.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3705$0 (product),
+    .\port$3716$0 (product),
     .sum(sum)
   );
   \core.lane_5.multiplier  multiplier (
@@ -12627,7 +12627,7 @@ module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$48 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12637,26 +12637,26 @@ module \core.lane_5 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_5.adder (alone, base, \port$3705$0 , sum);
+module \core.lane_5.adder (alone, base, \port$3716$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3705$0 ;
-  wire [31:0] \port$3705$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3705$0 );
-  assign \$2  = alone ? { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  } : \$1 ;
-  assign addend = { \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0 [31], \port$3705$0  };
+  assign \$1  = $signed(base) + $signed(\port$3716$0 );
+  assign \$2  = alone ? { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  } : \$1 ;
+  assign addend = { \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0 [31], \port$3716$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12686,7 +12686,7 @@ module \core.lane_5.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_6 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$49  = 0;
   input rst;
   wire rst;
@@ -12694,8 +12694,8 @@ module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12718,9 +12718,9 @@ module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_6.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3710$0 (product),
+    .\port$3721$0 (product),
     .sum(sum)
   );
   \core.lane_6.multiplier  multiplier (
@@ -12733,7 +12733,7 @@ module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$49 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12743,26 +12743,26 @@ module \core.lane_6 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_6.adder (alone, base, \port$3710$0 , sum);
+module \core.lane_6.adder (alone, base, \port$3721$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3710$0 ;
-  wire [31:0] \port$3710$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3710$0 );
-  assign \$2  = alone ? { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  } : \$1 ;
-  assign addend = { \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0 [31], \port$3710$0  };
+  assign \$1  = $signed(base) + $signed(\port$3721$0 );
+  assign \$2  = alone ? { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  } : \$1 ;
+  assign addend = { \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0 [31], \port$3721$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -12792,7 +12792,7 @@ module \core.lane_6.multiplier (rst, \a$3 , \b$5 , product, clk);
   assign \product$7  = product;
 endmodule
 
-module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
+module \core.lane_7 (rst, a, b, \port$3018$0 , total, product, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$50  = 0;
   input rst;
   wire rst;
@@ -12800,8 +12800,8 @@ module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
   wire signed [15:0] a;
   input signed [15:0] b;
   wire signed [15:0] b;
-  input [1:0] \port$3011$0 ;
-  wire [1:0] \port$3011$0 ;
+  input [1:0] \port$3018$0 ;
+  wire [1:0] \port$3018$0 ;
   output signed [35:0] total;
   reg signed [35:0] total = 36'h000000000;
   output signed [31:0] product;
@@ -12824,9 +12824,9 @@ module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
   always @(posedge clk)
     total <= \$1 ;
   \core.lane_7.adder  adder (
-    .alone(\port$3011$0 [1]),
+    .alone(\port$3018$0 [1]),
     .base(total),
-    .\port$3715$0 (product),
+    .\port$3726$0 (product),
     .sum(sum)
   );
   \core.lane_7.multiplier  multiplier (
@@ -12839,7 +12839,7 @@ module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$50 ) begin end
     \$1  = total;
-    if (\port$3011$0 [0]) begin
+    if (\port$3018$0 [0]) begin
       \$1  = sum;
     end
   end
@@ -12849,26 +12849,26 @@ module \core.lane_7 (rst, a, b, \port$3011$0 , total, product, clk);
   assign \total$7  = total;
   assign base = total;
   assign addend = { product[31], product[31], product[31], product[31], product };
-  assign alone = \port$3011$0 [1];
-  assign first = \port$3011$0 [1];
-  assign accumulate = \port$3011$0 [0];
+  assign alone = \port$3018$0 [1];
+  assign first = \port$3018$0 [1];
+  assign accumulate = \port$3018$0 [0];
 endmodule
 
-module \core.lane_7.adder (alone, base, \port$3715$0 , sum);
+module \core.lane_7.adder (alone, base, \port$3726$0 , sum);
   input alone;
   wire alone;
   input signed [35:0] base;
   wire signed [35:0] base;
-  input [31:0] \port$3715$0 ;
-  wire [31:0] \port$3715$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
   output signed [35:0] sum;
   wire signed [35:0] sum;
   wire [36:0] \$1 ;
   wire [36:0] \$2 ;
   wire signed [35:0] addend;
-  assign \$1  = $signed(base) + $signed(\port$3715$0 );
-  assign \$2  = alone ? { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  } : \$1 ;
-  assign addend = { \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0 [31], \port$3715$0  };
+  assign \$1  = $signed(base) + $signed(\port$3726$0 );
+  assign \$2  = alone ? { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  } : \$1 ;
+  assign addend = { \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0 [31], \port$3726$0  };
   assign sum = \$2 [35:0];
 endmodule
 
@@ -13786,27 +13786,27 @@ module \core.parameter_loader.walk (rst, restart, step, row, lane, array, settle
   assign \$6  = step;
 endmodule
 
-module \core.product_tree (rst, enable, \port$3680$0 , \port$3685$0 , \port$3690$0 , \port$3695$0 , \port$3700$0 , \port$3705$0 , \port$3710$0 , \port$3715$0 , sum_2_0, clk);
+module \core.product_tree (rst, enable, \port$3691$0 , \port$3696$0 , \port$3701$0 , \port$3706$0 , \port$3711$0 , \port$3716$0 , \port$3721$0 , \port$3726$0 , sum_2_0, clk);
   input rst;
   wire rst;
   input enable;
   wire enable;
-  input [31:0] \port$3680$0 ;
-  wire [31:0] \port$3680$0 ;
-  input [31:0] \port$3685$0 ;
-  wire [31:0] \port$3685$0 ;
-  input [31:0] \port$3690$0 ;
-  wire [31:0] \port$3690$0 ;
-  input [31:0] \port$3695$0 ;
-  wire [31:0] \port$3695$0 ;
-  input [31:0] \port$3700$0 ;
-  wire [31:0] \port$3700$0 ;
-  input [31:0] \port$3705$0 ;
-  wire [31:0] \port$3705$0 ;
-  input [31:0] \port$3710$0 ;
-  wire [31:0] \port$3710$0 ;
-  input [31:0] \port$3715$0 ;
-  wire [31:0] \port$3715$0 ;
+  input [31:0] \port$3691$0 ;
+  wire [31:0] \port$3691$0 ;
+  input [31:0] \port$3696$0 ;
+  wire [31:0] \port$3696$0 ;
+  input [31:0] \port$3701$0 ;
+  wire [31:0] \port$3701$0 ;
+  input [31:0] \port$3706$0 ;
+  wire [31:0] \port$3706$0 ;
+  input [31:0] \port$3711$0 ;
+  wire [31:0] \port$3711$0 ;
+  input [31:0] \port$3716$0 ;
+  wire [31:0] \port$3716$0 ;
+  input [31:0] \port$3721$0 ;
+  wire [31:0] \port$3721$0 ;
+  input [31:0] \port$3726$0 ;
+  wire [31:0] \port$3726$0 ;
   output signed [34:0] sum_2_0;
   reg signed [34:0] sum_2_0 = 35'h000000000;
   input clk;
@@ -13836,9 +13836,9 @@ module \core.product_tree (rst, enable, \port$3680$0 , \port$3685$0 , \port$3690
   wire signed [31:0] \words[5] ;
   wire signed [31:0] \words[6] ;
   wire signed [31:0] \words[7] ;
-  assign \$2  = $signed(\port$3690$0 ) + $signed(\port$3695$0 );
-  assign \$3  = $signed(\port$3700$0 ) + $signed(\port$3705$0 );
-  assign \$4  = $signed(\port$3710$0 ) + $signed(\port$3715$0 );
+  assign \$2  = $signed(\port$3701$0 ) + $signed(\port$3706$0 );
+  assign \$3  = $signed(\port$3711$0 ) + $signed(\port$3716$0 );
+  assign \$4  = $signed(\port$3721$0 ) + $signed(\port$3726$0 );
   assign \$5  = $signed(sum_0_0) + $signed(sum_0_1);
   assign \$6  = $signed(sum_0_2) + $signed(sum_0_3);
   assign \$7  = $signed(sum_1_0) + $signed(sum_1_1);
@@ -13857,20 +13857,20 @@ module \core.product_tree (rst, enable, \port$3680$0 , \port$3685$0 , \port$3690
     sum_1_1 <= \$6 ;
   always @(posedge clk)
     sum_2_0 <= \$8 ;
-  assign \$1  = $signed(\port$3680$0 ) + $signed(\port$3685$0 );
-  assign words = { \port$3715$0 , \port$3710$0 , \port$3705$0 , \port$3700$0 , \port$3695$0 , \port$3690$0 , \port$3685$0 , \port$3680$0  };
+  assign \$1  = $signed(\port$3691$0 ) + $signed(\port$3696$0 );
+  assign words = { \port$3726$0 , \port$3721$0 , \port$3716$0 , \port$3711$0 , \port$3706$0 , \port$3701$0 , \port$3696$0 , \port$3691$0  };
   assign sum = sum_2_0;
-  assign \words[0]  = \port$3680$0 ;
-  assign \words[1]  = \port$3685$0 ;
-  assign \words[2]  = \port$3690$0 ;
-  assign \words[3]  = \port$3695$0 ;
-  assign \words[4]  = \port$3700$0 ;
-  assign \words[5]  = \port$3705$0 ;
-  assign \words[6]  = \port$3710$0 ;
-  assign \words[7]  = \port$3715$0 ;
+  assign \words[0]  = \port$3691$0 ;
+  assign \words[1]  = \port$3696$0 ;
+  assign \words[2]  = \port$3701$0 ;
+  assign \words[3]  = \port$3706$0 ;
+  assign \words[4]  = \port$3711$0 ;
+  assign \words[5]  = \port$3716$0 ;
+  assign \words[6]  = \port$3721$0 ;
+  assign \words[7]  = \port$3726$0 ;
 endmodule
 
-module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload, old_row, row_row16_0, old_bank_of, results__valid, row, results__ready);
+module \core.reader (clk, rst, restart, \group$38 , results__valid, busy, results__payload, old_row, row_row16_0, old_bank_of, hold, row, results__ready);
   reg \$auto$verilog_backend.cc:2505:dump_module$55  = 0;
   input clk;
   wire clk;
@@ -13878,63 +13878,69 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   wire rst;
   input restart;
   wire restart;
-  input \group$37 ;
-  wire \group$37 ;
-  output hold;
-  wire hold;
+  input \group$38 ;
+  wire \group$38 ;
+  output results__valid;
+  wire results__valid;
   output busy;
   wire busy;
   output signed [23:0] results__payload;
-  reg signed [23:0] results__payload;
+  wire signed [23:0] results__payload;
   input [191:0] old_row;
   wire [191:0] old_row;
   input [127:0] row_row16_0;
   wire [127:0] row_row16_0;
   output old_bank_of;
   reg old_bank_of;
-  output results__valid;
-  reg results__valid = 1'h0;
+  output hold;
+  reg hold = 1'h0;
   output [10:0] row;
   reg [10:0] row = 11'h000;
   input results__ready;
   wire results__ready;
   wire \$1 ;
   wire \$10 ;
-  wire [9:0] \$11 ;
+  wire \$11 ;
   wire \$12 ;
-  wire \$13 ;
-  wire [11:0] \$14 ;
+  wire [9:0] \$13 ;
+  wire \$14 ;
   wire \$15 ;
-  wire [10:0] \$16 ;
+  wire [11:0] \$16 ;
   wire \$17 ;
-  reg [15:0] \$18 ;
+  wire [10:0] \$18 ;
   wire \$19 ;
   wire \$2 ;
-  wire \$20 ;
-  reg [23:0] \$21 ;
-  reg \$22 ;
-  reg \$23 ;
-  reg \$24 ;
-  reg \$25 ;
+  reg [15:0] \$20 ;
+  wire \$21 ;
+  wire \$22 ;
+  reg [23:0] \$23 ;
+  wire \$24 ;
+  reg [23:0] \$25 ;
   reg \$26 ;
   reg \$27 ;
   reg \$28 ;
   reg \$29 ;
   wire \$3 ;
-  reg [8:0] \$30 ;
-  reg [10:0] \$31 ;
-  reg [10:0] \$32 ;
-  reg [4:0] \$33 ;
-  reg [4:0] \$34 ;
-  reg [4:0] \$35 ;
-  reg [4:0] \$36 ;
-  reg [4:0] \$37 ;
-  reg [23:0] \$38 ;
-  reg [23:0] \$39 ;
-  wire \$4 ;
-  reg [23:0] \$40 ;
-  wire [2:0] \$5 ;
-  wire [1:0] \$6 ;
+  reg \$30 ;
+  reg \$31 ;
+  reg \$32 ;
+  reg \$33 ;
+  reg \$34 ;
+  reg [8:0] \$35 ;
+  reg [10:0] \$36 ;
+  reg [10:0] \$37 ;
+  reg [4:0] \$38 ;
+  reg [4:0] \$39 ;
+  wire [2:0] \$4 ;
+  reg [4:0] \$40 ;
+  reg [4:0] \$41 ;
+  reg [4:0] \$42 ;
+  reg [23:0] \$43 ;
+  reg [23:0] \$44 ;
+  reg [23:0] \$45 ;
+  reg [23:0] \$46 ;
+  wire [1:0] \$5 ;
+  reg [23:0] \$6 ;
   wire \$7 ;
   wire \$8 ;
   wire \$9 ;
@@ -13945,12 +13951,12 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   reg asked_valid = 1'h0;
   reg [1:0] bank_0;
   wire ends;
-  wire \ends$40 ;
+  wire \ends$41 ;
   reg group = 1'h0;
   wire issues_0;
   wire issues_1;
   wire [2:0] lane;
-  wire [2:0] \lane$26 ;
+  wire [2:0] \lane$25 ;
   reg [8:0] left = 9'h000;
   wire old_bank;
   reg [4:0] old_of = 5'h00;
@@ -13967,19 +13973,18 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   wire signed [23:0] \old_row[7] ;
   reg [10:0] origin = 11'h000;
   (* init = 11'h000 *)
-  wire [10:0] \origin$22 ;
+  wire [10:0] \origin$21 ;
   reg [4:0] out = 5'h00;
   wire [1:0] \out.bank ;
   wire [2:0] \out.lane ;
-  (* init = 1'h0 *)
-  wire out_valid;
+  reg out_valid = 1'h0;
   reg [4:0] read = 5'h00;
   wire [1:0] \read.bank ;
   wire [2:0] \read.lane ;
   reg read_valid = 1'h0;
-  wire \restart$19 ;
-  wire [4:0] \row$42 ;
-  wire [10:0] \row$43 ;
+  wire \restart$18 ;
+  wire [4:0] \row$43 ;
+  wire [10:0] \row$44 ;
   reg [4:0] row_of = 5'h00;
   wire [1:0] \row_of.bank ;
   wire [2:0] \row_of.lane ;
@@ -13990,7 +13995,8 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   reg source;
   wire start;
   wire step;
-  wire \step$17 ;
+  wire \step$16 ;
+  reg signed [23:0] waiting = 24'h000000;
   wire [4:0] where;
   wire [1:0] \where.bank ;
   wire [2:0] \where.lane ;
@@ -13998,112 +14004,179 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   reg signed [23:0] word_row16_0_old_of = 24'h000000;
   reg signed [23:0] word_row16_0_out = 24'h000000;
   always @(posedge clk)
-    old_of <= \$36 ;
+    left <= \$35 ;
   always @(posedge clk)
-    out <= \$37 ;
+    origin <= \$36 ;
   always @(posedge clk)
-    word_row16_0_old_of <= \$38 ;
+    row <= \$37 ;
   always @(posedge clk)
-    word_row16_0_out <= \$39 ;
+    asked <= \$38 ;
   always @(posedge clk)
-    word_old_out <= \$40 ;
-  assign \$1  = ~ results__ready;
-  assign hold = results__valid & \$1 ;
-  assign busy = | { results__valid, old_of_valid, row_of_valid, read_valid, asked_valid, running_1, running_0 };
-  assign \$2  = ~ hold;
-  assign \$3  = running_0 & \$2 ;
-  assign step = \$3  & settled;
-  assign \$4  = ~ hold;
-  assign \step$17  = running_1 & \$4 ;
-  assign \$5  = group ? \lane$26  : lane;
-  assign \$6  = group ? 2'h0 : bank_0;
+    read <= \$39 ;
+  always @(posedge clk)
+    row_of <= \$40 ;
+  always @(posedge clk)
+    old_of <= \$41 ;
+  always @(posedge clk)
+    out <= \$42 ;
+  always @(posedge clk)
+    word_row16_0_old_of <= \$43 ;
+  always @(posedge clk)
+    word_row16_0_out <= \$44 ;
+  always @(posedge clk)
+    word_old_out <= \$45 ;
+  always @(posedge clk)
+    waiting <= \$46 ;
+  assign results__valid = out_valid | hold;
+  assign busy = | { hold, out_valid, old_of_valid, row_of_valid, read_valid, asked_valid, running_1, running_0 };
+  assign \$1  = ~ hold;
+  assign \$2  = running_0 & \$1 ;
+  assign step = \$2  & settled;
+  assign \$3  = ~ hold;
+  assign \step$16  = running_1 & \$3 ;
+  assign \$4  = group ? \lane$25  : lane;
+  assign \$5  = group ? 2'h0 : bank_0;
+  assign results__payload = hold ? waiting : \$6 ;
   assign \$7  = ~ hold;
-  assign \$8  = step | \step$17 ;
-  assign \$9  = ~ \group$37 ;
-  assign \$10  = step & ends;
-  assign \$11  = left - 1'h1;
-  assign \$12  = left == 1'h1;
-  assign \$14  = origin + 6'h39;
-  assign \$15  = ~ hold;
-  assign \$16  = group ? \row$43  : { 6'h00, \row$42  };
+  assign \$8  = step | \step$16 ;
+  assign \$9  = ~ results__ready;
+  assign \$10  = out_valid & \$9 ;
+  assign \$11  = ~ \group$38 ;
+  assign \$12  = step & ends;
+  assign \$13  = left - 1'h1;
+  assign \$14  = left == 1'h1;
+  assign \$16  = origin + 6'h39;
   assign \$17  = ~ hold;
+  assign \$18  = group ? \row$44  : { 6'h00, \row$43  };
   assign \$19  = ~ hold;
-  assign \$20  = ~ hold;
+  assign \$21  = ~ hold;
+  assign \$22  = ~ hold;
+  assign \$24  = ~ hold;
   always @(posedge clk)
-    asked_valid <= \$22 ;
+    asked_valid <= \$26 ;
   always @(posedge clk)
-    read_valid <= \$23 ;
+    read_valid <= \$27 ;
   always @(posedge clk)
-    row_of_valid <= \$24 ;
+    row_of_valid <= \$28 ;
   always @(posedge clk)
-    old_of_valid <= \$25 ;
+    old_of_valid <= \$29 ;
   always @(posedge clk)
-    results__valid <= \$26 ;
+    out_valid <= \$30 ;
   always @(posedge clk)
-    running_0 <= \$27 ;
+    hold <= \$31 ;
   always @(posedge clk)
-    running_1 <= \$28 ;
+    running_0 <= \$32 ;
   always @(posedge clk)
-    group <= \$29 ;
+    running_1 <= \$33 ;
   always @(posedge clk)
-    left <= \$30 ;
-  always @(posedge clk)
-    origin <= \$31 ;
-  always @(posedge clk)
-    row <= \$32 ;
-  always @(posedge clk)
-    asked <= \$33 ;
-  always @(posedge clk)
-    read <= \$34 ;
-  always @(posedge clk)
-    row_of <= \$35 ;
+    group <= \$34 ;
   \core.reader.walk_0  walk_0 (
     .array(array),
     .clk(clk),
     .ends(ends),
     .lane(lane),
     .restart(restart),
-    .row(\row$42 ),
+    .row(\row$43 ),
     .rst(rst),
     .settled(settled),
     .step(step)
   );
   \core.reader.walk_1  walk_1 (
     .clk(clk),
-    .ends(\ends$40 ),
-    .lane(\lane$26 ),
+    .ends(\ends$41 ),
+    .lane(\lane$25 ),
     .origin(origin),
     .restart(restart),
-    .row(\row$43 ),
+    .row(\row$44 ),
     .rst(rst),
-    .step(\step$17 )
+    .step(\step$16 )
   );
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$37  = out;
-    if (\$15 ) begin
-      \$37  = old_of;
+    \$36  = origin;
+    if (\step$16 ) begin
+      if (\$15 ) begin
+        \$36  = \$16 [10:0];
+      end
+    end
+    if (restart) begin
+      \$36  = 11'h000;
+    end
+    if (rst) begin
+      \$36  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$38  = word_row16_0_old_of;
+    \$37  = row;
     if (\$17 ) begin
-      \$38  = { \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18 [15], \$18  };
+      \$37  = \$18 ;
+    end
+    if (rst) begin
+      \$37  = 11'h000;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$39  = word_row16_0_out;
+    \$38  = asked;
+    if (\$17 ) begin
+      \$38  = where;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$39  = read;
+    if (\$17 ) begin
+      \$39  = asked;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$40  = row_of;
+    if (\$17 ) begin
+      \$40  = read;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$41  = old_of;
+    if (\$17 ) begin
+      \$41  = row_of;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$42  = out;
+    if (\$17 ) begin
+      \$42  = old_of;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$43  = word_row16_0_old_of;
     if (\$19 ) begin
-      \$39  = word_row16_0_old_of;
+      \$43  = { \$20 [15], \$20 [15], \$20 [15], \$20 [15], \$20 [15], \$20 [15], \$20 [15], \$20 [15], \$20  };
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$40  = word_old_out;
-    if (\$20 ) begin
-      \$40  = \$21 ;
+    \$44  = word_row16_0_out;
+    if (\$21 ) begin
+      \$44  = word_row16_0_old_of;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$45  = word_old_out;
+    if (\$22 ) begin
+      \$45  = \$23 ;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$46  = waiting;
+    if (\$24 ) begin
+      \$46  = \$25 ;
     end
   end
   always @* begin
@@ -14111,9 +14184,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
     (* full_case = 32'd1 *)
     casez (source)
       1'h0:
-          results__payload = word_row16_0_out;
+          \$6  = word_row16_0_out;
       1'h1:
-          results__payload = word_old_out;
+          \$6  = word_old_out;
     endcase
   end
   always @* begin
@@ -14121,21 +14194,21 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
     (* full_case = 32'd1 *)
     casez (row_of[2:0])
       3'h0:
-          \$18  = row_row16_0[15:0];
+          \$20  = row_row16_0[15:0];
       3'h1:
-          \$18  = row_row16_0[31:16];
+          \$20  = row_row16_0[31:16];
       3'h2:
-          \$18  = row_row16_0[47:32];
+          \$20  = row_row16_0[47:32];
       3'h3:
-          \$18  = row_row16_0[63:48];
+          \$20  = row_row16_0[63:48];
       3'h4:
-          \$18  = row_row16_0[79:64];
+          \$20  = row_row16_0[79:64];
       3'h5:
-          \$18  = row_row16_0[95:80];
+          \$20  = row_row16_0[95:80];
       3'h6:
-          \$18  = row_row16_0[111:96];
+          \$20  = row_row16_0[111:96];
       3'h7:
-          \$18  = row_row16_0[127:112];
+          \$20  = row_row16_0[127:112];
     endcase
   end
   always @* begin
@@ -14143,21 +14216,31 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
     (* full_case = 32'd1 *)
     casez (old_of[2:0])
       3'h0:
-          \$21  = old_row[23:0];
+          \$23  = old_row[23:0];
       3'h1:
-          \$21  = old_row[47:24];
+          \$23  = old_row[47:24];
       3'h2:
-          \$21  = old_row[71:48];
+          \$23  = old_row[71:48];
       3'h3:
-          \$21  = old_row[95:72];
+          \$23  = old_row[95:72];
       3'h4:
-          \$21  = old_row[119:96];
+          \$23  = old_row[119:96];
       3'h5:
-          \$21  = old_row[143:120];
+          \$23  = old_row[143:120];
       3'h6:
-          \$21  = old_row[167:144];
+          \$23  = old_row[167:144];
       3'h7:
-          \$21  = old_row[191:168];
+          \$23  = old_row[191:168];
+    endcase
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    (* full_case = 32'd1 *)
+    casez (source)
+      1'h0:
+          \$25  = word_row16_0_out;
+      1'h1:
+          \$25  = word_old_out;
     endcase
   end
   always @* begin
@@ -14186,49 +14269,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$22  = asked_valid;
+    \$26  = asked_valid;
     if (\$7 ) begin
-      \$22  = \$8 ;
-    end
-    if (rst) begin
-      \$22  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$23  = read_valid;
-    if (\$7 ) begin
-      \$23  = asked_valid;
-    end
-    if (rst) begin
-      \$23  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$24  = row_of_valid;
-    if (\$7 ) begin
-      \$24  = read_valid;
-    end
-    if (rst) begin
-      \$24  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$25  = old_of_valid;
-    if (\$7 ) begin
-      \$25  = row_of_valid;
-    end
-    if (rst) begin
-      \$25  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$26  = results__valid;
-    if (\$7 ) begin
-      \$26  = old_of_valid;
+      \$26  = \$8 ;
     end
     if (rst) begin
       \$26  = 1'h0;
@@ -14236,12 +14279,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$27  = running_0;
-    if (restart) begin
-      \$27  = \$9 ;
-    end
-    if (\$10 ) begin
-      \$27  = 1'h0;
+    \$27  = read_valid;
+    if (\$7 ) begin
+      \$27  = asked_valid;
     end
     if (rst) begin
       \$27  = 1'h0;
@@ -14249,14 +14289,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$28  = running_1;
-    if (restart) begin
-      \$28  = \group$37 ;
-    end
-    if (\step$17 ) begin
-      if (\$12 ) begin
-        \$28  = 1'h0;
-      end
+    \$28  = row_of_valid;
+    if (\$7 ) begin
+      \$28  = read_valid;
     end
     if (rst) begin
       \$28  = 1'h0;
@@ -14264,9 +14299,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$29  = group;
-    if (restart) begin
-      \$29  = \group$37 ;
+    \$29  = old_of_valid;
+    if (\$7 ) begin
+      \$29  = row_of_valid;
     end
     if (rst) begin
       \$29  = 1'h0;
@@ -14274,76 +14309,82 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$30  = left;
-    if (\step$17 ) begin
-      \$30  = \$11 [8:0];
-    end
-    if (restart) begin
-      \$30  = 9'h1c2;
+    \$30  = out_valid;
+    if (\$7 ) begin
+      \$30  = old_of_valid;
     end
     if (rst) begin
-      \$30  = 9'h000;
+      \$30  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$31  = origin;
-    if (\step$17 ) begin
-      if (\$13 ) begin
-        \$31  = \$14 [10:0];
+    \$31  = hold;
+    if (\$7 ) begin
+      \$31  = \$10 ;
+    end else if (results__ready) begin
+      \$31  = 1'h0;
+    end
+    if (rst) begin
+      \$31  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$32  = running_0;
+    if (restart) begin
+      \$32  = \$11 ;
+    end
+    if (\$12 ) begin
+      \$32  = 1'h0;
+    end
+    if (rst) begin
+      \$32  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$33  = running_1;
+    if (restart) begin
+      \$33  = \group$38 ;
+    end
+    if (\step$16 ) begin
+      if (\$14 ) begin
+        \$33  = 1'h0;
       end
     end
+    if (rst) begin
+      \$33  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
+    \$34  = group;
     if (restart) begin
-      \$31  = 11'h000;
+      \$34  = \group$38 ;
     end
     if (rst) begin
-      \$31  = 11'h000;
+      \$34  = 1'h0;
     end
   end
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$32  = row;
-    if (\$15 ) begin
-      \$32  = \$16 ;
+    \$35  = left;
+    if (\step$16 ) begin
+      \$35  = \$13 [8:0];
+    end
+    if (restart) begin
+      \$35  = 9'h1c2;
     end
     if (rst) begin
-      \$32  = 11'h000;
+      \$35  = 9'h000;
     end
   end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$33  = asked;
-    if (\$15 ) begin
-      \$33  = where;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$34  = read;
-    if (\$15 ) begin
-      \$34  = asked;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$35  = row_of;
-    if (\$15 ) begin
-      \$35  = read;
-    end
-  end
-  always @* begin
-    if (\$auto$verilog_backend.cc:2505:dump_module$55 ) begin end
-    \$36  = old_of;
-    if (\$15 ) begin
-      \$36  = row_of;
-    end
-  end
-  assign out_valid = results__valid;
   assign issues_0 = step;
   assign start = restart;
-  assign issues_1 = \step$17 ;
-  assign \restart$19  = restart;
-  assign \origin$22  = origin;
+  assign issues_1 = \step$16 ;
+  assign \restart$18  = restart;
+  assign \origin$21  = origin;
   assign old_bank = old_bank_of;
   assign \where.lane  = where[2:0];
   assign \where.bank  = where[4:3];
@@ -14365,9 +14406,9 @@ module \core.reader (clk, rst, restart, \group$37 , hold, busy, results__payload
   assign \old_row[5]  = old_row[143:120];
   assign \old_row[6]  = old_row[167:144];
   assign \old_row[7]  = old_row[191:168];
-  assign where[4:3] = \$6 ;
-  assign where[2:0] = \$5 ;
-  assign \$13  = 1'h0;
+  assign where[4:3] = \$5 ;
+  assign where[2:0] = \$4 ;
+  assign \$15  = 1'h0;
 endmodule
 
 module \core.reader.walk_0 (rst, restart, step, row, ends, lane, array, settled, clk);
@@ -17722,7 +17763,7 @@ module \core.sequencer (rst, running, waiting, busy, samples_ready, count, start
   assign \$101  = 1'h0;
 endmodule
 
-module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 , \port$3682$0 , \port$3687$0 , \port$3692$0 , \port$3697$0 , \port$3702$0 , \port$3707$0 , \port$3712$0 , sum_total, writing, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel
+module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3688$0 , \port$3693$0 , \port$3698$0 , \port$3703$0 , \port$3708$0 , \port$3713$0 , \port$3718$0 , \port$3723$0 , sum_total, writing, word_enables, rows, row_enables, write_tag, z_clamped, z_kernel
 , difference_clamped, difference_kernel, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$62  = 0;
   input rst;
@@ -17735,22 +17776,22 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
   wire [19:0] sum_tag;
   input [127:0] other_rows;
   wire [127:0] other_rows;
-  input [35:0] \port$3677$0 ;
-  wire [35:0] \port$3677$0 ;
-  input [35:0] \port$3682$0 ;
-  wire [35:0] \port$3682$0 ;
-  input [35:0] \port$3687$0 ;
-  wire [35:0] \port$3687$0 ;
-  input [35:0] \port$3692$0 ;
-  wire [35:0] \port$3692$0 ;
-  input [35:0] \port$3697$0 ;
-  wire [35:0] \port$3697$0 ;
-  input [35:0] \port$3702$0 ;
-  wire [35:0] \port$3702$0 ;
-  input [35:0] \port$3707$0 ;
-  wire [35:0] \port$3707$0 ;
-  input [35:0] \port$3712$0 ;
-  wire [35:0] \port$3712$0 ;
+  input [35:0] \port$3688$0 ;
+  wire [35:0] \port$3688$0 ;
+  input [35:0] \port$3693$0 ;
+  wire [35:0] \port$3693$0 ;
+  input [35:0] \port$3698$0 ;
+  wire [35:0] \port$3698$0 ;
+  input [35:0] \port$3703$0 ;
+  wire [35:0] \port$3703$0 ;
+  input [35:0] \port$3708$0 ;
+  wire [35:0] \port$3708$0 ;
+  input [35:0] \port$3713$0 ;
+  wire [35:0] \port$3713$0 ;
+  input [35:0] \port$3718$0 ;
+  wire [35:0] \port$3718$0 ;
+  input [35:0] \port$3723$0 ;
+  wire [35:0] \port$3723$0 ;
   input signed [38:0] sum_total;
   wire signed [38:0] sum_total;
   output [1:0] writing;
@@ -18999,7 +19040,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$223  = \port$3677$0 ;
+      \$223  = \port$3688$0 ;
       if (sum_capture) begin
         \$223  = sum_total[35:0];
       end
@@ -19011,7 +19052,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$224  = \port$3682$0 ;
+      \$224  = \port$3693$0 ;
     end else begin
       \$224  = row_2;
     end
@@ -19020,7 +19061,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$225  = \port$3687$0 ;
+      \$225  = \port$3698$0 ;
     end else begin
       \$225  = row_3;
     end
@@ -19029,7 +19070,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$226  = \port$3692$0 ;
+      \$226  = \port$3703$0 ;
     end else begin
       \$226  = 36'h000000000;
     end
@@ -19038,7 +19079,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$227  = \port$3697$0 ;
+      \$227  = \port$3708$0 ;
     end else begin
       \$227  = row_5;
     end
@@ -19047,7 +19088,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$228  = \port$3702$0 ;
+      \$228  = \port$3713$0 ;
     end else begin
       \$228  = row_6;
     end
@@ -19056,7 +19097,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$229  = \port$3707$0 ;
+      \$229  = \port$3718$0 ;
     end else begin
       \$229  = row_7;
     end
@@ -19065,7 +19106,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
     if (\$auto$verilog_backend.cc:2505:dump_module$62 ) begin end
     (* full_case = 32'd1 *)
     if (\$signal ) begin
-      \$230  = \port$3712$0 ;
+      \$230  = \port$3723$0 ;
     end else begin
       \$230  = 36'h000000000;
     end
@@ -19623,7 +19664,7 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
   assign difference_1_wide = { \$46 [19], \$46  };
   assign difference_1_greatest = 16'h7fff;
   assign difference_1_saturated = \$61 [15:0];
-  assign totals = { \port$3712$0 , \port$3707$0 , \port$3702$0 , \port$3697$0 , \port$3692$0 , \port$3687$0 , \port$3682$0 , \port$3677$0  };
+  assign totals = { \port$3723$0 , \port$3718$0 , \port$3713$0 , \port$3708$0 , \port$3703$0 , \port$3698$0 , \port$3693$0 , \port$3688$0  };
   assign value_1 = { 1'h0, \$284  };
   assign loads = 2'h0;
   assign loaded = 16'h0000;
@@ -19781,14 +19822,14 @@ module \core.slow_path (rst, bias_word, tag, sum_tag, other_rows, \port$3677$0 ,
   assign \write_tag.slot  = write_tag[17];
   assign \write_tag.first_tile  = write_tag[18];
   assign \write_tag.last_tile  = write_tag[19];
-  assign \totals[0]  = \port$3677$0 ;
-  assign \totals[1]  = \port$3682$0 ;
-  assign \totals[2]  = \port$3687$0 ;
-  assign \totals[3]  = \port$3692$0 ;
-  assign \totals[4]  = \port$3697$0 ;
-  assign \totals[5]  = \port$3702$0 ;
-  assign \totals[6]  = \port$3707$0 ;
-  assign \totals[7]  = \port$3712$0 ;
+  assign \totals[0]  = \port$3688$0 ;
+  assign \totals[1]  = \port$3693$0 ;
+  assign \totals[2]  = \port$3698$0 ;
+  assign \totals[3]  = \port$3703$0 ;
+  assign \totals[4]  = \port$3708$0 ;
+  assign \totals[5]  = \port$3713$0 ;
+  assign \totals[6]  = \port$3718$0 ;
+  assign \totals[7]  = \port$3723$0 ;
   assign \beat_1.tag  = beat_1[19:0];
   assign \beat_1.tag.valid  = beat_1[0];
   assign \beat_1.tag.first  = beat_1[1];
@@ -25558,14 +25599,14 @@ module \core.sum_path (rst, clamped, tag, total, word_0, clamped_kernel, write_t
   assign clamped = flag_0;
 endmodule
 
-module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, clk);
+module \core.sum_write_0 (rst, trigger, \port$4288$11 , active, \lane$19 , row, clk);
   reg \$auto$verilog_backend.cc:2505:dump_module$68  = 0;
   input rst;
   wire rst;
   input trigger;
   wire trigger;
-  input [5:0] \port$4277$11 ;
-  wire [5:0] \port$4277$11 ;
+  input [5:0] \port$4288$11 ;
+  wire [5:0] \port$4288$11 ;
   output [1:0] active;
   reg [1:0] active = 2'h0;
   output [2:0] \lane$19 ;
@@ -25629,7 +25670,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   assign \$1  = ! bank;
   assign coming = ahead ? { \$2 , \$1  } : \before ;
   assign lane = \lane$19  + lane_step;
-  assign \$3  = \port$4277$11 [1:0] == 2'h3;
+  assign \$3  = \port$4288$11 [1:0] == 2'h3;
   assign \$7  = ahead ? coming : 2'h0;
   assign \$8  = lane >= 4'h8;
   assign \$9  = lane - 4'h8;
@@ -25665,7 +25706,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4277$11 [1:0])
+    casez (\port$4288$11 [1:0])
       2'h0:
           \$4  = 11'h000;
       2'h1:
@@ -25679,7 +25720,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4277$11 [1:0])
+    casez (\port$4288$11 [1:0])
       2'h0:
           \$5  = wrapped_step_0;
       2'h1:
@@ -25693,7 +25734,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     (* full_case = 32'd1 *)
-    casez (\port$4277$11 [1:0])
+    casez (\port$4288$11 [1:0])
       2'h0:
           \$6  = 3'h0;
       2'h1:
@@ -25707,7 +25748,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_1 = 11'h000;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h6:
           row_step_1 = 11'h001;
     endcase
@@ -25715,7 +25756,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_2 = 11'h7f5;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h6:
           row_step_2 = 11'h7fe;
     endcase
@@ -25723,7 +25764,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     row_step_3 = 11'h1ee;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h5:
           row_step_3 = 11'h474;
       4'h6:
@@ -25735,7 +25776,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_0 = 11'h001;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h6:
           wrapped_step_0 = 11'h003;
       4'h5:
@@ -25745,7 +25786,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_1 = 11'h001;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h5, 4'h6:
           wrapped_step_1 = 11'h004;
     endcase
@@ -25753,7 +25794,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_2 = 11'h001;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h5:
           wrapped_step_2 = 11'h7f9;
     endcase
@@ -25761,7 +25802,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     wrapped_step_3 = 11'h1ef;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h5:
           wrapped_step_3 = 11'h478;
       4'h6:
@@ -25773,7 +25814,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_1 = 3'h1;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h6:
           lane_step_1 = 3'h0;
     endcase
@@ -25781,7 +25822,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     lane_step_2 = 3'h1;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h5:
           lane_step_2 = 3'h5;
     endcase
@@ -25789,7 +25830,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     used = 1'h0;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h2, 4'h4, 4'h5, 4'h6:
           used = 1'h1;
     endcase
@@ -25797,7 +25838,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
   always @* begin
     if (\$auto$verilog_backend.cc:2505:dump_module$68 ) begin end
     chosen = 1'h0;
-    casez (\port$4277$11 [5:2])
+    casez (\port$4288$11 [5:2])
       4'h4:
           chosen = 1'h1;
     endcase
@@ -25888,7 +25929,7 @@ module \core.sum_write_0 (rst, trigger, \port$4277$11 , active, \lane$19 , row, 
       \$27  = 1'h0;
     end
   end
-  assign kernel = \port$4277$11 [5:2];
-  assign level = \port$4277$11 [1:0];
+  assign kernel = \port$4288$11 [5:2];
+  assign level = \port$4288$11 [1:0];
   assign \$2  = bank;
 endmodule
