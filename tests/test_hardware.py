@@ -19,12 +19,14 @@ from amaranth.sim import Simulator
 from catgrad_hw import Workload, layers, obj
 from catgrad_hw.errors import CapacityError, CatgradError, UnsupportedError
 from catgrad_hw.gateware.core import Core
-from catgrad_hw.gateware.registers import Command, Register
+from catgrad_hw.gateware.registers import Command, DataMode, Register
 from catgrad_hw.hardware import Hardware, compile_hardware
 from catgrad_hw.ir import operations as ops
 from catgrad_hw.schedule import layout, scheduler
 from catgrad_hw.simulate import tools
-from catgrad_hw.simulate.training import Simulation, simulate
+from catgrad_hw.simulate.amaranth_bench import AmaranthPins
+from catgrad_hw.simulate.driver import Driver
+from catgrad_hw.simulate.training import Simulation, flat, sample_words, simulate
 from tests import campaign
 from tests.small_workloads import array, dense_model, dense_workload, workload_of
 
@@ -245,6 +247,44 @@ def test_parameters_are_read_right_after_one_of_them_is_taken(lanes, inputs, out
                     await ctx.tick()
             assert await command(ctx, Command.READ_PARAMETERS, later) == [sent[-1], *sent[1:-1]]
             await command(ctx, Command.REWIND_PARAMETERS)
+
+    simulator = Simulator(core)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [(layers.relu, layers.sgd), (layers.sigmoid, layers.sgd), (layers.relu, layers.momentum)],
+)
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_parameters_may_be_loaded_between_steps(lanes, activation, optimizer):
+    """They pass what rectifies, masks and clamps the results of steps."""
+    workload = workload_of(dense_model(4, (3, 4, 2), activation), samples=4, rate=0.1, optimizer=optimizer)
+    hardware = compile_hardware(workload, lanes, calibration_steps=20)
+    reference = hardware.reference(0)
+    kernels = hardware.integer.kernels
+    names = (*kernels.inputs, *kernels.targets)
+    batch = [reference.words_of(name, values) for name, values in zip(names, workload.batch(0), strict=True)]
+    core = Core(hardware.program)
+
+    async def bench(ctx):
+        driver = Driver(AmaranthPins(core, ctx), limit=10_000)
+        await driver.reset()
+        await driver.write(Register.DATA_MODE, DataMode.RESIDENT)
+        await driver.send("samples", sample_words(*batch))
+        for seed in range(3):
+            reference.load(workload.initial_parameters(seed))
+            loaded = flat(reference.parameter_words())
+            await driver.send("parameters", loaded)
+            assert (await driver.results(Command.READ_PARAMETERS, loaded.size) == loaded).all()
+            for _ in range(2):
+                reference.step(*batch)
+                await driver.run(Command.STEP, 1, [])
+            expected = flat(reference.parameter_words())
+            assert (expected != loaded).any()
+            assert (await driver.results(Command.READ_PARAMETERS, loaded.size) == expected).all()
 
     simulator = Simulator(core)
     simulator.add_clock(1e-8)
