@@ -254,37 +254,37 @@ def test_parameters_are_read_right_after_one_of_them_is_taken(lanes, inputs, out
     simulator.run()
 
 
-@pytest.mark.parametrize(
-    ("activation", "optimizer"),
-    [(layers.relu, layers.sgd), (layers.sigmoid, layers.sgd), (layers.relu, layers.momentum)],
-)
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_parameters_may_be_loaded_between_steps(lanes, activation, optimizer):
-    """They pass what rectifies, masks and clamps the results of steps."""
-    workload = workload_of(dense_model(4, (3, 4, 2), activation), samples=4, rate=0.1, optimizer=optimizer)
-    hardware = compile_hardware(workload, lanes, calibration_steps=20)
+@pytest.mark.parametrize("optimizer", [layers.sgd, layers.momentum])
+@pytest.mark.parametrize("activation", [layers.relu, layers.sigmoid])
+def test_parameters_may_be_loaded_after_steps_and_predictions(activation, optimizer):
+    """They pass what clamps and rounds the results of the kernel that ran last."""
+    model = dense_model(4, (3, 4, 2), activation, last=activation)
+    workload = workload_of(model, samples=4, rate=0.1, optimizer=optimizer)
+    hardware = compile_hardware(workload, 3, calibration_steps=20)
     reference = hardware.reference(0)
     kernels = hardware.integer.kernels
     names = (*kernels.inputs, *kernels.targets)
-    batch = [reference.words_of(name, values) for name, values in zip(names, workload.batch(0), strict=True)]
+    x, y = (reference.words_of(name, values) for name, values in zip(names, workload.batch(0), strict=True))
     core = Core(hardware.program)
 
     async def bench(ctx):
         driver = Driver(AmaranthPins(core, ctx), limit=10_000)
         await driver.reset()
-        await driver.write(Register.DATA_MODE, DataMode.RESIDENT)
-        await driver.send("samples", sample_words(*batch))
         for seed in range(3):
             reference.load(workload.initial_parameters(seed))
             loaded = flat(reference.parameter_words())
             await driver.send("parameters", loaded)
             assert (await driver.results(Command.READ_PARAMETERS, loaded.size) == loaded).all()
-            for _ in range(2):
-                reference.step(*batch)
-                await driver.run(Command.STEP, 1, [])
+            await driver.command(Command.FORGET_SAMPLES)
+            await driver.write(Register.DATA_MODE, DataMode.STREAM)
+            reference.step(x, y)
+            await driver.run(Command.STEP, 1, [sample_words(x, y)])
             expected = flat(reference.parameter_words())
             assert (expected != loaded).any()
             assert (await driver.results(Command.READ_PARAMETERS, loaded.size) == expected).all()
+            await driver.run(Command.PREDICT, 1, [sample_words(x, y)])
+            predicted = reference.predict(x).ravel()
+            assert (await driver.results(Command.READ_PREDICTIONS, predicted.size) == predicted).all()
 
     simulator = Simulator(core)
     simulator.add_clock(1e-8)
