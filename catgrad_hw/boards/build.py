@@ -166,7 +166,7 @@ def _after_read(design: Fit) -> str:
 
     platform = design.board.new_platform()
     inferred = sum(is_inferred(bank, platform) for bank in design.hardware.program.banks.values())
-    banks = "top.device.core.bank_*/t:$memrd_v2 top.device.core.bank_*/r:CLK_ENABLE=1'1 %i"  # LUT RAM has no clock here
+    banks = "top.device.core.bank_*/t:$memrd_v2 top.device.core.bank_*/r:CLK_ENABLE=1 %i"  # LUT RAM has no clock here
     reads = f"{banks} top.device.core.counters/t:$memrd_v2"
     commands = [
         f"select -assert-count {inferred + 1} {reads}",
