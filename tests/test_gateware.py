@@ -1193,33 +1193,33 @@ def test_resident_tiles_come_round(kept):
         simulate(ring.loader, bench)
 
 
-@pytest.mark.parametrize("given", ["nothing", "a word", "a row", "a tile", "a tile and a word", "all but a word"])
-@pytest.mark.parametrize("pause", [0, 1, 2, 3, 40])
-def test_forgetting_empties_the_ring_wherever_it_was(streamed, given, pause):
+def test_forgetting_empties_the_ring_wherever_it_was(streamed):
+    """After some words and a pause, one case after the other."""
     ring = Ring(streamed, 9)
     old, new = ring.tiles(2, 1), ring.tiles(2, 2)
     sent = np.concatenate([tile.ravel() for tile in old])
-    width = old[0].shape[1]
-    count = {"nothing": 0, "a word": 1, "a row": width, "a tile": old[0].size, "a tile and a word": old[0].size + 1,
-             "all but a word": sent.size - 1}[given]  # fmt: skip
+    counts = {"nothing": 0, "a word": 1, "a row": old[0].shape[1], "a tile": old[0].size,
+              "a tile and a word": old[0].size + 1, "all but a word": sent.size - 1}  # fmt: skip
 
     async def bench(ctx):
-        if count:
-            await feed(ctx, ring, [sent[:count]])
-        for _ in range(pause):
-            await ring.tick(ctx)
-        await ring.tick(ctx, forget=1)
-        for _ in range(5):
-            assert not ctx.get(ring.loader.available)
-            await ring.tick(ctx)
-        await feed(ctx, ring, new[:1])
-        for _ in range(4):
-            await ring.tick(ctx)
-        assert ctx.get(ring.loader.available)
-        slot = ctx.get(ring.loader.slot)
-        np.testing.assert_array_equal(ring.stored(slot, len(new[0])), new[0])
-        await ring.tick(ctx, consume=1)
-        assert not ctx.get(ring.loader.available)
+        for case in itertools.product(counts, (0, 1, 2, 3, 40)):
+            given, pause = case
+            if counts[given]:
+                await feed(ctx, ring, [sent[: counts[given]]])
+            for _ in range(pause):
+                await ring.tick(ctx)
+            await ring.tick(ctx, forget=1)
+            for _ in range(5):
+                assert not ctx.get(ring.loader.available), case
+                await ring.tick(ctx)
+            await feed(ctx, ring, new[:1])
+            for _ in range(4):
+                await ring.tick(ctx)
+            assert ctx.get(ring.loader.available), case
+            slot = ctx.get(ring.loader.slot)
+            np.testing.assert_array_equal(ring.stored(slot, len(new[0])), new[0], err_msg=str(case))
+            await ring.tick(ctx, consume=1)
+            assert not ctx.get(ring.loader.available), case
 
     simulate(ring.loader, bench)
 
