@@ -271,7 +271,7 @@ def test_words_for_which_block_ram_is_short_are_lut_ram(tmp_path):
 
 
 def routed(fmax: float) -> Routed:
-    return Routed({}, fmax, ["  1.00 ns logic    a", "  9.00 ns routing  slow.net"], b"", b"", "")
+    return Routed({}, fmax, ["  1.00 ns logic    a", "  9.00 ns routing  slow.net"], b"", b"", "", 1)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def build(
             if lanes is not None or most < 1:
                 raise
     bitstream = stages.pack(routed)
-    report = _report(workload, design, pll, routed, stages, seed)
+    report = _report(workload, design, pll, routed, stages)
     path = output / f"top.{SUFFIX[board.family]}"
     write(path, bitstream)
     write(output / "build.json", json.dumps(report, indent=2) + "\n")
@@ -178,7 +178,7 @@ def _after_read(design: Fit) -> str:
     return "\n".join(commands)
 
 
-def _report(workload: Workload, design: Fit, pll: Pll, routed: Routed, stages: Stages, seed: int) -> dict[str, Any]:
+def _report(workload: Workload, design: Fit, pll: Pll, routed: Routed, stages: Stages) -> dict[str, Any]:
     board, hardware = design.board, design.hardware
     cycles = hardware.cycles_per_step
     core = float(pll.output) / cycles
@@ -205,7 +205,7 @@ def _report(workload: Workload, design: Fit, pll: Pll, routed: Routed, stages: S
         "data_set_kind": design.data_set_kind,
         "baud": DEFAULT_BAUD,
         "identity": f"{hardware.identity:016x}",
-        "seed": seed,
+        "seed": routed.seed,
         "predicted": {"luts": design.needs.luts, "block_rams": design.needs.block_rams},
         "seconds": {stage: round(seconds, 2) for stage, seconds in stages.seconds.items()},
     }

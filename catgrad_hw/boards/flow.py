@@ -71,7 +71,7 @@ SUFFIX: Mapping[Family, str] = {"ice40": "bin", "ecp5": "bit", "gowin": "fs"}
 @dataclass(frozen=True)
 class Routed:
     """A routed design: cells (used, available) by nextpnr's names, the core clock's highest frequency in MHz, the
-    critical path in lines, the bitstream's input, the JSON of its cells, and the log."""
+    critical path in lines, the bitstream's input, the JSON of its cells, the log, and the seed of its placement."""
 
     cells: Mapping[str, tuple[int, int]]
     fmax_mhz: float
@@ -79,6 +79,7 @@ class Routed:
     netlist: bytes
     cells_netlist: bytes
     log: str
+    seed: int
 
     def used(self, what: str, family: Family) -> int:
         """Cells of ``luts``, ``block_rams`` or ``multipliers`` that the design takes."""
@@ -160,7 +161,7 @@ class Stages:
         fmax, path = _core_clock(report, clock_mhz)
         cells = {name: (c["used"], c["available"]) for name, c in report["utilization"].items()}
         text = outcome[log].decode(errors="replace")
-        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], outcome[CELLS_NETLIST], text)
+        return Routed(cells, fmax, path, outcome[ROUTED[self.board.family]], outcome[CELLS_NETLIST], text, seed)
 
     def pack(self, routed: Routed) -> bytes:
         """The bitstream."""
