@@ -39,13 +39,14 @@ class Nets:
         self.next = 1 + max(self.driver)
 
     def add(self, name: str, cell: dict[str, Any], output: str) -> int:
-        """A new net, which drives nothing yet, from a new ``cell``, whose name begins with ``name``."""
+        """A new net, which drives nothing yet, from the ``output`` of a new ``cell``, whose name begins with ``name``.
+        Nets and cells share no names: Yosys, which reads what nextpnr writes, has one space of names for both."""
         new = self.next
         self.next += 1
         name = f"{name}{new}"
         cell["connections"][output] = [new]
         self.cells[name] = cell
-        self.module["netnames"][name] = {"hide_name": 1, "bits": [new], "attributes": {}}
+        self.module["netnames"][f"{name}_{output}"] = {"hide_name": 1, "bits": [new], "attributes": {}}
         self.driver[new] = name
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] == "input":
