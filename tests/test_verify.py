@@ -9,6 +9,7 @@ from math import prod
 
 import pytest
 
+from catgrad_hw.boards import flow, networks
 from catgrad_hw.boards.description import find_board
 from catgrad_hw.errors import ModelError
 from catgrad_hw.simulate import tools
@@ -221,7 +222,7 @@ def test_what_no_tool_reads_back_is_refused(board, level, told):
         check_level(find_board(board), level)
 
 
-def run(board: str, level: str, damage: str | None = None):
+def run(board: str, level: str, damage: str | None = None, *, lanes: int = 1):
     """Two steps of a small batch, of a damaged design one; tests/test_bitstreams.py builds the same designs but that of
     a bitstream, whose model is the smallest."""
     for tool in (tools.place_and_route(find_board(board).family), tools.packer(find_board(board).family)):
@@ -231,7 +232,7 @@ def run(board: str, level: str, damage: str | None = None):
         pytest.skip("needs icebox_vlog: apt install fpga-icestorm")
     workload = load_workload("iris-linear" if level == "bitstream" else "iris-hidden", 4)
     steps = 1 if damage else 2
-    return verify(workload, find_board(board), level, lanes=1, steps=steps, damage=DAMAGES.get(damage))
+    return verify(workload, find_board(board), level, lanes=lanes, steps=steps, damage=DAMAGES.get(damage))
 
 
 IN_SHORT = {("tang-nano-9k", "netlist"), ("icebreaker", "routed"), ("ice40-hx8k-evn", "bitstream")}
@@ -262,6 +263,19 @@ def test_level_is_the_reference_to_the_bit(board, level, request):
     assert set(report["cells"]) == set(report["models"])
     assert set(report["models"].values()) <= {"Yosys", "our own", "icebox"}
     assert sum(report["cells"].values()) > 1000
+
+
+@needs_verilator
+@pytest.mark.simulator
+def test_copies_and_networks_keep_the_bits(request, monkeypatch):
+    """What is done to crowded designs of many lanes, to a small one of nine."""
+    if not request.config.getoption("--all-boards"):
+        pytest.skip("--all-boards runs it")
+    monkeypatch.setattr(flow, "CROWDED", 0)
+    monkeypatch.setattr(networks, "MANY", 60)
+    found = run("ulx3s-25f", "routed", lanes=9)
+    assert found.mismatches == 0, found.differences
+    assert found.report()["cells"]["DCCA"] == networks.NETWORKS + 1  # and the clock's
 
 
 @needs_verilator
