@@ -26,7 +26,8 @@ def on_networks(netlist: bytes) -> bytes:
     ``MANY`` flip-flops; for the ``NETWORKS`` largest of these."""
     design = json.loads(netlist)
     nets = Nets(design["modules"]["top"])
-    controls = {bit: [pin for pin in pins if pin[1] in CONTROLS] for bit, pins in nets.sinks.items()}
+    driven = ((bit, pins) for bit, pins in nets.sinks.items() if bit in nets.driver)  # by cells
+    controls = {bit: [pin for pin in pins if pin[1] in CONTROLS] for bit, pins in driven}
     large = sorted((bit for bit, pins in controls.items() if len(pins) >= MANY), key=lambda bit: -len(controls[bit]))
     for bit in large[:NETWORKS]:
         buffer: dict[str, Any] = {
