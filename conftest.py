@@ -4,19 +4,12 @@ of a run have the same, so that none makes what another has made."""
 from __future__ import annotations
 
 import gc
-import os
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-boards", action="store_true", help="build a bitstream for every board, not one a family")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are processors: some tests wait for serial lines and clocks."""
-    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_finish() -> None:
