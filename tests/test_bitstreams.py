@@ -339,6 +339,22 @@ def test_a_router_without_end_gets_other_seeds(clock, tmp_path, monkeypatch):
     assert seeds == list(range(5, 5 + ATTEMPTS))
 
 
+def test_a_router_without_end_costs_no_design_that_is_there(tmp_path, monkeypatch):
+    """A second build, for a faster clock, is not tried with other seeds."""
+    design = fit(small(), BOARDS["ulx3s-25f"], lanes=1)
+    tried = []
+
+    def route(design, pll, stages, seed):
+        tried.append(seed)
+        if len(tried) > 1:
+            raise Endless("no end")
+        return routed(150.0)
+
+    monkeypatch.setattr(building, "_routed", route)
+    assert building._closed(design, Stages(design.board, tmp_path), None, 5)[1].fmax_mhz == 150.0
+    assert tried == [5, 5]
+
+
 def test_a_router_is_ended_that_comes_no_nearer(tmp_path, monkeypatch):
     monkeypatch.setattr(flow, "PATIENCE", 3)
     stages = Stages(BOARDS["ulx3s-25f"], tmp_path)

@@ -257,7 +257,7 @@ def test_parameters_are_read_right_after_one_of_them_is_taken(lanes, inputs, out
 @pytest.mark.parametrize("optimizer", [layers.sgd, layers.momentum])
 @pytest.mark.parametrize("activation", [layers.relu, layers.sigmoid])
 def test_parameters_may_be_loaded_after_steps_and_predictions(activation, optimizer):
-    """They pass what clamps and rounds the results of the kernel that ran last."""
+    """Whatever ran before, what is loaded is what is read, and what the next step begins with."""
     model = dense_model(4, (3, 4, 2), activation, last=activation)
     workload = workload_of(model, samples=4, rate=0.1, optimizer=optimizer)
     hardware = compile_hardware(workload, 3, calibration_steps=20)

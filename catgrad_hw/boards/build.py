@@ -107,6 +107,8 @@ def _closed(design: Fit, stages: Stages, clock_mhz: float | None, seed: int) -> 
         try:
             routed = _routed(design, pll, stages, seed)
         except Endless as error:
+            if best is not None:
+                return best
             seed, endless = seed + 1, error
             continue
         if clock_mhz:
